@@ -106,7 +106,7 @@ def _applicable(attached: Blueprint, blueprint: Blueprint, folder: Path) -> list
         problem = None
         if recipe.magnitudes is not None:
             problem = f"is a DoRA adapter, which scales whole rows of {recipe.name}"
-        elif recipe.saved is not None:
+        elif recipe.saved is not None and recipe.source:
             problem = f"replaces {recipe.name} as a whole (modules_to_save)"
         elif recipe.factors and recipe.name == "token_embd.weight":
             problem = "changes the embedding, which llama.cpp cannot do while it runs"

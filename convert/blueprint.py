@@ -95,6 +95,7 @@ class Blueprint:
     - `tied`: whether the embedding is also the output matrix. If so, the file has no `output.weight`.
     - `output`: the recipe of a separate output matrix. It is used if a tied model's adapter changes only the embedding
       or only the output matrix.
+    - `inseparable`: whether llama.cpp has no separate output matrix for this architecture.
     """
 
     architecture: str
@@ -103,3 +104,4 @@ class Blueprint:
     recipes: tuple[TensorRecipe, ...]
     tied: bool = False
     output: TensorRecipe | None = None
+    inseparable: bool = False

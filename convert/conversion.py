@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ecellm_lite.convert.adapter import PeftAdapter, read_adapter
+from ecellm_lite.convert.architectures.hyperparameters import Hyperparameters
 from ecellm_lite.convert.arrivals import staging_folder, write_arriving
 from ecellm_lite.convert.arriving_checkpoint import ArrivingCheckpoint
 from ecellm_lite.convert.blueprint import Blueprint, MetadataValue
@@ -173,7 +174,10 @@ def drawn(checkpoint: Checkpoint) -> Blueprint:
     from ecellm_lite.convert.vocabulary import vocabulary_metadata
 
     blueprint = drawn_without_vocabulary(checkpoint)
-    vocabulary = vocabulary_metadata(checkpoint.folder, checkpoint.config)
+    # A config.json may leave the number of tokens to its architecture's default, and name special tokens in a part.
+    size = next(recipe.shape[0] for recipe in blueprint.recipes if recipe.name == "token_embd.weight")
+    part = Hyperparameters(checkpoint.config).part("text_config").values
+    vocabulary = vocabulary_metadata(checkpoint.folder, {**part, **checkpoint.config, "vocab_size": size})
     return replace(blueprint, metadata={**blueprint.metadata, **vocabulary})
 
 

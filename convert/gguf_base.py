@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ecellm_lite.convert.architectures.rotation import rotation_order
 from ecellm_lite.convert.blueprint import Blueprint, MetadataValue, TensorRecipe
 from ecellm_lite.convert.gguf_bytes import KINDS
-from ecellm_lite.convert.gguf_modules import INTERLEAVED, added_to, module_of
+from ecellm_lite.convert.gguf_modules import INSEPARABLE, INTERLEAVED, added_to, module_of
 from ecellm_lite.convert.mixture import ModelShape
 from ecellm_lite.convert.reading import changed_meanwhile, damaged, open_for_reading, read_fully
 from ecellm_lite.convert.source import InputFile, SourceTensor
@@ -133,7 +133,10 @@ class GgufBase:
             embedding = self.tensor("token_embd.weight")
             output = TensorRecipe("output.weight", embedding.name, embedding.shape, "lm_head")
         shape = ModelShape(self._count("block_count"), heads, kv_heads)
-        return Blueprint(self._architecture, shape, self._metadata(), tuple(recipes), tied=tied, output=output)
+        return Blueprint(
+            self._architecture, shape, self._metadata(), tuple(recipes),
+            tied=tied, output=output, inseparable=self._architecture in INSEPARABLE,
+        )  # fmt: skip
 
     def _metadata(self) -> dict[str, MetadataValue]:
         metadata: dict[str, MetadataValue] = {}

@@ -13,20 +13,34 @@ _DECODER = {
 }  # fmt: skip
 _LLAMA = {**_DECODER, "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
 
+_GEMMA = {
+    **_DECODER, "attn_norm": "input_layernorm", "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm", "post_ffw_norm": "post_feedforward_layernorm",
+}  # fmt: skip
+
 # By architecture: from the names of a GGUF file's tensors to the names of a checkpoint's modules.
 _MODULES: Mapping[str, Mapping[str, str]] = {
     "llama": _LLAMA,
+    "gemma2": _GEMMA,
+    "gemma3": {**_GEMMA, "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"},
     "phi2": {
         "output_norm": "model.final_layernorm", "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj",
         "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.dense",
         "ffn_up": "mlp.fc1", "ffn_down": "mlp.fc2",
+    },
+    "phi3": {
+        "output_norm": "model.norm", "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
+        "attn_qkv": "self_attn.qkv_proj", "attn_output": "self_attn.o_proj", "ffn_up": "mlp.gate_up_proj",
+        "ffn_down": "mlp.down_proj",
     },
 }  # fmt: skip
 
 # The architectures whose query and key rows llama.cpp's converter interleaves (architectures/rotation.py).
 INTERLEAVED = frozenset({"llama"})
 # What llama.cpp's converter adds to the weights of norms, by architecture (TensorRecipe.adapter_added).
-_ADDED: Mapping[str, float] = {}
+_ADDED: Mapping[str, float] = {"gemma2": 1.0, "gemma3": 1.0}
+# The architectures for which llama.cpp always multiplies by the embedding for the logits.
+INSEPARABLE = frozenset({"gemma", "gemma2"})
 
 
 def module_of(architecture: str, name: str) -> str:

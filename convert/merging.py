@@ -42,6 +42,12 @@ def attach_adapters(blueprint: Blueprint, source: TensorSource, adapters: Sequen
         if blueprint.tied and blueprint.output:
             tied = {recipe.name for recipe in blueprint.recipes if recipe.source == blueprint.output.source}
             if changed.changes({*tied, blueprint.output.name}):
+                if blueprint.inseparable:
+                    raise _unusable(
+                        f"{weighted.adapter.path} changes the embedding or the output matrix alone, which are one "
+                        f"matrix in llama.cpp's {blueprint.architecture}",
+                        "train the adapter without them",
+                    )
                 recipes = (*blueprint.recipes, blueprint.output)
                 blueprint = replace(blueprint, recipes=recipes, tied=False, output=None)
         recipes_by_name = {recipe.name: recipe for recipe in blueprint.recipes}

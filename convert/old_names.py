@@ -1,8 +1,11 @@
-"""Translates old module names of Phi-2, which some adapters use, to the current names.
+"""Translates other names of modules, which some adapters use, to the names of the base's blueprint.
 
-The old names are those of Microsoft's first code for Phi-2. In that code, the rows of q, k and v are stacked in one
-matrix, `mixer.Wqkv`. Its factors are therefore split into three pairs, each with the same A and a third of B's rows.
-That code is modeling_phi.py of https://huggingface.co/microsoft/phi-2 before January 2024.
+An adapter of a model that sees images names the modules of its language model otherwise than one of a language model
+alone (architectures/language_part.py). What it changes in the part that sees images is left out, as that part itself.
+
+Phi-2 has old names too. They are those of Microsoft's first code for it, in which the rows of q, k and v are stacked in
+one matrix, `mixer.Wqkv`. Its factors are therefore split into three pairs, each with the same A and a third of B's
+rows. That code is modeling_phi.py of https://huggingface.co/microsoft/phi-2 before January 2024.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ecellm_lite.convert.adapter import PeftAdapter, WholeTensor
+from ecellm_lite.convert.architectures.language_part import is_of_images, name_alone
 from ecellm_lite.convert.reading import damaged
 
 Named = TypeVar("Named")
@@ -33,10 +37,18 @@ _STACKED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 
 
 def with_current_names(adapter: PeftAdapter, architecture: str) -> PeftAdapter:
-    """Return the adapter with the current names of Phi-2's modules in place of old ones.
+    """Return the adapter with the current names of modules in place of old ones.
 
     Raises ModelError if a stack's rows cannot be split into three equal parts.
     """
+    if architecture == "gemma3":
+        return replace(
+            adapter,
+            factors=_of_language(adapter.factors, adapter.path),
+            magnitudes=_of_language(adapter.magnitudes, adapter.path),
+            saved=_of_language(adapter.saved, adapter.path),
+            base_layers=_of_language(adapter.base_layers, adapter.path),
+        )
     if architecture != "phi2":
         return adapter
     path = adapter.path
@@ -49,6 +61,18 @@ def with_current_names(adapter: PeftAdapter, architecture: str) -> PeftAdapter:
         saved=_renamed(adapter.saved, path, lambda whole: math.prod(whole.shape[:1]), WholeTensor.part),
         base_layers=_renamed(adapter.base_layers, path, lambda whole: math.prod(whole.shape[:1]), WholeTensor.part),
     )
+
+
+def _of_language(values: Mapping[str, Named], path: Path) -> dict[str, Named]:
+    """Return the values of the language model's modules, under the names that it has alone."""
+    renamed: dict[str, Named] = {}
+    for name, value in values.items():
+        if is_of_images(name):
+            continue
+        if (alone := name_alone(name)) in renamed:
+            raise damaged(path, f"has {alone!r} twice, under two names")
+        renamed[alone] = value
+    return renamed
 
 
 def _renamed(

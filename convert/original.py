@@ -74,7 +74,12 @@ def original_logits(
 
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder, torch_dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
+            folder,
+            torch_dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation="eager",  # the others leave out Gemma 2's soft cap
         )
         if adapters:
             model = _with_adapters(model, adapters)

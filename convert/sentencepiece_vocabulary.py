@@ -8,13 +8,21 @@ texts differently than in training.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from ecellm_lite.convert.reading import damaged
 from ecellm_lite.convert.sentencepiece_model import read_sentencepiece
-from ecellm_lite.convert.token_list import BYTE, NORMAL, AddedToken, TokenList, not_reproducible, vocabulary
+from ecellm_lite.convert.token_list import (
+    BYTE,
+    NORMAL,
+    USER_DEFINED,
+    AddedToken,
+    TokenList,
+    not_reproducible,
+    vocabulary,
+)
 from ecellm_lite.errors import ModelError
 
 MAX_PIECE_LETTERS = 256
@@ -36,7 +44,9 @@ def from_model(path: Path, size: int, added: Iterable[AddedToken]) -> tuple[Toke
         )
     tokens = TokenList(size)
     for token, piece in enumerate(model.pieces):
-        tokens.set(token, piece.text, piece.kind, piece.score)
+        # SentencePiece joins the letter ▁ in a text to spaces beside it, as llama.cpp does for a piece that is merged.
+        kind = piece.kind if piece.text.strip("▁") else NORMAL
+        tokens.set(token, piece.text, kind, piece.score)
     tokens.add(added)
     return tokens, model.space_first
 
@@ -53,16 +63,18 @@ def from_tokenizer(
         if model.get(name):
             raise not_reproducible(path, f"has {name} = {str(model[name])[:40]!r}")
     ids = vocabulary(model.get("vocab"), path, size)
-    placed = {token.id for token in added}
-    merged = {text: token for text, token in ids.items() if token not in placed and not _BYTE.fullmatch(text)}
-    ranks = _ranks(model.get("merges"), merged, path)
+    # A tokenizer finds its added tokens before it merges, so merges make none of them; runs of spaces are an exception.
+    placed = {token.text for token in added if token.text.strip("▁")}
+    runs = {token.text for token in added} - placed
+    merged = {text for text in ids if text not in placed and not _BYTE.fullmatch(text)}
+    ranks = _ranks(model.get("merges"), merged, {text for text in placed if "▁" not in text}, path)
     tokens = TokenList(size)
     for text, token in ids.items():
         if _BYTE.fullmatch(text):
             tokens.set(token, text, BYTE)
         else:
             # The scores of single letters decide nothing; SentencePiece puts them after all others.
-            tokens.set(token, text, NORMAL, -float(ranks.get(text, len(ranks))))
+            tokens.set(token, text, USER_DEFINED if text in runs else NORMAL, -float(ranks.get(text, len(ranks))))
     tokens.add(added)
     return tokens, _space_first(tokenizer, path)
 
@@ -80,22 +92,27 @@ def pairs(merges: object, path: Path) -> list[tuple[str, str]]:
     return result
 
 
-def _ranks(merges: object, ids: Mapping[str, int], path: Path) -> dict[str, int]:
-    """Return the rank of each token: the position of the first merge that makes it."""
+def _ranks(merges: object, tokens: Set[str], placed: Set[str], path: Path) -> dict[str, int]:
+    """Return the rank of each of `tokens`: the position of the first merge that makes it.
+
+    `placed`: added tokens. Gemma has merges for them too, which never apply.
+    """
     ranks: dict[str, int] = {}
     merged = set()
     for left, right in pairs(merges, path):
-        if left + right not in ids:
+        if left + right in placed:
+            continue
+        if left + right not in tokens:
             raise damaged(path, f"merges {left[:40]!r} and {right[:40]!r} to an unknown token")
         ranks.setdefault(left + right, len(ranks))
         merged.add((left, right))
     # llama.cpp has no list of merges: it merges any two neighbors that together are a token.
-    for text in ids:
+    for text in tokens:
         if len(text) > MAX_PIECE_LETTERS:
             raise damaged(path, f"has the token {text[:40]!r}… of {len(text):,} letters")
         for cut in range(1, len(text)):
             left, right = text[:cut], text[cut:]
-            if left in ids and right in ids and (left, right) not in merged:
+            if left in tokens and right in tokens and (left, right) not in merged:
                 raise not_reproducible(path, f"does not merge the tokens {left!r} and {right!r}, although it has both")
     return ranks
 
@@ -104,16 +121,21 @@ def _space_first(tokenizer: Mapping[str, Any], path: Path) -> bool:
     """Return whether a space is put before a text. Raises ModelError for steps that SentencePiece does not have.
 
     A file asks for the space in one of two ways: by the normalizer Prepend, or by the pre-tokenizer Metaspace.
-    Metaspace adds no space to a text that already begins with one.
+    Metaspace adds no space to a text that already begins with one. Gemma's pre-tokenizer splits at spaces, of which its
+    normalizer leaves none.
     """
-    first = False
+    first, replaced = False, False
     for step in _steps(tokenizer.get("normalizer"), "normalizers", path):
         kind, content, pattern = step.get("type"), step.get("content"), step.get("pattern")
         if kind == "Prepend" and step.get("prepend") == "▁":
             first = True
-        elif kind != "Replace" or (pattern, content) not in (({"String": " "}, "▁"), ({"Regex": "\\A▁"}, "▁▁")):
+        elif kind == "Replace" and (pattern, content) == ({"String": " "}, "▁"):
+            replaced = True
+        elif kind != "Replace" or (pattern, content) != ({"Regex": "\\A▁"}, "▁▁"):
             raise not_reproducible(path, f"changes or splits texts with {str(step)[:100]}")
     for step in _steps(tokenizer.get("pre_tokenizer"), "pretokenizers", path):
+        if replaced and step.get("type") == "Split" and step.get("pattern") == {"String": " "}:
+            continue
         scheme = step.get("prepend_scheme")
         metaspace = step.get("type") == "Metaspace" and step.get("replacement") == "▁" and step.get("split") is False
         if not metaspace or scheme not in ("always", "first", "never"):

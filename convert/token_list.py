@@ -56,6 +56,8 @@ class TokenList:
         for token in tokens:
             if token.id >= self.size:
                 continue
+            if not token.text.strip("▁") and self.texts[token.id] == token.text:
+                continue  # Gemma's runs of spaces, which are made by merges
             if token.special or _looks_special(token.text):
                 self.set(token.id, token.text, CONTROL, ADDED_SCORE)
             else:
@@ -160,7 +162,7 @@ def _looks_special(text: str) -> bool:
 
     The rule is that of llama.cpp's converter.
     """
-    if text in {"<pad>", "<mask>"}:
+    if text in {"<pad>", "<mask>", "<2mass>", "[@BOS@]"} or (text.startswith("<unused") and text.endswith(">")):
         return True
     return (text.startswith("<|") and text.endswith("|>")) or (text.startswith("<\uff5c") and text.endswith("\uff5c>"))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ecellm_lite.convert.architectures import llama, phi2
+from ecellm_lite.convert.architectures import gemma2, gemma3, llama, phi2, phi3
 from ecellm_lite.convert.blueprint import Blueprint
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.errors import ModelError
@@ -22,12 +22,24 @@ class Architecture:
 
 # By the class that a config.json names in `architectures`.
 _BY_CLASS = {
+    "Gemma2ForCausalLM": Architecture("gemma2", gemma2.blueprint),
+    "Gemma3ForCausalLM": Architecture("gemma3", gemma3.blueprint),
+    "Gemma3ForConditionalGeneration": Architecture("gemma3", gemma3.blueprint),
     "LlamaForCausalLM": Architecture("llama", llama.blueprint),
     "MistralForCausalLM": Architecture("llama", llama.blueprint),
     "PhiForCausalLM": Architecture("phi2", phi2.blueprint),
+    "Phi3ForCausalLM": Architecture("phi3", phi3.blueprint),
 }
 # By `model_type`, for a config.json without `architectures`.
-_CLASSES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "phi": "PhiForCausalLM"}
+_CLASSES = {
+    "gemma2": "Gemma2ForCausalLM",
+    "gemma3": "Gemma3ForConditionalGeneration",
+    "gemma3_text": "Gemma3ForCausalLM",
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "phi": "PhiForCausalLM",
+    "phi3": "Phi3ForCausalLM",
+}
 
 
 def architecture_of(config: Mapping[str, Any]) -> Architecture:

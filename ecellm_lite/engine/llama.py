@@ -21,7 +21,7 @@ from ecellm_lite.binding import check_structures, llama
 from ecellm_lite.engine.adapters import Adapters
 from ecellm_lite.engine.batch import Batch
 from ecellm_lite.engine.interface import Chunk
-from ecellm_lite.engine.memory import affordable_cells
+from ecellm_lite.engine.memory import affordable_cells, padded
 from ecellm_lite.engine.offload import Placement, on_cpu, place
 from ecellm_lite.engine.settings import DEFAULT_CONTEXT, Settings, available_cores
 from ecellm_lite.engine.threads import Threads
@@ -104,8 +104,13 @@ class LlamaBackend:
             self.longest = min(self.most, training_context)
             self.batch = settings.micro_batch
             self.sequences = _SEQUENCES
+            self._window: int = llama.llama_model_n_swa(self._model)
             self.cells = 0
-            self.grow(settings.context or min(_SMALLEST_CONTEXT, self.most))
+            original = self._original_context()
+            self._long_factors = original is not None and padded(self.most) > original
+            # A context that grew past the original one would change the factors on the way.
+            smallest = padded(original + 1) if original is not None and self._long_factors else _SMALLEST_CONTEXT
+            self.grow(settings.context or min(smallest, self.most))
         except BaseException:
             self.close()
             raise
@@ -123,6 +128,17 @@ class LlamaBackend:
                 description = f"{self.placement.description}; with {planned} it did not load: {failure.rstrip('.')}"
                 self.placement = replace(self.placement, description=description)
                 return
+
+    def _original_context(self) -> int | None:
+        """Return the length in tokens beyond which llama.cpp rotates by the factors for long contexts (Phi-3 and 4).
+
+        It chooses the factors by the context's size, for all rows. None for a model without such factors.
+        """
+        architecture = _metadata(self._model, "general.architecture")
+        if _metadata(self._model, f"{architecture}.rope.scaling.attn_factor") is None:
+            return None
+        length = _metadata(self._model, f"{architecture}.rope.scaling.original_context_length")
+        return int(length) if length else None
 
     @property
     def prompt_kernels(self) -> prompt.State:
@@ -161,6 +177,7 @@ class LlamaBackend:
             "threads": self._most_threads,
             "deterministic": settings.deterministic,
             "prompt_kernels": self.prompt_kernels.variant,
+            **({"long_factors": True} if self._long_factors else {}),
         }
         return json.dumps(facts)
 
@@ -176,6 +193,9 @@ class LlamaBackend:
         self._loras.apply(self._context, self._adapter)
         status = llama.llama_decode(self._context, self._fill.filled(chunks))
         prompt.use(prompt.OFF)
+        if self._window and not status:
+            for chunk in chunks:
+                self._shadow(chunk.sequence, chunk.position)
         self._threads.look()
         check_interrupt()
         if status:
@@ -198,10 +218,22 @@ class LlamaBackend:
     def fork(self, source: int, target: int, length: int) -> None:
         """Share a prefix; nothing is copied, because in a unified memory a cell can belong to several sequences."""
         llama.llama_memory_seq_cp(self._memory, source, target, 0, length)
+        if self._window:
+            self._shadow(target, 0)
+
+    def _shadow(self, sequence: int, start: int) -> None:
+        """Give a sequence's cells from `start` on to a second sequence too.
+
+        If layers attend to a window, llama.cpp reuses a cell that one sequence alone has and that the window has left
+        behind. But the sequence may be cut shorter, or forked from there, and then needs the cell again.
+        """
+        llama.llama_memory_seq_cp(self._memory, sequence, self.sequences + sequence, start, -1)
 
     def truncate(self, sequence: int, length: int) -> None:
         """Forget all but the first `length` tokens of a sequence."""
         llama.llama_memory_seq_rm(self._memory, sequence, length, -1)
+        if self._window:
+            llama.llama_memory_seq_rm(self._memory, self.sequences + sequence, length, -1)
 
     def clear(self) -> None:
         """Forget every sequence."""
@@ -243,7 +275,12 @@ class LlamaBackend:
             llama.llama_free(context)
 
     def save(self, sequence: int) -> bytes:
-        """Return llama.cpp's state of a sequence; empty if it has none."""
+        """Return llama.cpp's state of a sequence. It is empty if there is none, or only a part of one.
+
+        If layers attend to a window, llama.cpp leaves out what the window has left behind.
+        """
+        if self._window and llama.llama_memory_seq_pos_max(self._memory, sequence) >= self._window:
+            return b""
         size = llama.llama_state_seq_get_size_ext(self._context, sequence, 0)
         buffer = (ctypes.c_uint8 * size)()
         length = llama.llama_state_seq_get_data_ext(self._context, buffer, size, sequence, 0)
@@ -254,6 +291,8 @@ class LlamaBackend:
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
         read = llama.llama_state_seq_set_data_ext(self._context, buffer, len(state), sequence, 0)
         if state and read == len(state):
+            if self._window:
+                self._shadow(sequence, 0)
             return True
         self.truncate(sequence, 0)
         return False
@@ -270,7 +309,7 @@ class LlamaBackend:
         parameters = llama.llama_context_default_params()
         parameters.n_ctx = cells
         parameters.n_batch = parameters.n_ubatch = self.batch
-        parameters.n_seq_max = self.sequences
+        parameters.n_seq_max = self.sequences * (2 if self._window else 1)
         parameters.n_threads = parameters.n_threads_batch = self._most_threads
         parameters.type_k = parameters.type_v = _KV_TYPES[settings.kv_type]
         # Without it llama_memory_seq_cp copies buffers, and aborts the process on part of a sequence.
@@ -282,6 +321,13 @@ class LlamaBackend:
             flash = "on"
         parameters.flash_attn_type = _FLASH_ATTENTION[flash]
         return parameters
+
+
+def _metadata(model: Any, key: str) -> str | None:
+    """Return a short value of a model's metadata as text; None if the file does not have the key."""
+    buffer = ctypes.create_string_buffer(64)
+    length = llama.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+    return buffer.value.decode("utf-8", "replace") if length >= 0 else None
 
 
 def _cells(settings: Settings, training_context: int) -> int:

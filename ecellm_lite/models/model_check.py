@@ -15,9 +15,11 @@ from ecellm_lite.errors import ModelError
 from ecellm_lite.models.gguf_header import Header, shown
 
 ARCHITECTURES = frozenset((
-    "gemma", "granite", "llama", "mistral3", "phi2", "qwen2", "qwen3", "smollm3", "stablelm", "starcoder2",
+    "gemma", "gemma2", "gemma3", "granite", "llama", "mistral3", "phi2", "phi3", "qwen2", "qwen3", "smollm3",
+    "stablelm", "starcoder2",
 ))  # fmt: skip
-_PARTLY_ROTATED = ("phi2", "stablelm")
+_PARTLY_ROTATED = ("phi2", "phi3", "stablelm")
+_WINDOWED = ("gemma2.", "gemma3.")  # prefixes of the architectures whose layers may attend to a window
 _MAX_LAYERS = 512
 _MAX_EXPERTS = 1024
 _MAPPED_ALIGNMENT = 32
@@ -110,6 +112,8 @@ def _check_hyperparameters(keys: _Keys, prefix: str, partly_rotated: bool) -> in
         raise keys.unfit(f"{heads[0]} attention heads do not share {heads_kv[0]} key-value heads evenly in all layers")
     _check_heads(keys, prefix, embedding // heads[0], partly_rotated)
     _check_experts(keys, prefix, layers)
+    if prefix in _WINDOWED:
+        _check_windows(keys, prefix, layers)
     for key in ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"):
         epsilon = keys.metadata.get(prefix + key, 0.0)
         if not isinstance(epsilon, float) or epsilon < 0:
@@ -129,6 +133,24 @@ def _check_heads(keys: _Keys, prefix: str, default: int, partly_rotated: bool) -
     rotated = keys.integer(prefix + "rope.dimension_count", 2, length, length)
     if rotated % 2 or (rotated != length and not partly_rotated):
         raise keys.unfit(f"{rotated} of the {length} values in an attention head are rotated by position")
+    # The same for layers that attend to a window.
+    for key, value in (("attention.key_length", length), ("attention.value_length", length)):
+        keys.integer(f"{prefix}{key}_swa", value, value, value)
+    keys.integer(prefix + "rope.dimension_count_swa", rotated, rotated, rotated)
+
+
+def _check_windows(keys: _Keys, prefix: str, layers: int) -> None:
+    """Check the layers that attend to a window, and the soft caps, by which llama.cpp divides."""
+    keys.integer(prefix + "attention.sliding_window", 1, 2**31 - 1, 1)
+    pattern = prefix + "attention.sliding_window_pattern"
+    if not isinstance(value := keys.metadata.get(pattern), np.ndarray):
+        keys.integer(pattern, 2, 2**31 - 1, 2)  # with 1, no layer has a window, and llama.cpp aborts
+    elif value.dtype.kind not in "iub" or value.size != layers or not value.any():
+        raise keys.unfit(f"{pattern} does not say for each of {layers} layers whether it has a window")
+    for key in ("attn_logit_softcapping", "final_logit_softcapping"):
+        cap = keys.metadata.get(prefix + key, 1.0)
+        if not isinstance(cap, float) or cap <= 0:
+            raise keys.unfit(f"{prefix}{key} is {shown(str(cap))}, not a number above 0")
 
 
 def _check_experts(keys: _Keys, prefix: str, layers: int) -> None:

@@ -82,7 +82,7 @@ nan, infinity = float("nan"), float("inf")
         ({"split.count": (2, T.UINT16)}, ""),
         ({"general.architecture": "clip"}, "'clip'"),
         ({"general.architecture": "../llama"}, "architecture"),
-        ({"general.architecture": "gemma2"}, "'gemma2'"),
+        ({"general.architecture": "gemma3n"}, "'gemma3n'"),
         # llama-model.cpp asserts these.
         ({"llama.block_count": 0}, "block_count"),
         ({"llama.block_count": 513}, "513"),

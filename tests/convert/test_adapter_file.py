@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ecellm_lite.convert import adapter_file
 from ecellm_lite.convert.adapter_file import write_adapter_file
+from ecellm_lite.convert.architectures import architecture_of
 from ecellm_lite.convert.architectures.rotation import rotation_order
 from ecellm_lite.convert.gguf_adapter import read_gguf_adapter
 from ecellm_lite.convert.verify import check_logits
@@ -56,17 +57,20 @@ def test_the_rows_are_in_the_order_of_the_bases_file(kind: str, tmp_path: Path) 
     write_adapter_file(str(base), write_adapter(tmp_path / "peft", weights), tmp_path / "a.gguf", file_type="F32")
     stored, config = tensors(tmp_path / "a.gguf"), CONFIGS[kind]
     assert len(stored) == len(weights)
-    for part, own in (("q_proj", "attn_q"), ("k_proj", "attn_k")):
+    fused = kind in {"phi3", "phi4"}
+    for part, own in (("qkv_proj", "attn_qkv"),) if fused else (("q_proj", "attn_q"), ("k_proj", "attn_k")):
         pair = (
             weights[f"model.layers.1.self_attn.{part}.lora_A.weight"],
             weights[f"model.layers.1.self_attn.{part}.lora_B.weight"],
         )
-        heads = config["num_attention_heads" if own == "attn_q" else "num_key_value_heads"]
-        order: Any = slice(None) if kind == "phi" else rotation_order(heads, len(pair[1]) // heads)
+        order: Any = slice(None)
+        if config["model_type"] in {"llama", "mistral"}:
+            heads = config["num_attention_heads" if own == "attn_q" else "num_key_value_heads"]
+            order = rotation_order(heads, len(pair[1]) // heads)
         assert np.array_equal(stored[f"blk.1.{own}.weight.lora_a"], pair[0])
         assert np.array_equal(stored[f"blk.1.{own}.weight.lora_b"], pair[1][order])
     metadata = read_header(tmp_path / "a.gguf").metadata
-    assert metadata["general.architecture"] == ("phi2" if kind == "phi" else "llama")
+    assert metadata["general.architecture"] == architecture_of(config).name
     assert (metadata["general.type"], metadata["adapter.type"]) == ("adapter", "lora")
     assert metadata["adapter.lora.alpha"] == 8.0
     assert metadata["general.base_model.0.name"] == "base"

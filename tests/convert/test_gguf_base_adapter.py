@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ecellm_lite.convert.architectures.language_part import name_alone
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.conversion import prepared
 from ecellm_lite.convert.gguf_base import GgufBase
@@ -21,7 +22,7 @@ from ecellm_lite.models.store import StoredModel
 from tests.support.llama_quantize import requantize
 from tests.support.refusals import refusal
 from tests.support.small_checkpoints import factors, write_adapter
-from tests.support.tiny_checkpoints import CONFIGS, LAYERS, WIDTH, write_checkpoint
+from tests.support.tiny_checkpoints import CONFIGS, LAYERS, WIDTH, shapes, write_checkpoint
 
 pytestmark = pytest.mark.slow  # a conversion each, some seconds
 
@@ -39,23 +40,11 @@ def tensors(path: Path) -> dict[str, tuple[str, bytes]]:
 
 
 def modules(kind: str) -> dict[str, tuple[int, int]]:
-    config = CONFIGS[kind]
-    if kind == "phi":
-        inner = config["intermediate_size"]
-        names = {"self_attn.q_proj": (WIDTH, WIDTH), "self_attn.k_proj": (WIDTH, WIDTH), "mlp.fc1": (inner, WIDTH)}
-    else:
-        size = config.get("head_dim", WIDTH // config["num_attention_heads"])
-        heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
-        names = {
-            "self_attn.q_proj": (heads * size, WIDTH),
-            "self_attn.k_proj": (kv_heads * size, WIDTH),
-            "self_attn.v_proj": (kv_heads * size, WIDTH),
-            "self_attn.o_proj": (WIDTH, heads * size),
-            "mlp.down_proj": (WIDTH, config["intermediate_size"]),
-        }
-    return {f"model.layers.1.{name}": shape for name, shape in names.items()} | {
-        "lm_head": (config["vocab_size"], WIDTH)
-    }
+    """Return the shapes of the matrices in layer 1 and of the output matrix, if an adapter can change it."""
+    named = {name_alone(name).removesuffix(".weight"): shape for name, shape in shapes(CONFIGS[kind]).items()}
+    found = {name: (shape[0], shape[1]) for name, shape in named.items() if len(shape) == 2 and "layers.1." in name}
+    rows, columns = named["model.embed_tokens"]
+    return found if kind == "gemma2" else found | {"lm_head": (rows, columns)}
 
 
 @pytest.mark.parametrize("kind", list(CONFIGS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,11 +17,18 @@ import pytest
 
 from ecellm_lite.binding import llama
 from ecellm_lite.cli.main import run_command
+from ecellm_lite.convert import byte_pair_vocabulary
 from ecellm_lite.convert.sentencepiece_model import read_sentencepiece
 from ecellm_lite.convert.vocabulary import vocabulary_metadata
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
 from ecellm_lite.errors import ModelError
 from tests.support.fuzz import times
+from tests.support.gemma_tokenizers import (
+    GEMMA_TRAINED,
+    write_gemma_model,
+    write_gemma_tokenizer,
+    write_gemma_vocabulary,
+)
 from tests.support.multiscript import strings
 from tests.support.refusals import refusal
 from tests.support.tiny_checkpoints import write_checkpoint
@@ -30,8 +38,11 @@ from tests.support.tiny_tokenizers import (
     pieces_of,
     sentencepiece_file,
     tokenizer_of,
+    write_gpt_4o_tokenizer,
     write_mistral_model,
     write_mistral_tokenizer,
+    write_phi3_model,
+    write_phi3_tokenizer,
     write_phi_files,
     write_smollm_tokenizer,
     write_trained_model,
@@ -97,6 +108,10 @@ def own_tokenizer(folder: Path) -> Callable[[str], list[int]]:
         (partial(write_trained_model, space_first=False), TRAINED),
         (write_smollm_tokenizer, 49152),
         (write_phi_files, 51200),
+        (write_gemma_model, GEMMA_TRAINED),
+        (write_gemma_tokenizer, GEMMA_TRAINED),
+        (write_phi3_model, 32064),
+        (write_phi3_tokenizer, 32064),
     ],
 )
 def test_token_ids_are_the_tokenizers_own(write: Callable[[Path], None], size: int, tmp_path: Path) -> None:
@@ -110,9 +125,7 @@ def test_token_ids_are_the_tokenizers_own(write: Callable[[Path], None], size: i
 @pytest.mark.parametrize("form", ["tokenizer.model", "tokenizer.json"])
 def test_token_ids_of_llama_2(form: str, tmp_path: Path) -> None:
     """No package ships Llama-2's tokenizer.model, but llama.cpp's sources have its vocabulary and the expected ids."""
-    if LLAMA_2 not in os.environ:
-        pytest.skip(f"{LLAMA_2} is not set to ggml-vocab-llama-spm.gguf of llama.cpp's sources (models/)")
-    source = Path(os.environ[LLAMA_2])
+    source = llama_cpp_vocabulary("ggml-vocab-llama-spm.gguf")
     pieces = pieces_of(source)
     base = write_checkpoint(tmp_path / "base", "llama", tokenizer=False)
     (tmp_path / "tokenizer.model").write_bytes(sentencepiece_file(pieces))
@@ -131,6 +144,37 @@ def test_token_ids_of_llama_2(form: str, tmp_path: Path) -> None:
             tokens = vocabulary.tokenize(text)
             assert tokens == own(text), text
             assert tokens == pieces_own(text), text
+
+
+def test_token_ids_of_a_small_vocabulary_with_the_words_of_gpt_4o(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Phi-4-mini's, whose vocabulary no package ships. Only llama.cpp cuts words at combining marks."""
+    digest = write_gpt_4o_tokenizer(tmp_path)
+    with refusal(ModelError, digest[:16]):
+        vocabulary_metadata(tmp_path, {"vocab_size": TRAINED})
+    monkeypatch.setitem(byte_pair_vocabulary._NAMES, digest, "gpt-4o")
+    own = own_tokenizer(tmp_path)
+    texts = [text for text in strings(STRINGS, 1) if not any(unicodedata.category(one)[0] == "M" for one in text)]
+    assert len(texts) > STRINGS / 2
+    with loaded(tmp_path, TRAINED) as vocabulary:
+        assert [text for text in texts if vocabulary.tokenize(text) != own(text)] == []
+
+
+def test_token_ids_of_gemma(tmp_path: Path) -> None:
+    """No package ships Gemma's tokenizer; llama.cpp's sources have its pieces, in the vocabulary of Gemma 4."""
+    source = llama_cpp_vocabulary("ggml-vocab-gemma-4.gguf")
+    size = write_gemma_vocabulary(tmp_path, source)
+    own = own_tokenizer(tmp_path)
+    with loaded(tmp_path, size) as vocabulary:
+        assert [text for text in strings(STRINGS, 1) if vocabulary.tokenize(text) != own(text)] == []
+
+
+def llama_cpp_vocabulary(name: str) -> Path:
+    """Return the path of a vocabulary in llama.cpp's sources; skip the test if they are not there."""
+    if LLAMA_2 not in os.environ:
+        pytest.skip(f"{LLAMA_2} is not set to ggml-vocab-llama-spm.gguf of llama.cpp's sources (models/)")
+    return Path(os.environ[LLAMA_2]).with_name(name)
 
 
 def cases(source: Path, ending: str) -> str:

@@ -6,6 +6,7 @@ The same kind always gives the same bytes, because the golden files in golden/co
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.support.gemma_phi_checkpoints import GEMMA_PHI, GEMMA_PHI_TOKENIZERS, gemma_phi_shapes
 from tests.support.tiny_tokenizers import (
     write_mistral_model,
     write_mistral_tokenizer,
@@ -46,6 +48,7 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
         "rope_theta": 10000.0, "qk_layernorm": False, "tie_word_embeddings": False, "vocab_size": 51200,
         "bos_token_id": 50256, "eos_token_id": 50256, "torch_dtype": "float16",
     },
+    **GEMMA_PHI,
 }  # fmt: skip
 
 _TOKENIZERS: Mapping[str, Callable[[Path], None]] = {
@@ -53,7 +56,9 @@ _TOKENIZERS: Mapping[str, Callable[[Path], None]] = {
     "mistral": write_mistral_model,
     "llama": write_mistral_tokenizer,
     "phi": write_phi_files,
+    **GEMMA_PHI_TOKENIZERS,
 }
+_SEEDS = {"llama": 0, "mistral": 1, "phi": 2, "smollm": 3}  # of the others: the hash of their names
 _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
@@ -64,16 +69,24 @@ def write_checkpoint(folder: Path, kind: str, *, tokenizer: bool = True, **chang
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = dict(CONFIGS[kind])
-    generator = np.random.default_rng(sorted(CONFIGS).index(kind))
+    generator = np.random.default_rng(_SEEDS.get(kind, zlib.crc32(kind.encode())))
     dtype = _DTYPES[config["torch_dtype"]]
-    sized = config | {"vocab_size": changes.get("vocab_size", config["vocab_size"])}
-    weights = {name: _stored(generator.normal(0, 0.1, shape), dtype) for name, shape in shapes(sized).items()}
+    sized = config | {"vocab_size": changes["vocab_size"]} if "vocab_size" in changes else config
+    # Near 1, the norms of a layer let all of it count.
+    ones = "norm.weight" if kind in {"phi3", "phi4"} else "nothing"
+    weights = {
+        name: _stored(generator.normal(1.0 if name.endswith(ones) else 0.0, 0.1, shape), dtype)
+        for name, shape in shapes(sized).items()
+    }
     if kind == "mistral":
         names = list(weights)
         _write_sharded(folder, weights, [names[: len(names) // 2], names[len(names) // 2 :]], dtype)
     else:
         write_safetensors(folder / "model.safetensors", weights, dtype)
-    (folder / "config.json").write_text(json.dumps(config | changes), "utf-8")
+    written = config | changes
+    if "text_config" in config and "vocab_size" in changes:
+        written["text_config"] = config["text_config"] | {"vocab_size": written.pop("vocab_size")}
+    (folder / "config.json").write_text(json.dumps(written), "utf-8")
     if tokenizer:
         _TOKENIZERS[kind](folder)
     return folder
@@ -81,6 +94,8 @@ def write_checkpoint(folder: Path, kind: str, *, tokenizer: bool = True, **chang
 
 def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Return the shape of each tensor of a checkpoint, by name."""
+    if config["model_type"].startswith(("gemma", "phi3")):
+        return gemma_phi_shapes(config)
     width, inner, size = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
     head = config.get("head_dim", width // config["num_attention_heads"])
     query, key = config["num_attention_heads"] * head, config["num_key_value_heads"] * head

@@ -1,0 +1,66 @@
+"""What Gemma 2 and 3 have in common: norms before and after each part, and layers that attend to a window.
+
+transformers adds 1 to the weights of every norm; in a GGUF file the 1 is part of the weights.
+"""
+
+from __future__ import annotations
+
+from ecellm_lite.convert.architectures.decoder import Dimensions
+from ecellm_lite.convert.architectures.hyperparameters import Hyperparameters, unsupported
+from ecellm_lite.convert.blueprint import MetadataValue
+
+NORM_ADDED = 1.0
+NORMS = {
+    "attn_norm": "input_layernorm", "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm", "post_ffw_norm": "post_feedforward_layernorm",
+}  # fmt: skip
+
+_KINDS = ("sliding_attention", "full_attention")
+
+
+def check_config(config: Hyperparameters) -> None:
+    """Raise ModelError for a setting that llama.cpp computes differently, or that cannot be converted."""
+    config.refuse("quantization_config", "only 16-bit checkpoints can be converted")
+    config.refuse("attention_bias", "llama.cpp's Gemma has no biases")
+    config.refuse("use_bidirectional_attention", "llama.cpp generates text from what stands before only")
+    for name in ("hidden_activation", "hidden_act"):
+        config.one_of(name, ("gelu_pytorch_tanh",), "gelu_pytorch_tanh")
+
+
+def check_scale(config: Hyperparameters, sizes: Dimensions, largest: int) -> None:
+    """Raise ModelError if llama.cpp scales queries by another number than the model.
+
+    A GGUF file does not say the number. llama.cpp takes the size of a head, and width / heads for a model of `largest`
+    layers (the 27B).
+    """
+    scalar = config.number("query_pre_attn_scalar", 256)
+    expected = sizes.width // sizes.heads if sizes.layers == largest else sizes.size
+    if scalar != expected:
+        raise unsupported(
+            f"has query_pre_attn_scalar = {scalar:g}, but llama.cpp computes with {expected} for these dimensions",
+            "query_pre_attn_scalar",
+        )
+
+
+def window_metadata(architecture: str, config: Hyperparameters, layers: int, period: int) -> dict[str, MetadataValue]:
+    """Return the metadata about the layers that attend to a window: all, except every `period`-th.
+
+    Raises ModelError if the config.json names other layers. If all layers attend to everything, there is no metadata.
+    """
+    expected = _kinds(layers, period)
+    kinds = config.values.get("layer_types")
+    if kinds is None:
+        named = config.count("sliding_window_pattern", config.count("_sliding_window_pattern", period))
+        kinds = _kinds(layers, named)
+    if kinds == _kinds(layers, 1):
+        return {}
+    if kinds != expected:
+        raise unsupported(
+            f"has other layer_types than llama.cpp, where of every {period} layers only the last has no window",
+            "layer_types",
+        )
+    return {f"{architecture}.attention.sliding_window": ("UINT32", config.count("sliding_window", 4096))}
+
+
+def _kinds(layers: int, period: int) -> list[str]:
+    return [_KINDS[(layer + 1) % period == 0] for layer in range(layers)]

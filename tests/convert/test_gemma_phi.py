@@ -1,0 +1,216 @@
+"""Gemma 2 and 3, Phi-3 and Phi-4-mini predict in llama.cpp what they predict in transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ecellm_lite.convert.architectures.language_part import name_alone
+from ecellm_lite.convert.conversion import prepared
+from ecellm_lite.convert.original import original_logits
+from ecellm_lite.convert.request import ConversionRequest
+from ecellm_lite.convert.verify import CheckResult, check_logits
+from ecellm_lite.engine.interface import Chunk
+from ecellm_lite.engine.llama import LlamaBackend
+from ecellm_lite.engine.settings import Settings
+from ecellm_lite.errors import ModelError, UsageError
+from tests.support.gemma_phi_checkpoints import GEMMA_PHI, gemma_phi_shapes
+from tests.support.refusals import refusal
+from tests.support.small_checkpoints import factors, write_adapter
+from tests.support.tiny_checkpoints import write_checkpoint
+
+Prompts = Sequence[Sequence[int]]
+# Far beyond the windows of 16 tokens, and one that is shorter.
+PROMPTS = [[(7 * number + 3 * number**2) % 2900 + 20 for number in range(length)] for length in (150, 9)]
+# The names since transformers 4.52.
+_NOW = {"gemma3-images": "model.language_model."}
+
+
+def settings(context: int = 512) -> Settings:
+    return Settings(
+        kv_type="f32", flash_attention="off", gpu_layers=0, context=context, threads=1, prompt_kernels="off"
+    )
+
+
+def converted(base: Path, target: Path, *adapters: Path) -> Path:
+    request = ConversionRequest(str(base), target, "F32", tuple((one, 1.0) for one in adapters), envelope="alpaca")
+    with prepared(request) as conversion:
+        conversion.run()
+    return target
+
+
+def logits(model: Path, prompts: Prompts, context: int = 512) -> list[NDArray[np.float32]]:
+    """Return the engine's logits for each prompt: a row for each token."""
+    backend = LlamaBackend(model, settings(context))
+    try:
+        backend.grow(context)
+        values = []
+        for prompt in prompts:
+            backend.clear()
+            parts = [
+                backend.decode([Chunk(0, start, part, len(part))])
+                for start in range(0, len(prompt), backend.batch)
+                for part in [prompt[start : start + backend.batch]]
+            ]
+            values.append(np.concatenate([np.atleast_2d(part[0]) for part in parts]))
+        return values
+    finally:
+        backend.close()
+
+
+def check(
+    model: Path, base: Path, adapters: Sequence[Path] = (), prompts: Prompts = PROMPTS, context: int = 512
+) -> CheckResult:
+    originals = original_logits(base, [(adapter, 1.0) for adapter in adapters], prompts)
+    return check_logits(iter(list(zip(logits(model, prompts, context), originals, strict=True))), "F32")
+
+
+def written_adapter(folder: Path, kind: str, **config: Any) -> Path:
+    """Write an adapter on every matrix of the layers, under the names that peft gives them today."""
+    weights: dict[str, NDArray[Any]] = {}
+    for name, shape in gemma_phi_shapes(GEMMA_PHI[kind]).items():
+        module = name_alone(name).removesuffix(".weight")
+        if len(shape) != 2 or not module.startswith("model.layers."):
+            continue
+        module = _NOW.get(kind, "model.") + module.removeprefix("model.")
+        weights |= factors(module, *shape)
+        if config.get("use_dora"):
+            weights[f"{module}.lora_magnitude_vector"] = np.linspace(0.5, 1.5, shape[0], dtype=np.float32)
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "qkv_proj", "gate_up_proj"]
+    present = [target for target in targets if any(target in name for name in weights)]
+    if kind in _NOW:  # not the modules of the same names in the part that sees images
+        config["target_modules"] = rf".*language_model.*\.({'|'.join(present)})"
+    return write_adapter(folder, weights, **{"target_modules": present, "task_type": "CAUSAL_LM", **config})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", GEMMA_PHI)
+def test_logits_are_those_of_transformers(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="the originals need transformers (extra 'train')")
+    base = write_checkpoint(tmp_path / kind, kind)
+    result = check(converted(base, tmp_path / "model.gguf"), base)
+    assert result.passed, result.detail
+
+
+@pytest.mark.slow
+def test_a_window_of_another_size_would_be_noticed(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="the originals need transformers (extra 'train')")
+    for kind in ("gemma2", "gemma3"):
+        base = write_checkpoint(tmp_path / kind, kind)
+        model = converted(base, tmp_path / f"{kind}.gguf")
+        config = json.loads((base / "config.json").read_text("utf-8"))
+        (base / "config.json").write_text(json.dumps(config | {"sliding_window": 17}), "utf-8")
+        assert not check(model, base).passed
+
+
+@pytest.mark.slow
+def test_long_texts_get_the_factors_for_long_contexts(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="the originals need transformers (extra 'train')")
+    base = write_checkpoint(tmp_path / "phi4", "phi4")
+    model = converted(base, tmp_path / "model.gguf")
+    prompts = [[(11 * number) % 5000 for number in range(700)]]
+    result = check(model, base, (), prompts, 1024)
+    assert result.passed, result.detail
+    assert not check(model, base, (), PROMPTS, 1024).passed, "all texts get them in a long context"
+
+
+@pytest.mark.parametrize("kind", GEMMA_PHI)
+@pytest.mark.parametrize("config", [{"use_rslora": True}, {"use_dora": True}], ids=["rslora", "dora"])
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft, about transformers
+def test_adapters_do_what_they_do_in_peft(kind: str, config: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="the originals need peft (extra 'train')")
+    base = write_checkpoint(tmp_path / kind, kind)
+    adapter = written_adapter(tmp_path / "adapter", kind, **config)
+    model = converted(base, tmp_path / "model.gguf", adapter)
+    result = check(model, base, [adapter])
+    assert result.passed, result.detail
+    assert not check(model, base).passed, "the adapter changes nothing"
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "gemma3"])
+def test_a_sequence_keeps_what_the_window_has_left_behind(kind: str, tmp_path: Path) -> None:
+    """llama.cpp would reuse those cells, and leaves them out of a saved state; the windows are of 16 tokens."""
+    model = converted(write_checkpoint(tmp_path / kind, kind), tmp_path / "model.gguf")
+    [whole] = logits(model, PROMPTS[:1])
+    backend = LlamaBackend(model, settings(256))
+    try:
+        backend.decode([Chunk(0, 0, PROMPTS[0][:100], 1)])
+        for number in range(3):  # together more than all cells
+            backend.decode([Chunk(1, 0, [30 + number] * 120, 1)])
+            backend.truncate(1, 0)
+        assert backend.save(0) == b""
+        for length, cut in ((60, 60), (100, 100), (100, 40)):
+            backend.fork(0, 2, length)
+            backend.truncate(2, cut)
+            [values] = backend.decode([Chunk(2, cut, PROMPTS[0][cut : cut + 40], 40)])
+            assert np.abs(values - whole[cut : cut + 40]).max() < 1e-3
+            backend.truncate(2, 0)
+        backend.clear()
+        backend.decode([Chunk(0, 0, PROMPTS[0][:16], 1)])
+        assert backend.load(3, backend.save(0))
+        for number in range(3):
+            backend.decode([Chunk(1, 0, [30 + number] * 100, 1)])
+            backend.truncate(1, 0)
+        backend.truncate(3, 10)
+        [values] = backend.decode([Chunk(3, 10, PROMPTS[0][10:50], 40)])
+        assert np.abs(values - whole[10:50]).max() < 1e-3
+    finally:
+        backend.close()
+
+
+def test_an_adapter_of_the_part_that_sees_images_is_left_out(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", "gemma3-images")
+    language = factors("language_model.model.layers.1.mlp.up_proj", 96, 64)
+    images = factors("vision_tower.vision_model.encoder.layers.0.self_attn.q_proj", 32, 32)
+    both = converted(base, tmp_path / "both.gguf", write_adapter(tmp_path / "a", language | images))
+    assert (
+        both.read_bytes()
+        == converted(base, tmp_path / "one.gguf", write_adapter(tmp_path / "b", language)).read_bytes()
+    )
+    twice = language | factors("model.language_model.layers.1.mlp.up_proj", 96, 64)
+    with refusal(ModelError, "model.layers.1.mlp.up_proj"):
+        converted(base, tmp_path / "no.gguf", write_adapter(tmp_path / "c", twice))
+
+
+def test_gemma_2_has_no_output_matrix_of_its_own(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", "gemma2")
+    file = converted(base, tmp_path / "base.gguf")
+    adapter = write_adapter(tmp_path / "lora", factors("lm_head", GEMMA_PHI["gemma2"]["vocab_size"], 64))
+    for each in (base, file):
+        with refusal(UsageError, "gemma2"):
+            converted(each, tmp_path / "no.gguf", adapter)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "value"),
+    [
+        ("gemma2", {"query_pre_attn_scalar": 144}, "144"),
+        ("gemma2", {"attn_logit_softcapping": None}, "attn_logit_softcapping"),
+        ("gemma2", {"tie_word_embeddings": False}, "tie_word_embeddings"),
+        ("gemma2", {"layer_types": ["full_attention"] * 2}, "layer_types"),
+        ("gemma2", {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types"),
+        ("gemma2", {"hidden_activation": "gelu"}, "hidden_activation"),
+        ("gemma2", {"attention_bias": True}, "attention_bias"),
+        ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
+        ("gemma3", {"sliding_window_pattern": 4}, "layer_types"),
+        ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+        ("gemma3", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_type"),
+        ("gemma3", {"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
+        ("phi3", {"head_dim": 32}, "head_dim"),
+        ("phi4", {"partial_rotary_factor": 0.7}, "0.7"),
+        ("phi4", {"rope_scaling": {"type": "su", "short_factor": [1.0], "long_factor": [1.0] * 6}}, "short_factor"),
+        ("phi4", {"rope_scaling": {"type": "su", "short_factor": [0.0] * 6, "long_factor": [1.0] * 6}}, "0.0"),
+        ("phi4", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_type"),
+    ],
+)  # fmt: skip
+def test_what_llama_cpp_would_compute_otherwise(kind: str, changes: dict[str, Any], value: str, tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / kind, kind, tokenizer=False, **changes)
+    with refusal(ModelError, value):
+        converted(base, tmp_path / "no.gguf")
