@@ -4,8 +4,8 @@
     python -m benchmarks.exactness
 
 For each architecture, a small random checkpoint is converted to F32, alone and with a LoRA adapter on q, k and the
-output matrix. For random prompts, llama.cpp's logits are compared with those of transformers. The KV memory is F32, and
-flash attention is off.
+output matrix. For random prompts, which are longer than Gemma's windows, llama.cpp's logits are compared with those of
+transformers. The KV memory is F32, and flash attention is off.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.facts import write_results
 from ecellm_lite.convert.conversion import prepared
@@ -27,7 +28,7 @@ from ecellm_lite.engine.llama import LlamaBackend
 from ecellm_lite.engine.settings import Settings
 from ecellm_lite.provision.verification import logits_of
 from tests.support.small_checkpoints import factors, write_adapter
-from tests.support.tiny_checkpoints import CONFIGS, WIDTH, write_checkpoint
+from tests.support.tiny_checkpoints import CONFIGS, shapes, write_checkpoint
 
 
 @click.command()
@@ -56,9 +57,9 @@ def main(prompts: int, output: Path) -> None:
 
 def compared(file: Path, base: Path, adapters: tuple[tuple[Path, float], ...], count: int) -> dict[str, Any]:
     """Return the differences between the file's logits and the original's, over `count` random prompts."""
-    generator = np.random.default_rng(0)
-    prompts = [generator.integers(3, 31000, int(length)).tolist() for length in generator.integers(4, 60, count)]
     backend = LlamaBackend(file, Settings(kv_type="f32", flash_attention="off", gpu_layers=0, context=512, threads=1))
+    generator, tokens = np.random.default_rng(0), min(31000, backend.vocabulary.size)
+    prompts = [generator.integers(3, tokens, int(length)).tolist() for length in generator.integers(4, 60, count)]
     places = 0
     worst = total = 0.0
     try:
@@ -79,14 +80,22 @@ def compared(file: Path, base: Path, adapters: tuple[tuple[Path, float], ...], c
 
 
 def adapter_of(folder: Path, kind: str) -> Path:
-    """Write an adapter on q and k of all layers and on the output matrix, and return its folder."""
-    config = CONFIGS[kind]
-    size = config.get("head_dim", WIDTH // config["num_attention_heads"])
-    weights = factors("lm_head", config["vocab_size"], WIDTH)
-    for layer in range(config["num_hidden_layers"]):
-        for module, heads in (("q_proj", "num_attention_heads"), ("k_proj", "num_key_value_heads")):
-            weights |= factors(f"model.layers.{layer}.self_attn.{module}", config[heads] * size, WIDTH)
-    targets = ["q_proj", "k_proj", "lm_head"]
+    """Write an adapter on the attention's matrices of all layers and, where it can, on the output matrix."""
+    weights: dict[str, NDArray[np.float32]] = {}
+    present = []
+    for name, shape in shapes(CONFIGS[kind]).items():
+        module = name.removesuffix(".weight")
+        end = module.rpartition(".")[2]
+        if "vision_tower" not in module and end in {"q_proj", "k_proj", "qkv_proj"} and name != module:
+            # The name that transformers has for it today.
+            weights |= factors(module.replace("language_model.model.", "model.language_model."), *shape)
+            present.append(end)
+    targets: list[str] | str = sorted(set(present))
+    if kind == "gemma3-images":
+        targets = rf".*language_model.*\.({'|'.join(targets)})"  # the part that sees images has such modules too
+    elif kind != "gemma2":  # llama.cpp's Gemma 2 has no output matrix
+        weights |= factors("lm_head", *shapes(CONFIGS[kind])["model.embed_tokens.weight"])
+        targets = [*targets, "lm_head"]
     return write_adapter(folder, weights, target_modules=targets, task_type="CAUSAL_LM", bias="none")
 
 

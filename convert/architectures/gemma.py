@@ -23,8 +23,7 @@ def check_config(config: Hyperparameters) -> None:
     config.refuse("quantization_config", "only 16-bit checkpoints can be converted")
     config.refuse("attention_bias", "llama.cpp's Gemma has no biases")
     config.refuse("use_bidirectional_attention", "llama.cpp generates text from what stands before only")
-    for name in ("hidden_activation", "hidden_act"):
-        config.one_of(name, ("gelu_pytorch_tanh",), "gelu_pytorch_tanh")
+    config.one_of("hidden_activation", ("gelu_pytorch_tanh",), "gelu_pytorch_tanh")
 
 
 def check_scale(config: Hyperparameters, sizes: Dimensions, largest: int) -> None:

@@ -134,6 +134,17 @@ def test_adapters_do_what_they_do_in_peft(kind: str, config: dict[str, Any], tmp
     assert not check(model, base).passed, "the adapter changes nothing"
 
 
+def test_a_context_for_long_texts_never_changes_its_factors(tmp_path: Path) -> None:
+    model = converted(write_checkpoint(tmp_path / "phi4", "phi4"), tmp_path / "model.gguf")
+    for context, cells in ((512, 512), (1024, 1024), (None, 768)):  # the original context has 512 tokens
+        backend = LlamaBackend(model, Settings(gpu_layers=0, context=context, prompt_kernels="off"))
+        try:
+            assert backend.cells == cells
+            assert ("long_factors" in json.loads(backend.circumstances)) == (cells > 512)
+        finally:
+            backend.close()
+
+
 @pytest.mark.parametrize("kind", ["gemma2", "gemma3"])
 def test_a_sequence_keeps_what_the_window_has_left_behind(kind: str, tmp_path: Path) -> None:
     """llama.cpp would reuse those cells, and leaves them out of a saved state; the windows are of 16 tokens."""
