@@ -25,17 +25,19 @@ from ecellm_lite.models.store import Store
 from ecellm_lite.provision.pull import pull
 from ecellm_lite.tasks.registry import TASKS
 
+MODELS = tuple(name for name, entry in CATALOGUE.items() if entry.trained_on == "ECInstruct")
+
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
-@click.option("--model", "models", type=click.Choice(list(CATALOGUE)), multiple=True, help="[default: all three]")
+@click.option("--model", "models", type=click.Choice(MODELS), multiple=True, help="[default: all three]")
 @click.option("--quant", default="Q4_K_M", show_default=True)
 @click.option("--rows", type=click.IntRange(1), default=50, show_default=True, help="Of each task.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/ecellm.json"))
 def main(data: Path, models: tuple[str, ...], quant: str, rows: int, output: Path) -> None:
     """Pull and convert the models that the store does not have, answer the rows, and write the results."""
     results: dict[str, Any] = {}
-    for model in models or tuple(CATALOGUE):
+    for model in models or MODELS:
         name = f"{model}:{quant}"
         started = time.perf_counter()
         if not Store().has(name):

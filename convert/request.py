@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ecellm_lite.convert.blueprint import MetadataValue
+from ecellm_lite.convert.chat_template import form_of
 from ecellm_lite.convert.writer import unfinished_paths
-from ecellm_lite.envelopes import ENVELOPES, get_envelope
+from ecellm_lite.envelopes import envelope_step, get_envelope
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.catalogue import catalogue_entry
 from ecellm_lite.models.hub import cached, is_repository
@@ -36,8 +37,8 @@ class ConversionRequest:
     - `manifest`: the manifest's path; by default, next to the file.
     - `base_name`: the base's name in the manifest.
     - `source`, `licence` and `details`: override or extend the manifest.
-    - `tasks`: names of the tasks that the model is for. By default: for a GGUF base, the tasks that it names; for a
-      published model, all ten; after merging an adapter, none.
+    - `tasks`: names of the tasks that the model is for. By default: for a GGUF base, the tasks that it names; for
+      eCeLLM, all ten; after merging an adapter, none.
     """
 
     base: str
@@ -91,7 +92,11 @@ class ConversionRequest:
     def choose_envelope(self, metadata: Mapping[str, MetadataValue]) -> str:
         """Return the envelope's name; it is never guessed, because answers with a wrong envelope are worthless.
 
-        `metadata` is the base's metadata. Raises UsageError if nothing names an envelope.
+        The first of these counts: the request, the base's own key, a known model's name, and the base's chat template
+        (see chat_template.py). A chat form does not say what adapters were trained with, so with adapters neither a
+        template nor a general model's name counts. `metadata` is the base's metadata.
+
+        Raises UsageError if nothing names an envelope.
         """
         if self.envelope:
             return get_envelope(self.envelope).name
@@ -99,11 +104,15 @@ class ConversionRequest:
             return get_envelope(str(metadata[ENVELOPE_KEY][1])).name
         title = str(metadata.get("general.name", ("STRING", ""))[1])
         for name in (self.base, self.name_of_base(), title, self.name, self.target.name):
-            if entry := catalogue_entry(name):
+            entry = catalogue_entry(name)
+            if entry and entry.envelope and (entry.trained_on or not self.adapters):
                 return entry.envelope
+        form = form_of(metadata)
+        if form and not self.adapters:
+            return form
         raise UsageError(
             f"Nothing in {self.name_of_base()} names the envelope that its weights were trained with",
-            step=f"give the envelope, {' or '.join(ENVELOPES)}",
+            step=f"give the envelope; the base alone has the chat form {form}" if form else envelope_step(),
             settings=("envelope",),
         )
 
@@ -117,8 +126,9 @@ class ConversionRequest:
         if self.adapters:
             return None
         title = str(metadata.get("general.name", ("STRING", ""))[1])
-        published = any(map(catalogue_entry, (self.base, self.name_of_base(), title)))
-        return metadata.get(TASKS_KEY) or (("ARRAY", list(TASKS)) if published else None)
+        entries = map(catalogue_entry, (self.base, self.name_of_base(), title))
+        trained = any(entry.trained_on == "ECInstruct" for entry in entries if entry)
+        return metadata.get(TASKS_KEY) or (("ARRAY", list(TASKS)) if trained else None)
 
 
 def name_of_base(base: str) -> str:

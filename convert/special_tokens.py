@@ -43,7 +43,7 @@ def special_tokens(
     settings = settings_of(folder)
     ids = {token.text: token.id for token in added}
     metadata: dict[str, MetadataValue] = {}
-    texts = {name: _text(settings.get(f"{name}_token")) for name in _KEYS}
+    texts = {name: token_text(settings.get(f"{name}_token")) for name in _KEYS}
     for name, key in _KEYS.items():
         named, configured = ids.get(texts[name] or ""), _configured(config.get(f"{name}_token_id"), size)
         if named is not None and named >= size:
@@ -58,7 +58,7 @@ def special_tokens(
         flag = automatic.get(name, settings.get(f"add_{name}_token"))
         if isinstance(flag, bool):
             metadata[f"tokenizer.ggml.add_{name}_token"] = ("BOOL", flag)
-    template = _chat_template(folder, settings)
+    template = chat_template(folder, settings)
     if template is not None:
         metadata["tokenizer.chat_template"] = ("STRING", template)
     return metadata
@@ -69,7 +69,8 @@ def settings_of(folder: Path) -> dict[str, Any]:
     return read_json(inside(folder, "tokenizer_config.json")) if (folder / "tokenizer_config.json").exists() else {}
 
 
-def _text(entry: object) -> str | None:
+def token_text(entry: object) -> str | None:
+    """Return the text of a token in tokenizer_config.json, which may be an object with its `content`."""
     text = entry.get("content") if isinstance(entry, dict) else entry
     return text if isinstance(text, str) else None
 
@@ -102,7 +103,8 @@ def _added_automatically(tokenizer: Mapping[str, Any] | None, texts: Mapping[str
     return flags
 
 
-def _chat_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
+def chat_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
+    """Return the text of a checkpoint's chat template, or None; `settings` is the content of tokenizer_config.json."""
     template = settings.get("chat_template")
     if template is None and (folder / "chat_template.jinja").exists():
         try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ecellm_lite.answers.decoding import Scene
+from ecellm_lite.answers.decoding import AnswerForm, Scene
 from ecellm_lite.answers.space import Space
 from ecellm_lite.engine.driver import Driver
 from ecellm_lite.engine.prefixes import common
 from ecellm_lite.engine.request import Request, context_error
-from ecellm_lite.envelopes import Envelope
+from ecellm_lite.envelopes import Envelope, Prompt
 from ecellm_lite.tasks.task import Question
 
 # How many beginnings of prompts are cached as tokens; each row in ECInstruct's form may have its own instruction.
@@ -20,25 +20,30 @@ LONGEST_TOKEN = 256
 class Prompts:
     """The prompts of one model; safe to use from any number of threads.
 
-    `longest` is the most tokens that a prompt and its answer may have together.
+    `longest` is the most tokens that a prompt and its answer may have together. Raises ModelError if the model's
+    vocabulary lacks one of the envelope's control tokens.
     """
 
     def __init__(self, envelope: Envelope, driver: Driver, longest: int) -> None:
         self.longest = longest
         self._envelope = envelope
         self._driver = driver
-        self._beginnings: dict[str, list[int]] = {}  # the tokens of prompts' beginnings, by their text
+        self._beginnings: dict[Prompt, list[int]] = {}  # the tokens of prompts' beginnings
+        with driver.model_in_use() as backend:
+            self._form = AnswerForm.of(envelope, backend.vocabulary)
 
-    def prompt(self, question: Question) -> str:
-        """Return the exact text that the model reads."""
+    def prompt(self, question: Question) -> Prompt:
+        """Return the exact prompt that the model reads."""
         if question.bare:
-            return question.text
-        return self._envelope.prompt(question.instruction, question.text, question.options)
+            return Prompt((question.text,), begin=True)
+        if question.turns:
+            return self._envelope.conversation(question.instruction, question.turns)
+        return self._envelope.wrap(question.instruction, question.text, question.options)
 
-    def tokenize(self, prompt: str) -> list[int]:
-        """Return a prompt's tokens, after a BOS if the model expects one; text is never read as a special token."""
+    def tokenize(self, prompt: Prompt) -> list[int]:
+        """Return a prompt's tokens; text is never read as a special token."""
         with self._driver.model_in_use() as backend:
-            return backend.vocabulary.tokenize(prompt, begin=True)
+            return prompt.tokens(backend.vocabulary)
 
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
         """Return the scheduler's request for a question: the prompt's tokens, and the length of its shared part.
@@ -49,7 +54,7 @@ class Prompts:
         """
         prompt = self.prompt(question)
         if self._endless(prompt):
-            raise context_error(f"{len(prompt):,} characters", self.longest, question.advice, question.settings)
+            raise context_error(f"{len(str(prompt)):,} characters", self.longest, question.advice, question.settings)
         tokens = self.tokenize(prompt)
         # The last characters of the beginning may have merged with the row's first ones into one token.
         shared = common(self._beginning(question, question.stem), tokens)
@@ -61,6 +66,7 @@ class Prompts:
             shared,
             space or question.space,
             seed,
+            self._form,
             opening=opening,
             lasting=lasting,
             advice=question.advice,
@@ -74,26 +80,32 @@ class Prompts:
         """
         prompt = self.prompt(question)
         if self._endless(prompt):
-            return len(prompt)
+            return len(str(prompt))
         tokens = len(self.tokenize(prompt))
         if tokens >= self.longest:
             return tokens + 1  # too long already; computing an extraction's room takes time
         with self._driver.model_in_use() as backend:
-            return tokens + (space or question.space).longest(Scene(backend.vocabulary, self.longest))
+            scene = Scene(backend.vocabulary, self.longest, form=self._form)
+            return tokens + (space or question.space).longest(scene)
 
-    def _endless(self, prompt: str) -> bool:
-        return len(prompt) > LONGEST_TOKEN * self.longest
+    def _endless(self, prompt: Prompt) -> bool:
+        return len(str(prompt)) > LONGEST_TOKEN * self.longest
 
     def _beginning(self, question: Question, stem: str = "") -> list[int]:
         """Return the tokens of the beginning that this prompt shares with others: the instruction, then the stem.
 
         `Question.stem` is the beginning of the question's text that other questions share.
         """
-        text = "" if question.bare else self._envelope.prefix(question.instruction) + stem
-        tokens = self._beginnings.get(text)
+        if question.bare:
+            prompt = Prompt((), begin=True)
+        elif question.turns:
+            prompt = self._envelope.opening(question.instruction)
+        else:
+            prompt = self._envelope.prefix(question.instruction) + stem
+        tokens = self._beginnings.get(prompt)
         if tokens is None:
-            tokens = self.tokenize(text)
+            tokens = self.tokenize(prompt)
             if len(self._beginnings) >= BEGINNINGS:
                 self._beginnings.clear()
-            self._beginnings[text] = tokens
+            self._beginnings[prompt] = tokens
         return tokens

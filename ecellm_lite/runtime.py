@@ -36,7 +36,7 @@ from ecellm_lite.engine.prefix_files import PrefixFiles
 from ecellm_lite.engine.request import Request
 from ecellm_lite.engine.scheduler import Scheduler
 from ecellm_lite.engine.waiting import GROUP
-from ecellm_lite.envelopes import get_envelope
+from ecellm_lite.envelopes import Prompt, get_envelope
 from ecellm_lite.errors import EcellmError, InputError
 from ecellm_lite.frames import FrameMap, answers_frame
 from ecellm_lite.loading import LoadedAdapter, LoadedModel, load_model
@@ -60,7 +60,8 @@ class Runtime:
 
     `model`: a path to a GGUF file, a name in the store, a catalogue name, or `demo`. The default is ECELLM_MODEL, then
       the only model in the store, then the demo.
-    `envelope`: `alpaca` or `mistral`, for a model file that does not name its envelope.
+    `envelope`: for a model file that does not name its envelope: `alpaca`, `mistral`, or the chat form that the model
+      was trained with, such as `qwen2.5` (docs/envelopes.md).
     `deterministic`: whether the same row always gets the same answer, byte for byte, independent of other rows.
     `prefix_files`: whether to store what the model computed for an instruction, so that the next process need not
       compute it again. Rows are never stored. With layers on a GPU, nothing is stored.
@@ -260,7 +261,8 @@ class Runtime:
 
     def prompt(self, task: str | Task, row: Row, *, instruction: str | None = None) -> str:
         """Return the exact prompt of a row."""
-        return self._prompts.prompt(self._policies[None].checked_task(task).question(row, instruction=instruction))
+        question = self._policies[None].checked_task(task).question(row, instruction=instruction)
+        return str(self._prompts.prompt(question))
 
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
         """Return the scheduler's request for a question: the prompt's tokens, and the length of its shared part.
@@ -272,8 +274,8 @@ class Runtime:
         return self._prompts.request(question, space, seed=seed)
 
     def tokenize(self, prompt: str) -> list[int]:
-        """Return a prompt's tokens, after a BOS if the model expects one; text is never read as a special token."""
-        return self._prompts.tokenize(prompt)
+        """Return a text's tokens, after a BOS if the model expects one; text is never read as a special token."""
+        return self._prompts.tokenize(Prompt((prompt,), begin=True))
 
     def progress(self) -> tuple[bool, int]:
         """Return whether the engine has work, and how many calls of the model it has made so far."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks.page_tables.sources import interval, others, provenance, results, short, table
 
 _METRICS = {
@@ -111,3 +113,30 @@ def option_orders() -> str:
     ]
     head = ("asked as questions", "order of the choices", "rows", "n = 1", "n = 2", "n = 4", "seconds a row")
     return f"{table(head, rows)}\n\n{provenance('option_orders')}"
+
+
+def open_model() -> str:
+    """Return the table of a general model's metrics without training, next to the most frequent label's."""
+    facts = results("open_model")
+    rows = []
+    for task, one in facts["tasks"].items():
+        constant = one["most_frequent_label"]
+        f1 = "f1_of_yes" if "f1_of_yes" in one else "macro_f1"
+        rows.append(
+            (
+                short(task),
+                str(one["rows"]),
+                _measured(one["accuracy"]),
+                f"{constant['accuracy']:.3f}",
+                f"{_measured(one[f1])} ({_METRICS.get(f1, 'F1 of yes')})",
+                f"{constant['f1']:.3f}",
+                _measured(one["roc_auc"]) if "roc_auc" in one else "",
+            )
+        )
+    head = ("task", "rows", "accuracy", "most frequent label", "F1", "most frequent label", "area under ROC")
+    return f"{table(head, rows)}\n\n95% intervals in brackets; chance has an area of 0.5 {provenance('open_model')}."
+
+
+def _measured(metric: dict[str, Any]) -> str:
+    low, high = metric["interval"]
+    return f"{metric['value']:.3f} [{low:.3f}, {high:.3f}]"

@@ -14,7 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ecellm_lite.envelopes import RESPONSE
+from ecellm_lite.envelopes.ecinstruct import RESPONSE
+from ecellm_lite.envelopes.envelope import Envelope
+from ecellm_lite.envelopes.prompt import mark_id
 from ecellm_lite.errors import ModelError
 
 Logits = NDArray[np.float32]  # (vocabulary.size,), valid until the next step is yielded; with drafts one row for each
@@ -35,6 +37,9 @@ class Vocabulary(Protocol):
 
         Nothing in the text is read as a special token.
         """
+
+    def mark(self, text: str) -> int | None:
+        """Return the id of the control or added token with this spelling, or None."""
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
         """Return the bytes of the tokens; control tokens have none."""
@@ -94,6 +99,31 @@ Listener = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerForm:
+    """What an envelope says about the answers after its prompts.
+
+    `after`: the text at the prompt's end, where the tokenizer always starts a new token.
+    `lead`: what the model writes between the prompt's end and the answer, such as a space.
+    `end`: the token that ends an answer; None for the vocabulary's end-of-sequence token.
+    """
+
+    after: str = RESPONSE
+    lead: str = ""
+    end: int | None = None
+
+    @classmethod
+    def of(cls, envelope: Envelope, vocabulary: Vocabulary) -> AnswerForm:
+        """Return an envelope's form; raises ModelError if the vocabulary lacks one of the envelope's tokens."""
+        for mark in envelope.marks:
+            mark_id(mark, vocabulary)
+        end = mark_id(envelope.end, vocabulary) if envelope.end else None
+        return cls(envelope.after, envelope.lead, end)
+
+
+ECINSTRUCT = AnswerForm()
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """What a space needs to decode an answer: the vocabulary, the prompt, and how many tokens are left (`room`).
 
@@ -106,14 +136,27 @@ class Scene:
     prompt: Sequence[int] = ()
     drafts: int = 0
     listener: Listener | None = None
+    form: AnswerForm = ECINSTRUCT
 
-    def continuation(self, text: str, *, after: str = RESPONSE) -> list[int]:
-        """Return the tokens that `text` has when it follows `after`.
+    @property
+    def end(self) -> int:
+        """The token that ends an answer."""
+        return self.vocabulary.end if self.form.end is None else self.form.end
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Every token that ends a generation, `end` among them."""
+        return self.vocabulary.ends | {self.end}
+
+    def continuation(self, text: str, *, after: str | None = None) -> list[int]:
+        """Return the tokens that `text` has when it follows `after`, by default the prompt's end.
 
         Tokenized alone, the text can get other ids, because SentencePiece puts a space before it. `after` must end
         where the tokenizer always starts a new token. The newline at the end of every prompt is such a place. Raises
         ModelError if the vocabulary has one token for the end of `after` and the start of `text`.
         """
+        if after is None:
+            after, text = self.form.after, self.form.lead + text
         anchor = self.vocabulary.tokenize(after)
         joint = self.vocabulary.tokenize(after + text)
         if joint[: len(anchor)] != anchor:

@@ -234,7 +234,7 @@ class _Grid:
         Return the span, and how likely the choice was.
         """
         heads = list(self._heads)
-        end = self._scene.vocabulary.end
+        end = self._scene.end
         head = yield from walk(Candidates(heads, end), tape)
         spans, candidates = self._beginning_with(heads[head.index], close)
         rest = yield from walk(candidates, tape, depth=self.HEAD)
@@ -245,7 +245,7 @@ class _Grid:
         if (head, close) not in self._by_head:
             spans = {span: None for text, word in self._heads[head] for span in text.spans(word)} | {NONE: None}
             rows = {span: row for span in spans if tuple((row := self._tokens(span, close))[: self.HEAD]) == head}
-            self._by_head[head, close] = list(rows), Candidates(list(rows.values()), self._scene.vocabulary.end)
+            self._by_head[head, close] = list(rows), Candidates(list(rows.values()), self._scene.end)
         return self._by_head[head, close]
 
     def _head(self, span: Span) -> tuple[int, ...]:

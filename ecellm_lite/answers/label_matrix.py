@@ -19,7 +19,6 @@ import numpy as np
 
 from ecellm_lite.answers.candidates import Candidates
 from ecellm_lite.answers.decoding import Scene, Vocabulary
-from ecellm_lite.envelopes import RESPONSE
 from ecellm_lite.home import home
 
 # How many sets are kept: in memory for each vocabulary, and as files. 100,000 labels of 20 tokens take 8 MB.
@@ -39,18 +38,19 @@ def label_matrix(digest: str, texts: Sequence[str], scene: Scene) -> Candidates:
     """
     vocabulary = scene.vocabulary
     sets = _kept.setdefault(vocabulary, {})
-    if digest not in sets:
-        key = hashlib.sha256(f"{FORMAT} {digest} {vocabulary.identity} {RESPONSE}".encode()).hexdigest()
+    kept = f"{digest} {scene.form.after!r} {scene.form.lead!r} {scene.end}"
+    if kept not in sets:
+        key = hashlib.sha256(f"{FORMAT} {kept} {vocabulary.identity}".encode()).hexdigest()
         path = home() / "labels" / f"{key}.npz" if vocabulary.identity else None
-        candidates = _read(path, len(texts), vocabulary) if path else None
+        candidates = _read(path, len(texts), scene) if path else None
         if candidates is None:
-            candidates = Candidates([scene.continuation(text) for text in texts], vocabulary.end)
+            candidates = Candidates([scene.continuation(text) for text in texts], scene.end)
             if path:
                 _write(path, candidates)
         while len(sets) >= SETS:
             del sets[next(iter(sets))]
-        sets[digest] = candidates
-    return sets[digest]
+        sets[kept] = candidates
+    return sets[kept]
 
 
 def forget(vocabulary: Vocabulary) -> None:
@@ -58,18 +58,18 @@ def forget(vocabulary: Vocabulary) -> None:
     _kept.pop(vocabulary, None)
 
 
-def _read(path: Path, count: int, vocabulary: Vocabulary) -> Candidates | None:
+def _read(path: Path, count: int, scene: Scene) -> Candidates | None:
     try:
         with np.load(path, allow_pickle=False) as file:  # a ZIP archive, so damage fails its checksum
             matrix, order = file["matrix"], file["order"]
         os.utime(path)  # the least recently used files are removed first
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    if matrix.dtype != np.int32 or matrix.ndim != 2 or len(matrix) != count or matrix.max() >= vocabulary.size:
+    if matrix.dtype != np.int32 or matrix.ndim != 2 or len(matrix) != count or matrix.max() >= scene.vocabulary.size:
         return None
     if not np.array_equal(np.sort(order), np.arange(count)):
         return None
-    return Candidates.restored(matrix, order.tolist(), vocabulary.end)
+    return Candidates.restored(matrix, order.tolist(), scene.end)
 
 
 def _write(path: Path, candidates: Candidates) -> None:

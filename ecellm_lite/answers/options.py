@@ -59,7 +59,7 @@ class OneOf(Space):
         """
         options = self.offered
         rows = [scene.continuation(option.text) for option in options]
-        weighed = yield from weigh(Candidates(rows, scene.vocabulary.end), Tape(), drafts=scene.drafts)
+        weighed = yield from weigh(Candidates(rows, scene.end), Tape(), drafts=scene.drafts)
         shares = weighed.shares.tolist()
         best = int(weighed.shares.argmax())
         return Outcome(

@@ -54,7 +54,7 @@ class Ranking(Space):
                 scene.continuation(",".join([*order, letter, *(other for other in remaining if other != letter)]))
                 for letter in remaining
             ]
-            weighed = yield from weigh(Candidates(rows, scene.vocabulary.end), tape)
+            weighed = yield from weigh(Candidates(rows, scene.end), tape)
             best = int(weighed.shares.argmax())
             if not order:
                 first = dict(zip(remaining, weighed.shares.tolist(), strict=True))

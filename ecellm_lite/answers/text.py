@@ -58,7 +58,8 @@ class Text(Space):
         """Write token by token, checking drafts along the way; surrounding white space is stripped unless `whole`."""
         vocabulary = scene.vocabulary
         generator = np.random.default_rng(scene.seed)
-        forbidden = np.setdiff1d(vocabulary.control, list(vocabulary.ends))
+        ends = scene.ends
+        forbidden = np.setdiff1d(vocabulary.control, list(ends))
         tape = Tape()
         lookup = Lookup(scene.prompt)
         limit = min(self.max_tokens, scene.room)
@@ -73,7 +74,7 @@ class Text(Space):
                 logits = sound(row).copy()
                 logits[forbidden] = -np.inf
                 token = pick(logits, self.temperature, generator)
-                ended = token in vocabulary.ends
+                ended = token in ends
                 if ended:
                     break
                 if scores:

@@ -41,7 +41,7 @@ _OF_ADAPTERS = {"base", "adapters", "adapter_only", "file_type", "target", "as_j
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path), help="The GGUF file to write.")
 @click.option("--name", type=ModelType(), help="Put it into the store under this name instead.")
 @click.option(
-    "--envelope", type=click.Choice(list(ENVELOPES)), help="The text around its prompts, if its name does not say."
+    "--envelope", type=click.Choice(list(ENVELOPES)), help="The text around its prompts, if the model does not say."
 )
 @click.option(
     "--tasks",

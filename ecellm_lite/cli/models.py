@@ -43,17 +43,18 @@ def list_(as_json: bool) -> None:
         click.echo(plain(f"{name:24}  {problem}"))
     if not listed["store"] and not listed["damaged"]:
         click.echo("The store is empty; the demo is made when it is first used.")
-    click.echo("\nPublished:")
+    click.echo("\nTo be had with `models pull`:")
     for entry in listed["catalogue"]:
-        origin = f"{entry['hub_id']} ({entry['licence']})"
-        click.echo(f"{entry['name']:24}  {entry['parameters']:>9}      {entry['envelope']:8}  {origin}")
+        terms = f"{entry['licence'] or 'licence not known'}{', accepted on the hub' if entry['gated'] else ''}"
+        known = f"{entry['parameters'] or '?':>9}      {entry['envelope'] or '?':12}"
+        click.echo(f"{entry['name']:28}  {known}  {entry['hub_id']} ({terms})")
 
 
 @models.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", type=ModelType(), required=True, help="Its name in the store, such as eCeLLM-M:Q4_K_M.")
 @click.option(
-    "--envelope", type=click.Choice(list(ENVELOPES)), help="The text around its prompts, if its name does not say."
+    "--envelope", type=click.Choice(list(ENVELOPES)), help="The text around its prompts, if the model does not say."
 )
 @click.option("--move", is_flag=True, help="Move the file instead of copying it.")
 @debug_option
@@ -61,10 +62,10 @@ def add(file: Path, name: str, envelope: str | None, move: bool) -> None:
     """Put a GGUF file into the store."""
     from ecellm_lite.cli.progress import waiting
     from ecellm_lite.models.gguf_header import read_header
-    from ecellm_lite.models.resolve import envelope_of
     from ecellm_lite.models.store import Store
+    from ecellm_lite.provision.envelope import envelope_of_file
 
-    envelope_name = envelope or envelope_of(read_header(file), [name, file.name])
+    envelope_name = envelope or envelope_of_file(read_header(file), [name, file.name])
     with waiting(f"adding {file.name}", hidden=False):
         model = Store().add(file, name, envelope_name, move=move)
     click.echo(f"{name}: {model.path}, envelope {envelope_name}, sha256 {model.manifest.sha256}")
@@ -82,7 +83,7 @@ def add(file: Path, name: str, envelope: str | None, move: bool) -> None:
 )
 @click.option("--name", type=ModelType(), help="Its name in the store.  [default: its own name and type]")
 @click.option(
-    "--envelope", type=click.Choice(list(ENVELOPES)), help="The text around its prompts, if its name does not say."
+    "--envelope", type=click.Choice(list(ENVELOPES)), help="The text around its prompts, if the model does not say."
 )
 @click.option("--revision", help="A branch, tag or commit of the repository.  [default: the newest]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads to compute with.  [default: one per core]")
@@ -106,9 +107,9 @@ def pull(
 ) -> None:
     """Download a model, convert it, check it and put it into the store.
 
-    MODEL is a published model (eCeLLM-M, or eCeLLM-M:Q8_0 with its type) or a repository of the Hugging Face hub
-    (OWNER/NAME). It is converted while it is downloaded: the disk needs room for the result and for a bit more than
-    one of the repository's files. Run the same command again to continue after an interruption.
+    MODEL is a model of the list (eCeLLM-M, qwen3-0.6b, or eCeLLM-M:Q8_0 with its type) or a repository of the Hugging
+    Face hub (OWNER/NAME). It is converted while it is downloaded: the disk needs room for the result and for a bit more
+    than one of the repository's files. Run the same command again to continue after an interruption.
 
     MODEL may also be the address of a folder that `models push` wrote, https://HOST/index.json. All its models are then
     brought up to date, and only what changed is downloaded.

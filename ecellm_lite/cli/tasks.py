@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 def tasks(task: Task | None, as_json: bool) -> None:
     """List the tasks, your own last. With TASK (a name or a file), show its fields, answers and an example."""
     from ecellm_lite.tasks.description import describe
-    from ecellm_lite.tasks.registry import TASKS
+    from ecellm_lite.tasks.registry import CASLIE_TASKS, TASKS
 
     if task:
         _describe(task, as_json)
         return
     own, broken = _own()
-    listed = [*TASKS.values(), *own]
+    listed = [*TASKS.values(), *CASLIE_TASKS.values(), *own]
     if as_json:
         errors = [{"name": name, "error": message} for name, message in broken.items()]
         click.echo(json.dumps([*map(describe, listed), *errors], indent=2))

@@ -17,14 +17,25 @@ import numpy as np
 
 from ecellm_lite.answers.decoding import Logits, Vocabulary
 from ecellm_lite.engine.interface import Chunk
+from ecellm_lite.envelopes import ENVELOPES
 from ecellm_lite.errors import EcellmError
 
 END, BEGIN = 256, 257
 
+# The control tokens of all chat forms.
+_MARKS = tuple(sorted({mark.text for envelope in ENVELOPES.values() for mark in envelope.marks}))
+
 # Strings that are one token. As in a real vocabulary, a space belongs to the word after it.
 _STRINGS = (b' "', b' {"', b'",', b'":', b'"}', b"the", b" co")
-_PIECES = (*(bytes([byte]) for byte in range(256)), b"<end>", b"<begin>", *_STRINGS)
+_PIECES = (
+    *(bytes([byte]) for byte in range(256)),
+    b"<end>",
+    b"<begin>",
+    *_STRINGS,
+    *(mark.encode() for mark in _MARKS),
+)
 _IDS = {piece: token for token, piece in enumerate(_PIECES) if token not in (END, BEGIN)}
+_CONTROL = (END, BEGIN, *range(len(_PIECES) - len(_MARKS), len(_PIECES)))
 _NEXT = re.compile(b"|".join([*map(re.escape, sorted(_STRINGS, key=len, reverse=True)), b"."]), re.DOTALL)
 
 # Maps the tokens of a sequence to the logits after them, (vocabulary.size,) float32.
@@ -32,21 +43,25 @@ LogitsOf = Callable[[Sequence[int]], Logits]
 
 
 class FakeVocabulary:
-    """A vocabulary of one token for each byte and for each of a few strings, an EOS and a BOS token."""
+    """A vocabulary of one token for each byte and for each of a few strings, an EOS, a BOS and chat forms' tokens."""
 
     identity = ""
     size = len(_PIECES)
     end = END
     ends = frozenset({END})
-    control = np.array([END, BEGIN], dtype=np.int32)
+    control = np.array(_CONTROL, dtype=np.int32)
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
         """Return the tokens of the text's UTF-8 bytes, longest match first, after a BOS if `begin`."""
         return [BEGIN] * begin + _ids(text.encode("utf-8", "replace"))
 
+    def mark(self, text: str) -> int | None:
+        """Return the id of a chat form's token, or None."""
+        return _IDS[text.encode()] if text in _MARKS else None
+
     def detokenize(self, tokens: Sequence[int]) -> bytes:
         """Return the bytes of the tokens."""
-        return b"".join(_PIECES[token] for token in tokens if token not in (END, BEGIN))
+        return b"".join(_PIECES[token] for token in tokens if token not in _CONTROL)
 
     def grammar_tokenizer(self) -> Any:
         """Return llguidance's view of this vocabulary."""
@@ -59,7 +74,7 @@ class _ByteTokenizer:
     eos_token_id = END
     bos_token_id = BEGIN
     tokens = _PIECES
-    special_token_ids = (END, BEGIN)
+    special_token_ids = _CONTROL
 
     def __call__(self, text: str | bytes) -> list[int]:
         return _ids(text.encode() if isinstance(text, str) else text)

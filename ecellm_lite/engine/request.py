@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ecellm_lite.answers.decoding import Listener, Outcome
+from ecellm_lite.answers.decoding import ECINSTRUCT, AnswerForm, Listener, Outcome
 from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import ContextError, EcellmError
 
@@ -25,6 +25,7 @@ class Request:
     `shared`: how many tokens at the prompt's start belong to the instruction.
     `opening`: how many of these tokens are the same in all rows of the task. They stay in memory. A question's state is
       not part of them.
+    `form`: what the prompt's envelope says about answers.
     `adapter`: the backend's adapter to compute with, or None for the model alone.
     `lasting`: whether the instruction may be stored on disk. It may if it comes from the task or the caller and not
       from a row.
@@ -48,6 +49,7 @@ class Request:
     shared: int
     space: Space
     seed: int = 0
+    form: AnswerForm = ECINSTRUCT
     adapter: str | None = None
     opening: int = 0
     lasting: bool = False

@@ -170,7 +170,8 @@ class Scheduler:
 
     def _decoding(self, request: Request) -> Decoding:
         room = self._backend.longest - len(request.prompt)
-        scene = Scene(self._backend.vocabulary, room, request.seed, request.prompt, self._drafts, request.listener)
+        vocabulary, listener = self._backend.vocabulary, request.listener
+        scene = Scene(vocabulary, room, request.seed, request.prompt, self._drafts, listener, request.form)
         return (yield from request.space.decode(scene))
 
     def _start(self, slot: Slot) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 from ecellm_lite.binding import llama
 from ecellm_lite.errors import ModelError
 
+_ADDED = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_USER_DEFINED
+
 
 class LlamaVocabulary:
     """The vocabulary of a loaded model. It is valid only as long as the model, because it has a raw pointer to it.
@@ -37,6 +39,7 @@ class LlamaVocabulary:
         self.ends |= {eos}
         self.control = np.array([t for t in ids if llama.llama_vocab_is_control(self._pointer, t)], dtype=np.int32)
         self._pieces: dict[int, bytes] = {}
+        self._marks: dict[str, int | None] = {}
         self._grammar_tokenizer: Any = None
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
@@ -51,6 +54,15 @@ class LlamaVocabulary:
             raise ModelError(message, step="convert the model again")
         ids: list[int] = tokens[:count]
         return [*self._begin, *ids] if begin else ids
+
+    def mark(self, text: str) -> int | None:
+        """Return the id of the control or added token with this spelling, or None."""
+        if text not in self._marks:
+            data, tokens = text.encode("utf-8"), (llama.llama_token * 2)()
+            count = llama.llama_tokenize(self._pointer, data, len(data), tokens, len(tokens), False, True)
+            added = count == 1 and llama.llama_vocab_get_attr(self._pointer, tokens[0]) & _ADDED
+            self._marks[text] = int(tokens[0]) if added else None
+        return self._marks[text]
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
         """Return the bytes of the tokens; control tokens have none."""

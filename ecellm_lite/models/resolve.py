@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ecellm_lite.envelopes import get_envelope
+from ecellm_lite.envelopes import envelope_step, get_envelope
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.catalogue import DEMO, catalogue_entry, how_to_get
+from ecellm_lite.models.chat_templates import known_form
 from ecellm_lite.models.gguf_header import Header, read_header
 from ecellm_lite.models.manifest import Manifest
 from ecellm_lite.models.model_check import check_model
@@ -54,7 +55,8 @@ def resolve_envelope(name: str | None, store: Store, demo_envelope: str) -> str:
         return demo_envelope
     if _is_path(name):
         return envelope_of(read_header(Path(name)), [Path(name).name])
-    if entry := catalogue_entry(name):
+    entry = catalogue_entry(name)
+    if entry and entry.envelope:
         return entry.envelope
     raise _unknown(name, store)
 
@@ -87,8 +89,8 @@ def _from_path(path: Path, store: Store, envelope: str | None) -> StoredModel:
 def envelope_of(header: Header, names: Sequence[str]) -> str:
     """Return the envelope that a file's metadata names.
 
-    If the metadata names none, and one of `names` means a published model, return that model's envelope. Otherwise
-    raise UsageError.
+    If the metadata names none, and one of `names` means a published model, return that model's envelope. A file that
+    has one of the chat templates in chat_templates.py has that template's form. Otherwise raise UsageError.
 
     An envelope is never guessed: with the wrong envelope eCeLLM's weights score at zero.
     """
@@ -97,11 +99,13 @@ def envelope_of(header: Header, names: Sequence[str]) -> str:
         return get_envelope(envelope_name).name
     for name in (*names, header.metadata.get("general.name")):
         entry = catalogue_entry(name) if isinstance(name, str) else None
-        if entry:
+        if entry and entry.envelope:
             return entry.envelope
+    if form := known_form(str(header.metadata.get("tokenizer.chat_template", ""))):
+        return form
     raise UsageError(
         f"{' or '.join(names)} does not say which envelope its weights were trained with",
-        step="give alpaca or mistral",
+        step=envelope_step(),
         settings=("envelope",),
     )
 

@@ -13,13 +13,14 @@ from ecellm_lite.convert.mixture import DEFAULTS, unknown_file_type
 from ecellm_lite.convert.pipeline import ConversionProgress
 from ecellm_lite.convert.request import ConversionRequest
 from ecellm_lite.convert.writer import NotResumableError, only_named
-from ecellm_lite.envelopes import ENVELOPES
+from ecellm_lite.envelopes import envelope_step, get_envelope
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.catalogue import CATALOGUE, CatalogueModel, catalogue_entry
 from ecellm_lite.models.hub import download, is_offline, is_repository
 from ecellm_lite.models.hub_file import HubFile, weight_files
 from ecellm_lite.models.manifest import Manifest
 from ecellm_lite.models.store import Store
+from ecellm_lite.provision.envelope import checked_envelope
 from ecellm_lite.provision.verification import Adapters, check_against, failures
 
 FILE_TYPE = "Q4_K_M"
@@ -73,17 +74,22 @@ def pull(
 
     After an interruption, a second call continues. What was fetched or converted is not fetched again.
 
+    The weights are fetched last. A repository of an unknown architecture is refused before, and so is one without
+    safetensors, or whose envelope is neither known nor given.
+
     Raises UsageError for invalid arguments, before anything is downloaded. Raises ModelError if the download, the
     conversion or a check fails.
     """
     entry, repository, chosen_type = _identify(model, file_type)
     if chosen_type not in DEFAULTS:
         raise unknown_file_type(chosen_type)
-    chosen_envelope = envelope or (entry.envelope if entry else None)
-    if chosen_envelope is None:
+    known = envelope or (entry.envelope if entry and (entry.trained_on or not adapters) else "")
+    if envelope:
+        get_envelope(envelope)
+    elif adapters and not known:
         raise UsageError(
-            f"It is not known which envelope {repository} was trained with",
-            step=f"give the envelope, {' or '.join(ENVELOPES)}",
+            f"It is not known which envelope the adapters of {repository} were trained with",
+            step=envelope_step(),
             settings=("envelope",),
         )
     for path, _ in adapters:
@@ -96,6 +102,8 @@ def pull(
     stored_name = name or f"{entry.name if entry else repository.partition('/')[2]}:{chosen_type}"
     with Store().placing(stored_name) as place:
         folder = download(repository, revision, weights=False, quiet=quiet)
+        weights = _missing(repository, folder)
+        chosen_envelope = checked_envelope(repository, folder, known)
         fetched = tuple((_fetched(path, quiet=quiet), weight) for path, weight in adapters)
         # A model exists once its manifest does; until the model is checked, the manifest has another name.
         unchecked = place.manifest.with_name("unchecked.json")
@@ -109,7 +117,8 @@ def pull(
             manifest=unchecked,
             licence=entry.licence if entry else "",
             base_name=f"{repository} {folder.name[:12]}",
-            weights=_missing(repository, folder),
+            weights=weights,
+            details={"repository": repository, "revision": folder.name},
         )
         if request.weights and keep:
             with prepared(request) as conversion:

@@ -17,7 +17,7 @@ from ecellm_lite.convert.verify import TEXTS, CheckResult, check_logits, check_t
 from ecellm_lite.engine.interface import Chunk
 from ecellm_lite.engine.llama import LlamaBackend
 from ecellm_lite.engine.settings import Settings
-from ecellm_lite.envelopes import Envelope, get_envelope
+from ecellm_lite.envelopes import ALPACA, Envelope, Prompt, get_envelope
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.ggml import FILE_TYPES
 from ecellm_lite.models.files import sha256_of
@@ -50,7 +50,7 @@ def check_against(file: Path, folder: Path, adapters: Adapters = ()) -> list[Che
     A comparison that needs a missing package neither passes nor fails.
     """
     header = read_header(file)
-    prompts = _prompts(_envelope_of(header, file.name))
+    envelope = _envelope_of(header, file.name)
     backend = LlamaBackend(file, _EXACT)
     try:
         tokenize = original_tokenizer(folder)
@@ -58,8 +58,10 @@ def check_against(file: Path, folder: Path, adapters: Adapters = ()) -> list[Che
             detail = f"no tokenizer was found in {folder.name}, or its package is missing: pip install"
             tokens = CheckResult("tokens", None, f"{detail} 'ecellm-lite[convert]'")
         else:
-            tokens = check_tokens(backend.vocabulary.tokenize, tokenize, [*TEXTS, *prompts])
-        ids = [backend.vocabulary.tokenize(prompt, begin=True)[: backend.longest] for prompt in prompts]
+            # The original's tokenizer would read a chat form's control tokens in a text, so the texts have none.
+            texts = [str(prompt) for prompt in _prompts(ALPACA)]
+            tokens = check_tokens(backend.vocabulary.tokenize, tokenize, [*TEXTS, *texts])
+        ids = [prompt.tokens(backend.vocabulary)[: backend.longest] for prompt in _prompts(envelope)]
         try:
             pairs = zip(logits_of(backend, ids), original_logits(folder, adapters, ids), strict=True)
             logits = check_logits(pairs, _file_type(header))
@@ -113,12 +115,12 @@ def _envelope_of(header: Header, name: str) -> Envelope:
     try:
         return get_envelope(envelope_of(header, [name]))
     except UsageError:
-        return get_envelope("alpaca")
+        return ALPACA
 
 
-def _prompts(envelope: Envelope) -> list[str]:
+def _prompts(envelope: Envelope) -> list[Prompt]:
     questions = [task.question(task.example()) for task in TASKS.values()]
-    return [envelope.prompt(question.instruction, question.text, question.options) for question in questions]
+    return [envelope.wrap(question.instruction, question.text, question.options) for question in questions]
 
 
 def _file_type(header: Header) -> str:

@@ -102,7 +102,7 @@ Format = Annotated[
 
 
 class Chat(Sampling):
-    """A conversation to answer: system messages become the prompt's instruction, all others its input."""
+    """A conversation to answer, in the form that the model was trained with."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"model": "demo", "messages": [{"role": "user", "content": "Is it loud?"}]}]}
@@ -148,10 +148,10 @@ async def chat(body: Chat, request: Request, service: Served) -> Response:
         message = "top_logprobs needs logprobs"
         raise RefusedError(422, "logprobs", message, step="set logprobs to true", field="top_logprobs")
     options = options_of(body, most, logprobs, _schema(body.response_format))
-    instruction, text = conversation(body.messages)
-    if instruction:
-        options["instruction"] = instruction
-    asked = Asked("text", {"text": text}, options)
+    system, messages = conversation(body.messages)
+    if system:
+        options["instruction"] = system
+    asked = Asked("chat", {"messages": messages}, options)
     if body.stream:
         body.refuse_several()
         opening = head("chat.completion.chunk", "chatcmpl", model.title)
@@ -170,17 +170,16 @@ async def chat(body: Chat, request: Request, service: Served) -> Response:
     return JsonResponse({**head("chat.completion", "chatcmpl", model.title), "choices": choices, "usage": usage})
 
 
-def conversation(messages: Sequence[Message]) -> tuple[str, str]:
-    """Return a conversation as a prompt's (instruction, input). Each message in the input begins with its role.
+def conversation(messages: Sequence[Message]) -> tuple[str, list[dict[str, str]]]:
+    """Return a conversation's system message, empty if there is none, and the messages of the user and the model.
 
-    A single message becomes the input unchanged. Raises RefusedError (400) for a part that is not text.
+    Several system messages become one. Without any other message, the user's is empty. Raises RefusedError (400)
+    for a part that is not text.
     """
     texts = [(message.role, _content(message, place)) for place, message in enumerate(messages)]
-    instruction = "\n\n".join(text for role, text in texts if role in ("system", "developer"))
-    turns = [(role, text) for role, text in texts if role in ("user", "assistant")]
-    if len(turns) == 1:
-        return instruction, turns[0][1]
-    return instruction, "\n\n".join(f"{role}: {text}" for role, text in turns)
+    system = "\n\n".join(text for role, text in texts if role in ("system", "developer"))
+    turns = [{"role": role, "content": text} for role, text in texts if role in ("user", "assistant")]
+    return system, turns or [{"role": "user", "content": ""}]
 
 
 def _content(message: Message, place: int) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecellm_lite.answers.predicate import Predicate
-from ecellm_lite.tasks.fields import TextField, TextsField
+from ecellm_lite.tasks.captions import with_caption
+from ecellm_lite.tasks.fields import CAPTION, TextField, TextsField
 from ecellm_lite.tasks.shortening import Words
 from ecellm_lite.tasks.task import Task, Wire
 
@@ -22,7 +23,7 @@ LONG = (Words(("documents",)),)
 
 def input_text(row: Mapping[str, Any]) -> str:
     """Return a question and its documents in the wire format, which answer_generation uses too."""
-    return json.dumps({"question": row["question"], "document": list(row["documents"])})
+    return json.dumps(with_caption({"question": row["question"], "document": list(row["documents"])}, row))
 
 
 def _write(row: Mapping[str, Any]) -> Wire:
@@ -43,7 +44,7 @@ TASK = Task(
         "Given a question and the related document, predict if the question is answerable based on the information "
         "provided in the document. Output only yes or no."
     ),
-    fields=FIELDS,
+    fields=(*FIELDS, CAPTION),
     write=_write,
     read=_read,
     long=LONG,

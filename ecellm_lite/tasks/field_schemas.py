@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ecellm_lite.tasks.fields import Field, ItemsField, ParagraphsField, RecordField, TextField, TextsField
+from ecellm_lite.tasks.captions import TitleField
+from ecellm_lite.tasks.fields import (
+    CaptionField,
+    Field,
+    ItemsField,
+    ParagraphsField,
+    RecordField,
+    TextField,
+    TextsField,
+)
 
 _TEXT: Mapping[str, Any] = {"type": "string", "minLength": 1}
 _MANY = 10_000
@@ -27,6 +36,10 @@ def _schema(field: Field) -> dict[str, Any]:
         return {"anyOf": [{**_TEXT}, {"type": "array", "items": {**_TEXT}}]}
     if isinstance(field, TextsField):
         return _list(field.least, field.most, {**_TEXT})
+    if isinstance(field, CaptionField):
+        return {"type": ["string", "null"], "examples": [field.example]}
+    if isinstance(field, TitleField):
+        return {"anyOf": [{**_TEXT}, {"type": "object", "required": ["title"]}], "examples": [field.example]}
     if isinstance(field, RecordField):
         return row_schema(field.fields)
     if isinstance(field, ItemsField):

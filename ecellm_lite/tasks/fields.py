@@ -141,6 +141,25 @@ class RecordField:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptionField:
+    """An optional field with a caption; null and blank texts are kept, as null."""
+
+    name: str = "image_caption"
+    doc: str = "What the product's picture shows, for CASLIE; null if there is nothing to say."
+    example: str = "A black wireless mouse on a white desk."
+    required: bool = False
+    kind: ClassVar[str] = "text or null"
+    nullable: ClassVar[bool] = True
+
+    def read(self, value: Any, place: str) -> str | None:
+        """Return the caption, or None."""
+        return None if _is_empty(value) else _text(self, value, place)
+
+
+CAPTION = CaptionField()
+
+
+@dataclass(frozen=True, slots=True)
 class ItemsField:
     """A field with a list of `least` to `most` items.
 
@@ -175,11 +194,14 @@ _ITEM: tuple[Field, ...] = (
     TextField("title", "The item's title.", "Wireless Mouse"),
     TextsField("category", "Its category, the broadest level first.", ["Electronics", "Mice"], required=False, least=0),
     TextField("brand", "Its brand.", "Northpoint", required=False),
+    CAPTION,
 )
 
 
 def read_fields(fields: Sequence[Field], row: Mapping[str, Any], place: str = "") -> dict[str, Any]:
     """Return the values of a row's fields, each as its field's `read` returns it; other keys are left out.
+
+    A `nullable` field has a value, null, as soon as the row has its key.
 
     Raises InputError if a required field is missing or blank, or if a value does not fit its field. The error for a
     missing field names a similar key of the row.
@@ -187,7 +209,8 @@ def read_fields(fields: Sequence[Field], row: Mapping[str, Any], place: str = ""
     values: dict[str, Any] = {}
     for field in fields:
         value = row.get(field.name)
-        if not _is_absent(value, field.required):
+        kept = getattr(field, "nullable", False) and field.name in row
+        if kept or not _is_absent(value, field.required):
             values[field.name] = field.read(value, f"{place}{field.name}")
         elif field.required:
             others = {each.name for each in fields}

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecellm_lite.answers.choice import Choice, lettered
-from ecellm_lite.tasks.fields import TextField
+from ecellm_lite.tasks.captions import with_caption
+from ecellm_lite.tasks.fields import CAPTION, TextField
 from ecellm_lite.tasks.task import Task, Wire
 from ecellm_lite.tasks.transliteration import Transliteration
 from ecellm_lite.tasks.wire import read_options
@@ -25,7 +26,7 @@ OPTIONS = (
 def _write(row: Mapping[str, Any]) -> Wire:
     transliteration = Transliteration()
     query, title = (transliteration.write(name, row[name]) for name in ("query", "title"))
-    text = json.dumps({"query": query, "product title": title})
+    text = json.dumps(with_caption({"query": query, "product title": title}, row))
     return Wire(text, json.dumps(OPTIONS), lettered(OPTIONS, whole=True), transliteration.warnings)
 
 
@@ -43,6 +44,7 @@ TASK = Task(
     fields=(
         TextField("query", "What the user searched for.", "wireless mouse"),
         TextField("title", "The product's title.", "Northpoint M310 wireless mouse, black"),
+        CAPTION,
     ),
     write=_write,
     read=_read,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecellm_lite.answers.choice import Choice, lettered
-from ecellm_lite.tasks.fields import TextField
+from ecellm_lite.tasks.captions import TitleField, caption_of, has_caption, title_of
 from ecellm_lite.tasks.task import Task, Wire
 from ecellm_lite.tasks.wire import read_options
 
@@ -19,9 +19,15 @@ OPTIONS = (
 
 
 def _write(row: Mapping[str, Any]) -> Wire:
-    # The colon is inside the key.
-    text = json.dumps({"Product 1:": row["product_1"], "Product 2:": row["product_2"]})
-    return Wire(text, json.dumps(OPTIONS), lettered(OPTIONS, whole=False))
+    products = row["product_1"], row["product_2"]
+    if any(map(has_caption, products)):
+        fields: dict[str, Any] = {f"product {place}": title_of(each) for place, each in enumerate(products, start=1)}
+        for place, product in enumerate(products, start=1):
+            fields[f"product {place} information extracted from image"] = caption_of(product)
+    else:
+        # ECInstruct has the colon inside the key.
+        fields = {f"Product {place}:": title_of(each) for place, each in enumerate(products, start=1)}
+    return Wire(json.dumps(fields), json.dumps(OPTIONS), lettered(OPTIONS, whole=False))
 
 
 def _read(text: str, options: str | None) -> Choice:
@@ -39,8 +45,8 @@ TASK = Task(
         "purchased or viewed together. Answer only from the options."
     ),
     fields=(
-        TextField("product_1", "The first product's title.", "USB-C charging cable, 2 m"),
-        TextField("product_2", "The second product's title.", "30 W wall charger"),
+        TitleField("product_1", "The first product's title.", "USB-C charging cable, 2 m"),
+        TitleField("product_2", "The second product's title.", "30 W wall charger"),
     ),
     write=_write,
     read=_read,

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecellm_lite.answers.predicate import Predicate
-from ecellm_lite.tasks.fields import TextField
+from ecellm_lite.tasks.captions import NAME, with_caption
+from ecellm_lite.tasks.fields import CAPTION, TextField
 from ecellm_lite.tasks.task import Task, Wire
 from ecellm_lite.tasks.transliteration import Transliteration
 
@@ -15,7 +16,9 @@ from ecellm_lite.tasks.transliteration import Transliteration
 def _write(row: Mapping[str, Any]) -> Wire:
     transliteration = Transliteration()
     query, title = (transliteration.write(name, row[name]) for name in ("query", "title"))
-    return Wire(json.dumps({"query": query, "product": title}), None, Predicate(), transliteration.warnings)
+    # CASLIE's key for the title is another than ECInstruct's.
+    fields = {"query": query, "product title" if NAME in row else "product": title}
+    return Wire(json.dumps(with_caption(fields, row)), None, Predicate(), transliteration.warnings)
 
 
 def _read(text: str, options: str | None) -> Predicate:
@@ -35,6 +38,7 @@ TASK = Task(
     fields=(
         TextField("query", "What the user searched for.", "stainless steel water bottle 1 l"),
         TextField("title", "The product's title.", "Glass water bottle with sleeve, 750 ml"),
+        CAPTION,
     ),
     write=_write,
     read=_read,

@@ -1,4 +1,4 @@
-"""The tasks by name: the ten, and the user's own."""
+"""The tasks by name: ECInstruct's ten, CASLIE's, and the user's own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ecellm_lite.tasks import (
     answer_generation,
     answerability_prediction,
     attribute_value_extraction,
+    category_classification,
     multiclass_product_classification,
     product_matching,
     product_relation_prediction,
@@ -40,10 +41,13 @@ TASKS: dict[str, Task] = {
 }
 
 
-# Every name, hub name and abbreviation of the ten, in lower case.
+# CASLIE's tasks that ECInstruct does not have.
+CASLIE_TASKS: dict[str, Task] = {category_classification.TASK.name: category_classification.TASK}
+
+# Every name, hub name and abbreviation of these tasks, in lower case.
 _NAMES: dict[str, Task] = {
     alias.lower().replace("-", "_"): task
-    for task in TASKS.values()
+    for task in (*TASKS.values(), *CASLIE_TASKS.values())
     for alias in (task.name, task.hub_name, task.abbreviation)
 }
 
@@ -51,7 +55,7 @@ _NAMES: dict[str, Task] = {
 def get_task(name: str) -> Task:
     """Return a task by its name.
 
-    One of the ten may also be named by its hub name or abbreviation, and a user's task by its file. Case does not
+    One of ours may also be named by its hub name or abbreviation, and a user's task by its file. Case does not
     matter. Raises UsageError for an unknown task, and suggests similar names. Raises InputError if the file of a user's
     task is not valid.
     """
@@ -70,8 +74,9 @@ def get_task(name: str) -> Task:
 
 
 def task_names() -> tuple[str, ...]:
-    """Return the names of all tasks: the ten, and the user's own."""
-    return (*TASKS, *(name for name in own_files() if name not in TASKS))
+    """Return the names of all tasks: the ten, CASLIE's, and the user's own."""
+    known = (*TASKS, *CASLIE_TASKS)
+    return (*known, *(name for name in own_files() if name not in known))
 
 
 def load_task(path: str | Path) -> Task:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any
 
 from ecellm_lite.answers.choice import Choice, lettered
+from ecellm_lite.tasks.captions import behind, has_caption
 from ecellm_lite.tasks.cleaning import cut_words, item_text, ordinal
 from ecellm_lite.tasks.fields import ItemsField
 from ecellm_lite.tasks.shortening import Latest
@@ -18,12 +20,17 @@ HISTORY_ITEMS = 50
 
 
 def _write(row: Mapping[str, Any]) -> Wire:
-    purchases = [cut_words(item_text(item), ITEM_WORDS) for item in row["history"][-HISTORY_ITEMS:]]
-    candidates = [cut_words(item_text(item), ITEM_WORDS) for item in row["candidates"]]
-    # A list in Python's notation, not JSON: the quotes depend on the text.
-    history = str([f"{ordinal(place)}: {item}" for place, item in enumerate(purchases, start=1)])
+    bought, offered = row["history"][-HISTORY_ITEMS:], row["candidates"]
+    purchases, candidates = map(_texts, (bought, offered))
+    history = [f"{ordinal(place)}: {item}" for place, item in enumerate(purchases, start=1)]
     options = [f"{letter}: {item}" for letter, item in zip(ascii_uppercase, candidates, strict=False)]
-    return Wire(history, str(options), lettered(options, whole=False))
+    # ECInstruct's lists are in Python's notation, where the quotes depend on the text; CASLIE's are JSON.
+    listed = json.dumps if any(map(has_caption, (*bought, *offered))) else str
+    return Wire(listed(history), listed(options), lettered(options, whole=False))
+
+
+def _texts(items: Sequence[str | Mapping[str, Any]]) -> list[str]:
+    return [behind(cut_words(item_text(item), ITEM_WORDS), item) for item in items]
 
 
 def _read(text: str, options: str | None) -> Choice:

@@ -12,6 +12,7 @@ from typing import Any
 from ecellm_lite.answers.answer import AnswerWarning
 from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.text import Text
+from ecellm_lite.envelopes import Turn
 from ecellm_lite.errors import InputError
 from ecellm_lite.tasks.fields import Field, encodable, is_blank, read_fields, shown
 from ecellm_lite.tasks.shortening import Long, Values, cuttable, least_cut
@@ -30,6 +31,7 @@ class Question:
     `warnings`: which parts of the row the model cannot see.
     `stem`: the beginning of `text` that several questions share, such as a state.
     `bare`: the text is the whole prompt, with no envelope around it.
+    `turns`: a conversation in place of the text; the instruction is its system message.
     """
 
     instruction: str
@@ -43,6 +45,7 @@ class Question:
     warnings: Sequence[AnswerWarning] = ()
     stem: str = ""
     bare: bool = False
+    turns: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Wire:
     """A row's input and options strings as the model sees them, and the space of its answers.
 
     `warnings`: which parts of the row are missing in these strings.
-    `stem`, `bare`: as in Question.
+    `stem`, `bare`, `turns`: as in Question.
     """
 
     text: str
@@ -59,6 +62,7 @@ class Wire:
     warnings: Sequence[AnswerWarning] = ()
     stem: str = ""
     bare: bool = False
+    turns: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,7 @@ class Task:
             warnings=wire.warnings,
             stem=wire.stem,
             bare=wire.bare,
+            turns=wire.turns,
         )
         if not fields:
             return question

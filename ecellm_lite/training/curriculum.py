@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from ecellm_lite.answers.decoding import Scene, Vocabulary
+from ecellm_lite.answers.decoding import AnswerForm, Scene, Vocabulary
 from ecellm_lite.envelopes import Envelope
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons
@@ -117,7 +117,8 @@ class _School:
     """Turns rows into lessons and collects them."""
 
     def __init__(self, vocabulary: Vocabulary, envelope: Envelope) -> None:
-        self.lessons = Lessons(vocabulary.end)
+        self._scene = Scene(vocabulary, LONGEST, form=AnswerForm.of(envelope, vocabulary))
+        self.lessons = Lessons(self._scene.end)
         self.too_long: Counter[str] = Counter()
         self._vocabulary = vocabulary
         self._envelope = envelope
@@ -131,15 +132,14 @@ class _School:
             instruction = random.choice([None, random.choice(PARAPHRASES[task.name])])
         question = task.question({"input": fields}, instruction=instruction)
         question.space.parse(answer)  # an invalid label must not be learned
-        prompt = self._envelope.prompt(question.instruction, question.text, question.options)
-        scene = Scene(self._vocabulary, LONGEST)
-        tokens = self._vocabulary.tokenize(prompt, begin=True)
-        answer_tokens = [*scene.continuation(answer), self._vocabulary.end]
+        prompt = self._envelope.wrap(question.instruction, question.text, question.options)
+        tokens = prompt.tokens(self._vocabulary)
+        answer_tokens = [*self._scene.continuation(answer), self._scene.end]
         if len(tokens) + len(answer_tokens) > LONGEST:
             self.too_long[task.name] += 1
             return
         texts = question.space.alternatives
-        choices = [scene.continuation(text)[0] for text in texts]
+        choices = [self._scene.continuation(text)[0] for text in texts]
         gold = texts.index(answer) if texts else -1
         self.lessons.lessons.append(
             Lesson(task.name, [*tokens, *answer_tokens], len(answer_tokens), choices, gold, turn)

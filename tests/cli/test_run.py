@@ -75,7 +75,7 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert "sentiment_analysis" in refused(capsys, 2, "run", "--task", "sentiment", "--input", REVIEW)
     assert "--input" in refused(capsys, 2, "run", "--task", "SA")
     assert "--task" in refused(capsys, 2, "run", "--input", REVIEW)
-    assert "--envelope" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--envelope", "chatml")
+    assert "--envelope" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--envelope", "no-such")
     assert "max-tokens" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--max-tokens", "5")
     assert "--rows" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--output", str(tmp_path / "x"))
     assert "nonsense" in refused(capsys, 2, "nonsense")
@@ -239,7 +239,7 @@ def test_tasks_are_described(capsys: pytest.CaptureFixture[str]) -> None:
     listed = capsys.readouterr().out
     assert all(name in listed for name in TASKS)
     described = answered(capsys, "tasks", "--json")
-    assert [one["name"] for one in described] == list(TASKS)
+    assert [one["name"] for one in described] == [*TASKS, "category_classification"]
     one = answered(capsys, "tasks", "PM", "--json")
     assert one["example"] == TASKS["product_matching"].example()
     assert run_command(["tasks", "query_product_ranking"]) == 0

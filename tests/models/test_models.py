@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.catalogue import CATALOGUE, catalogue_entry
 from ecellm_lite.models.files import replacing
@@ -159,7 +160,7 @@ def test_a_file_that_changed_size_is_damaged(store: Store, gguf: Path) -> None:
     [
         {"file": "../../etc/passwd"},
         {"file": ""},
-        {"envelope": "chatml"},
+        {"envelope": "unheard of"},
         {"size": "9"},
         {"format": 2},
         {"size": True},
@@ -245,6 +246,12 @@ def test_a_manifest_that_cannot_be_read_is_not_damaged(tmp_path: Path) -> None:
         ("NingLab/eCeLLM-M-other", None),
         ("shop/eCeLLM-M", None),
         ("eCeLLM-Small", None),
+        ("qwen3-0.6b", "Qwen3-0.6B"),
+        ("qwen3-0.6b:Q4_K_M", "Qwen3-0.6B"),
+        ("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", "Qwen2.5-Coder-0.5B-Instruct"),
+        ("Qwen/Qwen3-0.6B", "Qwen3-0.6B"),
+        ("Qwen3-0.6B-of-our-shop", None),
+        ("caslie-m", "CASLIE-M"),
         ("mistral", None),
     ],
 )
@@ -254,11 +261,16 @@ def test_catalogue_names(name: str, entry_name: str | None) -> None:
 
 
 def test_envelopes_of_the_published_models() -> None:
-    assert {name: entry.envelope for name, entry in CATALOGUE.items()} == {
+    assert {name: entry.envelope for name, entry in CATALOGUE.items() if entry.trained_on} == {
         "eCeLLM-S": "alpaca",
         "eCeLLM-M": "mistral",
         "eCeLLM-L": "alpaca",
+        "CASLIE-S": "",  # its code does not say
+        "CASLIE-M": "mistral",
+        "CASLIE-L": "",
     }
+    for entry in CATALOGUE.values():
+        assert entry.trained_on or get_envelope(entry.envelope)
 
 
 def test_the_envelope_of_a_file(store: Store, tmp_path: Path, gguf: Path) -> None:

@@ -24,7 +24,7 @@ from ecellm_lite.models.resolve import tasks_of
 from ecellm_lite.models.store import Store
 from ecellm_lite.provision import pull as pull_module
 from ecellm_lite.tasks.registry import TASKS
-from tests.support.hub import Hub
+from tests.support.hub import COMMIT, Hub
 from tests.support.small_checkpoints import factors, write_adapter
 from tests.support.tiny_checkpoints import WIDTH, write_checkpoint
 
@@ -74,12 +74,15 @@ def test_what_an_interrupted_pull_left_does_not_stop_the_next(tmp_path: Path) ->
     place = tmp_path / "store" / "models" / "little--Q8_0"
     place.mkdir(parents=True)
     with Hub("shop/little", files(base)) as served:
-        arguments = ("models", "pull", "shop/little:Q8_0", "--envelope", "alpaca")
+        arguments = ("models", "pull", "shop/little:Q8_0")
         (place / ".model.gguf.unfinished").write_bytes(bytes(5000))
         (place / ".model.gguf.journal").write_text('{"facts": {"plan": "another", "inputs": []}}\n')
         ran = run(tmp_path, served.endpoint, *arguments)
         assert ran.returncode == 0, ran.stderr
-    assert Store(tmp_path / "store").names() == ["little:Q8_0"]
+    [model] = Store(tmp_path / "store")
+    assert model.manifest.name == "little:Q8_0"
+    assert model.manifest.envelope == "smollm2", "its chat template says so"
+    assert (model.manifest.details["repository"], model.manifest.details["revision"]) == ("shop/little", COMMIT)
 
 
 def test_a_repositorys_adapter_is_merged(tmp_path: Path) -> None:
@@ -234,7 +237,8 @@ def test_a_pull_that_ends_while_it_checks_converts_nothing_again(
     ("arguments", "value"),
     [
         (["a/b", "--quant", "Q4_KM", "--envelope", "alpaca"], "'Q4_KM'"),
-        (["a/b"], "--envelope"),
+        (["a/b", "--lora", "c/d"], "--envelope"),
+        (["qwen3-0.6b", "--lora", "c/d"], "--envelope"),
         (["eCeLLM-M:Q8_0", "--quant", "Q4_0"], "--quant"),
         (["eCeLLM-M", "--lora", "not-there"], "not-there"),
     ],
@@ -244,6 +248,16 @@ def test_what_cannot_be_is_said_before_anything_is_fetched(
 ) -> None:
     assert run_command(["models", "pull", *arguments]) == 2
     assert value in capsys.readouterr().err
+
+
+def test_what_is_missing_is_said_before_the_weights_are_fetched(tmp_path: Path) -> None:
+    settings = {"config.json": b'{"architectures": ["SwitchTransformers"]}', "model.safetensors": bytes(1000)}
+    with Hub("shop/little", settings) as served:
+        ran = run(tmp_path, served.endpoint, "models", "pull", "shop/little", "--quiet")
+    assert ran.returncode == 4
+    [sentence] = ran.stderr.splitlines()
+    assert "SwitchTransformers" in sentence
+    assert [name for name, _ in served.sent] == ["config.json"]
 
 
 @pytest.mark.parametrize("name", ["eCeLLM-X", "a b/c", "../x"])

@@ -102,7 +102,7 @@ def test_a_prompt_is_shown_without_asking_the_model(server: Server) -> None:
 
 def test_tasks_are_described_without_paths(server: Server) -> None:
     tasks = {task["name"]: task for task in server.get("/v1/tasks").json["tasks"]}
-    assert tasks.keys() == EXAMPLES.keys()
+    assert tasks.keys() == {*EXAMPLES, "category_classification"}
     assert tasks["sentiment_analysis"] == server.get("/v1/tasks/sa").json
     assert tasks["sentiment_analysis"]["example"] == EXAMPLES["sentiment_analysis"]
     assert "file" not in tasks["sentiment_analysis"]

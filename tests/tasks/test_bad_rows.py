@@ -79,7 +79,7 @@ def test_extraction_needs_at_least_one_text(row: dict[str, Any]) -> None:
         ("attribute_value_extraction", {"title": "a", "attributes": []}, "attributes", "[]"),
         ("attribute_value_extraction", {"title": "a", "attributes": ["a", None]}, "attributes[1]", "null"),
         ("product_relation_prediction", {"product_1": False, "product_2": "b"}, "product_1", "false"),
-        ("product_relation_prediction", {"product_1": "a", "product_2": {"title": "b"}}, "product_2", '{"title": "b"}'),
+        ("product_relation_prediction", {"product_1": "a", "product_2": ["b"]}, "product_2", '["b"]'),
         ("product_matching", {"product_1": "a", "product_2": {"title": "b"}}, "product_1", '"a"'),
         ("product_matching", {"product_1": {"title": "a"}, "product_2": ["b"]}, "product_2", '["b"]'),
         ("product_matching", {"product_1": {"title": []}, "product_2": {"title": "b"}}, "product_1.title", "[]"),

@@ -1,0 +1,108 @@
+"""A chat form as an envelope: the control tokens and texts around each turn of a conversation.
+
+A form is data, and no template is rendered. Its prompts are the texts that the models' own templates give, and their
+ids are those of transformers' `apply_chat_template` with `add_generation_prompt=True`. See convert/chat_template.py for
+how a model's form is recognised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ecellm_lite.envelopes.envelope import Envelope, Turn
+from ecellm_lite.envelopes.prompt import Mark, Part, Prompt, joined, marks_of
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What stands before and behind a turn's text."""
+
+    before: tuple[Part, ...]
+    behind: tuple[Part, ...]
+
+    def parts(self, text: str) -> tuple[Part, ...]:
+        """Return the parts of a turn with this text."""
+        return (*self.before, text, *self.behind)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatForm(Envelope):
+    """The form of a family's conversations.
+
+    `user`, `assistant`, `system`: the turns. Without a system turn, the system message is put before the first or the
+      last user's text, as `folded` says, with an empty line between them.
+    `tail`: the parts after the last turn, where the model's answer begins.
+    `end`: ends the answer.
+    `head`: the parts before the first turn.
+    `default`: the system message of a conversation that has none; None for no system turn.
+    `trims`: whether white space around a turn's text is removed.
+    `lead`: as in Envelope.
+    """
+
+    name: str
+    user: Around
+    assistant: Around
+    tail: tuple[Part, ...]
+    end: Mark
+    system: Around | None = None
+    head: tuple[Part, ...] = ()
+    default: str | None = None
+    folded: Literal["first", "last"] = "first"
+    trims: bool = False
+    lead: str = ""
+
+    @property
+    def after(self) -> str:
+        """The text at a prompt's end, behind its last mark."""
+        text = ""
+        for part in self.tail:
+            text = text + part if isinstance(part, str) else ""
+        return text
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """All marks of the form, each once."""
+        arounds = [around for around in (self.system, self.user, self.assistant) if around]
+        parts = [part for around in arounds for part in (*around.before, *around.behind)]
+        return tuple(dict.fromkeys(marks_of([*self.head, *parts, *self.tail, self.end])))
+
+    def prefix(self, instruction: str) -> Prompt:
+        """Return the part of the prompt that all rows with the same instruction share."""
+        text = f"{instruction}\n\nInput:\n"
+        return Prompt(joined((*self._start(""), *self.user.before, text.lstrip() if self.trims else text)))
+
+    def wrap(self, instruction: str, text: str, options: str | None = None) -> Prompt:
+        """Return the whole prompt of a row: the user's turn has the instruction, the text and the options."""
+        return self.conversation("", [Turn("user", task_text(instruction, text, options))])
+
+    def opening(self, system: str) -> Prompt:
+        """Return the part of the prompt that all conversations with the same system message share."""
+        folded = f"{system}\n\n" if system and not self.system and self.folded == "first" else ""
+        return Prompt(joined((*self._start(system), *self.user.before, folded)))
+
+    def conversation(self, system: str, turns: Sequence[Turn]) -> Prompt:
+        """Return the prompt of a conversation, which ends where the model's answer begins."""
+        texts = [turn.text.strip() if self.trims else turn.text for turn in turns]
+        users = [place for place, turn in enumerate(turns) if turn.role == "user"]
+        if system and not self.system and users:
+            place = users[0] if self.folded == "first" else users[-1]
+            texts[place] = f"{system}\n\n{texts[place]}"
+        parts = list(self._start(system))
+        for turn, text in zip(turns, texts, strict=True):
+            parts += (self.user if turn.role == "user" else self.assistant).parts(text)
+        return Prompt(joined((*parts, *self.tail)))
+
+    def _start(self, system: str) -> tuple[Part, ...]:
+        """Return the parts before the first turn of the user or the model."""
+        text = system.strip() if self.trims else system
+        if self.system is None or not (text or self.default is not None):
+            return self.head
+        return (*self.head, *self.system.parts(text or self.default or ""))
+
+
+def task_text(instruction: str, text: str, options: str | None) -> str:
+    """Return a row's text in a user's turn."""
+    listed = f"\n\nOptions:\n{options}" if options else ""
+    return f"{instruction}\n\nInput:\n{text}{listed}"

@@ -1,0 +1,62 @@
+"""Descriptions of products' pictures, as CASLIE reads them beside a row's texts.
+
+A row without the key `image_caption` is asked as ECInstruct asks it. With the key it is asked as in CASLIE's code: the
+input has one more key, whose value is null if the caption is null or blank. (CASLIE leaves out captions that do not
+help.) Source: load_data.py and template.py of ninglab/CASLIE (arXiv 2410.17337), commit 464db57.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ecellm_lite.tasks.fields import CAPTION, TextField, read_fields
+
+NAME = CAPTION.name
+
+# The key of the input that CASLIE's models were trained with.
+KEY = "product information extracted from image"
+
+
+def with_caption(fields: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an input's fields, with the row's caption as the last one if the row has the key."""
+    return {**fields, KEY: row[NAME]} if NAME in row else dict(fields)
+
+
+@dataclass(frozen=True, slots=True)
+class TitleField:
+    """A field with a product's title: a text, or an object with the `title` and an `image_caption`."""
+
+    name: str
+    doc: str
+    example: str
+    required: bool = True
+    kind: ClassVar[str] = "text, or an object with title and image_caption (optional)"
+
+    def read(self, value: Any, place: str) -> str | Mapping[str, Any]:
+        """Return the title, or the object."""
+        if isinstance(value, Mapping):
+            return read_fields((TextField("title", self.doc, self.example), CAPTION), value, f"{place}.")
+        return TextField(self.name, self.doc, self.example).read(value, place)
+
+
+def title_of(product: str | Mapping[str, Any]) -> str:
+    """Return the title of a product as TitleField reads it."""
+    return product if isinstance(product, str) else str(product["title"])
+
+
+def caption_of(product: str | Mapping[str, Any]) -> str | None:
+    """Return a product's caption, or None."""
+    return None if isinstance(product, str) else product.get(NAME)
+
+
+def has_caption(product: str | Mapping[str, Any]) -> bool:
+    """Return whether a product has the key of a caption, which may be null."""
+    return not isinstance(product, str) and NAME in product
+
+
+def behind(text: str, product: str | Mapping[str, Any]) -> str:
+    """Return an item's text with its caption behind it, if it has one."""
+    caption = caption_of(product)
+    return text if caption is None else f"{text} {caption}"

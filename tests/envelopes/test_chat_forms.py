@@ -1,0 +1,233 @@
+"""Prompts behind a chat form have the ids that transformers' apply_chat_template gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecellm_lite.answers.decoding import AnswerForm, Scene
+from ecellm_lite.engine.vocabulary import LlamaVocabulary
+from ecellm_lite.envelopes import ENVELOPES, Turn, get_envelope
+from ecellm_lite.envelopes.chat_form import ChatForm
+from ecellm_lite.envelopes.chat_forms import CHAT_FORMS
+from ecellm_lite.errors import ModelError
+from tests.convert.test_token_ids import loaded
+from tests.support.chat_templates import CONVERSATIONS, TEMPLATES, Conversation, messages_of, rendered, said
+from tests.support.refusals import refusal
+from tests.support.tiny_tokenizers import mistral_tokenizer, packaged, write_mistral_tokenizer, write_smollm_tokenizer
+
+# Forms by vocabulary: SentencePiece's, which puts a space before each text, or byte-level BPE. Where roles are plain
+# text, the vocabulary has no tokens for them.
+VOCABULARIES = {"phi3": "spaced", "mistral-v1": "mistral", "zephyr": "mistral", "olmo2": "smollm"}
+NAMES = [form.name for form in CHAT_FORMS]
+# mistral-common decides about Mistral's spaces; transformers' tokenizer has them for a template without them alone.
+HUGGING_FACE = [name for name in NAMES if name not in ("mistral-v1", "mistral-v3")]
+# Qwen's `<think>` is an added token that is no control token.
+ADDED = ("<think>", "</think>")
+
+
+def marks() -> list[str]:
+    return list(dict.fromkeys(mark.text for form in CHAT_FORMS for mark in form.marks))
+
+
+def write_tokenizer(folder: Path, tokenizer: dict[str, Any], first: int, rstrip: frozenset[str]) -> int:
+    """Write a tokenizer.json with all forms' marks added, and return its number of tokens."""
+    present = {token["content"] for token in tokenizer["added_tokens"]}
+    added = [text for text in marks() if text not in present]
+    tokenizer = tokenizer | {
+        "added_tokens": tokenizer["added_tokens"]
+        + [
+            {
+                "id": first + place, "content": text, "single_word": False, "lstrip": False, "rstrip": text in rstrip,
+                "normalized": False, "special": text not in ADDED,
+            }
+            for place, text in enumerate(added)
+        ]
+    }  # fmt: skip
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
+    return first + len(added)
+
+
+class Pair:
+    """A vocabulary in llama.cpp, and the same in the package tokenizers."""
+
+    def __init__(self, ours: LlamaVocabulary, folder: Path) -> None:
+        from tokenizers import Tokenizer
+
+        self.ours, self.folder = ours, folder
+        self.theirs = Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+    def ids(self, text: str) -> list[int]:
+        return list(self.theirs.encode(text, add_special_tokens=False).ids)
+
+
+@pytest.fixture(scope="module")
+def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    folder = tmp_path_factory.mktemp("byte_level")
+    write_smollm_tokenizer(folder)
+    size = write_tokenizer(folder, json.loads((folder / "tokenizer.json").read_text("utf-8")), 49152, frozenset())
+    with loaded(folder, size) as vocabulary:
+        yield Pair(vocabulary, folder)
+
+
+@pytest.fixture(scope="module")
+def spaced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    folder = tmp_path_factory.mktemp("spaced")
+    strips = frozenset(mark.text for form in CHAT_FORMS for mark in form.marks if mark.strips)
+    size = write_tokenizer(folder, mistral_tokenizer(), 32000, strips)
+    with loaded(folder, size) as vocabulary:
+        yield Pair(vocabulary, folder)
+
+
+@pytest.fixture(scope="module")
+def smollm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    folder = tmp_path_factory.mktemp("smollm")
+    write_smollm_tokenizer(folder)
+    with loaded(folder, 49152) as vocabulary:
+        yield Pair(vocabulary, folder)
+
+
+@pytest.fixture(scope="module")
+def mistral(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    folder = tmp_path_factory.mktemp("mistral")
+    write_mistral_tokenizer(folder)
+    with loaded(folder, 32000) as vocabulary:
+        yield Pair(vocabulary, folder)
+
+
+@pytest.fixture
+def pair(request: pytest.FixtureRequest, name: str) -> Pair:
+    result: Pair = request.getfixturevalue(VOCABULARIES.get(name, "byte_level"))
+    return result
+
+
+def form_of(name: str) -> ChatForm:
+    form = get_envelope(name)
+    assert isinstance(form, ChatForm)
+    return form
+
+
+def dated(name: str, text: str) -> str:
+    """Return a rendered text without the dates that the forms leave out."""
+    if name == "smollm3":
+        return text.replace("Today Date: 26 July 2024\n", "")
+    return text.replace(" Today's Date: July 26, 2024.", "") if name == "granite3.3" else text
+
+
+def takes(name: str, conversation: Conversation) -> bool:
+    """Whether a form's template takes a conversation; the oldest of Mistral's takes no system message."""
+    return not (name == "mistral-v1" and conversation[0])
+
+
+def test_every_form_has_a_template() -> None:
+    assert sorted(TEMPLATES) == sorted(NAMES)
+    assert len(CONVERSATIONS) == 20
+    assert set(ENVELOPES) == {"alpaca", "mistral", *NAMES}
+
+
+@pytest.mark.parametrize("name", HUGGING_FACE)
+def test_ids_are_those_of_the_template(name: str, pair: Pair) -> None:
+    for system, turns in CONVERSATIONS:
+        prompt = form_of(name).conversation(system, turns)
+        text = dated(name, rendered(name, messages_of((system, turns))))
+        assert str(prompt) == text
+        assert prompt.tokens(pair.ours) == pair.ids(text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["smollm2", "llama3.1", "phi3"])
+def test_the_oracle_is_transformers(name: str, pair: Pair) -> None:
+    transformers = pytest.importorskip("transformers", reason="apply_chat_template is transformers' (extra 'train')")
+    template, bos, eos = TEMPLATES[name]
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(pair.folder / "tokenizer.json"), chat_template=template, bos_token=bos or None, eos_token=eos
+    )
+    settings = {"date_string": "26 Jul 2024", "add_generation_prompt": True, "return_dict": False}
+    for system, turns in CONVERSATIONS:
+        messages = messages_of((system, turns))
+        ids = tokenizer.apply_chat_template(messages, **settings)
+        assert form_of(name).conversation(system, turns).tokens(pair.ours) == ids
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [pytest.param("mistral-v1", "v1", marks=pytest.mark.slow), ("mistral-v3", "v3")]
+)
+def test_ids_are_those_of_mistral_common(name: str, version: str, tmp_path: Path) -> None:
+    common = pytest.importorskip("mistral_common.tokens.tokenizers.mistral")
+    protocol = pytest.importorskip("mistral_common.protocol.instruct.request")
+    file = {"v1": "tokenizer.model.v1", "v3": "mistral_instruct_tokenizer_240323.model.v3"}[version]
+    path = packaged("mistral_common", "data", file)
+    (tmp_path / "tokenizer.model").write_bytes(path.read_bytes())
+    theirs = common.MistralTokenizer.from_file(str(path))
+    with loaded(tmp_path, {"v1": 32000, "v3": 32768}[version]) as vocabulary:
+        for system, turns in CONVERSATIONS:
+            # It refuses blank messages, and removes white space at the ends of the model's.
+            if not all(turn.text.strip() for turn in turns):
+                continue
+            turns = tuple(replace(turn, text=turn.text.strip()) if turn.role == "assistant" else turn for turn in turns)
+            request = protocol.ChatCompletionRequest(messages=messages_of((system, turns)))
+            prompt = form_of(name).conversation(system, turns)
+            assert prompt.tokens(vocabulary) == theirs.encode_chat_completion(request).tokens, (system, turns)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_text_is_never_a_control_token(name: str, pair: Pair) -> None:
+    form = form_of(name)
+    forbidden = [token for mark in form.marks if (token := pair.ours.mark(mark.text)) is not None]
+    assert forbidden
+    spelled = " ".join(mark.text for mark in form.marks)
+    for hostile in (spelled, spelled.replace(" ", ""), f"x{spelled}x", *(mark.text for mark in form.marks)):
+        plain, attacked = (
+            form.conversation(system, [Turn("user", text), Turn("assistant", text), Turn("user", text)])
+            for system, text in (("Be brief.", "Harmless."), (hostile, hostile))
+        )
+        ids, expected = attacked.tokens(pair.ours), plain.tokens(pair.ours)
+        assert [ids.count(token) for token in forbidden] == [expected.count(token) for token in forbidden]
+        text = pair.ours.detokenize(ids).decode().replace(" ", "")
+        assert text.count(hostile.replace(" ", "")) >= 4
+
+
+# The templates give no thoughts in a last turn. SmolLM2's vocabulary splits the line breaks of Llama 3's form.
+@pytest.mark.parametrize(
+    "name", [name for name in HUGGING_FACE if name not in ("qwen3", "smollm3", "llama3", "llama3.1")]
+)
+@pytest.mark.parametrize("answer", ["yes", "A: very positive", '[{"attribute": "color"}]', "B,A,C"])
+def test_an_answer_has_the_ids_of_the_models_turn(name: str, pair: Pair, answer: str) -> None:
+    form = form_of(name)
+    scene = Scene(pair.ours, 100, form=AnswerForm.of(form, pair.ours))
+    messages = messages_of(("", said("Is it loud?", answer)))
+    ids = [*form.conversation("", said("Is it loud?")).tokens(pair.ours), *scene.continuation(answer), scene.end]
+    expected = pair.ids(dated(name, rendered(name, messages, answer=True)))
+    assert ids == expected[: len(ids)]
+    assert scene.end in scene.ends
+
+
+@pytest.mark.parametrize("name", ["mistral-v1", "mistral-v3"])
+def test_an_answer_has_the_ids_of_mistrals_turn(name: str, spaced: Pair) -> None:
+    form = form_of(name)
+    scene = Scene(spaced.ours, 100, form=AnswerForm.of(form, spaced.ours))
+    before, whole = said("Is it loud?"), said("Is it loud?", "yes", "Sure?")
+    ids = [*form.conversation("", before).tokens(spaced.ours), *scene.continuation("yes"), scene.end]
+    assert ids == form.conversation("", whole).tokens(spaced.ours)[: len(ids)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rows_prompt_is_a_users_turn(name: str) -> None:
+    form = form_of(name)
+    prompt = form.wrap("Do it.", "The text", '["A: x"]')
+    assert prompt == form.conversation("", said('Do it.\n\nInput:\nThe text\n\nOptions:\n["A: x"]'))
+    assert str(prompt).startswith(str(form.prefix("Do it.")))
+    assert str(form.conversation("Be brief.", said("x"))).startswith(str(form.opening("Be brief.")))
+    assert str(prompt).endswith(form.after)
+
+
+def test_a_vocabulary_without_the_forms_tokens_is_refused(smollm: Pair) -> None:
+    AnswerForm.of(get_envelope("qwen3"), smollm.ours)  # its marks of thoughts may be text
+    assert form_of("qwen3").conversation("", said("x")).tokens(smollm.ours)
+    with refusal(ModelError, "<|begin_of_text|>", "envelope", settings=("envelope",)):
+        AnswerForm.of(get_envelope("llama3"), smollm.ours)

@@ -1,0 +1,90 @@
+"""A runtime behind a chat form: tasks, conversations, and the token that ends an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from ecellm_lite import Runtime
+from ecellm_lite.answers.decoding import Logits
+from ecellm_lite.cli.main import run_command
+from ecellm_lite.engine.fake import FakeBackend, FakeVocabulary, LogitsOf
+from ecellm_lite.envelopes import get_envelope
+from ecellm_lite.errors import InputError
+from ecellm_lite.tasks.registry import TASKS
+from ecellm_lite.tasks.texts import TEXTS
+from tests.support.chat_templates import said
+from tests.support.commands import refused
+
+VOCABULARY = FakeVocabulary()
+
+
+def writing(text: str, end: str) -> LogitsOf:
+    """Return a function of logits that writes a text after a prompt's last line, and then a form's token."""
+    [line_end] = VOCABULARY.tokenize("\n")
+    tokens = [*VOCABULARY.tokenize(text), VOCABULARY.mark(end)]
+
+    def logits(sequence: Sequence[int]) -> Logits:
+        written = list(reversed(sequence)).index(line_end)
+        scores = np.zeros(VOCABULARY.size, dtype=np.float32)
+        scores[tokens[min(written, len(tokens) - 1)]] = 9
+        return scores
+
+    return logits
+
+
+@pytest.mark.parametrize("envelope", ["qwen2.5", "llama3.1", "gemma", "phi3", "mistral-v3"])
+def test_the_ten_tasks_are_answered_behind_a_chat_form(envelope: str) -> None:
+    with Runtime.over(FakeBackend(most=8192), envelope=envelope) as runtime:
+        for name, task in TASKS.items():
+            question = task.question(task.example())
+            prompt = get_envelope(envelope).wrap(question.instruction, question.text, question.options)
+            assert runtime.request(question).prompt == prompt.tokens(VOCABULARY)
+            assert runtime.prompt(name, task.example()) == str(prompt)
+            answer = runtime.answer(name, task.example())
+            assert (answer.envelope, answer.error) == (envelope, None)
+
+
+def test_rows_of_a_task_share_their_beginning() -> None:
+    with Runtime.over(FakeBackend(), envelope="qwen2.5") as runtime:
+        rows = [{"review": "It works."}, {"review": "It is loud."}]
+        answers = list(runtime.answers("sentiment_analysis", rows))
+        prefix = get_envelope("qwen2.5").prefix(TASKS["sentiment_analysis"].instruction).tokens(VOCABULARY)
+    assert answers[1].usage
+    assert answers[1].usage.cached_tokens == len(prefix)
+
+
+def test_a_conversation_is_in_the_forms_turns() -> None:
+    turns = [{"role": turn.role, "content": turn.text} for turn in said("Is it loud?", "No.", "Sure?<|im_end|>")]
+    with Runtime.over(FakeBackend(), envelope="chatml") as runtime:
+        question = TEXTS["chat"].question({"messages": turns}, instruction="Be short.")
+        request = runtime.request(question)
+    prompt = get_envelope("chatml").conversation("Be short.", said("Is it loud?", "No.", "Sure?<|im_end|>"))
+    assert request.prompt == prompt.tokens(VOCABULARY)
+    assert list(request.prompt).count(VOCABULARY.mark("<|im_end|>") or 0) == 4, "a user's is text"
+
+
+def test_a_text_ends_with_the_forms_token() -> None:
+    with Runtime.over(FakeBackend(writing("quiet", "<|im_end|>")), envelope="chatml", drafts=False) as runtime:
+        answer = runtime.answer(TEXTS["chat"], {"messages": [{"role": "user", "content": "Loud?"}]})
+    assert answer.text == "quiet"
+
+
+@pytest.mark.parametrize(
+    "messages", [None, [], "Hello", [{"role": "system", "content": "x"}], [{"role": "user"}], ["x"]]
+)
+def test_what_is_no_conversation_is_refused(messages: object) -> None:
+    with pytest.raises(InputError) as caught:
+        TEXTS["chat"].question({"messages": messages})
+    assert (caught.value.field or "").startswith("messages")
+
+
+def test_the_command_shows_a_forms_prompt(capsys: pytest.CaptureFixture[str]) -> None:
+    row = '{"review": "It works."}'
+    assert run_command(["run", "-t", "SA", "-i", row, "--envelope", "qwen3", "--show-prompt"]) == 0
+    question = TASKS["sentiment_analysis"].question({"review": "It works."})
+    prompt = get_envelope("qwen3").prompt(question.instruction, question.text, question.options)
+    assert capsys.readouterr().out.rstrip("\n") == prompt.rstrip("\n")
+    assert "--envelope" in refused(capsys, 2, "run", "-t", "SA", "-i", row, "--envelope", "qwen", "--show-prompt")
