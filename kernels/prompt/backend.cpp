@@ -39,6 +39,10 @@ size_t least(int type) {
     case type_q6_k:
     case type_q3_k:
         return 8;
+    case type_f16:
+        return 12;
+    case type_bf16:
+        return 16;
     default:
         return 5;
     }
@@ -47,6 +51,7 @@ size_t least(int type) {
 bool is_ours(const ggml_tensor &op) {
     const ggml_tensor &w = *op.src[0], &x = *op.src[1];
     return variant->has_type(w.type) && x.type == ggml_type_f32 && op.type == ggml_type_f32 // types
+           && (size_t)w.ne[0] % variant->block_weights(w.type) == 0                         // whole blocks
            && w.ne[2] == 1 && w.ne[3] == 1 && x.ne[2] == 1 && x.ne[3] == 1                   // one matrix each
            && x.nb[0] == sizeof(float) && op.nb[0] == sizeof(float)                          // whole columns
            && x.nb[1] % sizeof(float) == 0 && (size_t)x.ne[1] >= least(w.type);

@@ -14,8 +14,9 @@ from ecellm_lite.kernels.prompt import library
 from ecellm_lite.tensor_types import CONVERTED, TensorType
 from tests.support.refusals import refusal
 
-WORDS = {"Q8_0"}  # whose activations are quantized to 16 bits, those of the others to 8
-TYPES = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q3_K", "Q4_K", "Q5_K", "Q6_K"]
+WORDS = {"Q8_0"}  # whose activations are quantized to 16 bits
+FLOATS = {"F16", "BF16"}  # whose activations are not quantized, and those of all others are to 8 bits
+TYPES = ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"]
 BLOCK = 32
 
 
@@ -45,9 +46,13 @@ def compare(blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32],
     """Compare products with their exact values.
 
     The tolerance is for float32 rounding: in each block, the product of two scales, a minimum, and one or two
-    additions.
+    additions. Types of floats have one rounding per weight.
     """
     weights = ggml.dequantize(blocks, kind, x.shape[1]).astype(np.float64)
+    if kind.name in FLOATS:
+        sizes = np.abs(x.astype(np.float64)) @ np.abs(weights).T
+        assert np.all(np.abs(result - x.astype(np.float64) @ weights.T) <= (x.shape[1] + 8) * 2.0**-24 * sizes + 1e-37)
+        return
     activations = quantized(x, 32767 if kind.name in WORDS else 127)
     # A minimum may cancel what a scale adds: both are as large as the row's largest weight at most.
     sizes = np.abs(activations).sum(axis=1)[:, None] * np.abs(weights).max(axis=1)[None, :]
@@ -88,7 +93,7 @@ def test_products_are_those_of_float64(
     variant: str, name: str, seed: int, rows: int, columns: int, blocks: int, threads: int
 ) -> None:
     kind = CONVERTED[name]
-    depth = blocks * kind.block * (9 if kind.block == BLOCK else 1)  # up to 54 blocks: several slices of the depth
+    depth = blocks * (kind.block if kind.block > BLOCK else 9 * BLOCK)  # up to 54 blocks: several slices of the depth
     weights, x = product(np.random.default_rng(seed), kind, rows, columns, depth)
     compare(weights, kind, x, library.multiply(weights, kind, x, variant=variant, threads=threads))
 
@@ -131,7 +136,8 @@ def test_what_is_no_number_stays_in_its_column(variant: str, name: str, value: f
     before = library.multiply(weights, kind, x, variant=variant)
     x[3, 100] = value
     after = library.multiply(weights, kind, x, variant=variant)
-    assert np.isnan(after[3]).all()
+    assert not np.isfinite(after[3]).any()
+    assert name in FLOATS or np.isnan(after[3]).all()
     assert np.array_equal(np.delete(before, 3, axis=0), np.delete(after, 3, axis=0))
 
 

@@ -14,7 +14,7 @@ from ecellm_lite.ggml import symbol
 from ecellm_lite.tensor_types import CONVERTED, TensorType
 
 # One type for each code path of the kernels, and shapes that are not multiples of a panel or a group.
-_TYPES = ("Q8_0", "Q4_0", "Q4_K", "Q6_K")
+_TYPES = ("Q8_0", "Q4_0", "Q4_K", "Q6_K", "Q2_K", "F16")
 _ROWS, _COLUMNS, _DEPTH = 40, 20, 512
 
 _POINTER, _F32, _F16 = ctypes.c_void_p, 0, 1

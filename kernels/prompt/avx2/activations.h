@@ -1,6 +1,6 @@
-/* Activations in blocks of 32, quantized to bytes or words, six columns side by side.
+/* Activations in blocks of 32, quantized to bytes or words, or as they are, six columns side by side.
  *
- * A block's scale is its largest magnitude / 127 (bytes) or / 32767 (words), in float32; quants are rounded to nearest
+ * A quantized block's scale is its largest magnitude / 127 (bytes) or / 32767 (words), in float32; quants are rounded to nearest
  * with ties to even. A block whose largest magnitude is below 2^-100 counts as zeros. A block with an infinity or a NaN
  * gets the scale NaN, so the whole column of y becomes NaN.
  */
@@ -22,9 +22,18 @@ struct ByteActivations {
     float scale[columns_in_group];
     float sum[columns_in_group]; /* of the block's quants, times the scale */
 };
+struct HalfByteActivations {
+    uint8_t quads[8][columns_in_group][4];
+    float scale[columns_in_group];
+    float sum[2][columns_in_group]; /* of the quants of each half of the block, times the scale */
+};
 struct WordActivations {
     int16_t quads[8][columns_in_group][4]; /* in the order 0, 2, 1, 3 */
     float scale[columns_in_group];
+};
+
+struct FloatActivations {
+    float values[block_depth][columns_in_group];
 };
 
 /* 32 activations of a column, scaled by limit / largest magnitude and rounded. */
@@ -56,7 +65,9 @@ struct Rounded {
     }
 };
 
-inline void quantize_block(const float *x, int column, ByteActivations &block) {
+/* Quantize a block to bytes, and return the sums of eight bytes each, with 128 added to each byte. */
+template <class Block>
+inline __m256i quantize_bytes(const float *x, int column, Block &block) {
     const Rounded rounded(x, 127);
     const __m256i words01 = _mm256_packs_epi32(rounded.quants[0], rounded.quants[1]);
     const __m256i words23 = _mm256_packs_epi32(rounded.quants[2], rounded.quants[3]);
@@ -67,11 +78,29 @@ inline void quantize_block(const float *x, int column, ByteActivations &block) {
         memcpy(block.quads[2 * i][column], quads[i], 4);
         memcpy(block.quads[2 * i + 1][column], quads[4 + i], 4);
     }
-    const __m256i sums = _mm256_sad_epu8(bytes, _mm256_setzero_si256());
+    block.scale[column] = rounded.scale;
+    return _mm256_sad_epu8(bytes, _mm256_setzero_si256());
+}
+
+inline void quantize_block(const float *x, int column, ByteActivations &block) {
+    const __m256i sums = quantize_bytes(x, column, block);
     __m128i sum = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
     sum = _mm_add_epi64(sum, _mm_unpackhi_epi64(sum, sum));
-    block.scale[column] = rounded.scale;
-    block.sum[column] = rounded.scale * (float)(_mm_cvtsi128_si32(sum) - 128 * (int)block_depth);
+    block.sum[column] = block.scale[column] * (float)(_mm_cvtsi128_si32(sum) - 128 * (int)block_depth);
+}
+
+inline void quantize_block(const float *x, int column, HalfByteActivations &block) {
+    const __m256i sums = quantize_bytes(x, column, block);
+    const __m128i halves = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    const int added = 128 * (int)block_depth / 2;
+    block.sum[0][column] = block.scale[column] * (float)(_mm_cvtsi128_si32(halves) - added);
+    block.sum[1][column] = block.scale[column] * (float)(_mm_extract_epi32(halves, 2) - added);
+}
+
+inline void quantize_block(const float *x, int column, FloatActivations &block) {
+    for (size_t i = 0; i < block_depth; i++) {
+        block.values[i][column] = x[i];
+    }
 }
 
 inline void quantize_block(const float *x, int column, WordActivations &block) {

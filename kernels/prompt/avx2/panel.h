@@ -21,6 +21,12 @@ struct HalfPanelBlock { /* a scale for 16 weights: w = scale * factor * quant */
     int16_t factor[2][panel_rows][2]; /* each factor twice */
     float scale[panel_rows];
 };
+struct HalfMinimumPanelBlock : HalfPanelBlock { /* w = scale * factor * quant + minimum */
+    float minimum[2][panel_rows];
+};
+struct FloatPanelBlock {
+    alignas(32) float weights[block_depth][panel_rows];
+};
 struct WordPanelBlock { /* w = scale * quant; the quads' weights 0 and 2, then 1 and 3 */
     alignas(32) int16_t quads[8][2][panel_rows][2];
     float scale[panel_rows];
@@ -31,6 +37,10 @@ template <class Block>
 constexpr size_t panel_blocks = 24;
 template <>
 constexpr size_t panel_blocks<WordPanelBlock> = 16;
+template <>
+constexpr size_t panel_blocks<HalfMinimumPanelBlock> = 16;
+template <>
+constexpr size_t panel_blocks<FloatPanelBlock> = 8;
 
 /* The rows of a panel; if the matrix has fewer, its last row is repeated. */
 struct PanelRows {

@@ -1,7 +1,8 @@
 /* Tiles: 16 rows of weights times up to six columns of activations, over a slice of the depth.
  *
  * Within a block the sums are exact integers. Only float32 operations round: the product of the two scales, one fused
- * multiply-add per block (two if there is a minimum) in the order of the depth, and one addition per slice.
+ * multiply-add per block (one more for each minimum) in the order of the depth, and one addition per slice. Weights that
+ * are floats have one fused multiply-add each.
  */
 #pragma once
 
@@ -107,8 +108,22 @@ void multiply_slice(const BytePanelBlock *panel, const ByteActivations *x, size_
     }
 }
 
-template <int columns, bool>
-void multiply_slice(const HalfPanelBlock *panel, const ByteActivations *x, size_t count, Tile<columns> &tile) {
+/* Minima belong to half a block, as do the sums of activations that they are multiplied by. */
+inline __m256 minimum_of(const HalfMinimumPanelBlock &panel, int part, int half) {
+    return _mm256_load_ps(panel.minimum[part] + 8 * half);
+}
+inline __m256 minimum_of(const HalfPanelBlock &, int, int) {
+    return _mm256_setzero_ps();
+}
+inline float sum_of(const HalfByteActivations &x, int part, int column) {
+    return x.sum[part][column];
+}
+inline float sum_of(const ByteActivations &, int, int) {
+    return 0;
+}
+
+template <int columns, bool minima, class Block, class X>
+void multiply_halves(const Block *panel, const X *x, size_t count, Tile<columns> &tile) {
     for (size_t i = 0; i < count; i++, panel++, x++) {
         alignas(32) int32_t first[columns][panel_rows];
         tile.settle();
@@ -121,9 +136,12 @@ void multiply_slice(const HalfPanelBlock *panel, const ByteActivations *x, size_
 #pragma GCC unroll 2
             for (int half = 0; half < 2; half++) {
                 const __m256i factor = _mm256_load_si256((const __m256i *)panel->factor[part][8 * half]);
-                const __m256 scale = _mm256_load_ps(panel->scale + 8 * half);
+                const __m256 scale = _mm256_load_ps(panel->scale + 8 * half), minimum = minimum_of(*panel, part, half);
 #pragma GCC unroll 6
                 for (int c = 0; c < columns; c++) {
+                    if (minima) {
+                        tile.add(c, half, minimum, sum_of(*x, part, c));
+                    }
                     __m256i *const first_sums = (__m256i *)(first[c] + 8 * half);
                     const __m256i sums = _mm256_madd_epi16(products.sums[c][half], factor);
                     if (part == 0) {
@@ -134,6 +152,43 @@ void multiply_slice(const HalfPanelBlock *panel, const ByteActivations *x, size_
                 }
             }
         }
+    }
+}
+
+template <int columns, bool minima>
+void multiply_slice(const HalfPanelBlock *panel, const ByteActivations *x, size_t count, Tile<columns> &tile) {
+    multiply_halves<columns, minima>(panel, x, count, tile);
+}
+template <int columns, bool minima>
+void multiply_slice(const HalfMinimumPanelBlock *panel, const HalfByteActivations *x, size_t count,
+                    Tile<columns> &tile) {
+    multiply_halves<columns, minima>(panel, x, count, tile);
+}
+
+/* One fused multiply-add per weight, in the order of the depth. */
+template <int columns, bool>
+void multiply_slice(const FloatPanelBlock *panel, const FloatActivations *x, size_t count, Tile<columns> &tile) {
+    __m256 sums[columns][2];
+#pragma GCC unroll 6
+    for (int c = 0; c < columns; c++) {
+        sums[c][0] = sums[c][1] = _mm256_setzero_ps();
+    }
+    for (size_t i = 0; i < count; i++) {
+#pragma GCC unroll 4
+        for (size_t d = 0; d < block_depth; d++) {
+            const __m256 low = _mm256_load_ps(panel[i].weights[d]), high = _mm256_load_ps(panel[i].weights[d] + 8);
+#pragma GCC unroll 6
+            for (int c = 0; c < columns; c++) {
+                const __m256 value = _mm256_broadcast_ss(x[i].values[d] + c);
+                sums[c][0] = _mm256_fmadd_ps(low, value, sums[c][0]);
+                sums[c][1] = _mm256_fmadd_ps(high, value, sums[c][1]);
+            }
+        }
+    }
+#pragma GCC unroll 6
+    for (int c = 0; c < columns; c++) {
+        tile.store(c, 0, sums[c][0]);
+        tile.store(c, 1, sums[c][1]);
     }
 }
 

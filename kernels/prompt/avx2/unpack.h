@@ -70,6 +70,33 @@ inline void store_scales(const Q5_1 *const x[8], int half, BytePanelBlock &block
     _mm256_store_ps(block.minimum + 8 * half, _mm256_fmadd_ps(scale, _mm256_set1_ps(16), halves(x, &Q5_1::minimum)));
 }
 
+/* Eight weights as floats. */
+inline __m256 floats(const F16 &x, size_t first) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(x.values + first)));
+}
+inline __m256 floats(const BF16 &x, size_t first) {
+    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(x.values + first)));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+
+template <class Weights>
+void unpack_blocks(const PanelRows &rows, size_t first, size_t count, FloatPanelBlock *blocks) {
+    for (size_t i = 0; i < count; i++) {
+        for (int half = 0; half < 2; half++) {
+            for (size_t d = 0; d < block_depth; d += 8) {
+                __m256i eight[8];
+                for (int j = 0; j < 8; j++) {
+                    eight[j] = _mm256_castps_si256(floats(((const Weights *)rows.row[8 * half + j])[first + i], d));
+                }
+                transpose(eight);
+                for (int j = 0; j < 8; j++) {
+                    _mm256_store_si256((__m256i *)(blocks[i].weights[d + j] + 8 * half), eight[j]);
+                }
+            }
+        }
+    }
+}
+
 template <class Weights, class Block>
 void unpack_blocks(const PanelRows &rows, size_t first, size_t count, Block *blocks) {
     for (size_t i = 0; i < count; i++) {
@@ -156,8 +183,8 @@ inline void unpack_super_block(const Q5_K *const x[8], int half, BytePanelBlock 
 }
 
 /* Store the scales of eight rows' super-blocks: 16 factors each, and one scale for all of them. */
-template <class Weights>
-inline void store_factors(const Weights *const x[8], const int8_t (*factors)[16], int half, HalfPanelBlock *blocks) {
+template <class Weights, class Block>
+inline void store_factors(const Weights *const x[8], const int8_t (*factors)[16], int half, Block *blocks) {
     const __m256 scale = halves(x, &Weights::scale);
     __m256i pairs[2][8]; /* each factor twice, as a dword */
     for (int j = 0; j < 8; j++) {
@@ -228,6 +255,36 @@ inline void unpack_super_block(const Q3_K *const x[8], int half, HalfPanelBlock 
             /* The high bit is worth 4, and 4 is subtracted. */
             const __m256i one = _mm256_slli_epi16(_mm256_and_si256(high, _mm256_set1_epi8(1)), 2);
             rows[j] = _mm256_sub_epi8(_mm256_add_epi8(two, one), four);
+        }
+        store_quants(blocks[i], half, rows);
+    }
+}
+
+inline void unpack_super_block(const Q2_K *const x[8], int half, HalfMinimumPanelBlock *blocks) {
+    const __m256i three = _mm256_set1_epi8(3);
+    int8_t factors[8][16];
+    __m256i minima[2][8]; /* of the first and of the last eight half blocks */
+    for (int j = 0; j < 8; j++) {
+        const __m128i both = _mm_loadu_si128((const __m128i *)x[j]->scales), low = _mm_set1_epi8(15);
+        _mm_storeu_si128((__m128i *)factors[j], _mm_and_si128(both, low));
+        __m128i offsets = _mm_and_si128(_mm_srli_epi16(both, 4), low);
+        const __m256 minimum = _mm256_set1_ps(-from_half(x[j]->minimum));
+        for (int part = 0; part < 2; part++, offsets = _mm_srli_si128(offsets, 8)) {
+            const __m256 eight = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(offsets));
+            minima[part][j] = _mm256_castps_si256(_mm256_mul_ps(eight, minimum));
+        }
+    }
+    store_factors(x, factors, half, blocks);
+    transpose(minima[0]);
+    transpose(minima[1]);
+    for (int i = 0; i < 16; i++) {
+        _mm256_store_si256((__m256i *)(blocks[i / 2].minimum[i % 2] + 8 * half), minima[i / 8][i % 8]);
+    }
+    for (int i = 0; i < 8; i++) {
+        const __m128i shift = _mm_cvtsi32_si128(2 * (i % 4));
+        __m256i rows[8];
+        for (int j = 0; j < 8; j++) {
+            rows[j] = _mm256_and_si256(_mm256_srl_epi16(load(x[j]->low + 32 * (i / 4)), shift), three);
         }
         store_quants(blocks[i], half, rows);
     }
