@@ -140,7 +140,10 @@ class AnswerPolicy:
         """Return the answer of a finished row."""
         request, error = row.request, row.error
         outcome = request.outcome if request and not row.failure else None
+        plausible: list[str] | None = None
         if request and outcome and row.calibration:
+            if row.calibration.sets and outcome.probabilities:
+                plausible = row.calibration.sets.answers(outcome.probabilities)
             outcome = request.space.calibrated(outcome, row.calibration.temperature, row.calibration.bias)
         abstained = outcome is not None and _abstains(outcome, row)
         usage = seconds = None
@@ -158,6 +161,7 @@ class AnswerPolicy:
             probabilities=outcome.probabilities if outcome else None,
             confidence=outcome.confidence if outcome else None,
             coverage=outcome.coverage if outcome else None,
+            plausible=plausible,
             abstained=abstained,
             usage=usage,
             seconds=seconds,

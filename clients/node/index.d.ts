@@ -58,6 +58,7 @@ export interface Answer {
   model: { name: string; sha256: string; adapter?: { name: string; sha256: string } | null };
   envelope: string;
   calibration: string | null;
+  plausible: string[] | null;
   unexplored: number | null;
   shortened: string | null;
   warnings: ReadonlyArray<{ code: string; message: string }> | null;

@@ -105,6 +105,7 @@ class Answer:
     - `confidence`: 0 if the answer is no likelier than a random guess, 1 if it is certain.
     - `coverage`: the share of the model's probability that fell on allowed tokens.
     - `unexplored`: the probability of the labels that a search in many labels did not reach; None for other answers.
+    - `plausible`: the keys of all plausible answers, the likeliest first; None if the calibration does not tell them.
     - `abstained`: whether the model was not sure enough. An abstention has probabilities, but no `value` and no `text`.
     - `seconds`: the time from the row's start to its answer; None in deterministic mode.
     - `calibration`: the task, temperature, number of rows and hash of the calibration that was used, as in
@@ -129,6 +130,7 @@ class Answer:
     model: ModelName
     envelope: str
     calibration: str | None = None
+    plausible: Sequence[str] | None = None
     unexplored: float | None = None
     shortened: str | None = None
     warnings: Sequence[AnswerWarning] | None = None

@@ -42,6 +42,12 @@ SHOWN = 10  # unreadable lines to name, at most
     help="Also choose the probability above which this share of answers is right (run --review-below auto).",
 )
 @click.option(
+    "--coverage-guarantee",
+    type=click.FloatRange(0.5, 1, max_open=True),
+    metavar="P",
+    help="Also give each answer the set of plausible answers; this share of the sets has the right one.",
+)
+@click.option(
     "--target-agreement",
     type=click.FloatRange(0.5, 1),
     metavar="P",
@@ -61,6 +67,7 @@ def calibrate(
     split: str,
     setting: str,
     target_precision: float | None,
+    coverage_guarantee: float | None,
     target_agreement: float | None,
     dry_run: bool,
     remove: bool,
@@ -137,6 +144,7 @@ def calibrate(
                         seed=request.get("seed", 0),
                         adapter=request.get("adapter"),
                         target_precision=target_precision,
+                        coverage_guarantee=coverage_guarantee,
                         progress=progress,
                     )
             except InputError as error:
@@ -227,9 +235,14 @@ def _lines(result: CalibrationResult, path: str | None) -> list[str]:
     if fit.temperature > 0.99 * HIGHEST:
         lines.append("  The probabilities mean little: at such a high temperature all answers are nearly equal.")
     if result.refusal:
-        lines.append(f"  {'temperature ' if result.automatic else ''}not kept: {result.refusal}.")
+        lines.append(f"  {'temperature ' if result.calibration else ''}not kept: {result.refusal}.")
     if result.automatic:
         lines += _thresholds(result.automatic)
+    if sets := result.sets:
+        lines.append(f"  sets of plausible answers: those with a probability of {sets.least:.3g} or more, uncalibrated")
+        lines.append(
+            f"    on held-out rows {sets.reached:.1%} have the right answer, of {sets.size:.2f} answers on average"
+        )
     if result.calibration:
         lines.append(f"  kept in {path}" if path else "  would be kept.")
     return lines

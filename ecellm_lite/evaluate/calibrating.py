@@ -12,12 +12,14 @@ from ecellm_lite.answerer import Answerer
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import InputError
+from ecellm_lite.evaluate.answer_sets import answer_sets, row_of
 from ecellm_lite.evaluate.cases import Case, case_of
 from ecellm_lite.evaluate.fitting import Fit, check_installed, fit
 from ecellm_lite.evaluate.labelled import Labelled
 from ecellm_lite.evaluate.labelled_files import SETTING, SPLIT, gather, labelled_files
 from ecellm_lite.evaluate.results import DataFile, Unreadable
 from ecellm_lite.evaluate.thresholds import automatic, judged
+from ecellm_lite.models.answer_sets import AnswerSets
 from ecellm_lite.models.automatic import Automatic
 from ecellm_lite.models.calibrations import FORMAT, Calibration, Scope, text_hash
 from ecellm_lite.tasks.task import Question, Task
@@ -42,6 +44,7 @@ class CalibrationResult:
     `others`: how many rows have another instruction than the task's own. The fit does not use them either.
     `automatic`: the probabilities above which enough answers are right, or None. If there are such probabilities, a
     calibration is kept even if the fit is refused; its temperature is then 1.
+    `sets`: which answers are plausible, or None. A calibration with sets is kept in the same way.
     """
 
     scope: Scope
@@ -51,12 +54,13 @@ class CalibrationResult:
     failed: int
     others: int
     automatic: Automatic | None = None
+    sets: AnswerSets | None = None
 
     @property
     def calibration(self) -> Calibration | None:
-        """The calibration to keep, or None. A refused fit gives a calibration only if there are thresholds."""
+        """The calibration to keep, or None. A refused fit gives a calibration only with thresholds or sets."""
         fit = self.fit
-        if fit is None or (self.refusal and self.automatic is None):
+        if fit is None or (self.refusal and self.automatic is None and self.sets is None):
             return None
         refused = self.refusal is not None
         return Calibration(
@@ -73,6 +77,7 @@ class CalibrationResult:
             versions={"ecellm_lite": __version__, "llama_cpp_python": ggml.version()},
             format=FORMAT,
             automatic=self.automatic,
+            sets=self.sets,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -108,12 +113,14 @@ def calibrate_task(
     seed: int = 0,
     adapter: str | None = None,
     target_precision: float | None = None,
+    coverage_guarantee: float | None = None,
     progress: Callable[[Answer], None] | None = None,
 ) -> CalibrationResult:
     """Answer labelled rows without a calibration, and fit a temperature to the answers.
 
     `adapter` is the name of the adapter that answers, or None for the model alone. `target_precision` is a share of
-    right answers. If it is given, the result also has the thresholds above which this share is reached. Rows with
+    right answers. If it is given, the result also has the thresholds above which this share is reached.
+    `coverage_guarantee` is the share of rows whose set of plausible answers must have the right one. Rows with
     another instruction than the task's own are left out, because a calibration holds for one instruction.
 
     Raises InputError for a task that answers in free text, and UsageError if scipy is not installed.
@@ -151,7 +158,11 @@ def calibrate_task(
         ]
         same = len({question.space.alternatives for _, question in pairs}) == 1 and bool(space.alternatives)
         thresholds = automatic(whole, target_precision, by_answer=same, seed=seed)
-    return CalibrationResult(scope, data, fitted, refusal, failed, others, thresholds)
+    sets: AnswerSets | None = None
+    if fitted and coverage_guarantee is not None:
+        rows_of = [row_of(answer, case) for (_, answer), case in zip(scored, cases, strict=True)]
+        sets = answer_sets(rows_of, coverage_guarantee, seed=seed)
+    return CalibrationResult(scope, data, fitted, refusal, failed, others, thresholds, sets)
 
 
 def _scope(answerer: Answerer, task: Task, type_: str, questions: Sequence[Question], adapter: str | None) -> Scope:

@@ -15,6 +15,7 @@ from typing import Literal
 
 from ecellm_lite.documents import read_document
 from ecellm_lite.errors import ModelError
+from ecellm_lite.models.answer_sets import AnswerSets
 from ecellm_lite.models.automatic import Automatic
 from ecellm_lite.models.files import replacing
 
@@ -112,6 +113,7 @@ class Calibration:
     `least_coverage`: 99% of the rows had at least this coverage.
     `data`, `data_sha256`: the file of the rows.
     `automatic`: the thresholds at which answers need no review, if they were requested.
+    `sets`: which answers are plausible, if a guarantee was requested.
     """
 
     scope: Scope
@@ -127,12 +129,13 @@ class Calibration:
     versions: dict[str, str]
     format: int
     automatic: Automatic | None = None
+    sets: AnswerSets | None = None
 
     @property
     def name(self) -> str:
         """The calibration's name in answers, with its hash: `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`."""
         facts = asdict(self)
-        for part, name in ((facts, "automatic"), (facts["scope"], "adapter")):
+        for part, name in ((facts, "automatic"), (facts, "sets"), (facts["scope"], "adapter")):
             if part[name] is None:  # as in the names that were given before there were any
                 del part[name]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -272,5 +275,7 @@ def _check(calibration: Calibration) -> None:
         raise ValueError(f"least_coverage is {calibration.least_coverage!r}")
     if calibration.automatic:
         calibration.automatic.check()
+    if calibration.sets:
+        calibration.sets.check()
     if not all(1 <= rows <= MOST_ROWS for rows in (calibration.rows, calibration.held_out)):
         raise ValueError(f"rows is {calibration.rows!r} and held_out is {calibration.held_out!r}")

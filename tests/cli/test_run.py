@@ -22,7 +22,7 @@ EXAMPLES = Path(__file__).parent.parent.parent / "ecellm_lite" / "tasks" / "exam
 # The contract of an answer: keys in this order.
 KEYS = [
     "id", "task", "type", "value", "text", "probability", "probabilities", "confidence", "coverage", "abstained",
-    "usage", "seconds", "model", "envelope", "calibration", "unexplored", "shortened", "warnings", "error",
+    "usage", "seconds", "model", "envelope", "calibration", "plausible", "unexplored", "shortened", "warnings", "error",
 ]  # fmt: skip
 
 

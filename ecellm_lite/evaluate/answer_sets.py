@@ -1,0 +1,67 @@
+"""Chooses how probable an answer must be to belong to a row's set of plausible answers.
+
+The method is split conformal prediction: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World" (2005).
+Take the probabilities of the right answers of n labelled rows. For a guarantee of 95%, the least probability is the
+k-th largest of them, with k = 95% of n + 1, rounded up. If a further row is like these rows, the probability of its
+right answer is at least that large in 95% of all cases, however bad the model's probabilities are. Only the size of the
+sets depends on the model.
+
+The probabilities are those without a temperature. The temperature is fitted to the same rows, so with it the guarantee
+would not be exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.errors import InputError
+from ecellm_lite.evaluate.cases import Case
+from ecellm_lite.models.answer_sets import AnswerSets
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The probabilities of a row's possible answers, and the probability of the right one."""
+
+    shares: tuple[float, ...]
+    right: float
+
+
+def row_of(answer: Answer, case: Case) -> Row:
+    """Return a row of an answer that was not calibrated; raises InputError if the possible answers are not listed."""
+    (claim, *others) = case.claims
+    if others or claim.alike != 1 or answer.probabilities is None:
+        step = "leave the guarantee out, or choose a task with a few possible answers"
+        raise InputError(f"Answers of type {answer.type} have no sets", step=step, settings=("coverage_guarantee",))
+    return Row(tuple(answer.probabilities.values()), claim.shares[claim.right])
+
+
+def least_probability(rows: Sequence[Row], guarantee: float) -> float:
+    """Return the least probability of an answer in a set; 0 if there are too few rows for the guarantee."""
+    place = math.ceil((len(rows) + 1) * guarantee)
+    if place > len(rows):
+        return 0.0
+    return sorted((row.right for row in rows), reverse=True)[place - 1]
+
+
+def answer_sets(rows: Sequence[Row], guarantee: float, *, seed: int = 0) -> AnswerSets:
+    """Return the least probability for a guarantee below 1; each half of the rows is measured by that of the other."""
+    halves = np.random.default_rng(seed).permutation(len(rows)) % 2
+    reached = size = 0
+    for half in (0, 1):
+        others = [row for row, place in zip(rows, halves, strict=True) if place != half]
+        own = [row for row, place in zip(rows, halves, strict=True) if place == half]
+        least = least_probability(others, guarantee)
+        reached += sum(contains(row, least) for row in own)
+        size += sum(max(1, sum(share >= least for share in row.shares)) for row in own)
+    return AnswerSets(guarantee, least_probability(rows, guarantee), len(rows), reached / len(rows), size / len(rows))
+
+
+def contains(row: Row, least: float) -> bool:
+    """Whether a row's set has the right answer."""
+    return row.right >= least or row.right == max(row.shares)
