@@ -42,9 +42,10 @@ Scores = NDArray[np.float64]
 @click.command()
 @click.option("--model", type=click.Path(exists=True, path_type=Path), required=True, help="A GGUF file.")
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
+@click.option("--task", "tasks", type=click.Choice(MEASURED), multiple=True, help="[default: both]")
 @click.option("--rows", type=click.IntRange(2), default=200, show_default=True, help="Of each task.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/open_model.json"))
-def main(model: Path, data: Path, rows: int, output: Path) -> None:
+def main(model: Path, data: Path, tasks: tuple[str, ...], rows: int, output: Path) -> None:
     """Answer the rows, measure the answers, and write the results."""
     started = time.perf_counter()
     with Runtime(model, prefix_files=False) as runtime:
@@ -54,7 +55,7 @@ def main(model: Path, data: Path, rows: int, output: Path) -> None:
             "examples": examples(runtime),
             "tasks": {},
         }
-        for task in MEASURED:
+        for task in tasks or MEASURED:
             lines = (data / task / "test.jsonl").read_text("utf-8").splitlines()[:rows]
             labelled = [json.loads(line) for line in lines]
             started = time.perf_counter()

@@ -105,11 +105,14 @@ class AnswerForm:
     `after`: the text at the prompt's end, where the tokenizer always starts a new token.
     `lead`: what the model writes between the prompt's end and the answer, such as a space.
     `end`: the token that ends an answer; None for the vocabulary's end-of-sequence token.
+    `spellings`: whether other spellings of an option count as the option. They do for a general model, which was not
+      trained to write exactly the option.
     """
 
     after: str = RESPONSE
     lead: str = ""
     end: int | None = None
+    spellings: bool = False
 
     @classmethod
     def of(cls, envelope: Envelope, vocabulary: Vocabulary) -> AnswerForm:
@@ -117,7 +120,7 @@ class AnswerForm:
         for mark in envelope.marks:
             mark_id(mark, vocabulary)
         end = mark_id(envelope.end, vocabulary) if envelope.end else None
-        return cls(envelope.after, envelope.lead, end)
+        return cls(envelope.after, envelope.lead, end, envelope.general)
 
 
 ECINSTRUCT = AnswerForm()

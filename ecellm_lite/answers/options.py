@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.answers.candidates import Candidates, weigh
 from ecellm_lite.answers.claims import Claim
@@ -47,6 +49,10 @@ class OneOf(Space):
     def value(self, key: str) -> Any:
         """Return the answer's value for the option with this key."""
 
+    def spellings(self, option: Option) -> tuple[str, ...]:
+        """Return the texts that count as an option for a general model, its own text first."""
+        return (option.text,)
+
     @property
     def alternatives(self) -> tuple[str, ...]:
         """The options' texts."""
@@ -58,14 +64,17 @@ class OneOf(Space):
         If the options differ in their first tokens, as letters do, the logits after the prompt are enough.
         """
         options = self.offered
-        rows = [scene.continuation(option.text) for option in options]
+        spellings = [self.spellings(option) if scene.form.spellings else (option.text,) for option in options]
+        rows = [scene.continuation(text) for texts in spellings for text in texts]
         weighed = yield from weigh(Candidates(rows, scene.end), Tape(), drafts=scene.drafts)
-        shares = weighed.shares.tolist()
-        best = int(weighed.shares.argmax())
+        firsts = [sum(map(len, spellings[:place])) for place in range(len(options))]
+        weights = np.add.reduceat(weighed.shares, firsts)
+        shares = weights.tolist()
+        best = int(weights.argmax())
         return Outcome(
             value=self.value(options[best].key),
             text=options[best].text,
-            tokens=rows[best],
+            tokens=rows[firsts[best]],
             probability=shares[best],
             probabilities={option.key: share for option, share in zip(options, shares, strict=True)},
             confidence=confidence(shares),

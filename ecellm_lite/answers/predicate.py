@@ -22,6 +22,10 @@ class Predicate(OneOf):
         """Yes and no."""
         return _OPTIONS
 
+    def spellings(self, option: Option) -> tuple[str, ...]:
+        """Return yes and Yes, or no and No; most general models write the capital."""
+        return option.text, option.text.capitalize()
+
     def value(self, key: str) -> bool:
         """Return whether the key is yes."""
         return key == "yes"

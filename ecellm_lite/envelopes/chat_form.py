@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ecellm_lite.envelopes.envelope import Envelope, Turn
 from ecellm_lite.envelopes.prompt import Mark, Part, Prompt, joined, marks_of
@@ -52,6 +52,7 @@ class ChatForm(Envelope):
     folded: Literal["first", "last"] = "first"
     trims: bool = False
     lead: str = ""
+    general: ClassVar[bool] = True
 
     @property
     def after(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from ecellm_lite.envelopes.prompt import Mark, Prompt
 
@@ -26,6 +26,7 @@ class Envelope(ABC):
     `name`: as in a manifest and the option `envelope`.
     `lead`: what a model writes between the prompt's end and its answer, such as a space.
     `end`: the mark that ends an answer; without one, the vocabulary's end-of-sequence token ends it.
+    `general`: whether its models were trained on conversations of all kinds, and not on ECInstruct's answers.
     """
 
     __slots__ = ()
@@ -33,6 +34,7 @@ class Envelope(ABC):
     name: str
     lead: str
     end: Mark | None
+    general: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -72,6 +72,20 @@ def test_a_text_ends_with_the_forms_token() -> None:
     assert answer.text == "quiet"
 
 
+@pytest.mark.parametrize(("envelope", "least", "most"), [("qwen2.5", 0.9, 1.0), ("alpaca", 0.4, 0.6)])
+def test_a_general_models_capital_counts(envelope: str, least: float, most: float) -> None:
+    scores = np.zeros(VOCABULARY.size, dtype=np.float32)
+    scores[VOCABULARY.tokenize("Y")[0]] = 9
+    with Runtime.over(FakeBackend(lambda _: scores), envelope=envelope) as runtime:
+        answer = runtime.answer("product_matching", TASKS["product_matching"].example())
+    assert answer.probabilities
+    assert answer.probabilities.keys() == {"yes", "no"}
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
+    assert least <= answer.probabilities["yes"] <= most
+    assert (answer.coverage or 0) > 0.9 if envelope == "qwen2.5" else (answer.coverage or 0) < 0.1
+    assert answer.text in ("yes", "no")
+
+
 @pytest.mark.parametrize(
     "messages", [None, [], "Hello", [{"role": "system", "content": "x"}], [{"role": "user"}], ["x"]]
 )
