@@ -18,15 +18,17 @@ from ecellm_lite.convert.reading import MAX_JSON_BYTES, damaged, inside, read_by
 from ecellm_lite.convert.sentencepiece_vocabulary import pairs
 from ecellm_lite.convert.token_list import NORMAL, AddedToken, TokenList, not_reproducible, vocabulary
 from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.models.normal_form import NORMAL_FORMS
 
 MAX_PATTERN_LETTERS = 4096
 
-# Steps that llama.cpp reproduces. Others are refused; some of them can lengthen a text without bound.
-_STEPS = {"ByteLevel", "Digits", "Split"}
+# Steps that llama.cpp reproduces, or the engine (models/normal_form.py). Others are refused; some of them can lengthen
+# a text without bound.
+_STEPS = {"ByteLevel", "Digits", "Split", *NORMAL_FORMS}
 
 # The text and the hashes are those of get_vocab_base_pre in conversion/base.py of llama.cpp (MIT licence,
 # https://github.com/ggml-org/llama.cpp): the SHA-256 of Python's str() of the text's ids.
-_TEXT = (
+HASHED_TEXT = (
     "\n \n\n \n\n\n \t \t\t \t\n  \n   \n    \n     \n🚀 (normal) 😶\u200d🌫️ (multiple emojis concatenated) ✅ 🦙🦙 "
     "3 33 333 3333 33333 333333 3333333 33333333 3.3 3..3 3...3 កាន់តែពិសេសអាច😁 ?我想在apple工作1314151天\uff5e "
     "------======= нещо на Български ''''''```````\"\"\"\"......!!!!!!?????? "
@@ -42,16 +44,31 @@ _NAMES = {
     "049ecf7629871e3041641907f3de7c733e4dbfdc736f57d882ba0b0845599754": "deepseek-llm",
     "347715f544604f9118bb75ed199f68779f423cabb20db6de6f31b908d04d7821": "deepseek-coder",
     "ccc2ef013c104be7bae2965776d611e1d7a8a2a9c547dd93a682c9a9fc80352e": "gpt-4o",
+    "c136ed14d01c2745d4f60a9596ae66800e2b61fa45643e72436041855ad4089d": "smaug-bpe",
+    "e636dc30a262dcc0d8c323492e32ae2b70728f4df7dfe9737d9f920a282b8aea": "qwen2",
+    "a8594e3edff7c29c003940395316294b2c623e09894deebbc65f33f1515df79e": "dbrx",
+    "6221ad2852e85ce96f791f476e0b390cf9b474c9e3d1362f53a24a06dc8220ff": "refact",
+    "35d91631860c815f952d711435f48d356ebac988362536bed955d43bfa436e34": "starcoder",
 }
+
+
+# The two names differ in one thing: with the second, a word that is a token becomes this token even if no merges lead
+# to it, as in the tokenizers of Llama 3 and SmolLM3 (`ignore_merges`). llama.cpp's converter writes the first for
+# SmolLM3, whose 588 such tokens, of Vietnamese, Turkish and other languages, are then never produced.
+_IGNORING_MERGES = {"smaug-bpe": "llama-bpe"}
 
 
 @dataclass(frozen=True, slots=True)
 class BytePairs:
-    """The tokens, the merges in order ("a b" each), and `pre`, llama.cpp's name for the rule that splits texts."""
+    """The tokens, the merges in order ("a b" each), and `pre`, llama.cpp's name for the rule that splits texts.
+
+    `normal_form`: see models/normal_form.py.
+    """
 
     tokens: TokenList
     merges: list[str]
     pre: str
+    normal_form: str | None = None
 
 
 def from_tokenizer(path: Path, tokenizer: Mapping[str, Any], size: int, added: Sequence[AddedToken]) -> BytePairs:
@@ -64,14 +81,19 @@ def from_tokenizer(path: Path, tokenizer: Mapping[str, Any], size: int, added: S
         if model.get(name):
             raise not_reproducible(path, f"has {name} = {str(model[name])[:40]!r}")
     ids, merges = vocabulary(model.get("vocab"), path, size), pairs(model.get("merges"), path)
+    form = None
     for kind, step in _steps(path, tokenizer):
         if kind not in _STEPS:
             raise not_reproducible(path, f"changes or splits texts with {kind[:60]}")
         if len(str(step.get("pattern"))) > MAX_PATTERN_LETTERS:
             raise damaged(path, f"splits words by a pattern of more than {MAX_PATTERN_LETTERS:,} characters")
+        form = kind if kind in NORMAL_FORMS else form
     whole = {name: tokenizer.get(name) for name in ("normalizer", "pre_tokenizer", "post_processor")}
     whole["added_tokens"] = tokenizer.get("added_tokens") or []
-    return BytePairs(_tokens(ids, size, added), _spelled(merges), _name(path, whole, ids, merges, model))
+    name = _name(path, whole, ids, merges, model)
+    if model.get("ignore_merges") is True:
+        name = _IGNORING_MERGES.get(name, name)
+    return BytePairs(_tokens(ids, size, added), _spelled(merges), name, form)
 
 
 def from_files(folder: Path, size: int, added: Sequence[AddedToken]) -> BytePairs:
@@ -151,7 +173,7 @@ def _name(
             step="pip install 'ecellm-lite[convert]'",
         ) from None
     try:
-        ids_of_text = Tokenizer.from_str(tokenizer).encode(_TEXT).ids
+        ids_of_text = Tokenizer.from_str(tokenizer).encode(HASHED_TEXT).ids
     except BaseException as error:
         # The library's panics are not derived from Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":

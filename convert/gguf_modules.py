@@ -12,6 +12,7 @@ _DECODER = {
     "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
 }  # fmt: skip
 _LLAMA = {**_DECODER, "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+_QUERY_KEY_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
 
 _GEMMA = {
     **_DECODER, "attn_norm": "input_layernorm", "post_attention_norm": "post_attention_layernorm",
@@ -20,9 +21,14 @@ _GEMMA = {
 
 # By architecture: from the names of a GGUF file's tensors to the names of a checkpoint's modules.
 _MODULES: Mapping[str, Mapping[str, str]] = {
-    "llama": _LLAMA,
+    "llama": _LLAMA, "granite": _LLAMA, "qwen2": _LLAMA, "smollm3": _LLAMA,
     "gemma2": _GEMMA,
-    "gemma3": {**_GEMMA, "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"},
+    "gemma3": {**_GEMMA, **_QUERY_KEY_NORMS},
+    "qwen3": {**_LLAMA, **_QUERY_KEY_NORMS},
+    "olmo2": {
+        **_DECODER, **_QUERY_KEY_NORMS, "post_attention_norm": "post_attention_layernorm",
+        "post_ffw_norm": "post_feedforward_layernorm",
+    },
     "phi2": {
         "output_norm": "model.final_layernorm", "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj",
         "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.dense",
@@ -36,7 +42,7 @@ _MODULES: Mapping[str, Mapping[str, str]] = {
 }  # fmt: skip
 
 # The architectures whose query and key rows llama.cpp's converter interleaves (architectures/rotation.py).
-INTERLEAVED = frozenset({"llama"})
+INTERLEAVED = frozenset({"granite", "llama", "smollm3"})
 # What llama.cpp's converter adds to the weights of norms, by architecture (TensorRecipe.adapter_added).
 _ADDED: Mapping[str, float] = {"gemma2": 1.0, "gemma3": 1.0}
 # The architectures for which llama.cpp always multiplies by the embedding for the logits.

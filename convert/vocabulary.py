@@ -16,6 +16,7 @@ from ecellm_lite.convert.reading import inside, read_json
 from ecellm_lite.convert.special_tokens import settings_of, special_tokens
 from ecellm_lite.convert.token_list import MAX_TOKENS, AddedToken, TokenList, added_tokens, not_reproducible
 from ecellm_lite.errors import ModelError
+from ecellm_lite.models.normal_form import NORMAL_FORM_KEY
 
 # The token that ends a text in GPT-2's vocabulary and its descendants.
 _END_OF_TEXT = "<|endoftext|>"
@@ -74,4 +75,6 @@ def _byte_pairs(vocabulary: byte_pair_vocabulary.BytePairs) -> dict[str, Metadat
     metadata["tokenizer.ggml.merges"] = ("ARRAY", vocabulary.merges)
     # llama.cpp's default depends on `pre`. If the tokenizer adds such a token, special_tokens() sets this to true.
     metadata["tokenizer.ggml.add_bos_token"] = ("BOOL", False)
+    if vocabulary.normal_form:
+        metadata[NORMAL_FORM_KEY] = ("STRING", vocabulary.normal_form)
     return metadata

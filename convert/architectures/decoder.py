@@ -41,16 +41,17 @@ class Dimensions:
     inner: int
 
     @classmethod
-    def of(cls, config: Hyperparameters, kv_heads: int | None = None) -> Dimensions:
+    def of(cls, config: Hyperparameters, kv_heads: int | None = None, size: int | None = None) -> Dimensions:
         """Return the dimensions in a config.json; raises ModelError if they do not fit together.
 
         If num_key_value_heads is missing, `kv_heads` is used in its place or, if that is None, the number of query
-        heads.
+        heads. If head_dim is missing, `size` is used or, if that is None, width / heads.
         """
         width, heads = config.count("hidden_size"), config.count("num_attention_heads", most=MAX_HEADS)
         kv_heads = config.count("num_key_value_heads", kv_heads or heads)
-        size = config.count("head_dim", max(width // heads, 1), most=MAX_HEAD_SIZE)
-        if heads % kv_heads or size % 2 or (config.values.get("head_dim") is None and width % heads):
+        divided = size is None and config.values.get("head_dim") is None
+        size = config.count("head_dim", size or max(width // heads, 1), most=MAX_HEAD_SIZE)
+        if heads % kv_heads or size % 2 or (divided and width % heads):
             raise unsupported(
                 f"has {heads} heads of size {size} for a width of {width}, and {kv_heads} for keys and values, which "
                 "do not divide each other",

@@ -86,6 +86,14 @@ def rope_parameters(config: Hyperparameters) -> Hyperparameters:
     return Hyperparameters(parameters)
 
 
+def refuse_windows(config: Hyperparameters) -> None:
+    """Raise ModelError for a model that attends to a window of the text, where llama.cpp attends to the whole."""
+    config.refuse("use_sliding_window", "llama.cpp has no sliding window for this architecture")
+    kinds = config.values.get("layer_types")
+    if kinds is not None and (not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds)):
+        raise _wrong("layer_types", kinds, "llama.cpp has only full attention for this architecture")
+
+
 def unsupported(problem: str, field: str) -> ModelError:
     """Return the error for a configuration that is not supported.
 

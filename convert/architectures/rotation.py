@@ -80,8 +80,9 @@ def rotation_factors(rope: Hyperparameters, size: int) -> NDArray[np.float32] | 
     one = np.float32(1)
     exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
     frequencies = one / np.power(np.float64(base), exponents.astype(np.float64)).astype(np.float32)
-    waves = np.float32(2 * np.pi) / frequencies
-    blend = (context / waves - low) / (high - low)
+    # In this order of operations, the float32 results are the bits of llama.cpp's converter, which uses torch.
+    waves = one / frequencies * np.float32(2 * np.pi)
+    blend = (one / waves * context - low) / (high - low)
     blended = one / ((one - blend) / factor + blend)
     factors = np.where(waves < context / high, one, np.where(waves > context / low, factor, blended))
     return factors.astype(np.float32)

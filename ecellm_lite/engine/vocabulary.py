@@ -6,13 +6,15 @@ User text is never read as a special token.
 from __future__ import annotations
 
 import ctypes
+import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ecellm_lite.binding import llama
 from ecellm_lite.errors import ModelError
+from ecellm_lite.models.normal_form import NORMAL_FORM_KEY, normal_form
 
 _ADDED = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_USER_DEFINED
 
@@ -40,10 +42,14 @@ class LlamaVocabulary:
         self.control = np.array([t for t in ids if llama.llama_vocab_is_control(self._pointer, t)], dtype=np.int32)
         self._pieces: dict[int, bytes] = {}
         self._marks: dict[str, int | None] = {}
+        form = normal_form(_metadata(model, NORMAL_FORM_KEY), _metadata(model, "tokenizer.ggml.pre"))
+        self._normal_form: Literal["NFC"] | None = "NFC" if form == "NFC" else None
         self._grammar_tokenizer: Any = None
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
         """Return the ids of `text`; `begin` puts the BOS token first if the model was trained with one."""
+        if self._normal_form:
+            text = unicodedata.normalize(self._normal_form, text)
         data = text.encode("utf-8", "replace")
         room = len(data) + 1  # at most a token for each byte and SentencePiece's space
         tokens = (llama.llama_token * room)()
@@ -86,3 +92,10 @@ class LlamaVocabulary:
                 count = llama.llama_token_to_piece(self._pointer, token, buffer, -count, 0, False)
             self._pieces[token] = buffer.raw[:count]
         return self._pieces[token]
+
+
+def _metadata(model: Any, key: str) -> str | None:
+    """Return a text of a model's metadata, at most 31 bytes of it; None if the file does not have the key."""
+    buffer = ctypes.create_string_buffer(32)
+    length = llama.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+    return buffer.value.decode("utf-8", "replace") if length >= 0 else None

@@ -15,7 +15,7 @@ from ecellm_lite.errors import ModelError
 from ecellm_lite.models.gguf_header import Header, shown
 
 ARCHITECTURES = frozenset((
-    "gemma", "gemma2", "gemma3", "granite", "llama", "mistral3", "phi2", "phi3", "qwen2", "qwen3", "smollm3",
+    "gemma", "gemma2", "gemma3", "granite", "llama", "mistral3", "olmo2", "phi2", "phi3", "qwen2", "qwen3", "smollm3",
     "stablelm", "starcoder2",
 ))  # fmt: skip
 _PARTLY_ROTATED = ("phi2", "phi3", "stablelm")

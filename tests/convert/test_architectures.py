@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +11,11 @@ import pytest
 from ecellm_lite.convert.architectures import architecture_of
 from ecellm_lite.convert.blueprint import Blueprint
 from ecellm_lite.convert.checkpoint import Checkpoint
-from ecellm_lite.convert.conversion import drawn as whole
 from ecellm_lite.errors import ModelError
-from tests.golden.convert.make import digest
+from tests.support.golden_conversions import MEANT, golden, metadata_of, tensors_of
 from tests.support.refusals import refusal
 from tests.support.tiny_checkpoints import CONFIGS, WIDTH, shapes, write_checkpoint, write_safetensors
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "convert"
-
-# Where the converter's files differ from ours.
-MEANT = {
-    "general.file_type": "the writer's",
-    "general.quantization_version": "the writer's",
-    "general.name": "llama.cpp's converter guesses a title from the folder's name; ours is the name itself",
-    "general.size_label": "guessed too",
-}
 # By the kind of checkpoint, more differences.
 # Gemma's runs of spaces are merged, as in its own tokenizer. llama.cpp's converter has them cut out before.
 _RUNS = {"tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type"}
@@ -39,7 +27,6 @@ OTHERWISE = {
     "gemma3-images": _RUNS,
 }
 SMALL = {"vocab_size": 8}
-_ITEMS = {str: "STRING", float: "FLOAT32", int: "INT32"}
 
 
 def blueprint(folder: Path) -> Blueprint:
@@ -48,33 +35,15 @@ def blueprint(folder: Path) -> Blueprint:
         return blueprint
 
 
-def described(kind: str, value: Any) -> list[Any]:
-    if kind == "ARRAY":
-        return ["ARRAY", [_ITEMS[type(value[0])], len(value), digest(value)]]
-    return [kind, float(np.float32(value)) if kind == "FLOAT32" else value]
-
-
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_tensors_are_those_of_llama_cpp(kind: str, tmp_path: Path) -> None:
-    golden = json.loads((GOLDEN / f"{kind}.json").read_text("utf-8"))["tensors"]
-    hashes = {}
-    with Checkpoint(write_checkpoint(tmp_path, kind, tokenizer=False)) as checkpoint:
-        for recipe in architecture_of(checkpoint.config).blueprint(checkpoint).recipes:
-            values = checkpoint.values(recipe.source) if recipe.saved is None else recipe.saved
-            values = values + np.float32(recipe.added)
-            rows = values if recipe.order is None else np.ascontiguousarray(values[recipe.order])
-            hashes[recipe.name] = [list(recipe.shape), hashlib.sha256(rows.tobytes()).hexdigest()]
-    assert dict(sorted(hashes.items())) == golden
+    assert tensors_of(write_checkpoint(tmp_path, kind, tokenizer=False)) == golden(kind)["tensors"]
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_metadata_is_that_of_llama_cpp(kind: str, tmp_path: Path) -> None:
-    golden = json.loads((GOLDEN / f"{kind}.json").read_text("utf-8"))["metadata"]
-    folder = write_checkpoint(tmp_path / kind, kind)
-    with Checkpoint(folder) as checkpoint:
-        metadata = whole(checkpoint).metadata
-    values = {key: described(*value) for key, value in metadata.items()}
-    other = {key for key in values.keys() | golden.keys() if values.get(key) != golden.get(key)}
+    values, expected = metadata_of(write_checkpoint(tmp_path / kind, kind)), golden(kind)["metadata"]
+    other = {key for key in values.keys() | expected.keys() if values.get(key) != expected.get(key)}
     assert other == set(MEANT) | OTHERWISE.get(kind, set())
     assert values["general.name"] == ["STRING", kind]
 
@@ -199,7 +168,7 @@ def test_absurd_configurations(kind: str, tmp_path: Path) -> None:
         ("phi", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_type"),
         ("smollm", {"architectures": ["MixtralForCausalLM"]}, "MixtralForCausalLM"),
         ("smollm", {"architectures": ["LlamaForCausalLM", "X"]}, "architectures"),
-        ("smollm", {"architectures": None, "model_type": "qwen2"}, "qwen2"),
+        ("smollm", {"architectures": None, "model_type": "gpt_oss"}, "gpt_oss"),
         ("smollm", {"architectures": None, "model_type": 7}, "architectures"),
     ],
 )

@@ -19,13 +19,14 @@ from typing import Any
 
 import gguf
 
-from tests.support.tiny_checkpoints import CONFIGS, write_checkpoint
+from tests.support import decoder_checkpoints, tiny_checkpoints
 
 
 def main(source: str, python: str) -> None:
-    for kind in CONFIGS:
+    writers = {kind: module for module in (tiny_checkpoints, decoder_checkpoints) for kind in module.CONFIGS}
+    for kind, module in writers.items():
         with tempfile.TemporaryDirectory() as name:
-            folder = write_checkpoint(Path(name) / kind, kind)
+            folder = module.write_checkpoint(Path(name) / kind, kind)
             out = Path(name) / "out.gguf"
             options = ["--outtype", "f32", "--outfile", str(out)]
             command = [python, f"{source}/convert_hf_to_gguf.py", str(folder), *options]
