@@ -10,15 +10,22 @@ from ecellm_lite.convert.conversion import prepared
 from ecellm_lite.convert.request import ConversionRequest
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.model_check import check_model
+from tests.support import decoder_checkpoints
 from tests.support.forged_headers import crashes, forgeries, keys_of
 from tests.support.gemma_tokenizers import GEMMA_TRAINED, write_gemma_model
 from tests.support.gguf_refusals import unfit, written
 from tests.support.tiny_checkpoints import write_checkpoint
 
+# Nemo's architecture is Llama's too.
+FORGED_DECODERS = sorted(decoder_checkpoints.CONFIGS.keys() - {"nemo"})
+
 
 def model(folder: Path, kind: str) -> Path:
     """Write a small model of an architecture; its vocabulary does not matter here."""
-    base = write_checkpoint(folder / kind, kind, tokenizer=False, vocab_size=GEMMA_TRAINED)
+    if kind in decoder_checkpoints.CONFIGS:
+        base = decoder_checkpoints.write_checkpoint(folder / kind, kind, tokens=GEMMA_TRAINED)
+    else:
+        base = write_checkpoint(folder / kind, kind, tokenizer=False, vocab_size=GEMMA_TRAINED)
     write_gemma_model(base)
     with prepared(ConversionRequest(str(base), folder / "model.gguf", "F32", (), envelope="alpaca")) as conversion:
         conversion.run()
@@ -26,7 +33,7 @@ def model(folder: Path, kind: str) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["gemma2", "gemma3", "phi4"])
+@pytest.mark.parametrize("kind", ["gemma2", "gemma3", "phi4", *FORGED_DECODERS])
 def test_no_forged_key_crashes_llama_cpp(kind: str, tmp_path: Path) -> None:
     path = model(tmp_path, kind)
     header = read_header(path)

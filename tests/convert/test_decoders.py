@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ecellm_lite.convert.architectures import architecture_of
 from ecellm_lite.convert.blueprint import Blueprint
 from ecellm_lite.convert.checkpoint import Checkpoint
+from ecellm_lite.errors import ModelError
 from tests.support.decoder_checkpoints import CONFIGS, write_checkpoint
 from tests.support.golden_conversions import MEANT, golden, metadata_of, tensors_of
+from tests.support.refusals import refusal
 
 # The tensors whose bytes change with the number of tokens.
 VOCABULARY = {"token_embd.weight", "output.weight"}
@@ -52,3 +55,82 @@ def test_metadata_is_that_of_llama_cpp(kind: str, tmp_path: Path) -> None:
     other = {key for key in values.keys() | expected.keys() if values.get(key) != expected.get(key)}
     assert other == set(MEANT) | OTHER.get(kind, set[str]())
     assert values["general.name"] == ["STRING", kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "value"),
+    [
+        ("qwen2", {"use_sliding_window": True}, "use_sliding_window"),
+        ("qwen2", {"layer_types": ["full_attention"] * 4 + ["sliding_attention"]}, "layer_types"),
+        ("qwen2", {"head_dim": 16}, "head_dim"),
+        ("qwen2", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_type"),
+        ("qwen3", {"attention_bias": True}, "attention_bias"),
+        ("qwen3", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "original_max_position_embeddings"),
+        (
+            "qwen3",
+            {
+                "rope_scaling": {
+                    "rope_type": "yarn",
+                    "factor": 4.0,
+                    "original_max_position_embeddings": 256,
+                    "mscale": 1.0,
+                }
+            },
+            "mscale",
+        ),
+        ("smollm3", {"no_rope_layers": [1, 1, 1, 1, 1]}, "no_rope_layers"),
+        ("smollm3", {"no_rope_layers": 4}, "no_rope_layers"),
+        ("smollm3", {"no_rope_layers": None, "no_rope_layer_interval": 3}, "no_rope_layer_interval"),
+        ("smollm3", {"mlp_bias": True}, "mlp_bias"),
+        ("olmo2", {"tie_word_embeddings": True}, "tie_word_embeddings"),
+        ("olmo2", {"attention_bias": True}, "attention_bias"),
+        ("granite", {"logits_scaling": 0}, "logits_scaling"),
+        ("granite", {"residual_multiplier": "x"}, "residual_multiplier"),
+        (
+            "llama3",
+            {"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0}},
+            "high_freq_factor",
+        ),
+        # Mixtures of experts
+        ("llama3", {"architectures": ["MixtralForCausalLM"]}, "MixtralForCausalLM"),
+        ("qwen3", {"architectures": ["Qwen3MoeForCausalLM"]}, "Qwen3MoeForCausalLM"),
+        ("qwen3", {"num_experts": 128}, "mixture of experts"),
+        ("granite", {"architectures": ["GraniteMoeForCausalLM"]}, "mixture of experts"),
+    ],
+)
+def test_what_llama_cpp_would_compute_otherwise(kind: str, changes: dict[str, Any], value: str, tmp_path: Path) -> None:
+    with refusal(ModelError, value):
+        blueprint(write_checkpoint(tmp_path, kind, tokens=TOKENS, **changes))
+
+
+ABSURD = [-1, 0, 10**9, 10**30, 1.5, True, "64", [], {}, float("nan"), float("inf"), [64]]
+SHAPES = [
+    "hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "num_key_value_heads", "vocab_size",
+    "head_dim", "hidden_act",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_absurd_configurations(kind: str, tmp_path: Path) -> None:
+    with Checkpoint(write_checkpoint(tmp_path, kind, tokens=TOKENS)) as checkpoint:
+        config = checkpoint.config
+        for name in (*SHAPES, *config.keys() - {"torch_dtype", "model_type"}):
+            for value in ABSURD:
+                checkpoint.config = config | {name: value}
+                try:
+                    architecture_of(checkpoint.config).blueprint(checkpoint)
+                except ModelError:
+                    continue
+                assert name not in SHAPES, (name, value)
+
+
+@pytest.mark.parametrize("kind", ["llama3", "qwen2", "granite"])
+def test_the_scaling_that_transformers_writes_from_version_5_on(kind: str, tmp_path: Path) -> None:
+    old = write_checkpoint(tmp_path / "old", kind, tokens=TOKENS)
+    rope = {"rope_theta": CONFIGS[kind]["rope_theta"], **CONFIGS[kind].get("rope_scaling", {"rope_type": "default"})}
+    changes = {"rope_theta": None, "rope_scaling": None, "rope_parameters": rope}
+    new = write_checkpoint(tmp_path / "new", kind, tokens=TOKENS, **changes)
+    metadata = [dict(blueprint(folder).metadata) for folder in (old, new)]
+    assert all(each.pop("general.name") for each in metadata)
+    assert metadata[0] == metadata[1]
+    assert tensors_of(old) == tensors_of(new)

@@ -36,6 +36,8 @@ from tests.support.tiny_checkpoints import write_checkpoint
 from tests.support.tiny_tokenizers import (
     TRAINED,
     mistral_model,
+    mistral_settings,
+    packaged,
     pieces_of,
     sentencepiece_file,
     tokenizer_of,
@@ -100,6 +102,16 @@ def own_tokenizer(folder: Path) -> Callable[[str], list[int]]:
     return lambda text: tokenizer.encode(text, add_special_tokens=False).ids
 
 
+def write_mistral_3_model(folder: Path) -> None:
+    """Write the vocabulary of Mistral 7B v0.3, whose control tokens come first."""
+    shutil.copy(
+        packaged("mistral_common", "data", "mistral_instruct_tokenizer_240323.model.v3"), folder / "tokenizer.model"
+    )
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(mistral_settings() | {"added_tokens_decoder": {}}), "utf-8"
+    )
+
+
 @pytest.mark.parametrize(
     ("write", "size"),
     [
@@ -109,6 +121,7 @@ def own_tokenizer(folder: Path) -> Callable[[str], list[int]]:
         (partial(write_trained_model, space_first=False), TRAINED),
         (write_smollm_tokenizer, 49152),
         (write_phi_files, 51200),
+        (write_mistral_3_model, 32768),
         (write_gemma_model, GEMMA_TRAINED),
         (write_gemma_tokenizer, GEMMA_TRAINED),
         (write_phi3_model, 32064),

@@ -290,7 +290,7 @@ def write_gpt_4o_tokenizer(folder: Path) -> str:
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "tokenizer_class": "GPT2Tokenizer"}
     _write(folder / "tokenizer_config.json", settings)
-    ids = tokenizer.encode(byte_pair_vocabulary._TEXT).ids
+    ids = tokenizer.encode(byte_pair_vocabulary.HASHED_TEXT).ids
     return hashlib.sha256(str(ids).encode()).hexdigest()
 
 
