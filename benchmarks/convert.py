@@ -146,6 +146,7 @@ def main(
     ]
     steps = {"ecellm-lite": run([*command, "-o", str(ours), "--envelope", "alpaca", "--threads", str(cores)], folder)}
     result = ours.stat().st_size
+    ours.unlink()
     say(steps)
     if llama_cpp and python:
         merged, wide, small = folder / "merged", folder / "wide.gguf", folder / "chain.gguf"
@@ -188,7 +189,6 @@ def main(
         with replacing(figure) as temporary:
             temporary.write_text(picture(results), "utf-8")
     write_results(output, "convert", results)
-    ours.unlink()
     click.echo(json.dumps(results, indent=2))
 
 
