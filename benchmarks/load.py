@@ -23,8 +23,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,61 +87,95 @@ class Way:
     answer: Callable[[Ask], int]
     every: int = 1
     parts: dict[int, float] = field(default_factory=dict)
-    requests: list[float] = field(default_factory=list)
+    requests: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     statuses: Counter[int] = field(default_factory=Counter)
 
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
-@click.option("--requests", "count", type=click.IntRange(8), default=3900, show_default=True)
+@click.option("--requests", "count", type=click.IntRange(8), default=5000, show_default=True, help="At most.")
+@click.option("--seconds", type=click.FloatRange(0), default=600, show_default=True, help="Of load on each server.")
+@click.option("--part", "size", type=click.IntRange(1), default=PART, show_default=True, help="Requests in a part.")
 @click.option("--clients", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--model", default="demo", show_default=True)
 @click.option("--llama-server", "program", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--workers", type=click.IntRange(2), help="Also measure a server with so many.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/load.json"))
-def main(data: Path, count: int, clients: int, model: str, program: Path | None, output: Path) -> None:
+def main(
+    data: Path,
+    count: int,
+    seconds: float,
+    size: int,
+    clients: int,
+    model: str,
+    program: Path | None,
+    workers: int | None,
+    output: Path,
+) -> None:
     """Answer the requests in all ways and write the rates."""
     file = resolve(model, Store(), {"demo": ensure_demo}).path
     with ExitStack() as stack:
         runtime = stack.enter_context(Runtime(model))
-        asks = mixed(data, count, runtime)
+        asks = mixed(data, count + clients, runtime)
+        warming, asks = asks[:clients], asks[clients:]
         port, process = stack.enter_context(serving(model))
+        processes = {"server": process}
         ways = {OURS: Way(Client(port, lambda ask: (ask.path, ask.body))), RUNTIME: Way(answering(runtime), 2)}
         if program:
             peer = LlamaServer(program, file, available_cores())
             stack.callback(peer.close)
-            ways[PEER] = Way(Client(peer.port, lambda ask: ("/completion", ask.completion)), 4)
+            processes[PEER] = psutil.Process(peer.pid)
+            ways[PEER] = Way(Client(peer.port, lambda ask: ("/completion", ask.completion)))
+        if workers:
+            port, _ = stack.enter_context(serving(model, "--workers", f"{workers}"))
+            ways[f"{OURS} --workers {workers}"] = Way(Client(port, lambda ask: (ask.path, ask.body)), 4)
         for way in ways.values():  # each has then read the instructions
-            answer(Way(way.answer), 0, asks[:clients], clients)
-        memory = [resident(process)]
-        for part, start in enumerate(range(0, count, PART)):
+            answer(Way(way.answer), 0, warming, clients)
+        memory = [resident(processes)]
+        parts = [asks[start : start + size] for start in range(0, count, size)]
+        for part, requests in enumerate(parts):
+            if all(sum(way.parts.values()) >= seconds for way in ways.values() if way.every == 1):
+                break
             names = [name for name, way in ways.items() if part % way.every == 0]
-            for name in names[:: -1 if part % 4 else 1]:
-                answer(ways[name], part, asks[start : start + PART], clients)
-                click.echo(f"{name}: {len(asks[start : start + PART]) / ways[name].parts[part]:.1f} rows/s", err=True)
-            memory.append(resident(process))
-        facts = summary(ways, asks, memory)
-    write_results(output, "load", {"clients": clients, "requests": count, "model": model, **facts})
+            for name in names[:: -1 if part % 2 else 1]:
+                answer(ways[name], part, requests, clients)
+                click.echo(f"{name}: {len(requests) / ways[name].parts[part]:.1f} rows/s", err=True)
+            memory.append(resident(processes))
+        facts = summary(ways, [len(requests) for requests in parts], memory)
+    decisions = sum(bool(one.task.definition) for one in asks[: sum(map(len, parts[: len(ways[OURS].parts)]))])
+    facts = {"clients": clients, "model": model, "decisions": decisions, **facts}
+    write_results(output, "load", facts)
     click.echo(json.dumps(facts, indent=2))
 
 
 def mixed(data: Path, count: int, runtime: Runtime) -> list[Ask]:
-    """Return the requests, shuffled: the shortest labelled rows of the tasks, and decisions about reviews."""
-    asks = []
+    """Return the requests, shuffled: the shortest labelled rows of the tasks, and decisions about other reviews.
+
+    Raises a ClickException if there are too few labelled rows.
+    """
     decisions = count // DECISIONS
     each = (count - decisions) // len(TASKS)
+    asks = []
     for name in TASKS:
         missing = count - decisions - each * len(TASKS) if name == TASKS[-1] else 0
         asks += [ask(get_task(name), row, runtime) for row in shortest(data, name, each + missing)]
-    for number, row in enumerate(shortest(data, "sentiment_analysis", decisions)):
+    reviews = shortest(data, "sentiment_analysis", each + missing + decisions)[each + missing :]
+    for number, row in enumerate(reviews):
         asks.append(ask(question_task(QUESTIONS[number % len(QUESTIONS)]), {"state": row["input"]["review"]}, runtime))
     random.Random(1).shuffle(asks)
     return asks
 
 
 def shortest(data: Path, task: str, count: int) -> list[dict[str, Any]]:
-    """Return `count` of a task's shortest rows. If the task has fewer, rows are repeated under another id."""
-    lines = sorted((data / task / "test.jsonl").read_text("utf-8").splitlines(), key=len)
-    return [{**json.loads(lines[n % len(lines)]), "id": f"{n}"} for n in range(count)]
+    """Return a task's shortest rows, of which no two are alike."""
+    rows: dict[str, dict[str, Any]] = {}
+    for split in ("test", "train"):
+        for line in (data / task / f"{split}.jsonl").read_text("utf-8").splitlines():
+            row = json.loads(line)
+            rows.setdefault(json.dumps(row["input"]), row)
+    if len(rows) < count:
+        raise click.ClickException(f"There are only {len(rows)} different rows of {task}; {count} were asked for.")
+    return [rows[key] for key in sorted(rows, key=len)[:count]]
 
 
 def ask(task: Task, row: dict[str, Any], runtime: Runtime) -> Ask:
@@ -210,7 +244,7 @@ def answer(way: Way, part: int, asks: Sequence[Ask], clients: int) -> None:
                 return
             started = time.perf_counter()
             status = way.answer(one)
-            way.requests.append(time.perf_counter() - started)
+            way.requests["decision" if one.task.definition else one.task.name].append(time.perf_counter() - started)
             way.statuses[status] += 1
 
     threads = [threading.Thread(target=work) for _ in range(clients)]
@@ -230,7 +264,13 @@ def serving(model: str, *options: str) -> Iterator[tuple[int, psutil.Process]]:
     environment = {**os.environ, "ECELLM_API_KEY": ""}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as server:
         assert server.stderr
-        port = next(filter(None, (re.search(r"http://\S+:(\d+)", line) for line in server.stderr)))
+        lines: list[str] = []
+        for line in server.stderr:
+            lines.append(line)
+            if port := re.search(r"http://\S+:(\d+)", line):
+                break
+        else:
+            raise click.ClickException(f"The server did not start: {''.join(lines)}")
         log = threading.Thread(target=lambda: [None for _ in server.stderr or ()])  # a full pipe would stop the server
         log.start()
         try:
@@ -240,16 +280,18 @@ def serving(model: str, *options: str) -> Iterator[tuple[int, psutil.Process]]:
             log.join()
 
 
-def resident(process: psutil.Process) -> dict[str, float]:
-    """Return how many MiB of memory the server's process and its engine's process use."""
-    engines = process.children(recursive=True)
-    parts = {"server": process.memory_info().rss, "engine": sum(one.memory_info().rss for one in engines)}
-    return {name: round(size / 2**20, 1) for name, size in parts.items()}
+def resident(processes: Mapping[str, psutil.Process]) -> dict[str, float]:
+    """Return how many MiB of memory each process uses, and the server's engine process."""
+    sizes = {name: process.memory_info().rss for name, process in processes.items()}
+    sizes["engine"] = sum(child.memory_info().rss for child in processes["server"].children(recursive=True))
+    return {name: round(size / 2**20, 1) for name, size in sizes.items()}
 
 
-def summary(ways: dict[str, Way], asks: Sequence[Ask], memory: list[dict[str, float]]) -> dict[str, Any]:
-    """Return the rates, latencies, statuses and memory. Rates are compared part by part."""
-    sizes = [len(asks[start : start + PART]) for start in range(0, len(asks), PART)]
+def summary(ways: dict[str, Way], sizes: Sequence[int], memory: list[dict[str, float]]) -> dict[str, Any]:
+    """Return the rates, latencies, statuses and memory; rates are compared part by part.
+
+    `sizes` are the numbers of requests in the parts.
+    """
     ours = ways[OURS].parts
     of = {
         name: [seconds / ours[part] for part, seconds in way.parts.items()]
@@ -260,16 +302,24 @@ def summary(ways: dict[str, Way], asks: Sequence[Ask], memory: list[dict[str, fl
         "ways": {
             name: {
                 "rows_per_second": round(sum(sizes[part] for part in way.parts) / sum(way.parts.values()), 2),
-                "milliseconds": {f"p{p}": round(1e3 * percentile(way.requests, p), 1) for p in (50, 95, 99)},
+                "seconds": round(sum(way.parts.values()), 1),
+                "milliseconds": milliseconds([one for each in way.requests.values() for one in each]),
+                "milliseconds_by_task": {task: milliseconds(each) for task, each in sorted(way.requests.items())},
                 "statuses": {str(status): number for status, number in sorted(way.statuses.items())},
                 "parts": {str(part): round(sizes[part] / seconds, 2) for part, seconds in way.parts.items()},
             }
             for name, way in ways.items()
         },
         "of_the_rate": {name: round(median(values), 3) for name, values in of.items()},
-        "decisions": sum(bool(one.task.definition) for one in asks),
         "memory_mib": memory,
     }
+
+
+def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
+    """Return percentiles of times, in milliseconds."""
+    if len(seconds) < 2:
+        return {}
+    return {f"p{percent}": round(1e3 * percentile(seconds, percent), 1) for percent in (50, 95, 99)}
 
 
 def percentile(seconds: Sequence[float], percent: int) -> float:

@@ -62,6 +62,11 @@ class LlamaServer:
             client.join()
         return Pass(time.perf_counter() - started, len(rows) - len(written), sum(written))
 
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._process.pid
+
     def cpu_seconds(self) -> float | None:
         """Return the server's processor time on Linux, else None. The clients' small share is not included."""
         try:

@@ -12,7 +12,7 @@ const AT_ONCE = 32; // rows of one request
 const PREVIEW = 5;
 
 export function startTable(tasks) {
-  let table, task, mapping, results, answered, stop;
+  let table, task, mapping, ids, results, answered, stop;
   const select = byId("table-task");
   select.append(...taskOptions(tasks));
 
@@ -37,7 +37,10 @@ export function startTable(tasks) {
   function open(read) {
     table = read;
     byId("table-fault").replaceChildren();
-    const fit = (one) => leaves(one).filter((leaf) => guess(leaf, table.columns)).length - leaves(one).filter((leaf) => leaf.required && !guess(leaf, table.columns)).length;
+    const fit = (one) => {
+      const columns = guesses(one, table.columns);
+      return columns.filter(([, column]) => column).length - columns.filter(([leaf, column]) => leaf.required && !column).length;
+    };
     select.value = tasks.reduce((best, one) => (fit(one) > fit(best) ? one : best), tasks.find((one) => one.name === "sentiment_analysis") ?? tasks[0]).name;
     byId("table-form").hidden = false;
     byId("table-results").hidden = true;
@@ -50,23 +53,26 @@ export function startTable(tasks) {
 
   function show() {
     task = tasks.find((one) => one.name === select.value);
-    mapping = leaves(task).map((leaf) => {
-      const id = `column-${nameOf(leaf)}`;
-      const none = element("option", { value: "" }, leaf.required ? "choose a column" : "none");
-      const column = element("select", { id, required: leaf.required }, none, ...table.columns.map((name) => element("option", { value: name }, name)));
-      column.value = guess(leaf, table.columns) ?? "";
-      return [leaf, column];
-    });
+    mapping = guesses(task, table.columns).map(([leaf, column]) => [leaf, chooser(`column-${nameOf(leaf)}`, leaf.required, column)]);
+    ids = chooser("column-of-ids", false, table.columns.find((column) => ID.test(column)));
     const boxes = mapping.map(([leaf, column]) => element("div", {}, element("label", { for: column.id }, title(leaf.path.join(": "))), column));
+    boxes.push(element("div", {}, element("label", { for: ids.id }, "Id of a row", element("small", {}, " (shown in the review)")), ids));
     byId("table-columns").className = "columns";
     byId("table-columns").replaceChildren(...boxes);
     say(table.rows.length === 1 ? "1 row." : `${table.rows.length.toLocaleString("en")} rows.`);
   }
 
+  function chooser(id, required, chosen) {
+    const none = element("option", { value: "" }, required ? "choose a column" : "none");
+    const select = element("select", { id, required }, none, ...table.columns.map((name) => element("option", { value: name }, name)));
+    select.value = chosen ?? "";
+    return select;
+  }
+
   async function run(event) {
     event.preventDefault();
     // What is changed above afterwards changes nothing in these answers.
-    answered = { task, table };
+    answered = { task, table, ids: ids.value };
     const shown = mapping.filter(([leaf, column]) => leaf.required && column.value).map(([, column]) => column.value);
     const rows = table.rows.map((source, number) => {
       const row = { id: number };
@@ -107,15 +113,16 @@ export function startTable(tasks) {
     const sure = ({ answer }) => (answer.error ? -1 : answer.confidence ?? answer.probability ?? 1);
     const order = results.map((result, number) => [result, number]);
     if (byId("table-sort").checked) order.sort(([one], [other]) => sure(one) - sure(other));
-    const head = ["Row", "Text", "Answer", "Probability", "Correction"].map((name) => element("th", { scope: "col" }, name));
+    const head = [answered.ids || "Row", "Text", "Answer", "Probability", "Correction"].map((name) => element("th", { scope: "col" }, name));
     const body = order.map(([result, number]) => line(result, number));
     byId("table-answers").replaceChildren(element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
   }
 
   function line(result, number) {
-    const { answer, labels, text } = result;
+    const { answer, labels, source, text } = result;
+    const id = answered.ids ? element("td", { class: "id" }, source[answered.ids]) : element("td", { class: "number" }, String(number + 1));
     const shown = answer.error ? element("span", { class: "wrong" }, answer.error.message) : shownValue(answer, labels);
-    return element("tr", {}, element("td", { class: "number" }, String(number + 1)), element("td", {}, text.slice(0, 200)), element("td", {}, shown),
+    return element("tr", {}, id, element("td", {}, text.slice(0, 200)), element("td", {}, shown),
       element("td", { class: "number" }, answer.probability === null ? "" : percent(answer.probability)), element("td", {}, correction(result, number)));
   }
 
@@ -133,12 +140,15 @@ export function startTable(tasks) {
   }
 
   function download() {
-    const more = ["answer", "probability", "confidence", "correction", "error"];
-    const rows = results.map(({ answer, labels, source, correction: corrected }) => ({
-      ...source, answer: answer.error ? "" : shownValue(answer, labels), probability: answer.probability, confidence: answer.confidence,
-      correction: corrected, error: answer.error?.message,
-    }));
     const { columns, separator, marked, name } = answered.table;
+    // A table may have a column `answer` of its own.
+    const free = (wanted) => (columns.includes(wanted) ? free(`${wanted}_2`) : wanted);
+    const more = ["answer", "probability", "confidence", "correction", "final", "error"].map(free);
+    const rows = results.map(({ answer, labels, source, correction: corrected }) => {
+      const value = answer.error || answer.abstained ? "" : shownValue(answer, labels);
+      const cells = [answer.abstained ? "abstains" : value, answer.probability, answer.confidence, corrected, corrected ?? value, answer.error?.message];
+      return { ...source, ...Object.fromEntries(more.map((column, place) => [column, cells[place]])) };
+    });
     const text = (marked ? "\ufeff" : "") + writeCsv([...columns, ...more], rows, separator === ";" ? ";" : ",");
     const link = element("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: `${name.replace(/\.[^.]*$/, "")}-${answered.task.name}.csv` });
     link.click();
@@ -146,7 +156,7 @@ export function startTable(tasks) {
   }
 
   function working(on) {
-    for (const input of [byId("table-run"), byId("file"), byId("table-sample"), select, ...mapping.map(([, column]) => column)]) input.disabled = on;
+    for (const input of [byId("table-run"), byId("file"), byId("table-sample"), select, ids, ...mapping.map(([, column]) => column)]) input.disabled = on;
     byId("table-stop").hidden = !on;
     byId("table-progress").hidden = !on;
     byId("table-progress").value = 0;
@@ -182,6 +192,19 @@ const PACKED = [[0x50, 0x4b, 3, 4], [0x50, 0x41, 0x52, 0x31], [0x41, 0x52, 0x52,
 function isPacked(data) {
   const first = new Uint8Array(data.slice(0, 4));
   return PACKED.some((magic) => magic.every((byte, place) => first[place] === byte));
+}
+
+// A column that names its rows.
+const ID = /^(id|sku|asin|ean|gtin|nr|no|number)$|[ _-]id$/i;
+
+// A task of one text takes it from a column of such a name, if none has the field's.
+const TEXT = /^(text|comment|comments|content|feedback|message|body)$/i;
+
+// Each field of a task, with the column that seems to be it or undefined.
+function guesses(task, columns) {
+  const needed = leaves(task).filter((leaf) => leaf.required);
+  const only = needed.length === 1 && !needed[0].list ? nameOf(needed[0]) : null;
+  return leaves(task).map((leaf) => [leaf, guess(leaf, columns) ?? (nameOf(leaf) === only ? columns.find((column) => TEXT.test(column.trim())) : undefined)]);
 }
 
 // The column whose name is a field's: the whole of it, or its last word.
