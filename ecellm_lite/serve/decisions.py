@@ -98,15 +98,23 @@ Asked = Annotated[
 
 _EXAMPLE: dict[str, Any] = {
     "model": "demo",
-    "input": "My parcel never came, and I want my money back.",
+    "input": "These headphones sound great, but the left ear stopped working after a week.",
     "questions": [
-        {"type": "predicate", "name": "refund", "instructions": "Does the customer want a refund?"},
+        {"type": "predicate", "name": "satisfied", "instructions": "Is the customer satisfied?"},
         {
             "type": "choice",
             "instructions": "Which desk should answer?",
-            "choices": [{"value": "billing", "description": "invoices and refunds"}, {"value": "delivery"}],
+            "choices": [
+                {"value": "sales"},
+                {"value": "delivery"},
+                {"value": "repairs", "description": "things that broke"},
+            ],
         },
-        {"type": "score", "instructions": "How urgent is it?", "levels": [{"label": "low"}, {"label": "high"}]},
+        {
+            "type": "score",
+            "instructions": "How urgent is it?",
+            "levels": [{"label": "can wait"}, {"label": "this week"}, {"label": "today"}],
+        },
     ],
 }
 

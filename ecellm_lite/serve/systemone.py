@@ -78,10 +78,13 @@ Asked = Annotated[
 
 _EXAMPLE: dict[str, Any] = {
     "model": "demo",
-    "state": {"mail": "My parcel never came, and I want my money back."},
+    "state": {"mail": "These headphones sound great, but the left ear stopped working after a week."},
     "questions": {
-        "refund": {"type": "noul", "instructions": "Does the customer want a refund?"},
-        "desk": {"type": "choice", "criteria": {"billing": "refunds", "delivery": "parcels"}},
+        "satisfied": {"type": "noul", "instructions": "Is the customer satisfied?"},
+        "desk": {
+            "type": "choice",
+            "criteria": {"billing": "refunds", "delivery": "parcels", "repairs": "what broke"},
+        },
         "urgency": {"type": "score", "criteria": ["can wait", "today", "at once"]},
     },
 }

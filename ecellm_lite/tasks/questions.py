@@ -33,7 +33,11 @@ from ecellm_lite.tasks.wire import LONGEST_OPTIONS
 # The same for all types, because a state is read only once if the text before it is the same.
 INSTRUCTION = "Read the text and answer the question about it. Answer with one of the options."
 
-STATE = TextField("state", "What the question is about.", "My parcel never came, and I want my money back.")
+STATE = TextField(
+    "state",
+    "What the question is about.",
+    "These headphones sound great, but the left ear stopped working after a week.",
+)
 
 MAX_CHOICES = 255
 MAX_LEVELS = 10

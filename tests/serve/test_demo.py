@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import ecellm_lite.serve
 from ecellm_lite import Runtime
 from ecellm_lite.models.store import StoredModel
 from ecellm_lite.tasks.questions import question_task
@@ -53,3 +56,42 @@ def test_json_is_written_by_its_schema(base: str) -> None:
     }
     message = post(base, "/v1/chat/completions", body)["choices"][0]["message"]
     assert isinstance(json.loads(message["content"])["loud"], bool)
+
+
+def example(base: str, form: str) -> Any:
+    """Return the example of a request in the OpenAPI document, which is also in the documentation and on the page."""
+    with urllib.request.urlopen(f"{base}/openapi.json", timeout=600) as response:
+        return json.load(response)["components"]["schemas"][form]["examples"][0]
+
+
+def page_example() -> Any:
+    """Return the request of the questions that the page begins with."""
+    text = (Path(ecellm_lite.serve.__file__).parent / "page" / "question.js").read_text("utf-8")
+    [state] = re.findall(r'state: ("[^"]+")', text)
+    questions: list[dict[str, Any]] = []
+    for kind, asked, lines in re.findall(r'\["(predicate|choice|score)", ("[^"]+"), ("[^"]*")\]', text):
+        options = [line.split(": ") for line in json.loads(lines).split("\n")]
+        question: dict[str, Any] = {"type": kind, "instructions": json.loads(asked)}
+        if kind == "choice":
+            question["choices"] = [{"value": value, "description": means} for value, means in options]
+        if kind == "score":
+            question["levels"] = [{"label": label} for [label] in options]
+        questions.append(question)
+    return {"model": "demo", "input": json.loads(state), "questions": questions}
+
+
+@pytest.mark.parametrize("place", ["document", "page"])
+def test_the_demo_answers_the_example_decisions_rightly(base: str, place: str) -> None:
+    request = example(base, "Decisions") if place == "document" else page_example()
+    satisfied, desk, urgency = post(base, "/v1/decisions", request)["answers"]
+    assert satisfied["probability"] < 0.2
+    assert desk["choice"] == "repairs"
+    assert max(one["probability"] for one in desk["probabilities"]) > 0.6
+    assert urgency["score"] > 1.5
+
+
+def test_the_demo_answers_the_example_in_typesafes_form_rightly(base: str) -> None:
+    answers = post(base, "/v1/systemone", example(base, "SystemOne"))["answers"]
+    assert answers["satisfied"]["noul"] < 0.2
+    assert answers["desk"]["choice"] == "repairs"
+    assert answers["urgency"]["score"] > 1

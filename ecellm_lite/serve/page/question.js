@@ -9,10 +9,10 @@ import { busy, watch } from "./task.js";
 
 const KINDS = [["predicate", "Yes or no"], ["choice", "One of several"], ["score", "A place on a scale"]];
 const EXAMPLE = {
-  state: "My parcel never came, and nobody answers the phone. I want my money back.",
+  state: "These headphones sound great, but the left ear stopped working after a week.",
   questions: [
-    ["predicate", "Does the customer want a refund?", ""],
-    ["choice", "Which desk should answer?", "billing: invoices and refunds\ndelivery: parcels on their way\nother"],
+    ["predicate", "Is the customer satisfied?", ""],
+    ["choice", "Which desk should answer?", "sales: orders and prices\ndelivery: parcels on their way\nrepairs: things that broke"],
     ["score", "How urgent is it?", "can wait\nthis week\ntoday"],
   ],
 };
@@ -96,10 +96,16 @@ export function startQuestion() {
       const { prompts } = await post("/v1/decisions/prompt", body);
       const cards = decision.answers.map((answer, place) => card(answer, body.questions[place], prompts[place]));
       const tokens = `${decision.usage.input_tokens} tokens were read for all questions together.`;
-      return [...cards, element("div", { class: "card" }, element("p", { class: "hint" }, tokens),
+      return [...cards, element("div", { class: "card" }, element("p", { class: "hint" }, tokens), habit(),
         fold("The same request from a program", ...snippets("/v1/decisions", body).map(([name, text]) => copyable(name, text))))];
     });
   });
+}
+
+// The demo is there to be tried; nobody should decide anything by it.
+function habit() {
+  const text = "The demo model was trained for its ten tasks, not for questions of your own: it shows how they are asked. Decide with a larger model.";
+  return model() === "demo" ? element("p", { class: "hint" }, text) : null;
 }
 
 function card(answer, question, prompt) {
