@@ -99,7 +99,7 @@ def load() -> str:
     head = ("", "rows/s", "p50, ms", "p95, ms", "p99, ms", "responses")
     times = ", ".join(f"{value:.0%} of {name}'s" for name, value in facts["of_the_rate"].items())
     memory = facts["memory_mib"]
-    sizes = " and ".join(f"{name} {memory[0][name]:.0f} → {memory[-1][name]:.0f} MiB" for name in memory[0])
+    sizes = ", ".join(f"{name} {memory[0][name]:.0f} → {memory[-1][name]:.0f} MiB" for name in memory[0])
     return (
         f"{table(head, rows)}\n\nThe server's rate is {times} (median over the same parts). "
         f"Memory from the first part to the last: {sizes} {provenance('load')}."
