@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ecellm_lite import Runtime
 from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.options import Option
 from ecellm_lite.answers.text import Text
@@ -15,6 +16,9 @@ from ecellm_lite.engine.families import FAMILY, INSTRUCTIONS, by_family
 from ecellm_lite.engine.prefixes import LEAST_SAVING, common
 from ecellm_lite.engine.request import Request
 from ecellm_lite.engine.scheduler import Scheduler
+from ecellm_lite.tasks.questions import question_task
+from ecellm_lite.tasks.registry import get_task
+from ecellm_lite.tasks.task import Question
 
 CLIENTS = 32
 
@@ -56,6 +60,29 @@ def test_rows_with_one_of_many_instructions_leave_together() -> None:
     assert places(few) == list(range(60))
     tasks = [request.prompt[0] for request in by_family(many)]
     assert tasks == sorted(tasks)
+
+
+def test_questions_about_one_text_are_a_family_and_reviews_are_none() -> None:
+    first, second = (
+        "It is loud, but the zip has held for years.",
+        "Broke after two days; I had expected more.",
+    )
+
+    def asked(state: str, question: str) -> Question:
+        return question_task({"type": "predicate", "instructions": question}).question({"state": state})
+
+    def review(text: str) -> Question:
+        return get_task("sentiment_analysis").question({"review": text})
+
+    questions = [
+        asked(first, "Is it loud?"),
+        review(second),
+        asked(second, "Is it loud?"),
+        asked(first, "Did it break?"),
+        review(first),
+    ]
+    with Runtime.over(FakeBackend()) as runtime:
+        assert places([runtime.request(question) for question in questions]) in ([0, 3, 1, 2, 4], [3, 0, 1, 2, 4])
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 9)), max_size=80))
