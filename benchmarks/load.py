@@ -1,13 +1,15 @@
 """Claim: with 64 clients, the server reaches at least 90% of the Runtime's rate, without errors and in constant memory.
 
-    python -m benchmarks.load --llama-server build/bin/llama-server
+    python -m benchmarks.load --llama-server build/bin/llama-server --workers 2
 
 The shortest labelled rows of three tasks are mixed with decisions, each of which is one question about a review. Every
-row and every decision is a request of its own. A shared machine's speed changes over time, so the requests are sent in
-parts. Each part is sent to `ecellm-lite serve` by 64 clients. Every second part is also given to a Runtime in this
-process by 64 threads. Every fourth part is also sent to llama.cpp's server by 64 clients, with the same prompts and the
-grammar that a user would write. Rates are compared part by part. The clients' processor time is part of the load on the
-machine. All three have the same model file and number of threads.
+row and every decision is a request of its own, and no two are alike. A shared machine's speed changes over time, so the
+requests are sent in parts. Each part is sent by 64 clients to `ecellm-lite serve` and to llama.cpp's server, with the
+same prompts and the grammar that a user would write. Every second part is also given to a Runtime in this process by 64
+threads. Every fourth part is also sent to a server with several workers. The benchmark ends when each of the two
+servers was under load for `--seconds`, or when all requests were sent. Before, each way answers rows that are not
+timed. Rates are compared part by part. The clients' processor time is part of the load on the machine. All have the
+same model file and number of threads.
 """
 
 from __future__ import annotations
