@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -22,12 +23,11 @@ from ecellm_lite.convert.request import ConversionRequest
 from ecellm_lite.convert.writer import UnfinishedFile, unfinished_paths
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import sha256_of
-from tests.support import tiny_checkpoints
+from tests.support import decoder_checkpoints, tiny_checkpoints
 from tests.support.arriving import FolderFile, arriving, disk_used, resharded
 from tests.support.conversions import converted, planned
 from tests.support.refusals import refusal
 from tests.support.small_checkpoints import blueprint, weights, write_adapter, write_checkpoint
-from tests.support.tiny_checkpoints import CONFIGS
 
 LAYERS, SHARDS = 8, 6
 
@@ -76,9 +76,12 @@ def test_it_gives_the_same_bytes_and_leaves_nothing_else(base: Path, expected: b
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", sorted(CONFIGS))
-def test_each_kind_of_checkpoint(kind: str, tmp_path: Path) -> None:
-    base = resharded(tiny_checkpoints.write_checkpoint(tmp_path / "whole", kind), tmp_path / "here" / "base", 3)
+@pytest.mark.parametrize(
+    ("support", "kind"),
+    [(support, kind) for support in (tiny_checkpoints, decoder_checkpoints) for kind in sorted(support.CONFIGS)],
+)
+def test_each_kind_of_checkpoint(support: ModuleType, kind: str, tmp_path: Path) -> None:
+    base = resharded(support.write_checkpoint(tmp_path / "whole", kind), tmp_path / "here" / "base", 3)
     folder, files = arriving(base, tmp_path / "hub" / "base")
     here = ConversionRequest(str(base), tmp_path / "here.gguf", envelope="alpaca")
     manifests = []
