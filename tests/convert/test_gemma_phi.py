@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ecellm_lite.convert.adapter_file import write_adapter_file
 from ecellm_lite.convert.architectures.language_part import name_alone
 from ecellm_lite.convert.conversion import prepared
 from ecellm_lite.convert.original import original_logits
@@ -20,6 +21,7 @@ from ecellm_lite.engine.interface import Chunk
 from ecellm_lite.engine.llama import LlamaBackend
 from ecellm_lite.engine.settings import Settings
 from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.provision.verification import logits_of
 from tests.support.gemma_phi_checkpoints import GEMMA_PHI, gemma_phi_shapes
 from tests.support.refusals import refusal
 from tests.support.small_checkpoints import factors, write_adapter
@@ -45,21 +47,12 @@ def converted(base: Path, target: Path, *adapters: Path) -> Path:
     return target
 
 
-def logits(model: Path, prompts: Prompts, context: int = 512) -> list[NDArray[np.float32]]:
+def logits(model: Path, prompts: Prompts, context: int = 512, adapter: Path | None = None) -> list[NDArray[np.float32]]:
     """Return the engine's logits for each prompt: a row for each token."""
-    backend = LlamaBackend(model, settings(context))
+    backend = LlamaBackend(model, settings(context), {"it": adapter} if adapter else None)
     try:
-        backend.grow(context)
-        values = []
-        for prompt in prompts:
-            backend.clear()
-            parts = [
-                backend.decode([Chunk(0, start, part, len(part))])
-                for start in range(0, len(prompt), backend.batch)
-                for part in [prompt[start : start + backend.batch]]
-            ]
-            values.append(np.concatenate([np.atleast_2d(part[0]) for part in parts]))
-        return values
+        backend.adapt("it" if adapter else None)
+        return list(logits_of(backend, prompts))
     finally:
         backend.close()
 
@@ -132,6 +125,18 @@ def test_adapters_do_what_they_do_in_peft(kind: str, config: dict[str, Any], tmp
     result = check(model, base, [adapter])
     assert result.passed, result.detail
     assert not check(model, base).passed, "the adapter changes nothing"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", GEMMA_PHI)
+def test_an_adapter_beside_its_base_does_what_the_merged_one_does(kind: str, tmp_path: Path) -> None:
+    base, adapter = write_checkpoint(tmp_path / kind, kind), written_adapter(tmp_path / "adapter", kind)
+    file, merged = converted(base, tmp_path / "base.gguf"), converted(base, tmp_path / "merged.gguf", adapter)
+    for place in (base, file):
+        write_adapter_file(str(place), adapter, tmp_path / "adapter.gguf", file_type="F32")
+        values = logits(file, PROMPTS, adapter=tmp_path / "adapter.gguf")
+        result = check_logits(iter(list(zip(values, logits(merged, PROMPTS), strict=True))), "F32")
+        assert result.passed, result.detail
 
 
 def test_a_context_for_long_texts_never_changes_its_factors(tmp_path: Path) -> None:
