@@ -147,6 +147,16 @@ def bundle() -> str:
     return f"{table(head, steps)}\n\n{demo}\n\n{provenance('bundle')}"
 
 
+def bare_install() -> str:
+    """Return the table of the seconds in which a bundle is installed on a bare Debian, and answers."""
+    rows = [
+        (f"{way}, {cache}", *(f"{seconds:.0f} s" for seconds in (*times.values(), sum(times.values()))))
+        for way, caches in results("bare_install")["seconds"].items()
+        for cache, times in caches.items()
+    ]
+    return f"{table(('bundle with', 'installed in', 'first answer in', 'both'), rows)}\n\n{provenance('bare_install')}"
+
+
 def standalone() -> str:
     """Return the tables of sizes and starting times of the installed and the standalone program."""
     facts = results("standalone")

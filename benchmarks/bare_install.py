@@ -1,0 +1,83 @@
+"""Claim: on a bare Debian without a network, a bundle is installed and answers within a minute.
+
+    python -m benchmarks.bare_install --program FOLDER --wheels FOLDER
+
+The demo's bundle is carried into a bare Debian: one that has nothing but its smallest packages for the standalone
+program, and also the package python3 for wheels. There an ordinary user, in an empty network namespace, installs it
+with its own script, and asks a question. Once with an empty file cache, once with the files in it. Needs the rights of
+an administrator and debootstrap, or the folder of a bare system in ECELLM_BARE_ROOT.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.facts import write_results
+from ecellm_lite.bundle.contents import Contents, create
+from ecellm_lite.bundle.keys import make_key
+from ecellm_lite.loading import find_model
+from tests.support.bare_system import USER, bare_root, entered
+
+MOST_SECONDS = 60
+INSTALL = "cd; sh till.ecb --key shop.pub"
+ANSWER = """cd; .local/share/ecellm-lite/bundles/till/current/ecellm-lite run --task sentiment_analysis --json \\
+  --input '{"review": "Works, but it is loud, and the lid feels flimsy."}'"""
+
+
+@click.command()
+@click.option("--program", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--wheels", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/bare_install.json"))
+def main(program: Path, wheels: Path, output: Path) -> None:
+    """Measure both ways and write the seconds."""
+    seconds = {}
+    with tempfile.TemporaryDirectory() as place:
+        seconds["standalone program"] = measured(bare_root(Path(place)), program=program)
+    with tempfile.TemporaryDirectory() as place:
+        seconds["wheels"] = measured(bare_root(Path(place), "python3"), wheels=wheels)
+    results: dict[str, Any] = {"seconds": seconds}
+    click.echo(json.dumps(results, indent=2), err=True)
+    write_results(output, "bare_install", results)
+    if max(sum(times.values()) for caches in seconds.values() for times in caches.values()) > MOST_SECONDS:
+        raise SystemExit("An installation took more than a minute.")
+
+
+def measured(root: Path, **part: Path) -> dict[str, dict[str, float]]:
+    """Return the seconds to install the demo's bundle with this part in the root, and to its first answer."""
+    home = root / "home/till"
+    home.mkdir(parents=True)
+    store, model = find_model("demo")
+    key = make_key()
+    key.public.write(home / "shop.pub")
+    create(home / "till.ecb", Contents(model, **part), store, name="till", serial=1, key=key)  # type: ignore[arg-type]
+    subprocess.run(["chown", "-R", f"{USER}:{USER}", home], check=True)
+    times: dict[str, dict[str, float]] = {}
+    for cache in ("not in the file cache", "in the file cache"):
+        shutil.rmtree(home / ".local", ignore_errors=True)
+        if cache.startswith("not"):
+            os.sync()
+            Path("/proc/sys/vm/drop_caches").write_text("3\n", "ascii")
+        times[cache] = {"install": seconds_of(root, INSTALL), "first answer": seconds_of(root, ANSWER)}
+    return times
+
+
+def seconds_of(root: Path, script: str) -> float:
+    """Return the seconds that a script takes in the root."""
+    started = time.perf_counter()
+    ended = entered(root, script)
+    if ended.returncode:
+        raise SystemExit(ended.stderr)
+    return round(time.perf_counter() - started, 2)
+
+
+if __name__ == "__main__":
+    main()
