@@ -44,7 +44,7 @@ _OPTIONS = {
 # llama-cpp-python switches the common library on, so it is switched off after that. GCC's OpenMP library goes along: a
 # bare system has none. It keeps its name, so the process loads it once for llama.cpp and for the prompt kernels.
 # GCC knows ARM's SME since version 14. ggml has no code for it, so an older GCC compiles those variants without.
-_INCLUDE = """\
+INCLUDE = """\
 set(LLAMA_BUILD_COMMON OFF CACHE BOOL "" FORCE)
 execute_process(COMMAND ${CMAKE_C_COMPILER} -print-file-name=libgomp.so.1
   OUTPUT_VARIABLE openmp OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
@@ -87,7 +87,7 @@ def build_engine(folder: Path, version: str, *, source: Path | None = None, prog
         raise UsageError(f"There is no {source}", step="name llama-cpp-python's source distribution")
     with TemporaryDirectory() as place:
         include = Path(place, "llama_cpp.cmake")
-        include.write_text(_INCLUDE, "ascii")
+        include.write_text(INCLUDE, "ascii")
         wanted = str(source) if source else f"{PROJECT}=={version}"
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--verbose", "--no-deps"]
         command = [*pip, "--no-binary", PROJECT, "--no-cache-dir", "--wheel-dir", place, wanted]

@@ -5,14 +5,17 @@ The compilation itself is not tested, because it takes too long.
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from platform import machine
 from typing import Any
 
 import pytest
 
-from ecellm_lite.bundle.engine import build_engine, build_environment, variants_in
+from ecellm_lite.bundle.engine import INCLUDE, build_engine, build_environment, variants_in
 from ecellm_lite.errors import EcellmError, UsageError
 
 WHEEL = "llama_cpp_python-0.3.36-py3-none-linux_x86_64.whl"
@@ -27,6 +30,31 @@ def test_options_of_the_user_come_last(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert options[-1] == "-DGGML_OPENMP=OFF"
     if sys.platform != "win32":
         assert environment["CFLAGS"].split() == ["-O2", "-U__AMX_INT8__"]
+
+
+PROJECT = """\
+cmake_minimum_required(VERSION 3.21)
+project(llama.cpp C)
+add_library(ggml-cpu-armv9.2_1 MODULE a.c)
+target_compile_options(ggml-cpu-armv9.2_1 PRIVATE -O3 -march=armv9.2-a+dotprod+sme)
+function(report)
+  get_target_property(options ggml-cpu-armv9.2_1 COMPILE_OPTIONS)
+  file(WRITE options.txt "${options}")
+endfunction()
+cmake_language(DEFER CALL report)
+"""
+
+
+def test_a_compiler_without_sme_compiles_its_variants_without(tmp_path: Path) -> None:
+    if machine() != "x86_64" or not shutil.which("cmake") or not shutil.which("cc"):
+        pytest.skip("needs CMake and a compiler that knows no SME")
+    (tmp_path / "include.cmake").write_text(INCLUDE, "ascii")
+    (tmp_path / "CMakeLists.txt").write_text(PROJECT, "ascii")
+    (tmp_path / "a.c").touch()
+    include = f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={tmp_path / 'include.cmake'}"
+    subprocess.run(["cmake", "-B", tmp_path / "build", "-S", tmp_path, include], check=True, capture_output=True)
+    options = (tmp_path / "options.txt").read_text("ascii")
+    assert options.split(";") == ["-O3", "-march=armv8.6-a+dotprod"]
 
 
 def write_wheel(path: Path, *names: str) -> Path:
