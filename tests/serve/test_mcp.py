@@ -12,7 +12,7 @@ import pytest
 from ecellm_lite import Runtime
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.tasks.field_schemas import row_schema
-from ecellm_lite.tasks.registry import TASKS
+from ecellm_lite.tasks.registry import CASLIE_TASKS, TASKS
 from tests.pipe.host import ROOT
 from tests.support.answer_checks import EXAMPLES
 
@@ -47,7 +47,7 @@ def test_a_host_finds_and_calls_the_tools() -> None:
             ]
 
     tools, answer, decisions, no_field, no_question, no_tool = asyncio.run(converse())
-    assert {tool.name for tool in tools.tools} == {"decide", *TASKS}
+    assert {tool.name for tool in tools.tools} == {"decide", *TASKS, *CASLIE_TASKS}
     with Runtime.over(FakeBackend()) as runtime:
         expected = runtime.answer("sentiment_analysis", {"review": "It works."})
     assert answer.structured_content["probabilities"] == expected.probabilities
