@@ -6,7 +6,7 @@
  *
  * There is no JSON parser here. Rows and options go in as JSON texts, which ecellm_row makes for rows of plain texts;
  * of an answer's JSON, ecellm_field finds a field, ecellm_text and ecellm_number read it. They do not read lists (the
- * value of a ranking or extraction), nor keys with escapes: for those give `json` to a parser of your own.
+ * value of labels, a ranking or an extraction), nor keys with escapes: for those give `json` to a parser of your own.
  */
 #ifndef ECELLM_LITE_H
 #define ECELLM_LITE_H

@@ -43,7 +43,7 @@ export interface Options {
 export interface Answer {
   id: string | number | null;
   task: string;
-  type: "predicate" | "choice" | "score" | "ranking" | "extraction" | "text" | "schema";
+  type: "predicate" | "choice" | "labels" | "score" | "ranking" | "extraction" | "text" | "schema";
   /** true or false, an option's letter, letters best first, extracted values, a text: by the type. */
   value: unknown;
   text: string | null;

@@ -95,6 +95,7 @@ class Answer:
     - `value`: by the type of the answer space:
         - predicate: true or false;
         - choice: a key;
+        - labels: the labels that hold, a list that may be empty;
         - score: the mean position of the levels, weighted by their probabilities;
         - ranking: the keys, best first;
         - extraction: a list of {attribute, value, source, probability};

@@ -12,21 +12,23 @@ from dataclasses import dataclass
 class Claim:
     """One decision within an answer.
 
-    - `shares`: the probabilities of the options, of which there is at least one. The chosen option comes first.
+    - `shares`: the probabilities of the options, of which there is at least one. A calibration's bias favors the first.
     - `right`: the index of the correct option in `shares`.
     - `alike`: how many equally likely options the last share stands for.
+    - `chosen`: the index of the option that the answer chose: the first, unless a threshold decided.
     """
 
     shares: tuple[float, ...]
     right: int
     alike: int = 1
+    chosen: int = 0
 
     @property
     def probability(self) -> float:
         """The claimed probability: the share of the chosen option."""
-        return self.shares[0]
+        return self.shares[self.chosen]
 
     @property
     def correct(self) -> bool:
         """Whether the chosen option is the correct one."""
-        return self.right == 0
+        return self.right == self.chosen

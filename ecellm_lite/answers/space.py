@@ -50,6 +50,15 @@ class Space(ABC):
         self.parse(text)
         return text
 
+    def written(self, output: str | list[Any]) -> str:
+        """Return the answer string of a labelled row's output, which `parse` has yet to check.
+
+        Raises InputError for a list, unless the answers of this space are lists.
+        """
+        if isinstance(output, str):
+            return output
+        raise InputError("The row's output is a list", step="give its answer as a text", field="output")
+
     def value_of(self, text: str) -> Any:
         """Return the `Answer.value` of a person's answer string; raises InputError if it is not an answer."""
         return self.parse(text)

@@ -69,12 +69,12 @@ def task_of(row: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
 
 def labelled(task: Task, line: int, row: Mapping[str, Any]) -> Labelled:
     """Return a row with its gold answer; raises InputError for a missing or wrong field, or an impossible answer."""
-    gold = row.get("output")
-    if not isinstance(gold, str):
-        output = "no output" if gold is None else f"the output {shown(gold)}"
-        raise InputError(f"The row has {output}", step="give its answer there, as a text", field="output")
+    output = row.get("output")
+    if not isinstance(output, str | list):
+        what = "no output" if output is None else f"the output {shown(output)}"
+        raise InputError(f"The row has {what}", step="give its answer there, as a text", field="output")
     id_of(row)
     question = task.question(row)
-    gold = encodable(gold)
+    gold = encodable(question.space.written(output))
     question.space.parse(gold)
     return Labelled(task, line, row, gold, question.space.read_labels(row.get("labels")))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from heapq import heappush, heappushpop
 
 from ecellm_lite.answers.answer import Answer, ModelName
+from ecellm_lite.answers.several_labels import NONE
 from ecellm_lite.models.automatic import likeliest
 from ecellm_lite.tables.mapped_row import MappedRow
 from ecellm_lite.tables.results import shown_text
@@ -44,9 +45,9 @@ class TaskStatistics:
     """Counts of the answers to one task.
 
     `answers` says how often each answer was given. For an extraction, it says how often each attribute had a value, and
-    how often it had none. `answers` has at most DISTINCT different answers; `others` counts the rest. `bins` counts
-    answers by probability, in ten steps of equal width. `automatic` counts answers that neither need a review nor were
-    corrected. `reasons` counts the reasons for reviews.
+    how often it had none. For labels, it counts each label. `answers` has at most DISTINCT different answers; `others`
+    counts the rest. `bins` counts answers by probability, in ten steps of equal width. `automatic` counts answers that
+    neither need a review nor were corrected. `reasons` counts the reasons for reviews.
     """
 
     task: str
@@ -116,6 +117,8 @@ def _names(answer: Answer) -> Iterator[str]:
     if answer.type == "extraction":
         for entry in answer.value:
             yield f"{entry['attribute']}: {'none' if entry['value'] is None else 'a value'}"
+    elif answer.type == "labels":
+        yield from answer.value or [NONE]
     elif answer.type == "ranking":
         yield f"{answer.value[0]} first"
     elif answer.type == "score":

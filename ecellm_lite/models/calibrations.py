@@ -107,7 +107,7 @@ class Measures:
 class Calibration:
     """A correction of probabilities, what it applies to, and how it was fitted.
 
-    `temperature`, `bias`: the correction, fitted to all `rows`. Only extractions have a bias.
+    `temperature`, `bias`: the correction, fitted to all `rows`. Only extractions and labels have a bias.
     `before`, `after`: how good the probabilities of `held_out` rows were without and with a correction. Each half of
       these rows was corrected by a fit to the other half.
     `least_coverage`: 99% of the rows had at least this coverage.
@@ -269,7 +269,7 @@ def _check(calibration: Calibration) -> None:
             raise ValueError(f"{key} is {value[:80]!r}")
     if not LOWEST <= calibration.temperature <= HIGHEST:
         raise ValueError(f"temperature is {calibration.temperature!r}, not from {LOWEST} to {HIGHEST:g}")
-    if abs(calibration.bias) > (LARGEST_BIAS if scope.type == "extraction" else 0):
+    if abs(calibration.bias) > (LARGEST_BIAS if scope.type in ("extraction", "labels") else 0):
         raise ValueError(f"bias is {calibration.bias!r}")
     if not 0 <= calibration.least_coverage <= 1:
         raise ValueError(f"least_coverage is {calibration.least_coverage!r}")

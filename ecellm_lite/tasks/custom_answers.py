@@ -4,6 +4,7 @@
 |---|---|---|
 | predicate | | true or false |
 | choice | choices: 2 to 255 of {value, description (optional)}, or labels (see label_files) | one of the values |
+| labels | choices, as above; at_least, at_most, threshold (optional, a choice may have one too) | a list of values |
 | score | levels: 2 to 10 texts, the lowest first | the position, 1 for the lowest, weighted by probability |
 | ranking | over: the list field whose items are ranked | the items' letters, A for the first item, best first |
 | extraction | attributes: texts, or attributes_from: a list field | an entry for each attribute, from the text fields |
@@ -33,6 +34,7 @@ from ecellm_lite.answers.options import Option
 from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.answers.ranking import Ranking
 from ecellm_lite.answers.score import Score
+from ecellm_lite.answers.several_labels import NONE, THRESHOLD, SeveralLabels
 from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.text import MAX_TOKENS, Text
 from ecellm_lite.errors import GrammarError, InputError
@@ -102,9 +104,32 @@ def _choice(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
         return _same(description, fields, Choice(tuple(map(Option, values, texts, lines))), options)
     if "labels" in table:
         return _same(description, fields, LabelSet(Labels(values, [label.text for label in labels]), detours))
-    raise table.error(
-        "choices", f"has {len(options):,} characters in all", f"shorten them to at most {LONGEST_OPTIONS:,}"
-    )
+    raise _too_long(table, options)
+
+
+def _labels(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
+    table.only("type", "choices", "at_least", "at_most", "threshold")
+    threshold = table.share("threshold", default=THRESHOLD)
+    parts = table.tables("choices", least=2, most=MAX_CHOICES)
+    values, lines, thresholds = [], [], []
+    for part in parts:
+        part.only("value", "description", "threshold")
+        value = part.text("value", most=LONGEST_LABEL)
+        if "," in value or value.casefold() == NONE:
+            raise part.error("value", f"is {value!r}", f"write a label without a comma, and not {NONE!r}")
+        values.append(value)
+        description = part.text("description", most=LONGEST_LABEL, default="")
+        lines.append(f"{value}: {description}" if description else value)
+        thresholds.append(part.share("threshold", default=threshold))
+    table.different("choices", tuple(value.casefold() for value in values))
+    options = json.dumps(lines)
+    if len(options) > LONGEST_OPTIONS:
+        raise _too_long(table, options)
+    at_least = table.number("at_least", least=0, most=len(values), default=0)
+    at_most = table.number("at_most", least=max(1, at_least), most=len(values), default=len(values))
+    several = f"Any of {', '.join(values[:26])}{', …' if len(values) > 26 else ''}"
+    description = f"{several}." if at_least else f"{several}, or {NONE}."
+    return _same(description, fields, SeveralLabels(tuple(values), tuple(thresholds), at_least, at_most), options)
 
 
 def _choices(table: TaskTable) -> list[Label]:
@@ -202,6 +227,7 @@ def _grammar(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
 _KINDS: dict[str, Callable[[TaskTable, tuple[Field, ...]], Answers]] = {
     "predicate": _predicate,
     "choice": _choice,
+    "labels": _labels,
     "score": _score,
     "ranking": _ranking,
     "extraction": _extraction,
@@ -264,6 +290,11 @@ def _structured(
         return _same(description, fields, make(max_tokens=most))
     except GrammarError as error:
         raise table.error(key, f"is refused ({error.message})", error.step or "correct it") from None
+
+
+def _too_long(table: TaskTable, options: str) -> InputError:
+    step = f"shorten them to at most {LONGEST_OPTIONS:,}"
+    return table.error("choices", f"has {len(options):,} characters in all", step)
 
 
 def _one_of(table: TaskTable, key: str, other: str) -> InputError:

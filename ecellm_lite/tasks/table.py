@@ -138,6 +138,13 @@ class TaskTable:
             raise self.error(key, f"is {shown(value)}", f"write a whole number from {least} to {most:,}")
         return value
 
+    def share(self, key: str, *, default: float) -> float:
+        """Return the number from 0 to 1 under a key, or `default` if the key is missing."""
+        value = self._values.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise self.error(key, f"is {shown(value)}", "write a number from 0 to 1")
+        return float(value)
+
     def path_beside(self, key: str) -> Path:
         """Return the path under a key; it must be in the folder of the task's file, or below."""
         name = self.text(key, most=LONGEST_PATH)

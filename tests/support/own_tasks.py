@@ -45,6 +45,8 @@ ANSWERS = {
     "predicate": 'type = "predicate"',
     "choice": 'type = "choice"\nchoices = [{ value = "A" }, { value = "AB" }]',
     "many choices": 'type = "choice"\nchoices = [' + ", ".join(f'{{ value = "desk {i}" }}' for i in range(255)) + "]",
+    "labels": 'type = "labels"\nat_most = 2\nthreshold = 0.6\n'
+    'choices = [{ value = "A" }, { value = "AB", threshold = 0.3 }, { value = "C" }]',
     "score": 'type = "score"\nlevels = ["very bad", "bad", "good", "very good"]',
     "ranking": 'type = "ranking"\nover = "notes"',
     "extraction": 'type = "extraction"\nattributes = ["Color", "Material"]',

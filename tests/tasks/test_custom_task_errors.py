@@ -55,6 +55,8 @@ WRONG: dict[str, dict[str, tuple[str | None, str]]] = {
     "[answer]": {"[answers]": ("answers", "")},
 }
 
+LABELS = 'type = "labels"\nchoices = ['
+
 
 @pytest.mark.parametrize(("old", "new"), [(old, new) for old, news in WRONG.items() for new in news])
 def test_a_wrong_file_names_its_file_and_the_key(old: str, new: str, write: Write) -> None:
@@ -74,6 +76,17 @@ def test_a_wrong_file_names_its_file_and_the_key(old: str, new: str, write: Writ
 @pytest.mark.parametrize(
     ("answer", "field", "value"),
     [
+        (LABELS + '{ value = "a" }]', "answer.choices", "1"),
+        (LABELS + '{ value = "a" }, { value = "A" }]', "answer.choices", "'a'"),
+        (LABELS + '{ value = "a" }, { value = "b, c" }]', "answer.choices[1].value", "'b, c'"),
+        (LABELS + '{ value = "None" }, { value = "b" }]', "answer.choices[0].value", "'None'"),
+        (LABELS + '{ value = "a", threshold = 1.2 }, { value = "b" }]', "answer.choices[0].threshold", "1.2"),
+        (LABELS + '{ value = "a" }, { value = "b" }]\nthreshold = nan', "answer.threshold", "NaN"),
+        (LABELS + '{ value = "a" }, { value = "b" }]\nthreshold = true', "answer.threshold", "true"),
+        (LABELS + '{ value = "a" }, { value = "b" }]\nat_most = 0', "answer.at_most", "0"),
+        (LABELS + '{ value = "a" }, { value = "b" }]\nat_least = 3', "answer.at_least", "3"),
+        (LABELS + '{ value = "a" }, { value = "b" }]\nat_least = 2\nat_most = 1', "answer.at_most", "1"),
+        (LABELS + '{ value = "a" }, { value = "b" }]\nlabels = "x"', "answer.labels", ""),
         ('type = "score"\nlevels = ["one"]', "answer.levels", "1"),
         ('type = "score"\nlevels = ["one", "one"]', "answer.levels", "'one'"),
         ('type = "ranking"\nover = "question"', "answer.over", "'question'"),

@@ -6,7 +6,7 @@ import java.util.Map;
  * The answer to one row; docs/answers.md says what each field means.
  *
  * @param task what was asked
- * @param type predicate, choice, score, ranking, extraction, text or schema
+ * @param type predicate, choice, labels, score, ranking, extraction, text or schema
  * @param value a Boolean, an option's letter, letters best first, maps of extracted values, a text: by the type; null if
  *     abstained
  * @param text the answer as a text, such as {@code B: positive}; null if abstained

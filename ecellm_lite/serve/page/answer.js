@@ -37,7 +37,8 @@ export function answerCard(answer, { labels, prompt, path, body, row }) {
   }
   if (answer.probabilities) {
     const most = Math.max(...Object.values(answer.probabilities));
-    card.append(bars(Object.entries(answer.probabilities).map(([key, share]) => [labels[key] ?? key, share, share === most])));
+    const chosen = (key, share) => (answer.type === "labels" ? Boolean(answer.value?.includes(key)) : share === most);
+    card.append(bars(Object.entries(answer.probabilities).map(([key, share]) => [labels[key] ?? key, share, chosen(key, share)])));
   }
   card.append(...remarks(answer));
   card.append(fold("Prompt and timing", timing(answer), element("pre", {}, prompt)));
@@ -52,6 +53,7 @@ function headline(answer, labels) {
   if (answer.type === "ranking") return "Best first";
   if (answer.type === "extraction") return "Found in the texts";
   if (answer.type === "schema") return JSON.stringify(answer.value, null, 1);
+  if (answer.type === "labels") return answer.text;
   return labels[answer.value] ?? answer.text ?? "";
 }
 

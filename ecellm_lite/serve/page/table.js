@@ -129,7 +129,7 @@ export function startTable(tasks) {
   function correction(result, number) {
     const { answer, labels } = result;
     const keys = Object.keys(answer.probabilities ?? {});
-    const choices = answer.type !== "ranking" && keys.length > 0 && keys.length <= 26;
+    const choices = !["labels", "ranking"].includes(answer.type) && keys.length > 0 && keys.length <= 26;
     const input = choices
       ? element("select", {}, element("option", { value: "" }, "keep the answer"), ...keys.map((key) => element("option", { value: labels[key] ?? key }, labels[key] ?? key)))
       : element("input", { placeholder: "keep the answer" });
@@ -219,6 +219,7 @@ function shownValue(answer, labels) {
   if (answer.type === "predicate") return answer.value ? "yes" : "no";
   if (answer.type === "extraction") return answer.value.map((entry) => `${entry.attribute}: ${entry.value ?? "none"}`).join("; ");
   if (answer.type === "ranking") return answer.value.join(" ");
+  if (answer.type === "labels") return answer.text;
   return labels[answer.value] ?? answer.text ?? written(answer.value);
 }
 

@@ -1,0 +1,173 @@
+"""Any number of a task's labels, each of which holds or does not: `color, size`, or `none`.
+
+For each label, the model weighs the continuations `LABEL: yes` and `LABEL: no` right after the prompt. So the labels do
+not depend on each other or on their order, and the prompt is read once. A label holds if its probability of yes reaches
+its threshold; then the limits on the number of labels apply.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.calibration import tempered_odds
+from ecellm_lite.answers.candidates import Candidates, weigh
+from ecellm_lite.answers.claims import Claim
+from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
+from ecellm_lite.answers.details import Detail
+from ecellm_lite.answers.space import Space
+from ecellm_lite.answers.tape import Tape
+from ecellm_lite.errors import InputError
+
+NONE = "none"
+"""The answer if no label holds."""
+
+THRESHOLD = 0.5
+
+_SEPARATOR = ","
+
+
+@dataclass(frozen=True, slots=True)
+class SeveralLabels(Space):
+    """A space whose answers are lists of labels, in the labels' own order; the list may be empty.
+
+    `labels`: at least one; they differ even in lower case, have no comma, and none of them is `none`.
+    `thresholds`: the probability of yes from which a label holds, for each label.
+    `at_least`, `at_most`: how many labels an answer has. If too few reach their thresholds, the most probable of the
+      others are added. If too many do, the most probable of them are kept.
+    """
+
+    labels: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    at_least: int
+    at_most: int
+    type: ClassVar[str] = "labels"
+    generates: ClassVar[bool] = False
+    scored: ClassVar[bool] = True
+    biased: ClassVar[bool] = True
+
+    def decode(self, scene: Scene) -> Decoding:
+        """Give every label its probability of yes.
+
+        The answer's probability is that of all its decisions together: the product, over the labels, of the probability
+        of yes if the label holds, else of no. The coverage is the lowest of any label.
+        """
+        pairs = [[scene.continuation(f"{label}: {word}") for word in ("yes", "no")] for label in self.labels]
+        tape = Tape()
+        shares = [0.0] * len(pairs)
+        coverage = 1.0
+        # Sorted by tokens, so that labels that begin alike follow each other and share what the model has read.
+        for place in sorted(range(len(pairs)), key=pairs.__getitem__):
+            weighed = yield from weigh(Candidates(pairs[place], scene.vocabulary.end), tape)
+            shares[place] = float(weighed.shares[0])
+            coverage = min(coverage, weighed.coverage)
+        value = self._chosen(shares)
+        text = self.text_of(value)
+        return Outcome(
+            value=value,
+            text=text,
+            tokens=scene.continuation(text),
+            probability=self._probability(shares, value),
+            probabilities=dict(zip(self.labels, shares, strict=True)),
+            coverage=coverage,
+        )
+
+    def text_of(self, labels: Iterable[str]) -> str:
+        """Return the answer string of some labels: in their own order, with commas between them, or `none`."""
+        holding = set(labels)
+        return f"{_SEPARATOR} ".join(label for label in self.labels if label in holding) or NONE
+
+    def parse(self, text: str) -> list[str]:
+        """Return the labels of an answer string; raises InputError for an unknown label or a wrong number of labels."""
+        return self._checked(_split(text))
+
+    def normalized(self, text: str) -> str:
+        """Return the answer string of labels in any case and order, as a comma-separated list or a JSON list."""
+        try:
+            names = json.loads(text)
+        except (ValueError, RecursionError):
+            names = None
+        names = [str(name).strip() for name in names] if isinstance(names, list) else _split(text)
+        by_name = {label.casefold(): label for label in self.labels}
+        return self.text_of(self._checked([by_name.get(name.casefold(), name) for name in names]))
+
+    def written(self, output: str | list[Any]) -> str:
+        """Return the answer string of a labelled row's output, which may be a list of labels."""
+        if isinstance(output, str):
+            return output
+        for label in output:
+            if label not in self.labels:
+                raise InputError(f"The output has {str(label)[:80]!r}", step="list labels of the task", field="output")
+        return self.text_of(output)
+
+    def longest(self, scene: Scene) -> int:
+        """Return the number of tokens of the longest label with its yes or no."""
+        return max(len(scene.continuation(f"{label}: {word}")) for label in self.labels for word in ("yes", "no"))
+
+    def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
+        """Return the outcome with calibrated probabilities of yes, and the labels that hold by these."""
+        if (temperature == 1.0 and bias == 0.0) or not outcome.probabilities:
+            return outcome
+        shares = [tempered_odds(outcome.probabilities[label], temperature, bias) for label in self.labels]
+        value = self._chosen(shares)
+        return replace(
+            outcome,
+            value=value,
+            text=self.text_of(value),
+            probability=self._probability(shares, value),
+            probabilities=dict(zip(self.labels, shares, strict=True)),
+        )
+
+    def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
+        """Return one claim per label: that it holds, or that it does not. The first option of each is yes."""
+        shares: Mapping[str, float] = answer.probabilities or {}
+        right = self.parse(gold)
+        return tuple(
+            Claim((shares[label], 1.0 - shares[label]), int(label not in right), chosen=int(label not in answer.value))
+            for label in self.labels
+        )
+
+    def headline(self, answer: Answer) -> str:
+        """Return the labels that hold, or `none`."""
+        return answer.text or NONE
+
+    def details(self, answer: Answer) -> tuple[Detail, ...]:
+        """Return each label's probability of yes; the labels that hold are highlighted."""
+        holding = answer.value or ()
+        return tuple(
+            Detail(label, share=share, chosen=label in holding) for label, share in (answer.probabilities or {}).items()
+        )
+
+    def _checked(self, names: Sequence[str]) -> list[str]:
+        """Return labels in their own order; raises InputError for an unknown label or a wrong number of labels."""
+        for name in names:
+            if name not in self.labels:
+                shown = ", ".join(self.labels[:26]) + (", …" if len(self.labels) > 26 else "")
+                raise InputError(f"{name[:80]!r} is none of the labels", step=f"write {NONE}, or some of {shown}")
+        value = [label for label in self.labels if label in set(names)]
+        if not self.at_least <= len(value) <= self.at_most:
+            message = f"The answer has {len(value)} labels"
+            raise InputError(message, step=f"give at least {self.at_least} and at most {self.at_most}")
+        return value
+
+    def _chosen(self, shares: Sequence[float]) -> list[str]:
+        """Return the labels that hold, for the probabilities of yes in the labels' order."""
+        reached = [share >= threshold for share, threshold in zip(shares, self.thresholds, strict=True)]
+        # Those that reach their threshold come first, the most probable first among each kind.
+        order = sorted(range(len(shares)), key=lambda place: (not reached[place], -shares[place]))
+        count = min(max(sum(reached), self.at_least), self.at_most)
+        return [self.labels[place] for place in sorted(order[:count])]
+
+    def _probability(self, shares: Sequence[float], value: Sequence[str]) -> float:
+        holding = set(value)
+        return math.prod(
+            share if label in holding else 1.0 - share for label, share in zip(self.labels, shares, strict=True)
+        )
+
+
+def _split(text: str) -> list[str]:
+    return [] if text.strip().casefold() == NONE else [name.strip() for name in text.split(_SEPARATOR)]
