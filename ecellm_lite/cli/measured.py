@@ -19,6 +19,7 @@ _NAMED = 5  # unreadable lines to name for each task, at most
 _NAMES = {
     "f1": "F1",
     "macro_f1": "macro-F1",
+    "micro_f1": "micro-F1",
     "hr_at_1": "HR@1",
     "ndcg": "NDCG",
     "rouge_l": "ROUGE-L",
@@ -36,14 +37,32 @@ def show_results(results: Results, console: Console | None = None) -> None:
     for task in results.tasks.values():
         table.add_row(*_row(task, results.settings.setting))
     console.print(table)
+    for task in results.tasks.values():
+        if task.labels:
+            _show_labels(task, console)
     calibrated = ", calibrated" if results.calibrated else ""
     facts = f"{results.model.title} · envelope {results.envelope}{calibrated} · {results.seconds:.1f} s"
     console.print(Text(f"\n{plain(facts)}", style="dim"))
     for task in results.tasks.values():
         for note in (*_missing(task), *task.notes, *_unreadable(task.unreadable)):
-            console.print(Text(f"{task.abbreviation}: {plain(note)}", style="dim"))
+            console.print(Text(f"{plain(task.abbreviation)}: {plain(note)}", style="dim"))
     for note in _unreadable(results.unreadable):
         console.print(Text(f"of no known task: {plain(note)}", style="dim"))
+
+
+def _show_labels(task: TaskResult, console: Console) -> None:
+    """Print a task's macro-F1 and share of exact answers, and a line for each label."""
+    metrics = task.metrics.all
+    console.print(
+        Text(f"\n{plain(task.abbreviation)}: macro-F1 {metrics['macro_f1']:.3f}, all right {metrics['exact']:.3f}")
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for name in ("label", "gold", "answered", "precision", "recall", "F1"):
+        table.add_column(name, justify="left" if name == "label" else "right")
+    for each in task.labels or ():
+        shares = (f"{share:.3f}" for share in (each.precision, each.recall, each.f1))
+        table.add_row(Text(plain(each.label)), f"{each.gold:,}", f"{each.answered:,}", *shares)
+    console.print(table)
 
 
 def _row(task: TaskResult, setting: str | None) -> Iterable[str | Text]:

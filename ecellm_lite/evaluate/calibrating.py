@@ -133,14 +133,14 @@ def calibrate_task(
     if not space.scored:
         raise InputError(f"{task.name} has answers of type {space.type}, without a probability to calibrate.")
     cases: list[Case] = []
-    scored: list[tuple[Space, Answer]] = []
+    scored: list[tuple[Space, Answer, Labelled]] = []
     answers = answerer.answers(task, (row.row for row, _ in pairs), calibration=False, adapter=adapter)
     for (row, question), answer in zip(pairs, answers, strict=True):
         if progress:
             progress(answer)
         if answer.error is None:
             cases.append(case_of(question.space, answer, row.gold, row.labels))
-            scored.append((question.space, answer))
+            scored.append((question.space, answer, row))
     fitted: Fit | None = None
     try:
         fitted = fit(cases, biased=space.biased, seed=seed)
@@ -152,10 +152,7 @@ def calibrate_task(
     thresholds: Automatic | None = None
     if fitted and target_precision is not None:
         calibration = (1.0, 0.0) if refusal else (fitted.temperature, fitted.bias)
-        whole = [
-            judged(space, answer, case, calibration, fitted.least_coverage)
-            for (space, answer), case in zip(scored, cases, strict=True)
-        ]
+        whole = [judged(*each, calibration, fitted.least_coverage) for each in scored]
         same = len({question.space.alternatives for _, question in pairs}) == 1 and bool(space.alternatives)
         thresholds = automatic(whole, target_precision, by_answer=same, seed=seed)
     sets: AnswerSets | None = None

@@ -15,9 +15,9 @@ from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.evaluate.bootstrap import interval
 from ecellm_lite.evaluate.cases import Case, case_of
 from ecellm_lite.evaluate.labelled import Labelled
-from ecellm_lite.evaluate.metrics.kinds import measure
+from ecellm_lite.evaluate.metrics.kinds import measure, primary_metric
 from ecellm_lite.evaluate.metrics.measured import Measured, Pair
-from ecellm_lite.evaluate.paper import METRICS, paper_figures
+from ecellm_lite.evaluate.paper import paper_figures
 from ecellm_lite.evaluate.reliability import reliability, risk
 from ecellm_lite.evaluate.results import (
     FORMAT,
@@ -80,7 +80,7 @@ def evaluate(
 
     timed = [place for place, record in enumerate(records) if record.seconds is not None]
     return TaskResult(
-        abbreviation=task.abbreviation,
+        abbreviation=task.abbreviation or task.name,
         rows=len(rows),
         answered=sum(measured.answered),
         failed=sum(answer.error is not None for answer in answers),
@@ -99,6 +99,7 @@ def evaluate(
         records=records,
         calibration=next((answer.calibration for answer in answers if answer.calibration), None),
         uncalibrated=_uncalibrated(rows, answers, refusal),
+        labels=None if measured.labels is None else list(measured.labels),
     )
 
 
@@ -109,9 +110,9 @@ def measure_rows(task: Task, rows: Sequence[Labelled], answers: Sequence[Answer]
 
 def no_rows(task: Task, unreadable: Sequence[Unreadable]) -> TaskResult:
     """Return the result of a task without a readable row."""
-    primary = METRICS[task.abbreviation]
+    primary = primary_metric(task)
     return TaskResult(
-        abbreviation=task.abbreviation,
+        abbreviation=task.abbreviation or task.name,
         rows=0,
         answered=0,
         failed=0,

@@ -9,8 +9,8 @@ a choice, it is the probability of the right option. The temperature must pass t
   A model that needs no calibration passes this test by chance at most 5% of the time, even with few rows. The second
   test is the split likelihood ratio of Wasserman, Ramdas and Balakrishnan, "Universal inference" (PNAS 2020).
 
-If both are passed, the temperature is fitted again, on all rows. For an extraction, a temperature and a bias are fitted
-and tested together in the same way.
+If both are passed, the temperature is fitted again, on all rows. For an extraction and for several labels, a temperature
+and a bias are fitted and tested together in the same way.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
 class _Claims:
     """The claims of some rows as arrays, with a line for each claim.
 
-    `logs` (claims, most shares): the logarithms of the options' shares, the chosen option first.
+    `logs` (claims, most shares): the logarithms of the options' shares. The bias applies to the first option.
     `alike` (claims, most shares): the logarithm of the number of answers that each option stands for.
     `right`: the index of the claim's right option.
     `rows`: the index of the claim's row.
@@ -174,9 +174,12 @@ class _Claims:
         return likelihoods
 
     def measures(self, log_likelihoods: Floats, settings: Floats) -> Measures:
-        """Return the mean log-likelihood, and the ECE and Brier score of the chosen options' probabilities."""
-        chosen = np.exp(self._tempered(settings)[:, 0])
-        reliable = reliability(chosen.tolist(), (self.right == 0).tolist())
+        """Return the mean log-likelihood, and the ECE and Brier score of the first options' probabilities.
+
+        The first option is the chosen one, or yes if the claim is about one of several labels.
+        """
+        firsts = np.exp(self._tempered(settings)[:, 0])
+        reliable = reliability(firsts.tolist(), (self.right == 0).tolist())
         assert reliable is not None  # every answer has at least one claim
         return Measures(float(log_likelihoods.mean()), reliable.ece, reliable.brier)
 

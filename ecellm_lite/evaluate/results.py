@@ -19,7 +19,8 @@ LARGEST_FILE = 1 << 30  # bytes; 92,000 records take about 60 MB
 
 _STEP = "give a file that an evaluation wrote"
 
-# A row's contribution to its task's metric: 1 or 0, its NDCG, its ROUGE-L, or its [hits, answered, gold] triples.
+# A row's contribution to its task's metric: 1 or 0, its NDCG, its ROUGE-L, or its [hits, answered, gold] triples or
+# labels.
 Score = float | list[int]
 
 
@@ -53,6 +54,18 @@ class Confusion:
 
     labels: list[str]
     counts: list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelResult:
+    """One of several labels: in how many gold answers and answers it is, and how often it is right."""
+
+    label: str
+    gold: int
+    answered: int
+    precision: float
+    recall: float
+    f1: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +142,11 @@ class Uncalibrated:
 class TaskResult:
     """The results of one task. `interval` is the 95% interval of the primary metric over all rows.
 
-    `calibration` names the calibration that was used, as the answers name it. In older files `calibration` and
-    `uncalibrated` are missing; they are then None.
+    `abbreviation`: of a user's own task, the name.
+    `calibration`: the name of the calibration that was used, as in the answers.
+    `labels`: a line for each label, if the task's answers have several.
+
+    In older files `calibration`, `uncalibrated` and `labels` are missing; they are then None.
     """
 
     abbreviation: str
@@ -152,6 +168,7 @@ class TaskResult:
     records: list[RowResult]
     calibration: str | None = None
     uncalibrated: Uncalibrated | None = None
+    labels: list[LabelResult] | None = None
 
     @property
     def without_calibration(self) -> str | None:

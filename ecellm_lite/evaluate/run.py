@@ -71,7 +71,7 @@ class Evaluation:
                 keep(self._results(runtime, options, measured, started))
             result = measured[task.name] = self._measure(runtime, task, options, progress)
             if (reason := result.without_calibration) and task.name not in uncalibrated:
-                warn(f"{task.abbreviation}: {reason}")
+                warn(f"{result.abbreviation}: {reason}")
         return self._results(runtime, options, measured, started)
 
     def _uncalibrated(self, runtime: Runtime, options: RequestOptions) -> dict[str, str]:

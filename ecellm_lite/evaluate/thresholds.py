@@ -19,14 +19,15 @@ chosen on the other half.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.answers.decoding import Outcome
 from ecellm_lite.answers.space import Space
-from ecellm_lite.evaluate.cases import Case
+from ecellm_lite.evaluate.cases import case_of
+from ecellm_lite.evaluate.labelled import Labelled
 from ecellm_lite.models.automatic import EVERY, Automatic, likeliest
 
 DOUBT = 0.05  # the probability that the lower bound of a precision is too high
@@ -45,8 +46,10 @@ class Judged:
     usual: bool = True
 
 
-def judged(space: Space, answer: Answer, case: Case, calibration: tuple[float, float], least_coverage: float) -> Judged:
-    """Calibrate an answer and return it as a Judged. `calibration` is (temperature, bias).
+def judged(
+    space: Space, answer: Answer, row: Labelled, calibration: tuple[float, float], least_coverage: float
+) -> Judged:
+    """Calibrate a row's answer and return it as a Judged. `calibration` is (temperature, bias).
 
     The answer is not usual if its coverage is below `least_coverage`.
     """
@@ -59,9 +62,13 @@ def judged(space: Space, answer: Answer, case: Case, calibration: tuple[float, f
         confidence=answer.confidence,
         coverage=answer.coverage,
     )
-    probability = space.calibrated(outcome, *calibration).probability
-    assert probability is not None  # a case has one
-    return Judged(likeliest(answer), probability, case.correct, case.coverage >= least_coverage)
+    after = space.calibrated(outcome, *calibration)
+    calibrated = replace(
+        answer, value=after.value, text=after.text, probability=after.probability, probabilities=after.probabilities
+    )
+    case = case_of(space, calibrated, row.gold, row.labels)  # of several labels, others may hold now
+    assert after.probability is not None  # a case has one
+    return Judged(likeliest(answer), after.probability, case.correct, case.coverage >= least_coverage)
 
 
 def automatic(rows: Sequence[Judged], precision: float, *, by_answer: bool, seed: int = 0) -> Automatic:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ecellm_lite.evaluate.results import Confusion, Score
+from ecellm_lite.evaluate.results import Confusion, LabelResult, Score
 
 Numbers = NDArray[np.float64]
 
@@ -42,6 +42,7 @@ class Measured:
     `all`: the metrics over all rows.
     `scores`: what each row contributes to the main metric.
     `answered`: for each row, whether it had a readable answer.
+    `labels`: the results of each label, if answers have several.
     """
 
     columns: Numbers
@@ -51,6 +52,7 @@ class Measured:
     scores: Sequence[Score]
     answered: Sequence[bool]
     confusion: Confusion | None = None
+    labels: Sequence[LabelResult] | None = None
     notes: tuple[str, ...] = field(default=())
 
     def values(self) -> tuple[dict[str, float], dict[str, float]]:

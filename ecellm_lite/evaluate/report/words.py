@@ -30,6 +30,11 @@ METRICS: Mapping[str, tuple[str, str]] = {
         "F1 of each possible answer, averaged: rare answers count as much as frequent ones, so always giving the most "
         "frequent answer earns little.",
     ),
+    "micro_f1": (
+        "Micro F1",
+        "F1 of all labels of all rows together: are the labels that it gives right, and does it give all that hold?",
+    ),
+    "exact": ("All right", "The share of rows whose labels are all right."),
     "hr_at_1": ("Hit rate at 1", "How often its first choice is the item that the customer really bought next."),
     "ndcg": (
         "NDCG",

@@ -1,0 +1,119 @@
+"""Metrics of answers with several labels: F1 of all decisions together (micro), and the mean F1 of the labels (macro).
+
+Micro-F1 counts the labels of all rows together, so frequent labels weigh more. Macro-F1 is the mean over the labels
+that occur in a gold answer or in an answer. `exact` is the share of rows whose labels are all right. In the metrics
+`all` (see measured.py), a row without an answer misses all of its gold labels. In the metrics `paper`, it is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ecellm_lite.answers.several_labels import SeveralLabels
+from ecellm_lite.errors import InputError
+from ecellm_lite.evaluate.metrics.measured import Measured, Metric, Numbers, Pair, harmonic, ratio
+from ecellm_lite.evaluate.results import LabelResult
+
+# What is counted for each label: rows whose gold answer and answer have it, whose answer has it, whose gold answer has
+# it, and those of the latter that have no answer.
+_KINDS = 4
+
+
+def measure_labels(pairs: Sequence[Pair], space: SeveralLabels) -> Measured:
+    """Measure answers with several labels.
+
+    For n labels, the columns are the 4n counts of `_KINDS`, then three numbers: whether all labels are right, whether
+    the row has an answer, and 1.
+    """
+    answers = [_labels_of(space, pair.text) for pair in pairs]
+    columns: Numbers = np.zeros((len(pairs), _KINDS * len(space.labels) + 3))
+    scores = []
+    for row, (pair, answer) in enumerate(zip(pairs, answers, strict=True)):
+        gold = set(space.parse(pair.gold))
+        found = answer or set()
+        kinds = [gold & found, found, gold, gold if answer is None else set()]
+        flags = [[label in kind for label in space.labels] for kind in kinds]
+        columns[row] = [*np.ravel(flags), answer == gold, answer is not None, 1]
+        scores.append([len(kind) for kind in kinds[:3]])
+    count = len(space.labels)
+    return Measured(
+        columns=columns,
+        primary="micro_f1",
+        paper=_metrics(count, answered_only=True),
+        all=_metrics(count, answered_only=False),
+        scores=scores,
+        answered=[answer is not None for answer in answers],
+        labels=_table(space.labels, columns.sum(axis=0)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """How often each label is in both answers, in the model's, and in the gold one; the shapes are (…, labels)."""
+
+    right: Numbers
+    answered: Numbers
+    gold: Numbers
+
+    @classmethod
+    def of(cls, sums: Numbers, labels: int, *, answered_only: bool) -> _Counts:
+        kinds = sums[..., : _KINDS * labels].reshape(*sums.shape[:-1], _KINDS, labels)
+        right, answered, gold, unanswered = (kinds[..., place, :] for place in range(_KINDS))
+        return cls(right, answered, gold - unanswered if answered_only else gold)
+
+    @property
+    def f1(self) -> Numbers:
+        """The F1 of each label."""
+        return ratio(2 * self.right, self.answered + self.gold)
+
+
+def _metrics(labels: int, *, answered_only: bool) -> Mapping[str, Metric]:
+    def counts(sums: Numbers) -> _Counts:
+        return _Counts.of(sums, labels, answered_only=answered_only)
+
+    def precision(sums: Numbers) -> Numbers:
+        return ratio(counts(sums).right.sum(axis=-1), counts(sums).answered.sum(axis=-1))
+
+    def recall(sums: Numbers) -> Numbers:
+        return ratio(counts(sums).right.sum(axis=-1), counts(sums).gold.sum(axis=-1))
+
+    def macro_f1(sums: Numbers) -> Numbers:
+        each = counts(sums)
+        occurring = (each.answered + each.gold > 0).sum(axis=-1)
+        return ratio(each.f1.sum(axis=-1), occurring.astype(np.float64))
+
+    return {
+        "micro_f1": lambda sums: harmonic(precision(sums), recall(sums)),
+        "macro_f1": macro_f1,
+        "precision": precision,
+        "recall": recall,
+        "exact": lambda sums: ratio(sums[..., -3], sums[..., -2 if answered_only else -1]),
+    }
+
+
+def _table(labels: Sequence[str], sums: Numbers) -> list[LabelResult]:
+    """Return each label's numbers over all rows."""
+    counts = _Counts.of(sums, len(labels), answered_only=False)
+    precision, recall = ratio(counts.right, counts.answered), ratio(counts.right, counts.gold)
+    return [
+        LabelResult(
+            label=label,
+            gold=int(counts.gold[place]),
+            answered=int(counts.answered[place]),
+            precision=float(precision[place]),
+            recall=float(recall[place]),
+            f1=float(counts.f1[place]),
+        )
+        for place, label in enumerate(labels)
+    ]
+
+
+def _labels_of(space: SeveralLabels, text: str | None) -> set[str] | None:
+    """Return the labels of an answer string, or None if there is none or it is not an answer of the space."""
+    try:
+        return None if text is None else set(space.parse(text))
+    except InputError:
+        return None

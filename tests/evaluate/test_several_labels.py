@@ -1,0 +1,185 @@
+"""Evaluating and calibrating a user's task that gives a row several labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from ecellm_lite import InputError, Runtime, UsageError, load_task
+from ecellm_lite.answers.calibration import tempered_odds
+from ecellm_lite.answers.decoding import Logits
+from ecellm_lite.answers.several_labels import SeveralLabels
+from ecellm_lite.cli.measured import show_results
+from ecellm_lite.engine.fake import FakeBackend, FakeVocabulary, scattered
+from ecellm_lite.evaluate.calibrating import calibrate_task
+from ecellm_lite.evaluate.comparison import compare
+from ecellm_lite.evaluate.labelled import Labelled, labelled
+from ecellm_lite.evaluate.metrics.labels import measure_labels
+from ecellm_lite.evaluate.metrics.measured import Pair
+from ecellm_lite.evaluate.results import DataFile, read_results
+from ecellm_lite.evaluate.run import prepare_evaluation
+from ecellm_lite.models.calibrations import Calibrations, read_calibration
+from ecellm_lite.tasks.task import Task
+from tests.support.drawn_cases import MODEL
+from tests.support.own_tasks import ANSWERS, task_text
+
+sklearn = pytest.importorskip("sklearn.metrics", reason="the metrics are held against scikit-learn (extra 'eval')")
+
+LABELS = ("size", "color", "smell")
+SPACE = SeveralLabels(LABELS, (0.5,) * 3, 0, 3)
+SETS = st.sets(st.sampled_from(LABELS)).map(SPACE.text_of)
+DATA = DataFile("mails.jsonl", "a" * 64)
+TOPICS = """
+name = "topics"
+summary = "Topics."
+instruction = "Which topics does the mail have?"
+[[fields]]
+name = "mail"
+[answer]
+type = "labels"
+choices = [{ value = "size" }, { value = "color" }, { value = "smell" }]
+"""
+
+
+@pytest.fixture
+def topics(tmp_path: Path) -> Task:
+    """Return a task with three labels."""
+    path = tmp_path / "topics.toml"
+    path.write_text(TOPICS)
+    return load_task(path)
+
+
+def flags(texts: Sequence[str]) -> list[list[bool]]:
+    return [[label in SPACE.parse(text) for label in LABELS] for text in texts]
+
+
+@given(st.lists(st.builds(Pair, SETS, SETS | st.none() | st.just("weight")), min_size=1, max_size=20))
+@settings(max_examples=50, deadline=None)
+def test_the_metrics_are_those_of_scikit_learn(pairs: list[Pair]) -> None:
+    measured = measure_labels(pairs, SPACE)
+    paper, every = measured.values()
+    answered = [pair for pair in pairs if pair.text not in (None, "weight")]
+    assert measured.answered == [pair in answered for pair in pairs]
+    for metrics, group in ((every, pairs), (paper, answered)):
+        if not group:
+            continue
+        gold = np.array(flags([pair.gold for pair in group]))
+        answers = np.array(flags([pair.text if pair in answered else "none" for pair in group]))
+        occurring = (gold | answers).any(axis=0)
+        micro = sklearn.f1_score(gold, answers, average="micro", zero_division=0)
+        assert metrics["micro_f1"] == pytest.approx(micro)
+        each = sklearn.f1_score(gold, answers, average=None, zero_division=0)
+        assert metrics["macro_f1"] == pytest.approx(each[occurring].mean() if occurring.any() else 0.0)
+        right = (gold == answers).all(axis=1) & [pair in answered for pair in group]
+        assert metrics["exact"] == pytest.approx(right.mean())
+    gold, answers = flags([pair.gold for pair in pairs]), flags([p.text if p in answered else "none" for p in pairs])
+    table = sklearn.precision_recall_fscore_support(gold, answers, average=None, zero_division=0)
+    assert measured.labels is not None
+    for column, name in zip(table, ("precision", "recall", "f1", "gold"), strict=True):
+        assert [getattr(label, name) for label in measured.labels] == pytest.approx(list(column))
+
+
+def test_an_evaluation_from_a_file_of_lists(topics: Task, tmp_path: Path) -> None:
+    rows = [
+        {"input": {"mail": "a"}, "output": ["color", "size"]},
+        {"input": {"mail": "b"}, "output": []},
+        {"input": {"mail": "c"}, "output": "smell"},
+        {"input": {"mail": "d"}, "output": ["weight"]},
+    ]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    evaluation = prepare_evaluation(data, [topics])
+    with Runtime.over(FakeBackend()) as runtime:
+        results = evaluation.run(runtime)
+    task = results.tasks["topics"]
+    assert (task.rows, task.failed, len(task.unreadable), task.abbreviation) == (3, 0, 1, "topics")
+    assert [record.gold for record in task.records] == ["size, color", "none", "smell"]
+    assert task.reliability is not None
+    assert task.reliability.count == 9
+    assert task.labels is not None
+    assert [label.gold for label in task.labels] == [1, 1, 1]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results.as_dict()))
+    assert read_results(path) == results
+    compared = compare(results, read_results(path)).tasks["topics"]
+    assert (compared.difference, compared.before) == (0.0, pytest.approx(task.metrics.all["micro_f1"]))
+    console = Console(file=StringIO(), width=200)
+    show_results(results, console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert [label for label in (*LABELS, "micro-F1", "macro-F1") if label not in shown] == []
+
+
+def test_the_report_has_a_line_for_each_label(topics: Task, tmp_path: Path) -> None:
+    pytest.importorskip("jinja2", reason="the report needs the extra 'eval'")
+    from ecellm_lite.evaluate.report.page import page
+
+    data = tmp_path / "rows.jsonl"
+    data.write_text(json.dumps({"input": {"mail": "a"}, "output": ["color"]}) + "\n")
+    with Runtime.over(FakeBackend()) as runtime:
+        html = page(prepare_evaluation(data, [topics]).run(runtime))
+    assert [label for label in LABELS if f"<bdi>{label}</bdi>" not in html] == []
+
+
+def test_own_tasks_of_other_types_and_lists_for_them_are_refused(topics: Task, tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(task_text(ANSWERS["predicate"]))
+    own = load_task(path)
+    with pytest.raises(UsageError):
+        prepare_evaluation(tmp_path, [own])
+    with pytest.raises(InputError) as raised:
+        labelled(own, 1, {"question": "x", "notes": ["y"], "output": ["yes"]})
+    assert raised.value.field == "output"
+    with pytest.raises(InputError):
+        labelled(topics, 1, {"mail": "x", "output": {"size": 1}})
+
+
+def too_ready(tokens: Sequence[int]) -> Logits:
+    """Return logits that favor yes too much; they are scattered otherwise."""
+    logits = scattered(tokens) * 2
+    logits[FakeVocabulary().tokenize("yes")[0]] += 2
+    return logits.astype(np.float32)
+
+
+def drawn(task: Task, count: int, seed: int) -> list[Labelled]:
+    """Return rows whose labels are drawn from the engine's probabilities with a bias of -2."""
+    generator = np.random.default_rng(seed)
+    rows = [{"mail": f"mail {seed} {number}"} for number in range(count)]
+    with Runtime.over(FakeBackend(too_ready)) as runtime:
+        answers = list(runtime.answers(task, rows))
+    return [
+        labelled(task, number, {**row, "output": [
+            label for label, share in (answer.probabilities or {}).items()
+            if generator.random() < tempered_odds(share, 1.0, -2.0)
+        ]})
+        for number, (row, answer) in enumerate(zip(rows, answers, strict=True), 1)
+    ]  # fmt: skip
+
+
+def test_a_calibration_corrects_the_labels_that_hold(topics: Task, tmp_path: Path) -> None:
+    rows = drawn(topics, 150, seed=1)
+    with Runtime.over(FakeBackend(too_ready), name=MODEL) as runtime:
+        result = calibrate_task(runtime, topics, rows, DATA, target_precision=0.6)
+    calibration = result.calibration
+    assert calibration is not None
+    assert calibration.temperature == pytest.approx(1, rel=0.3)
+    assert calibration.bias == pytest.approx(-2, abs=0.7)
+    assert calibration.after.log_likelihood > calibration.before.log_likelihood
+    assert calibration.automatic is not None
+    calibration.write(tmp_path / "topics.json")
+    calibrations = Calibrations(MODEL.sha256, "alpaca")
+    calibrations.named = read_calibration(tmp_path / "topics.json")
+    right = []
+    for used in (None, calibrations):
+        with Runtime.over(FakeBackend(too_ready), name=MODEL, calibrations=used) as runtime:
+            unseen = drawn(topics, 150, seed=2)
+            answers = list(runtime.answers(topics, [row.row for row in unseen]))
+        right.append(sum(answer.text == row.gold for answer, row in zip(answers, unseen, strict=True)))
+    assert right[1] > right[0]
