@@ -79,8 +79,9 @@ class Evaluation:
         instruction, calibration = options.get("instruction"), options.get("calibration", "auto")
         adapter = options.get("adapter")
         refusals = {
-            name: runtime.uncalibrated(name, instruction=instruction, calibration=calibration, adapter=adapter)
-            for name in self.rows.rows
+            task.name: runtime.uncalibrated(task, instruction=instruction, calibration=calibration, adapter=adapter)
+            for task in self.tasks
+            if task.name in self.rows.rows
         }
         return {name: refusal for name, refusal in refusals.items() if refusal}
 

@@ -62,7 +62,7 @@ def flags(texts: Sequence[str]) -> list[list[bool]]:
 
 
 @given(st.lists(st.builds(Pair, SETS, SETS | st.none() | st.just("weight")), min_size=1, max_size=20))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_metrics_are_those_of_scikit_learn(pairs: list[Pair]) -> None:
     measured = measure_labels(pairs, SPACE)
     paper, every = measured.values()
@@ -164,7 +164,7 @@ def drawn(task: Task, count: int, seed: int) -> list[Labelled]:
 
 
 def test_a_calibration_corrects_the_labels_that_hold(topics: Task, tmp_path: Path) -> None:
-    rows = drawn(topics, 150, seed=1)
+    rows = drawn(topics, 100, seed=1)
     with Runtime.over(FakeBackend(too_ready), name=MODEL) as runtime:
         result = calibrate_task(runtime, topics, rows, DATA, target_precision=0.6)
     calibration = result.calibration
@@ -176,10 +176,10 @@ def test_a_calibration_corrects_the_labels_that_hold(topics: Task, tmp_path: Pat
     calibration.write(tmp_path / "topics.json")
     calibrations = Calibrations(MODEL.sha256, "alpaca")
     calibrations.named = read_calibration(tmp_path / "topics.json")
+    unseen = drawn(topics, 60, seed=2)
     right = []
     for used in (None, calibrations):
         with Runtime.over(FakeBackend(too_ready), name=MODEL, calibrations=used) as runtime:
-            unseen = drawn(topics, 150, seed=2)
             answers = list(runtime.answers(topics, [row.row for row in unseen]))
         right.append(sum(answer.text == row.gold for answer, row in zip(answers, unseen, strict=True)))
     assert right[1] > right[0]
