@@ -111,6 +111,16 @@ def test_answers_are_counted_as_what_they_are() -> None:
     assert (statistics.errors["input"].count, statistics.errors["input"].line) == (1, 6)
 
 
+def test_each_of_several_labels_counts() -> None:
+    statistics = counted(
+        answer(type="labels", value=["a", "b"], text="a, b"),
+        answer(type="labels", value=["b"], text="b"),
+        answer(type="labels", value=[], text="none"),
+        answer(type="labels", value=None, text=None, abstained=True),
+    )
+    assert statistics.answers == {"a": 1, "b": 2, "none": 1}
+
+
 def test_counting_takes_bounded_memory() -> None:
     statistics = counted(
         *(answer(value=number, text=f"{number}", seconds=number / 1e4) for number in range(5 * DISTINCT))

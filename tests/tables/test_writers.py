@@ -108,6 +108,8 @@ def test_an_extraction_has_a_column_for_each_attribute(tmp_path: Path) -> None:
 
 
 def test_rankings_and_scores() -> None:
+    assert AnswerColumns([]).values(answer(["a", "b"], "a, b", "labels"))[0] == "a, b"
+    assert AnswerColumns([]).values(answer([], "none", "labels"))[0] == "none"
     assert AnswerColumns([]).values(answer(["B", "A"], "B,A", "ranking"))[0] == "B, A"
     assert AnswerColumns([]).values(answer("delivery", "B", "choice"))[0] == "delivery"
     assert AnswerColumns([]).values(answer("B", "B: positive", "choice"))[0] == "B: positive"
