@@ -157,7 +157,7 @@ def calibrate_task(
         thresholds = automatic(whole, target_precision, by_answer=same, seed=seed)
     sets: AnswerSets | None = None
     if fitted and coverage_guarantee is not None:
-        rows_of = [row_of(answer, case) for (_, answer), case in zip(scored, cases, strict=True)]
+        rows_of = [row_of(answer, case) for (_, answer, _), case in zip(scored, cases, strict=True)]
         sets = answer_sets(rows_of, coverage_guarantee, seed=seed)
     return CalibrationResult(scope, data, fitted, refusal, failed, others, thresholds, sets)
 
