@@ -30,6 +30,10 @@ THRESHOLD = 0.5
 
 _SEPARATOR = ","
 
+# Those of yes come first. General models, which were not trained to write exactly these words, may write a capital.
+_WORDS = ("yes", "no")
+_SPELLINGS = ("yes", "Yes", "no", "No")
+
 
 @dataclass(frozen=True, slots=True)
 class SeveralLabels(Space):
@@ -56,14 +60,15 @@ class SeveralLabels(Space):
         The answer's probability is that of all its decisions together: the product, over the labels, of the probability
         of yes if the label holds, else of no. The coverage is the lowest of any label.
         """
-        pairs = [[scene.continuation(f"{label}: {word}") for word in ("yes", "no")] for label in self.labels]
+        words = _SPELLINGS if scene.form.spellings else _WORDS
+        rows = [[scene.continuation(f"{label}: {word}") for word in words] for label in self.labels]
         tape = Tape()
-        shares = [0.0] * len(pairs)
+        shares = [0.0] * len(rows)
         coverage = 1.0
         # Sorted by tokens, so that labels that begin alike follow each other and share what the model has read.
-        for place in sorted(range(len(pairs)), key=pairs.__getitem__):
-            weighed = yield from weigh(Candidates(pairs[place], scene.vocabulary.end), tape)
-            shares[place] = float(weighed.shares[0])
+        for place in sorted(range(len(rows)), key=rows.__getitem__):
+            weighed = yield from weigh(Candidates(rows[place], scene.end), tape)
+            shares[place] = min(float(weighed.shares[: len(words) // 2].sum()), 1.0)
             coverage = min(coverage, weighed.coverage)
         value = self._chosen(shares)
         text = self.text_of(value)

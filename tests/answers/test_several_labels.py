@@ -171,3 +171,14 @@ def test_what_a_person_sees() -> None:
         ("a", 0.4, False),
         ("b", 0.9, True),
     ]
+
+
+@pytest.mark.parametrize(("envelope", "least", "most"), [("qwen2.5", 0.9, 1.0), ("alpaca", 0.4, 0.6)])
+def test_a_general_models_capital_counts(envelope: str, least: float, most: float) -> None:
+    scores = np.zeros(FakeVocabulary.size, dtype=np.float32)
+    scores[FakeVocabulary().tokenize("Y")[0]] = 9
+    task = task_of(SeveralLabels(("a", "b"), (0.5, 0.5), 0, 2))
+    with Runtime.over(FakeBackend(lambda _: scores), envelope=envelope) as runtime:
+        answer = runtime.answer(task, {"mail": "x"})
+    assert all(least <= share <= most for share in (answer.probabilities or {}).values())
+    assert list(answer.probabilities or {}) == ["a", "b"]
