@@ -66,7 +66,12 @@ def check(answer: Answer, row: Mapping[str, Any], space: Space) -> None:
     assert answer.error is None
     assert answer.type == space.type
     assert answer.text is not None
-    if answer.probabilities is not None:
+    if answer.type == "labels":
+        assert answer.probabilities is not None
+        assert all(0 <= share <= 1 for share in answer.probabilities.values())
+        assert set(answer.value) <= set(answer.probabilities)
+        assert answer.confidence is None
+    elif answer.probabilities is not None:
         assert abs(sum(answer.probabilities.values()) - 1) < 1e-6
         assert answer.confidence is not None
         assert 0 <= answer.confidence <= 1 + 1e-9
