@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from ecellm_lite.cli.main import run_command
 from ecellm_lite.convert.architectures import architecture_of
 from ecellm_lite.convert.blueprint import Blueprint
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.errors import ModelError
 from tests.support.decoder_checkpoints import CONFIGS, write_checkpoint
 from tests.support.golden_conversions import MEANT, golden, metadata_of, tensors_of
+from tests.support.llama_quantize import requantize
 from tests.support.refusals import refusal
 
 # The tensors whose bytes change with the number of tokens.
@@ -134,3 +136,16 @@ def test_the_scaling_that_transformers_writes_from_version_5_on(kind: str, tmp_p
     assert all(each.pop("general.name") for each in metadata)
     assert metadata[0] == metadata[1]
     assert tensors_of(old) == tensors_of(new)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_one_pass_gives_the_bytes_of_llama_quantize(kind: str, tmp_path: Path) -> None:
+    base, f32 = write_checkpoint(tmp_path / "base", kind), tmp_path / "f32.gguf"
+    for file_type in ("F32", "Q8_0", "Q4_K_M", "Q3_K_M"):
+        target = tmp_path / f"{file_type.lower()}.gguf"
+        arguments = ["convert", str(base), "-o", str(target), "--quant", file_type, "--envelope", "alpaca", "--quiet"]
+        assert run_command(arguments) == 0
+        if file_type != "F32":
+            requantize(f32, tmp_path / "theirs.gguf", file_type)
+            assert target.read_bytes() == (tmp_path / "theirs.gguf").read_bytes(), file_type
