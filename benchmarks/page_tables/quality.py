@@ -134,7 +134,10 @@ def open_model() -> str:
             )
         )
     head = ("task", "rows", "accuracy", "most frequent label", "F1", "most frequent label", "area under ROC")
-    return f"{table(head, rows)}\n\n95% intervals in brackets; chance has an area of 0.5 {provenance('open_model')}."
+    note = f" {facts['note']}." if "note" in facts else ""
+    return (
+        f"{table(head, rows)}\n\n95% intervals in brackets; chance has an area of 0.5 {provenance('open_model')}.{note}"
+    )
 
 
 def _measured(metric: dict[str, Any]) -> str:
