@@ -314,7 +314,8 @@ def configuration(shape: Shape) -> dict[str, Any]:
         "architectures": [f"{shape.architecture}ForCausalLM"], "model_type": shape.architecture.lower(),
         "hidden_size": shape.hidden, "intermediate_size": shape.inner, "num_hidden_layers": shape.layers,
         "num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads, "vocab_size": shape.vocabulary,
-        "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "hidden_act": "silu", **shape.rotation,
+        "head_dim": shape.hidden // shape.heads, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
+        "hidden_act": "silu", **shape.rotation,
         "tie_word_embeddings": False, "torch_dtype": "bfloat16", "bos_token_id": 1, "eos_token_id": 2,
     }  # fmt: skip
 
