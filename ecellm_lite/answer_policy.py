@@ -144,7 +144,7 @@ class AnswerPolicy:
         if request and outcome and row.calibration:
             if row.calibration.sets and outcome.probabilities:
                 plausible = row.calibration.sets.answers(outcome.probabilities)
-            outcome = request.space.calibrated(outcome, row.calibration.temperature, row.calibration.bias)
+            outcome = row.calibration.applied(request.space, outcome)
         abstained = outcome is not None and _abstains(outcome, row)
         usage = seconds = None
         if request and not row.failure:

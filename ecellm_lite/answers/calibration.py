@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,24 @@ from ecellm_lite.answers.probabilities import confidence
 LEAST_SHARE = 2.0**-53
 
 _MOST = 700.0  # exp overflows above this
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """A temperature, and a bias in favor of a claim's first option."""
+
+    temperature: float = 1.0
+    bias: float = 0.0
+
+    def odds(self, probability: float) -> float:
+        """Return the corrected probability of a yes/no question; see tempered_odds."""
+        if self.temperature == 1.0 and self.bias == 0.0:
+            return probability
+        return tempered_odds(probability, self.temperature, self.bias)
+
+    def then(self, other: Correction) -> Correction:
+        """Return the correction that does the same as this one and then the other one."""
+        return Correction(self.temperature * other.temperature, self.bias / other.temperature + other.bias)
 
 
 def log_shares(shares: Sequence[float] | Probabilities) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ecellm_lite.answers.answer import Answer
-from ecellm_lite.answers.calibration import tempered_odds
+from ecellm_lite.answers.calibration import Correction
 from ecellm_lite.answers.candidates import Candidates, weigh
 from ecellm_lite.answers.claims import Claim
 from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
@@ -115,9 +115,13 @@ class SeveralLabels(Space):
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
         """Return the outcome with calibrated probabilities of yes, and the labels that hold by these."""
-        if (temperature == 1.0 and bias == 0.0) or not outcome.probabilities:
+        return self.corrected(outcome, Correction(temperature, bias), {})
+
+    def corrected(self, outcome: Outcome, correction: Correction, own: Mapping[str, Correction]) -> Outcome:
+        """Return the same as `calibrated`; labels in `own` have another correction than the others."""
+        if not outcome.probabilities or (correction == Correction() and not own):
             return outcome
-        shares = [tempered_odds(outcome.probabilities[label], temperature, bias) for label in self.labels]
+        shares = [own.get(label, correction).odds(outcome.probabilities[label]) for label in self.labels]
         value = self._chosen(shares)
         return replace(
             outcome,

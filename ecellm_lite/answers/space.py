@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from ecellm_lite.answers.answer import Answer
-from ecellm_lite.answers.calibration import tempered_outcome
+from ecellm_lite.answers.calibration import Correction, tempered_outcome
 from ecellm_lite.answers.claims import Claim
 from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
 from ecellm_lite.answers.details import Detail, bars
@@ -79,6 +79,10 @@ class Space(ABC):
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
         """Return an outcome with its probabilities rescaled by a temperature; without probabilities it is unchanged."""
         return tempered_outcome(outcome, temperature)
+
+    def corrected(self, outcome: Outcome, correction: Correction, own: Mapping[str, Correction]) -> Outcome:
+        """Return an outcome with calibrated probabilities; several labels may each have their `own` correction."""
+        return self.calibrated(outcome, correction.temperature, correction.bias)
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
         """Return the claims that an answer makes, each compared with the gold answer string.

@@ -236,6 +236,8 @@ def _lines(result: CalibrationResult, path: str | None) -> list[str]:
         lines.append("  The probabilities mean little: at such a high temperature all answers are nearly equal.")
     if result.refusal:
         lines.append(f"  {'temperature ' if result.calibration else ''}not kept: {result.refusal}.")
+    for label, own in (result.labels or {}).items():
+        lines.append(f"  {label}: temperature {own.temperature:.3g}, bias {own.bias:.3g}, of its own")
     if result.automatic:
         lines += _thresholds(result.automatic)
     if sets := result.sets:

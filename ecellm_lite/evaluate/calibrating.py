@@ -10,11 +10,15 @@ from typing import Any, NamedTuple
 from ecellm_lite import ggml
 from ecellm_lite.answerer import Answerer
 from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.calibration import Correction
+from ecellm_lite.answers.decoding import Outcome
+from ecellm_lite.answers.several_labels import SeveralLabels
 from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import InputError
 from ecellm_lite.evaluate.answer_sets import answer_sets, row_of
 from ecellm_lite.evaluate.cases import Case, case_of
 from ecellm_lite.evaluate.fitting import Fit, check_installed, fit
+from ecellm_lite.evaluate.label_fitting import own_corrections
 from ecellm_lite.evaluate.labelled import Labelled
 from ecellm_lite.evaluate.labelled_files import SETTING, SPLIT, gather, labelled_files
 from ecellm_lite.evaluate.results import DataFile, Unreadable
@@ -45,6 +49,7 @@ class CalibrationResult:
     `automatic`: the probabilities above which enough answers are right, or None. If there are such probabilities, a
     calibration is kept even if the fit is refused; its temperature is then 1.
     `sets`: which answers are plausible, or None. A calibration with sets is kept in the same way.
+    `labels`: of several labels, those with a correction of their own, or None. They are kept in the same way, too.
     """
 
     scope: Scope
@@ -55,12 +60,13 @@ class CalibrationResult:
     others: int
     automatic: Automatic | None = None
     sets: AnswerSets | None = None
+    labels: dict[str, Correction] | None = None
 
     @property
     def calibration(self) -> Calibration | None:
-        """The calibration to keep, or None. A refused fit gives a calibration only with thresholds or sets."""
+        """The calibration to keep, or None. A refused fit gives a calibration only with thresholds, sets or labels."""
         fit = self.fit
-        if fit is None or (self.refusal and self.automatic is None and self.sets is None):
+        if fit is None or (self.refusal and not (self.automatic or self.sets or self.labels)):
             return None
         refused = self.refusal is not None
         return Calibration(
@@ -78,6 +84,7 @@ class CalibrationResult:
             format=FORMAT,
             automatic=self.automatic,
             sets=self.sets,
+            labels=self.labels,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -149,17 +156,24 @@ def calibrate_task(
         refusal = str(error).rstrip(".")
     scope = _scope(answerer, task, space.type, [question for _, question in pairs], adapter)
     failed, others = len(pairs) - len(cases), len(rows) - len(pairs)
+    shared = Correction(fitted.temperature, fitted.bias) if fitted and not refusal else Correction()
+    own: dict[str, Correction] = {}
+    if fitted and isinstance(space, SeveralLabels):
+        own = own_corrections(space.labels, cases, shared, seed=seed)
     thresholds: Automatic | None = None
     if fitted and target_precision is not None:
-        calibration = (1.0, 0.0) if refusal else (fitted.temperature, fitted.bias)
-        whole = [judged(*each, calibration, fitted.least_coverage) for each in scored]
+
+        def correct(space: Space, outcome: Outcome) -> Outcome:
+            return space.corrected(outcome, shared, own)
+
+        whole = [judged(*each, correct, fitted.least_coverage) for each in scored]
         same = len({question.space.alternatives for _, question in pairs}) == 1 and bool(space.alternatives)
         thresholds = automatic(whole, target_precision, by_answer=same, seed=seed)
     sets: AnswerSets | None = None
     if fitted and coverage_guarantee is not None:
         rows_of = [row_of(answer, case) for (_, answer, _), case in zip(scored, cases, strict=True)]
         sets = answer_sets(rows_of, coverage_guarantee, seed=seed)
-    return CalibrationResult(scope, data, fitted, refusal, failed, others, thresholds, sets)
+    return CalibrationResult(scope, data, fitted, refusal, failed, others, thresholds, sets, own or None)
 
 
 def _scope(answerer: Answerer, task: Task, type_: str, questions: Sequence[Question], adapter: str | None) -> Scope:

@@ -18,7 +18,7 @@ chosen on the other half.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,9 +47,9 @@ class Judged:
 
 
 def judged(
-    space: Space, answer: Answer, row: Labelled, calibration: tuple[float, float], least_coverage: float
+    space: Space, answer: Answer, row: Labelled, correct: Callable[[Space, Outcome], Outcome], least_coverage: float
 ) -> Judged:
-    """Calibrate a row's answer and return it as a Judged. `calibration` is (temperature, bias).
+    """Return a row's answer as a Judged; `correct` calibrates an outcome.
 
     The answer is not usual if its coverage is below `least_coverage`.
     """
@@ -62,7 +62,7 @@ def judged(
         confidence=answer.confidence,
         coverage=answer.coverage,
     )
-    after = space.calibrated(outcome, *calibration)
+    after = correct(space, outcome)
     calibrated = replace(
         answer, value=after.value, text=after.text, probability=after.probability, probabilities=after.probabilities
     )

@@ -13,6 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from ecellm_lite.answers.calibration import Correction
+from ecellm_lite.answers.decoding import Outcome
+from ecellm_lite.answers.space import Space
 from ecellm_lite.documents import read_document
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.answer_sets import AnswerSets
@@ -21,7 +24,7 @@ from ecellm_lite.models.files import replacing
 
 # Calibrations of rankings in format 1 are refused: they were fitted to the first place only. Other types are valid.
 FORMAT = 2
-LARGEST = 1 << 16  # bytes; a calibration is about a page
+LARGEST = 1 << 18  # bytes; a calibration is about a page, and may have a line for each of 255 labels
 
 # Outside these bounds all answers become equally likely, or one becomes certain: a temperature does not help.
 LOWEST, HIGHEST = 0.05, 20.0
@@ -114,6 +117,7 @@ class Calibration:
     `data`, `data_sha256`: the file of the rows.
     `automatic`: the thresholds at which answers need no review, if they were requested.
     `sets`: which answers are plausible, if a guarantee was requested.
+    `labels`: of several labels, those that need another correction than the others, with theirs.
     """
 
     scope: Scope
@@ -130,12 +134,17 @@ class Calibration:
     format: int
     automatic: Automatic | None = None
     sets: AnswerSets | None = None
+    labels: dict[str, Correction] | None = None
+
+    def applied(self, space: Space, outcome: Outcome) -> Outcome:
+        """Return an outcome with calibrated probabilities."""
+        return space.corrected(outcome, Correction(self.temperature, self.bias), self.labels or {})
 
     @property
     def name(self) -> str:
         """The calibration's name in answers, with its hash: `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`."""
         facts = asdict(self)
-        for part, name in ((facts, "automatic"), (facts, "sets"), (facts["scope"], "adapter")):
+        for part, name in ((facts, "automatic"), (facts, "sets"), (facts, "labels"), (facts["scope"], "adapter")):
             if part[name] is None:  # as in the names that were given before there were any
                 del part[name]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -267,10 +276,13 @@ def _check(calibration: Calibration) -> None:
     ):
         if value is not None and not pattern.fullmatch(value):
             raise ValueError(f"{key} is {value[:80]!r}")
-    if not LOWEST <= calibration.temperature <= HIGHEST:
-        raise ValueError(f"temperature is {calibration.temperature!r}, not from {LOWEST} to {HIGHEST:g}")
-    if abs(calibration.bias) > (LARGEST_BIAS if scope.type in ("extraction", "labels") else 0):
-        raise ValueError(f"bias is {calibration.bias!r}")
+    if calibration.labels and scope.type != "labels":
+        raise ValueError(f"answers of type {scope.type} have no labels with corrections of their own")
+    for correction in (calibration, *(calibration.labels or {}).values()):
+        if not LOWEST <= correction.temperature <= HIGHEST:
+            raise ValueError(f"temperature is {correction.temperature!r}, not from {LOWEST} to {HIGHEST:g}")
+        if abs(correction.bias) > (LARGEST_BIAS if scope.type in ("extraction", "labels") else 0):
+            raise ValueError(f"bias is {correction.bias!r}")
     if not 0 <= calibration.least_coverage <= 1:
         raise ValueError(f"least_coverage is {calibration.least_coverage!r}")
     if calibration.automatic:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecellm_lite import Answer, InputError, Runtime
-from ecellm_lite.answers.calibration import tempered_odds
+from ecellm_lite.answers.calibration import Correction
 from ecellm_lite.answers.decoding import Outcome
 from ecellm_lite.answers.several_labels import SeveralLabels
 from ecellm_lite.engine.fake import FakeBackend, FakeVocabulary, scattered
@@ -108,11 +108,15 @@ def test_a_calibration_decides_anew(space: SeveralLabels, data: st.DataObject, t
     assert space.calibrated(before, 1.0, 0.0) is before
     after = space.calibrated(before, temperature, bias)
     assert after.probabilities is not None
-    corrected = [tempered_odds(share, temperature, bias) for share in shares] if after is not before else shares
+    corrected = [Correction(temperature, bias).odds(share) for share in shares]
     assert list(after.probabilities.values()) == corrected
     if after is not before:
         assert after.value == space._chosen(corrected)
         assert after.text == space.text_of(after.value)
+    first = {space.labels[0]: Correction(1.0, 1.0)}
+    mixed = space.corrected(before, Correction(), first)
+    assert list((mixed.probabilities or {}).values())[1:] == shares[1:]
+    assert (mixed.probabilities or {})[space.labels[0]] == Correction(1.0, 1.0).odds(shares[0])
 
 
 def test_a_label_that_no_longer_reaches_its_threshold_goes() -> None:

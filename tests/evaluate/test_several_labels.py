@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rich.console import Console
 
-from ecellm_lite import InputError, Runtime, UsageError, load_task
-from ecellm_lite.answers.calibration import tempered_odds
+from ecellm_lite import InputError, ModelError, Runtime, UsageError, load_task
+from ecellm_lite.answers.calibration import Correction
 from ecellm_lite.answers.decoding import Logits
 from ecellm_lite.answers.several_labels import SeveralLabels
 from ecellm_lite.cli.measured import show_results
@@ -37,6 +38,7 @@ sklearn = pytest.importorskip("sklearn.metrics", reason="the metrics are held ag
 LABELS = ("size", "color", "smell")
 SPACE = SeveralLabels(LABELS, (0.5,) * 3, 0, 3)
 SETS = st.sets(st.sampled_from(LABELS)).map(SPACE.text_of)
+SHARES, FACTORS, BIASES = st.floats(0.01, 0.99), st.floats(0.5, 2.0), st.floats(-3.0, 3.0)
 DATA = DataFile("mails.jsonl", "a" * 64)
 TOPICS = """
 name = "topics"
@@ -151,8 +153,11 @@ def too_ready(tokens: Sequence[int]) -> Logits:
     return logits.astype(np.float32)
 
 
-def drawn(task: Task, count: int, seed: int) -> list[Labelled]:
-    """Return rows whose labels are drawn from the engine's probabilities with a bias of -2."""
+SHARED = Correction(1.0, -2.0)
+
+
+def drawn(task: Task, count: int, seed: int, **own: Correction) -> list[Labelled]:
+    """Return rows whose labels are drawn from corrected probabilities: SHARED, or a label's `own` correction."""
     generator = np.random.default_rng(seed)
     rows = [{"mail": f"mail {seed} {number}"} for number in range(count)]
     with Runtime.over(FakeBackend(too_ready)) as runtime:
@@ -160,7 +165,7 @@ def drawn(task: Task, count: int, seed: int) -> list[Labelled]:
     return [
         labelled(task, number, {**row, "output": [
             label for label, share in (answer.probabilities or {}).items()
-            if generator.random() < tempered_odds(share, 1.0, -2.0)
+            if generator.random() < own.get(label, SHARED).odds(share)
         ]})
         for number, (row, answer) in enumerate(zip(rows, answers, strict=True), 1)
     ]  # fmt: skip
@@ -186,3 +191,39 @@ def test_a_calibration_corrects_the_labels_that_hold(topics: Task, tmp_path: Pat
             answers = list(runtime.answers(topics, [row.row for row in unseen]))
         right.append(sum(answer.text == row.gold for answer, row in zip(answers, unseen, strict=True)))
     assert right[1] > right[0]
+
+
+def test_a_label_that_needs_it_has_its_own_correction(topics: Task, tmp_path: Path) -> None:
+    rows = drawn(topics, 150, seed=3, smell=Correction(1.0, 2.0))
+    with Runtime.over(FakeBackend(too_ready), name=MODEL) as runtime:
+        calibration = calibrate_task(runtime, topics, rows, DATA).calibration
+    assert calibration is not None
+    assert calibration.labels is not None
+    assert calibration.labels["smell"].bias == pytest.approx(2, abs=1)
+    path = tmp_path / "topics.json"
+    calibration.write(path)
+    calibrations = Calibrations(MODEL.sha256, "alpaca")
+    calibrations.named = read_calibration(path)
+    assert calibrations.named == calibration
+    row = rows[0].row
+    with Runtime.over(FakeBackend(too_ready), name=MODEL) as runtime:
+        before = runtime.answer(topics, row).probabilities or {}
+    with Runtime.over(FakeBackend(too_ready), name=MODEL, calibrations=calibrations) as runtime:
+        after = runtime.answer(topics, row)
+    shared = Correction(calibration.temperature, calibration.bias)
+    assert after.calibration == calibration.name
+    assert after.probabilities == {
+        label: calibration.labels.get(label, shared).odds(share) for label, share in before.items()
+    }
+    for wrong in (Correction(1.0, 11.0), Correction(0.0, 0.0)):
+        replace(calibration, labels={"size": wrong}).write(path)
+        with pytest.raises(ModelError):
+            read_calibration(path)
+    replace(calibration, scope=replace(calibration.scope, type="extraction")).write(path)
+    with pytest.raises(ModelError):
+        read_calibration(path)
+
+
+@given(SHARES, st.builds(Correction, FACTORS, BIASES), st.builds(Correction, FACTORS, BIASES))
+def test_two_corrections_are_one(share: float, first: Correction, second: Correction) -> None:
+    assert first.then(second).odds(share) == pytest.approx(second.odds(first.odds(share)), abs=1e-6)

@@ -1,0 +1,41 @@
+"""Fits corrections of their own to several labels that need another one than the rest.
+
+All labels share a temperature and a bias. For each label, a further temperature and bias are fitted to its own decisions
+after the shared ones, and tested as in evaluate/fitting.py. With many labels, one may pass by chance, so the labels
+share the 5% of doubt equally: the likelihood must rise that much more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ecellm_lite.answers.calibration import Correction
+from ecellm_lite.evaluate.cases import Case
+from ecellm_lite.evaluate.fitting import LEAST_RATIO, fit
+from ecellm_lite.models.calibrations import HIGHEST, LARGEST_BIAS, LOWEST
+
+
+def own_corrections(
+    labels: Sequence[str], cases: Sequence[Case], shared: Correction, *, seed: int = 0
+) -> dict[str, Correction]:
+    """Return the whole correction of each label that needs its own.
+
+    Each case has a claim for each label, in their order, with the probability of yes first.
+    """
+    own = {}
+    least = math.log(LEAST_RATIO * len(labels))
+    for place, label in enumerate(labels):
+        further = fit([_of_label(case, place, shared) for case in cases], biased=True, seed=seed)
+        whole = shared.then(Correction(further.temperature, further.bias))
+        sound = LOWEST <= whole.temperature <= HIGHEST and abs(whole.bias) <= LARGEST_BIAS
+        if further.refusal is None and further.log_ratio >= least and sound:
+            own[label] = whole
+    return own
+
+
+def _of_label(case: Case, place: int, shared: Correction) -> Case:
+    claim = case.claims[place]
+    yes = shared.odds(claim.shares[0])
+    return Case((replace(claim, shares=(yes, 1.0 - yes)),), case.coverage)
