@@ -126,7 +126,7 @@ def ask_questions(runtime: Runtime, questions: Mapping[str, Task], texts: Sequen
     """Return the same as `ask_labels`, from a question for each label."""
     futures = [{label: runtime.submit(task, {"state": text}) for label, task in questions.items()} for text in texts]
     answers = [{label: future.result() for label, future in row.items()} for row in futures]
-    shares = [{label: (answer.probabilities or {})["yes"] for label, answer in row.items()} for row in answers]
+    shares: Shares = [{label: (answer.probabilities or {})["yes"] for label, answer in row.items()} for row in answers]
     return shares, sum(read(answer) for row in answers for answer in row.values())
 
 

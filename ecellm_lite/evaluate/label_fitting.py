@@ -1,6 +1,6 @@
 """Fits corrections of their own to several labels that need another one than the rest.
 
-All labels share a temperature and a bias. For each label, a further temperature and bias are fitted to its own decisions
+All labels share a temperature and a bias. For each label, a further temperature and bias are fitted to its decisions
 after the shared ones, and tested as in evaluate/fitting.py. With many labels, one may pass by chance, so the labels
 share the 5% of doubt equally: the likelihood must rise that much more.
 """

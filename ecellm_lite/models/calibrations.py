@@ -278,7 +278,8 @@ def _check(calibration: Calibration) -> None:
             raise ValueError(f"{key} is {value[:80]!r}")
     if calibration.labels and scope.type != "labels":
         raise ValueError(f"answers of type {scope.type} have no labels with corrections of their own")
-    for correction in (calibration, *(calibration.labels or {}).values()):
+    shared = Correction(calibration.temperature, calibration.bias)
+    for correction in (shared, *(calibration.labels or {}).values()):
         if not LOWEST <= correction.temperature <= HIGHEST:
             raise ValueError(f"temperature is {correction.temperature!r}, not from {LOWEST} to {HIGHEST:g}")
         if abs(correction.bias) > (LARGEST_BIAS if scope.type in ("extraction", "labels") else 0):
