@@ -14,7 +14,7 @@ from ecellm_lite.cli.main import run_command
 from ecellm_lite.cli.show import render
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.models.store import StoredModel
-from ecellm_lite.tasks.registry import get_task
+from ecellm_lite.tasks.registry import CASLIE_TASKS, TASKS, get_task
 from ecellm_lite.tasks.shortening import Words
 from tests.support.answer_checks import HOSTILE, KINDS, check, hard
 from tests.support.own_tasks import ANSWERS, ROUTING, ROW, Write, task_text
@@ -154,15 +154,16 @@ def test_own_tasks_are_found_listed_and_described(
 
     assert run_command(["tasks"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 14
-    assert lines[10].split(maxsplit=2) == ["support_routing", "own", "Send a support mail to the right desk."]
-    assert str(folder / "broken.toml") in lines[11]
-    assert str(folder / "sentiment_analysis.toml") in lines[13]
+    built_in = len(TASKS) + len(CASLIE_TASKS)
+    assert len(lines) == built_in + 4
+    assert lines[built_in].split(maxsplit=2) == ["support_routing", "own", "Send a support mail to the right desk."]
+    assert str(folder / "broken.toml") in lines[built_in + 1]
+    assert str(folder / "sentiment_analysis.toml") in lines[built_in + 3]
     assert run_command(["tasks", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert [one["name"] for one in listed[10:]] == ["support_routing", "broken", "misnamed", "sentiment_analysis"]
-    assert listed[10]["file"] == str(folder / "support_routing.toml")
-    assert [bool(one.get("error")) for one in listed[10:]] == [False, True, True, True]
+    assert [one["name"] for one in listed[built_in:]] == ["support_routing", "broken", "misnamed", "sentiment_analysis"]
+    assert listed[built_in]["file"] == str(folder / "support_routing.toml")
+    assert [bool(one.get("error")) for one in listed[built_in:]] == [False, True, True, True]
     assert run_command(["tasks", "support_routing"]) == 0
     described = capsys.readouterr().out
     assert "mail: The customer's mail. (text)" in described

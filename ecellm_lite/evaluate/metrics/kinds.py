@@ -34,9 +34,9 @@ _KINDS: Mapping[str, Callable[[Sequence[Pair]], Measured]] = {
 
 def check_measurable(task: Task) -> None:
     """Raise UsageError for a task that cannot be measured, before its answers are computed."""
-    if not task.abbreviation and _several(task) is None:
-        message = f"There is no metric for {task.name}, a task of your own without several labels"
-        raise UsageError(message, step="give one of the ten, or one that answers with labels")
+    if task.abbreviation not in _KINDS and _several(task) is None:
+        message = f"There is no metric for {task.name}"
+        raise UsageError(message, step="give one of the ten, or a task of your own that answers with labels")
     if task.abbreviation == "AG":
         rouge_scorer()
 
