@@ -44,6 +44,9 @@ class Tape:
             self._sent = min(self._sent, shared)
             self._forced = 0
         fresh = list(path[shared:])
+        if self._has_step and self.tokens and not fresh:
+            # The logits after the last token are gone, so the model reads it again.
+            self._sent = min(self._sent, len(self.tokens) - 1)
         if fresh and self._has_step:
             self.choose(fresh.pop(0))
         self.force(fresh)
