@@ -1,0 +1,88 @@
+"""Claim: sets of plausible answers have the right one as often as promised, in 20 splits of labelled rows.
+
+    python -m benchmarks.answer_sets
+
+The demo answers the labelled rows of some tasks once. Each of 20 random splits chooses the least probability on one
+half, for a guarantee of 95%, and counts how many sets of the other half have the right answer. The count is compared
+with the binomial distribution of as many rows: only 1% of splits should be below its lowest percent by chance. (Both
+halves are random, so a few more are.)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+import click
+import numpy as np
+
+from benchmarks.facts import write_results
+from ecellm_lite import Runtime
+from ecellm_lite.evaluate.answer_sets import Row, contains, least_probability, row_of
+from ecellm_lite.evaluate.calibrating import read_tasks
+from ecellm_lite.evaluate.cases import case_of
+from ecellm_lite.tasks.registry import get_task
+
+TASKS = ("product_matching", "sentiment_analysis", "product_relation_prediction", "multiclass_product_classification")
+GUARANTEE, SPLITS, DOUBT = 0.95, 20, 0.01
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
+@click.option("--limit", type=click.IntRange(40), default=320, show_default=True)
+@click.option("--model", default="demo", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/answer_sets.json"))
+def main(data: Path, limit: int, model: str, output: Path) -> None:
+    """Answer the rows, split them, and write how often the sets have the right answer."""
+    labelled, _ = read_tasks(data, [get_task(name) for name in TASKS], limit=limit)
+    tasks = {}
+    with Runtime(model) as runtime:
+        for task, rows, _ in labelled:
+            answers = runtime.answers(task, (row.row for row in rows), calibration=False)
+            pairs = zip(rows, answers, strict=True)
+            tasks[task.name] = measured(
+                [row_of(answer, case_of(row.space, answer, row.gold)) for row, answer in pairs if answer.error is None]
+            )
+    figures = {"guarantee": GUARANTEE, "splits": SPLITS, "tasks": tasks}
+    click.echo(json.dumps(figures, indent=2), err=True)
+    write_results(output, "answer_sets", figures)
+
+
+def measured(rows: Sequence[Row]) -> dict[str, float]:
+    """Return the coverage and size of sets over the splits, and how many splits are below the binomial interval."""
+    random = np.random.default_rng(0)
+    half = len(rows) // 2
+    coverages, sizes = [], []
+    for _ in range(SPLITS):
+        order = random.permutation(len(rows))
+        least = least_probability([rows[place] for place in order[:half]], GUARANTEE)
+        others = [rows[place] for place in order[half:]]
+        coverages.append(fmean(contains(row, least) for row in others))
+        sizes.append(fmean(max(1, sum(share >= least for share in row.shares)) for row in others))
+    fewest = lowest(len(rows) - half) / (len(rows) - half)
+    return {
+        "rows": len(rows),
+        "answers": len(rows[0].shares),
+        "mean_coverage": round(fmean(coverages), 4),
+        "least_coverage": round(min(coverages), 4),
+        "binomial_limit": round(fewest, 4),
+        "splits_below": sum(coverage < fewest for coverage in coverages),
+        "mean_size": round(fmean(sizes), 2),
+    }
+
+
+def lowest(count: int) -> int:
+    """Return the least number of successes in `count` tries that is not among the lowest percent of outcomes."""
+    total = 0.0
+    for successes in range(count + 1):
+        total += math.comb(count, successes) * GUARANTEE**successes * (1 - GUARANTEE) ** (count - successes)
+        if total > DOUBT:
+            return successes
+    return count
+
+
+if __name__ == "__main__":
+    main()
