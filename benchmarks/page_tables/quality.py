@@ -143,3 +143,23 @@ def open_model() -> str:
 def _measured(metric: dict[str, Any]) -> str:
     low, high = metric["interval"]
     return f"{metric['value']:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def answer_sets() -> str:
+    """Return the table of how often sets of plausible answers have the right one, and how large they are."""
+    facts = results("answer_sets")
+    rows = [
+        (
+            short(task),
+            str(one["rows"]),
+            f"{one['mean_coverage']:.1%}",
+            f"{one['least_coverage']:.1%}",
+            f"{one['mean_size']:.2f} of {one['answers']}",
+        )
+        for task, one in facts["tasks"].items()
+    ]
+    head = ("task", "rows", "sets with the right answer", "in the worst split", "answers in a set")
+    return (
+        f"A guarantee of {facts['guarantee']:.0%}, {facts['splits']} random splits into halves:\n\n"
+        f"{table(head, rows)}\n\n{provenance('answer_sets')}"
+    )
