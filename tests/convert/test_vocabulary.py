@@ -139,7 +139,7 @@ def split(pattern: str) -> dict[str, Any]:
         (lambda: changed_tokenizer(added_tokens=[7, {}]), " 7"),
         (lambda: changed_tokenizer(added_tokens=[{"id": 1, "content": 3}]), "'3'"),
         (lambda: changed_tokenizer(added_tokens=[{"id": 5, "content": "the", "special": 1}]), " 5"),
-        (lambda: changed_tokenizer(added_tokens=[{"id": 5, "content": "▁the", "special": True}]), "'▁the'"),
+        (lambda: changed_tokenizer(added_tokens=[{"id": 5, "content": "▁the", "special": True}]), "'▁t'"),
         (list, ""),
     ],
 )
