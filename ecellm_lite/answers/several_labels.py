@@ -1,8 +1,8 @@
 """Any number of a task's labels, each of which holds or does not: `color, size`, or `none`.
 
-For each label, the model weighs the continuations `LABEL: yes` and `LABEL: no` right after the prompt. So the labels do
-not depend on each other or on their order, and the prompt is read once. A label holds if its probability of yes reaches
-its threshold; then the limits on the number of labels apply.
+For each label, the model weighs the continuations `LABEL: yes` and `LABEL: no` right after the prompt. So one
+label's answer does not depend on another's, only on the list in the prompt, and the prompt is read once. A label holds
+if its probability of yes reaches its threshold; then the limits on the number of labels apply.
 """
 
 from __future__ import annotations
