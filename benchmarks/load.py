@@ -95,7 +95,7 @@ class Way:
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
-@click.option("--requests", "count", type=click.IntRange(8), default=5000, show_default=True, help="At most.")
+@click.option("--requests", "count", type=click.IntRange(8), default=4500, show_default=True, help="At most.")
 @click.option("--seconds", type=click.FloatRange(0), default=600, show_default=True, help="Of load on each server.")
 @click.option("--part", "size", type=click.IntRange(1), default=PART, show_default=True, help="Requests in a part.")
 @click.option("--clients", type=click.IntRange(1), default=64, show_default=True)
