@@ -102,6 +102,17 @@ class Answerer(Protocol):
         """Release the engine; waiting requests fail with ClosedError. A second call does nothing."""
 
 
+def awaited(future: Future[Answer]) -> Answer:
+    """Wait for an answer and return it, or raise its error; whoever is interrupted meanwhile drops the row."""
+    try:
+        answer = future.result()
+    finally:
+        future.cancel()
+    if answer.error:
+        raise answer.error.exception()
+    return answer
+
+
 def model_of(answerer: Answerer, adapter: str | None) -> ModelName:
     """Return the name of an answerer's model with one of its adapters, or (None) of the model alone."""
     if adapter is None or adapter not in answerer.adapters:

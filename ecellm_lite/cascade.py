@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ecellm_lite.answer_policy import checked_deadline, checked_probability, deadline_error
-from ecellm_lite.answerer import Answerer, RequestOptions, Row
+from ecellm_lite.answerer import Answerer, RequestOptions, Row, awaited
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.envelopes import Envelope
 from ecellm_lite.errors import ContextError, DeadlineError, EcellmError, InputError, UsageError
@@ -97,24 +97,13 @@ class Cascade:
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
         """Return the answer to one row, or raise its error; see Answerer."""
-        future = self.submit(task, row, **options)
-        try:
-            answer = future.result()
-        finally:
-            future.cancel()
-        if answer.error:
-            raise answer.error.exception()
-        return answer
+        return awaited(self.submit(task, row, **options))
 
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
     ) -> Iterator[Answer]:
         """Yield one answer for each row, in order; see Answerer. Up to 512 rows are read ahead."""
-
-        def submit(row: Row | InputError) -> Future[Answer]:
-            return self.submit(task, row, **options)
-
-        yield from read_ahead(rows, submit, most=WINDOW)
+        yield from read_ahead(rows, lambda row: self.submit(task, row, **options), most=WINDOW)
 
     def close(self) -> None:
         """Close all models; unanswered rows fail with ClosedError. A second call does nothing."""

@@ -134,10 +134,7 @@ def open_model() -> str:
             )
         )
     head = ("task", "rows", "accuracy", "most frequent label", "F1", "most frequent label", "area under ROC")
-    note = f" {facts['note']}." if "note" in facts else ""
-    return (
-        f"{table(head, rows)}\n\n95% intervals in brackets; chance has an area of 0.5 {provenance('open_model')}.{note}"
-    )
+    return f"{table(head, rows)}\n\n95% intervals in brackets; chance has an area of 0.5 {provenance('open_model')}."
 
 
 def _measured(metric: dict[str, Any]) -> str:

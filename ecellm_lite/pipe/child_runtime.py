@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecellm_lite.answer_policy import checked_adapter, checked_deadline, checked_priority, deadline_error
-from ecellm_lite.answerer import RequestOptions, Row, model_of
+from ecellm_lite.answerer import RequestOptions, Row, awaited, model_of
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.deadlines import Deadlines
 from ecellm_lite.envelopes import get_envelope
@@ -154,14 +154,7 @@ class ChildRuntime:
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
         """Return the answer to one row, or raise the error that its answer would carry; see Answerer."""
-        future = self.submit(task, row, **options)
-        try:
-            answer = future.result()
-        finally:
-            future.cancel()
-        if answer.error:
-            raise answer.error.exception()
-        return answer
+        return awaited(self.submit(task, row, **options))
 
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
