@@ -13,8 +13,8 @@ PATIENCE = 60  # seconds after which a test that hangs fails
 class Gated(FakeBackend):
     """A fake engine that waits in each call until its gate is open, and counts the calls."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
         self.gate = threading.Event()
         self.calls = 0
 
