@@ -137,6 +137,22 @@ def open_model() -> str:
     return f"{table(head, rows)}\n\n95% intervals in brackets; chance has an area of 0.5 {provenance('open_model')}."
 
 
+def cascade() -> str:
+    """Return the table of a cascade's accuracy and time at several values of `escalate_below`."""
+    facts = results("cascade")
+    first, last = facts["models"]
+    rows = []
+    for task, one in facts["tasks"].items():
+        alone = one["last_model"]
+        for point in one["curve"]:
+            share = point["seconds"] / alone["seconds"]
+            level = (f"{point['escalate_below']:g}", f"{point['escalated']:.1%}")
+            rows.append((short(task), str(one["rows"]), *level, f"{point['accuracy']:.3f}", f"{share:.2f}"))
+        rows.append((short(task), str(one["rows"]), f"{last} alone", "100%", f"{alone['accuracy']:.3f}", "1.00"))
+    head = ("task", "rows", "`escalate_below`", "to the last model", "accuracy", "time, last model alone = 1")
+    return f"{table(head, rows)}\n\nThe first model is {first}, the last {last} {provenance('cascade')}."
+
+
 def _measured(metric: dict[str, Any]) -> str:
     low, high = metric["interval"]
     return f"{metric['value']:.3f} [{low:.3f}, {high:.3f}]"

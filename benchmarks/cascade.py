@@ -1,0 +1,74 @@
+"""Claim: a cascade reaches at least 97% of its last model's accuracy in half of that model's time, or less.
+
+    python -m benchmarks.cascade --model demo,qwen2.5-coder-0.5b-instruct-q4_k_m.gguf --data ../shared/data
+
+Both models stay loaded. A cascade answers the labelled rows of a task once for each value of `escalate_below`. At 0 the
+first model answers all rows. At 1 the last model gets every row that the first is not entirely sure of. At the end the
+last model answers the rows alone. Each time is that of all rows of a task.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.facts import write_results
+from ecellm_lite import Cascade, Runtime
+from ecellm_lite.answers.answer import Answer
+
+TASKS = ("product_matching", "sentiment_analysis")
+LEVELS = (0.0, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+WARM_UP = 8
+
+
+@click.command()
+@click.option("--model", required=True, help="The names or files of two models, the smaller one first: A,B.")
+@click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
+@click.option("--rows", type=click.IntRange(2), default=200, show_default=True, help="Of each task.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/cascade.json"))
+def main(model: str, data: Path, rows: int, output: Path) -> None:
+    """Answer the rows at each level, and write the accuracy and the time."""
+    first_name, last_name = model.split(",")
+    tasks: dict[str, Any] = {}
+    with Runtime(first_name, prefix_files=False) as first, Runtime(last_name, prefix_files=False) as last:
+        for task in TASKS:
+            with (data / task / "test.jsonl").open(encoding="utf-8") as lines:
+                labelled = [json.loads(line) for line in islice(lines, rows + WARM_UP)]
+            for runtime in (first, last):
+                list(runtime.answers(task, labelled[rows:]))
+            gold = [row["output"] for row in labelled[:rows]]
+            curve = []
+            for level in LEVELS:
+                cascade = Cascade([first, last], escalate_below=level)
+                point = measured(cascade.answers(task, labelled[:rows]), gold, last.model.sha256)
+                curve.append({"escalate_below": level, **point})
+                click.echo(f"{task}: {curve[-1]}", err=True)
+            alone = measured(last.answers(task, labelled[:rows]), gold, last.model.sha256)
+            click.echo(f"{task}, the last model alone: {alone}", err=True)
+            tasks[task] = {"rows": rows, "curve": curve, "last_model": alone}
+    write_results(output, "cascade", {"models": [Path(first_name).name, Path(last_name).name], "tasks": tasks})
+
+
+def measured(answers: Iterable[Answer], gold: Sequence[str], last: str) -> dict[str, float]:
+    """Return the seconds that the answers took, the share of right ones, and the last model's share.
+
+    `last`: the sha256 of the last model.
+    """
+    start = time.perf_counter()
+    collected = list(answers)
+    seconds = time.perf_counter() - start
+    return {
+        "seconds": round(seconds, 2),
+        "accuracy": sum(answer.text == text for answer, text in zip(collected, gold, strict=True)) / len(gold),
+        "escalated": sum(answer.model.sha256 == last for answer in collected) / len(gold),
+    }
+
+
+if __name__ == "__main__":
+    main()
