@@ -1,1 +1,1 @@
-"""Where weights come from: the published models, the local store, and GGUF files read as hostile input."""
+"""Where weights come from: the published models, the local store, and GGUF files, which are read as untrusted input."""

@@ -1,8 +1,9 @@
-"""Checks that llama.cpp can apply a LoRA adapter to a base safely: its keys, and its tensors against the base's shapes.
+"""Checks a LoRA adapter's metadata and tensor shapes, so that llama.cpp can safely apply it to a base model.
 
-It refuses whatever makes llama.cpp abort the process or apply something else than the file says. Examples are a number
-of another type, factors whose shapes do not fit, and tensors that llama.cpp would skip. It also refuses an embedding's
-factors, because a tied model would multiply them the wrong way round.
+An adapter is refused if llama.cpp would abort the process, or would apply something other than what the file says.
+Examples are a metadata value of the wrong type, factors (`lora_a`, `lora_b`) whose shapes do not fit the base model,
+and tensors that llama.cpp would skip. Factors of the embedding are refused too: in a model that uses its embedding also
+as its output, llama.cpp would multiply them in the wrong order.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ _VALUES = 1 << 20  # read at a time
 
 
 def check_adapter(header: Header, architecture: str, shapes: Mapping[str, Shape]) -> None:
-    """Raise ModelError unless llama.cpp can apply this adapter to a base of this architecture and these tensors.
+    """Raise ModelError unless llama.cpp can apply this adapter to a base model with this architecture and these shapes.
 
-    `shapes`: the base's tensors by name, the contiguous dimension first. Only the adapter's header is looked at.
+    `shapes`: the shape of each tensor of the base model by name, with the contiguous dimension first. Only the
+      adapter's header is checked, not its values.
     """
     metadata = header.metadata
     for key, expected in (
@@ -65,7 +67,7 @@ def check_adapter(header: Header, architecture: str, shapes: Mapping[str, Shape]
 
 
 def check_finite(header: Header) -> None:
-    """Raise ModelError if a value of an adapter's tensors is infinite or not a number; reads the file."""
+    """Read an adapter's tensors from its file, and raise ModelError if a value is infinite or not a number."""
     try:
         with header.path.open("rb") as file:
             for tensor in header.tensors:

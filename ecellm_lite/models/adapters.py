@@ -1,6 +1,6 @@
-"""The adapters that are loaded with a model.
+"""The LoRA adapters that are loaded with a model.
 
-Each is a checked GGUF file with a name, which requests use.
+Each adapter is a checked GGUF file with a name. A request chooses an adapter by its name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class AdapterFile:
-    """An adapter's file, and its state when it was checked."""
+    """A LoRA adapter's name, its file, and the file's identity (hash, size and times) when it was checked."""
 
     name: str
     path: Path
@@ -42,12 +42,12 @@ class AdapterFile:
 def find_adapters(
     adapters: Mapping[str, str | Path] | None, store: Store, base: StoredModel
 ) -> tuple[AdapterFile, ...]:
-    """Check adapters against their base's header, and return their files. llama.cpp must load no others.
+    """Check that adapters fit the base model, and return their files. llama.cpp must load only the returned files.
 
-    `adapters`: the files by name.
+    `adapters`: the path of each adapter's file, by the adapter's name.
 
-    Raises UsageError for an unusable name or too many adapters. Raises ModelError for a file that is damaged, hostile
-    or made for another base.
+    Raises UsageError for an invalid name or too many adapters. Raises ModelError for a file that is damaged, hostile or
+    made for another base model.
     """
     if not adapters:
         return ()

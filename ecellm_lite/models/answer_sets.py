@@ -1,4 +1,4 @@
-"""Answer sets: all answers to a row that are plausible, so that the right one is among them with a guaranteed share."""
+"""Answer sets: the plausible answers to a row. A guaranteed share of the sets contain the right answer."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class AnswerSets:
-    """Which answers belong to a row's set, and how sets do on held-out rows.
+    """The rule that puts answers into a row's answer set, and how well the sets did on held-out rows.
 
-    - `guarantee`: the share of rows whose set has the right answer, at least, on average over samples of rows like
+    - `guarantee`: the guaranteed share of rows whose set contains the right answer. It holds on average, for rows like
       those of the calibration.
-    - `least`: the probability, before the temperature, that an answer in the set must have; 0 if all belong to it.
-    - `rows`: how many rows `least` was chosen on.
-    - `reached`: the share of held-out rows whose set has the right answer.
+    - `least`: an answer is in the set if its probability, before calibration, is at least this. 0 means that every
+      answer is in the set.
+    - `rows`: the number of rows that `least` was computed from.
+    - `reached`: the share of held-out rows whose set contains the right answer.
     - `size`: the mean number of answers in the set of a held-out row.
     """
 
@@ -25,12 +26,15 @@ class AnswerSets:
     size: float
 
     def answers(self, probabilities: Mapping[str, float]) -> list[str]:
-        """Return the keys of a row's set, the likeliest first; always at least one."""
+        """Return the keys of the answers in a row's set, the most likely first.
+
+        The most likely answer is always included.
+        """
         order = sorted(probabilities, key=probabilities.__getitem__, reverse=True)
         return [key for place, key in enumerate(order) if not place or probabilities[key] >= self.least]
 
     def check(self) -> None:
-        """Raise ValueError for a number that cannot be right."""
+        """Raise ValueError if a number is out of its range."""
         if not all(0 <= number <= 1 for number in (self.guarantee, self.least, self.reached)):
             raise ValueError("sets has a number that is not a probability")
         if self.rows < 1 or self.size < 0:

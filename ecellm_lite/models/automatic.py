@@ -1,4 +1,4 @@
-"""Thresholds: the probability that an answer must reach to need no review."""
+"""Thresholds for automatic use: an answer needs no review if its probability reaches its threshold."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ EVERY = ""
 
 @dataclass(frozen=True, slots=True)
 class Automatic:
-    """Thresholds above which the share of right answers is at least `precision`, and how they were tested.
+    """Thresholds for answers without review: of the answers that reach them, at least the share `precision` is right.
 
-    `thresholds`: one for each possible answer, or one for all under the key EVERY. A threshold is None if no
-      probability is high enough.
-    `rows`: how many held-out rows the thresholds were tested on.
-    `share`: the share of these rows whose answers reached their threshold.
-    `reached`: the share of right answers among them, or None if there are none.
+    `thresholds`: one threshold for each possible answer, or a single one for all answers under the key EVERY. A
+      threshold is None if no probability is high enough.
+    `rows`: the number of held-out rows that the thresholds were tested on.
+    `share`: the share of these rows whose answer reached its threshold.
+    `reached`: the share of right answers among the answers that reached their threshold, or None if no answer did.
     """
 
     precision: float
@@ -43,6 +43,6 @@ class Automatic:
 
 
 def likeliest(answer: Answer) -> str:
-    """Return the key of an answer's most likely option, even if it abstained; empty if it has no probabilities."""
+    """Return the key of an answer's most likely option, even if the answer abstained; empty without probabilities."""
     shares = answer.probabilities or {}
     return max(shares, key=shares.__getitem__, default=EVERY)

@@ -16,7 +16,10 @@ from ecellm_lite.models.store import Store, StoredModel
 
 
 def calibration_folder(store: Store, model: StoredModel, adapter: str | None = None) -> Path:
-    """Return the folder of the calibrations of a model, or of an adapter of it. `adapter` is the adapter's sha256."""
+    """Return the folder of a model's calibrations.
+
+    With `adapter`, an adapter's sha256, return that adapter's folder.
+    """
     if store.owns(model):
         folder = model.path.parent / "calibration"
     else:
@@ -25,7 +28,7 @@ def calibration_folder(store: Store, model: StoredModel, adapter: str | None = N
 
 
 def stored_calibrations(store: Store, model: str, envelope: str, adapter: str | None = None) -> Calibrations:
-    """Return a store's calibrations for a model and adapter, given by sha256; the store may lack the model."""
+    """Return the calibrations of a model and an adapter, both given by sha256. The model need not be in the store."""
     folder = store.root / "calibration" / model
     for name in store.names():
         with suppress(ModelError):  # another model that is damaged
@@ -35,7 +38,7 @@ def stored_calibrations(store: Store, model: str, envelope: str, adapter: str | 
 
 
 def calibration_path(store: Store, model: StoredModel, task: str, adapter: str | None = None) -> Path:
-    """Return the path of a task's calibration of a model, or of one of its adapters. `adapter` is the adapter's sha256.
+    """Return the path of a task's calibration of a model, or of the adapter with the sha256 `adapter`.
 
     Raises UsageError for an invalid task name.
     """
@@ -46,7 +49,7 @@ def calibration_path(store: Store, model: StoredModel, task: str, adapter: str |
 
 
 def keep_calibration(store: Store, model: StoredModel, calibration: Calibration) -> Path:
-    """Store a calibration of a model and return its path; raises ModelError if the model no longer exists."""
+    """Store a calibration of a model and return its path. Raises ModelError if the model no longer exists."""
     path = calibration_path(store, model, calibration.scope.task, calibration.scope.adapter)
     with store.writing_beside(model):
         calibration.write(path)
@@ -54,10 +57,10 @@ def keep_calibration(store: Store, model: StoredModel, calibration: Calibration)
 
 
 def fitting_calibrations(store: Store, model: StoredModel, adapter: str | None = None) -> list[Path]:
-    """Return the files of the calibrations that were fitted to this model, or to one of its adapters.
+    """Return the files of the calibrations that were fitted to this model, or to its adapter with the sha256 `adapter`.
 
-    `adapter` is the adapter's sha256. Calibrations of a file with other bytes are left out. Raises ModelError if a
-    calibration is damaged.
+    A calibration of an earlier version of the file, with other bytes, is left out. Raises ModelError if a calibration
+    is damaged.
     """
     return [
         path
@@ -70,9 +73,9 @@ def fitting_calibrations(store: Store, model: StoredModel, adapter: str | None =
 def remove_calibrations(
     store: Store, model: StoredModel, task: str | None = None, adapter: str | None = None
 ) -> list[str]:
-    """Remove the calibration of a task (None: of every task), and return the tasks' names. See calibration_path.
+    """Remove a task's calibration, or every calibration if `task` is None. Return the names of the tasks.
 
-    Raises ModelError if a file cannot be removed.
+    `adapter`: as in calibration_path. Raises ModelError if a file cannot be removed.
     """
     folder = calibration_folder(store, model, adapter)
     paths = [calibration_path(store, model, task, adapter)] if task else sorted(folder.glob("*.json"))

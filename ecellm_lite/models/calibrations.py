@@ -1,7 +1,7 @@
-"""Stored calibrations: what `ecellm-lite calibrate` fitted for a model and a task, as a JSON file beside the model.
+"""Stored calibrations: corrections of probabilities that `ecellm-lite calibrate` fits to a model and a task.
 
-A calibration is used only with the model, adapter, envelope, instruction and options that it was fitted with. Files are
-treated as hostile input; `calibration_files` says where they are.
+A calibration is a JSON file beside the model. It is used only with the model, adapter, envelope, instruction and
+options that it was fitted with. The files are read as untrusted input. `calibration_files` says where they are.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ CalibrationChoice = str | Path | Literal[False]
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a calibration was fitted for: task, answer type, model sha256, envelope, hashes of instruction and options.
+    """The task, answer type, model, envelope, instruction and options that a calibration was fitted for.
 
-    `options` is None if there are none, or if each row has its own. `adapter` is the sha256 of the adapter, or None for
-    the model alone.
+    `model` is a sha256. `instruction` and `options` are hashes of the texts. `options` is None if the task has no
+    options, or if each row has its own. `adapter` is the sha256 of the adapter, or None for the model alone.
     """
 
     task: str
@@ -57,9 +57,9 @@ class Scope:
     adapter: str | None = None
 
     def differs(self, other: Scope, subject: str = "the task") -> str | None:
-        """Return in words why this scope's calibration does not apply to another scope, or None if it applies.
+        """Return the reason why a calibration with this scope does not apply to another scope, or None if it applies.
 
-        `subject` names the thing that the other scope belongs to, such as "the row".
+        The reason is a text. `subject` is what the text calls the owner of the other scope, such as "the row".
         """
         if reason := self.differs_in_model(other.model, other.envelope, other.adapter):
             return reason
@@ -74,9 +74,9 @@ class Scope:
         return None
 
     def differs_in_model(self, model: str, envelope: str, adapter: str | None = None) -> str | None:
-        """Return in words how this model, envelope or adapter differs from the scope's, or None if they are the same.
+        """Return a text saying how this model, envelope or adapter differs from the scope's, or None if all are equal.
 
-        Models and adapters are given by their sha256s.
+        `model` and `adapter` are sha256s.
         """
         if self.model != model:
             return f"it is for the model {self.model[:8]}, and this one is {model[:8] or 'unknown'}"
@@ -95,7 +95,7 @@ def text_hash(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """How good the probabilities of held-out rows were.
+    """Measures of how good the probabilities of held-out rows were.
 
     `log_likelihood`: the mean logarithm of the right answer's probability. Nearer to 0 is better.
     `ece`, `brier`: the expected calibration error and the Brier score (see evaluate/reliability.py). Lower is better.
@@ -108,16 +108,17 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A correction of probabilities, what it applies to, and how it was fitted.
+    """A correction of a model's probabilities, with its scope and a record of how it was fitted.
 
-    `temperature`, `bias`: the correction, fitted to all `rows`. Only extractions and labels have a bias.
-    `before`, `after`: how good the probabilities of `held_out` rows were without and with a correction. Each half of
-      these rows was corrected by a fit to the other half.
-    `least_coverage`: 99% of the rows had at least this coverage.
-    `data`, `data_sha256`: the file of the rows.
+    `temperature`, `bias`: the correction. `rows` is the number of rows that it was fitted to. The bias is used only for
+      extractions and labels.
+    `before`, `after`: how good the probabilities of held-out rows were before and after correction. `held_out` is the
+      number of these rows. The correction of each half was fitted to the other half.
+    `least_coverage`: the coverage that 99% of the rows reached or exceeded.
+    `data`, `data_sha256`: the file with the rows, and its sha256.
     `automatic`: the thresholds at which answers need no review, if they were requested.
-    `sets`: which answers are plausible, if a guarantee was requested.
-    `labels`: of several labels, those that need another correction than the others, with theirs.
+    `sets`: the rule for sets of plausible answers, if a guarantee was requested.
+    `labels`: the corrections of labels that need a correction of their own, by label.
     """
 
     scope: Scope
@@ -137,12 +138,15 @@ class Calibration:
     labels: dict[str, Correction] | None = None
 
     def applied(self, space: Space, outcome: Outcome) -> Outcome:
-        """Return an outcome with calibrated probabilities."""
+        """Return the outcome with its probabilities corrected by this calibration."""
         return space.corrected(outcome, Correction(self.temperature, self.bias), self.labels or {})
 
     @property
     def name(self) -> str:
-        """The calibration's name in answers, with its hash: `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`."""
+        """The calibration's name as answers show it.
+
+        The last part is a hash: `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`.
+        """
         facts = asdict(self)
         for part, name in ((facts, "automatic"), (facts, "sets"), (facts, "labels"), (facts["scope"], "adapter")):
             if part[name] is None:  # as in the names that were given before there were any
@@ -162,10 +166,11 @@ class Calibration:
 
 
 class Calibrations:
-    """The calibrations of one model, envelope and adapter, from a folder.
+    """The stored calibrations of one model with one envelope and one adapter.
 
-    Each is read when its task is first needed. If `named` is given, the calibration in that file is the only one.
-    Raises ModelError if the file is missing, damaged, or for another model, envelope or adapter.
+    A task's calibration is read when it is first needed. If `named` is given, the calibration in that file is used for
+    every task, and the folder is not read. Raises ModelError if that file is missing, damaged, or made for another
+    model, envelope or adapter.
     """
 
     def __init__(
@@ -192,27 +197,27 @@ class Calibrations:
                 raise ModelError(f"The calibration {named} cannot be used: {reason}", step="calibrate this one")
 
     def scope(self, task: str, kind: str, instruction: str, options: str | None) -> Scope:
-        """Return the scope of a question that this model is asked."""
+        """Return the scope of a question to this model, to be compared with a calibration's scope."""
         hashed = None if options is None else text_hash(options)
         return Scope(task, kind, self._model, self._envelope, text_hash(instruction), hashed, self._adapter)
 
     def find(self, scope: Scope) -> Calibration | None:
-        """Return the calibration to use for a scope, or None."""
+        """Return the calibration that applies to a scope, or None if there is none."""
         calibration = self._of(scope.task)
         return calibration if calibration and calibration.scope.differs(scope) is None else None
 
     def get(self, task: str) -> Calibration | None:
-        """Return a task's calibration, or None. It need not apply to every question."""
+        """Return a task's calibration, or None. The calibration may not apply to every question of the task."""
         return self._of(task)
 
     def has(self, task: str) -> bool:
-        """Return whether a task has a calibration, even an unusable one."""
+        """Return whether a task has a calibration, even if its file is damaged."""
         return self._of(task) is not None or task in self._unusable
 
     def refusal(self, scope: Scope, *, of_row: bool = False) -> str | None:
-        """Return why a task's calibration is not used for a scope, or None if it is used or does not exist.
+        """Return why a task's calibration is not used for a scope. Return None if it is used or does not exist.
 
-        With `of_row`, the sentence is about one row, otherwise about the task.
+        With `of_row`, the text is about one row, otherwise about the task.
         """
         calibration = self._of(scope.task)
         if unusable := self._unusable.get(scope.task):

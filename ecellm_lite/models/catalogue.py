@@ -1,8 +1,9 @@
-"""The models that are known by name, each with the envelope that its prompts need.
+"""The published models that are known by name, each with its envelope (the text around a prompt).
 
-eCeLLM: facts from the model cards of NingLab/eCeLLM-S, -M and -L (CC-BY-4.0; Peng et al., arXiv 2402.08831). CASLIE:
-from its code (ninglab/CASLIE; arXiv 2410.17337), which names neither the bases nor a licence; see docs/models.md. The
-open models follow their publishers' cards; sizes are rounded.
+The facts about eCeLLM come from the model cards of NingLab/eCeLLM-S, -M and -L (CC-BY-4.0; Peng et al., arXiv
+2402.08831). The facts about CASLIE come from its code (ninglab/CASLIE; arXiv 2410.17337). The code names neither the
+base models nor a licence; see docs/models.md. The facts about the other models come from their publishers' cards. Sizes
+are rounded.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class CatalogueModel:
-    """A model by name: its hub id, the model it was tuned from, its envelope, its size, and its context in tokens.
+    """A published model: its name, hub id, base model, envelope, size, and context in tokens.
 
     `envelope`, `base`, `licence`, `parameters`: empty if not known.
     `checkpoint_bytes`, `context`: 0 if not known.
-    `trained_on`: the data set of tasks that it was tuned on, empty for a general model.
-    `gated`: whether the hub asks for an account and the acceptance of terms.
+    `trained_on`: the e-commerce data set that the model was tuned on; empty for a general model.
+    `gated`: whether a download needs an account on the hub and the acceptance of terms.
     """
 
     name: str
@@ -98,10 +99,11 @@ _TYPE = re.compile(r"([:._-](i?q\d\w*|b?f16|f32))?(\.gguf)?", re.IGNORECASE)
 
 
 def catalogue_entry(name: str) -> CatalogueModel | None:
-    """Return the model that a name belongs to, or None.
+    """Return the catalogue's model for a name, or None.
 
-    Such names are `eCeLLM-M`, `ecellm-m:Q4_K_M`, `eCeLLM-M.Q4_K_M.gguf`, and the hub's `NingLab/eCeLLM-M`. A name that
-    goes on otherwise, such as `Qwen3-0.6B-of-our-shop`, is that of another model, which may have another envelope.
+    Accepted names are, for example, `eCeLLM-M`, `ecellm-m:Q4_K_M`, `eCeLLM-M.Q4_K_M.gguf`, and the hub's
+    `NingLab/eCeLLM-M`. A name with any other addition, such as `Qwen3-0.6B-of-our-shop`, means another model, which may
+    have another envelope. The result is then None.
     """
     lowered = name.lower()
     for entry in CATALOGUE.values():
@@ -117,7 +119,7 @@ def catalogue_entry(name: str) -> CatalogueModel | None:
 
 
 def how_to_get(name: str) -> str:
-    """Return in words how to get a model that is not in the store: the `step` of an error."""
+    """Return a text saying how to get a model that is not in the store. It is used as the `step` of an error."""
     if entry := catalogue_entry(name):
         return (
             f"`ecellm-lite models pull {name}` fetches {entry.hub_id} and converts it, "

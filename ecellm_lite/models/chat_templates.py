@@ -1,4 +1,4 @@
-"""Chat templates that are known by the hash of their text; nothing is rendered here."""
+"""Recognizes a model's chat template by the hash of its text. Templates are never rendered."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ KNOWN: dict[str, str] = {
 
 
 def known_form(template: str) -> str | None:
-    """Return the name of a template's chat form, or None if the template is not known."""
+    """Return the name of the chat form (the envelope) of a known template, or None if the template is not known."""
     return KNOWN.get(hashlib.sha256(template.strip().encode("utf-8", "replace")).hexdigest())

@@ -31,9 +31,9 @@ def describe_store(store: Store) -> dict[str, Any]:
 
 
 def describe_model(store: Store, name: str, *, verify: bool = False) -> dict[str, Any]:
-    """Return a model's manifest, its calibrations and facts from its file; with `verify` the file is hashed again.
+    """Return a model's manifest, its calibrations, and facts from its file, as plain data.
 
-    Raises ModelError if the model does not exist or is damaged.
+    With `verify`, the file is hashed again. Raises ModelError if the model does not exist or is damaged.
     """
     model = store.get(name)
     header = read_header(model.path)
@@ -54,9 +54,9 @@ def describe_model(store: Store, name: str, *, verify: bool = False) -> dict[str
 
 
 def _calibrations(store: Store, model: StoredModel) -> list[str]:
-    """Return a text for each of a model's calibrations: its name and, if it is not used, the reason.
+    """Return the name of each of a model's calibrations, with the reason if a calibration is not used.
 
-    For a file that cannot be read, the text is only the reason.
+    For a calibration whose file cannot be read, return only the reason.
     """
     names = []
     for path in sorted(calibration_folder(store, model).glob("[!.]*.json")):

@@ -1,10 +1,10 @@
 """The sha256 of files, computed once and remembered until the file changes.
 
-A remembered hash is used only if all of these are unchanged: the file's size, its time of modification, its time of
-change (ctime), its inode, and a sample of its bytes. The sample is 64 blocks of 4 KiB, spread evenly. This notices
-every ordinary write to the file. A program may reset the time of modification, but no program can set the ctime.
+A remembered hash is used only if all of these are unchanged: the file's size, its time of modification (mtime), its
+time of change (ctime), its inode, and a sample of its bytes. The sample is 64 blocks of 4 KiB, spread evenly. Every
+ordinary write to the file changes at least one of these. A program can reset the mtime but not the ctime.
 
-These changes are missed until the file is hashed again in full (`again`):
+Some changes go unnoticed until the file is hashed again in full (`again=True`):
 
 - Bytes outside the sample decay on the disk, or are written without the file system.
 - The file is written again before its times can change: within milliseconds or, on FAT, two seconds after the hash.
@@ -39,9 +39,9 @@ _GRAIN = 20_000_000  # ns; file times on Linux advance every 4 to 10 ms
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """A file's sha256 in hex, and its state when it was hashed.
+    """A file's sha256 in hex, and the file's state when it was hashed.
 
-    The state is its size in bytes, its times in ns, its inode, and the sha256 of a sample of its bytes.
+    The state is the file's size in bytes, its times in ns, its inode, and the sha256 of a sample of its bytes.
     """
 
     sha256: str
@@ -52,7 +52,7 @@ class FileIdentity:
     sample: str
 
     def holds(self, path: Path) -> bool:
-        """Whether the file at `path` is unchanged according to the file system. No byte of it is read."""
+        """Whether the file at `path` still has this size, inode and times. The contents are not read."""
         with suppress(OSError):
             return _state(path.stat()) == (self.size, self.modified, self.changed, self.inode)
         return False
@@ -60,7 +60,7 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class _Remembered:
-    """The file of remembered hashes: identities by absolute path, most recently stored last."""
+    """The contents of the JSON file of remembered hashes: identities by absolute path, most recently stored last."""
 
     files: dict[str, FileIdentity]
     format: int
@@ -69,21 +69,21 @@ class _Remembered:
 class FileIdentities:
     """The identities of files by their paths, stored in a JSON file.
 
-    If that is unusable, the files are hashed again.
+    If the JSON file is missing or damaged, the files are hashed again.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def remembered(self, path: Path) -> str | None:
-        """Return the last sha256 that was stored for a path, or None; the file may have changed since."""
+        """Return the sha256 that was last stored for a path, or None. The file may have changed since."""
         identity = self._read().get(_key(path))
         return identity.sha256 if identity else None
 
     def identify(self, path: Path, *, again: bool = False) -> FileIdentity:
-        """Return a file's identity; the file is hashed in full if its hash is not remembered, or with `again`.
+        """Return a file's identity. The file is hashed in full if its hash is not remembered, or if `again` is true.
 
-        Raises OSError, and ModelError for a file that changes while it is read.
+        Raises OSError if the file cannot be read, and ModelError if it changes while it is read.
         """
         identity = self._read().get(_key(path))
         with path.open("rb") as file:
@@ -99,7 +99,7 @@ class FileIdentities:
         return identity
 
     def note(self, path: Path, sha256: str) -> FileIdentity:
-        """Store and return the identity of a file that was just written, given the hash of its bytes."""
+        """Store and return the identity of a file that was just written. `sha256` is the hash of its bytes."""
         _wait_for_next_tick(_state(path.stat()))
         with path.open("rb") as file:
             state = _state(os.fstat(file.fileno()))
@@ -146,7 +146,7 @@ def _sha256(file: BinaryIO) -> str:
 
 
 def _wait_for_next_tick(state: tuple[int, int, int, int]) -> None:
-    """Wait until the clock of file times has advanced, so that any later write changes the file's time."""
+    """Wait until the clock of file times has advanced, so that any later write gives the file a new time."""
     _, modified, changed, _ = state
     age = time.time_ns() - max(modified, changed)
     if 0 <= age < _GRAIN:

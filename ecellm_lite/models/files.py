@@ -1,4 +1,4 @@
-"""Atomic writes of files, and their hashes."""
+"""Atomic writes of files, and hashes of files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _TOKEN = 4  # random bytes in the name of a temporary file
 
 @contextmanager
 def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
-    """Yield the path of a temporary file, which replaces `path` if the block succeeds and is removed otherwise.
+    """Yield a temporary path to write to. It replaces `path` if the block succeeds, and is removed otherwise.
 
     The data is on the disk before the file is renamed. So even after a power failure, a reader sees either the old file
-    or the new one. The file is created with the process's umask, or readable by its owner alone if `private`.
+    or the new one. The file gets the usual permissions, or is readable by its owner alone if `private`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN)}")
@@ -35,12 +35,15 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
 
 
 def temporaries(path: Path) -> list[Path]:
-    """Return the temporary files of `replacing` for this path, left by a killed process or still being written."""
+    """Return the temporary files of `replacing` for this path.
+
+    A killed process leaves them, and a running one uses them.
+    """
     return list(path.parent.glob(f".{escape(path.name)}.{'[0-9a-f]' * 2 * _TOKEN}"))
 
 
 def copied(source: Path, target: Path) -> str:
-    """Copy a file atomically and return the sha256 in hex of what was written."""
+    """Copy a file atomically and return the sha256 of the copied bytes, in hex."""
     digest = hashlib.sha256()
     with replacing(target) as temporary, source.open("rb") as read, temporary.open("wb") as copy:
         while block := read.read(_BLOCK):

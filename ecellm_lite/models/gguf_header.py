@@ -1,9 +1,9 @@
-"""A GGUF file's header, read as hostile input before llama.cpp sees the file.
+"""Reads a GGUF file's header as untrusted input, before llama.cpp opens the file.
 
-`read_header` checks every count, length and offset against the file's size before using it, and returns what the file
-says. `model_check` then refuses what would crash or mislead llama.cpp. The file is opened once, must be a regular file,
-and is read from its beginning up to a cap. It is never mapped, and no tensor data is read. docs/gguf.md of
-https://github.com/ggml-org/ggml defines the format.
+`read_header` checks every count, length and offset against the file's size before using it, and returns the contents of
+the header. `model_check` then refuses values that would crash or mislead llama.cpp. The file is opened once, must be a
+regular file, and is read from its beginning up to a cap. It is not memory-mapped, and no tensor data is read.
+docs/gguf.md of https://github.com/ggml-org/ggml defines the format.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Value: TypeAlias = "int | float | bool | str | tuple[str, ...] | NDArray[Any]"
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """A tensor's type, shape (the contiguous dimension first), and offset and size in bytes."""
+    """A tensor's type, shape (with the contiguous dimension first), offset in bytes, and size in bytes."""
 
     name: str
     shape: tuple[int, ...]
@@ -58,10 +58,10 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Header:
-    """The contents of a file's header; its numeric arrays are NumPy arrays, and its arrays of text are tuples.
+    """The contents of a file's header. Numeric arrays become NumPy arrays, and arrays of text become tuples.
 
-    Invalid UTF-8 in text becomes surrogates. `tensors` are in the file's order; their data begins at byte `data_offset`
-    of the file. `kinds`: the type of each metadata value, as GGUF's number for it.
+    Invalid UTF-8 in text becomes surrogates. `tensors` are in the file's order, and their data begins at byte
+    `data_offset` of the file. `kinds`: the number of each metadata value's type in the GGUF format.
     """
 
     path: Path
@@ -101,7 +101,10 @@ def read_header(path: Path) -> Header:
 
 
 class _HeaderReader:
-    """Reads a file's beginning in order. Nothing is read or allocated unless the file is large enough for it."""
+    """Reads a file from its beginning. It raises ModelError if the file is too short for the data that it announces.
+
+    The length is checked before any memory is allocated.
+    """
 
     def __init__(self, path: Path, descriptor: int, size: int) -> None:
         self.path = path
@@ -124,15 +127,15 @@ class _HeaderReader:
         return bytes(self._buffer[start : self.position])
 
     def number(self, code: str) -> Any:
-        """Return the next number; `code` is its format in the module struct."""
+        """Return the next number in the file; `code` is its format, as in the module struct."""
         (value,) = struct.unpack(code, self.take(struct.calcsize(code)))
         return value
 
     def count(self, limit: int, least: int, what: str) -> int:
-        """Return the next number, which says how many items follow.
+        """Return the next number in the file, which is a count of items.
 
-        Raises ModelError for more than `limit` items, or for more than the rest of the file can hold at `least` bytes
-        each.
+        Raises ModelError if the count is above `limit`, or if the rest of the file is too short for that many items. An
+        item takes at least `least` bytes.
         """
         count: int = self.number("<Q")
         if count > limit:
@@ -144,7 +147,7 @@ class _HeaderReader:
         return count
 
     def name(self, limit: int, what: str) -> str:
-        """Return a metadata key or a tensor's name."""
+        """Return the next string in the file, which is a metadata key or a tensor's name."""
         raw = self.take(self.count(limit, 1, f"bytes for {what}"))
         try:
             name = raw.decode()
@@ -185,7 +188,7 @@ class _HeaderReader:
 
 
 def shown(text: str | bytes) -> str:
-    """Return text from a file as a message may show it: short, and without control characters."""
+    """Return text from a file in a form that is safe to print: short, and without control characters."""
     return repr(text[:60])
 
 
@@ -268,7 +271,7 @@ def _scalar(reader: _HeaderReader, key: str, kind: int) -> int | float | bool:
 
 
 def _tensor(reader: _HeaderReader) -> TensorInfo:
-    """Return the next tensor as the header declares it; its offset counts from where the tensors' data begins."""
+    """Return the header's next tensor. Its offset counts from the beginning of the tensor data."""
     name = reader.name(MAX_NAME_BYTES, "a tensor's name")
     dimensions: int = reader.number("<I")
     if not 1 <= dimensions <= MAX_DIMENSIONS:
@@ -295,7 +298,7 @@ def _tensor(reader: _HeaderReader) -> TensorInfo:
 def _placed(
     reader: _HeaderReader, declared: list[TensorInfo], data_offset: int, alignment: int
 ) -> tuple[TensorInfo, ...]:
-    """Return the tensors with their offsets in the file instead of in the data.
+    """Return the tensors with offsets from the beginning of the file, where `declared` has offsets in the tensor data.
 
     As in ggml, a tensor must begin at the end of the tensor before it, rounded up to the alignment.
     """

@@ -2,8 +2,8 @@
 
 Only this module, hub_file.py and bundle/download.py use a network.
 
-huggingface_hub does the work: it resumes broken downloads, keeps every complete file, locks its cache, and honours
-HF_ENDPOINT, HF_HUB_OFFLINE and HF_HOME. Only weights, configuration and tokenizer files are fetched.
+The package huggingface_hub does the work. It resumes broken downloads, keeps every complete file, locks its cache, and
+obeys HF_ENDPOINT, HF_HUB_OFFLINE and HF_HOME. Only weights, configuration and tokenizer files are fetched.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ def is_repository(name: str) -> bool:
 
 
 def cached(repository: str, revision: str | None = None) -> Path:
-    """Return the folder of a repository in the hub's cache; raises ModelError if it is not there.
+    """Return the folder of a repository in the hub's local cache.
 
-    Newer versions of huggingface_hub keep a list of a repository's files and refuse a folder that lacks some. Older
-    versions return the folder anyway, so its reader must notice missing files.
+    Raises ModelError if the repository is not in the cache.
+
+    Newer versions of huggingface_hub refuse a folder that lacks some of the repository's files. Older versions return
+    such a folder, so the caller must check for missing files.
     """
     from huggingface_hub import snapshot_download
 
@@ -56,7 +58,8 @@ def download(repository: str, revision: str | None = None, *, weights: bool = Tr
     """Fetch a repository's weights, configuration and tokenizer into the hub's cache and return their folder.
 
     Without `weights`, the safetensors files are left out. Raises ModelError if the repository does not exist, the disk
-    is too small, or the connection breaks. Complete files are kept then, and the next call fetches the rest.
+    is too small, or the connection breaks. If it raises, the complete files are kept, and the next call fetches the
+    rest.
     """
     # huggingface_hub reads both variables when it is imported.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -98,14 +101,14 @@ def download(repository: str, revision: str | None = None, *, weights: bool = Tr
 
 
 def is_offline() -> bool:
-    """Whether HF_HUB_OFFLINE keeps huggingface_hub from the network."""
+    """Whether the environment variable HF_HUB_OFFLINE forbids huggingface_hub to use the network."""
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
     return bool(HF_HUB_OFFLINE)
 
 
 def _check_room(repository: str, size: int, cache: Path) -> None:
-    """Raise ModelError if the disk has no room for the files that are still missing."""
+    """Raise ModelError if the disk has too little free space for the files that are still missing."""
     folder = cache / f"models--{repository.replace('/', '--')}" / "blobs"
     present = sum(blob.stat().st_size for blob in folder.iterdir() if blob.is_file()) if folder.is_dir() else 0
     disk = next(path for path in (cache, *cache.absolute().parents) if path.is_dir())
@@ -124,7 +127,7 @@ def _check(repository: str) -> None:
 
 
 def explained(repository: str, error: Exception) -> ModelError:
-    """Return the error for a failed request to the hub."""
+    """Return a ModelError that explains why a request to the hub failed."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     if isinstance(error, GatedRepoError):

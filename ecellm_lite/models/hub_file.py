@@ -1,7 +1,7 @@
-"""A large file in a repository on the Hugging Face hub: read by ranges, or fetched to a path that this program chooses.
+"""A large file in a repository on the Hugging Face hub, which is read in ranges or downloaded to a given path.
 
-hub.py fetches whole repositories into the hub's cache. Here a file never enters the cache, a partial download survives
-a killed process, and the fetched bytes are checked against the sha256 that the hub states.
+hub.py fetches whole repositories into the hub's cache. The files of this module never enter that cache. A partial
+download survives a killed process, and the downloaded bytes are checked against the sha256 that the hub states.
 """
 
 from __future__ import annotations
@@ -35,18 +35,19 @@ class HubFile:
     sha256: str
 
     def read(self, offset: int, count: int) -> bytes:
-        """Return `count` bytes from an offset, unchecked; raises ModelError if they cannot be fetched."""
+        """Return `count` bytes from an offset, without checking them. Raises ModelError if they cannot be fetched."""
         buffer = io.BytesIO()
         with self._explaining():
             self._get(_Reporting(buffer, count), count, Range=f"bytes={offset}-{offset + count - 1}")
         return buffer.getvalue()
 
     def fetch(self, path: Path, received: Callable[[int], None]) -> None:
-        """Fetch what is missing from the file at `path`, and check all of it.
+        """Download the missing rest of the file to `path`, and check the sha256 of the whole file.
 
-        `received` is called with the number of bytes after each piece, from the thread that calls this method, and may
-        raise to stop the download. Raises ModelError if the connection breaks or the disk is full, after which the next
-        call goes on, or if the file has another sha256 than the hub states, after which it is removed.
+        `received` is called with the number of bytes of each piece, in the caller's thread. It may raise an exception
+        to stop the download. Raises ModelError if the connection breaks or the disk is full; the next call then
+        continues the download. Also raises ModelError if the file's sha256 differs from the hub's; the file is then
+        removed.
         """
         with self._explaining():
             path.touch()
@@ -91,7 +92,10 @@ class HubFile:
 
 
 class _Reporting:
-    """An open file for http_get, which reports each piece once it is written, and refuses more than `most` bytes."""
+    """An open file for http_get.
+
+    It calls `received` after each written piece, and refuses to grow beyond `most` bytes.
+    """
 
     def __init__(self, file: BinaryIO, most: int, received: Callable[[int], None] = lambda _: None) -> None:
         self._file = file
@@ -110,7 +114,7 @@ class _Reporting:
 
 
 def weight_files(repository: str, commit: str) -> tuple[HubFile, ...]:
-    """Return a repository's safetensors files; raises ModelError if it is no checkpoint, or cannot be reached."""
+    """Return a repository's safetensors files. Raises ModelError if it is not a checkpoint or cannot be reached."""
     from huggingface_hub import HfApi
 
     try:

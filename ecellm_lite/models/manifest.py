@@ -1,4 +1,4 @@
-"""A manifest: a JSON file beside a model's file, with the file's hash, envelope and origin."""
+"""A manifest: a JSON file beside a model's file, with the model file's hash, envelope and origin."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ LARGEST = 1 << 20  # bytes; a manifest is about a page
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest. `file` is the model file's name, `size` its size in bytes, and `source` its origin in words."""
+    """A model's manifest.
+
+    `file` is the model file's name, `size` its size in bytes, and `source` a text on its origin.
+    """
 
     name: str
     file: str
@@ -32,7 +35,7 @@ class Manifest:
     format: int = FORMAT
 
     def encode(self) -> bytes:
-        """Return the manifest as JSON. Characters of a file name that are not valid text become `?`."""
+        """Return the manifest as JSON. If a file name has characters that are not valid Unicode, they become `?`."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
         return text.encode("utf-8", "replace")
 

@@ -1,8 +1,8 @@
 """Checks that llama.cpp can run a model safely: its architecture, hyperparameters, vocabulary and tensor types.
 
-It refuses whatever makes llama.cpp abort the process, read other files, or silently use other values than the file's.
-For each listed architecture, forged files that pass these checks were tried, and none crashed llama.cpp. Many other
-architectures crash on such files, so they are not listed.
+A file is refused if it would make llama.cpp abort the process, read other files, or silently use values that are not in
+the file. Only the listed architectures are accepted. For each of them, llama.cpp was tried on forged files that pass
+these checks, and none crashed it. Such files crash llama.cpp with many other architectures, so those are not listed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NO_WEIGHTS = frozenset(("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"))  # t
 def check_model(header: Header) -> None:
     """Raise ModelError unless llama.cpp can load and run this language model without a crash.
 
-    Faults that llama.cpp refuses itself without a crash (missing tensors, wrong shapes) are not checked here.
+    Missing tensors and wrong shapes are not checked here, because llama.cpp refuses them itself without a crash.
     """
     keys = _Keys(header)
     if (kind := keys.text("general.type", "model")) != "model":
@@ -51,7 +51,7 @@ def check_model(header: Header) -> None:
 
 
 class _Keys:
-    """A header's metadata by key; every access checks the value's type and range."""
+    """A header's metadata by key. Every method that reads a value checks its type and range."""
 
     def __init__(self, header: Header) -> None:
         self.header = header
@@ -78,7 +78,7 @@ class _Keys:
     def layers(self, key: str, layers: int, low: int, high: int, default: list[int] | None = None) -> list[int]:
         """Return a key's value for each layer.
 
-        The file has one whole number for all layers, or one for each.
+        The file has either one whole number for all layers or an array with a number for each layer.
         """
         value = self.metadata.get(key, default)
         if value is default and default is not None:
@@ -93,7 +93,7 @@ class _Keys:
 
 
 def _check_hyperparameters(keys: _Keys, prefix: str, partly_rotated: bool) -> int:
-    """Check the hyperparameters and return the embedding's length."""
+    """Check the hyperparameters and return the length of the embedding."""
     for key, value in keys.metadata.items():
         if key.startswith(prefix) and not isinstance(value, (str, tuple)):
             numbers = np.asarray(value)
@@ -126,7 +126,7 @@ def _check_hyperparameters(keys: _Keys, prefix: str, partly_rotated: bool) -> in
 
 
 def _check_heads(keys: _Keys, prefix: str, default: int, partly_rotated: bool) -> None:
-    """Check the length of an attention head, and how much of it RoPE rotates by position (in pairs of values)."""
+    """Check the length of an attention head, and how many of its values RoPE rotates (an even number)."""
     length = keys.integer(prefix + "attention.key_length", 2, 1 << 16, default)
     if keys.integer(prefix + "attention.value_length", 2, 1 << 16, default) != length:
         raise keys.unfit(f"its attention keys have {length} values, but its attention values have another number")
@@ -140,7 +140,7 @@ def _check_heads(keys: _Keys, prefix: str, default: int, partly_rotated: bool) -
 
 
 def _check_windows(keys: _Keys, prefix: str, layers: int) -> None:
-    """Check the layers that attend to a window, and the soft caps, by which llama.cpp divides."""
+    """Check the keys of sliding-window attention, and the logit soft caps. llama.cpp divides by both."""
     keys.integer(prefix + "attention.sliding_window", 1, 2**31 - 1, 1)
     pattern = prefix + "attention.sliding_window_pattern"
     if not isinstance(value := keys.metadata.get(pattern), np.ndarray):

@@ -1,7 +1,7 @@
-"""The Unicode normal form that a model's tokenizer gives to a text before it splits the text.
+"""The Unicode normal form into which a model's tokenizer brings a text before it splits the text into tokens.
 
-llama.cpp has no such step, so the engine normalizes texts itself. Qwen's tokenizers, for example, compose characters
-(NFC): "e" with a combining accent becomes "é".
+llama.cpp does not normalize texts, so the engine does it. Qwen's tokenizers, for example, compose characters (NFC): "e"
+with a combining accent becomes "é".
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ _BY_PRE_TOKENIZER = {"qwen2": "NFC"}
 
 
 def normal_form(value: str | None, pre_tokenizer: str | None) -> str | None:
-    """Return a file's normal form; None if texts stay as they are.
+    """Return the normal form of a model file's texts, or None if texts are used as they are.
 
-    `value`: the file's NORMAL_FORM_KEY. `pre_tokenizer`: its tokenizer.ggml.pre. None: the file has no such key.
+    `value`: the metadata value under NORMAL_FORM_KEY. `pre_tokenizer`: the value of tokenizer.ggml.pre. Either is None
+      if the file has no such key.
     """
     return value if value in NORMAL_FORMS else _BY_PRE_TOKENIZER.get(pre_tokenizer or "")

@@ -1,4 +1,4 @@
-"""Finds the model that a name means: a path, a name in the store, a catalogue name, or `demo`."""
+"""Finds the model for a name. The name is a path, a name in the store, a catalogue name, or `demo`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Makers = Mapping[str, Callable[[Store], StoredModel]]
 
 
 def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | None = None) -> StoredModel:
-    """Return the model that `name` means. Its header is checked before llama.cpp reads the file.
+    """Return the model that `name` means, after checking its header.
 
-    The sha256 in the returned manifest is the file's. Without a name, return the model that ECELLM_MODEL names, or else
-    the only model in the store, or else the demo.
+    The returned manifest has the sha256 of the file's current bytes. Without a name, return the model that the
+    environment variable ECELLM_MODEL names, else the only model in the store, else the demo.
 
     Raises ModelError if there is no such model or its file is damaged. Raises UsageError if no name is given and the
     store has several models, or if the file's envelope is unknown.
@@ -47,7 +47,7 @@ def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | N
 
 
 def resolve_envelope(name: str | None, store: Store, demo_envelope: str) -> str:
-    """Return the envelope of the model that `name` means, without making, hashing or loading the model."""
+    """Return the envelope of the model that `name` means. The model is not converted, hashed or loaded."""
     name = name or os.environ.get("ECELLM_MODEL") or _only(store) or DEMO
     if store.has(name):
         return store.get(name).manifest.envelope
@@ -87,12 +87,12 @@ def _from_path(path: Path, store: Store, envelope: str | None) -> StoredModel:
 
 
 def envelope_of(header: Header, names: Sequence[str]) -> str:
-    """Return the envelope that a file's metadata names.
+    """Return the envelope of a model file.
 
-    If the metadata names none, and one of `names` means a published model, return that model's envelope. A file that
-    has one of the chat templates in chat_templates.py has that template's form. Otherwise raise UsageError.
+    It is the envelope that the file's metadata names, else the envelope of the published model that one of `names`
+    means, else the envelope of a chat template that is listed in chat_templates.py. Otherwise raise UsageError.
 
-    An envelope is never guessed: with the wrong envelope eCeLLM's weights score at zero.
+    An envelope is never guessed, because eCeLLM's weights score zero with the wrong envelope.
     """
     envelope_name = header.metadata.get("ecellm.envelope")
     if isinstance(envelope_name, str):
@@ -111,7 +111,7 @@ def envelope_of(header: Header, names: Sequence[str]) -> str:
 
 
 def tasks_of(header: Header) -> tuple[str, ...]:
-    """Return the names of the tasks that a file says it is made for. Empty if it names none."""
+    """Return the names of the tasks that a file's metadata lists as its own; empty if it lists none."""
     names = header.metadata.get(TASKS_KEY)
     # Invalid UTF-8 was read as surrogates, which cannot be printed.
     return tuple(name.encode("utf-8", "replace").decode() for name in names) if isinstance(names, tuple) else ()

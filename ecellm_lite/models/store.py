@@ -1,7 +1,7 @@
 """The local store: a folder for each model, with its GGUF file and its manifest.
 
-A model is loaded only if its file has exactly the bytes that its manifest names. The saved states of instructions
-(`states`) belong to those bytes and are removed with them.
+A model is loaded only if its file's sha256 equals the one in its manifest. `states` is the folder of the saved engine
+states of instructions. When a model's file changes, its saved states are removed.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _PATIENCE = 5.0  # seconds to wait for another process to write a small file
 class StoredModel:
     """A stored model: its file and its manifest.
 
-    `tasks` are the tasks that the file names. They are empty until its header is read. `identity` is the file's state
-    when its sha256 was last found equal to the manifest's, or None if it was not checked.
+    `tasks`: the tasks that the file's metadata names; empty until the header is read. `identity`: the file's hash, size
+      and times when it was last checked against the manifest, or None if it was not checked.
     """
 
     path: Path
@@ -57,13 +57,13 @@ class StoredModel:
 
 @dataclass(frozen=True, slots=True)
 class ModelPaths:
-    """The paths of a new model's file and manifest; the model exists once its manifest does."""
+    """The paths of a new model's file and manifest. The store lists the model once the manifest is written."""
 
     file: Path
     manifest: Path
 
     def discard(self) -> None:
-        """Remove the new model's folder."""
+        """Remove the new model's folder with everything in it."""
         shutil.rmtree(self.file.parent)
 
 
@@ -118,9 +118,9 @@ class Store:
         return StoredModel(path, manifest)
 
     def load(self, name: str) -> StoredModel:
-        """Return the model of that name, after checking that its file has exactly the bytes that the manifest names.
+        """Return the model of that name, after checking its file's sha256 against the manifest.
 
-        Raises ModelError if the file has other bytes, or if there is no such model.
+        Raises ModelError if the sha256 differs, or if there is no such model.
         """
         model = self.get(name)
         identity = self.identify(model.path)
@@ -133,7 +133,7 @@ class Store:
         return replace(model, identity=identity)
 
     def identify(self, path: Path, *, again: bool = False) -> FileIdentity:
-        """Return the identity of a model's file; with `again` the file is hashed even if its hash is remembered.
+        """Return the identity of a model's file. With `again`, the file is hashed even if its hash is remembered.
 
         Raises ModelError if the file cannot be read.
         """
@@ -149,13 +149,13 @@ class Store:
         return identity
 
     def _forget_states(self, sha256: str | None) -> None:
-        """Remove the saved states that were computed with a model's former bytes, given by their sha256."""
+        """Remove the saved engine states that were computed with the model file of this sha256."""
         if sha256:
             shutil.rmtree(self.states / sha256, ignore_errors=True)
 
     @contextmanager
     def writing(self, name: str, *, patience: float = 0.0) -> Iterator[None]:
-        """Lock a model's name: no other process can write or remove that model inside the block.
+        """Lock a model's name, so that no other process writes or removes that model during the block.
 
         Raises BusyError if another process still holds the lock after `patience` seconds.
         """
@@ -165,9 +165,9 @@ class Store:
 
     @contextmanager
     def writing_beside(self, model: StoredModel) -> Iterator[None]:
-        """Lock a model inside the block, so that files can be written beside it.
+        """Lock a model during the block, so that files can be written into its folder.
 
-        Raises ModelError if the model was removed or replaced. For a file outside the store nothing is checked.
+        Raises ModelError if the model was removed or replaced. A model outside the store is neither locked nor checked.
         """
         if not self.owns(model):
             yield
@@ -181,14 +181,14 @@ class Store:
             yield
 
     def owns(self, model: StoredModel) -> bool:
-        """Whether a model's file is in the store, in its own folder."""
+        """Whether a model's file is in one of the store's model folders."""
         return model.path.parent.parent == self.root / "models"
 
     @contextmanager
     def placing(self, name: str) -> Iterator[ModelPaths]:
-        """Yield the paths for a new model, which no other process writes inside the block.
+        """Yield the paths for a new model. Its name is locked during the block, so that no other process writes it.
 
-        Raises UsageError if the name is taken, and BusyError if another process is using it.
+        Raises UsageError if the name is taken, and BusyError if another process holds the lock.
         """
         if name == DEMO:
             raise UsageError(f"{DEMO!r} is reserved for the demo model", step="use another name", settings=("name",))
@@ -239,12 +239,12 @@ class Store:
         return StoredModel(place.file, manifest)
 
     def update(self, source: Path, manifest: Manifest) -> StoredModel:
-        """Move a GGUF file into the store. A model of the same name is replaced.
+        """Move a GGUF file into the store, and replace any model of the same name.
 
-        The new file lies beside the old one until the manifest, which names it, is replaced. So an interrupted update
-        leaves either the old model or the new one. `source` must be on the store's disk, with the manifest's size and
-        sha256. Raises ModelError if llama.cpp cannot be given the file, and BusyError while another process writes the
-        model.
+        The new file is put beside the old one, and then the manifest that names it is replaced. So an interrupted
+        update leaves either the old model or the new one. `source` must be on the store's disk and have the manifest's
+        size and sha256. Raises ModelError if the file is not safe for llama.cpp, and BusyError while another process
+        writes the model.
         """
         folder = self.folder(manifest.name)
         with self.writing(manifest.name, patience=_PATIENCE):
@@ -266,7 +266,7 @@ class Store:
         return self.get(manifest.name)
 
     def remove(self, name: str) -> None:
-        """Delete a model and everything beside it; if its folder is a symbolic link, delete only the link.
+        """Delete a model's folder and everything in it. If the folder is a symbolic link, delete only the link.
 
         Raises ModelError if there is no such model, and BusyError while another process writes the model.
         """
@@ -292,10 +292,10 @@ class Store:
 
 
 def _bring(source: Path, target: Path, *, move: bool) -> str:
-    """Copy or hard-link a file into the store, and return its sha256; the original stays.
+    """Copy a file into the store, and return its sha256. The original stays.
 
-    With `move` the file is hard-linked, and the caller removes the original at the end. Without `move` it is copied. A
-    symbolic link or a file on another disk is always copied.
+    With `move`, the file is hard-linked instead, and the caller removes the original at the end. A symbolic link or a
+    file on another disk is always copied.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for leftover in (target, *temporaries(target)):  # of a process that was killed

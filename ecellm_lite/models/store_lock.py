@@ -1,7 +1,7 @@
 """Locks model names, so that only one process at a time writes a model in the store.
 
-A lock is an operating-system lock on a file beside the models, so it is released even if its process is killed. Reading
-a model needs no lock.
+A lock is an operating-system lock on a file in the store. The operating system releases it even if the process is
+killed. Reading a model needs no lock.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from ecellm_lite.errors import BusyError, ModelError
 
 @contextmanager
 def only_writer(path: Path, what: str, patience: float = 0.0) -> Iterator[None]:
-    """Hold the lock in the file at `path`, after waiting for it at most `patience` seconds.
+    """Lock the file at `path` during the block. Wait at most `patience` seconds for the lock.
 
     Raises BusyError if another process or thread holds the lock, and ModelError if the file cannot be created. `what`
-    names the locked thing in error messages.
+    names the locked thing in error messages, such as "the model 'demo'".
     """
     from filelock import FileLock, Timeout
 

@@ -33,7 +33,7 @@ CHOICES: Mapping[str, tuple[int | str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine, as far as rates depend on it: the cores that this process may use, the devices, and the versions."""
+    """The facts about a machine that affect speed. `cores` is the number of cores that this process may use."""
 
     cores: int
     devices: tuple[str, ...]
@@ -42,7 +42,7 @@ class Machine:
 
 
 def this_machine(cores: int) -> Machine:
-    """Return a description of this machine, with `cores` as its number of cores and the devices that ggml lists."""
+    """Return the description of this machine. `cores` is its number of cores; the devices are those that ggml lists."""
     devices = tuple(f"{device.name}: {device.description}" for device in ggml.devices())
     return Machine(cores, devices, ggml.version(), __version__)
 
@@ -52,9 +52,9 @@ class Tuning:
     """The fastest settings of a model on a machine.
 
     `model`: the sha256 of the model's file.
-    `gpu_layers`: the value of the setting `gpu_layers` during the measurement.
+    `gpu_layers`: the setting `gpu_layers` of the measurement.
     `settings`: the settings that were faster than the defaults. Empty if the defaults are best.
-    `trials`: the settings that were tried, with their rows per second.
+    `trials`: the combinations of settings that were tried, each with its rows per second.
     """
 
     model: str
@@ -65,7 +65,7 @@ class Tuning:
     format: int = FORMAT
 
     def holds(self, model: str, machine: Machine) -> bool:
-        """Whether the tuning was measured with this model (a sha256) on this machine."""
+        """Whether the tuning was measured on this machine with the model that has the sha256 `model`."""
         return self.model == model and self.machine == machine
 
     def write(self, path: Path) -> None:
@@ -79,14 +79,14 @@ class Tuning:
 
 
 def tuning_path(store: Store, model: StoredModel) -> Path:
-    """Return the path of a model's tuning."""
+    """Return the path of the file for a model's tuning."""
     if store.owns(model):
         return model.path.parent / "tuning.json"
     return store.root / "tuning" / f"{model.manifest.sha256}.json"
 
 
 def keep_tuning(store: Store, model: StoredModel, tuning: Tuning) -> None:
-    """Store a tuning of a model; raises ModelError if the model no longer exists."""
+    """Store a model's tuning. Raises ModelError if the model no longer exists."""
     with store.writing_beside(model):
         tuning.write(tuning_path(store, model))
 
@@ -106,7 +106,7 @@ def read_tuning(path: Path) -> Tuning | None:
 
 
 def _check(settings: Mapping[str, int | str]) -> None:
-    """Raise ValueError for a setting or value that is never tuned."""
+    """Raise ValueError for a setting that is not tunable, or for a value outside its choices."""
     for name, value in settings.items():
         choices = range(1, MOST_THREADS + 1) if name == "threads" else CHOICES.get(name, ())
         if value not in choices:
