@@ -51,7 +51,7 @@ class ModelName:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelName:
-        """Return the name from plain data; an answer of an older version has no `adapter`."""
+        """Return the name from plain data. Data from older versions has no `adapter`."""
         adapter = data.get("adapter")
         return cls(**{**data, "adapter": AdapterName(**adapter) if adapter else None})
 
@@ -60,8 +60,7 @@ class ModelName:
 class RowError:
     """Why a row has no answer: a stable code and a sentence.
 
-    If possible, also the field at fault and the next step. `step` is the end of the sentence, which says what to do
-    next.
+    `field` names the field at fault. `step` is the part of the sentence that says what to do next. Either may be None.
     """
 
     code: str
@@ -95,7 +94,7 @@ class Answer:
     - `value`: by the type of the answer space:
         - predicate: true or false;
         - choice: a key;
-        - labels: the labels that hold, a list that may be empty;
+        - labels: a list of the labels that apply, which may be empty;
         - score: the mean position of the levels, weighted by their probabilities;
         - ranking: the keys, best first;
         - extraction: a list of {attribute, value, source, probability};
@@ -106,7 +105,7 @@ class Answer:
     - `confidence`: 0 if the answer is no likelier than a random guess, 1 if it is certain.
     - `coverage`: the share of the model's probability that fell on allowed tokens.
     - `unexplored`: the probability of the labels that a search in many labels did not reach; None for other answers.
-    - `plausible`: the keys of all plausible answers, the likeliest first; None if the calibration does not tell them.
+    - `plausible`: the keys of all plausible answers, the likeliest first; None if no calibration determines them.
     - `abstained`: whether the model was not sure enough. An abstention has probabilities, but no `value` and no `text`.
     - `seconds`: the time from the row's start to its answer; None in deterministic mode.
     - `calibration`: the task, temperature, number of rows and hash of the calibration that was used, as in
@@ -143,7 +142,10 @@ class Answer:
 
     @classmethod
     def failed(cls, task: str, error: EcellmError, *, model: ModelName, envelope: str, row: Any = None) -> Answer:
-        """Return the answer of a row that failed before it reached the model, with the row's id if it could be read."""
+        """Return an answer without a value, for a row that failed before it reached the model.
+
+        It has the row's id, if that could be read.
+        """
         return cls(
             id=row.get("id") if isinstance(row, Mapping) else None,
             task=task,
@@ -164,7 +166,7 @@ class Answer:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Answer:
-        """Return the answer from the plain data of `as_dict`, even if that went through JSON."""
+        """Return the answer whose `as_dict` is `data`. The data may have been written as JSON and read again."""
         parts = {name: data[name] and kind(**data[name]) for name, kind in _PARTS.items()}
         parts["model"] = ModelName.from_dict(data["model"])
         warnings = data["warnings"] and [AnswerWarning(**warning) for warning in data["warnings"]]

@@ -30,7 +30,7 @@ _MOST = 700.0  # exp overflows above this
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A temperature, and a bias in favor of a claim's first option."""
+    """A correction of a model's probabilities: a temperature, and a bias in favor of a claim's first option."""
 
     temperature: float = 1.0
     bias: float = 0.0
@@ -42,7 +42,7 @@ class Correction:
         return tempered_odds(probability, self.temperature, self.bias)
 
     def then(self, other: Correction) -> Correction:
-        """Return the correction that does the same as this one and then the other one."""
+        """Return one correction with the effect of this one followed by `other`."""
         return Correction(self.temperature * other.temperature, self.bias / other.temperature + other.bias)
 
 

@@ -53,7 +53,7 @@ class Candidates:
 
     @classmethod
     def restored(cls, matrix: NDArray[np.int32], order: list[int], end: int) -> Candidates:
-        """Return candidates from the `matrix` and `order` of earlier ones."""
+        """Return candidates from the `matrix` and `order` of candidates that were made earlier."""
         candidates = cls.__new__(cls)
         candidates.matrix, candidates.order, candidates.end = matrix, order, end
         return candidates
@@ -67,8 +67,8 @@ class Candidates:
     def way(self, low: int, high: int, depth: int, most: int) -> list[int]:
         """Return a path of at most `most` tokens from `depth` on.
 
-        Each token is the most frequent one among the rows that have all tokens before it. Last tokens that all
-        remaining rows share are left out, because they need no choice. The path may be empty.
+        At each depth, the path takes the token that most of the remaining rows have. It ends at the last depth where
+        the rows differ, because forced tokens after that need no model. The path may be empty.
         """
         tokens: list[int] = []
         ends = 0

@@ -13,7 +13,7 @@ from ecellm_lite.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Choice(OneOf):
-    """A space with the given `options`; an answer's value is the key of an option.
+    """The answer space of the given `options`; an answer's value is the key of an option.
 
     There is at least one option, and their keys and texts are distinct.
     """

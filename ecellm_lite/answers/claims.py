@@ -1,6 +1,6 @@
 """The decisions in an answer, each with its probabilities and the correct option.
 
-Calibrations are fitted to them and measured by them.
+Calibrations are fitted and measured with these decisions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class Claim:
     - `shares`: the probabilities of the options, of which there is at least one. A calibration's bias favors the first.
     - `right`: the index of the correct option in `shares`.
     - `alike`: how many equally likely options the last share stands for.
-    - `chosen`: the index of the option that the answer chose: the first, unless a threshold decided.
+    - `chosen`: the index of the option that the answer chose. It can differ from 0 only if a threshold decided.
     """
 
     shares: tuple[float, ...]

@@ -100,9 +100,9 @@ Listener = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class AnswerForm:
-    """What an envelope says about the answers after its prompts.
+    """How an answer continues the prompts of an envelope.
 
-    `after`: the text at the prompt's end, where the tokenizer always starts a new token.
+    `after`: the text at the prompt's end; an answer is tokenized as its continuation.
     `lead`: what the model writes between the prompt's end and the answer, such as a space.
     `end`: the token that ends an answer; None for the vocabulary's end-of-sequence token.
     `spellings`: whether other spellings of an option count as the option. They do for a general model, which was not
@@ -130,7 +130,8 @@ ECINSTRUCT = AnswerForm()
 class Scene:
     """What a space needs to decode an answer: the vocabulary, the prompt, and how many tokens are left (`room`).
 
-    At most `drafts` tokens may be guessed in one step. The `listener` is called with a text as it grows.
+    At most `drafts` tokens may be guessed in one step. The `listener` is called with the answer's text each time the
+    text has grown.
     """
 
     vocabulary: Vocabulary

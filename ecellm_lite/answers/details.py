@@ -23,7 +23,7 @@ class Detail:
 
 
 def bars(answer: Answer, labels: Mapping[str, str] | None = None) -> tuple[Detail, ...]:
-    """Return a line for each of an answer's probabilities. `labels` has labels to show in place of the keys."""
+    """Return a line for each of an answer's probabilities. `labels` has the texts to show instead of the keys."""
     probabilities, labels = answer.probabilities or {}, labels or {}
     return tuple(
         Detail(labels.get(key, key), share=share, chosen=share == answer.probability and not answer.abstained)

@@ -1,4 +1,4 @@
-"""Guesses the next words of free text by copying from the prompt, as the answer about a text often does.
+"""Guesses the next words of free text by copying from the prompt, because answers often repeat the prompt's words.
 
 This is prompt lookup decoding. Guesses cost little, because the model can check several tokens in one call. They never
 change the answer: a token that the model would not have written is dropped.

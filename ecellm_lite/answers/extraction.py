@@ -83,9 +83,9 @@ class Extraction(Space):
         return Outcome(entries, text, tape.tokens, probability=probability, coverage=coverage)
 
     def normalized(self, text: str) -> str:
-        """Return the answer string for a JSON object of attributes and values; a missing attribute is None.
+        """Return the answer string for a JSON object {attribute: value}; a missing attribute has the value None.
 
-        A value gets the first source that contains it. An answer string is accepted, too.
+        The source of a value is the first text that contains it. `text` may also be an answer string already.
         """
         try:
             values = json.loads(text)

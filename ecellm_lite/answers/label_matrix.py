@@ -1,7 +1,7 @@
-"""The token matrix of a set of labels, made once for each vocabulary and kept in the user's store.
+"""The token matrix of a set of labels, made once for each vocabulary and saved as a file in the user's store.
 
-Tokenizing many labels takes seconds, and reading the finished matrix some milliseconds. A file's name is a hash of all
-that its matrix depends on. A file that is missing or damaged is made again.
+Tokenizing many labels takes seconds, but reading a saved matrix takes milliseconds. The file's name is a hash of
+everything that the matrix depends on. A file that is missing or damaged is made again.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """Finds the likeliest of many labels by a best-first search over a sorted matrix of their tokens.
 
-The search looks at a node: the labels that begin with the same tokens. Its probability is the product of the choices
-that led to it, so a label is never likelier than the node above it. The search always asks the model about the
-likeliest node that is not yet a single label. The first label that it reaches is therefore the likeliest of all.
+A node of the search stands for all labels that begin with the same tokens. Its probability is the product of the
+probabilities of these tokens. So a label is never likelier than a node that it belongs to. The search always asks the
+model about the likeliest node that is not yet a single label. Therefore, the first label that it reaches is the
+likeliest of all.
 
-A sure model is asked once for each place where labels differ on the way to the answer. An unsure model would be asked
-more often. `detours` limits that: it is how many questions may lead elsewhere than to the answer. Nodes that would need
-more are left unexplored, and the answer says how much probability they have.
+If the model is sure, it is asked once for each token of the answer at which labels differ. An unsure model would be
+asked more often. `detours` limits this: it is the number of questions that may be asked about nodes to which the answer
+does not belong. When the limit is reached, the other nodes stay unexplored, and the answer has their total probability.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from ecellm_lite.answers.tape import Tape
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Node:
-    """The rows [low, high) of the matrix, which have the same first `depth` tokens; the likeliest node is the least.
+    """The rows [low, high) of the matrix, which have the same first `depth` tokens. A likelier node sorts first.
 
-    `asked`: how many questions led to it.
+    `asked`: how many questions to the model led to this node.
     """
 
     cost: float  # the negative of its probability
@@ -40,8 +41,8 @@ class Found:
     """The labels that a search reached.
 
     - `labels`: the index of each label in the original order with its probability, the likeliest first; at least one.
-    - `unexplored`: the probability of all nodes that were left.
-    - `coverage`: the coverage of the first question; 1 if there was none.
+    - `unexplored`: the total probability of the nodes that the search did not explore.
+    - `coverage`: the coverage of the first question; 1 if the model was not asked.
     """
 
     labels: tuple[tuple[int, float], ...]
@@ -52,10 +53,10 @@ class Found:
 def search(
     candidates: Candidates, tape: Tape, *, detours: int, best: int, least: float = 0.0
 ) -> Generator[Step, Logits, Found]:
-    """Return the likeliest label, and the next likeliest ones, at most `best` in all.
+    """Return up to `best` labels, the likeliest first.
 
-    With enough `detours`, the labels are the likeliest of all; nodes less probable than `least` are only asked about
-    until the first label is reached. The tape must be empty.
+    If `detours` is large enough, they are the likeliest labels of all. After the first label is reached, nodes less
+    probable than `least` are skipped. The tape must be empty.
     """
     nodes = [_Node(-1.0, 0, len(candidates.order), 0, 0)]
     labels: list[_Node] = []

@@ -1,4 +1,4 @@
-"""One of a set of labels that is too large to list in a prompt, such as the paths of a product taxonomy."""
+"""An answer that is one of many labels, too many to list in a prompt, such as the paths of a product taxonomy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Labels:
 
     - `keys`: what a program reads.
     - `texts`: what the model writes, such as `Toys > Puzzles`.
-    - `digest`: a sha256 of both. Two sets with the same digest are equal.
+    - `digest`: a sha256 of the keys and texts. Two sets with the same digest are equal.
     """
 
     def __init__(self, keys: Sequence[str], texts: Sequence[str]) -> None:
@@ -53,7 +53,7 @@ class Labels:
 
     @cached_property
     def by_name(self) -> Mapping[str, str]:
-        """The text of each label by its key and by its text, in lower case; the first one if two are the same."""
+        """The text of each label by its key and by its text, both in lower case. Of equal names, the first counts."""
         names: dict[str, str] = {}
         for key, text in zip(self.keys, self.texts, strict=True):
             names.setdefault(text.casefold(), text)
@@ -112,7 +112,7 @@ class LabelSet(Space):
         return label_matrix(self.labels.digest, self.labels.texts, scene).matrix.shape[1] - 1
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with each probability rescaled as that of one label among all, the others alike."""
+        """Return the outcome with rescaled probabilities, each as if all other labels were equally likely."""
         if temperature == 1.0 or not outcome.probabilities or outcome.probability is None:
             return outcome
         count = len(self.labels.keys)
@@ -121,7 +121,7 @@ class LabelSet(Space):
         return replace(outcome, probability=probability, probabilities=shares, confidence=self._confidence(probability))
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim: that the likeliest label is the right one; the others are taken to be equally likely."""
+        """Return one claim: that the likeliest label is right. All other labels are taken to be equally likely."""
         correct = answer.value == self.parse(gold)
         probability = answer.probability or 0.0
         return (Claim((probability, 1.0 - probability), 0 if correct else 1, len(self.labels.keys) - 1),)

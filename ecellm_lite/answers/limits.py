@@ -1,6 +1,6 @@
 """Limits on the size, depth and cost of grammars, checked before native code sees them.
 
-llguidance reports most mistakes itself. What would crash or stall it is refused here:
+llguidance reports most mistakes itself. This module refuses what would crash or stall llguidance:
 
 - long chains of rules or references, which overflow its stack;
 - a schema that joins other schemas and has many patterns;

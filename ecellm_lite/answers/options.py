@@ -33,7 +33,7 @@ class Option:
 
 
 class OneOf(Space):
-    """A space of a few options, each of which gets its probability."""
+    """An answer space of a few options, each of which gets a probability."""
 
     __slots__ = ()
 

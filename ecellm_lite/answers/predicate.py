@@ -31,7 +31,7 @@ class Predicate(OneOf):
         return key == "yes"
 
     def normalized(self, text: str) -> str:
-        """Return yes or no; a spreadsheet may have turned them into true and false."""
+        """Return yes or no. True and false count as yes and no, because spreadsheets may convert them."""
         return OneOf.normalized(self, {"true": "yes", "false": "no"}.get(text.strip().casefold(), text))
 
     def longest(self, scene: Scene) -> int:

@@ -74,7 +74,7 @@ class Ranking(Space):
         )
 
     def parse(self, text: str) -> list[str]:
-        """Return the letters of an answer string in its order; raises InputError unless each occurs once."""
+        """Return the letters of an answer string in their order; raises InputError if one is missing or repeated."""
         order = text.split(",")
         if sorted(order) != sorted(self.letters):
             letters = ",".join(self.letters)
@@ -102,9 +102,9 @@ class Ranking(Space):
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
         """Return one claim: that no order is better than the answer's.
 
-        `labels` say how relevant each product is. With them the claim is correct if no product comes before a more
-        relevant one. Without them it is correct if the order is the gold one. All orders but the answer's are taken to
-        be equally likely.
+        `labels` say how relevant each product is. With labels, the claim is correct if no product comes before a more
+        relevant product. Without labels, it is correct if the order is the gold order. All orders except the answer's
+        are taken to be equally likely.
         """
         gold_order, order, probability = self.parse(gold), answer.value, answer.probability or 0.0
         if self._orders == 1:

@@ -1,4 +1,4 @@
-"""A place on an ordered scale."""
+"""An answer that is a position on an ordered scale."""
 
 from __future__ import annotations
 

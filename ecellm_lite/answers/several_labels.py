@@ -1,8 +1,8 @@
-"""Any number of a task's labels, each of which holds or does not: `color, size`, or `none`.
+"""Answers that name any number of a task's labels, such as `color, size`, or `none`.
 
-For each label, the model weighs the continuations `LABEL: yes` and `LABEL: no` right after the prompt. So one
-label's answer does not depend on another's, only on the list in the prompt, and the prompt is read once. A label holds
-if its probability of yes reaches its threshold; then the limits on the number of labels apply.
+For each label, the model weighs the continuations `LABEL: yes` and `LABEL: no` right after the prompt. So the prompt is
+read once, and the answer for one label does not depend on the answer for another. A label holds if its probability of
+yes reaches its threshold. After that, the limits on the number of labels apply.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class SeveralLabels(Space):
     def decode(self, scene: Scene) -> Decoding:
         """Give every label its probability of yes.
 
-        The answer's probability is that of all its decisions together: the product, over the labels, of the probability
-        of yes if the label holds, else of no. The coverage is the lowest of any label.
+        The answer's probability is a product with one factor for each label: the probability of yes if the label
+        holds, else the probability of no. The coverage is the lowest coverage of all labels.
         """
         words = _SPELLINGS if scene.form.spellings else _WORDS
         rows = [[scene.continuation(f"{label}: {word}") for word in words] for label in self.labels]
@@ -114,11 +114,11 @@ class SeveralLabels(Space):
         return max(len(scene.continuation(f"{label}: {word}")) for label in self.labels for word in ("yes", "no"))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with calibrated probabilities of yes, and the labels that hold by these."""
+        """Return the outcome with calibrated probabilities of yes, and the labels that hold with these."""
         return self.corrected(outcome, Correction(temperature, bias), {})
 
     def corrected(self, outcome: Outcome, correction: Correction, own: Mapping[str, Correction]) -> Outcome:
-        """Return the same as `calibrated`; labels in `own` have another correction than the others."""
+        """Return the outcome corrected by `correction`; a label in `own` has a correction of its own."""
         if not outcome.probabilities or (correction == Correction() and not own):
             return outcome
         shares = [own.get(label, correction).odds(outcome.probabilities[label]) for label in self.labels]
@@ -132,7 +132,7 @@ class SeveralLabels(Space):
         )
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim per label: that it holds, or that it does not. The first option of each is yes."""
+        """Return one claim for each label: whether it holds. Each claim's options are yes and no, in this order."""
         shares: Mapping[str, float] = answer.probabilities or {}
         right = self.parse(gold)
         return tuple(

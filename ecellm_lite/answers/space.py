@@ -26,7 +26,8 @@ class Space(ABC):
     `type`: the type of answer that users see, such as `predicate` or `ranking`.
     `generates`: whether the model writes an answer token by token. If not, the possible answers are scored in a few
       calls.
-    `scored`: whether answers have a probability. `claims` explains it, and a calibration can correct it.
+    `scored`: whether answers have a probability. If so, `claims` returns the decisions behind it, and a calibration can
+      correct it.
     `biased`: whether a calibration has a bias in addition to a temperature.
     """
 
@@ -51,7 +52,7 @@ class Space(ABC):
         return text
 
     def written(self, output: str | list[Any]) -> str:
-        """Return the answer string of a labelled row's output, which `parse` has yet to check.
+        """Return the output of a labelled row as an answer string, which is not checked here; `parse` checks it.
 
         Raises InputError for a list, unless the answers of this space are lists.
         """
@@ -81,7 +82,7 @@ class Space(ABC):
         return tempered_outcome(outcome, temperature)
 
     def corrected(self, outcome: Outcome, correction: Correction, own: Mapping[str, Correction]) -> Outcome:
-        """Return an outcome with calibrated probabilities; several labels may each have their `own` correction."""
+        """Return an outcome with calibrated probabilities. `own` has the corrections of single labels, by label."""
         return self.calibrated(outcome, correction.temperature, correction.bias)
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
@@ -100,7 +101,7 @@ class Space(ABC):
         return None
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return constant answers to compare a model with: the same answer for every row, as far as the space allows.
+        """Return answers to compare a model with, each of which is given to every row where it is allowed.
 
         `golds` are the distinct gold answers of a data set, at least one, the most frequent first.
         """

@@ -1,8 +1,8 @@
 """The spans of a product's texts that may be an attribute's value.
 
-A span is 1 to 16 words in a row, and is also offered without a plural s. A word is a run of letters, a run of digits,
-or one other character. People marked 4,916 values in the labelled rows that this project measures with, and 97.4% of
-them are such spans.
+A span is 1 to 16 consecutive words. If its last letter is an s, the span without this s is offered too, for plurals. A
+word is a run of letters, a run of digits, or one other character. In this project's labelled test rows, people marked
+4,916 values, and 97.4% of these values are such spans.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class SourceText:
 
     @property
     def longest(self) -> Span:
-        """The span with the longest JSON; an empty one if there are no words."""
+        """The span with the longest JSON, or an empty span if there are no words."""
         last = len(self.starts) - 1
         spans = (self.text[start : self.ends[min(word + LONGEST - 1, last)]] for word, start in enumerate(self.starts))
         return Span(max(spans, key=lambda span: len(json.dumps(span)), default=""), self.source)

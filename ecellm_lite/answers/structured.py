@@ -29,7 +29,7 @@ LAST = 128
 class Structured(Space):
     """The space of the texts that a grammar allows.
 
-    The functions `schema` and `grammar` make one. `source` is the schema or grammar that they were given.
+    The functions `schema` and `grammar` make such a space. `source` is the schema or the grammar.
     """
 
     compiled: str
@@ -104,7 +104,7 @@ class Structured(Space):
         return {"grammar": self.source, "max_tokens": self.max_tokens, "temperature": self.temperature}
 
     def closing(self, vocabulary: Vocabulary) -> Closing | None:
-        """Return what ends a text within its token limit, or None if texts of this form cannot be ended early."""
+        """Return an object that ends texts within their token limit, or None if these texts cannot be ended early."""
         return None
 
     def parse(self, text: str) -> Any:
@@ -123,7 +123,7 @@ class JsonText(Structured):
         return {"schema": self.source, "max_tokens": self.max_tokens, "temperature": self.temperature}
 
     def closing(self, vocabulary: Vocabulary) -> Closing:
-        """Return what ends a JSON text within its token limit."""
+        """Return an object that ends a JSON text within its token limit."""
         return Closing(vocabulary)
 
     def parse(self, text: str) -> Any:

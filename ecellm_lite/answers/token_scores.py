@@ -25,7 +25,7 @@ class TokenScores:
         self._tokens.append({**self._scored(logarithms, token), "top": [self._scored(logarithms, one) for one in best]})
 
     def within(self, text: str) -> list[dict[str, Any]]:
-        """Return the tokens from the first to the one in which the text ends, each as a dict."""
+        """Return the tokens, each as a dict, from the first one to the one in which `text` ends."""
         most, size = len(text.encode("utf-8", "replace")), 0
         kept: list[dict[str, Any]] = []
         for token in self._tokens:

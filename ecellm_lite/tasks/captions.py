@@ -1,8 +1,8 @@
-"""Descriptions of products' pictures, as CASLIE reads them beside a row's texts.
+"""Captions: descriptions of products' pictures, which CASLIE's models read together with a row's texts.
 
-A row without the key `image_caption` is asked as ECInstruct asks it. With the key it is asked as in CASLIE's code: the
-input has one more key, whose value is null if the caption is null or blank. (CASLIE leaves out captions that do not
-help.) Source: load_data.py and template.py of ninglab/CASLIE (arXiv 2410.17337), commit 464db57.
+If a row has no key `image_caption`, its prompt is the same as ECInstruct's. If it has the key, the caption becomes part
+of the prompt in the form of CASLIE's code. A null or blank caption is written as null. (CASLIE leaves out captions that
+do not help.) Source: load_data.py and template.py of ninglab/CASLIE (arXiv 2410.17337), commit 464db57.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KEY = "product information extracted from image"
 
 
 def with_caption(fields: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an input's fields, with the row's caption as the last one if the row has the key."""
+    """Return the fields, followed by the row's caption if the row has the key `image_caption`."""
     return {**fields, KEY: row[NAME]} if NAME in row else dict(fields)
 
 
@@ -47,16 +47,16 @@ def title_of(product: str | Mapping[str, Any]) -> str:
 
 
 def caption_of(product: str | Mapping[str, Any]) -> str | None:
-    """Return a product's caption, or None."""
+    """Return a product's caption, or None if it has none."""
     return None if isinstance(product, str) else product.get(NAME)
 
 
 def has_caption(product: str | Mapping[str, Any]) -> bool:
-    """Return whether a product has the key of a caption, which may be null."""
+    """Return whether a product has the key `image_caption`, even with a null caption."""
     return not isinstance(product, str) and NAME in product
 
 
 def behind(text: str, product: str | Mapping[str, Any]) -> str:
-    """Return an item's text with its caption behind it, if it has one."""
+    """Return an item's text, followed by the product's caption if there is one."""
     caption = caption_of(product)
     return text if caption is None else f"{text} {caption}"

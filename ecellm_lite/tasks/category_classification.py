@@ -1,7 +1,8 @@
-"""Category_Classification (CC), the task that CASLIE has besides ECInstruct's: which category is a product's?
+"""Category_Classification (CC): which category does a product belong to? A task of CASLIE, not of ECInstruct.
 
-CASLIE's repository has the form of its input, but neither its instruction nor an example of its options, so both are
-this project's. Give the data set's own instruction with a request, or rows in the data set's form.
+CASLIE's repository shows the form of the input, but neither the instruction nor an example of the options. So this
+project wrote its own instruction and chose a form for the options. If you have CASLIE's data set, send its instruction
+with each request, or send rows in the data set's form.
 """
 
 from __future__ import annotations

@@ -29,7 +29,9 @@ def ordinal(number: int) -> str:
 
 
 def item_text(item: str | Mapping[str, Any]) -> str:
-    """Return a purchased item as the model sees it: a text unchanged, an object as `title. two categories. brand.`
+    """Return a purchased item as the model sees it.
+
+    A text is returned unchanged. An object becomes its title, two of its categories and its brand.
 
     >>> item_text({"title": 'A "Z" game', "category": ["Games", "PC", "Action"], "brand": "Acme."})
     'A Z game. Games. PC. Acme.'

@@ -14,7 +14,7 @@
     choices = [{ value = "billing", description = "invoices and refunds" }, { value = "delivery" }]
 
 A field has a name. It may have `doc`, `example`, `required = false`, `list = true` (a list of texts) and `long = true`
-(it may be shortened). custom_answers describes the table [answer]. The prompt has the same envelope as the ten tasks. A
+(it may be shortened). See custom_answers for the table [answer]. The prompt has the same envelope as the ten tasks. A
 single text field is inserted unchanged; several fields become one JSON object.
 """
 

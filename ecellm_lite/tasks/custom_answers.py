@@ -4,7 +4,7 @@
 |---|---|---|
 | predicate | | true or false |
 | choice | choices: 2 to 255 of {value, description (optional)}, or labels (see label_files) | one of the values |
-| labels | choices, as above; at_least, at_most, threshold (optional, a choice may have one too) | a list of values |
+| labels | choices, as above; at_least, at_most, threshold (optional, also for each choice) | a list of values |
 | score | levels: 2 to 10 texts, the lowest first | the position, 1 for the lowest, weighted by probability |
 | ranking | over: the list field whose items are ranked | the items' letters, A for the first item, best first |
 | extraction | attributes: texts, or attributes_from: a list field | an entry for each attribute, from the text fields |
@@ -13,8 +13,9 @@
 | grammar | grammar: GBNF or Lark, or file; max_tokens (optional) | a text |
 
 Levels and up to 26 choices are listed with letters, like ECInstruct's options, and the model answers with a letter.
-More choices are listed without letters, and the model answers with the value itself. Labels that are too
-many for a list are not in the prompt; `detours` limits the search for the likeliest (see label_search).
+More choices are listed without letters, and the model answers with the value itself. If the labels are too many for a
+list, the prompt does not contain them, and a search finds the likeliest label. `detours` limits this search (see
+label_search).
 """
 
 from __future__ import annotations

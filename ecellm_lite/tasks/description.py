@@ -1,4 +1,4 @@
-"""A task as plain data, for a program that shows it or makes a form of it."""
+"""Describes a task as plain data, for programs that show the task or build a form for its rows."""
 
 from __future__ import annotations
 

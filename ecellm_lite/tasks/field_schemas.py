@@ -1,4 +1,4 @@
-"""A task's fields as a JSON schema, for programs that make forms or tools of them."""
+"""Describes a task's fields as a JSON schema, from which programs can build forms or tools."""
 
 from __future__ import annotations
 

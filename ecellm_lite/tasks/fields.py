@@ -142,7 +142,7 @@ class RecordField:
 
 @dataclass(frozen=True, slots=True)
 class CaptionField:
-    """An optional field with a caption; null and blank texts are kept, as null."""
+    """An optional field with a caption. A null or blank caption is valid and becomes None."""
 
     name: str = "image_caption"
     doc: str = "What the product's picture shows, for CASLIE; null if there is nothing to say."
@@ -163,7 +163,7 @@ CAPTION = CaptionField()
 class ItemsField:
     """A field with a list of `least` to `most` items.
 
-    Each is a text or an object {title, category: [text, …], brand}.
+    An item is a text or an object {title, category: [text, …], brand}.
     """
 
     name: str
@@ -199,9 +199,10 @@ _ITEM: tuple[Field, ...] = (
 
 
 def read_fields(fields: Sequence[Field], row: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    """Return the values of a row's fields, each as its field's `read` returns it; other keys are left out.
+    """Return the values of a row's fields by name, as each field's `read` returns them. Other keys are left out.
 
-    A `nullable` field has a value, null, as soon as the row has its key.
+    A missing field has no entry in the result. But if a row has the key of a `nullable` field with the value null, the
+    result has an entry with None.
 
     Raises InputError if a required field is missing or blank, or if a value does not fit its field. The error for a
     missing field names a similar key of the row.

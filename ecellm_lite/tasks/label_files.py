@@ -2,7 +2,7 @@
 
     labels = { file = "taxonomy.csv", value = "id", name = "name", parent = "above", separator = " > " }
 
-The name's ending says which kind of file it is; any other ending than .csv, .tsv and .jsonl is a text file.
+A name that ends in .csv, .tsv or .jsonl says what kind of file it is. Any other file is read as text.
 
 - `value`: the column with the label; a text file has none.
 - `name`: the column with the text that the model writes for the label; by default `value`.
@@ -38,7 +38,7 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label: its value, the text that the model writes, and what explains it (empty: nothing)."""
+    """A label: its value, the text that the model writes for it, and a description, which may be empty."""
 
     value: str
     text: str

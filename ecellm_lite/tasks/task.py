@@ -29,9 +29,9 @@ class Question:
     `advice`: what to do if the prompt is too long.
     `settings`: the settings that the advice is about.
     `warnings`: which parts of the row the model cannot see.
-    `stem`: the beginning of `text` that several questions share, such as a state.
+    `stem`: the beginning of `text`, if several questions share it: the text that all of them are about.
     `bare`: the text is the whole prompt, with no envelope around it.
-    `turns`: a conversation in place of the text; the instruction is its system message.
+    `turns`: a conversation, which is used instead of `text`; the instruction is its system message.
     """
 
     instruction: str
@@ -50,7 +50,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A row's input and options strings as the model sees them, and the space of its answers.
+    """A row's input and options strings as the model sees them, and the space of possible answers.
 
     `warnings`: which parts of the row are missing in these strings.
     `stem`, `bare`, `turns`: as in Question.
@@ -94,9 +94,9 @@ class Task:
     def question(self, row: Mapping[str, Any], *, instruction: str | None = None) -> Question:
         """Return the question of a row. Raises InputError for an invalid row.
 
-        A row may have the task's fields, at the top level or under the key `input`. It is then asked with the task's
-        own instruction, or with `instruction` if given. Or the row is in the wire format {instruction, input, options};
-        its strings are then used unchanged.
+        A row may have the task's fields, at the top level or under the key `input`. The question then has
+        `instruction`, or the task's own instruction if that is None. Or the row is in the wire format
+        {instruction, input, options}. Its strings are then used unchanged.
         """
         if not isinstance(row, Mapping):
             names = ", ".join(field.name for field in self.fields)

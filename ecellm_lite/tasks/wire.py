@@ -1,4 +1,4 @@
-"""Parses strings in the data set's wire format."""
+"""Parses the strings `input` and `options` of a row in ECInstruct's own form."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class WrittenNumber(float):
-    """A JSON fraction that keeps its spelling."""
+    """A JSON number with a decimal point or an exponent, which keeps its spelling."""
 
     text: str
 
@@ -24,7 +24,7 @@ class WrittenNumber(float):
 
 
 def read_json(data: str | bytes) -> Any:
-    """Return a JSON value whose fractions are WrittenNumbers. Raises the same errors as json.loads.
+    """Return a JSON value; numbers with a decimal point are WrittenNumbers. Raises the same errors as json.loads.
 
     >>> read_json('{"price": 19.50}')["price"].text
     '19.50'
