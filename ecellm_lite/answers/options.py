@@ -86,7 +86,10 @@ class OneOf(Space):
         return self.value(self._option(text).key)
 
     def normalized(self, text: str) -> str:
-        """Return the text of the option that a person names by its text, key or words, in any case."""
+        """Return the text of the option that a person names, in any case.
+
+        The name may be the option's key, its text, or its text without the key in front.
+        """
         folded = text.strip().casefold()
         for option in self.offered:
             lines = {option.key, option.text, option.line}

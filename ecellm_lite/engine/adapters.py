@@ -1,6 +1,6 @@
 """LoRA adapters in llama.cpp.
 
-They are loaded once with a model, and a context uses one at a time.
+Adapters are loaded once, together with the model. A context uses at most one adapter at a time.
 """
 
 from __future__ import annotations

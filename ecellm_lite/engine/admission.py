@@ -1,4 +1,4 @@
-"""Decides which waiting rows may join the running ones, and how large the KV memory becomes for them."""
+"""Decides when a waiting row may join the running rows, and how large the KV memory must be."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ RESERVE = 64
 class Admission:
     """Decides whether the next row may join the running rows.
 
-    `active` are the running rows; the scheduler updates the list. Before the memory grows, it is drained: no row is
-    admitted until all running rows have ended. While `retrying`, after a failed call, rows run one at a time. With
-    `grouped` False the memory grows only as far as the next row needs.
+    `active` are the running rows; the scheduler updates the list. The memory can grow only while it is empty, so no row
+    is admitted until all running rows have ended. After a failed call, rows run one at a time (`retrying`). If
+    `grouped` is False, the memory grows only as far as the next row needs.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Admission:
         self._draining = False
 
     def reserve(self, tokens: int) -> None:
-        """Grow the memory to at least `tokens`, or as far as possible. Growing empties it.
+        """Grow the memory to at least `tokens`, or as far as possible. This empties the memory.
 
         The new size is rounded up to a power of two, so that the memory rarely has to grow.
         """

@@ -56,7 +56,7 @@ class Driver:
         request.end(error=closed_error())
 
     def no_more(self) -> None:
-        """Say that no request follows at once."""
+        """Tell the driver not to wait for another request before it starts."""
         with self._wake:
             self._more = False
             self._wake.notify()

@@ -134,7 +134,7 @@ class FakeBackend:
         self.adapted = adapter
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
-        """Append the chunks to the memory and return the test's logits for each chunk that asks; see Backend."""
+        """Append the chunks to the memory, and return the test's logits for those with an `ask`; see Backend."""
         if self._closed:
             raise EcellmError("The fake engine was used after it was closed.")
         if sum(len(chunk.tokens) for chunk in chunks) > self.batch:
@@ -190,7 +190,7 @@ class FakeBackend:
         self.clear()
 
     def save(self, sequence: int) -> bytes:
-        """Return the sequence's tokens as bytes; with an adapter, a negative number that stands for it comes first."""
+        """Return the sequence's tokens as bytes, after a negative number for the adapter if there is one."""
         cells = self._memory[sequence]
         adapter = cells[0].adapter if cells else None
         number = [] if adapter is None else [-1 - self.adapters.index(adapter)]
@@ -206,5 +206,5 @@ class FakeBackend:
         return True
 
     def close(self) -> None:
-        """Make every later `decode` raise an error; a real model used after it is freed may fail unnoticed."""
+        """Make every later `decode` raise an error, so that a test notices the use of a freed model."""
         self._closed = True

@@ -1,4 +1,4 @@
-"""The order of a group of waiting requests: the oldest first, but related requests leave together.
+"""Sorts a group of waiting requests: the oldest first, but related requests next to each other.
 
 Related requests share so much text that the model should read it only once. They are called a family. Sharing only the
 instruction does not make a family: instructions stay in memory anyway, and running such rows together would only make

@@ -29,7 +29,7 @@ class Footprint:
 
 
 def footprint(header: Header, settings: Settings) -> Footprint:
-    """Return what a model takes with these settings, once its KV memory has grown to its full size.
+    """Return the memory that a model takes with these settings, after its KV memory has grown to its full size.
 
     A layer on a GPU counts as if it were on the CPU. Raises ModelError for a header without the model's dimensions.
     """

@@ -130,9 +130,10 @@ class LlamaBackend:
                 return
 
     def _original_context(self) -> int | None:
-        """Return the length in tokens beyond which llama.cpp rotates by the factors for long contexts (Phi-3 and 4).
+        """Return the longest context, in tokens, in which llama.cpp uses the model's factors for short contexts.
 
-        It chooses the factors by the context's size, for all rows. None for a model without such factors.
+        Models such as Phi-3 have two sets of factors for rotary embeddings. llama.cpp chooses a set by the context's
+        size, for all rows. The result is None for a model without such factors.
         """
         architecture = _metadata(self._model, "general.architecture")
         if _metadata(self._model, f"{architecture}.rope.scaling.attn_factor") is None:
@@ -144,8 +145,8 @@ class LlamaBackend:
     def prompt_kernels(self) -> prompt.State:
         """The state of the prompt kernels.
 
-        They are off if any layer is on a GPU, because llama.cpp then also computes the matrix products of the other
-        layers there.
+        The kernels are off if any layer is on a GPU, because llama.cpp then computes the matrix products of the other
+        layers on the GPU as well.
         """
         if self.placement.n_gpu_layers:
             return prompt.State("", "layers are on a GPU")
@@ -153,15 +154,15 @@ class LlamaBackend:
 
     @property
     def repacks(self) -> bool:
-        """Whether llama.cpp repacks weights for its own products. The prompt kernels cannot read repacked weights."""
+        """Whether llama.cpp may repack weights for speed. The prompt kernels cannot read repacked weights."""
         return not self.prompt_kernels.variant
 
     @property
     def circumstances(self) -> str:
         """What a saved state depends on, apart from the model.
 
-        A state is loaded only if all of this is unchanged. Flash attention on `auto` is not listed, because it follows
-        from the library, the model and the devices.
+        A state is loaded only if all of this is unchanged. The result of flash attention on `auto` is not listed,
+        because the library, the model and the devices determine it.
         """
         settings = self._settings
         facts = {
@@ -222,10 +223,10 @@ class LlamaBackend:
             self._shadow(target, 0)
 
     def _shadow(self, sequence: int, start: int) -> None:
-        """Give a sequence's cells from `start` on to a second sequence too.
+        """Let a second sequence share a sequence's cells from `start` on, so that llama.cpp does not reuse them.
 
-        If layers attend to a window, llama.cpp reuses a cell that one sequence alone has and that the window has left
-        behind. But the sequence may be cut shorter, or forked from there, and then needs the cell again.
+        With sliding-window attention, llama.cpp reuses a cell outside the window if only one sequence has it. But if
+        this sequence is shortened or forked later, it needs the cell again.
         """
         llama.llama_memory_seq_cp(self._memory, sequence, self.sequences + sequence, start, -1)
 
@@ -241,7 +242,7 @@ class LlamaBackend:
             llama.llama_memory_clear(self._memory, False)
 
     def grow(self, cells: int) -> None:
-        """Replace the context by one of `cells` tokens; if that fails, by an empty one of the old size."""
+        """Replace the context by an empty one of `cells` tokens or, if that fails, of the old size."""
         before = self.cells
         if self._make_context(cells):
             return
@@ -275,9 +276,9 @@ class LlamaBackend:
             llama.llama_free(context)
 
     def save(self, sequence: int) -> bytes:
-        """Return llama.cpp's state of a sequence. It is empty if there is none, or only a part of one.
+        """Return llama.cpp's state of a sequence, or no bytes if llama.cpp cannot give the whole state.
 
-        If layers attend to a window, llama.cpp leaves out what the window has left behind.
+        With sliding-window attention, llama.cpp leaves out the tokens outside the window.
         """
         if self._window and llama.llama_memory_seq_pos_max(self._memory, sequence) >= self._window:
             return b""
@@ -287,7 +288,7 @@ class LlamaBackend:
         return ctypes.string_at(buffer, length)
 
     def load(self, sequence: int, state: bytes) -> bool:
-        """Restore a state from `save`; llama.cpp trusts it, so it must be undamaged and of this model."""
+        """Restore a state from `save`, which must be undamaged and of this model: llama.cpp does not check it."""
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
         read = llama.llama_state_seq_set_data_ext(self._context, buffer, len(state), sequence, 0)
         if state and read == len(state):

@@ -5,7 +5,7 @@ some damaged states and accepts others as valid. So a state is loaded only if it
 other user could have written the file. Any other file is removed, and its state is computed again.
 
 Each model has its own folder. It is named by the sha256 of the model's file, and is removed with the model. So if a
-model's file was damaged and then repaired, states from the damaged one are never used.
+model's file was damaged and then repaired, states from the damaged file are never used.
 
 File format, little-endian: 8 bytes of magic, the key (32 bytes), the state's sha256 (32), its length (8), the state.
 """
@@ -43,7 +43,7 @@ class PrefixFiles:
     `circumstances`: what a state depends on, apart from the model and the adapter (see LlamaBackend). It is part of
       each file's key.
     `unchanged`: a function that says whether the model's file is unchanged. llama.cpp maps the file and would compute
-      with changed bytes, so a state is written only if it is unchanged.
+      with changed bytes, so a state is written only if the file is unchanged.
 
     Disk errors are never raised. A state that cannot be read is computed again.
     """

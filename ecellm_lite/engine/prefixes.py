@@ -18,9 +18,9 @@ LEAST_SAVING = 32
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The node that shares the most tokens with a prompt's start, and their number.
+    """The node that shares the most tokens with a prompt's start, and how many tokens it shares.
 
-    None and 0 if there is no such node.
+    If no node shares a token with the prompt, `prefix` is None and `length` is 0.
     """
 
     prefix: Prefix | None = None
@@ -60,9 +60,9 @@ class Prefix:
 
     @property
     def own(self) -> int:
-        """How many tokens of memory the node needs in addition to its origin's.
+        """How many tokens of memory the node needs in addition to those that it shares with its origin.
 
-        Tokens that are not filled yet count too.
+        Tokens that are not in memory yet count too.
         """
         return len(self.tokens) - self.origin.length
 

@@ -23,9 +23,9 @@ class Request:
     What the caller sets:
 
     `shared`: how many tokens at the prompt's start belong to the instruction.
-    `opening`: how many of these tokens are the same in all rows of the task. They stay in memory. A question's state is
-      not part of them.
-    `form`: what the prompt's envelope says about answers.
+    `opening`: how many of these tokens are the same in all rows of the task. They stay in memory. The text that a
+      question is about is not part of them.
+    `form`: how an answer continues the prompt.
     `adapter`: the backend's adapter to compute with, or None for the model alone.
     `lasting`: whether the instruction may be stored on disk. It may if it comes from the task or the caller and not
       from a row.
@@ -70,7 +70,7 @@ class Request:
 
     @property
     def instruction(self) -> int:
-        """How many of the prompt's tokens are kept as its instruction. 0 if the instruction is too short to keep."""
+        """How many of the prompt's tokens stay in memory as its instruction; 0 if the instruction is too short."""
         shared = min(self.shared, len(self.prompt) - 1)
         return shared if shared >= SHORTEST_INSTRUCTION else 0
 
@@ -103,7 +103,7 @@ class Request:
     def asks_the_same(self, other: Request) -> bool:
         """Whether the other request is identical, so that one answer is enough for both.
 
-        False once this request is done.
+        After this request is done, the result is False.
         """
         if (self.seed, self.adapter) != (other.seed, other.adapter):
             return False

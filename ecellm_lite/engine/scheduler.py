@@ -1,4 +1,4 @@
-"""Runs many answers at once: rows fork the prefix they share, and each call of the model serves all of them.
+"""Computes many answers at once: rows fork the prefix that they share, and one call of the model serves many rows.
 
 In fast mode each call is filled with the tokens of as many rows as fit. Batching is not bit-stable in llama.cpp. So
 deterministic mode runs one row at a time over an otherwise empty memory. It always reads a prompt in the same two

@@ -50,7 +50,7 @@ class Sharing:
     def extended(self, request: Request, match: Match) -> Match:
         """Add nodes for the text that the row shares with waiting rows, and return the match with the last node.
 
-        One node is for the instruction, others for more text.
+        The first node is for the instruction. Further nodes are for shared text that comes after it.
         """
         prompt = request.prompt
         instruction = request.instruction

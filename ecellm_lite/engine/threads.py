@@ -1,6 +1,6 @@
 """How many threads a call of the model uses.
 
-It is fewer while other programs keep some of the cores busy.
+A call uses fewer threads while other programs keep some of the cores busy.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Threads:
             self._since, self._seconds = self._machine.clock(), self._machine.seconds()
 
     def look(self) -> None:
-        """After a call, set `count`, the number of threads of the next call, by what other programs did meanwhile."""
+        """After a call, set `count`, the number of threads for the next call, by the load from other programs."""
         if self._fixed:
             return
         now = self._machine.clock()

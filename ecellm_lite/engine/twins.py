@@ -18,7 +18,7 @@ class Twins:
         self._unanswered: dict[int, Request] = {}  # by the hash of the adapter and the prompt
 
     def join(self, request: Request) -> bool:
-        """Make a request the twin of an identical one, so that both get one answer. Return False if there is none."""
+        """Make a request the twin of an identical one, so that both get one answer; return False if none exists."""
         key = _key(request)
         with self._lock:
             first = self._unanswered.get(key)

@@ -77,11 +77,10 @@ class Waiting:
         return total
 
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
-        """Yield pairs (tokens, rows): `rows` rows of the group begin with the same `tokens` tokens.
+        """Yield pairs (tokens, rows): `rows` rows of the group begin with the first `tokens` tokens of `prompt`.
 
-        These are the first tokens of `prompt`, the first row's prompt. The rows may be anywhere in the group. The first
-        pair is for two rows. Each further pair is for one row more than the pair before, and has as many tokens or
-        fewer. Pairs with `least` tokens or fewer are left out.
+        `prompt` is the prompt of the group's first row. The first pair is for two rows, and each further pair is for
+        one row more. Pairs with `least` tokens or fewer are left out.
         """
         lengths = (common(prompt, other.prompt) for other in islice(self._group, 1, None))
         for rows, shared in enumerate(sorted(lengths, reverse=True), start=2):
