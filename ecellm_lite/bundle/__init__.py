@@ -1,1 +1,5 @@
-"""Bundles (one file with everything for a machine without a network), and feeds, from which machines pull models."""
+"""Bundles and feeds, which bring models to machines.
+
+A bundle is one file with everything for a machine without a network. A feed is a folder or web address that machines
+pull models from.
+"""

@@ -1,9 +1,9 @@
-"""An opened bundle.
+"""Opens a bundle and checks its signature and its bytes.
 
-Its signature is valid, and its archive has exactly the bytes that its index allows. The signature of the index is
-checked first. Then every byte outside the files' data is compared with the byte that the index allows there. Each file
-is hashed while it is read. So all of these are refused: a flipped bit, a file that was added, removed or renamed, a
-link, compressed data, a false size, and bytes between entries. Paths are checked by index.check_index.
+A bundle is a ZIP archive with a signed index. The signature of the index is checked first. Then every byte of the
+archive outside the files' data is compared with the byte that follows from the index. Each file's data is hashed while
+it is read. So an archive is refused if a bit was flipped, or if it has an added, removed or renamed file, a link,
+compressed data, a false size, or bytes between entries. Paths are checked by index.check_index.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Archive:
         return hashlib.sha256(self.index_bytes).hexdigest()
 
     def data(self, wanted: BundleFile) -> Iterator[memoryview]:
-        """Yield an included file's bytes in blocks; raises ModelError at the end if the file's sha256 is wrong.
+        """Yield an included file's bytes in blocks.
+
+        After the last block, raise ModelError if the file's sha256 is wrong.
 
         A block is valid until the next block is yielded.
         """
@@ -71,7 +73,10 @@ class Archive:
             raise _damaged(self.path, f"{wanted.path} has not the bytes that the index names")
 
     def verify(self, progress: Progress | None = None) -> None:
-        """Raise ModelError if any included file's bytes are wrong; `progress` gets the bytes read and their total."""
+        """Read all included files, and raise ModelError if any has the wrong sha256.
+
+        `progress` is called with the number of bytes read so far and their total.
+        """
         total, done = sum(file.size for file in self.index.included), 0
         for file in self.index.included:
             for block in self.data(file):
@@ -82,9 +87,10 @@ class Archive:
 
 @contextmanager
 def opened(path: Path, keys: Sequence[PublicKey], *, unsigned: bool = False) -> Iterator[Archive]:
-    """Open a bundle that was signed with one of `keys` or, with `unsigned`, a bundle without a signature.
+    """Open a bundle that was signed with one of `keys`. With `unsigned`, also open a bundle without a signature.
 
-    Raises ModelError if the file cannot be read, is no bundle, or is damaged, unsigned, or signed with another key.
+    Raises ModelError if the file cannot be read, is not a bundle, or is damaged. Also raises it if the bundle is
+    unsigned or signed with another key.
     """
     try:
         file = FileIO(path)
@@ -126,7 +132,7 @@ LOCAL_NAME = header_size("") - 20  # the offset of the name in a local header
 
 
 def _start(path: Path, file: FileIO) -> int:
-    """Return the offset of the archive: 0, or the end of the starter in front of it."""
+    """Return the offset where the ZIP archive begins: 0, or the end of the shell script in front of it."""
     for start in range(0, index_form.LARGEST + 1, STARTER_STEP):
         begin = _peek(file, start, LOCAL_NAME + len(INDEX))
         if begin[:4] == _MAGIC and begin[LOCAL_NAME:] == INDEX.encode():
@@ -137,7 +143,10 @@ def _start(path: Path, file: FileIO) -> int:
 
 
 def _small_entry(path: Path, file: FileIO, place: int, name: str, largest: int) -> tuple[bytes, int, int]:
-    """Return an entry's data, its CRC-32 and the offset of its end; the header is compared in _check_layout."""
+    """Return an entry's data, its CRC-32 and the offset of its end, for a small entry whose header begins at `place`.
+
+    The header's bytes are compared later, in _check_layout.
+    """
     entry = read_local_header(_peek(file, place, header_size(name)), name)
     if entry is None or entry.size > largest:
         raise _damaged(path, f"the header of {name} is wrong")

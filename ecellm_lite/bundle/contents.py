@@ -1,4 +1,4 @@
-"""Chooses what a bundle contains: the model with its calibrations, own tasks, adapters, and the program itself."""
+"""Chooses what a bundle contains: the model with its calibrations, the user's tasks, adapters, and the program."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ _ADAPTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a bundle is made of: a stored model, and files and folders that the user names.
+    """The contents of a new bundle: a stored model, and files and folders that the user names.
 
     `program` is the folder of a standalone program, with an executable `ecellm-lite` (or `ecellm-lite.exe`). `wheels`
-    is a folder of wheels for the target's Python. `adapters` are LoRA files by name, and `tasks` are TOML files.
+    is a folder of wheels for the Python of the machine where the bundle is installed. `adapters` are LoRA files by
+    name, and `tasks` are TOML files.
     """
 
     model: StoredModel
@@ -60,10 +61,10 @@ def create(
 ) -> Index:
     """Write a bundle to `target` and return its index.
 
-    `name`: the bundle's name. By default, it is the file name of `target` up to the first dot. `serial`: the bundle's
-    number, by default the time in seconds. A newer bundle of the same name needs a higher number. `key`: the key that
-    signs the bundle. `since`: an older bundle. If given, the new bundle is a delta: it leaves out the files that the
-    older bundle has too.
+    `name`: the bundle's name. The default is the file name of `target` up to the first dot. `serial`: the bundle's
+      serial number. The default is the time in seconds. A newer bundle of the same name needs a higher number. `key`:
+      the key that signs the bundle. `since`: the path of an older bundle. If given, the new bundle is a delta, without
+      the files that the older bundle has too.
 
     Raises UsageError for contents that cannot be bundled, and ModelError if a file cannot be read or written.
     """
@@ -131,7 +132,7 @@ def _folder(model: StoredModel, store: Store) -> str:
 
 
 def _model(model: StoredModel, store: Store) -> Iterator[Source]:
-    """Yield the model's file, a manifest for it, and its calibrations, as the target's store will have them."""
+    """Yield the model's file, manifest and calibrations, as they will be in the store of the other machine."""
     folder = _folder(model, store)
     manifest = replace(model.manifest, file="model.gguf")
     yield Source(f"{folder}/model.gguf", model.path)
@@ -141,7 +142,7 @@ def _model(model: StoredModel, store: Store) -> Iterator[Source]:
 
 
 def _program(folder: Path) -> Iterator[Source]:
-    """Yield the files of a standalone program; links to files within it become files."""
+    """Yield the files of a standalone program. A link to a file in the same folder becomes a copy of that file."""
     executables = [name for name in (PROGRAM, f"{PROGRAM}.exe") if (folder / Path(name).name).is_file()]
     if not executables:
         raise UsageError(f"The folder {folder} has no program ecellm-lite", step="give the folder that it is in")

@@ -1,7 +1,7 @@
-"""Downloads by HTTP that continue where they were interrupted.
+"""HTTP downloads of files, which continue after an interruption.
 
-Each has a known size and sha256. The connection is not trusted: the received bytes are used only if their sha256 is
-right. Plain HTTP is allowed only to this machine.
+A file's size and sha256 are known in advance. The received bytes are used only if their sha256 is right, so the server
+need not be trusted. Plain HTTP is allowed only to this machine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FAULTS = (OSError, http.client.HTTPException)
 
 
 class _NoDowngrade(urllib.request.HTTPRedirectHandler):
-    """Follows a redirection only to an address that would be accepted itself (see check_address)."""
+    """Follows a redirection only to an address that check_address accepts."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         check_address(newurl)
@@ -39,7 +39,7 @@ _OPENER = urllib.request.build_opener(_NoDowngrade)
 
 
 def check_address(address: str) -> None:
-    """Raise UsageError unless an address is https, or http on this machine."""
+    """Raise UsageError unless an address begins with https, or with http and names this machine."""
     parts = urlsplit(address)
     if not parts.hostname or parts.scheme not in {"http", "https"}:
         raise UsageError(f"{address[:200]!r} is not the address of a web server", step="give https://…/index.json")
@@ -48,7 +48,7 @@ def check_address(address: str) -> None:
 
 
 def small(address: str, largest: int) -> bytes:
-    """Return the bytes at an address; raises ModelError if there are more than `largest`, or the server fails."""
+    """Return the bytes at an address. Raises ModelError if there are more than `largest`, or if the server fails."""
 
     def read() -> bytes:
         with _open(address, {}) as answer:
@@ -65,10 +65,10 @@ def small(address: str, largest: int) -> bytes:
 
 
 def fetch(address: str, target: Path, size: int, sha256: str, advance: Callable[[int], None] | None = None) -> None:
-    """Fetch a file of a known size and sha256 to `target`. If `target` exists, it is the file's beginning.
+    """Fetch a file of a known size and sha256 to `target`. If `target` exists, fetch only the bytes that it lacks.
 
-    `advance` is called with the number of new bytes. After a temporary error, the beginning is kept for the next call.
-    Raises ModelError if the server fails, or sends other bytes.
+    `advance` is called with the number of new bytes. After a network error, the bytes in `target` are kept for the next
+    call. Raises ModelError if the server fails, or if the sha256 is wrong.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     present = _size(target)
@@ -86,7 +86,7 @@ def fetch(address: str, target: Path, size: int, sha256: str, advance: Callable[
 
 
 def _go_on(address: str, target: Path, size: int, advance: Callable[[int], None] | None) -> None:
-    """Append what is missing to `target`, or write all of it if the server cannot continue."""
+    """Append the missing bytes to `target`. If the server can only send the whole file, write all of it again."""
     done = _size(target)
     if done == size and size:
         return
@@ -114,7 +114,10 @@ def _open(address: str, headers: dict[str, str]) -> Any:
 
 
 def _repeated(address: str, progress: Callable[[], int], step: Callable[[], Any]) -> Any:
-    """Return what `step` returns. After a broken connection, repeat it, up to TRIES times without new progress."""
+    """Return the result of `step`, repeating it after network errors.
+
+    Give up after TRIES failures in a row in which `progress` returned no higher number.
+    """
     fruitless, before = 0, progress()
     while True:
         try:

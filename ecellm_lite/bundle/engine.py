@@ -1,8 +1,8 @@
 """Builds a portable engine: a wheel of llama-cpp-python that runs on every processor of this machine's architecture.
 
-The ordinary build is for the processor that compiles it. This wheel has ggml's code once for each kind of processor,
-from the first 64-bit ones to those with AVX-512. ecellm_lite.backends loads the best one for the processor. The wheel
-needs a glibc that is at least as new as this machine's.
+An ordinary build of llama-cpp-python runs only on processors like the one that compiled it. This wheel has a variant of
+ggml's code for each kind of processor, from the first 64-bit ones to those with AVX-512. ecellm_lite.backends loads the
+best variant for the processor. The wheel needs a glibc that is at least as new as this machine's.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ Progress = Callable[[int, int], None]  # how many files are compiled, and how ma
 
 
 def build_engine(folder: Path, version: str, *, source: Path | None = None, progress: Progress | None = None) -> Path:
-    """Build the wheel of a version of llama-cpp-python into `folder`, and return its path.
+    """Build a wheel of this version of llama-cpp-python in `folder`, and return its path.
 
     `source`: the source distribution of llama-cpp-python, or a folder with it. By default, pip downloads it.
 
@@ -104,7 +104,7 @@ def build_engine(folder: Path, version: str, *, source: Path | None = None, prog
 
 
 def build_environment(include: Path) -> dict[str, str]:
-    """Return the environment for pip: the user's, with the options of the portable build."""
+    """Return the environment variables for pip: the user's own, plus the options of the portable build."""
     options = {**_OPTIONS, "CMAKE_PROJECT_llama.cpp_INCLUDE": str(include)}
     arguments = [f"-D{name}={value}" for name, value in options.items()]
     # The user's own options come last: CMake takes the last value of a name.
@@ -116,7 +116,7 @@ def build_environment(include: Path) -> dict[str, str]:
 
 
 def variants_in(wheel: Path) -> Sequence[str]:
-    """Return the names of the processors that a wheel has code for, sorted."""
+    """Return the sorted names of the processor variants that a wheel has ggml code for."""
     pattern = re.compile(re.escape(LIBRARIES) + r"/(?:lib)?ggml-cpu-([^/]+)\.(?:so|dll)")
     with zipfile.ZipFile(wheel) as archive:
         return sorted(match[1] for name in archive.namelist() if (match := pattern.fullmatch(name)))

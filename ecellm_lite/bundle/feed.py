@@ -1,11 +1,11 @@
-"""A folder of models for many machines, on a disk or a web server: a signed index, and files named by their sha256.
+"""A feed: a folder of models that many machines pull, on a disk or a web server. It has a signed index.
 
     FOLDER/index.json            the models, their files, and a serial number that only grows
     FOLDER/index.json.minisig    its signature
     FOLDER/files/SHA256          a file of a model: weights, a manifest, a calibration
 
-`push` writes the files first and the index last. So a machine that pulls meanwhile sees either the old or the new
-index.
+`push` writes the files first and the index last. So a machine that pulls at the same time sees either the old index or
+the new one, and all of its files.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class FeedModel:
 
 @dataclass(frozen=True, slots=True)
 class FeedIndex:
-    """The index. Of two indexes with the same name, the one with the higher serial number is newer."""
+    """A feed's index. Of two indexes with the same name, the one with the higher serial number is newer."""
 
     format: int
     name: str
@@ -72,14 +72,14 @@ class FeedIndex:
 
     @property
     def hashes(self) -> set[str]:
-        """The sha256 of all files."""
+        """The sha256 hashes of all files."""
         return {file.sha256 for model in self.models for file in model.files}
 
 
 def read_feed_index(data: bytes, text: bytes, keys: Sequence[PublicKey], what: str) -> FeedIndex:
-    """Return the index in `data`, whose signature is `text`.
+    """Return the index that `data` encodes, after checking its signature, `text`.
 
-    Raises ModelError if the index or the signature is wrong.
+    Raises ModelError if the index or the signature is wrong. `what` names the index in the message.
     """
     signature.verify(data, text, keys, what)
     try:
@@ -99,11 +99,11 @@ def push(
     name: str | None = None,
     serial: int | None = None,
 ) -> FeedIndex:
-    """Put a model into a folder and return the folder's new index. A model of the same name is replaced.
+    """Put a model into a feed's folder, replacing any model of the same name. Return the folder's new index.
 
-    `name` is the name in the folder's index. By default, it is the old index's, or else the folder's. `serial` is by
-    default the time in seconds. Raises ModelError if a file cannot be written, or if the present index was not signed
-    with `key`.
+    `name` is the index's name. The default is the old index's name, or else the folder's. `serial` is the new serial
+    number. The default is the time in seconds. Raises ModelError if a file cannot be written, or if the old index was
+    not signed with `key`.
     """
     try:
         old = _present(folder, key)
@@ -149,7 +149,10 @@ def _check(index: FeedIndex) -> None:
 
 
 def _present(folder: Path, key: SecretKey) -> FeedIndex | None:
-    """Return the folder's present index, or None. It must be our own, because its other models are signed again."""
+    """Return the folder's current index, or None if there is none. Raises ModelError if `key` did not sign it.
+
+    The check is needed because `push` signs the index's other models again.
+    """
     path = folder / INDEX
     if not path.exists():
         return None
@@ -164,7 +167,7 @@ def _files(model: StoredModel, store: Store) -> list[tuple[str, bytes | Path]]:
 
 
 def _put(folder: Path, path: str, source: bytes | Path) -> FeedFile:
-    """Write a file under its sha256, unless it is there already."""
+    """Write a file into the feed under its sha256, unless the feed has it already. Return its entry for the index."""
     if isinstance(source, bytes):
         digest = hashlib.sha256(source).hexdigest()
         _write(folder / FILES / digest, source)

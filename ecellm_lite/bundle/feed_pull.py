@@ -1,4 +1,4 @@
-"""Pulls the models of a feed into the store: only what changed, and only what the feed's key signed."""
+"""Pulls the models of a feed into the store. Only changed files are fetched, and only signed ones are accepted."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Pulled:
 
 
 def pull_feed(address: str, keys: Sequence[PublicKey], store: Store, *, progress: Progress | None = None) -> Pulled:
-    """Bring the store's models up to date with the index at an address, and return what changed.
+    """Bring the store's models up to date with the feed whose index is at an address. Return what changed.
 
-    Files that the store has are not fetched. An interrupted download continues in the next call. Each model is replaced
-    only when it is complete. Models that the index does not name are kept. Raises UsageError for an address that is not
-    https. Raises ModelError if the index is not signed with one of `keys` or is older than an earlier one, or if a file
-    is wrong or cannot be fetched.
+    Files that the store has already are not fetched. An interrupted download continues in the next call. A model is
+    replaced only when its new files are complete. Models that the index does not name stay in the store. Raises
+    UsageError for an address that is not https. Raises ModelError if the index is not signed with one of `keys`, or is
+    older than an index accepted before, or if a file is damaged or cannot be fetched.
     """
     check_address(address)
     address = address if address.endswith(".json") else urljoin(f"{address.rstrip('/')}/", INDEX)
@@ -106,7 +106,7 @@ def _is_stored(model: FeedModel, file: FeedFile, store: Store) -> bool:
 
 
 def _update(model: FeedModel, store: Store, address: str, advance: Callable[[int], None]) -> None:
-    """Fetch what the store lacks of a model, and store it: the model first, then its calibrations."""
+    """Fetch the files of a model that the store lacks. Store the model first, then its calibrations."""
     needed = [file for file in model.files if not _is_stored(model, file, store)]
     folder = store.root / "downloads"
 
@@ -134,7 +134,7 @@ def _update(model: FeedModel, store: Store, address: str, advance: Callable[[int
 
 
 def _place_calibration(path: Path, name: str, store: Store, model: str) -> None:
-    """Put a calibration beside a stored model; raises ModelError if it is damaged."""
+    """Put a calibration file into the folder of a stored model. Raises ModelError if the calibration is damaged."""
     calibration = read_calibration(path)
     stored = store.get(model)
     if calibration and f"{calibration.scope.task}.json" == name:

@@ -1,7 +1,7 @@
 """The index of a bundle: its name and serial number, and each file's path, size, hashes and mode, as JSON.
 
-Only the index is signed. It determines everything else in a bundle: the files by their sha256, and the archive's other
-bytes by archive.layout.
+Only the index is signed. Every other byte of a bundle follows from it: the files have the sha256 that it names, and
+layout.py computes the archive's other bytes from it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ _CRC32 = re.compile(r"[0-9a-f]{8}")
 
 @dataclass(frozen=True, slots=True)
 class BundleFile:
-    """A file: path in the installed folder, size in bytes, sha256 and CRC-32 in hex, and mode (0o644 or 0o755).
+    """A file: its path in the installed folder, size in bytes, sha256 and CRC-32 in hex, and mode (0o644 or 0o755).
 
-    `included` is False if a delta leaves the file out, because it is unchanged. It is then taken from the installed
-    version.
+    `included` is False for an unchanged file that a delta leaves out. Such a file is taken from the installed version.
     """
 
     path: str
@@ -45,12 +44,12 @@ class BundleFile:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index. Of two bundles with the same name, the one with the higher serial number is newer.
+    """A bundle's index. Of two bundles with the same name, the one with the higher serial number is newer.
 
-    `model` is the model's name in the store. `platform` is where the bundle's program runs, such as linux-x86_64. It is
-    empty if the bundle has no program. `starter` is the sha256 of the script in front of the archive, or None without a
-    script. `base` is the sha256 of the index of the older bundle that a delta is based on, or None if the bundle is not
-    a delta.
+    `model` is the model's name in the store. `platform` is the platform of the bundle's program, such as linux-x86_64,
+    or empty if the bundle has no program. `starter` is the sha256 of the script in front of the archive, or None
+    without a script. `base` is the sha256 of the index of the older bundle that a delta is based on, or None if the
+    bundle is not a delta.
     """
 
     format: int
@@ -74,12 +73,12 @@ class Index:
         return [file for file in self.files if file.included]
 
     def encode(self) -> bytes:
-        """Return the index as JSON. Its length is the same for all hashes, because they have a fixed width."""
+        """Return the index as JSON. The length does not depend on the hashes, because they have a fixed width."""
         return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
 
 
 def read_index(data: bytes) -> Index:
-    """Return the index in `data`; raises ValueError that names the fault."""
+    """Return the index that `data` encodes. Raises ValueError if it is invalid."""
     index = parse_document(Index, data, formats=(FORMAT,))
     check_index(index)
     if index.encode() != data:
@@ -88,7 +87,7 @@ def read_index(data: bytes) -> Index:
 
 
 def check_index(index: Index) -> None:
-    """Raise ValueError for an invalid value."""
+    """Raise ValueError if the index has an invalid value."""
     if len(index.files) > MOST_FILES:
         raise ValueError(f"it has {len(index.files):,} files, and at most {MOST_FILES:,} are allowed")
     if not _NAME.fullmatch(index.name):

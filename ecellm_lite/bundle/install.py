@@ -1,8 +1,8 @@
 """Installs a bundle in its own folder, and makes it the current version once it is complete.
 
-Each file is hashed while it is written. Only files that a signed index names are ever written. If the bundle has
-wheels, pip installs them into the version's own virtual environment, without a network. A bundle that is refused, or
-whose program does not start here, changes nothing.
+Each file is hashed while it is written. Only files that the bundle's index names are written. If the bundle has wheels,
+pip installs them into the version's own virtual environment, without a network. If a bundle is refused, or its program
+does not start on this machine, the installed versions stay as they are.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | get
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What was installed: the version, the command that starts it, and the key that signed it."""
+    """The result of an installation: the version, the command that starts it, and the key that signed it."""
 
     version: Version
     command: Path
@@ -52,7 +52,7 @@ def install(
     """Install a bundle signed with one of `keys` under `base`, and make it the current version.
 
     Raises ModelError if the bundle is refused, is older than an installed one, does not fit this machine, or is a delta
-    to a version that is not installed. Raises BusyError while another process installs it.
+    to a version that is not installed. Raises BusyError while another process installs a version of the same bundle.
     """
     with opened(path, keys, unsigned=unsigned) as archive:
         index = archive.index
@@ -84,7 +84,7 @@ def _command(installation: Installation) -> Path:
 
 
 def _whole_version(installation: Installation, archive: Archive) -> Path | None:
-    """Return the folder of this bundle's version if it is installed already and intact."""
+    """Return the folder of this bundle's version if it is already installed and undamaged, else None."""
     for version in installation.versions():
         if version.sha256 == archive.sha256:
             try:
@@ -96,7 +96,7 @@ def _whole_version(installation: Installation, archive: Archive) -> Path | None:
 
 
 def _new_version(installation: Installation, archive: Archive, progress: Progress | None) -> Path:
-    """Write, check and try a version, and return its folder."""
+    """Write a version's files, check them, and start the program once. Return the version's folder."""
     index = archive.index
     total = sum(file.size for file in index.included)
     free = shutil.disk_usage(installation.root).free
@@ -152,10 +152,7 @@ def _base_of(installation: Installation, archive: Archive) -> Version:
 
 
 def _take(source: Path, target: Path, file: BundleFile) -> None:
-    """Take an unchanged file from the version that a delta is based on, and check it.
-
-    A hard link is used if possible.
-    """
+    """Hard-link or copy an unchanged file from the version that a delta is based on, and check its sha256."""
     try:
         target.hardlink_to(source)
     except OSError:

@@ -1,8 +1,7 @@
-"""The installed versions of a bundle.
+"""The installed versions of a bundle, and which of them is current.
 
-Each has its own folder, and one of them is current. A version becomes current only when it is complete, by one atomic
-rename. So even if a process is killed, either the old or the new version is current. The previous version is kept for a
-rollback.
+Each version has its own folder. A version becomes current only when it is complete, by one atomic rename. So even if a
+process is killed, either the old or the new version is current. The previous version is kept for a rollback.
 
     BASE/bundles/NAME/versions/SERIAL-HASH/   the files of a bundle, its index, and the script `ecellm-lite`
     BASE/bundles/NAME/current                 a link to the current version (on Windows the file current.txt)
@@ -38,14 +37,14 @@ _NEW = ".new-"
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """An installed version: its folder, its index, and the index's sha256."""
+    """An installed version: its folder, its index, and the sha256 of its index."""
 
     folder: Path
     index: Index
     sha256: str
 
     def check(self) -> None:
-        """Raise ModelError if a file is missing or is not as the index names it, or if the program does not start."""
+        """Raise ModelError if a file is missing or has the wrong sha256, or if the program does not start."""
         for file in self.index.files:
             path = self.folder / file.path
             if not path.is_file() or path.stat().st_size != file.size or sha256_of(path) != file.sha256:
@@ -54,7 +53,7 @@ class Version:
 
 
 class Installation:
-    """The versions of the bundle `name` under `base`, by default the user's folder for bundles."""
+    """The installed versions of the bundle `name` in the folder `base`, by default the user's folder for bundles."""
 
     def __init__(self, name: str, base: Path | None = None) -> None:
         self.name = name
@@ -64,13 +63,16 @@ class Installation:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the lock for adding and removing versions. Raises BusyError if another process holds it."""
+        """Hold the lock for adding and removing versions during the block.
+
+        Raises BusyError if another process holds it.
+        """
         self.versions_folder.mkdir(parents=True, exist_ok=True)
         with only_writer(self.root / "lock", f"the bundle {self.name!r}"):
             yield
 
     def versions(self) -> list[Version]:
-        """Return the installed versions, the highest serial number last. Damaged ones are left out."""
+        """Return the installed versions by rising serial number. Damaged versions are left out."""
         versions = []
         for folder in self.versions_folder.glob("[1-9]*"):
             if _VERSION.fullmatch(folder.name):
@@ -97,14 +99,11 @@ class Installation:
         pointer.write(self.root, version.name)
 
     def staging(self, token: str) -> Path:
-        """Return the path for an incomplete version.
-
-        What an interrupted installation left there is removed by `clean`.
-        """
+        """Return the path for a version that is being written. `clean` removes it after an interrupted installation."""
         return self.versions_folder / f"{_NEW}{token}"
 
     def clean(self) -> None:
-        """Remove what interrupted installations left, and all versions but the current and the previous one."""
+        """Remove the remains of interrupted installations, and all versions but the current and the previous one."""
         for leftover in [*self.versions_folder.glob(f"{_NEW}*"), *self.root.glob(f".{pointer.LINK}.*")]:
             if leftover.is_dir() and not leftover.is_symlink():
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -122,7 +121,10 @@ class Installation:
                 shutil.rmtree(version.folder, ignore_errors=True)
 
     def rollback(self) -> Version:
-        """Go back to the previous version, and return it; raises ModelError if there is none, or it fails its check."""
+        """Make the previous version current, and return it.
+
+        Raises ModelError if there is none or it fails its check.
+        """
         with self.writing():
             current = self.current()
             older = [one for one in self.versions() if current and one.index.serial < current.index.serial]
@@ -134,9 +136,9 @@ class Installation:
 
 
 def chosen(name: str | None, base: Path | None = None) -> Installation:
-    """Return the installation of this name or, without a name, that of the only installed bundle.
+    """Return the installation of the bundle `name` or, without a name, of the only installed bundle.
 
-    Raises UsageError if the name is not installed. Without a name, raises it unless exactly one bundle is installed.
+    Raises UsageError if that bundle is not installed, or if no name is given and there is not exactly one bundle.
     """
     names = installed_names(base)
     if name is None and len(names) == 1:

@@ -1,7 +1,7 @@
 """Ed25519 keys in minisign's format: a secret key to sign with, and the public keys that this user trusts.
 
 https://jedisct1.github.io/minisign describes the format. Secret keys are stored unencrypted, readable by their owner
-alone. minisign writes such a key with `minisign -G -W`. Trusted public keys are in the folder `keys` beside the
+alone. The command `minisign -G -W` also writes such keys. Trusted public keys are in the folder `keys` beside the
 installed bundles.
 """
 
@@ -32,27 +32,27 @@ _NO_ENCRYPTION = b"\0\0" + b"B2" + bytes(48)  # no function for a passphrase, ch
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """A public key: the 8 bytes of its id, and its 32 bytes."""
+    """A public key: its id of 8 bytes, and the key itself of 32 bytes."""
 
     id: bytes
     key: bytes
 
     @property
     def name(self) -> str:
-        """The id as minisign writes it: 16 hexadecimal digits."""
+        """The key's id as minisign writes it: 16 hexadecimal digits."""
         return self.id[::-1].hex().upper()
 
     def encode(self) -> str:
-        """Return the key in one line of base64."""
+        """Return the key as one line of base64."""
         return base64.b64encode(_ALGORITHM + self.id + self.key).decode()
 
     def write(self, path: Path) -> None:
-        """Write the key as minisign does."""
+        """Write the key to a file in minisign's format."""
         with replacing(path) as temporary:
             temporary.write_text(f"untrusted comment: minisign public key {self.name}\n{self.encode()}\n", "utf-8")
 
     def verifies(self, signature: bytes, data: bytes) -> bool:
-        """Whether a signature of 64 bytes was made of `data` with this key."""
+        """Whether a signature of 64 bytes is this key's signature of `data`."""
         from cryptography.exceptions import InvalidSignature
 
         try:
@@ -64,17 +64,20 @@ class PublicKey:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SecretKey:
-    """A secret key: its public key, and the 32 bytes that it was made of."""
+    """A secret key: its public key, and the 32-byte seed that the key was made from."""
 
     public: PublicKey
     seed: bytes
 
     def sign(self, data: bytes) -> bytes:
-        """Return the signature of `data`, 64 bytes."""
+        """Return the signature of `data`, which has 64 bytes."""
         return _ed25519_secret(self.seed).sign(data)
 
     def write(self, path: Path) -> None:
-        """Write the key unencrypted as minisign does, readable by the user alone; raises UsageError if it exists."""
+        """Write the key to a new file in minisign's format, unencrypted and readable by the user alone.
+
+        Raises UsageError if the file exists.
+        """
         if path.exists():
             raise UsageError(f"{path} exists, and a lost key cannot be made again", step="choose another name")
         body = self.public.id + self.seed + self.public.key
@@ -91,14 +94,14 @@ def make_key() -> SecretKey:
 
 
 def read_public_key(path: Path) -> PublicKey:
-    """Return the key in a file. Raises ModelError if there is none."""
+    """Return the public key in a file. Raises ModelError if the file has no key."""
     return parse_public_key(_text(path), str(path))
 
 
 def parse_public_key(text: str, place: str) -> PublicKey:
-    """Return the key in `text`, which is a key file's text or its line of base64.
+    """Return the public key in `text`, which is either the text of a key file or only its line of base64.
 
-    Raises ModelError if it is not a key.
+    Raises ModelError if it is not a key. `place` names its origin in the message.
     """
     data = _decoded(text)
     if len(data) != 42 or data[:2] != _ALGORITHM:
@@ -130,12 +133,12 @@ def trusted_keys(base: Path | None = None) -> Sequence[PublicKey]:
 
 
 def keys_for(path: Path | None, base: Path | None = None) -> Sequence[PublicKey]:
-    """Return the key in a file or, without one, the keys that are trusted under `base`."""
+    """Return the public key in the file at `path`. Without a path, return the keys that are trusted under `base`."""
     return [read_public_key(path)] if path else trusted_keys(base)
 
 
 def trust(key: PublicKey, base: Path | None = None) -> Path:
-    """Add a key to those that are trusted under `base`, and return its file."""
+    """Add a key to the keys that are trusted under `base`, and return the path of its new file."""
     path = _folder(base) / f"{key.name}.pub"
     key.write(path)
     return path
@@ -154,7 +157,7 @@ def _text(path: Path) -> str:
 
 
 def _decoded(text: str) -> bytes:
-    """Return the bytes that the last line holds in base64; empty if the line is not base64."""
+    """Decode the last line of `text` as base64. Return no bytes if it is not base64."""
     lines = text.strip().splitlines()
     try:
         return base64.b64decode(lines[-1].strip(), validate=True) if lines else b""

@@ -1,8 +1,9 @@
 """The script `ecellm-lite` of an installed version.
 
-It starts the program with the version's models and tasks. The program is the bundle's standalone program. If the bundle
-has none, it is the program installed from the bundle's wheels. Without wheels, it is the `ecellm-lite` on the PATH. The
-script finds its version once. So a running program keeps its files when another version is installed.
+The script starts ecellm-lite with the version's models and tasks. It starts the bundle's standalone program or, if the
+bundle has none, the program installed from the bundle's wheels. Without wheels, it starts the `ecellm-lite` on the
+PATH. The script looks up the current version once. So a running program keeps its files when another version is
+installed.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ set "ECELLM_BUNDLES=%~dp0..\\.."
 
 
 def write_launcher(version: Path) -> Path:
-    """Write the script into a version's folder, and return it."""
+    """Write the script into a version's folder, and return the script's path."""
     program = "ecellm-lite"
     if (version / "program").is_dir():
         program = '"$here/program/ecellm-lite"'
@@ -48,7 +49,7 @@ def write_launcher(version: Path) -> Path:
 
 
 def write_command(root: Path, version: Path) -> Path:
-    """Write the script for Windows, which reads the name of the current version, into `root`, and return it."""
+    """Write the Windows script into `root`, and return its path. The script reads the name of the current version."""
     program = "ecellm-lite.exe"
     if (version / "program").is_dir():
         program = '"%HERE%\\program\\ecellm-lite.exe"'

@@ -1,8 +1,9 @@
-"""The bytes of a bundle's archive: a ZIP64 file with stored entries, fully determined by its entries and its start.
+"""Computes the bytes of a bundle's archive: a ZIP64 file with uncompressed entries.
 
 Headers follow PKWARE's APPNOTE 6.3.10: sections 4.3.7 (local header), 4.3.12 (central directory) and 4.3.14 to 4.3.16
 (end of central directory). Sizes and offsets are always in the ZIP64 fields, all times are 1980-01-01, and names are
-UTF-8. So a reader need not interpret an archive: it compares the archive with the only bytes that its index allows.
+UTF-8. So the list of entries and the archive's offset determine every byte but the files' data. A reader need not
+interpret an archive. It computes these bytes from the index and compares them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _SEE_64 = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file in an archive."""
+    """A file in an archive: its name, size, CRC-32 and mode."""
 
     name: str
     size: int
@@ -40,7 +41,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where an archive's bytes are: each entry's header and data offset, the tail, and the total size."""
+    """The positions of an archive's bytes: each entry's header and data offset, the tail, and the total size."""
 
     entries: Sequence[Entry]
     headers: Sequence[tuple[int, bytes]]
@@ -50,7 +51,7 @@ class Layout:
 
 
 def layout(entries: Sequence[Entry], start: int) -> Layout:
-    """Return the layout of an archive with these entries that begins at byte `start` of its file."""
+    """Return the layout of an archive with these entries. The archive begins at byte `start` of its file."""
     headers, offsets, directory = [], [], []
     place = start
     for entry in entries:
@@ -65,7 +66,7 @@ def layout(entries: Sequence[Entry], start: int) -> Layout:
 
 
 def local_header(entry: Entry) -> bytes:
-    """Return the header in front of an entry's data."""
+    """Return the local header, which precedes an entry's data."""
     name = entry.name.encode("utf-8")
     sizes = _LOCAL_SIZES.pack(1, _LOCAL_SIZES.size - 4, entry.size, entry.size)
     fixed = LOCAL.pack(LOCAL_MAGIC, _VERSION, _UTF8, 0, 0, _DATE, entry.crc32, _SEE_64, _SEE_64, len(name), len(sizes))
@@ -78,7 +79,7 @@ def header_size(name: str) -> int:
 
 
 def read_local_header(header: bytes, name: str) -> Entry | None:
-    """Return the entry that a local header describes, or None if it is not our header for an entry of this name."""
+    """Return the entry that a local header describes. Return None unless local_header wrote it for this name."""
     if len(header) != header_size(name):
         return None
     crc32 = LOCAL.unpack_from(header)[6]
@@ -99,7 +100,7 @@ def _central_header(entry: Entry, place: int) -> bytes:
 
 
 def _end(count: int, size: int, place: int) -> bytes:
-    """Return the three records at the archive's end: the ZIP64 record, its locator, and the older format's record."""
+    """Return the end of the archive: the ZIP64 end record, its locator, and the end record of the older format."""
     end = _END_64.pack(0x06064B50, _END_64.size - 12, _MADE_BY, _VERSION, 0, 0, count, count, size, place)
     locator = _LOCATOR.pack(0x07064B50, 0, place + size, 1)
     return end + locator + _END.pack(0x06054B50, 0, 0, 0xFFFF, 0xFFFF, _SEE_64, _SEE_64, 0)

@@ -1,4 +1,4 @@
-"""The highest serial number that was accepted under a name, so that an older signed index is refused afterwards."""
+"""Remembers the highest serial number of the accepted indexes of a name, so that an older signed index is refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """The newest index that was accepted: its name, its serial number and its sha256."""
+    """The newest accepted index: its name, its serial number and its sha256."""
 
     format: int
     name: str
@@ -24,7 +24,10 @@ class Newest:
 
 
 def check_newer(path: Path, name: str, serial: int, sha256: str) -> None:
-    """Raise ModelError if an index is older than the one stored at `path`, or differs but has its number."""
+    """Raise ModelError if the file at `path` shows that a newer index was accepted before.
+
+    Also raise it if an index with the same serial number but other contents was accepted before.
+    """
     try:
         newest = read_document(Newest, path, largest=1 << 12, formats=(_FORMAT,))
     except FileNotFoundError:
@@ -40,6 +43,6 @@ def check_newer(path: Path, name: str, serial: int, sha256: str) -> None:
 
 
 def remember(path: Path, name: str, serial: int, sha256: str) -> None:
-    """Store at `path` that an index was accepted."""
+    """Write to `path` that this index is the newest accepted one."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(asdict(Newest(_FORMAT, name, serial, sha256))) + "\n", "utf-8")

@@ -1,4 +1,4 @@
-"""The list of everything in a bundle with its licence (CycloneDX 1.6, JSON), and the texts of the licences."""
+"""Lists every component of a bundle with its licence (CycloneDX 1.6, JSON), and collects the texts of the licences."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _LONGEST = 80  # characters; the field often holds a whole text
 
 
 def notices(manifest: Manifest, wheels: Sequence[Wheel], program: Path | None) -> list[Source]:
-    """Return the list and the texts as files for a bundle.
+    """Return the list of components and the texts of their licences, as files for a bundle.
 
-    A standalone program has the metadata of its packages, in folders *.dist-info.
+    For a standalone program, they are read from the *.dist-info folders of its packages.
     """
     texts = [
         Source(f"{FOLDER}/{wheel.path.name.removesuffix('.whl')}/{path.partition('/')[2]}", text)
@@ -73,7 +73,7 @@ def _package(metadata: Message, sha256: str | None = None) -> dict[str, Any]:
 
 
 def _licence(metadata: Message) -> str:
-    """Return the licence in the metadata: its expression, else its field, else its classifiers, else an empty text."""
+    """Return the licence in a package's metadata: License-Expression, else License, else the classifiers, else ""."""
     expression, text = metadata.get("License-Expression"), metadata.get("License")
     if expression or (text and len(text) <= _LONGEST and "\n" not in text):
         return str(expression or text)

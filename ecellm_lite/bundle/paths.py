@@ -1,4 +1,4 @@
-"""The allowed names of files in a bundle: safe on every platform, and distinct even if case is ignored."""
+"""Checks the names of files in a bundle: they are safe on every platform, and distinct even if case is ignored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNOREC
 
 
 def check_path(path: str) -> None:
-    """Raise ValueError unless a path is relative, has plain parts joined by '/', and is valid on every platform."""
+    """Raise ValueError unless a path is relative, uses '/' and has only names that are valid on every platform."""
     parts = path.split("/")
     if len(path) > LONGEST or len(parts) > DEEPEST:
         raise ValueError(f"the path {path[:80]!r} is too long or too deep")
@@ -30,10 +30,10 @@ def check_path(path: str) -> None:
 
 
 def check_paths(paths: Iterable[str]) -> None:
-    """Raise ValueError if a path is not safe, or if two paths cannot both be files in one folder.
+    """Raise ValueError if a path is not safe, or if two paths conflict.
 
-    Two paths cannot if they are equal or differ only in case. Neither can `a` and `a/b`, because `a` would also be a
-    folder.
+    Two paths conflict if they are equal or differ only in case. `a` and `a/b` also conflict, because `a` cannot be both
+    a file and a folder.
     """
     files: set[str] = set()
     folders: set[str] = set()

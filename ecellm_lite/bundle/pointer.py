@@ -1,4 +1,4 @@
-"""Which version is current: a symbolic link or, on Windows, a small file.
+"""Records which version is current: in a symbolic link or, on Windows, in a small file.
 
 Both are replaced atomically.
 """
@@ -15,7 +15,7 @@ LINK, FILE = "current", "current.txt"
 
 
 def read_link(root: Path) -> str | None:
-    """Return the name of the current version, which the link in `root` gives, or None."""
+    """Return the name of the version that the link in `root` points to, or None if there is no link."""
     try:
         return (root / LINK).readlink().name
     except OSError:
@@ -23,7 +23,10 @@ def read_link(root: Path) -> str | None:
 
 
 def write_link(root: Path, version: str) -> None:
-    """Make `version` current in one step: other processes see either the old version or the new version."""
+    """Point the link in `root` to `version` in one step.
+
+    Other processes see either the old or the new version.
+    """
     temporary = root / f".{LINK}.{secrets.token_hex(4)}"
     temporary.symlink_to(Path("versions") / version, target_is_directory=True)
     temporary.replace(root / LINK)
@@ -31,7 +34,7 @@ def write_link(root: Path, version: str) -> None:
 
 
 def read_file(root: Path) -> str | None:
-    """Return the name of the current version, which the file in `root` gives, or None."""
+    """Return the name of the version in the file in `root`, or None if there is no such file."""
     try:
         name = (root / FILE).read_text("utf-8").strip()
     except (OSError, ValueError):
@@ -40,9 +43,9 @@ def read_file(root: Path) -> str | None:
 
 
 def write_file(root: Path, version: str) -> None:
-    """Make `version` current, as write_link does.
+    """Write the name of the current version to the file in `root`, in one step.
 
-    This is for Windows, where a user may not be allowed to make links.
+    Windows needs a file because its users may not be allowed to make links.
     """
     with replacing(root / FILE) as temporary:
         temporary.write_text(version + "\n", "utf-8")

@@ -1,8 +1,8 @@
 """Builds the standalone program: a folder that runs without Python, made by PyInstaller from the running installation.
 
-A copy of Python in a folder would not be enough, because a bare system lacks the libraries that Python's modules and
-the engine load (OpenSSL, libffi, OpenMP). PyInstaller finds these libraries and packs them too. Python's own portable
-builds are not on PyPI. The folder needs a glibc that is at least as new as this machine's.
+A plain copy of Python would not be enough: Python's modules and the engine load libraries that a new system may lack
+(OpenSSL, libffi, OpenMP). PyInstaller finds these libraries and packs them too. The folder needs a glibc that is at
+least as new as this machine's.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _LINES = 20  # of PyInstaller's output, for the message of a failure
 def build_program(folder: Path, *, native: bool = False) -> Path:
     """Build the program into `folder`, which must be new or empty, and return the path of its executable.
 
-    The program has the extras of the running installation: with `server` it can serve, with `bundle` it can install
-    bundles, and with `demo` it can make the demo model. Raises UsageError if the installation lacks PyInstaller or is
-    editable. Also raises it for a llama.cpp that is compiled only for this processor, unless `native`.
+    The program has the optional features of the running installation: it can serve if the extra `server` is installed,
+    install bundles with `bundle`, and make the demo model with `demo`. Raises UsageError if the installation lacks
+    PyInstaller or is editable. Unless `native`, also raises it if llama.cpp was compiled only for this processor.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not an empty folder", step="name another one", settings=("folder",))
@@ -84,7 +84,7 @@ def _arguments(place: Path) -> Iterator[str]:
 
 
 def _script() -> str:
-    """Return the path of the program's first script (standalone.py), without importing it."""
+    """Return the path of the script that PyInstaller makes the program from (standalone.py), without importing it."""
     spec = find_spec("ecellm_lite.standalone")
     assert spec
     assert spec.origin
@@ -94,7 +94,8 @@ def _script() -> str:
 def _requirements(name: str) -> set[str]:
     """Return the names of a distribution and of all installed distributions that it or its extras need.
 
-    The metadata of these distributions holds the versions, which `doctor` reports, and the licences.
+    Their metadata is packed into the program too, because `doctor` reports the versions and the bundle lists the
+    licences.
     """
     names: set[str] = set()
     waiting = [name]

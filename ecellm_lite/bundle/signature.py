@@ -1,7 +1,7 @@
-"""Signatures in minisign's format, so that `minisign -V` checks them too.
+"""Signatures in minisign's format, which `minisign -V` can check too.
 
-A signature signs the BLAKE2b hash of a file. A second signature signs the first signature together with the trusted
-comment.
+The first signature is of the BLAKE2b hash of a file. The second signature is of the first signature followed by the
+trusted comment, a line that minisign shows to the user.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TRUSTED = "trusted comment: "
 
 
 def sign(data: bytes, key: SecretKey, comment: str) -> bytes:
-    """Return the text of the signature of `data`. `comment` is one line, which is signed too."""
+    """Return the text of a signature file for `data`. `comment` is one line; it is signed too."""
     signature = key.sign(_hash(data))
     of_both = key.sign(signature + comment.encode("utf-8"))
     lines = (
@@ -33,7 +33,10 @@ def sign(data: bytes, key: SecretKey, comment: str) -> bytes:
 
 
 def verify(data: bytes, text: bytes, keys: Sequence[PublicKey], what: str) -> PublicKey:
-    """Return the key among `keys` that signed `data`; raises ModelError if none did. `what` names the data."""
+    """Return the key among `keys` that made the signature `text` of `data`. Raises ModelError if none of them did.
+
+    `what` names the data in the message.
+    """
     try:
         lines = text.decode("utf-8").splitlines()
         if len(text) > LARGEST or len(lines) != 4 or text != "".join(f"{line}\n" for line in lines).encode("utf-8"):

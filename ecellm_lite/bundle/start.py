@@ -1,4 +1,4 @@
-"""Whether a version's program starts on this machine: before it becomes current, first or again."""
+"""Checks that a version's program starts on this machine, before the version becomes current."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _SECONDS = 300  # that a program may take to start
 
 
 def check_start(version: Path, step: str) -> None:
-    """Raise ModelError, with this next step, unless the program in a version's folder starts here with its engine.
+    """Raise ModelError with the next step `step` if a version's program or its engine does not start on this machine.
 
-    `doctor` loads the engine. What it reports about the machine does not count, and neither does its exit code.
+    The check runs the program's command `doctor`, which loads the engine. Only the finding about llama.cpp counts, not
+    the other findings about the machine or the exit code.
     """
     command = command_of(version)
     if not command:
@@ -39,7 +40,7 @@ def check_start(version: Path, step: str) -> None:
 
 
 def _fault(ended: subprocess.CompletedProcess[str]) -> str | None:
-    """Return why the engine does not run, judging by the output of `doctor --json`, or None if it runs."""
+    """Return the reason why the engine does not run, from the output of `doctor --json`, or None if it runs."""
     if not ended.returncode:
         return None
     try:

@@ -1,10 +1,10 @@
 """The shell script in front of a bundle's archive.
 
-It installs the bundle on a machine without ecellm-lite. `sh BUNDLE --key KEY` copies the standalone program, or the
-wheels, from the bundle to a temporary folder, and compares their sha256. Then it starts the copied program, which
+The script installs the bundle on a machine without ecellm-lite. `sh BUNDLE --key KEY` copies the standalone program, or
+the wheels, from the bundle to a temporary folder, and checks their sha256. Then it starts the copied program, which
 checks the bundle's signature and installs the bundle. The script needs a POSIX shell with tail, head, mktemp and
-sha256sum (or shasum). Wheels also need Python. Nothing checks the script itself and the program that
-it starts. A first install trusts whoever brought the file (docs/offline.md).
+sha256sum (or shasum). Wheels also need Python. The script and the program that it starts are not checked against a
+signature. So the first installation trusts whoever brought the file (docs/offline.md).
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ python3 -m venv --without-pip "$folder/venv" || {{ echo "Python 3 is needed (apt
 
 
 def starter_of(index: Index, offsets: Sequence[int]) -> bytes:
-    """Return the script, padded to a multiple of STARTER_STEP; empty for a bundle without program and wheels.
+    """Return the script for a bundle, padded to a multiple of STARTER_STEP bytes.
 
-    `offsets` say where the data of each included file begins, counted from the archive's start. A delta has no script:
-    the installed version installs the delta.
+    It is empty for a bundle that has neither a program nor wheels. `offsets`: where the data of each included file
+    begins, counted from the archive's start. A delta has no script, because the installed version installs it.
     """
     paths = {file.path for file in index.files}
     folder = "program" if PROGRAM in paths else WHEELS

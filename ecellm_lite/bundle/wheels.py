@@ -30,7 +30,7 @@ _TEXTS = re.compile(r"[^/]+\.dist-info/(?:licenses/.+|(?:LICEN[CS]E|COPYING|NOTI
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A wheel: its file, its metadata (PEP 566 and 639), and the texts of its licences by path."""
+    """A wheel: its file, its metadata (PEP 566 and 639), and the texts of its licences, keyed by path."""
 
     path: Path
     metadata: Message
@@ -38,7 +38,7 @@ class Wheel:
 
 
 def project_of(name: str) -> str:
-    """Return the project of a wheel, given its file's name. Raises UsageError for any other file name."""
+    """Return the project's name in a wheel's file name. Raises UsageError if the file name is not a wheel's."""
     match = _NAME.fullmatch(name)
     if not match:
         raise UsageError(f"{name[:100]!r} is not the name of a wheel", step="leave only wheels in the folder")
@@ -46,15 +46,12 @@ def project_of(name: str) -> str:
 
 
 def normalized(project: str) -> str:
-    """Return a project's name in the form in which names are compared."""
+    """Return a project's name in the normalized form that is used for comparisons."""
     return re.sub(r"[-_.]+", "-", project).lower()
 
 
 def is_licence(path: str) -> bool:
-    """Whether a file of an installed project is a licence or notice.
-
-    The path begins at *.dist-info.
-    """
+    """Whether a file of an installed project is a licence or notice. `path` begins with the folder *.dist-info."""
     return _TEXTS.fullmatch(path) is not None
 
 
@@ -73,9 +70,9 @@ def wheels_of(folder: Path, *, signed: bool) -> Sequence[Wheel]:
 
 
 def make_environment(folder: Path, wheels: Path) -> None:
-    """Make a virtual environment in `folder` with every project in the folder `wheels`, without any network.
+    """Make a virtual environment in `folder` with every project in the folder `wheels`. No network is used.
 
-    Raises ModelError if there is no Python with venv, or the wheels do not fit it.
+    Raises ModelError if there is no Python with venv, or if the wheels are not for that Python.
     """
     pip = sorted(wheels.glob(f"{PIP}-*.whl"))
     if not pip:
@@ -88,12 +85,12 @@ def make_environment(folder: Path, wheels: Path) -> None:
 
 
 def installed_projects(names: Iterable[str]) -> Sequence[str]:
-    """Return the projects to install from the wheels with these file names: all but pip."""
+    """Return the projects to install, given the file names of the wheels. pip is left out."""
     return sorted({project_of(name) for name in names} - {PIP})
 
 
 def environment_python(folder: Path) -> Path:
-    """Return the path of Python in a virtual environment."""
+    """Return the path of a virtual environment's Python."""
     return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
@@ -111,9 +108,10 @@ def _read_wheel(path: Path) -> Wheel:
 
 
 def _python() -> str:
-    """Return the Python to make an environment with.
+    """Return the path of the Python that makes the new virtual environment.
 
-    It is the base Python, because a virtual environment may be temporary.
+    If this program runs in a virtual environment, that is the Python it was made from, because the environment may be
+    temporary.
     """
     base = getattr(sys, "_base_executable", None)
     if base and not getattr(sys, "frozen", False):
@@ -127,7 +125,7 @@ def _python() -> str:
 def _environment() -> dict[str, str]:
     """Return environment variables for programs of the system.
 
-    They must not load the standalone program's libraries.
+    These programs must not load the libraries of the standalone program.
     """
     environment = dict(os.environ)
     if getattr(sys, "frozen", False):

@@ -1,7 +1,8 @@
 """Writes a bundle in one pass: each file is read once, and hashed while it is copied.
 
-All sizes are known in advance, and all hashes have a fixed width, so the place of each byte is known. The files' data
-is written first, then the headers, the index and its signature. The bundle replaces `target` only when it is complete.
+All sizes are known in advance, and all hashes have a fixed width, so every offset is known before the hashes are. The
+files' data is written first, then the headers, the index and its signature. The bundle replaces `target` only when it
+is complete.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _NO_SHA256, _NO_CRC32 = "0" * 64, "0" * 8
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file for a bundle: its path in the bundle, its bytes or the file to copy, and whether it is executable."""
+    """A file for a bundle: its path in the bundle, its bytes or a file to copy, and whether it is executable."""
 
     path: str
     content: bytes | Path
@@ -53,7 +54,8 @@ def write_bundle(
 ) -> Index:
     """Write a bundle of `sources` and return its index. `draft` is the index without the files and the starter.
 
-    `base`: the files of an older bundle by path. Files that are the same in both bundles are left out.
+    `base`: the files of an older bundle by path, to write a delta. Files that are unchanged since the older bundle are
+      left out.
 
     Raises UsageError for a path that is not allowed. Raises ModelError if a file cannot be read or changes, or if the
     disk is full.
@@ -106,7 +108,7 @@ def _write(
 
 
 def _starter(index: Index, key: SecretKey | None) -> bytes:
-    """Return the script in front of the archive, padded. Its size is the same for all hashes."""
+    """Return the padded script that precedes the archive. Its size does not depend on the hashes."""
     places = layout(_entries(replace(index, starter=_NO_SHA256), key), 0)
     ahead = len(places.offsets) - len(index.included)
     return starter_of(index, places.offsets[ahead:])
@@ -129,7 +131,7 @@ def _own_data(index: Index, key: SecretKey | None, offsets: Sequence[int]) -> li
 
 
 def _copy(source: Source, blank: BundleFile, target: FileIO, beside: ThreadPoolExecutor) -> BundleFile:
-    """Copy a file's bytes and return its entry with its hashes; the CRC is computed in another thread."""
+    """Copy a file's bytes, and return its index entry with its hashes. Another thread computes the CRC-32."""
     digest, crc32, left = hashlib.sha256(), 0, blank.size
     if isinstance(source.content, bytes):
         _write_all(target, source.content)

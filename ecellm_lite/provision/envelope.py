@@ -1,4 +1,4 @@
-"""The envelope of a model that is put into the store: a GGUF file's, or a repository's."""
+"""Finds the envelope (the text around a prompt) of a model that is put into the store."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from ecellm_lite.models.resolve import envelope_of
 
 
 def envelope_of_file(header: Header, names: Sequence[str]) -> str:
-    """Return the envelope that a file names, or whose form its chat template has; raises UsageError if neither does.
+    """Return a file's envelope, from its metadata or from its chat template. Raises UsageError if neither names one.
 
-    `names`: as in models.resolve.envelope_of. A template that is not known is rendered in a child process.
+    `names`: as in models.resolve.envelope_of. An unknown chat template is rendered in a child process to find its
+      envelope.
     """
     try:
         return envelope_of(header, names)
@@ -28,10 +29,10 @@ def envelope_of_file(header: Header, names: Sequence[str]) -> str:
 
 
 def checked_envelope(repository: str, folder: Path, envelope: str) -> str:
-    """Return the envelope of a repository, after checking its architecture; `envelope` is used unless it is empty.
+    """Return the envelope of a repository, after checking its architecture.
 
-    `folder` has the repository's configuration. Raises ModelError if the architecture is not known, and UsageError if
-    the envelope is not.
+    It is `envelope` or, if that is empty, the one that the repository's chat template has. `folder` has the
+    repository's configuration. Raises ModelError for an unknown architecture, and UsageError for an unknown envelope.
     """
     architecture_of(read_json(inside(folder, "config.json")))
     if known := envelope or form_of_folder(folder):

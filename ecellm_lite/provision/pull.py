@@ -1,4 +1,4 @@
-"""Puts a published model, or one from the Hugging Face hub, into the store: downloads, converts and checks it."""
+"""Puts a model from the catalogue or the Hugging Face hub into the store: downloads, converts and checks it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Progress = Callable[[ConversionProgress], None]
 
 
 class _DiffersError(ModelError):
-    """A model differs from its original."""
+    """A converted model differs from the original checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """The weights that a pull is about to fetch: their bytes, those of the model's file, and of the largest shard.
+    """The sizes in bytes of a download that is about to start: the weights, the converted file, and the largest shard.
 
-    `kept`: the weights stay in the hub's cache. Otherwise each shard is dropped once it is converted.
+    `kept`: whether the weights stay in the hub's cache. Otherwise each shard is deleted once it is converted.
     """
 
     repository: str
@@ -60,22 +60,22 @@ def pull(
     progress: Progress | None = None,
     announce: Callable[[Download], None] | None = None,
 ) -> Manifest:
-    """Put a checked model into the store, and return its manifest. After an error, nothing is stored.
+    """Download, convert, check and store a model, and return its manifest. After an error, nothing is stored.
 
     `model`: a published model's name, optionally with a file type after a colon, or a repository on the hub.
     `file_type`: the default is the type after the colon, or else FILE_TYPE.
-    `adapters`: folders or repositories, each with the factor by which its change is multiplied.
+    `adapters`: LoRA adapters to merge: folders or repositories, each with the weight of its change.
     `name`: the model's name in the store.
-    `keep`: whether to keep the weights in the hub's cache. Otherwise, they are converted while they are downloaded, and
-    each shard is dropped once it is converted. The disk needs room for the model's file and 1.2 shards. Weights that
-    are in the cache already are used and kept.
+    `keep`: whether to keep the weights in the hub's cache. Otherwise each shard is converted while the next ones are
+      downloaded, and then deleted, so the disk needs room only for the model's file and 1.2 shards. Weights that are in
+      the cache already are used and kept.
     `quiet`: whether to hide the download's progress bars.
-    `announce`: called before weights are fetched, when everything else is checked.
+    `announce`: called after all checks of the arguments and the repository, before the weights are fetched.
 
-    After an interruption, a second call continues. What was fetched or converted is not fetched again.
+    After an interruption, a second call continues where the first stopped.
 
-    The weights are fetched last. A repository of an unknown architecture is refused before, and so is one without
-    safetensors, or whose envelope is neither known nor given.
+    The weights are fetched last. Before that, a repository is refused if its architecture is unknown, if it has no
+    safetensors, or if its envelope is neither known nor passed as an argument.
 
     Raises UsageError for invalid arguments, before anything is downloaded. Raises ModelError if the download, the
     conversion or a check fails.
@@ -142,7 +142,7 @@ def pull(
 
 
 def _missing(repository: str, folder: Path) -> tuple[HubFile, ...]:
-    """Return all of a repository's weight files if one is missing from `folder`, else none."""
+    """Return all of a repository's weight files if any of them is missing from `folder`, else an empty tuple."""
     files = () if is_offline() else weight_files(repository, folder.name)
     paths = {folder / one.name: one.size for one in files}
     return () if all(path.is_file() and path.stat().st_size == size for path, size in paths.items()) else files
@@ -155,7 +155,7 @@ def _announce(conversion: Conversion, keep: bool, announce: Callable[[Download],
 
 
 def _identify(model: str, file_type: str | None) -> tuple[CatalogueModel | None, str, str]:
-    """Return the published model (or None), the repository, and the file type."""
+    """Return the catalogue's model (or None), the repository, and the file type that the arguments mean."""
     name, _, suffix = model.partition(":")
     if suffix and file_type and suffix.upper() != file_type.upper():
         raise UsageError(

@@ -1,6 +1,6 @@
-"""Checks a model's file: its hash and header, and whether its tokens and logits are the original's.
+"""Checks a converted model: its hash, its header, and whether its tokens and logits match the original checkpoint's.
 
-The converter's code compares. This module gives it the engine and the prompts.
+The comparison itself is in convert/verify.py. This module runs the engine and supplies the prompts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _EXACT = Settings(kv_type="f32", flash_attention="off", gpu_layers=0, context=20
 
 
 def verify(file: Path, base: str | None = None, adapters: Adapters = ()) -> list[CheckResult]:
-    """Check a file's hash and header and, if a base is given, its tokens and logits. See check_against.
+    """Check a file's hash and header. If `base` is given, also compare tokens and logits, as check_against does.
 
     Raises ModelError if the file is not a complete model, and UsageError if the base does not exist.
     """
@@ -47,7 +47,7 @@ def verify(file: Path, base: str | None = None, adapters: Adapters = ()) -> list
 def check_against(file: Path, folder: Path, adapters: Adapters = ()) -> list[CheckResult]:
     """Compare a file's tokens and logits with those of the checkpoint and the adapters that it was made from.
 
-    A comparison that needs a missing package neither passes nor fails.
+    If a comparison needs a package that is not installed, its result is neither passed nor failed (None).
     """
     header = read_header(file)
     envelope = _envelope_of(header, file.name)
@@ -74,12 +74,12 @@ def check_against(file: Path, folder: Path, adapters: Adapters = ()) -> list[Che
 
 
 def failures(results: Sequence[CheckResult]) -> str:
-    """Return the failed checks with their details, as one text; empty if no check failed."""
+    """Return a text that lists the failed checks with their details. It is empty if no check failed."""
     return "; ".join(f"{result.name}: {result.detail}" for result in results if result.passed is False)
 
 
 def checkpoint_of(base: str) -> Path:
-    """Return the folder of a checkpoint, given its path or a cached hub id. Raises UsageError if there is none."""
+    """Return the folder of a checkpoint. `base` is its path or a cached hub id. Raises UsageError if there is none."""
     folder = checkpoint_folder(base)
     if not folder.is_dir():
         raise UsageError(f"There is no folder {base[:200]!r}", step="give a checkpoint's folder, or a cached hub id")
@@ -87,7 +87,7 @@ def checkpoint_of(base: str) -> Path:
 
 
 def logits_of(backend: LlamaBackend, prompts: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
-    """Yield the logits (tokens, vocabulary) after each token of a prompt, for each prompt in turn."""
+    """Yield one array of logits for each prompt, of shape (tokens of the prompt, vocabulary)."""
     for prompt in prompts:
         backend.clear()
         parts = []
@@ -112,7 +112,7 @@ def _check_hash(file: Path) -> CheckResult:
 
 
 def _envelope_of(header: Header, name: str) -> Envelope:
-    """Return the envelope for the prompts to compare: the file's or, if it names none, any envelope."""
+    """Return the envelope of the compared prompts: the file's own or, if the file names none, the Alpaca envelope."""
     try:
         return get_envelope(envelope_of(header, [name]))
     except UsageError:
