@@ -1,4 +1,4 @@
-"""Connects to a Ray cluster, divides its nodes among actors, and defines the actor that answers rows."""
+"""Connects to a Ray cluster, counts how many actors fit on its nodes, and defines the actor that answers rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ Make = Callable[[], Answerer]
 
 
 class ClusterActor:
-    """A Ray actor that answers batches of rows on a node, with an Answerer of its own."""
+    """A Ray actor, which answers batches of rows on one node.
+
+    It has its own Answerer with its own copy of the model.
+    """
 
     def __init__(self, make: Make) -> None:
         self._answerer: Answerer | None = None
@@ -30,7 +33,10 @@ class ClusterActor:
             self._error = error
 
     def facts(self) -> tuple[ModelName, str, tuple[str, ...], dict[str, str]] | EcellmError:
-        """Return the model, its envelope's name, the tasks' names and the adapters, or the error if loading failed."""
+        """Return the model, its envelope's name, the tasks' names and the adapters.
+
+        If loading failed, return the error.
+        """
         if self._answerer is None:
             return self._error
         answerer = self._answerer
@@ -51,7 +57,10 @@ class ClusterActor:
 
 
 def node_share(nodes: Sequence[Mapping[str, Any]], threads: int | None) -> dict[str, float]:
-    """Return the resources of each actor, under Ray's names: its cores, and one GPU if any node has one."""
+    """Return the resources that each actor reserves: some cores, and one GPU if any node has one.
+
+    The keys are Ray's.
+    """
     resources = [node["Resources"] for node in nodes if node["Alive"]]
     most = max((int(each.get("CPU", 0)) for each in resources), default=0)
     gpus = any(each.get("GPU") for each in resources)
@@ -59,7 +68,7 @@ def node_share(nodes: Sequence[Mapping[str, Any]], threads: int | None) -> dict[
 
 
 def fitting_actors(nodes: Sequence[Mapping[str, Any]], share: Mapping[str, float]) -> int:
-    """Return how many actors fit on the nodes that are alive, if each takes these resources."""
+    """Return the number of actors that fit on the living nodes, if each actor reserves the resources `share`."""
     count = 0
     for node in nodes:
         if node["Alive"]:
@@ -72,7 +81,7 @@ def fitting_actors(nodes: Sequence[Mapping[str, Any]], share: Mapping[str, float
 
 
 def connect(address: str | None) -> tuple[Any, bool]:
-    """Return the module ray, connected to a cluster, and whether this call connected it.
+    """Connect to a Ray cluster. Return the module ray, and False if ray was connected already, else True.
 
     Raises UsageError if ray is not installed, or if there is no cluster at the address.
     """

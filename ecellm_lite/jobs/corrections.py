@@ -1,6 +1,6 @@
-"""A person's answers from a corrected review table, which replace the model's.
+"""Corrections: answers that a person wrote into a review table. They replace the model's answers.
 
-They are stored in the job's journal, so a later run of the same job uses them again. No model is called here.
+Corrections are stored in the job's journal, so a later run of the same job uses them again. No model is called here.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Corrections:
     """A person's corrections of one task's answers. A row is identified by the hash of its fields.
 
     `stored` are the corrections in the journal, as answer texts. `entries` are the corrections in a review table.
-    `space` is the answer set of the job's request, if it differs from the task's. `applied` collects the answer text of
-    each corrected row. `labelled` collects the rows with these answers.
+    `space` is the answer set of the job's request, if it differs from the task's. `apply` adds each corrected row to
+    `applied`, as an answer text under the row's key, and to `labelled`, as a row with its right answer.
     """
 
     task: Task
@@ -48,7 +48,7 @@ class Corrections:
     labelled: list[Mapping[str, Any]] = field(default_factory=list)
 
     def apply(self, row: Mapping[str, Any], key: bytes, answer: Answer) -> Answer:
-        """Return the answer as a person corrected it, or unchanged if nobody corrected it.
+        """Return the answer with a person's correction, or unchanged if nobody corrected it.
 
         Raises InputError for an invalid correction.
         """
@@ -106,13 +106,13 @@ def read_corrections(path: Path) -> dict[str, Correction]:
 
 
 def unused_entries(entries: Mapping[str, Correction], used: Iterable[bytes]) -> int:
-    """Return how many entries of a review table belong to no row. `used` has the keys of all rows."""
+    """Return the number of entries of a review table that belong to no row. `used` has the keys of all rows."""
     keys = {shown_key(key) for key in used}
     return sum(key not in keys for key in entries)
 
 
 def corrected(answer: Answer, space: Space, text: str) -> Answer:
-    """Return the answer with a person's text in place of the model's, and a warning that says so."""
+    """Return a copy of the answer with a person's text instead of the model's, and with a warning that says so."""
     instead = "no answer" if answer.text is None else repr(answer.text)
     warning = AnswerWarning("corrected", f"Corrected by a person, in place of {instead}.")
     return replace(
@@ -130,10 +130,7 @@ def corrected(answer: Answer, space: Space, text: str) -> Answer:
 
 
 def failed(task: Task, error: InputError, facts: Mapping[str, str]) -> Answer:
-    """Return the answer of a row that could not be read.
-
-    `facts` (see jobs/facts.py) name the model.
-    """
+    """Return an answer with the error of a row that could not be read. `facts` name the model (see jobs/facts.py)."""
     name, _, sha256 = facts.get("model", "").rpartition(" ")
     adapter = AdapterName(*facts["adapter"].rsplit(" ", 1)) if "adapter" in facts else None
     return Answer.failed(task.name, error, model=ModelName(name, sha256, adapter), envelope=facts.get("envelope", ""))

@@ -1,4 +1,4 @@
-"""Estimates how long a job will take: answers a sample of its rows, and extrapolates by the rows' lengths.
+"""Estimates how long a job will take. It answers a sample of the rows, and extrapolates by the rows' lengths.
 
 A row's time is assumed to be proportional to its number of characters, because it grows with the prompt's tokens. A
 duplicate row adds no time, because a job answers equal rows once.
@@ -34,15 +34,15 @@ _T = 3.182  # Student's t for a 95% range with GROUPS - 1 degrees of freedom
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The estimated rows, duplicates and seconds of a job, with a 95% range for the seconds.
+    """The estimated number of rows, duplicates and seconds of a job.
 
-    `least`, `most`: the range in seconds.
-    `counted`: whether every row was counted. If not, the numbers are extrapolated from the share of the file that was
-      read.
-    `whole`: whether the numbers cover the whole file. If that share is unknown, they cover only the rows that were
-      read.
+    `least`, `most`: the ends of a 95% range for the seconds.
+    `counted`: whether every row of the table was counted. If not, only its beginning was read, and the numbers are
+      extrapolated.
+    `whole`: whether the numbers cover the whole table. If it is not known how much of the table was read, they cover
+      only the rows that were read.
     `answered`, `failed`: the number of rows answered for the estimate, and how many of these failed.
-    `models`: how many answers each model gave for the estimate.
+    `models`: the number of answers that each model gave for the estimate.
     """
 
     rows: int
@@ -63,7 +63,7 @@ AskedRow = Sequence[Row | None]
 
 @dataclass(slots=True)
 class _Sample:
-    """A uniform sample of the distinct rows, and totals of all rows read."""
+    """A random sample of the distinct rows, and counts over all rows that were read."""
 
     random: Random
     rows: list[AskedRow]
@@ -81,7 +81,7 @@ class _Sample:
 
 
 def estimate(job: Job, answerer: Answerer, **options: Unpack[RequestOptions]) -> Estimate:
-    """Read a job's table or its beginning, answer about 50 of its rows, and return the estimate for the whole job.
+    """Read a job's table or its beginning, answer about 50 of the rows, and return an estimate for the whole job.
 
     Raises InputError if no row can be answered.
     """
@@ -122,9 +122,9 @@ def estimate(job: Job, answerer: Answerer, **options: Unpack[RequestOptions]) ->
 
 
 def _read(job: Job) -> tuple[_Sample, bool, float | None]:
-    """Return a sample of the rows, whether the whole table was read, and the share that was read.
+    """Return a sample of the rows, whether the whole table was read, and the share of the table that was read.
 
-    The share is None if the whole table was read, or if the share is unknown.
+    The share is None if the whole table was read, or if it is not known.
     """
     sample = _Sample(Random(0), [])  # noqa: S311 - random rows, no secrets
     keys: set[bytes] = set()
@@ -143,7 +143,10 @@ def _read(job: Job) -> tuple[_Sample, bool, float | None]:
 
 
 def _groups(rows: Sequence[AskedRow]) -> list[Sequence[AskedRow]]:
-    """Return the warm-up rows, then the other rows in groups of equal size. The last group may be smaller."""
+    """Return the rows in groups: first the warm-up rows, then the other rows in groups of equal size.
+
+    The last group may be smaller.
+    """
     warm = rows[:WARM]
     others = rows[WARM:]
     size = GROUP if len(others) >= GROUPS * GROUP else max(1, math.ceil(len(others) / GROUPS))
@@ -151,6 +154,6 @@ def _groups(rows: Sequence[AskedRow]) -> list[Sequence[AskedRow]]:
 
 
 def _size(row: AskedRow) -> int:
-    """Return a row's number of characters, summed over the tasks that read it. The id does not count."""
+    """Return the number of characters of a row's fields without the id, summed over the tasks that read the row."""
     fields = [{name: value for name, value in each.items() if name != "id"} for each in row if each is not None]
     return sum(len(json.dumps(each, default=str)) for each in fields)

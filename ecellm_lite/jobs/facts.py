@@ -1,4 +1,4 @@
-"""The facts on which a job's answers depend.
+"""The facts that a job's answers depend on, such as the model and the tasks' wording.
 
 Stored answers are reused only if all facts are unchanged.
 """

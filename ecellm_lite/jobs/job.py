@@ -65,7 +65,7 @@ Progress = Callable[[JobStep], None]
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """How a job's table is read, mapped and written, and which stored answers are reused.
+    """Options for reading, mapping and writing a job's table, and for reusing stored answers.
 
     `restart` answers every row again. `retry_failed` answers only those rows again whose answer was an error.
     `review_below` is the probability below which answers are also written to a review table, or `auto` to use a
@@ -83,7 +83,10 @@ class JobOptions:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job: an open table, the tasks to ask about its rows, and the output file (None: standard output)."""
+    """A job: an open table, the tasks to ask about its rows, and the output file.
+
+    Without a file, it writes to standard output.
+    """
 
     tasks: tuple[JobTask, ...]
     table: Table
@@ -98,14 +101,14 @@ class Job:
         return journal_of(self.output)
 
     def rows(self) -> Iterator[tuple[TableRow, Sequence[MappedRow]]]:
-        """Yield each row of the table together with the same row as each task reads it."""
+        """Yield each row of the table, together with the mapped row for each task."""
         for source in self.table.rows():
             yield source, [part.columns.row(source) for part in self.tasks]
 
     def run(self, answerer: Answerer, *, progress: Progress | None = None, **options: Unpack[RequestOptions]) -> Tally:
         """Answer every row and return the tally; `progress` is called with each answer.
 
-        A row that fails is written with its error, and does not end the job. Raises InputError if the answers cannot be
+        A row that fails is written with its error, and the job continues. Raises InputError if the answers cannot be
         written. Raises UsageError in three cases: an unfinished job on the same output had other settings;
         `review_below` is `auto` and there are no thresholds; or a job of several tasks gets an option for a single
         task.
@@ -133,8 +136,9 @@ class Job:
     def correct(self, file: Path, *, labelled: Path | None = None, space: Space | None = None) -> Tally:
         """Rewrite the output with the corrections of a review table, and return the tally. No model is called.
 
-        If `labelled` is given, all corrected rows, also those corrected earlier, are written to that file with the
-        right answers. Raises InputError for an invalid correction, and UsageError if the job has not finished.
+        If `labelled` is given, all corrected rows are written to that file with their right answers, including rows
+        that were corrected earlier. Raises InputError for an invalid correction, and UsageError if the job has not
+        finished.
         """
         tally = Tally()
         tasks = [part.task for part in self.tasks]
@@ -167,7 +171,7 @@ class Job:
         tally: Tally,
         progress: Progress | None,
     ) -> None:
-        """Write the output, the review table and the report; a person's correction replaces the model's answer."""
+        """Write the output, the review table and the report. A person's correction replaces the model's answer."""
         started = time.perf_counter()
         with job_writer(self.tasks, self.table, self.output, self.options.write, rules, tally) as writer:
             for source, answers in rows:
@@ -231,7 +235,7 @@ class Job:
                 yield row
 
     def _journalled(self, journal: Journal, tally: Tally) -> Iterator[JobRow]:
-        """Yield each row with its answers from the journal; raises UsageError if one is missing."""
+        """Yield each row with its answers from the journal. Raises UsageError if the journal lacks an answer."""
         for source, mapped_rows in self.rows():
             answers: list[JobAnswer] = []
             for part, mapped in zip(self.tasks, mapped_rows, strict=True):
@@ -255,11 +259,11 @@ class Job:
 def open_job(
     rows: Path | str, output: Path | None, task: Task | Sequence[Task], options: JobOptions | None = None
 ) -> Iterator[Job]:
-    """Open a job's table (`-`: standard input), and check its columns and its output before any model is loaded.
+    """Open a job's table, and check its columns and its output before any model is loaded.
 
-    `task` is one task, or several tasks to ask about each row. Raises InputError for a table that cannot be read or an
-    output that cannot be written. Raises UsageError for columns that do not fit a task, or an output that would
-    overwrite the table.
+    `rows` is a path, or `-` for standard input. `task` is one task, or several tasks to ask about each row. Raises
+    InputError for a table that cannot be read or an output that cannot be written. Raises UsageError for columns that
+    do not fit a task, or an output that would overwrite the table.
     """
     options = options or JobOptions()
     if options.review_below is not None and (output is None or not is_replaceable(output)):
@@ -281,7 +285,7 @@ def open_job(
 
 
 def journal_of(output: Path) -> Path:
-    """Return the path of the journal for this output."""
+    """Return the path of the journal for an output file."""
     return part_of(output).with_suffix(".journal")
 
 

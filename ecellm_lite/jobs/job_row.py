@@ -1,4 +1,4 @@
-"""A row inside a job: the row as each task reads it, with its answers."""
+"""A row inside a job, with the answers to all tasks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ecellm_lite.tables.row import TableRow
 
 
 class JobAnswer(NamedTuple):
-    """A row as one task reads it, and its answer. The answer is None if the row is skipped or not answered yet.
+    """A row with one task's columns mapped, and its answer. The answer is None for a skipped or still unanswered row.
 
     `key` identifies the row in the journal. It is None without a journal, or if the row could not be read. `reused`:
-    whether the answer is from the journal. `share`: how much of the table was read up to this row, from 0 to 1.
+    whether the answer is from the journal. `share`: the share of the table that was read up to this row, from 0 to 1.
     """
 
     mapped: MappedRow
@@ -25,7 +25,7 @@ class JobAnswer(NamedTuple):
     share: float | None = None
 
     def answered(self, answer: Answer) -> JobAnswer:
-        """Return a copy with an answer; the warnings of the column mapping are put before the answer's own."""
+        """Return a copy with an answer. The warnings of the column mapping are put before the answer's own warnings."""
         warnings = [*self.mapped.warnings, *(answer.warnings or ())]
         return self._replace(answer=replace(answer, warnings=warnings or None))
 
@@ -47,7 +47,7 @@ class JobRow(NamedTuple):
 
 
 class JobStep(NamedTuple):
-    """What a job's progress function gets: an answer and its row's number.
+    """The argument of a job's progress function: an answer and its row's number.
 
     `share` and `reused` are as in JobAnswer.
     """

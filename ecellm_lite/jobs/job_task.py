@@ -16,7 +16,7 @@ from ecellm_lite.tasks.task import Task
 
 @dataclass(frozen=True, slots=True)
 class JobTask:
-    """A task and its mapping of columns; `alone` means that the job has no other task."""
+    """A task and its mapping of columns. `alone`: whether it is the job's only task."""
 
     task: Task
     columns: ColumnMap
@@ -29,7 +29,7 @@ class JobTask:
 
     @property
     def description(self) -> str:
-        """The mapping in a sentence, with the task's name if the job has several tasks."""
+        """The mapping as a sentence, with the task's name if the job has several tasks."""
         return self.columns.description if self.alone else f"{self.name}: {self.columns.description}"
 
     def key(self, row: Mapping[str, Any]) -> bytes:
@@ -40,7 +40,7 @@ class JobTask:
     def answer_columns(self, before: Sequence[str], more: Sequence[str] = ()) -> AnswerColumns:
         """Return the columns for this task's answers, followed by the columns `more`.
 
-        `before` are the table's other columns. A new column never gets the name of one of these.
+        `before` are the other columns of the output. A column whose name is taken there gets another name.
         """
         attributes = self.columns.attributes
         return AnswerColumns.of(self.task, before, attributes=attributes, more=more, named=not self.alone)
@@ -49,8 +49,8 @@ class JobTask:
 def job_tasks(tasks: Sequence[Task], columns: Sequence[str] | None, options: MapOptions) -> tuple[JobTask, ...]:
     """Return each task with its mapping of a table's columns.
 
-    If there are several tasks, each uses the mappings and constants of its own fields only. Raises UsageError if the
-    columns do not fit a task, if no task has a mapped field, or if two tasks have the same name.
+    If there are several tasks, a mapping or a constant applies only to the tasks that have its field. Raises UsageError
+    if the columns do not fit a task, if no task has a mapped field, or if two tasks have the same name.
     """
     if len(tasks) == 1:
         return (JobTask(tasks[0], ColumnMap(tasks[0], columns, options)),)

@@ -1,8 +1,8 @@
 """A job's answers so far, in an SQLite file beside its output. They survive if the job is stopped or killed.
 
-A row is identified by a hash of its fields and not by its number. So answers still match after the table is edited or
-sorted. The rows themselves are not stored. A person's corrections are stored separately. They are kept when a restarted
-job deletes its answers.
+A row is identified by a hash of its fields and not by its number. So answers still match their rows after the table is
+edited or sorted. The rows themselves are not stored. A person's corrections are stored separately, and stay when a
+restarted job deletes its answers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _BUSY = "locked"
 class Journal:
     """The stored answers of one job. Only one process can open the file; any thread may call any method.
 
-    `facts`: what the job's answers depend on (see jobs/facts.py). If None, the facts in the file are not compared.
+    `facts`: the facts that the job's answers depend on (see jobs/facts.py). They are compared with the facts in the
+      file, unless `facts` is None.
     `restart`: delete the stored answers.
 
     Raises UsageError if another process has the file open, or if the file has other facts and `restart` is False.
@@ -55,7 +56,7 @@ class Journal:
             raise
 
     def get(self, key: bytes) -> Answer | None:
-        """Return the answer stored under a key, without the row's id, or None if there is none."""
+        """Return the answer stored under a key, or None if there is none. The answer has no row id."""
         with self._lock, _explained(self.path):
             row = self._database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
         return _answer(row[0], self.path) if row else None
@@ -72,12 +73,12 @@ class Journal:
                 self._commit()
 
     def corrections(self) -> dict[bytes, str]:
-        """Return the texts of people's corrections, by row key."""
+        """Return the texts of a person's corrections, by row key."""
         with self._lock, _explained(self.path):
             return dict(self._database.execute("SELECT key, text FROM corrections"))
 
     def correct(self, corrections: Mapping[bytes, str]) -> None:
-        """Store people's corrections: answer texts by row key. After an error, none of them is stored."""
+        """Store a person's corrections: answer texts by row key. After an error, none of them is stored."""
         with self._lock, _explained(self.path):
             self._commit()
             self._database.execute("BEGIN")
@@ -94,13 +95,13 @@ class Journal:
         return True
 
     def count(self) -> int:
-        """Return how many answers are stored."""
+        """Return the number of stored answers."""
         with self._lock, _explained(self.path):
             [count] = self._database.execute("SELECT count(*) FROM answers").fetchone()
         return int(count)
 
     def close(self) -> None:
-        """Commit and close; a second call does nothing."""
+        """Commit and close the file. A second call does nothing."""
         with self._lock, _explained(self.path):
             try:
                 self._commit()

@@ -1,6 +1,6 @@
-"""A job's output file, which appears under its own name only when it is complete.
+"""A job's output file. It gets its final name only when it is complete.
 
-Until then its name ends in `.part`; if the job is interrupted, the `.part` file remains.
+Until then its name ends in `.part`. If the job is interrupted, the `.part` file remains.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def output_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def part_of(path: Path) -> Path:
-    """Return the path at which an output is written until it is complete."""
+    """Return the path of the unfinished output, which ends in `.part`."""
     return path.with_name(path.name + ".part")
 
 
@@ -56,16 +56,16 @@ def is_replaceable(path: Path) -> bool:
 
 
 def same_file(one: Path, other: Path) -> bool:
-    """Return whether two paths name the same regular file, which need not exist yet."""
+    """Return whether two paths name the same regular file. The file need not exist yet."""
     if not (is_replaceable(one) and is_replaceable(other)):
         return False
     return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
 
 
 def check_output(path: Path, setting: str = "output") -> None:
-    """Raise InputError if no file can be written at a path, because it is a folder or its folder does not exist.
+    """Raise InputError if a path is a folder, or if its folder does not exist.
 
-    `setting` is the argument that holds the path; the error names it.
+    `setting` is the argument that the path was passed in. The error names it.
     """
     with _writable(path, setting):  # the name may be too long, or the folder inaccessible
         part_of(path).exists()
@@ -80,9 +80,9 @@ def check_output(path: Path, setting: str = "output") -> None:
 
 
 def is_read_from(path: Path | None, file: HasDescriptor) -> bool:
-    """Return whether writing to a path (None: to standard output) would change the file that is being read.
+    """Return whether writing to `path` would change `file`, which is being read. None means standard output.
 
-    This also detects standard input that is redirected from that file.
+    This also detects standard input that is redirected from the same file.
     """
     try:
         source = os.fstat(file.fileno())
@@ -96,14 +96,14 @@ def is_read_from(path: Path | None, file: HasDescriptor) -> bool:
 
 
 def standard_output() -> IO[bytes]:
-    """Return standard output for a job's answers; raises InputError if it is closed."""
+    """Return standard output as a binary file for a job's answers. Raises InputError if it is closed."""
     if not sys.stdout:
         raise InputError("Standard output is closed", step="give a file for the answers", settings=("output",))
     return sys.stdout.buffer
 
 
 def write_whole(path: Path, text: str, setting: str) -> None:
-    """Write a text to a file that appears only when it is complete. Devices and pipes are written directly.
+    """Write a text to a file, which gets its name only when it is complete. Devices and pipes are written directly.
 
     Raises InputError if the file cannot be written; `setting` is the argument that the error names.
     """
@@ -125,7 +125,7 @@ class FlushedFile:
         self._file = file
 
     def write(self, data: bytes) -> int:
-        """Write bytes and flush them; raises InputError if they cannot be written."""
+        """Write bytes and flush them. Raises InputError if they cannot be written."""
         try:
             count = self._file.write(data)
             self._file.flush()

@@ -1,7 +1,7 @@
-"""A job's speed and remaining time, measured in tokens that the model computes.
+"""A job's speed and remaining time, measured by the number of tokens that the model computes.
 
-Rows would be a bad unit: they differ in length, and an answer from the journal or to a repeated row takes no time at
-all.
+The number of rows would be a bad measure. Rows differ in length, and an answer from the journal or to a repeated row
+takes no time at all.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from ecellm_lite.jobs.job_row import JobStep
 
 @dataclass(slots=True)
 class Pace:
-    """The work done by a job since `started`, a time in seconds. The job calls `add` with each answer."""
+    """The work that a job has done so far.
+
+    The job calls `add` with each answer. `started`: its start time in seconds.
+    """
 
     started: float
     rows: int = 0
@@ -34,16 +37,16 @@ class Pace:
 
     @property
     def total_rows(self) -> int | None:
-        """The estimated number of rows in the table, or None if the share read so far is unknown."""
+        """The estimated number of rows in the table, or None if it is not known how much of the table was read."""
         return round(self.rows / self.share) if self.share else None
 
     @property
     def total_tokens(self) -> float | None:
-        """The estimated number of tokens for the whole table, or None if the share read so far is unknown."""
+        """The estimated number of tokens for the whole table, or None if it is not known how much was read."""
         return self.tokens / self.share if self.share else None
 
     def seconds_left(self, now: float) -> float | None:
-        """Return how many seconds the rest will take at the rate so far, or None if it is too early to say."""
+        """Return the estimated seconds until the job ends, or None if it is too early for an estimate."""
         total = self.total_tokens
         if total is None or not self.computed:
             return None
@@ -51,7 +54,7 @@ class Pace:
 
 
 def computed_tokens(answer: Answer) -> int:
-    """Return how many tokens the model computed for an answer; 0 for an answer that failed."""
+    """Return the number of tokens that the model computed for an answer, or 0 for an answer that failed."""
     usage = answer.usage
     if usage is None:
         return 0

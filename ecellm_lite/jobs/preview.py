@@ -1,4 +1,4 @@
-"""The first rows of a job as its task reads them, and their prompts."""
+"""A preview of a job: its first rows with their columns mapped, and their prompts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ecellm_lite.tables.mapped_row import MappedRow
 
 
 def preview(job: Job, envelope: Envelope, count: int, instruction: str | None = None) -> Iterator[str]:
-    """Yield a text for each of the first `count` rows and each task: the row and its prompt, or its error.
+    """Yield a text for each of the first `count` rows and each task: the row and its prompt, or the row's error.
 
     Skipped rows are left out and not counted.
     """

@@ -1,8 +1,9 @@
 """An Answerer over a Ray cluster.
 
-Each actor has its own copy of the model, and each row goes to an actor that is free. The job itself, with its table,
-journal and output, runs on the machine that started it. So the output has the same rows in the same order as without a
-cluster. When a node dies, its unanswered rows are sent to other nodes. A row that killed several actors is refused.
+Each Ray actor has its own copy of the model, and rows are sent to actors that are free. The job itself, with its table,
+journal and output, runs on the machine that started it. So the output's rows are in the same order as without a
+cluster. When a node dies, its unanswered rows are sent to other nodes. If a row killed several actors, it gets an error
+instead of an answer.
 """
 
 from __future__ import annotations
@@ -65,16 +66,18 @@ class Worker:
 
 
 class RayRuntime:
-    """An Answerer with a copy of the model on each actor of a cluster; a context manager, and thread-safe.
+    """An Answerer with a copy of the model on each actor of a Ray cluster. It is thread-safe and a context manager.
 
-    `address`: the cluster's address. The default is the address in RAY_ADDRESS, or else a new cluster on this machine.
-    `actors`: the number of actors (default: as many as fit).
-    `threads`: the cores of each actor. If the cluster has GPUs, each actor also has one.
+    `address`: the cluster's address. The default is the environment variable RAY_ADDRESS. If that is not set, a new
+      cluster is started on this machine.
+    `actors`: the number of actors. The default is the number that fits.
+    `threads`: the number of cores of each actor. If the cluster has GPUs, each actor also has one.
     `settings`: the other settings, as in Runtime.
 
     Every node needs the model in its own store.
 
-    Raises UsageError if ray is missing or the cluster has no room. Also raises any error of loading the model.
+    Raises UsageError if ray is not installed or the cluster has no room for an actor. Also raises any error of loading
+    the model.
     """
 
     def __init__(
@@ -118,7 +121,7 @@ class RayRuntime:
 
     @property
     def window(self) -> int:
-        """How many rows a job must submit ahead of the answers to keep every actor busy."""
+        """The number of unanswered rows that a job must have submitted, at least, to keep every actor busy."""
         return 2 * BATCH * IN_FLIGHT * self._actors
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
@@ -162,7 +165,7 @@ class RayRuntime:
         return kept
 
     def close(self) -> None:
-        """End the actors; rows without an answer fail with ClosedError. A second call does nothing."""
+        """Stop the actors. Rows without an answer fail with ClosedError. A second call does nothing."""
         if not self._closing:
             self._closing = True
             self._news.put(None)
@@ -219,7 +222,10 @@ class RayRuntime:
             self._start()
 
     def _send(self) -> None:
-        """Send one batch to each actor that has room; the rows are divided equally among those actors."""
+        """Send a batch of waiting rows to each actor that can take one.
+
+        The rows are divided equally among these actors.
+        """
         free = [worker for worker in self._workers if worker.ready and worker.calls < IN_FLIGHT]
         for worker in sorted(free, key=lambda worker: worker.calls):
             batch = self._batch(len(free))

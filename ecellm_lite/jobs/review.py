@@ -30,7 +30,7 @@ class ReviewRule:
     calibration: Calibration | None = None
 
     def reason(self, answer: Answer) -> str | None:
-        """Return why a person should review an answer, or None if that is not necessary."""
+        """Return the reason why a person should review an answer, or None if no review is needed."""
         if answer.error:
             return "error"
         if answer.abstained:
@@ -56,7 +56,7 @@ class ReviewRule:
 
 
 def review_rule(below: float | str, answerer: Answerer, task: Task, options: RequestOptions) -> ReviewRule:
-    """Return the rule for a limit from 0 to 1, or for `auto`: the thresholds of the calibration in use.
+    """Return the rule for a limit. `below` is a probability, or `auto` for the thresholds of the calibration in use.
 
     Raises UsageError for `auto` if there are no thresholds.
     """
@@ -86,15 +86,15 @@ def review_of(output: Path) -> Path:
 
 
 def review_columns(*, alone: bool) -> tuple[str, ...]:
-    """Return the columns that a review table has after the output's columns.
+    """Return the names of the columns that a review table has in addition to the output's columns.
 
-    `alone`: the job has only one task, so there is no column for the task.
+    `alone`: whether the job has only one task. If so, there is no column for the task.
     """
     return (REASON, CORRECTION, KEY) if alone else (TASK, REASON, CORRECTION, KEY)
 
 
 def review_cells(task: str | None, reason: str, key: bytes | None) -> dict[str, str | None]:
-    """Return a row's cells for review_columns, by column. `task` is None if the job has only one task."""
+    """Return a row's values for the columns of review_columns. `task` is None if the job has only one task."""
     named = {} if task is None else {TASK: task}
     return {**named, REASON: reason, CORRECTION: None, KEY: shown_key(key)}
 

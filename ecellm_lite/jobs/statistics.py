@@ -1,4 +1,7 @@
-"""Statistics of a job's answers, counted while the job runs, in bounded memory for tables of any length."""
+"""Statistics of a job's answers, which are counted while the job runs.
+
+Their memory is bounded for tables of any length.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ SLOWEST = 10
 
 @dataclass(slots=True)
 class ErrorKind:
-    """The errors that share a code: how many there are, and the line and message of the first error."""
+    """The errors with the same code: their number, and the line and message of the first one."""
 
     code: str
     line: int
@@ -31,7 +34,7 @@ class ErrorKind:
 
 @dataclass(frozen=True, slots=True, order=True)
 class SlowRow:
-    """A row that took long to answer; `row` is the JSON of the row as the task read it."""
+    """A row that took long to answer. `row` is the row as JSON, with the task's columns mapped."""
 
     seconds: float
     line: int
@@ -44,10 +47,11 @@ class SlowRow:
 class TaskStatistics:
     """Counts of the answers to one task.
 
-    `answers` says how often each answer was given. For an extraction, it says how often each attribute had a value, and
-    how often it had none. For labels, it counts each label. `answers` has at most DISTINCT different answers; `others`
-    counts the rest. `bins` counts answers by probability, in ten steps of equal width. `automatic` counts answers that
-    neither need a review nor were corrected. `reasons` counts the reasons for reviews.
+    `answers` has the number of times that each answer was given. For an extraction, it counts for each attribute the
+    answers with a value and the answers without one. For labels, it counts each label. `answers` counts at most
+    DISTINCT different answers; `others` counts the rest. `bins` counts answers by probability, in ten ranges of equal
+    width. `automatic` counts answers that neither need a review nor were corrected. `reasons` counts the reasons for
+    reviews.
     """
 
     task: str
@@ -67,11 +71,14 @@ class TaskStatistics:
 
     @property
     def slowest(self) -> list[SlowRow]:
-        """The rows that took longest, the slowest first. Empty in deterministic mode, which measures no time."""
+        """The rows that took longest, the slowest first.
+
+        The list is empty in deterministic mode, which measures no time.
+        """
         return sorted(self._slow, reverse=True)
 
     def add(self, mapped: MappedRow, answer: Answer, *, reason: str | None, corrected: bool) -> None:
-        """Count an answer. `reason` says why a person should review it; None if that is not necessary."""
+        """Count an answer. `reason` is why a person should review it, or None if no review is needed."""
         self.failed += answer.error is not None
         self.abstained += answer.abstained
         self.corrected += corrected
@@ -108,9 +115,9 @@ class TaskStatistics:
 
 
 def _names(answer: Answer) -> Iterator[str]:
-    """Yield the names under which `answers` counts an answer.
+    """Yield the names that an answer is counted under in `answers`.
 
-    There are none for free text or an answer without a value.
+    There are none for a free text or for an answer without a value.
     """
     if answer.value is None:
         return

@@ -1,4 +1,4 @@
-"""The outcome of a job in numbers."""
+"""The numbers that sum up a job."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ecellm_lite.answers.answer import Answer
 
 @dataclass(slots=True)
 class Tally:
-    """How many rows a job wrote, in total and by outcome.
+    """The number of rows that a job wrote, in total and by outcome.
 
-    A row counts once, even if several tasks were asked about it. A row `failed` if one of its answers failed. `reused`
-    rows have their answers from the journal, `skipped` rows were not answered, and `repeated_ids` rows have the id of
-    an earlier row. `to_review` counts answers in the review table, and `corrected` counts answers that came from a
-    person. `models` says how many answers each model gave. `notes` are sentences about what was left out of the table
-    or had to be changed to be written.
+    A row counts once, even if several tasks were asked about it. `failed` counts rows with at least one failed answer.
+    `reused` counts rows with answers from the journal, `skipped` counts rows that were not asked about, and
+    `repeated_ids` counts rows with the id of an earlier row. `to_review` counts answers in the review table, and
+    `corrected` counts answers that came from a person. `models` has the number of answers that each model gave. `notes`
+    are sentences about parts of the table that were left out or had to be changed.
     """
 
     rows: int = 0

@@ -1,1 +1,1 @@
-"""The report of a job: one page that a browser opens from disk, without a network or scripts."""
+"""The report of a job: an HTML page without scripts, which needs no network."""

@@ -1,4 +1,4 @@
-"""A bar chart of the answers' probabilities: how many answers are in each range."""
+"""A bar chart of the answers' probabilities. It shows the number of answers in each range of probability."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEFT, TOP, WIDTH, HEIGHT = 22, 24, 340, 150  # pixels: the margins, and the size
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar in pixels, and the number of answers that it stands for."""
+    """The position and size of a bar in pixels, and the number of answers that it shows."""
 
     left: float
     top: float
@@ -24,7 +24,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """The bars, the ticks below them, and a text that describes both."""
+    """The bars, the ticks below them, and a text description of the chart."""
 
     bars: list[Bar]
     ticks: list[Tick]
@@ -38,7 +38,10 @@ class Histogram:
 
 
 def draw(bins: Sequence[int]) -> Histogram | None:
-    """Return the histogram; None if all counts are 0. `bins` are the counts of answers in ranges of equal width."""
+    """Return the histogram, or None if all counts are 0.
+
+    `bins`: the number of answers in each range, all of equal width.
+    """
     most = max(bins)
     if not most:
         return None

@@ -1,4 +1,4 @@
-"""A finished job as one page: its answers, their certainty, and the rows that need review or failed."""
+"""The HTML page about a finished job: its answers, their probabilities, and the rows that need review or failed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHOWN = 30  # at most so many different answers are shown, the most frequent one
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """What the page says about a finished job. `table` and `mappings` are sentences.
+    """The facts about a finished job that the page shows. `table` and `mappings` are sentences.
 
     `output` is the file with the answers. `reviewed`: whether the job had a rule for which answers need review.
     """
@@ -38,7 +38,7 @@ class JobReport:
 
 @dataclass(frozen=True, slots=True)
 class AnswerShare:
-    """An answer, how often it was given, and its share of all counted answers."""
+    """An answer, the number of times it was given, and its share of all counted answers."""
 
     answer: str
     count: int
@@ -60,12 +60,12 @@ class Section:
 
 
 def check_installed() -> None:
-    """Raise UsageError if jinja2 is missing; call this before a job, which may take hours."""
+    """Raise UsageError if jinja2 is missing. It is called before a job, because a job may take hours."""
     rendering.check(PACKAGE)
 
 
 def page(report: JobReport) -> str:
-    """Return the page as HTML; raises UsageError if jinja2 is missing."""
+    """Return the page as HTML. Raises UsageError if jinja2 is missing."""
     return rendering.render(
         PACKAGE,
         "job.html",
