@@ -6,8 +6,8 @@ k-th largest of them, with k = 95% of n + 1, rounded up. If a further row is lik
 right answer is at least that large in 95% of all cases, however bad the model's probabilities are. Only the size of the
 sets depends on the model.
 
-The probabilities are those without a temperature. The temperature is fitted to the same rows, so with it the guarantee
-would not be exact.
+The probabilities are not corrected by a temperature. A temperature is fitted to the same rows, so the guarantee would
+no longer be exact.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Row:
 
 
 def row_of(answer: Answer, case: Case) -> Row:
-    """Return a row of an answer that was not calibrated; raises InputError if the possible answers are not listed."""
+    """Return the row for an uncalibrated answer; raises InputError if the answer does not list all possible ones."""
     (claim, *others) = case.claims
     if others or claim.alike != 1 or answer.probabilities is None:
         step = "leave the guarantee out, or choose a task with a few possible answers"
@@ -50,7 +50,10 @@ def least_probability(rows: Sequence[Row], guarantee: float) -> float:
 
 
 def answer_sets(rows: Sequence[Row], guarantee: float, *, seed: int = 0) -> AnswerSets:
-    """Return the least probability for a guarantee below 1; each half of the rows is measured by that of the other."""
+    """Return the least probability for a guarantee below 1, with measurements of the sets.
+
+    The sets of each half of the rows are measured with the least probability of the other half.
+    """
     halves = np.random.default_rng(seed).permutation(len(rows)) % 2
     reached = size = 0
     for half in (0, 1):

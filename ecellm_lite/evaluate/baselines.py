@@ -1,6 +1,6 @@
 """Baselines: answers that ignore a row's text. They show how high a metric can be without a model.
 
-A constant answer can have a high F1 (PM) or NDCG (QPR), so a model counts only by what it gains over one.
+A constant answer can have a high F1 (PM) or NDCG (QPR), so a model is good only if it does better than a constant.
 """
 
 from __future__ import annotations

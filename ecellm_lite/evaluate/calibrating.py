@@ -49,7 +49,7 @@ class CalibrationResult:
     `automatic`: the probabilities above which enough answers are right, or None. If there are such probabilities, a
     calibration is kept even if the fit is refused; its temperature is then 1.
     `sets`: which answers are plausible, or None. A calibration with sets is kept in the same way.
-    `labels`: of several labels, those with a correction of their own, or None. They are kept in the same way, too.
+    `labels`: the labels with a correction of their own, or None. A calibration with labels is kept in the same way.
     """
 
     scope: Scope

@@ -26,10 +26,10 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What a cascade with this probability does.
+    """The results of a cascade that passes on all rows whose first answer has a probability below `escalate_below`.
 
-    - `escalated`: the share of rows that the last model answers.
-    - `agreement`: the share of rows whose answer is the last model's.
+    - `escalated`: the share of rows that are passed on to the last model.
+    - `agreement`: the share of rows whose answer equals the last model's answer.
     - `accuracy`: the share of rows whose answer is right.
     """
 
@@ -41,7 +41,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class CascadeResult:
-    """The chosen point, and the whole curve.
+    """The chosen probability with its results, and the results for all other probabilities.
 
     `held_out`: the agreement on each half of the rows at the probability that was chosen on the other half.
     `first_accuracy`, `last_accuracy`: the shares of rows that each model alone answers right.
@@ -60,9 +60,9 @@ class CascadeResult:
 
 
 def cascade_result(rows: Sequence[Compared], agreement: float, *, seed: int = 0) -> CascadeResult:
-    """Return the point that escalates the fewest rows and has this agreement with the last model, or a higher one.
+    """Return the result whose point escalates the fewest rows with at least this agreement with the last model.
 
-    Raises InputError for less than 100 rows.
+    Raises InputError for fewer than 100 rows.
     """
     if len(rows) < LEAST_ROWS:
         raise InputError(f"{len(rows)} rows have both answers", step=f"give at least {LEAST_ROWS} rows")
@@ -85,7 +85,7 @@ def cascade_result(rows: Sequence[Compared], agreement: float, *, seed: int = 0)
 
 
 def curve(rows: Sequence[Compared]) -> tuple[Point, ...]:
-    """Return a point for each probability that makes a difference, from 0 (no row is escalated) to above the last."""
+    """Return a point for 0, for each probability of a row, and for 1. At 0, no row is escalated."""
     levels = sorted({0.0, *(row.probability for row in rows if row.probability < 1.0), 1.0})
     return tuple(_point(rows, level) for level in levels)
 
@@ -102,5 +102,5 @@ def _point(rows: Sequence[Compared], level: float) -> Point:
 
 
 def _chosen(points: Sequence[Point], agreement: float) -> Point:
-    """Return the first point with the agreement; the last one, which escalates nearly all rows, if none has it."""
+    """Return the first point with at least this agreement, or the last point if none has it."""
     return next((point for point in points if point.agreement >= agreement), points[-1])

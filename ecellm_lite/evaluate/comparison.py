@@ -24,7 +24,7 @@ NAMED = 5  # rows that are listed as better, and as worse
 class Flipped:
     """How many rows' scores rose (or fell), and the ids of the first few of these rows.
 
-    A row without an id has its line number.
+    A row without an id is named by its line number.
     """
 
     count: int

@@ -1,8 +1,8 @@
-"""Fits corrections of their own to several labels that need another one than the rest.
+"""Finds the labels that need their own correction of probabilities, and fits these corrections.
 
-All labels share a temperature and a bias. For each label, a further temperature and bias are fitted to its decisions
-after the shared ones, and tested as in evaluate/fitting.py. With many labels, one may pass by chance, so the labels
-share the 5% of doubt equally: the likelihood must rise that much more.
+All labels share a temperature and a bias. For each label, a further temperature and bias are fitted to its decisions,
+on top of the shared ones. They are tested as in evaluate/fitting.py. With many labels, some label may pass by chance.
+So with n labels, the likelihood must rise n times as much.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ecellm_lite.models.calibrations import HIGHEST, LARGEST_BIAS, LOWEST
 def own_corrections(
     labels: Sequence[str], cases: Sequence[Case], shared: Correction, *, seed: int = 0
 ) -> dict[str, Correction]:
-    """Return the whole correction of each label that needs its own.
+    """Return the corrections of the labels that need their own; each includes the shared correction.
 
-    Each case has a claim for each label, in their order, with the probability of yes first.
+    Each case has one claim for each label, in the labels' order, with the probability of yes first.
     """
     own = {}
     least = math.log(LEAST_RATIO * len(labels))

@@ -58,7 +58,7 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class LabelResult:
-    """One of several labels: in how many gold answers and answers it is, and how often it is right."""
+    """The results of one label: how many gold answers and how many of the model's answers have it, and its metrics."""
 
     label: str
     gold: int
@@ -103,7 +103,7 @@ class RiskPoint:
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """One evaluated row: its gold answer, the model's answer, and its part in the metric."""
+    """One evaluated row: its gold answer, the model's answer, and what the row contributes to the metric."""
 
     id: str | int | None
     line: int
@@ -142,7 +142,7 @@ class Uncalibrated:
 class TaskResult:
     """The results of one task. `interval` is the 95% interval of the primary metric over all rows.
 
-    `abbreviation`: of a user's own task, the name.
+    `abbreviation`: the task's abbreviation, or the name of a user's own task.
     `calibration`: the name of the calibration that was used, as in the answers.
     `labels`: a line for each label, if the task's answers have several.
 
@@ -172,7 +172,7 @@ class TaskResult:
 
     @property
     def without_calibration(self) -> str | None:
-        """Return a sentence that says which rows are not calibrated and why, or None if all are."""
+        """Return a sentence that says which rows are not calibrated and why, or None if all rows are calibrated."""
         plain = self.uncalibrated
         if plain is None:
             return None
@@ -204,7 +204,7 @@ class EvaluationSettings:
     `limit`: the maximum number of a task's rows.
     `split`, `setting`: which of the labelled rows were used.
     `instruction`: the instruction that replaced the task's own, or None.
-    `min_probability`: answers below it count as abstentions. None in older files.
+    `min_probability`: answers with a lower probability count as abstentions. It is None in older files.
     """
 
     limit: int | None

@@ -1,9 +1,9 @@
 """Chooses thresholds: the lowest probabilities at which answers are right often enough to need no review.
 
 The user gives a target precision: a share of right answers, such as 95%. On few rows, the measured precision is mostly
-luck. So a threshold must pass a test. If the true precision above it were below the target, a sample would look this
-good in at most 5% of cases. The test uses the one-sided 95% lower bound of Clopper and Pearson ("The use of confidence
-or fiducial limits", Biometrika 1934).
+luck. So a threshold must pass a test: if the true precision of answers above the threshold were below the target, a
+sample would look this good in at most 5% of cases. The test uses the one-sided 95% lower bound of Clopper and Pearson
+("The use of confidence or fiducial limits", Biometrika 1934).
 
 Each possible answer may have its own threshold. The thresholds then share the 5% (Bonferroni's correction): with two
 thresholds, each may be too low in 2.5% of cases. For a target of 95%, this many rows must be above a threshold:
@@ -98,8 +98,8 @@ def automatic(rows: Sequence[Judged], precision: float, *, by_answer: bool, seed
 def least_thresholds(rows: Sequence[Judged], precision: float, keys: Sequence[str]) -> dict[str, float | None]:
     """Return the lowest threshold for each key.
 
-    A key stands for one answer; the key `EVERY` stands for all answers together. The keys share the 5% of doubt
-    equally.
+    A key stands for one answer; the key `EVERY` stands for all answers together. The 5% risk that a threshold passes
+    the test by chance is divided equally among the keys.
     """
     doubt = DOUBT / max(1, len(keys))
     return {key: least_threshold([row for row in rows if key in (EVERY, row.key)], precision, doubt) for key in keys}

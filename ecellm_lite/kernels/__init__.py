@@ -5,11 +5,11 @@
     convert(block)                       their bytes: widened, merged, scaled, permuted and quantized
     quantize(weights, "Q4_K")            a matrix's bytes
 
-There are two implementations, in C++ and with numpy and ggml. Both compute the same bytes. `ECELLM_KERNELS` names the
-variant to use: avx512, avx2, neon or baseline for C++, or `ggml` for numpy and ggml's functions.
+There are two implementations: one in C++, and one that uses numpy and ggml's functions. Both compute the same bytes.
+`ECELLM_KERNELS` names the variant to use: avx512, avx2, neon or baseline for C++, or `ggml` for the other one.
 
-`is_exact` says whether a variant converts test weights to the expected bytes. A C++ variant that does not is never
-used. The variant `ggml` gives other bytes if ggml was compiled to round a*b+c once instead of twice.
+`is_exact` says whether a variant converts test weights to the expected bytes. A C++ variant that fails this test is
+never used. The variant `ggml` fails it if ggml was compiled to round a*b+c once instead of twice.
 
 Two steps are always done by ggml: reading a quantized source, and quantizing to Q4_0, Q4_1, Q5_0 or Q5_1 with an
 imatrix.

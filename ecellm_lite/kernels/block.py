@@ -35,7 +35,7 @@ class Block:
 
     `source`: the rows. Plain floats have the shape (rows, columns) and the numpy type float32, float16 or, with the
       bits of BF16, uint16. A quantized type has the shape (rows, bytes of a row) and the numpy type uint8.
-    `adapters`: their changes are added one after the other, in float32.
+    `adapters`: the LoRA adapters. Their changes are added one after the other, in float32.
     `magnitudes` (rows,): the norm to which each row is scaled after the adapters are added (DoRA). `order` (rows,): for
       each row of the result, the source's row that it comes from. The rows of `magnitudes` and of an adapter's `b` are
       in the source's order.

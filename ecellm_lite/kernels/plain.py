@@ -1,4 +1,4 @@
-"""The kernels in numpy and ggml's quantizer, for machines without our native code. The bytes are the same.
+"""The kernels with numpy and ggml's quantizer, for machines without our native code. They compute the same bytes.
 
 Sums are computed in the order of kernels/merge.h, with one rounding per operation.
 """

@@ -23,7 +23,7 @@ class Child:
 
     `received` is called with each message, and `ended` once, after the process has exited. Both functions are called in
     a thread of this object. If `received` cannot read a message, the child is killed, and `misunderstood` is the start
-    of that line. The child's standard error is `errors` or, by default, this process's own.
+    of the message. The child's standard error is `errors` or, by default, this process's own.
     """
 
     def __init__(

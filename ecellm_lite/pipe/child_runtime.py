@@ -153,7 +153,7 @@ class ChildRuntime:
         return asking.future
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
-        """Return the answer to one row, or raise the error that its answer would carry; see Answerer."""
+        """Return the answer to one row, or raise the row's error; see Answerer."""
         return awaited(self.submit(task, row, **options))
 
     def answers(
@@ -178,7 +178,7 @@ class ChildRuntime:
     def kept_calibration(
         self, task: str | Task, *, calibration: CalibrationChoice = "auto", adapter: str | None = None
     ) -> Calibration | None:
-        """Return the stored calibration for a task, which is also the child's. See KeepsCalibrations."""
+        """Return the stored calibration that the child uses for a task. See KeepsCalibrations."""
         task = task if isinstance(task, Task) else get_task(task)
         sha256, envelope = self.model.sha256, self.envelope.name
         adapted = adapter and self.adapters[str(checked_adapter(adapter, self.adapters))]

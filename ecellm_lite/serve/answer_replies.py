@@ -141,7 +141,7 @@ class PromptTokens(Reply):
 
 
 class TextUsage(Reply):
-    """Tokens of a prompt and its texts."""
+    """How many tokens the prompt and the generated texts have."""
 
     prompt_tokens: int
     completion_tokens: int

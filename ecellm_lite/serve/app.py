@@ -121,7 +121,7 @@ async def _http(request: Request, error: Exception) -> Response:
 def _allowed(request: Request) -> Mapping[str, str] | None:
     """Return the Allow header for a path, or None if the OpenAPI document does not have the path.
 
-    Starlette's own header has only the methods of the first matching route.
+    Starlette's own Allow header names only the methods of the first matching route.
     """
     route = request.scope.get("route")
     methods = request.app.openapi()["paths"].get(getattr(route, "path_format", ""), {})

@@ -102,7 +102,7 @@ Format = Annotated[
 
 
 class Chat(Sampling):
-    """A conversation to answer, in the form that the model was trained with."""
+    """A conversation to answer. The model reads it in the chat form that it was trained with."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"model": "demo", "messages": [{"role": "user", "content": "Is it loud?"}]}]}
@@ -173,8 +173,8 @@ async def chat(body: Chat, request: Request, service: Served) -> Response:
 def conversation(messages: Sequence[Message]) -> tuple[str, list[dict[str, str]]]:
     """Return a conversation's system message, empty if there is none, and the messages of the user and the model.
 
-    Several system messages become one. Without any other message, the user's is empty. Raises RefusedError (400)
-    for a part that is not text.
+    Several system messages become one. If there are only system messages, an empty message of the user is added.
+    Raises RefusedError (400) for a part that is not text.
     """
     texts = [(message.role, _content(message, place)) for place, message in enumerate(messages)]
     system = "\n\n".join(text for role, text in texts if role in ("system", "developer"))

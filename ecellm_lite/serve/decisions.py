@@ -178,7 +178,7 @@ def _questions(body: Decisions) -> list[Question]:
 
 
 def definition_of(asked: Predicate | Choice | Score, instructions: str) -> Mapping[str, Any]:
-    """Return a question's definition for tasks/questions.py; `instructions` are the question's, as text."""
+    """Return a question's definition for tasks/questions.py. `instructions` are the question's instructions as text."""
     definition: dict[str, Any] = {"type": asked.type, "instructions": instructions}
     if isinstance(asked, Choice):
         texts = {choice.value for choice in asked.choices if isinstance(choice.value, str)}

@@ -1,6 +1,6 @@
 """Identical requests in progress share one answer.
 
-So a client that gives up and asks again starts no second run.
+So a client that gives up and repeats its request does not start the same work again.
 """
 
 from __future__ import annotations

@@ -26,7 +26,10 @@ class Response:
 
 
 async def ask(app: ASGIApp, path: str, body: Mapping[str, Any], key: Key | None) -> Response:
-    """POST a JSON body to the application under a key, and return the response; cancelling this drops the request."""
+    """Send a JSON body to the application by POST, with an API key, and return the response.
+
+    If the call is cancelled, the request is cancelled too.
+    """
     data = json.dumps(body).encode()
     sent = [{"type": "http.request", "body": data, "more_body": False}]
     status, headers, pieces = 0, {}, []

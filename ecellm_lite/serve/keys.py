@@ -65,7 +65,7 @@ class Keys:
     def find(self, presented: str) -> Key | None:
         """Return the accepted key that a client sent, or None.
 
-        It is compared with every key, so the time reveals nothing.
+        The client's key is compared with every accepted key, so the time of the check reveals nothing.
         """
         digest = _digest(presented)
         match: Key | None = None

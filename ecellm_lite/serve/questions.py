@@ -105,7 +105,7 @@ class Decided:
 class Reading:
     """How many prompt tokens a request had, and how many of them were cached.
 
-    The beginning that all its questions share is counted once.
+    The text with which all questions of the request begin is counted once.
     """
 
     tokens: int

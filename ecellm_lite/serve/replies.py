@@ -14,7 +14,7 @@ class Reply(BaseModel):
 
 
 class Health(Reply):
-    """The server lives."""
+    """The server is running."""
 
     status: Literal["ok"]
 
@@ -57,7 +57,7 @@ class TaskList(Reply):
 
 
 class TableReply(Reply):
-    """A table that was read: each row has a text for each column. `notes`: what was left out of it."""
+    """A table that was read: each row has a text for each column. `notes` say what was left out."""
 
     columns: list[str]
     rows: list[list[str]]
@@ -118,7 +118,7 @@ class FileReply(Reply):
 
 
 class DeletedFile(Reply):
-    """A file that is gone."""
+    """A file that was deleted."""
 
     id: str
     object: Literal["file"]

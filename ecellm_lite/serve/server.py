@@ -27,7 +27,7 @@ class PatientProtocol(H11Protocol):
 
     The limits on sending apply to each request's head and to the rest of a refused body.
 
-    A client that closes only its sending side is treated as gone, because both look the same.
+    A client that closes only its sending side is treated as gone, because the server cannot tell the two cases apart.
     """
 
     seconds = Limits().body_seconds

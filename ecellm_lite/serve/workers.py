@@ -24,7 +24,7 @@ WINDOW = 256  # rows of each engine read ahead of the next answer
 
 
 class Submits(Protocol):
-    """Whatever takes rows: an Answerer, or one of its engines."""
+    """An object to which rows can be submitted: an Answerer, or one of its engines."""
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
         """Return a future for the answer. See Answerer."""
@@ -88,7 +88,7 @@ class Workers:
 
     @property
     def ready(self) -> bool:
-        """Whether an engine answers now."""
+        """Whether at least one engine can answer now."""
         return any(member.ready for member in self.members)
 
     @property

@@ -1,7 +1,7 @@
-"""A curriculum turns labelled rows into lessons for several passes; the wording is new in each pass.
+"""A curriculum: the training examples, called lessons, that labelled rows give for several passes.
 
-Each held-out row becomes one lesson, with the task's own instruction. Every other row becomes a lesson in each pass.
-Parts whose order means nothing are shuffled, and the instruction is either the task's own or a paraphrase.
+Each held-out row becomes one lesson, with the task's own instruction. Every other row becomes one lesson in each pass.
+This lesson varies: lists are shuffled if their order means nothing, and the instruction may be a paraphrase.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Maker = Callable[[Rows, int, Random], list[Row]]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The rows of a pass, by task.
+    """Which rows a pass consists of. The keys of each field are tasks.
 
     `repeats`: how often each row of the task occurs (default: once).
-    `most`: the maximum number of the task's rows in a pass. They are drawn anew for each pass.
+    `most`: the maximum number of the task's rows in a pass. They are chosen at random for each pass.
     `made`: a function that makes further rows of the task, and their number. `most` limits them too.
     """
 
@@ -102,7 +102,7 @@ def make_curriculum(
 
 
 def _drawn(rows: Rows, layout: Layout, random: Random) -> list[Row]:
-    """Return the labelled rows and the made rows of a pass."""
+    """Return the rows of a pass: labelled rows, and rows that the layout's functions made."""
     drawn: list[Row] = []
     for task, labelled in rows.items():
         most = layout.most.get(task, sys.maxsize)

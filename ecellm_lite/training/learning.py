@@ -42,7 +42,7 @@ _SAME = ("recipe", "steps", "first_pass", "passes", "lessons")  # must not chang
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The settings of a training.
+    """The settings of a training run.
 
     `rate`: the highest learning rate.
     `rows`: how many rows are in a batch.
@@ -62,9 +62,9 @@ class Recipe:
 
 
 class Learning:
-    """A training. `folder` holds its checkpoint, its curves and the best adapter so far.
+    """A training run. `folder` holds its checkpoint, its curves and the best adapter so far.
 
-    It uses `passes` passes of the lessons (default: all that remain), beginning with `first_pass` (from 0). Raises
+    The run uses `passes` passes of the lessons (default: all that remain), beginning with `first_pass` (from 0). Raises
     UsageError if the lessons have fewer passes.
     """
 
@@ -119,7 +119,7 @@ class Learning:
 
     @property
     def steps(self) -> int:
-        """The number of steps of the whole training."""
+        """The number of steps of the whole training run."""
         return len(self._plan)
 
     def run(self, *, until: int | None = None, report: Callable[[str], None] = print) -> None:
@@ -213,7 +213,7 @@ class Learning:
         return 0.5 * (1 + math.cos(math.pi * (self.step - warm_up) / max(1, self.steps - warm_up)))
 
     def _states(self, part: Sequence[Lesson]) -> tuple[Any, Any]:
-        """Return the last layer's state for each token, and a mask of the tokens that an answer's token follows.
+        """Return the last layer's state for each token, and a mask that is true where the next token is the answer's.
 
         The shapes are (rows, longest row, width) and (rows, longest row).
         """

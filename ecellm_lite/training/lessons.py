@@ -1,8 +1,8 @@
 """A lesson is a training example: a labelled row's tokens.
 
-They are the prompt as `run` would send it, the answer, and the end-of-sequence token. Lessons are made where llama.cpp
-is installed, with the model's vocabulary, and stored in one file of arrays. So the machine that trains needs no
-llama.cpp.
+The tokens are the prompt's, as `run` would send it, then the answer's, and the end-of-sequence token. Lessons are made
+where llama.cpp is installed, with the model's vocabulary, and stored in one file of arrays. So the machine that trains
+needs no llama.cpp.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Lesson:
 
 @dataclass(slots=True)
 class Lessons:
-    """All lessons of a training; `end` is the end-of-sequence token."""
+    """All lessons of a training run; `end` is the end-of-sequence token."""
 
     end: int
     lessons: list[Lesson] = field(default_factory=list)

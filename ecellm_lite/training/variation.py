@@ -1,6 +1,6 @@
 """Varies what does not matter in a labelled row, such as the order of products, so that a model cannot learn it.
 
-Each function takes a row's fields and answer string and returns both, drawn anew for each pass.
+Each function takes a row's fields and answer string and returns them with random changes, different in each pass.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def _swapped(fields: Fields, answer: str, random: Random) -> Varied:
 
 
 def _attributes(fields: Fields, answer: str, random: Random) -> Varied:
-    """Ask for the attributes in any order, and half of the time move a title's end to another field.
+    """Put the attributes into a random order, and half of the time move a title's end to another field.
 
-    The answer is in the new order, and names the field in which each value now is.
+    The answer gets the new order, and each value's source becomes the field where the value is now.
     """
     attributes = random.sample(fields["attributes"], len(fields["attributes"]))
     place = {attribute.lower(): number for number, attribute in enumerate(attributes)}

@@ -1,8 +1,8 @@
 """Accuracy and macro-F1, the metrics of the tasks that are answered with a letter (PRP, SA, MPC).
 
-Macro-F1 is the mean of the labels' F1. As in scikit-learn, a label counts if it occurs in a gold answer or in an
-answer. In the metrics `all` (see measured.py), a row without an answer is wrong: it lowers the recall of its gold
-label, but no label's precision. In the metrics `paper`, it is left out.
+Macro-F1 is the mean of the labels' F1. As in scikit-learn, a label counts if it occurs in any gold answer or in any of
+the model's answers. In the metrics `all` (see measured.py), a row without an answer is wrong: it lowers the recall of
+its gold label, but no label's precision. In the metrics `paper`, it is left out.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class ConfusionTable:
     def macro_f1(self, counts: Numbers) -> Numbers:
         """Return the mean F1 of the labels that occur in `counts`.
 
-        `counts` are tables (…, gold labels, answers). A last column for rows without an answer may be there or not.
+        `counts` are tables (…, gold labels, answers). They may have a last column for rows without an answer.
         """
         gold = counts.sum(axis=-1)
         answered = counts.sum(axis=-2)[..., : len(self.labels)]

@@ -1,8 +1,9 @@
 """Metrics of answers with several labels: F1 of all decisions together (micro), and the mean F1 of the labels (macro).
 
 Micro-F1 counts the labels of all rows together, so frequent labels weigh more. Macro-F1 is the mean over the labels
-that occur in a gold answer or in an answer. `exact` is the share of rows whose labels are all right. In the metrics
-`all` (see measured.py), a row without an answer misses all of its gold labels. In the metrics `paper`, it is left out.
+that occur in any gold answer or in any of the model's answers. `exact` is the share of rows whose labels are all right.
+In the metrics `all` (see measured.py), a row without an answer misses all of its gold labels. In the metrics `paper`,
+it is left out.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def measure_labels(pairs: Sequence[Pair], space: SeveralLabels) -> Measured:
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """How often each label is in both answers, in the model's, and in the gold one; the shapes are (…, labels)."""
+    """How often each label is in both answers, in the model's answer, and in the gold answer: shape (…, labels)."""
 
     right: Numbers
     answered: Numbers
@@ -112,7 +113,7 @@ def _table(labels: Sequence[str], sums: Numbers) -> list[LabelResult]:
 
 
 def _labels_of(space: SeveralLabels, text: str | None) -> set[str] | None:
-    """Return the labels of an answer string, or None if there is none or it is not an answer of the space."""
+    """Return the labels of an answer string, or None if the string is missing or is no answer of the space."""
     try:
         return None if text is None else set(space.parse(text))
     except InputError:

@@ -42,7 +42,7 @@ class Measured:
     `all`: the metrics over all rows.
     `scores`: what each row contributes to the main metric.
     `answered`: for each row, whether it had a readable answer.
-    `labels`: the results of each label, if answers have several.
+    `labels`: the results of each label, if answers may have several labels.
     """
 
     columns: Numbers

@@ -1,4 +1,4 @@
-"""Metrics of yes/no tasks (PM, PSI, AP), for the answer yes: F1, precision, recall, specificity and others.
+"""Metrics of yes/no tasks (PM, PSI, AP), with yes as the positive answer: F1, precision, recall and others.
 
 In the metrics `all` (see measured.py), a row without an answer is wrong in accuracy, recall and specificity. It does
 not change precision and the negative predictive value, which divide by the number of given answers. In the metrics

@@ -26,7 +26,7 @@ _BERT_LAYER = 17  # bert-score's default for roberta-large
 
 
 def measure_texts(pairs: Sequence[Pair]) -> Measured:
-    """Measure free texts. As in the paper, the primary metric is BERTScore's F1; if it is not available, ROUGE-L.
+    """Measure free texts. As in the paper, the primary metric is BERTScore's F1. Without BERTScore, it is ROUGE-L.
 
     The columns are: the constant 1, whether there is an answer, BERTScore if available, and ROUGE-L. Raises UsageError
     if rouge-score is not installed.

@@ -1,10 +1,10 @@
-"""The Python interface of kernels/prompt: products and attention that read prompts faster than llama.cpp's own.
+"""The Python interface of kernels/prompt: matrix products and attention that are faster than llama.cpp's for prompts.
 
     start("auto")     State(variant="avx2", reason="") or State(variant="", reason="this install has none")
-    use(state)        lets llama.cpp's next calls by this thread use the kernels, or not
+    use(state)        sets whether llama.cpp's next calls by this thread use the kernels
 
-The kernels are registered with ggml as a back end, and llama.cpp then gives them the products with quantized weights
-and flash attention. Before the first model is loaded, the library's version, the processor and ggml's tensors are
+The kernels are registered with ggml as a back end. llama.cpp then uses them for flash attention and for the products
+with quantized weights. Before the first model is loaded, the library's version, the processor and ggml's tensors are
 checked. Then a child process compares test results with ggml's. The verdict is kept in the store until one of the
 versions changes. If a check fails, llama.cpp computes by itself, and `doctor` says why.
 

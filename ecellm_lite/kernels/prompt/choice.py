@@ -55,8 +55,8 @@ def start(choice: str = "auto") -> State:
 def use(state: State) -> None:
     """Set whether llama.cpp's next calls by this thread may use the kernels.
 
-    Switch them off again after the calls: a context of another program that leaves flash attention to llama.cpp would
-    lose it if it were made while they are on.
+    Switch the kernels off again after the calls. Otherwise, if other code in this process makes a context with flash
+    attention on `auto`, llama.cpp gives it none.
     """
     if _registered.cache_info().currsize:
         library.library(library.path()).ecellm_prompt_use(int(bool(state.variant)))

@@ -41,7 +41,7 @@ def check() -> None:
 
 
 def _attention_difference(generator: np.random.Generator) -> float:
-    """Return the difference of an attention, relative to ggml's: three rows after a prefix that they share."""
+    """Return how far the kernels' attention is from ggml's, as a share, for three rows with a shared prefix."""
     tokens, prefix, cells, heads, width = 42, 30, 80, (4, 2), 64
     q, k, v = (
         generator.standard_normal(shape, dtype=np.float32)
@@ -89,7 +89,7 @@ def attention(
     *,
     threads: int = 1,
 ) -> NDArray[np.float32]:
-    """Return an attention as a ggml device computes it; `library.attend` has the shapes."""
+    """Return an attention as a ggml device computes it; see `library.attend` for the shapes."""
     tokens, heads, width = q.shape
     cells, kv_heads, _ = k.shape
     y = np.empty(q.shape, dtype=np.float32)
