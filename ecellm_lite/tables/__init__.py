@@ -1,11 +1,11 @@
 """Reads and writes tables: CSV and TSV, XLSX and ODS, Parquet and Arrow, JSON Lines, and product feeds.
 
-A table is read as a stream of rows. Each row has its place in the file. A row that cannot be read has an error, and the
-rows after it are still read. A file's type, encoding, delimiter, quotes and header are detected from its first bytes.
-`Table.description` describes them in one sentence, and `TableOptions` override the detection.
+A table is read as a stream of rows. Each row has its line number in the file. A row that cannot be read has an error,
+and the rows after it are still read. A file's type, encoding, delimiter, quotes and header are detected from its first
+bytes. `Table.description` describes them in one sentence, and `TableOptions` override the detection.
 
 A `ColumnMap` turns a table's rows into rows of a task, and reports missing columns before the first row is read. A
-`ResultWriter` writes the table again, with columns for the answers after the table's own.
+`ResultWriter` writes the table again, with the columns of the answers added.
 
 >>> from ecellm_lite.tables.columns import ColumnMap, MapOptions
 >>> from ecellm_lite.tables.opening import open_table
@@ -21,6 +21,6 @@ A `ColumnMap` turns a table's rows into rows of a task, and reports missing colu
 ...             writer.write(row.source, next((row.warned(answer) for answer in answers), None))
 ...         writer.close()
 
-The package does not use the engine. The extra `tables` installs the libraries, which are imported only when a file
-needs them. CSV in UTF-8, TSV and JSON Lines need no library.
+The package does not use the engine. Most file types need libraries, which the extra `tables` installs. They are
+imported only when a file needs them. CSV in UTF-8, TSV and JSON Lines need none.
 """

@@ -1,7 +1,7 @@
 """Maps a table's columns to a task's fields.
 
 A column with a field's name fills that field. Other columns are mapped explicitly, as in `product_1.title=Title`. A
-missing column is reported before the first row is read, so no model is loaded in vain.
+missing column is reported before the first row is read and before a model is loaded.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ _LEAST_ALIKE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class MapOptions:
-    """How columns become fields.
+    """Options for mapping a table's columns to a task's fields.
 
     `map`: pairs `FIELD=COLUMN`. If a field has several columns, their texts are joined with a space; if the field is a
       list, they form a list.
     `constants`: values of fields that are the same for all rows.
-    `only_where`: a column. Rows in which it is empty are skipped.
+    `only_where`: a column. Rows with an empty cell in this column are skipped.
     `fill_down`: columns in which an empty cell gets the value of the row above.
-    `html`: which cells are read as HTML: those that clearly are HTML, all, or none.
+    `html`: the cells that are read as HTML. `auto` means cells that clearly are HTML, `text` means all cells, and
+      `keep` means none.
     """
 
     map: Sequence[str] = ()
@@ -77,26 +78,26 @@ class ColumnMap:
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """The attributes that an extraction asks for if they are the same for all rows, else an empty tuple."""
+        """The attributes that an extraction asks for, if the mapping sets them for all rows, else an empty tuple."""
         value = self._constants.get("attributes", ())
         return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
 
     @property
     def description(self) -> str:
-        """The mapping in a sentence."""
+        """The mapping as a sentence."""
         if self._unmapped:
             return "rows are read unchanged"
         pairs = [f"{name} from {' and '.join(map(repr, columns))}" for name, columns in self.columns.items()]
         return ", ".join(pairs)
 
     def rows(self, table: Table) -> Iterator[MappedRow]:
-        """Yield a table's rows as the task reads them."""
+        """Yield a table's rows, each with its cells mapped to the task's fields."""
         return map(self.row, table.rows())
 
     def row(self, source: TableRow) -> MappedRow:
-        """Return a row as the task reads it.
+        """Return a row with its cells mapped to the task's fields.
 
-        Call this in the table's order, because cells may be filled from the row above.
+        Call this method in the table's order, because an empty cell may get the value of the row above.
         """
         if source.error is not None:
             return MappedRow(source, None, source.error)
@@ -167,7 +168,7 @@ class ColumnMap:
         )
 
     def _check_delimiter(self) -> None:
-        """Raise UsageError if the table was read as a single column, and its header has a delimiter."""
+        """Raise UsageError if the table was read as a single column although its header contains a delimiter."""
         if self._columns and len(self._columns) == 1 and any(each in self._columns[0] for each in DELIMITERS):
             raise UsageError(
                 f"The table was read as the one column {self._columns[0][:60]!r}, as its lines differ in their cells",
@@ -176,7 +177,7 @@ class ColumnMap:
             )
 
     def _name_by_name(self) -> None:
-        """Map each field without a column to the column of the same name, unless several columns have that name."""
+        """Map each unmapped field to the column with the field's name, if exactly one column has that name."""
         assert self._columns is not None
         names = [*self._fields, _ID]
         if {"instruction", "input"} <= set(self._columns) and "input" not in self._fields:
@@ -224,7 +225,10 @@ class ColumnMap:
         return cells
 
     def _value(self, cell: Any, changed: list[str], column: str) -> Any:
-        """Return a cell as a task reads it: a text, a list or an object, or None if it is empty."""
+        """Return the value for a field: a text, a list, an object, or None for an empty cell.
+
+        If HTML was removed from the cell, add `column` to `changed`.
+        """
         if is_empty(cell):
             return None
         if isinstance(cell, list | tuple):
@@ -253,12 +257,12 @@ class ColumnMap:
 
 
 def field_names(task: Task) -> list[str]:
-    """Return the names to which a column may be mapped: a task's fields, the id, and ECInstruct's fields."""
+    """Return the names that a column can be mapped to: the task's fields, the id, and ECInstruct's fields."""
     return [*_leaves(task), _ID, *_WIRE]
 
 
 def _leaves(task: Task) -> dict[str, Field]:
-    """Return a task's fields by their names in a mapping; a field inside a record is named `record.field`."""
+    """Return a task's fields by name. The name of a field inside a record is `record.field`."""
     leaves: dict[str, Field] = {}
     for each in task.fields:
         if isinstance(each, RecordField):
@@ -269,7 +273,7 @@ def _leaves(task: Task) -> dict[str, Field]:
 
 
 def _is_required(name: str, task: Task) -> bool:
-    """Return whether every row must have a field; a field of a record is required if the record is."""
+    """Return whether every row must have this field. A field of a record is required if the record is required."""
     record = name.partition(".")[0]
     return all(each.required for each in task.fields if each.name == record)
 
@@ -289,7 +293,7 @@ def _put(row: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _listed(value: Any) -> list[Any] | None:
-    """Return the value if it is a list, or the list in a JSON text. Return None for anything else."""
+    """Return the value if it is a list, or the list if it is a JSON text of a list. Return None for anything else."""
     if isinstance(value, list):
         return value
     if isinstance(value, str) and value.lstrip().startswith("["):
@@ -306,12 +310,12 @@ def _parts(value: Any) -> list[Any]:
 
 
 def _plain(name: str) -> str:
-    """Return a name for comparison: without case, spaces, punctuation and Google's prefix `g:`."""
+    """Return a name in a form for comparisons: without case, spaces, punctuation and Google's prefix `g:`."""
     return re.sub(r"[\W_]+", "", name.casefold().strip().removeprefix("g:"))
 
 
 def _near(name: str, columns: Sequence[str]) -> str:
-    """List the columns for an error message, those with names similar to `name` first."""
+    """Return a list of the columns for an error message. Columns with names similar to `name` come first."""
     plain = {_plain(column): column for column in columns}
     plain_name = _plain(name.rpartition(".")[2])
     near = [plain[each] for each in get_close_matches(plain_name, list(plain), n=5, cutoff=_LEAST_ALIKE)]

@@ -1,8 +1,7 @@
 """Writes CSV that spreadsheets open correctly.
 
-No added cell can run as a formula. The cells that a job adds may contain text from the input, such as a customer's
-words in a review. If an added cell begins like a formula, a single quote is put before it, as OWASP's page on CSV
-injection advises.
+Cells that a job adds may contain text from the input, such as a customer's review. If such a cell begins like a
+formula, a single quote is put before it, so that no spreadsheet runs it. OWASP's page on CSV injection advises this.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ class CsvWriter:
         self._writer.writerow([self._input(column) for column in columns])
 
     def write(self, cells: Sequence[Any], own: Sequence[Any]) -> None:
-        """Write a row: the input's cells, then the added cells, which never run as formulas.
+        """Write a row: the input's cells, then the added cells. Added cells never run as formulas.
 
-        The input's cells are written unchanged, unless `safe_cells` is set.
+        The input's cells are written unchanged, or made safe as well if `safe_cells` is set.
         """
         self._writer.writerow([*map(self._input, cells), *map(_own, own)])
 

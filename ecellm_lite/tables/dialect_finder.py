@@ -1,7 +1,7 @@
-"""Detects the dialect of delimited text (its delimiter and quotes), by reading its first lines in each usual dialect.
+"""Detects the dialect of delimited text (its delimiter and quotes). It tries each usual dialect on the first lines.
 
-The right dialect splits most records into the same number of cells. Records above the first record with that number of
-cells count less, because they may be titles above the header.
+The right dialect splits most records into the same number of cells. The records before the first record of that width
+count less, because they may be titles above the header.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _TRUST = {"\t": 1.0, ";": 0.98, "|": 0.97, ",": 0.96}
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A sample of a file, read in one dialect.
+    """The first records of a file, as one dialect splits them.
 
     `width`: the most frequent number of cells in a record.
-    `share`: the share of records that have this width, from 0 to 1.
+    `share`: the weighted share of records that have this width, from 0 to 1.
     """
 
     dialect: Dialect
@@ -40,20 +40,20 @@ class Reading:
 
     @property
     def score(self) -> float:
-        """How likely this dialect is the right one, from 0 to 2; wider records score higher, up to four cells."""
+        """The score of this dialect, from 0 to 2. Dialects with wider records score higher, up to four cells."""
         trust = _TRUST.get(self.dialect.delimiter or "", 1.0)
         return trust * self.share**2 * min(2.0, log2(self.width))
 
     @property
     def faults(self) -> int:
-        """How many records are broken."""
+        """The number of malformed records."""
         return sum(1 for record in self.records if record.fault)
 
 
 def find_dialect(
     lines: Sequence[Line], *, whole: bool, delimiter: str | None = None, quote: str | None = None
 ) -> Reading:
-    """Return the dialect that best fits the first lines of a file, and the records that it reads.
+    """Return the reading of a file's first lines in the dialect that fits them best.
 
     `whole`: whether the lines are the whole file. `delimiter` and `quote` override the detection.
 
@@ -71,7 +71,7 @@ def find_dialect(
 
 
 def _reading(lines: Sequence[Line], text: str, delimiter: str | None, quote: str | None, whole: bool) -> Reading:
-    """Return the best reading with this delimiter: with quotes, or without quotes if that fits better."""
+    """Return the better of two readings with this delimiter: one with quotes and one without."""
     if quote == "":
         return _read(lines, Dialect(delimiter, Quoting.NONE), whole)
     dialect = Dialect(delimiter, Quoting.QUOTED, quote or '"')
@@ -101,9 +101,9 @@ def _read(lines: Sequence[Line], dialect: Dialect, whole: bool) -> Reading:
 
 
 def _share(records: Sequence[Record], width: int) -> float:
-    """Return the share of records that are unbroken and have this width.
+    """Return the share of records that are not malformed and have this width.
 
-    Records above the first record with this width count a quarter each.
+    Records before the first record of this width count a quarter each.
     """
     fits = [len(record.cells) == width and record.fault is None for record in records]
     first = fits.index(True)
@@ -111,7 +111,7 @@ def _share(records: Sequence[Record], width: int) -> float:
 
 
 def _quoted_cells(text: str, delimiter: str, quote: str) -> int:
-    """Return how many cells are completely quoted and lie on one line."""
+    """Return the number of cells on one line that begin and end with a quote."""
     mark, edge = re.escape(quote), re.escape(delimiter)
     inside = f"[^{mark}\n]*"
     cell = f"(?:^|{edge}){mark}{inside}(?:{mark}{mark}{inside})*{mark}(?={edge}|[\r\n]|\\Z)"

@@ -12,9 +12,9 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bar
 
 
 class Quoting(Enum):
-    """Whether a quote at the start of a cell begins a quoted cell: yes, no, or undecided.
+    """Whether a quote character at the start of a cell begins a quoted cell: yes, no, or unsure.
 
-    It is undecided if the first lines do not show it. Then quotes begin quoted cells, except in a line that would be
+    It is unsure if the first lines have no such cell. Then quotes begin quoted cells, except in a line that would be
     malformed that way.
     """
 
@@ -25,7 +25,7 @@ class Quoting(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A delimiter (None for a single column), a quote character, and whether that character quotes cells."""
+    """A delimiter (None for a single column), a quote character, and whether cells are quoted."""
 
     delimiter: str | None
     quoting: Quoting = Quoting.UNSURE

@@ -1,8 +1,9 @@
 """Detects the encoding of a text file from its first bytes.
 
-A byte-order mark decides, even after white space, because some plugins print white space before it. Without a mark,
-text that is valid UTF-8 is read as UTF-8. For other text, charset-normalizer decides from the lines that are not ASCII.
-If several encodings fit equally well, one that shops' systems write is preferred.
+If the file has a byte-order mark, that decides. White space before the mark is ignored, because some plugins print it.
+Without a mark, text that is valid UTF-8 is read as UTF-8. For other text, the library charset-normalizer decides from
+the lines that are not ASCII. If several encodings fit equally well, an encoding that shops' systems often write is
+preferred.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _LABELS = {
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """A codec's name, and how many bytes to skip (a byte-order mark and any white space before it)."""
+    """A codec's name, and the number of bytes to skip: a byte-order mark and any white space before it."""
 
     codec: str
     skip: int = 0
@@ -58,7 +59,7 @@ class Encoding:
 
 
 def find_encoding(head: bytes, *, whole: bool, encoding: str | None = None, name: str = "the file") -> Encoding:
-    """Return the encoding of a file that begins with these bytes. `whole` means that they are the whole file.
+    """Return the encoding of a file that begins with the bytes `head`. `whole`: whether they are the whole file.
 
     `encoding` overrides the detection. Raises UsageError for an encoding that Python does not know. Raises InputError
     for bytes that are not text.
@@ -122,7 +123,7 @@ def _wide(head: bytes) -> str | None:
 def _is_utf8(sample: bytes) -> bool:
     """Return whether a sample is UTF-8.
 
-    Stray bytes are tolerated in one line, or in 1% of the lines.
+    Invalid bytes are allowed in one line, or in 1% of the lines if that is more.
     """
     try:
         sample.decode("utf-8")
@@ -142,7 +143,7 @@ def _decodes(line: bytes) -> bool:
 
 
 def _is_japanese(sample: bytes) -> bool:
-    """Return whether a sample, read as cp932, has many kana; text in other encodings never looks like that."""
+    """Return whether a sample has many kana when it is decoded as cp932. Text in other encodings has few."""
     text = sample[:_SAMPLE].decode("cp932", "replace")
     kana = sum(1 for character in text if "\u3041" <= character <= "\u30fc")
     return kana > 1 and kana > 0.2 * sum(1 for character in text if character > "\x7f")

@@ -9,9 +9,9 @@ from ecellm_lite.errors import UsageError
 
 
 def library(module: str, purpose: str) -> Any:
-    """Return an optional module; if it is missing, raises UsageError with the command that installs it.
+    """Return an optional module. If it is not installed, raise UsageError with the command that installs it.
 
-    `purpose` is the noun that the error names, such as "A zstd file".
+    `purpose` is the subject of the error message, such as "A zstd file".
     """
     try:
         return import_module(module)

@@ -1,7 +1,7 @@
 """Reads RSS and Atom feeds, such as those for Google Merchant Center.
 
-An item is a row, and its elements are the cells. A nested element's column begins with its parent's name, as in
-`g:shipping.g:price`. Repeated elements are numbered, as in `g:additional_image_link (2)`.
+An item of the feed becomes a row, and its elements become the cells. A nested element's column begins with its parent's
+name, as in `g:shipping.g:price`. Repeated elements are numbered, as in `g:additional_image_link (2)`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _GOOGLE = "http://base.google.com/ns/1.0"
 
 @dataclass(slots=True, kw_only=True)
 class Feed(Table):
-    """A feed as a table; a row has a column for each element of its item."""
+    """A feed as a table. Each row has a column for each element of its item."""
 
     items: Iterator[TableRow]
     first: list[TableRow]
@@ -38,7 +38,7 @@ class Feed(Table):
         yield from self.items
 
     def all_columns(self) -> tuple[str, ...]:
-        """Return the columns of all items; this reads the whole feed, which then starts again."""
+        """Return the columns of all items. This reads the whole feed, and then goes back to its beginning."""
         file = self.source.seekable()
         columns: dict[str, None] = {}
         for row in _items(file, self.name):
@@ -50,7 +50,7 @@ class Feed(Table):
 
 
 def open_feed(source: Source) -> Feed:
-    """Return a feed; raises InputError if it has no items."""
+    """Return a feed as a table. Raises InputError if it has no items."""
     items = _items(source.stream, source.name)
     first = list(islice(items, _SAMPLE))
     if not first:
@@ -141,7 +141,7 @@ def _elements(element: Any, prefix: str, depth: int = 0) -> Iterator[tuple[str, 
 
 
 def _name(element: Any) -> str:
-    """Return an element's name with its prefix; in Google's namespace the prefix is always `g:`."""
+    """Return an element's name with its prefix. The prefix for Google's namespace is always `g:`."""
     namespace, _, local = cast(str, element.tag).rpartition("}")
     if namespace == f"{{{_GOOGLE}":
         return f"g:{local}"

@@ -1,7 +1,7 @@
 """Reads a data frame of pandas, polars or pyarrow as a table, and adds columns to a copy of it.
 
-The library narwhals gives all three the same interface. It is imported with the first frame, and imports none of the
-three.
+The library narwhals gives the frames of all three libraries the same interface. It is imported when the first frame is
+read.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _ABSENT = frozenset(("NAType", "NaTType"))  # how pandas writes a missing cell, 
 
 
 class Frame:
-    """A data frame in memory; its own columns, types and index are never changed."""
+    """A data frame in memory as a table. The frame itself is never changed."""
 
     def __init__(self, frame: Any) -> None:
-        """Take a frame of pandas, polars or pyarrow; the names of its columns must be distinct texts.
+        """Take a data frame of pandas, polars or pyarrow. The names of its columns must be distinct texts.
 
-        Raises InputError for anything else, and UsageError if narwhals is missing.
+        Raises InputError for anything else, and UsageError if narwhals is not installed.
         """
         self._narwhals = narwhals = library("narwhals", "A data frame")
         try:
@@ -61,7 +61,7 @@ class Frame:
 
 
 def _plain(cell: Any) -> Any:
-    """Return a cell as a plain Python value: numpy's arrays and numbers are converted, a missing value becomes None."""
+    """Return a cell as a plain Python value. NumPy values are converted, and a missing value becomes None."""
     if type(cell).__name__ in _ABSENT:
         return None
     return cell.tolist() if hasattr(cell, "tolist") else cell

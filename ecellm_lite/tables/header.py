@@ -1,7 +1,7 @@
-"""Finds the row that names a table's columns, and returns the names.
+"""Finds the row with the names of a table's columns, and returns the names.
 
-Exports often put report titles before the header. Amazon's files have three rows of headers, taxonomies have none, and
-one system writes its header twice in one line.
+Exports often put report titles before the header. Amazon's files have three rows of headers, product taxonomies have
+none, and one system writes its header twice in one line.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ _IDENTIFIER = re.compile(r"[A-Za-z][\w.:#\[\]-]*")
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """One of a table's first rows: its cells, and its first and last line in the file (in a spreadsheet, its row)."""
+    """One of a table's first rows: its cells, and the numbers of its first and last line in the file.
+
+    In a spreadsheet, both numbers are the row's number.
+    """
 
     place: int
     last: int
@@ -30,9 +33,9 @@ class SampleRow:
 
 @dataclass(frozen=True, slots=True)
 class TableHeader:
-    """The names of the columns, and the place of the last row before the data (0 if there is none).
+    """The names of the columns, and the line or row number of the last row before the data, or 0 if there is none.
 
-    `findings` are phrases for the table's description about unusual things.
+    `findings` are phrases about unusual headers, for the table's description.
     """
 
     columns: tuple[str, ...]
@@ -44,7 +47,7 @@ def find_header(rows: Sequence[SampleRow], width: int, header_row: int | None = 
     """Return the header of a table, given its first rows. `width` is the usual number of cells in a row.
 
     `header_row` overrides the detection. It is the number of a line or row, or 0 for a table without a header. Raises
-    UsageError if no row begins there.
+    UsageError if no row begins at that line.
     """
     index: int | None
     if header_row is None:
@@ -74,13 +77,13 @@ def find_header(rows: Sequence[SampleRow], width: int, header_row: int | None = 
 
 
 def text_of(cell: Any) -> str:
-    """Return a header's cell as a text; white space alone is empty."""
+    """Return a header's cell as text. White space alone becomes an empty text."""
     text = "" if cell is None else str(cell)
     return text if text.strip() else ""
 
 
 def _likely(rows: Sequence[SampleRow], width: int) -> tuple[int, int | None]:
-    """Return the indices of the table's first row and of its header, or None for the header if there is none."""
+    """Return the index of the table's first row, and the index of its header, or None if there is no header."""
     first = next((index for index, row in enumerate(rows) if _spans(row, width) and not _is_comment(row)), 0)
     index = _below(rows, first, width)
     data = rows[index + 1 : index + 1 + _ROWS]
@@ -98,9 +101,9 @@ def _spans(row: SampleRow, width: int) -> bool:
 
 
 def _below(rows: Sequence[SampleRow], first: int, width: int) -> int:
-    """Return the index of the header.
+    """Return the index of the header, which is `first` or one of the three rows below it.
 
-    If a header in words is followed by a row of identifiers such as `item_name`, the identifiers are the header.
+    If a header in words is followed by a row of identifiers such as `item_name`, the row of identifiers is the header.
     """
     data = rows[first + 4 : first + 4 + _ROWS]
     for index in range(min(first + 3, len(rows) - 1), first, -1):
@@ -121,7 +124,7 @@ def _identifiers(row: SampleRow, width: int) -> bool:
 
 
 def _is_data(row: SampleRow, data: Sequence[SampleRow]) -> bool:
-    """Return whether the presumed header looks like the rows below it."""
+    """Return whether a row that may be the header looks like the data rows below it."""
     if not data or any(list(other.cells) == list(row.cells) for other in data if len(row.cells) > 1):
         return False  # a repeated row is a header: files were concatenated
     words_over_numbers, like_data = 0, 0
@@ -148,7 +151,7 @@ def _is_number(cell: Any) -> bool:
 
 
 def _is_coded(text: str) -> bool:
-    """Return whether a text begins with a digit or is a web address, as no column's name does."""
+    """Return whether a text begins with a digit or is a web address. A column's name does neither."""
     return re.match(r"\d|https?://", text) is not None
 
 
@@ -157,7 +160,7 @@ def _mostly(column: Sequence[str], test: Callable[[str], bool]) -> bool:
 
 
 def _fitted(names: list[str], width: int, data: Sequence[SampleRow]) -> tuple[list[str], tuple[str, ...]]:
-    """Return the names, and findings about them.
+    """Return the names of the columns, and phrases about changes to them.
 
     If nearly all rows have `width` cells, the names are padded or cut to that number.
     """
@@ -175,7 +178,7 @@ def _fitted(names: list[str], width: int, data: Sequence[SampleRow]) -> tuple[li
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Return distinct names: a number is added to a repeated name, and an empty name becomes `column N`."""
+    """Return distinct names. A repeated name gets a number, and an empty name becomes `column N`."""
     existing = set(names)
     columns: dict[str, None] = {}
     for place, name in enumerate(names, 1):

@@ -1,7 +1,7 @@
 """Converts HTML in a cell into the text that a browser would show.
 
-Tags, scripts, styles and hidden XML of word processors are removed, and entities are decoded. Blocks, table rows and
-line breaks begin a new line. lxml parses the HTML as a stream, so deep or damaged HTML does not stop it.
+Tags, scripts, styles and hidden XML of word processors are removed, and entities are decoded. Each block, table row and
+line break begins a new line. lxml parses the HTML as a stream, so deeply nested or damaged HTML is no problem.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def is_html(text: str) -> bool:
 def html_text(html: str) -> str:
     r"""Return the text of a piece of HTML, with a line feed between blocks.
 
-    Some exports write a line end as the two characters `\n`. These become white space, as a line end does in HTML.
+    Some exports write a backslash and an `n` instead of a line end. These become white space, as a line end does in
+    HTML.
 
     >>> html_text("<p>Mug &amp; lid</p><ul><li>blue<li>red</ul>")
     'Mug & lid\nblue\nred'
@@ -66,7 +67,6 @@ class _Text:
         self._hidden: list[str] = []
 
     def start(self, tag: str, attributes: Any) -> None:
-        """Handle an opening tag: it may begin hidden content, a line or a cell."""
         if self._hidden:
             if tag == self._hidden[-1]:
                 self._hidden.append(tag)
@@ -78,7 +78,6 @@ class _Text:
             self._parts.append(" ")
 
     def end(self, tag: str) -> None:
-        """Handle a closing tag: it may end hidden content, or a block and its last line."""
         if self._hidden:
             if tag == self._hidden[-1]:
                 self._hidden.pop()
@@ -86,7 +85,7 @@ class _Text:
             self._parts.append("\n")
 
     def data(self, text: str) -> None:
-        """Add a text unless it is hidden; line ends in the text become spaces."""
+        """Add a text unless it is hidden. Line ends in the text become spaces."""
         if not self._hidden:
             self._parts.append(text.replace("\n", " "))
 

@@ -21,7 +21,7 @@ _MARK = b"\xef\xbb\xbf"
 
 @dataclass(slots=True, kw_only=True)
 class JsonLines(Table):
-    """A file of JSON objects, each with its own columns."""
+    """A file of JSON objects. Each object is a row with its own columns."""
 
     def rows(self) -> Iterator[TableRow]:
         """Yield the rows; blank lines are skipped."""
@@ -36,7 +36,7 @@ class JsonLines(Table):
     def all_columns(self) -> tuple[str, ...]:
         """Return the keys of all rows, in order of first appearance.
 
-        This reads the whole file, which then starts again.
+        This reads the whole file, and then goes back to its beginning.
         """
         file = self.source.seekable()
         columns: dict[str, None] = {}
@@ -49,12 +49,12 @@ class JsonLines(Table):
 
 
 def open_json_lines(source: Source) -> JsonLines:
-    """Return a JSON Lines file."""
+    """Return a JSON Lines file as a table."""
     return JsonLines(source=source, columns=None, description=f"{source.name}: JSON Lines")
 
 
 def check_form(file: BufferedReader, name: str) -> None:
-    """Raise InputError if the file is something other than JSON Lines, such as a table or a JSON array."""
+    """Raise InputError if the file is not JSON Lines but, for example, CSV or a JSON array."""
     begin = file.peek(1 << 12).removeprefix(_MARK).lstrip()[:40]
     if begin and not begin.startswith(b"{"):
         first = begin.splitlines()[0].decode("utf-8", "replace")
@@ -65,12 +65,15 @@ def check_form(file: BufferedReader, name: str) -> None:
 
 
 def read_rows(file: IO[bytes]) -> Iterator[Mapping[str, Any] | InputError]:
-    """Yield the rows of a JSON Lines file, skipping blank lines. A broken line yields an InputError with its number."""
+    """Yield the rows of a JSON Lines file without blank lines.
+
+    A broken line yields an InputError with its line number.
+    """
     return (row for _, row in numbered_rows(file))
 
 
 def numbered_rows(file: IO[bytes]) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
-    """Yield the same rows and errors as read_rows, each with its line number (from 1)."""
+    """Yield each row, or the InputError of a broken line, with its line number (from 1). Blank lines are skipped."""
     number = 0
     while line := file.readline(LONGEST_LINE + 1):
         number += 1

@@ -23,10 +23,10 @@ class Line(NamedTuple):
 
 
 def read_lines(file: IO[bytes], encoding: Encoding, end: str = "\n") -> Iterator[Line]:
-    """Yield the lines of a file from its beginning. Invalid bytes become INVALID in the text.
+    """Yield the lines of a file from its beginning. Invalid bytes become the character INVALID.
 
     `end` is the character that ends a line: a line feed or, in old files, a carriage return. The byte-order mark and
-    everything before it are skipped, but the lines before it are counted.
+    everything before it are skipped, but line numbers count from the file's beginning.
     """
     number = file.read(encoding.skip).count(b"\n")
     text = io.TextIOWrapper(file, encoding.codec, errors=INVALID_BYTES, newline=end)
@@ -45,9 +45,10 @@ def read_lines(file: IO[bytes], encoding: Encoding, end: str = "\n") -> Iterator
 
 
 def line_end(text: str) -> str:
-    """Return the line end of a text: a carriage return if the first line ends with one alone, else a line feed.
+    """Return the character that ends the lines of a text: a carriage return or a line feed.
 
-    Old files with carriage returns may have line feeds inside their quoted cells.
+    It is a carriage return if the first line ends with a carriage return but no line feed. Such old files may have line
+    feeds inside quoted cells.
     """
     if "\n" not in text:
         return "\r" if "\r" in text else "\n"

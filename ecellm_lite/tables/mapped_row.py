@@ -1,4 +1,4 @@
-"""A row of a table as its task reads it."""
+"""A row of a table with its cells mapped to a task's fields."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from ecellm_lite.tables.row import TableRow
 
 @dataclass(frozen=True, slots=True)
 class MappedRow:
-    """A row of a table as its task reads it.
+    """A row of a table with its cells mapped to a task's fields.
 
-    `row` is None for a row with an `error`, and for one that is `skipped`. `warnings` say what was changed in
-    its cells.
+    `row` is None if the row has an `error` or is `skipped`. `warnings` describe changes to its cells.
     """
 
     source: TableRow
@@ -26,12 +25,12 @@ class MappedRow:
 
     @property
     def skipped(self) -> bool:
-        """Whether the row is left out and gets no answer."""
+        """Whether the row is skipped and gets no answer."""
         return self.row is None and self.error is None
 
     @property
     def request(self) -> Mapping[str, Any] | InputError:
-        """The row or its error, as an Answerer accepts it. Do not use this for a skipped row."""
+        """The row or its error, to be passed to an Answerer. Do not use this for a skipped row."""
         request = self.error or self.row
         assert request is not None
         return request

@@ -1,4 +1,4 @@
-"""Opens a table of any file type; the type is detected from the first bytes, never from the name."""
+"""Opens a table of any file type. The type is detected from the first bytes, and the file's name does not matter."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _FORMS = "CSV, XLSX, ODS, Parquet, Arrow or JSON Lines"
 
 
 def open_table(path: Path | str, options: TableOptions | None = None) -> Table:
-    """Open a table: CSV, TSV, XLSX, ODS, Parquet, Arrow, JSON Lines or a feed, also compressed with gzip or zstd.
+    """Open a table: CSV, TSV, XLSX, ODS, Parquet, Arrow, JSON Lines, or a product feed. gzip and zstd are decompressed.
 
-    `-` is standard input. Raises InputError for a file that is not a table. Raises UsageError for an option that does
-    not apply, or a library that is not installed. Close the table, or use it in a `with` statement.
+    The path `-` means standard input. Raises InputError for a file that is not a table. Raises UsageError for an option
+    that does not apply, or a library that is not installed. Close the table, or use it in a `with` statement.
     """
     source = open_source(path)
     try:
@@ -87,7 +87,10 @@ def _text(source: Source, options: TableOptions) -> Table:
 
 
 def _only(options: TableOptions, *settings: str, source: Source) -> None:
-    """Raise UsageError if an option is set that is not among `settings`, the options for this type of file."""
+    """Raise UsageError if an option is set that does not apply to this type of file.
+
+    `settings` are those that apply.
+    """
     for setting in ("encoding", "delimiter", "quote", "header_row", "sheet"):
         if setting not in settings and getattr(options, setting) is not None:
             raise UsageError(

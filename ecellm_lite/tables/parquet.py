@@ -1,4 +1,4 @@
-"""Reads Parquet and Arrow files (also Feather), batch by batch."""
+"""Reads Parquet and Arrow files (also called Feather), batch by batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BATCH = 1000  # rows
 
 @dataclass(slots=True, kw_only=True)
 class ColumnFile(Table):
-    """A file of typed columns; a cell is a Python value of the column's type, or None for null."""
+    """A Parquet or Arrow file. A cell is a Python value of its column's type, or None for null."""
 
     types: Any  # its Arrow schema, with distinct names
     batches: Iterator[Any]
@@ -28,7 +28,7 @@ class ColumnFile(Table):
     place: int = 0
 
     def rows(self) -> Iterator[TableRow]:
-        """Yield the rows; a row with a text that is not UTF-8 carries an error."""
+        """Yield the rows. A row has an error if it contains text that is not UTF-8."""
         arrow = library("pyarrow", "A Parquet or Arrow file")
         try:
             for large in self.batches:
@@ -43,7 +43,7 @@ class ColumnFile(Table):
 
     @property
     def share(self) -> float | None:
-        """The share of the rows that has been read."""
+        """The share of the rows that has been read, from 0 to 1."""
         return self.place / self.height if self.height else None
 
     @property
@@ -104,7 +104,10 @@ def _column_file(source: Source, form: str, schema: Any, batches: Iterator[Any],
 
 
 def _values(column: Any) -> Sequence[Any]:
-    """Return a column's values. Values that Python cannot represent (nanoseconds, the year 10000) become texts."""
+    """Return a column's values.
+
+    Values that Python cannot represent (such as nanoseconds or the year 10000) become texts.
+    """
     try:
         values: list[Any] = column.to_pylist()
     except (ValueError, OverflowError):

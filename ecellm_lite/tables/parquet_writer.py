@@ -1,6 +1,6 @@
 """Writes Parquet in groups of rows.
 
-The columns' types are fixed before the first row, so the first rows may leave a column empty.
+The columns' types are fixed before the first row is written, so a column may be empty in the first rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ _CHARACTERS = 16 << 20  # a row group of this many characters is full too
 
 
 class ParquetWriter:
-    """Writes rows; the input's columns keep their types, or are written as texts if the input has no types."""
+    """Writes rows to a Parquet file.
+
+    The input's columns keep their types, or become texts if the input has no types.
+    """
 
     def __init__(
         self, file: IO[bytes], columns: Sequence[str], own: Sequence[OwnColumn], types: pa.Schema | None

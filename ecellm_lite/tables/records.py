@@ -1,8 +1,8 @@
-"""The records of delimited text.
+"""Splits delimited text into records.
 
-A record is a line, or several lines if a quoted cell contains line ends. The csv module reads well-formed records.
-Malformed records are handled here, because a quote that is never closed would swallow all rows up to the next quote. If
-the second line of a malformed record looks like a new record, only the first line counts as malformed.
+A record is a line, or several lines if a quoted cell contains line ends. Python's csv module reads well-formed records.
+Malformed records are handled here: for the csv module, a quote that is not closed would include all rows up to the next
+quote. If the second line of a malformed record looks like a new record, only the first line counts as malformed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LONE_RETURN = "has a lone carriage return outside quotes"
 class Fault:
     """A fault in a record.
 
-    `reason`: the end of a sentence about the record or its cell.
+    `reason`: what is wrong, worded as the end of a sentence that begins with the record or its cell.
     `step`: what the user can do.
     `cell`: the index of the faulty cell, or None if the fault is not in one cell.
     """
@@ -41,7 +41,7 @@ class Fault:
 
 
 class Record(NamedTuple):
-    """A record: its cells, the numbers of its first and last line, and what is wrong with it."""
+    """A record: its cells, the numbers of its first and last line, and its fault, if any."""
 
     line: int
     last_line: int
@@ -50,9 +50,9 @@ class Record(NamedTuple):
 
 
 class Records:
-    """An iterator over the records in some lines. `width` is the expected number of cells, or None if unknown.
+    """An iterator over the records in some lines. `width` is the expected number of cells, or None if it is not known.
 
-    Blank lines are skipped. A record with more or fewer cells is returned unchanged.
+    Blank lines are skipped. A record with another number of cells is returned as it is.
     """
 
     def __init__(self, lines: Iterator[Line], dialect: Dialect, width: int | None = None) -> None:
@@ -102,7 +102,7 @@ class Records:
         return self._dialect.quoting is Quoting.UNSURE
 
     def feed(self) -> str:
-        """Return the next line of the record that is being read; the csv module asks for it."""
+        """Return the next line of the current record. The csv module calls this."""
         line = self._pending.popleft() if self._pending else next(self._lines)
         self._size += len(line.text)
         if self._record_lines and self._size > RECORD_CHARACTERS:
@@ -112,7 +112,10 @@ class Records:
         return line.text
 
     def _mended(self) -> Record:
-        """Return a malformed record; lines that do not belong to it will be read again."""
+        """Return the record for the current lines, which are malformed.
+
+        Lines that belong to a later record are read again.
+        """
         lines = list(self._record_lines)
         split = self._split("".join(line.text for line in lines))
         if split.reason is None and (self.width is None or len(split.cells) == self.width):
@@ -147,7 +150,7 @@ class Records:
         self._pending.extendleft(reversed(lines))
 
     def _begins(self, text: str) -> bool:
-        """Return whether a line looks like a record, or like the start of one that continues on the next line."""
+        """Return whether a line looks like a complete record, or like the first line of a record of several lines."""
         split = self._split(text)
         width = self.width or len(split.cells)
         if split.reason == UNCLOSED:
@@ -177,7 +180,7 @@ class _RecordTooLong(Exception):  # noqa: N818 - caught in this file, never an e
 
 
 class _Feed:
-    """The iterator that the csv module reads. Unlike a generator, it continues after an exception."""
+    """An iterator over lines for the csv module. Unlike a generator, it continues after an exception."""
 
     def __init__(self, records: Records) -> None:
         self._feed = records.feed
@@ -195,10 +198,7 @@ class _Split(NamedTuple):
 
 
 def _split(text: str, delimiter: str, quote: str) -> _Split:
-    """Split a record without its line end into cells.
-
-    At a fault, stop, and return the cells so far and the reason.
-    """
+    """Split a record, without its line end, into cells. At a fault, return the cells so far and the reason."""
     cells: list[str] = []
     start, end = 0, len(text)
     while True:
@@ -230,7 +230,7 @@ def _ended(text: str) -> str:
 
 
 def _blank(text: str) -> str:
-    """Return a line without its line end, or an empty text if the line is blank."""
+    """Return an empty text for a blank line, else the line without its line end."""
     return "" if text.isspace() and "\t" not in text else _ended(text)
 
 

@@ -1,8 +1,8 @@
 """The columns that a job adds to a row for its answer, and their values.
 
-The column `answer` has the answer's text (`yes`, `B: positive`), a score's number, or a ranking's order (`B, A, C`). If
-a choice's text is only a letter, the column has the choice's value instead. An extraction has a column for each
-attribute if all rows have the same attributes. Otherwise `answer` has an object.
+The column `answer` has the answer's text, such as `yes` or `B: positive`, a score's number, or a ranking such as `B, A,
+C`. If a choice's text is only a letter, the column has the choice's value instead. An extraction has one column for
+each attribute if all rows have the same attributes. Otherwise `answer` has an object with the attributes.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class OwnColumn:
 class AnswerColumns:
     """The columns that a job adds to a table. Their names differ from the names of the table's own columns.
 
-    `attributes`: the attributes that an extraction asks for, if they are the same in all rows.
+    `attributes`: the attributes of an extraction, if they are the same in all rows.
     `scores`: whether the answers are numbers.
-    `more`: further columns of texts.
-    `task`: the prefix of each name if there are several tasks, as in `sentiment_analysis.answer`.
+    `more`: the names of further columns, which hold texts.
+    `task`: the prefix of each column's name if there are several tasks, as in `sentiment_analysis.answer`.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class AnswerColumns:
 
 
 def shown_text(answer: Answer) -> str | None:
-    """Return an answer's text for a person. If a choice's text is only a letter, return the choice's value."""
+    """Return an answer's text to show to a person. If a choice's text is only a letter, return the choice's value."""
     if answer.type == "choice" and answer.text is not None and not answer.text.startswith(str(answer.value)):
         return str(answer.value)
     return answer.text

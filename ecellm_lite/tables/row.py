@@ -19,7 +19,7 @@ CELL_CHARACTERS = 1 << 20
 
 
 def fault_of(text: str) -> str | None:
-    """Return what is wrong with a cell's text as the end of a sentence, or None if nothing is wrong."""
+    """Return what is wrong with a cell's text, worded as the end of a sentence, or None if nothing is wrong."""
     if "\0" in text:
         return "has a NUL character"
     if len(text) > CELL_CHARACTERS:
@@ -43,12 +43,12 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """How to read a table. A setting that is None is detected from the file.
+    """Options for reading a table. An option that is None is detected from the file.
 
     `encoding`: an encoding's name in Python, such as `cp1252`.
     `delimiter`: one character, or `tab`.
     `quote`: one character, or `none`.
-    `header_row`: the line of a text file, or the row of a spreadsheet, with the columns' names. 0 if there is none.
+    `header_row`: the number of the line (in a spreadsheet, the row) with the columns' names, or 0 if there is none.
     `sheet`: the name or number of a sheet in a spreadsheet.
     `total_rows`: whether to keep rows of totals at the end of a table. They are left out by default.
     """
@@ -63,13 +63,13 @@ class TableOptions:
 
 @dataclass(slots=True, kw_only=True)
 class Table(ABC):
-    """A table that is read once, row by row, in bounded memory.
+    """A table, which is read once, row by row, in bounded memory.
 
     `columns`: the names of the columns, or None if each row has its own (JSON Lines).
-    `description`: one sentence about what was detected.
-    `notes`: what was left out. Complete after the last row is read.
-    `delimiter`, `bom` (a byte-order mark at the start): how to write the answers as CSV for the program that wrote the
-      table.
+    `description`: one sentence about the detected type, encoding and header.
+    `notes`: sentences about parts that were left out. They are complete after the last row is read. `delimiter`, `bom`:
+      the table's delimiter, and whether it began with a byte-order mark. A CSV file with the answers is written in the
+      same way.
     """
 
     source: Source
@@ -84,7 +84,7 @@ class Table(ABC):
         """Yield the rows. A row that cannot be read has an error and does not affect other rows."""
 
     def all_columns(self) -> tuple[str, ...]:
-        """Return the names of all columns. If each row has its own, this first reads the whole file."""
+        """Return the names of all columns. If each row has its own columns, this reads the whole file first."""
         assert self.columns is not None
         return self.columns
 
@@ -95,12 +95,12 @@ class Table(ABC):
 
     @property
     def share(self) -> float | None:
-        """The share of the file that has been read, from 0 to 1; None if its size is unknown."""
+        """The share of the file that has been read, from 0 to 1, or None if the file's size is unknown."""
         return self.source.share
 
     @property
     def schema(self) -> pa.Schema | None:
-        """The columns' Arrow types, for a file that has them."""
+        """The Arrow types of the columns, if the file defines types, else None."""
         return None
 
     def close(self) -> None:

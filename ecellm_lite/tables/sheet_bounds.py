@@ -1,7 +1,7 @@
-"""Refuses spreadsheets that would not fit into memory, by scanning their XML as a stream.
+"""Refuses spreadsheets that would not fit into memory. It scans their XML as a stream.
 
-A ZIP file may unpack to a thousand times its size. A sheet with two cells in opposite corners is read as 17 billion
-cells.
+A ZIP file may unpack to a thousand times its size. A sheet with two cells in opposite corners is read as a rectangle of
+17 billion cells.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SHEET = re.compile(r"xl/worksheets/[^/]+\.xml", re.IGNORECASE)
 
 
 def check_bounds(file: IO[bytes], name: str) -> None:
-    """Raise InputError for a file that is not a ZIP file, or whose sheets are too large."""
+    """Raise InputError if a file is not a ZIP file, or if its sheets are too large."""
     unpacked = _UnpackedParts(name)
     try:
         with zipfile.ZipFile(file) as archive:
@@ -47,14 +47,14 @@ def check_bounds(file: IO[bytes], name: str) -> None:
 
 
 class _UnpackedParts:
-    """Unpacks the parts of a ZIP file block by block, with a limit on the bytes of all parts together."""
+    """Unpacks the files in a ZIP file block by block. All of them together are limited to UNPACKED_BYTES."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._count = 0
 
     def blocks(self, part: IO[bytes]) -> Iterator[bytes]:
-        """Yield a part's bytes in blocks; raises InputError if all parts together have too many bytes."""
+        """Yield the blocks of one file in the ZIP file. Raises InputError if all files together have too many bytes."""
         while block := part.read(_BLOCK):
             self._count += len(block)
             if self._count > UNPACKED_BYTES:
@@ -63,9 +63,9 @@ class _UnpackedParts:
 
 
 def _cells(filename: str, blocks: Iterator[bytes]) -> int:
-    """Return how many cells are in the rectangle around a sheet's cells, or 0 for a part that is not a sheet.
+    """Return the number of cells in the rectangle around a sheet's cells, or 0 for a file that is not a sheet.
 
-    A part that is not a sheet is read too, so that its bytes are counted.
+    A file that is not a sheet is read too, so that its bytes are counted.
     """
     if _SHEET.fullmatch(filename):
         return _xlsx_cells(blocks)
@@ -98,7 +98,7 @@ def _column(letters: bytes) -> int:
 
 
 class _OdsCells:
-    """Counts an ODS sheet's cells, including repeats; empty cells at the end do not count."""
+    """Counts an ODS sheet's cells. Repeated cells count, but empty cells at the end do not."""
 
     def __init__(self) -> None:
         self.largest = 0
@@ -106,7 +106,6 @@ class _OdsCells:
         self._rows = self._at = self._filled = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """Count a row or a cell as often as its repeat attribute says."""
         if tag == "table:table":
             self._width = self._height = self._rows = 0
         elif tag == "table:table-row":
@@ -118,7 +117,6 @@ class _OdsCells:
                 self._filled = self._at
 
     def end(self, tag: str) -> None:
-        """At the end of a row that is not empty, extend the sheet's rectangle of cells to include it."""
         if tag == "table:table-row" and self._filled:
             self._width, self._height = max(self._width, self._filled), self._rows
             self.largest = max(self.largest, self._width * self._height)

@@ -1,7 +1,7 @@
-"""The bytes of a table, from a file or standard input, decompressed if they are gzip or zstd.
+"""Reads the bytes of a table from a file or standard input, and decompresses gzip and zstd.
 
-The bytes are read once. Only the first bytes are kept, because the file's type is detected from them. A file that
-decompresses to far more bytes than any table does is refused while it is read.
+The bytes are read once. Only the first bytes are kept, to detect the file's type. A decompression bomb (a small file
+that decompresses to far more bytes than a table) is refused while it is read.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _DAMAGED = (EOFError, OSError, zlib.error, ValueError)
 class Source:
     """An open table's decompressed bytes.
 
-    `stream` has all bytes. `head` has the first bytes, or all bytes if `whole` is true. For a pipe with JSON Lines,
-    `head` has only the bytes that have arrived, so the first rows need not wait.
+    `stream` has all bytes. `head` has the first bytes, or all bytes if `whole` is true. For JSON Lines from a pipe,
+    `head` has only the bytes that have arrived so far, so that the first rows can be answered at once.
     """
 
     def __init__(self, raw: IO[bytes], name: str, size: int | None) -> None:
@@ -62,7 +62,7 @@ class Source:
 
     @property
     def share(self) -> float | None:
-        """The share of the file that has been read from `stream`, from 0 to 1; None for a pipe."""
+        """The share of the file that has been read, from 0 to 1, or None for a pipe."""
         taken = self.stream.tell()
         if self._length:
             return min(1.0, taken / self._length)
@@ -84,10 +84,10 @@ class Source:
         return copy
 
     def beyond_ascii(self) -> bytes:
-        """Return lines after the head that are not ASCII, to detect the encoding.
+        """Return lines after `head` that contain bytes beyond ASCII, to detect the encoding.
 
-        The result begins with the first line that is not ASCII, and ends at the end of that line's block. It is empty
-        if the 64 MiB after the head are ASCII, or if the file cannot be read ahead of the stream.
+        The result begins with the first such line, and ends at the end of the block that was read. It is empty if the
+        64 MiB after `head` are ASCII, or if the file is compressed or a pipe.
         """
         if self.packing or self._size is None:
             return b""
@@ -104,7 +104,7 @@ class Source:
         return b""
 
     def restart(self, file: IO[bytes]) -> None:
-        """Start `stream` again, from the file that `seekable` returned."""
+        """Start `stream` again from the beginning of `file`, which `seekable` returned."""
         length = file.seek(0, io.SEEK_END)
         file.seek(0)
         self._begin(_Joined(b"", file, None), length)
@@ -119,7 +119,7 @@ class Source:
         return self._raw.fileno()
 
     def close(self) -> None:
-        """Close the file and its copies; standard input stays open."""
+        """Close the file and its temporary copies. Standard input stays open."""
         for copy in self._copies:
             copy.close()
         if self._raw is not getattr(sys.stdin, "buffer", None):
@@ -127,7 +127,7 @@ class Source:
 
 
 def open_source(path: Path | str) -> Source:
-    """Open a file, or standard input for `-`; raises InputError if it cannot be read."""
+    """Open a file, or standard input if the path is `-`. Raises InputError if it cannot be read."""
     if str(path) == "-":
         if not sys.stdin:
             raise InputError("Standard input is closed", step="give the table as a file")
@@ -166,7 +166,7 @@ class _Counter(io.RawIOBase):
 
 
 class _UnpackedFile(io.RawIOBase):
-    """A file's decompressed bytes; raises InputError if it is damaged or a decompression bomb."""
+    """A file's decompressed bytes. Raises InputError if the file is damaged or is a decompression bomb."""
 
     def __init__(self, file: IO[bytes], packed: _Counter, name: str) -> None:
         self._file = file
@@ -199,9 +199,9 @@ class _UnpackedFile(io.RawIOBase):
 
 
 class _Joined(io.RawIOBase):
-    """A file of the bytes `head` followed by the file `rest`.
+    """A file that consists of the bytes `head` followed by the file `rest`.
 
-    If `damage` is given, it is raised instead of reading `rest`.
+    If `damage` is given, it is raised after `head` instead of reading `rest`.
     """
 
     def __init__(self, head: bytes, rest: IO[bytes] | io.RawIOBase, damage: InputError | None) -> None:
@@ -228,7 +228,7 @@ class _Joined(io.RawIOBase):
 
 
 def _begin(file: io.RawIOBase) -> bytes:
-    """Read and return the bytes that show how a file is compressed. A pipe may deliver them one by one."""
+    """Read and return enough first bytes to detect the compression, even if a pipe delivers them one by one."""
     begin = b""
     while len(begin) < _BEGIN and (block := file.read(_BEGIN - len(begin))):
         begin += block

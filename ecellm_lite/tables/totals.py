@@ -1,4 +1,4 @@
-"""Leaves out the rows of totals that reports add at the end of a table, because they are not rows for a task."""
+"""Leaves out the rows of totals that reports add at the end of a table. A task has no answer for such rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIGURE = re.compile(r"[\s\d.,:%+\u2013\u2014<>$\u20ac£¥-]*|[A-Z]{3}\s?[\d.,]+
 
 
 def is_total(row: TableRow) -> bool:
-    """Return whether a row begins with "Total" and otherwise has only numbers."""
+    """Return whether a row begins with "Total" and has only numbers in its other cells."""
     cells = (text for cell in row.cells.values() if (text := "" if cell is None else str(cell)).strip())
     first = next(cells, None)
     if first is None or _TOTAL.fullmatch(first) is None:
@@ -27,7 +27,10 @@ def is_total(row: TableRow) -> bool:
 
 
 def without_totals(rows: Iterable[TableRow], notes: list[str]) -> Iterator[TableRow]:
-    """Yield the rows except rows of totals at the end; a sentence about the left-out rows is added to `notes`."""
+    """Yield the rows except the rows of totals at the end.
+
+    If rows are left out, add a sentence about them to `notes`.
+    """
     totals: list[TableRow] = []
     for row in rows:
         if len(totals) < _MOST and is_total(row):

@@ -1,8 +1,8 @@
 """Writes a job's results as a table: first the input's columns, unchanged, then columns for the answers.
 
-The file's name decides its type: CSV, TSV, XLSX or Parquet, otherwise JSON Lines. A line of JSON has only the whole
-answer. With several tasks, it is `{"id": …, "answers": {TASK: answer, …}}`. Every type is written row by row in bounded
-memory, to an open file that the caller closes.
+The file type follows from the file's name: CSV, TSV, XLSX, Parquet, or otherwise JSON Lines. A line of JSON has the
+complete answer, but not the input's columns. With several tasks, the line is `{"id": …, "answers": {TASK: answer, …}}`.
+Every type is written row by row in bounded memory, to an open file that the caller closes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _NEAR = {".xls": ".xlsx", ".ods": ".xlsx", ".arrow": ".parquet", ".feather": ".p
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """How a table is written.
+    """Options for writing a table.
 
-    `bom`: whether CSV begins with a byte-order mark, which tells Excel that the file is UTF-8. `safe_cells`: whether
-    the input's cells are changed in CSV so that none runs as a formula. Added cells are always safe. `delimiter` is for
-    CSV.
+    `bom`: whether a CSV file begins with a byte-order mark, which tells Excel that the file is UTF-8. `safe_cells`:
+      whether the input's cells are changed in CSV if they begin like a formula. Added cells are always changed in this
+      case. `delimiter`: the delimiter of a CSV file.
     """
 
     bom: bool = False
@@ -41,9 +41,9 @@ class WriteOptions:
 
 
 class RowWriter(Protocol):
-    """Writes rows to one file type.
+    """Writes rows to a file of one type.
 
-    `notes` say what could not be written unchanged; they are complete at the end.
+    `notes` are sentences about values that could not be written unchanged. They are complete after `close`.
     """
 
     notes: list[str]
@@ -58,7 +58,7 @@ class RowWriter(Protocol):
 def form_of(name: str) -> str:
     """Return the file type for a file's name: csv, tsv, xlsx, parquet, or jsonl for any other name.
 
-    Raises UsageError for a file type that is read but not written (.xls, .ods, .arrow, .feather).
+    Raises UsageError for a file type that can be read but not written (.xls, .ods, .arrow, .feather).
     """
     suffix = PurePath(name).suffix.lower()
     if suffix in _NEAR:
@@ -67,10 +67,10 @@ def form_of(name: str) -> str:
 
 
 class ResultWriter:
-    """Writes rows with their answers to one or several tasks.
+    """Writes the rows of a table with their answers to one or several tasks.
 
     `columns`: the input's columns.
-    `answers`: the columns that each task adds.
+    `answers`: the columns to add for each task.
     `schema`: the Arrow types of the input's columns, if they are known.
     """
 
@@ -95,13 +95,13 @@ class ResultWriter:
 
     @property
     def notes(self) -> Sequence[str]:
-        """What could not be written unchanged. Complete after `close`."""
+        """Sentences about values that could not be written unchanged. They are complete after `close`."""
         return self._rows.notes if self._rows else ()
 
     def write(self, row: TableRow, *answers: Answer | None, more: Mapping[str, str | None] | None = None) -> None:
-        """Write a row and its answer to each task. An answer is None if the task skipped the row.
+        """Write a row and its answer to each task. The answer is None for a task that skipped the row.
 
-        `more` has the values of further columns. If it is given, a line of JSON also has the row's own cells.
+        `more` has the values of further columns. If `more` is given, a line of JSON also has the row's own cells.
         """
         if self._rows:
             cells: Mapping[str, Any] = row.cells
@@ -112,7 +112,7 @@ class ResultWriter:
             self._lines.write(_line(row, answers, more))
 
     def close(self) -> None:
-        """Finish the table; the file stays open."""
+        """Write the end of the table. The file stays open."""
         if self._rows:
             self._rows.close()
 

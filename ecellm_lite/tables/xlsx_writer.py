@@ -1,4 +1,4 @@
-"""Writes XLSX row by row; a text is always written as a text, never as a formula."""
+"""Writes XLSX row by row. A text is always written as a text, never as a formula."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FIRST_YEAR = 1900
 
 
 class XlsxWriter:
-    """Writes rows to a sheet, and to a further sheet when that sheet is full."""
+    """Writes rows to a sheet. When the sheet is full, it continues on a new sheet."""
 
     def __init__(self, file: IO[bytes], columns: Sequence[str], own: Sequence[OwnColumn]) -> None:
         xlsxwriter = library("xlsxwriter", "Writing XLSX")
