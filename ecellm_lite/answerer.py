@@ -29,12 +29,12 @@ Priority = Literal["normal", "urgent"]
 class RequestOptions(TypedDict, total=False):
     """The options of one request. All are optional.
 
-    - `instruction`: replaces the task's own.
+    - `instruction`: replaces the task's own instruction.
     - `space`: replaces the row's own answer space, for example by a JSON schema.
     - `shorten`: whether a row that is too long may be cut, in the fields where its task allows it. The answer says what
       was cut.
-    - `min_probability`: an answer with a lower probability becomes an abstention. With a calibration, so does an answer
-      whose coverage is lower than that of 99% of the calibration's rows.
+    - `min_probability`: an answer with a lower probability becomes an abstention. If a calibration is used, an answer
+      also becomes an abstention if its coverage is lower than the coverage of 99% of the calibration's rows.
     - `calibration`: "auto" uses the model's stored calibration if it applies, False uses none, and a path uses the
       calibration in that file.
     - `seed`: for sampled text (a Text space with a temperature).
@@ -92,7 +92,7 @@ class Answerer(Protocol):
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
     ) -> Iterator[Answer]:
-        """Yield one answer for each row, in order; later rows are read meanwhile.
+        """Yield one answer for each row, in order. Later rows are read in advance.
 
         The answer to a bad row holds the error. In place of a row, an InputError may be passed: it becomes the answer's
         error.
@@ -103,7 +103,7 @@ class Answerer(Protocol):
 
 
 def awaited(future: Future[Answer]) -> Answer:
-    """Wait for an answer and return it, or raise its error; whoever is interrupted meanwhile drops the row."""
+    """Wait for an answer and return it, or raise its error. If the wait is interrupted, the row is cancelled."""
     try:
         answer = future.result()
     finally:
@@ -114,7 +114,7 @@ def awaited(future: Future[Answer]) -> Answer:
 
 
 def model_of(answerer: Answerer, adapter: str | None) -> ModelName:
-    """Return the name of an answerer's model with one of its adapters, or (None) of the model alone."""
+    """Return the name of an answerer's model with this adapter, or of the model alone if `adapter` is None."""
     if adapter is None or adapter not in answerer.adapters:
         return answerer.model
     return replace(answerer.model, adapter=AdapterName(adapter, answerer.adapters[adapter]))

@@ -43,10 +43,10 @@ class Cascade:
     """Answers by the first of several models that is sure enough; it is a context manager, and closes the models.
 
     `answerers`: at least two, the cheapest first.
-    `escalate_below`: an answer with a lower calibrated probability goes to the next model. So does one that warns of a
-        low coverage, and one without a probability, such as free text: only the last model's are taken as they are.
+    `escalate_below`: a row goes to the next model if its answer has a lower calibrated probability, a warning of low
+        coverage, or no probability (as free text does). The last model's answers are final.
 
-    Raises UsageError for a probability that is not from 0 to 1, or for less than two models.
+    Raises UsageError for a probability that is not from 0 to 1, or for fewer than two models.
     """
 
     def __init__(self, answerers: Sequence[Answerer], *, escalate_below: float) -> None:
@@ -65,7 +65,7 @@ class Cascade:
 
     @property
     def adapters(self) -> Mapping[str, str]:
-        """No adapters: a request cannot choose one."""
+        """Always empty: a request cannot choose an adapter."""
         return {}
 
     @property
@@ -152,7 +152,7 @@ class _Stage:
 
 
 class _Passage:
-    """One row's way through the stages of a cascade, and the future of its answer."""
+    """A row that passes through the stages of a cascade, and the future of its answer."""
 
     def __init__(
         self,

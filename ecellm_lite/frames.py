@@ -27,11 +27,11 @@ def answers_frame(
 ) -> Any:
     """Return a copy of a data frame (pandas, polars or pyarrow) with further columns for each row's answer.
 
-    The columns are a job's: `answer`, `probability`, `confidence`, `abstained`, `warnings` and `error`. If an
+    As in a job, the columns are `answer`, `probability`, `confidence`, `abstained`, `warnings` and `error`. If an
     extraction asks all rows for the same attributes, there is also a column for each attribute. A failed row has its
     error in `error`.
 
-    `map`: for a field whose column has another name, that column's name, or several columns' names.
+    `map`: {field: column} for each field whose column has another name. A list of columns is allowed too.
     `constants`: values of fields that are the same in all rows.
 
     Raises UsageError for columns that do not fit the task. Raises InputError if `frame` is not a data frame.

@@ -22,9 +22,9 @@ def read_ahead(
     """Yield one answer for each row, in order, while a separate thread submits the following rows.
 
     At most `most` rows are read ahead. An answer is yielded as soon as it is ready, even if the next row has not
-    arrived. The sender may be waiting for it before it sends another row. The submitting thread calls `finish` after
-    the last row. An exception from `rows` or `submit` is raised in place of its row's answer. If the caller stops
-    early, the remaining answers are cancelled.
+    arrived, because the sender may be waiting for the answer. The submitting thread calls `finish` after the last row.
+    An exception from `rows` or `submit` is raised in place of its row's answer. If the caller stops early, the
+    remaining answers are cancelled.
     """
     queue: SimpleQueue[Future[Result] | BaseException | None] = SimpleQueue()
     room = threading.Semaphore(most)

@@ -60,8 +60,8 @@ class Runtime:
 
     `model`: a path to a GGUF file, a name in the store, a catalogue name, or `demo`. The default is ECELLM_MODEL, then
       the only model in the store, then the demo.
-    `envelope`: for a model file that does not name its envelope: `alpaca`, `mistral`, or the chat form that the model
-      was trained with, such as `qwen2.5` (docs/envelopes.md).
+    `envelope`: the text around each prompt, if the model's file does not name it: `alpaca`, `mistral`, or the chat form
+      that the model was trained with, such as `qwen2.5` (docs/envelopes.md).
     `deterministic`: whether the same row always gets the same answer, byte for byte, independent of other rows.
     `prefix_files`: whether to store what the model computed for an instruction, so that the next process need not
       compute it again. Rows are never stored. With layers on a GPU, nothing is stored.
@@ -183,7 +183,7 @@ class Runtime:
         return self._submit(task, row, options)[1]
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
-        """Return the answer to one row, or raise the error that its answer would carry; see Answerer."""
+        """Return the answer to one row, or raise the row's error; see Answerer."""
         submission, future = self._submit(task, row, options)
         try:
             answer = future.result()

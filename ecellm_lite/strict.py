@@ -1,4 +1,4 @@
-"""Decodes plain data from a file into dataclasses, strictly: unknown keys and other types are refused.
+"""Decodes plain data from a file into dataclasses, strictly: unknown keys and values of a wrong type are refused.
 
 Only a field with a default may be missing. A field of type Any accepts any JSON nested at most DEEPEST levels deep.
 """

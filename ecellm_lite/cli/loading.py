@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def find_model(model: str | None, envelope: str | None) -> tuple[Store, StoredModel]:
-    """Return the store, and the model with this path or name, or (None) the default model."""
+    """Return the store, and the model with this path or name. If `model` is None, return the default model."""
     from ecellm_lite.demo.build import ensure_demo
     from ecellm_lite.models.resolve import resolve
     from ecellm_lite.models.store import Store
@@ -31,9 +31,9 @@ def find_model(model: str | None, envelope: str | None) -> tuple[Store, StoredMo
 
 
 def envelope_of(model: str | None, envelope: str | None, escalate_below: float | None = None) -> Envelope:
-    """Return the envelope of that name or, without a name, the model's own. The model is not loaded.
+    """Return the envelope with this name or, if that is None, the model's own. The model is not loaded.
 
-    With `escalate_below` it is the first model's of a cascade.
+    With `escalate_below`, `model` names the models of a cascade, and the first model's envelope is returned.
     """
     if escalate_below is not None:
         model = cascade_names(model)[0]
@@ -62,7 +62,7 @@ def load_answerer(
     cluster: bool = False,
     address: str | None = None,
 ) -> Runtime | Cascade | RayRuntime:
-    """Load the model in this process, or on every actor of a Ray cluster; with `escalate_below` several models."""
+    """Load the model in this process, or on every actor of a Ray cluster. With `escalate_below`, load a cascade."""
     if escalate_below is not None:
         return load_cascade(model, escalate_below, quiet=quiet)
     if not cluster:
@@ -76,9 +76,9 @@ def load_answerer(
 
 
 def load_cascade(model: Mapping[str, Any], escalate_below: float, *, quiet: bool) -> Cascade:
-    """Load the models whose names are separated by commas, the cheapest first.
+    """Return a cascade of the models whose names are separated by commas, the cheapest first.
 
-    The last one, which is the largest, gets its memory first.
+    They are loaded in reverse order, so that the largest model gets memory first.
     """
     from ecellm_lite.cascade import Cascade
 
@@ -95,7 +95,7 @@ def load_cascade(model: Mapping[str, Any], escalate_below: float, *, quiet: bool
 
 
 def cascade_names(model: str | None) -> list[str]:
-    """Return the names of a cascade's models; raises UsageError for less than two, or for an empty one."""
+    """Return the names of a cascade's models; raises UsageError for fewer than two names or an empty one."""
     names = [name.strip() for name in (model or "").split(",")]
     if len(names) < 2 or not all(names):
         raise UsageError("--escalate-below needs two models, the cheaper one first: give --model demo,eCeLLM-M.")

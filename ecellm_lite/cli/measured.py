@@ -78,7 +78,7 @@ def _row(task: TaskResult, setting: str | None) -> Iterable[str | Text]:
 
 
 def _missing(task: TaskResult) -> Iterable[str]:
-    """Yield a sentence that says how many rows have no answer and why, or nothing if all have one."""
+    """Yield a sentence that says how many rows have no answer and why, or nothing if all rows have an answer."""
     parts = (("failed", task.failed), ("abstained", task.abstained), ("unreadable", len(task.unreadable)))
     text = ", ".join(f"{count:,} {what}" for what, count in parts if count)
     if text:
