@@ -1,1 +1,1 @@
-"""Measures how fast this machine is with a model, and which settings make it faster."""
+"""Measures the speed of a model on this machine, and finds settings that make it faster."""

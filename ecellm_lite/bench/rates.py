@@ -1,6 +1,6 @@
-"""Rates of a loaded model: tokens read and generated per second, and rows answered per second.
+"""The speed of a loaded model: tokens read and generated per second, and rows answered per second.
 
-Each rate is measured for a few seconds, however large the model is, and at least once.
+Each rate is measured for a few seconds. With a large model, that may be a single step.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ SEQUENCES = 8
 class Rates:
     """The rates of a model on this machine.
 
-    `prefill`: tokens read per second, one prompt at a time.
-    `decode`: tokens generated per second, by the number of answers generated at once.
-    `rows`: rows answered per second, by task.
+    `prefill`: prompt tokens read per second, one prompt at a time.
+    `decode`: tokens generated per second, keyed by the number of answers generated at the same time.
+    `rows`: rows answered per second, keyed by task.
     `memory`: the peak resident memory of this process in bytes, or None if the platform does not report it.
     """
 
@@ -49,7 +49,7 @@ class Rates:
 
     @property
     def mean(self) -> float:
-        """The geometric mean of the tasks' rows per second."""
+        """The geometric mean, over the tasks, of the rows answered per second."""
         return geometric_mean(self.rows.values())
 
     def as_dict(self) -> dict[str, Any]:
@@ -67,9 +67,9 @@ class Rates:
 def measure(
     path: Path, envelope: Envelope, settings: Settings, *, rows: int | None = None, say: Callable[[str], None]
 ) -> Rates:
-    """Load the model and return its rates; `say` is called with a line for each step.
+    """Load the model and return its rates. `say` is called with a line of text for each step.
 
-    `rows`: how many rows of each task are answered; by default, as many as take about SECONDS.
+    `rows`: the number of rows to answer for each task. By default, answering them takes about SECONDS.
     """
     say("loading the model")
     started = time.perf_counter()
@@ -97,7 +97,10 @@ def measure(
 
 
 def prefill_rate(backend: Backend) -> float:
-    """Return how many tokens per second the backend reads, one prompt after another into an empty memory."""
+    """Return the number of prompt tokens that the backend reads per second.
+
+    Each prompt begins with an empty KV cache.
+    """
     tokens = _tokens(backend, min(PROMPT, backend.longest - 1))
 
     def read() -> int:
@@ -111,7 +114,10 @@ def prefill_rate(backend: Backend) -> float:
 
 
 def decode_rate(backend: Backend, sequences: int) -> float:
-    """Return how many tokens per second the backend generates in several sequences at once, with one shared prompt."""
+    """Return the number of tokens that the backend generates per second in `sequences` sequences at once.
+
+    The sequences share one prompt.
+    """
     most = min(STEPS, max(1, (backend.longest - 1) // (2 * sequences)))
     tokens = _tokens(backend, most)
     backend.clear()
@@ -135,7 +141,9 @@ def decode_rate(backend: Backend, sequences: int) -> float:
 
 
 def row_rate(runtime: Runtime, task: Task, count: int, space: Space | None = None) -> float:
-    """Return how many made-up rows per second the runtime answers, once it has read the instruction.
+    """Return the number of made-up rows that the runtime answers per second.
+
+    The instruction is read before the measurement.
 
     `space` replaces the task's answer space. Raises EcellmError if a row has no answer.
     """
@@ -155,7 +163,7 @@ def row_rate(runtime: Runtime, task: Task, count: int, space: Space | None = Non
 
 
 def rows_for(runtime: Runtime, task: Task) -> int:
-    """Return how many rows of a task take about SECONDS, estimated from one row that runs alone."""
+    """Return the number of rows of a task that take about SECONDS to answer, estimated from a single row."""
     # Two rows that are not among the measured ones.
     rows = made_up_rows(task, MOST_ROWS + 3)[-2:]
     runtime.answer(task, rows[0])
@@ -175,9 +183,9 @@ def peak_memory() -> int | None:
 
 
 def _rate(work: Callable[[], int]) -> float:
-    """Call `work` for SECONDS, and return how much it did per second; the first call only warms up.
+    """Call `work` repeatedly for SECONDS, and return the tokens or rows that it processed per second.
 
-    Each call of `work` returns how many tokens or rows it processed.
+    Each call of `work` returns the number of tokens or rows that it processed. The first call is not measured.
     """
     work()
     units, started = 0, time.perf_counter()

@@ -1,4 +1,4 @@
-"""Made-up rows for measuring: the shipped examples with their words shuffled."""
+"""Made-up rows for measurements: the tasks' shipped example rows with their words shuffled."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ecellm_lite.tasks.task import Task
 
 
 def made_up_rows(task: Task, count: int) -> list[dict[str, Any]]:
-    """Return rows of a task that are as long as its example and share only the instruction.
+    """Return `count` rows of a task. Each is as long as the task's example, and no two are equal.
 
-    The words of each text are shuffled, seeded by the row's number. All rows differ, so a cache of rows gives no
-    advantage. Every call returns the same rows.
+    The words of each text are shuffled with the row's number as the seed, so every call returns the same rows. Only the
+    instruction is common to all rows, so a cache of rows gives no advantage.
     """
     rows = []
     for number in range(count):
@@ -40,16 +40,16 @@ def _shuffled(value: Any, random: Random) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class FixedLengthText(Space):
-    """Text of exactly `tokens` tokens, even where the model would end it earlier.
+    """An answer space for text of exactly `tokens` tokens, even if the model would end the text earlier.
 
-    Otherwise a setting that changes the logits slightly could look faster only because its text is shorter.
+    Without it, a setting that changes the logits slightly could look faster only because its text is shorter.
     """
 
     tokens: int
     type: ClassVar[str] = "text"
 
     def decode(self, scene: Scene) -> Decoding:
-        """Choose the most likely token each time."""
+        """Choose the most likely token at each step."""
         tape = Tape()
         for _ in range(min(self.tokens, scene.room - 1)):
             logits = yield tape.step()

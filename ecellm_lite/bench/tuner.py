@@ -1,4 +1,7 @@
-"""Finds the fastest settings on this machine: tries one after another, and keeps those that are clearly faster."""
+"""Finds the fastest settings on this machine.
+
+It tries one setting after another and keeps those that are clearly faster.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +44,10 @@ Measure = Callable[[Settings], float]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A setting that was tried, compared with the best settings so far.
+    """A setting that was tried, and its speed compared with the best settings so far.
 
-    `readings` are the rates measured with this setting, and `baseline` the rates of the best settings, in rows per
-    second.
+    `readings`: the measured rows per second with this setting. `baseline`: the measured rows per second with the best
+      settings so far. `wins`: whether this setting is clearly faster.
     """
 
     setting: str
@@ -67,7 +70,8 @@ def tune_model(
 ) -> Tuning:
     """Try settings as `tune` does, and store those that were faster for this model on this machine.
 
-    `rows`: how many rows of each task a reading answers; by default, as many as take a moment.
+    `rows`: the number of rows of each task that a measurement answers. By default, answering them takes about
+      bench.rates.SECONDS.
     """
     cores = available_cores()
     start = Settings(**{"threads": cores, **fixed})
@@ -89,8 +93,8 @@ def tune(
 ) -> tuple[dict[str, Any], list[Trial]]:
     """Return the settings that were faster than those of `start`, and all trials.
 
-    `show` is called with each trial. `start` must say how many threads to use. Settings in `fixed` are not tried. With
-    `lossy`, KV types that lose accuracy are tried too.
+    `show` is called with each trial. `start` must have a number of threads. The settings named in `fixed` are not
+    tried. With `lossy`, KV cache types that lose accuracy are tried too.
     """
     best, changed, trials = start, {}, []
     for setting, value in _candidates(start, fixed, lossy=lossy):
@@ -124,7 +128,7 @@ def _candidates(start: Settings, fixed: Collection[str], *, lossy: bool) -> Iter
 
 
 def _compare(best: Settings, candidate: Settings, setting: str, value: int | str, measure: Measure) -> Trial:
-    """Measure the best settings and the candidate in turns. Stop early if the candidate is slower."""
+    """Measure the best settings and the candidate alternately. Stop early if the candidate is not faster."""
     baseline: list[float] = []
     readings: list[float] = []
     while len(readings) < ROUNDS:
@@ -140,11 +144,12 @@ def _compare(best: Settings, candidate: Settings, setting: str, value: int | str
 
 
 def measuring(path: Path, envelope: Envelope, start: Settings, *, rows: int | None = None) -> Measure:
-    """Return a function that measures how many rows per second the model answers with given settings.
+    """Return a function that measures the rows per second that the model answers with given settings.
 
-    It returns the geometric mean of the rates of TASKS_TRIED. The model is loaded for each reading and closed after it,
-    so it is never in memory twice. All readings answer the same rows: `rows` of each task or, by default, as many as
-    take a moment with the settings of `start`.
+    The function returns the geometric mean of the rates of the tasks in TASKS_TRIED. The model is loaded for each
+    measurement and closed after it, so it is never in memory twice. All measurements answer the same rows. `rows` is
+    the number of rows of each task. By default, answering them takes about bench.rates.SECONDS with the settings of
+    `start`.
     """
     tasks = [TASKS[name] for name in TASKS_TRIED]
     with Runtime.over(LlamaBackend(path, start), envelope=envelope.name) as runtime:

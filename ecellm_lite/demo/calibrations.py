@@ -1,11 +1,11 @@
-"""Copies the demo's calibrations beside the model.
+"""Copies the demo's calibrations into the store's folder for the demo model.
 
-A calibration that the user made is never overwritten. `calibrations/TASK.json` were fitted to rows that the adapter was
-not trained on (see adapter/README.md). A file in the model's calibration folder records what was copied. From then on:
+The shipped files `calibrations/TASK.json` were fitted to rows that the adapter was not trained on (see
+adapter/README.md). A file in the model's calibration folder records the copied files. It makes the following possible:
 
-- A calibration that the user fitted stays.
+- A calibration that the user fitted is never overwritten.
 - A copy that the user removed is not restored.
-- An unchanged copy is replaced when a later version ships another one.
+- An unchanged copy is replaced when a later version of this package ships a new file.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ RECORD = "shipped.sha256"  # in the form of sha256sum
 def install_calibrations(store: Store, model: StoredModel) -> None:
     """Copy the shipped calibrations into the demo's calibration folder.
 
-    They belong to one version of the demo model's file. Beside any other file, nothing is copied. If the store cannot
-    be written, nothing changes, and the demo may answer uncalibrated.
+    The calibrations belong to one version of the demo model's file. For a file with another sha256, nothing is copied.
+    If the store cannot be written, nothing is raised, and the demo may answer without calibration.
     """
     if model.manifest.sha256 != MODEL_SHA256:
         return
@@ -55,10 +55,10 @@ def install_calibrations(store: Store, model: StoredModel) -> None:
 
 
 def _replaceable(path: Path, recorded: str | None) -> bool:
-    """Return whether a shipped calibration may be written in this place.
+    """Return whether a shipped calibration may be written to this path.
 
-    It may if the file there is an unchanged copy, if there never was such a file, or if the file was fitted with an
-    older demo.
+    That is so if the path has an unchanged copy, if no file was ever there, or if the file there was fitted to an older
+    demo model. `recorded` is the recorded sha256 of the copy, or None.
     """
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
     if digest == recorded:

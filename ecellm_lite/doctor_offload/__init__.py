@@ -1,4 +1,4 @@
 """Runs one row on the CPU and on the GPU.
 
-Each run has its own process, so the doctor survives their crashes.
+Each run has its own process, so a crash of the engine does not end the doctor.
 """

@@ -31,9 +31,9 @@ _GRACE = 10.0  # seconds for a killed process to end; one that hangs inside a dr
 
 @dataclass(slots=True)
 class Attempt:
-    """What a child process did: the facts about its model, its answers, and the error that it reported, if any.
+    """The result of a child process: the facts about its model, its answers, and the error that it reported, if any.
 
-    `load_seconds` is the time until the model was loaded. `trouble` says what went wrong, in words that follow "its
+    `load_seconds` is the time until the model was loaded. `trouble` says what went wrong, worded to follow "its
     process". It is empty if the process ended normally. `last_lines` are the last lines of its standard error.
     """
 
@@ -46,9 +46,10 @@ class Attempt:
 
 
 def attempt(command: Sequence[str], requests: Sequence[Ask], seconds: float) -> Attempt:
-    """Start a process that speaks the protocol, ask one request after another, and end the process.
+    """Start a process that speaks the pipe's protocol, send the requests one after another, and end the process.
 
-    It is killed after `seconds`, or if it writes far too much. A failure is part of the result, never an exception.
+    The process is killed after `seconds`, or if it writes too much to standard error. A failure is reported in the
+    result and not raised.
     """
     result = Attempt()
     news: SimpleQueue[Message | Answer | EcellmError | None] = SimpleQueue()
@@ -91,9 +92,9 @@ def attempt(command: Sequence[str], requests: Sequence[Ask], seconds: float) -> 
 
 
 def _read(message: Message) -> Message | Answer | EcellmError:
-    """Return the content of a message.
+    """Return the answer or the error in a message. Any other message is returned unchanged.
 
-    A malformed one raises ValueError, LookupError or TypeError.
+    Raises ValueError, LookupError or TypeError for a malformed message.
     """
     if message["type"] == "answer":
         return Answer.from_dict(message["answer"])
@@ -113,7 +114,7 @@ def _ending(child: Child) -> str:
 def _stop(child: Child, failure: str) -> str:
     """End a process that failed, if possible with a stack trace.
 
-    Return what happened: `failure`, and whether the process could be ended.
+    Return a text: `failure`, followed by whether the process could be ended.
     """
     child.abort()
     if not child.wait(_GRACE / 10):

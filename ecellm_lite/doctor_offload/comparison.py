@@ -30,7 +30,7 @@ SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The row's result on one placement (`cpu` or `gpu`): its answer, the probabilities, and times in seconds."""
+    """The result of the row on the CPU or the GPU (`placement`): the answer, probabilities, and times in seconds."""
 
     placement: str
     gpu_layers: int
@@ -42,7 +42,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A failure on a placement (`cpu` or `gpu`), with the next step and the last lines that its process wrote."""
+    """A failure on the CPU or the GPU (`placement`), with advice and the last lines that the process wrote."""
 
     placement: str
     finding: str
@@ -52,13 +52,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class OffloadCheck:
-    """The row's results on the CPU and on the GPU, compared.
+    """A comparison of the row's results on the CPU and on the GPU.
 
     `model`: the model's name, or None if no name was given and neither process reported one.
-    `cpu`, `gpu`: None if there is no answer. If one is None, nothing is compared, and `findings` says what went wrong.
-    `difference`: the largest difference between the CPU's and the GPU's probability of an answer.
+    `cpu`, `gpu`: the results, or None where there was no answer. If either is None, nothing is compared, and `findings`
+      says what went wrong.
+    `difference`: the largest difference between the CPU's and the GPU's probability of the same answer.
 
-    A process can die after its answer. Then it has both a Run and a finding.
+    A process may crash after it has answered. Then there are both a result and a finding.
     """
 
     model: str | None
@@ -71,17 +72,17 @@ class OffloadCheck:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the GPU computes the same as the CPU, up to rounding. None if `cpu` or `gpu` is None."""
+        """Whether the GPU computes the same probabilities as the CPU, up to rounding. None if nothing was compared."""
         return None if self.difference is None else self.difference <= TOLERANCE
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the check as plain data."""
+        """Return the comparison as plain data."""
         return {"agrees": self.agrees, **asdict(self)}
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One of the two placements that are compared, and the next step to advise if it fails."""
+    """The CPU or the GPU: its name, the settings that choose it, and the advice if it fails."""
 
     name: str
     gpu_layers: str | int
@@ -105,7 +106,7 @@ _CPU = _Side(
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """The outcome on one placement: the model's name, and the row's run, an error or another problem."""
+    """The outcome on the CPU or the GPU: the model's name, and either a run or an error, with any problem."""
 
     model: str | None
     run: Run | None = None
@@ -118,12 +119,13 @@ def compare(
 ) -> OffloadCheck:
     """Answer a row on the CPU and with all layers on the GPU, and compare the answers.
 
-    Each placement has its own process, for at most `seconds`. It is a child like ChildRuntime's (see
-    pipe/child_runtime.py), or it runs `program` with the same settings. A process that crashes, hangs, is killed or
-    reports an error is a finding, and the other placement is still tried.
+    Each of the two runs has its own process, which is ended after `seconds`. The process is started as ChildRuntime
+    starts its child (see pipe/child_runtime.py). If `program` is given, that program is started instead, with the same
+    settings. If a process crashes, hangs, is killed or reports an error, that becomes a finding, and the other run
+    still takes place.
 
-    Raises UsageError if llama.cpp has no GPU device, or if the model does not fit it. If both placements report an
-    error, such as ModelError for a missing model, that error is raised.
+    Raises UsageError if llama.cpp has no GPU device, or if the model does not fit into the GPU's memory. If both runs
+    report an error, such as ModelError for a missing model, that error is raised.
     """
     # The GPU first: if there is none, the error comes at once.
     gpu = _result(_GPU, model, envelope, program, seconds)
@@ -170,7 +172,7 @@ def _result(side: _Side, model: str | None, envelope: str | None, program: Seque
 
 
 def _run(outcome: Attempt) -> Run | None:
-    """Return the last answer as a run, or None if it is not the answer to a choice."""
+    """Return the last answer and its measurements, or None if the answer is not a choice."""
     answer = outcome.answers[-1]
     try:
         facts = {**outcome.model["placement"]} if outcome.model else {}

@@ -1,7 +1,7 @@
-"""The text around a row's text in a prompt: eCeLLM's own envelopes, and the chat forms of open models.
+"""Envelopes: the text around a row's text in a prompt. There are eCeLLM's own, and the chat forms of open models.
 
-An envelope is data, not a template language: nothing in a row or an instruction is interpreted, and a model's own chat
-template is never rendered when the model runs.
+An envelope is data and not a template. Nothing in a row or an instruction is interpreted. A model's own chat template
+is never rendered when the model runs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ENVELOPES: dict[str, Envelope] = {envelope.name: envelope for envelope in (ALPAC
 
 
 def get_envelope(name: str) -> Envelope:
-    """Return the envelope of that name; raises UsageError with the available names if there is none."""
+    """Return the envelope of that name. If there is none, raise UsageError, which lists the available names."""
     try:
         return ENVELOPES[name]
     except KeyError:
@@ -38,5 +38,5 @@ def get_envelope(name: str) -> Envelope:
 
 
 def envelope_step() -> str:
-    """Return what to do if a model's envelope is unknown, as an error's step."""
+    """Return the advice for a user whose model's envelope is not known. It is used as the `step` of an error."""
     return f"give the envelope: {', '.join(ENVELOPES)}"

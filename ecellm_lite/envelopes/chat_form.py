@@ -1,8 +1,8 @@
-"""A chat form as an envelope: the control tokens and texts around each turn of a conversation.
+"""A chat form: an envelope with the control tokens and texts around each turn of a conversation.
 
-A form is data, and no template is rendered. Its prompts are the texts that the models' own templates give, and their
-ids are those of transformers' `apply_chat_template` with `add_generation_prompt=True`. See convert/chat_template.py for
-how a model's form is recognised.
+A chat form is data, and no template is rendered. Its prompts have the same text as the prompts of the model's own chat
+template, and the same token ids as transformers' `apply_chat_template` with `add_generation_prompt=True`.
+convert/chat_template.py finds the chat form of a model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ecellm_lite.envelopes.prompt import Mark, Part, Prompt, joined, marks_of
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What stands before and behind a turn's text."""
+    """The text and control tokens before and behind a turn's text."""
 
     before: tuple[Part, ...]
     behind: tuple[Part, ...]
@@ -29,14 +29,14 @@ class Around:
 
 @dataclass(frozen=True, slots=True)
 class ChatForm(Envelope):
-    """The form of a family's conversations.
+    """The chat form of a family of models.
 
-    `user`, `assistant`, `system`: the turns. Without a system turn, the system message is put before the first or the
-      last user's text, as `folded` says, with an empty line between them.
-    `tail`: the parts after the last turn, where the model's answer begins.
-    `end`: ends the answer.
+    `user`, `assistant`, `system`: the parts around a turn's text, by role. If `system` is None, the system message is
+      put before the text of the first or last user turn (see `folded`), with an empty line between them.
+    `tail`: the parts after the last turn. The model's answer follows them.
+    `end`: the control token that ends an answer.
     `head`: the parts before the first turn.
-    `default`: the system message of a conversation that has none; None for no system turn.
+    `default`: the system message of a conversation without one. If it is None, such a conversation has no system turn.
     `trims`: whether white space around a turn's text is removed.
     `lead`: as in Envelope.
     """
@@ -56,7 +56,7 @@ class ChatForm(Envelope):
 
     @property
     def after(self) -> str:
-        """The text at a prompt's end, behind its last mark."""
+        """The text after the last control token of a prompt."""
         text = ""
         for part in self.tail:
             text = text + part if isinstance(part, str) else ""
@@ -64,27 +64,27 @@ class ChatForm(Envelope):
 
     @property
     def marks(self) -> tuple[Mark, ...]:
-        """All marks of the form, each once."""
+        """The distinct control tokens of the form."""
         arounds = [around for around in (self.system, self.user, self.assistant) if around]
         parts = [part for around in arounds for part in (*around.before, *around.behind)]
         return tuple(dict.fromkeys(marks_of([*self.head, *parts, *self.tail, self.end])))
 
     def prefix(self, instruction: str) -> Prompt:
-        """Return the part of the prompt that all rows with the same instruction share."""
+        """Return the beginning of the prompt, which is the same for all rows with the same instruction."""
         text = f"{instruction}\n\nInput:\n"
         return Prompt(joined((*self._start(""), *self.user.before, text.lstrip() if self.trims else text)))
 
     def wrap(self, instruction: str, text: str, options: str | None = None) -> Prompt:
-        """Return the whole prompt of a row: the user's turn has the instruction, the text and the options."""
+        """Return the whole prompt of a row. The user's turn has the instruction, the text and the options."""
         return self.conversation("", [Turn("user", task_text(instruction, text, options))])
 
     def opening(self, system: str) -> Prompt:
-        """Return the part of the prompt that all conversations with the same system message share."""
+        """Return the beginning of the prompt, which is the same for all conversations with the same system message."""
         folded = f"{system}\n\n" if system and not self.system and self.folded == "first" else ""
         return Prompt(joined((*self._start(system), *self.user.before, folded)))
 
     def conversation(self, system: str, turns: Sequence[Turn]) -> Prompt:
-        """Return the prompt of a conversation, which ends where the model's answer begins."""
+        """Return the prompt of a conversation. The model's answer follows it."""
         texts = [turn.text.strip() if self.trims else turn.text for turn in turns]
         users = [place for place, turn in enumerate(turns) if turn.role == "user"]
         if system and not self.system and users:
@@ -104,6 +104,6 @@ class ChatForm(Envelope):
 
 
 def task_text(instruction: str, text: str, options: str | None) -> str:
-    """Return a row's text in a user's turn."""
+    """Return the text of a user's turn that asks about a row."""
     listed = f"\n\nOptions:\n{options}" if options else ""
     return f"{instruction}\n\nInput:\n{text}{listed}"

@@ -1,7 +1,7 @@
-r"""eCeLLM's two envelopes: byte for byte what its weights were trained on.
+r"""eCeLLM's two envelopes. Their prompts are byte for byte those that its weights were trained on.
 
 Source: `templates/` of ninglab/eCeLLM and the ECInstruct data set (Peng et al., arXiv 2402.08831; CC-BY-4.0). CASLIE's
-code has the same two.
+code has the same two envelopes.
 
 >>> ALPACA.prompt("Say yes or no.", "Is it blue?")[-40:]
 '\n\n### Input:\nIs it blue?\n\n### Response:\n'
@@ -29,7 +29,10 @@ ANSWER = "Answer the user."
 
 @dataclass(frozen=True, slots=True)
 class HeadingsEnvelope(Envelope):
-    """Plain text under headings: an instruction, its input and the options; every prompt ends with `tail`."""
+    """An envelope of plain text with headings for the instruction, the input and the options.
+
+    `tail` ends every prompt.
+    """
 
     name: str
     head: str
@@ -43,22 +46,22 @@ class HeadingsEnvelope(Envelope):
         return RESPONSE
 
     def prefix(self, instruction: str) -> Prompt:
-        """Return the part of the prompt that all rows with the same instruction share."""
+        """Return the beginning of the prompt, which is the same for all rows with the same instruction."""
         return Prompt((f"{self.head}### Instruction:\n{instruction}\n\n### Input:\n",), begin=True)
 
     def wrap(self, instruction: str, text: str, options: str | None = None) -> Prompt:
-        """Return the whole prompt of a row; without `options` it has no heading for options."""
+        """Return the whole prompt of a row. Without `options`, it has no heading for options."""
         listed = f"\n\n### Options:\n{options}" if options else ""
         return Prompt((f"{self.prefix(instruction)}{text}{listed}\n\n{self.tail}",), begin=True)
 
     def opening(self, system: str) -> Prompt:
-        """Return the part of the prompt that all conversations with the same system message share."""
+        """Return the beginning of the prompt, which is the same for all conversations with the same system message."""
         return self.prefix(system or ANSWER)
 
     def conversation(self, system: str, turns: Sequence[Turn]) -> Prompt:
-        """Return a conversation's prompt: the system message is the instruction, and the input names each turn's role.
+        """Return the prompt of a conversation. The instruction is the system message, and the input is the turns.
 
-        A single turn is the input unchanged.
+        Each turn begins with its role, as in `user: Hello`. If there is only one turn, the role is left out.
         """
         text = "\n\n".join(f"{turn.role}: {turn.text}" for turn in turns) if len(turns) != 1 else turns[0].text
         return self.wrap(system or ANSWER, text)

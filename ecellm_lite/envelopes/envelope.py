@@ -1,4 +1,4 @@
-"""The base class of every envelope: the text around a row's text in a prompt."""
+"""The base class of all envelopes. An envelope is the text around a row's text in a prompt."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Role: TypeAlias = Literal["user", "assistant"]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What the user or the model said in a conversation."""
+    """A turn of a conversation: the text of the user or of the model."""
 
     role: Role
     text: str
 
 
 class Envelope(ABC):
-    """Makes prompts, all of which end with the same tail.
+    """Makes prompts. All prompts of an envelope end with the same text.
 
-    `name`: as in a manifest and the option `envelope`.
-    `lead`: what a model writes between the prompt's end and its answer, such as a space.
-    `end`: the mark that ends an answer; without one, the vocabulary's end-of-sequence token ends it.
-    `general`: whether its models were trained on conversations of all kinds, and not on ECInstruct's answers.
+    `name`: the envelope's name in manifests and in the option `envelope`.
+    `lead`: the text that a model writes before its answer, such as a space.
+    `end`: the control token that ends an answer. If it is None, the vocabulary's end-of-sequence token ends it.
+    `general`: whether the envelope's models were trained on general conversations, and not on ECInstruct's answers.
     """
 
     __slots__ = ()
@@ -39,29 +39,29 @@ class Envelope(ABC):
     @property
     @abstractmethod
     def after(self) -> str:
-        """The text at a prompt's end, behind its last mark; answers are tokenized as its continuation."""
+        """The text after the last control token of a prompt. Answers are tokenized as its continuation."""
 
     @abstractmethod
     def prefix(self, instruction: str) -> Prompt:
-        """Return the part of the prompt that all rows with the same instruction share."""
+        """Return the beginning of the prompt, which is the same for all rows with the same instruction."""
 
     @abstractmethod
     def wrap(self, instruction: str, text: str, options: str | None = None) -> Prompt:
-        """Return the whole prompt of a row; without `options` it has no heading for options."""
+        """Return the whole prompt of a row. Without `options`, it has no heading for options."""
 
     @abstractmethod
     def opening(self, system: str) -> Prompt:
-        """Return the part of the prompt that all conversations with the same system message share."""
+        """Return the beginning of the prompt, which is the same for all conversations with the same system message."""
 
     @abstractmethod
     def conversation(self, system: str, turns: Sequence[Turn]) -> Prompt:
-        """Return the prompt of a conversation; `system` is its system message, empty if it has none."""
+        """Return the prompt of a conversation. `system` is the system message, or empty if there is none."""
 
     @property
     def marks(self) -> tuple[Mark, ...]:
-        """The marks that the vocabulary must have."""
+        """The control tokens that the model's vocabulary must have."""
         return (self.end,) if self.end else ()
 
     def prompt(self, instruction: str, text: str, options: str | None = None) -> str:
-        """Return the whole prompt of a row as one text, with its control tokens spelled out."""
+        """Return the whole prompt of a row as one text, with its control tokens written as text."""
         return str(self.wrap(instruction, text, options))

@@ -1,6 +1,6 @@
-"""A prompt: text, and the control tokens of a chat form between its texts.
+"""A prompt: a sequence of texts and of a chat form's control tokens, such as <|im_end|>.
 
-Text is never read as a control token, even if a row spells one out. Only a `Mark` becomes a control token.
+Only a `Mark` becomes a control token. Text never does, even if a row contains the spelling of a control token.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from ecellm_lite.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A control token of a chat form.
+    """A control token of a chat form, such as <|im_end|>.
 
     `text`: the token's spelling in the vocabulary.
-    `after`: text that the form has behind the token, and that becomes no token of its own: white space that the
-      tokenizer drops, or SentencePiece's space, which the tokenizer puts before the text that follows.
+    `after`: text that follows the token in the printed prompt but is not tokenized: white space that the tokenizer
+      drops, or the space that SentencePiece puts before the next text by itself.
     `strips`: whether the tokenizer drops white space at the start of the text that follows.
-    `optional`: without such a token in the vocabulary, the spelling is read as text.
+    `optional`: whether a vocabulary may lack the token. Its spelling is then tokenized as text.
     """
 
     text: str
@@ -37,10 +37,10 @@ Part: TypeAlias = str | Mark
 
 
 class Tokenizer(Protocol):
-    """What a prompt needs from a model's vocabulary."""
+    """The methods of a model's vocabulary that a prompt needs."""
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
-        """Return the ids of `text`; `begin` adds a BOS if the model expects one."""
+        """Return the token ids of `text`. If `begin`, put a BOS token first if the model expects one."""
 
     def mark(self, text: str) -> int | None:
         """Return the id of the control or added token with this spelling, or None."""
@@ -48,9 +48,10 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt's texts and marks in order; `str` gives the prompt with its marks spelled out.
+    """The texts and control tokens of a prompt, in order. `str` returns the prompt with its control tokens as text.
 
-    `begin`: whether a BOS token is put first if the model expects one. A chat form has its own as a mark.
+    `begin`: whether the prompt begins with a BOS token, if the model expects one. It is False for a chat form, which
+      has its BOS token as a `Mark`.
     """
 
     parts: tuple[Part, ...]
@@ -63,7 +64,7 @@ class Prompt:
         return Prompt((*self.parts, text), self.begin)
 
     def tokens(self, tokenizer: Tokenizer) -> list[int]:
-        """Return the prompt's ids; raises ModelError if the vocabulary lacks one of the marks."""
+        """Return the prompt's token ids. Raises ModelError if the vocabulary lacks a control token."""
         ids: list[int] = []
         text, strips = "", False
         marks = {part.text: mark_id(part, tokenizer) for part in self.parts if isinstance(part, Mark)}
@@ -82,7 +83,10 @@ class Prompt:
 
 
 def mark_id(mark: Mark, tokenizer: Tokenizer) -> int | None:
-    """Return a mark's token, or None for an optional mark that the vocabulary lacks; raises ModelError otherwise."""
+    """Return a control token's id, or None if it is optional and not in the vocabulary.
+
+    Raises ModelError if the vocabulary lacks a token that is not optional.
+    """
     token = tokenizer.mark(mark.text)
     if token is None and not mark.optional:
         raise ModelError(
@@ -94,10 +98,12 @@ def mark_id(mark: Mark, tokenizer: Tokenizer) -> int | None:
 
 
 def _literal(text: str, forbidden: dict[str, int], tokenizer: Tokenizer) -> list[int]:
-    """Return the ids of a text, none of which is a mark's.
+    """Return the token ids of a text.
 
-    llama.cpp reads added tokens that are not control tokens in any text, such as Qwen's `<think>`. Their spelling is
-    therefore tokenized in two parts.
+    `forbidden` are the ids of control tokens, by spelling; the text gets none of them.
+
+    If a text contains the spelling of an added token such as Qwen's `<think>`, llama.cpp returns that token's id. To
+    avoid this, the spelling is split after its first character, and the two pieces are tokenized separately.
     """
     if not text:
         return []
@@ -109,7 +115,7 @@ def _literal(text: str, forbidden: dict[str, int], tokenizer: Tokenizer) -> list
 
 
 def joined(parts: Iterable[Part]) -> tuple[Part, ...]:
-    """Return the parts without empty texts, and with neighbouring texts as one."""
+    """Return the parts without empty texts, and with adjacent texts joined."""
     result: list[Part] = []
     for part in parts:
         if isinstance(part, str) and result and isinstance(result[-1], str):
@@ -120,5 +126,5 @@ def joined(parts: Iterable[Part]) -> tuple[Part, ...]:
 
 
 def marks_of(parts: Sequence[Part]) -> tuple[Mark, ...]:
-    """Return the marks among the parts."""
+    """Return the control tokens among the parts."""
     return tuple(part for part in parts if isinstance(part, Mark))
