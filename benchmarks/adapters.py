@@ -1,13 +1,13 @@
-"""Claim: three shops on one base take less than half the memory of three models; the rates say what that costs.
+"""Claim: three adapters on one base model take less than half the memory of three merged models.
 
     python -m benchmarks.adapters
 
-Two ways answer the same mixed rows. In one, three adapters (the demo's, at three weights) run on the demo's base in one
-process. In the other, each adapter is merged into the base by `convert`, and each merged model runs in its own process.
-All rows are submitted at once, and neighboring rows are for different shops. A rate covers all work from the first row
-to the last answer, and the two ways are measured in turns. Memory is the peak of the sum of the processes' proportional
-set sizes, in which shared memory counts once. `alone` is one merged model that answers all rows: the difference to it
-is the cost of an unmerged adapter.
+The same rows of three shops are answered in two ways. In the first, three adapters (the demo's, at three weights) run
+on the demo's base in one process. In the second, each adapter is merged into the base by `convert`, and each merged
+model runs in its own process. The two ways are measured in turns. All rows are submitted at once, and neighboring rows
+are for different shops. A rate covers all work from the first row to the last answer. Memory is the peak of the sum of
+the processes' proportional set sizes, in which shared memory counts once. In addition, one merged model answers all
+rows (`alone`). A comparison of the first way with `alone` shows how much slower an unmerged adapter is.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ Mixed = Sequence[tuple[str, Row]]
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/adapters.json"))
 def main(data: Path, count: int, repeats: int, output: Path) -> None:
-    """Measure the ways in turns, and write their rates and memory."""
+    """Measure both ways in turns, and write their rates and memory."""
     rows = mixed_rows(data / TASK / "test.jsonl", count)
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
     memory: dict[str, float] = dict.fromkeys(WAYS, 0.0)
@@ -116,7 +116,7 @@ def written(folder: Path) -> Files:
 
 
 def convert(base: str, target: Path, *adapters: tuple[Path, float]) -> None:
-    """Convert a base with adapters to a model of the demo's type."""
+    """Convert a base with adapters to a model of the demo's file type."""
     request = ConversionRequest(base, target, FILE_TYPE, adapters, envelope=ENVELOPE)
     with prepared(request) as conversion:
         conversion.run(threads=available_cores())
@@ -124,7 +124,7 @@ def convert(base: str, target: Path, *adapters: tuple[Path, float]) -> None:
 
 @contextmanager
 def started(way: str, files: Files) -> Iterator[dict[str, tuple[ChildRuntime, str | None]]]:
-    """Yield for each shop the child process that answers it, and the adapter's name there."""
+    """Yield, for each shop, the child process that answers its rows, and the adapter to name in requests."""
     with ExitStack() as stack:
 
         def child(path: Path, **settings: Any) -> ChildRuntime:

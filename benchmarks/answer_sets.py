@@ -2,10 +2,10 @@
 
     python -m benchmarks.answer_sets
 
-The demo answers the labelled rows of some tasks once. Each of 20 random splits chooses the least probability on one
-half, for a guarantee of 95%, and counts how many sets of the other half have the right answer. The count is compared
-with the binomial distribution of as many rows: only 1% of splits should be below its lowest percent by chance. (Both
-halves are random, so a few more are.)
+The demo answers the labelled rows of some tasks once. The rows are split into random halves 20 times. Each time, the
+least probability for a guarantee of 95% is chosen on one half. On the other half, the sets with the right answer are
+counted. The count is compared with the binomial distribution for as many rows. By chance alone, it is below this
+distribution's 1st percentile in 1% of splits, or slightly more often because the first half is random too.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def measured(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def lowest(count: int) -> int:
-    """Return the least number of successes in `count` tries that is not among the lowest percent of outcomes."""
+    """Return the number of successes in `count` tries that is reached in at least 99% of cases."""
     total = 0.0
     for successes in range(count + 1):
         total += math.comb(count, successes) * GUARANTEE**successes * (1 - GUARANTEE) ** (count - successes)

@@ -2,10 +2,10 @@
 
     python -m benchmarks.bare_install --program FOLDER --wheels FOLDER
 
-The demo's bundle is carried into a bare Debian: one that has nothing but its smallest packages for the standalone
-program, and also the package python3 for wheels. There an ordinary user, in an empty network namespace, installs it
-with its own script, and asks a question. Once with an empty file cache, once with the files in it. Needs the rights of
-an administrator and debootstrap, or the folder of a bare system in ECELLM_BARE_ROOT.
+The demo's bundle is copied to a bare Debian system. For a bundle with the standalone program, this system has only
+Debian's minimal packages. For a bundle with wheels, it also has python3. An ordinary user in an empty network namespace
+installs the bundle with its own script and asks a question. This is done with an empty file cache, and again with the
+files in the cache. It needs root and debootstrap, or the folder of a bare system in ECELLM_BARE_ROOT.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main(program: Path, wheels: Path, output: Path) -> None:
 
 
 def measured(root: Path, **part: Path) -> dict[str, dict[str, float]]:
-    """Return the seconds to install the demo's bundle with this part in the root, and to its first answer."""
+    """Install the demo's bundle, which has this part, in the root. Return the seconds of this and of an answer."""
     home = root / "home/till"
     home.mkdir(parents=True)
     store, model = find_model("demo")
@@ -71,7 +71,7 @@ def measured(root: Path, **part: Path) -> dict[str, dict[str, float]]:
 
 
 def seconds_of(root: Path, script: str) -> float:
-    """Return the seconds that a script takes in the root."""
+    """Return the seconds that a script takes in the system in the folder `root`."""
     started = time.perf_counter()
     ended = entered(root, script)
     if ended.returncode:

@@ -1,10 +1,10 @@
-"""Claim: a cascade reaches at least 97% of its last model's accuracy in half of that model's time, or less.
+"""Claim: a cascade reaches at least 97% of its last model's accuracy in at most half of that model's time.
 
     python -m benchmarks.cascade --model demo,qwen2.5-coder-0.5b-instruct-q4_k_m.gguf --data ../shared/data
 
-Both models stay loaded. A cascade answers the labelled rows of a task once for each value of `escalate_below`. At 0 the
-first model answers all rows. At 1 the last model gets every row that the first is not entirely sure of. At the end the
-last model answers the rows alone. Each time is that of all rows of a task.
+Both models stay loaded. A cascade answers the labelled rows of a task once for each value of `escalate_below`. At 0,
+the first model answers all rows. At 1, the last model gets every row of which the first model is not entirely sure.
+Finally, the last model answers all rows alone. Each time in the results is the time for all rows of a task.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main(model: str, data: Path, rows: int, output: Path) -> None:
 
 
 def measured(answers: Iterable[Answer], gold: Sequence[str], last: str) -> dict[str, float]:
-    """Return the seconds that the answers took, the share of right ones, and the last model's share.
+    """Return the seconds that the answers took, the share of right answers, and the share of the last model's answers.
 
     `last`: the sha256 of the last model.
     """

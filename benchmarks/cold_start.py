@@ -5,8 +5,8 @@
 A process stores the state of its instruction in a folder, so the next process need not read the instruction. Here each
 process answers one row, alternately with this folder empty and filled. The results have the seconds of the whole
 process and of the row alone, for the demo model and for a model of Mistral-7B's shape. The large model has random
-weights: its times mean something, but its answers do not. Its file (Q4_0, about 4 GB) is written for the benchmark and
-then removed.
+weights, so its times are realistic, but its answers are meaningless. Its file (Q4_0, about 4 GB) is written for the
+benchmark and then removed.
 """
 
 from __future__ import annotations

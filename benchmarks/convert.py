@@ -273,7 +273,7 @@ def tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def write_shards(folder: Path, shapes: dict[str, tuple[int, ...]], pool: NDArray[np.uint16]) -> None:
-    """Write random bfloat16 tensors in shards with an index. Each tensor is copied from its own place in the pool."""
+    """Write bfloat16 tensors in shards with an index. Each tensor is another piece of the pool of random numbers."""
     shards: list[list[str]] = [[]]
     filled = 0
     for name, shape in shapes.items():

@@ -13,9 +13,9 @@ of ecellm_lite/training/paraphrases.py that were not trained on. The test rows a
 - with the most frequent answer of the training rows;
 - with the constant answer whose metric on the training rows is best.
 
-For each task and way, the results have one metric with its 95% interval. The metric is macro-F1 for yes/no and for
-options, F1* for extraction, and otherwise HR@1, NDCG or ROUGE-L. They also have the demo's lead over each of the other
-ways, with its interval. The lead is measured on the rows that both the demo and the other way answered.
+For each task, the results have one metric of each of the four ways, with its 95% interval. The metric is macro-F1 for
+yes/no and for options, F1* for extraction, and otherwise HR@1, NDCG or ROUGE-L. The results also have the demo's lead
+over each of the other three ways, with its interval. A lead is measured on the rows that have an answer in both ways.
 """
 
 from __future__ import annotations
@@ -115,9 +115,9 @@ def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
 
 
 def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) -> dict[str, Any]:
-    """Return each way's metric on the rows that it answered, and the interval of the first way's lead over others.
+    """Return the metric of each way of answering, and the interval of the first way's lead over each other way.
 
-    The lead over a way is measured on the rows that both this way and the first way answered.
+    A metric is measured on the rows that have an answer in this way, and a lead on those that have one in both ways.
     """
     first = next(iter(ways))
     values: dict[str, Any] = {}

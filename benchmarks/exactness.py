@@ -1,4 +1,4 @@
-"""Claim: a converted file predicts the same as its checkpoint, and with adapters the same as peft's unmerged model.
+"""Claim: a converted file gives the same logits as its checkpoint or, with adapters, as peft's unmerged model.
 
     pip install torch transformers peft
     python -m benchmarks.exactness
@@ -80,7 +80,7 @@ def compared(file: Path, base: Path, adapters: tuple[tuple[Path, float], ...], c
 
 
 def adapter_of(folder: Path, kind: str) -> Path:
-    """Write an adapter on the attention's matrices of all layers and, where it can, on the output matrix."""
+    """Write an adapter on the attention's matrices of all layers and, for most architectures, on the output matrix."""
     weights: dict[str, NDArray[np.float32]] = {}
     present = []
     for name, shape in shapes(CONFIGS[kind]).items():

@@ -1,10 +1,11 @@
-"""Claim: one of 5,595 paths costs at most three calls of the model more than the paths have levels.
+"""Claim: choosing one of 5,595 category paths takes at most three more calls of the model than the paths have levels.
 
     python -m benchmarks.labels [--labels taxonomy.txt]
 
-The tree of labels is made up, in the shape of Google's product taxonomy: 5,595 paths of up to 7 levels below 21 at the
-top; `--labels` takes another file. Products are titles of labelled rows. Each of them is classified by the search of
-answers/label_search.py, and by the same engine under a JSON schema with the labels as an enum (llguidance), in turns.
+The labels are made up, in the shape of Google's product taxonomy: 5,595 paths with up to 7 levels, and 21 categories at
+the top. `--labels` reads them from a file instead. Products are titles of labelled rows. Each product is classified in
+two ways, in turns: by the search of answers/label_search.py, and by the same engine under a JSON schema with the labels
+as an enum (llguidance).
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def enum_space(texts: Sequence[str]) -> JsonText:
 
 
 def label_task(folder: Path, labels: str) -> Task:
-    """Return a task that puts a product into one of the labels, a line each."""
+    """Return a task that assigns a product to one of the `labels`, which has one label on each line."""
     (folder / "labels.txt").write_text(labels, "utf-8")
     path = folder / "taxonomy.toml"
     path.write_text(
@@ -142,7 +143,7 @@ def titles(data: Path, count: int) -> list[str]:
 
 
 def preparation(model: str, space: LabelSet) -> tuple[float, float]:
-    """Return the seconds to tokenize the labels, and those to read the finished matrix from its file."""
+    """Return the seconds to tokenize the labels, and the seconds to read the finished matrix from its file."""
     backend = load_model(model, envelope=None, prefix_files=False).backend
     scene = Scene(backend.vocabulary, backend.longest)
     seconds = []
@@ -156,7 +157,7 @@ def preparation(model: str, space: LabelSet) -> tuple[float, float]:
 
 
 def calls_alone(runtime: Runtime, task: Task, rows: Sequence[Mapping[str, str]]) -> list[int]:
-    """Return how many calls of the model each product takes if it runs alone, its prompt's call among them."""
+    """Return how many calls of the model each product takes if it runs alone, including the call for its prompt."""
     calls = []
     for row in rows:
         before = runtime.progress()[1]

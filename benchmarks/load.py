@@ -7,8 +7,8 @@ row and every decision is a request of its own, and no two are alike. A shared m
 requests are sent in parts. Each part is sent by 64 clients to `ecellm-lite serve` and to llama.cpp's server, with the
 same prompts and the grammar that a user would write. Every second part is also given to a Runtime in this process by 64
 threads. Every fourth part is also sent to a server with several workers. The benchmark ends when each of the two
-servers was under load for `--seconds`, or when all requests were sent. Before, each way answers rows that are not
-timed. Rates are compared part by part. The clients' processor time is part of the load on the machine. All have the
+servers was under load for `--seconds`, or when all requests were sent. Each way first answers some rows that are not
+timed. Rates are compared part by part. The clients' processor time is part of the load on the machine. All ways use the
 same model file and number of threads.
 """
 
@@ -81,7 +81,7 @@ class Ask:
 
 @dataclass(slots=True)
 class Way:
-    """One way to answer a part, and its measurements: seconds by part and by request, and responses by status.
+    """One way to answer parts, such as a server, and its measurements: seconds by part and by request, and statuses.
 
     `every`: the way answers every n-th part.
     """
@@ -260,7 +260,7 @@ def answer(way: Way, part: int, asks: Sequence[Ask], clients: int) -> None:
 
 @contextmanager
 def serving(model: str, *options: str) -> Iterator[tuple[int, psutil.Process]]:
-    """Start `ecellm-lite serve` on a free port, and yield the port and its process."""
+    """Start `ecellm-lite serve` on a free port, and yield the port and the server's process."""
     command = [sys.executable, "-c", "from ecellm_lite.cli.entry import main; main()", "serve"]
     command += ["--port", "0", "--model", model, *options]
     environment = {**os.environ, "ECELLM_API_KEY": ""}

@@ -1,10 +1,11 @@
-"""Answers labelled rows with a general model that was not fine-tuned, behind its own chat form.
+"""Answers labelled rows with a general model that was not fine-tuned, in the model's own chat form.
 
     python -m benchmarks.open_model --model qwen2.5-coder-0.5b-instruct-q4_k_m.gguf --data ../shared/data
 
-Measured on each task: accuracy, F1 (of yes, or the mean over the labels), and for yes or no the area under the ROC
-curve, each with its 95% interval over 2,000 resamples of the rows, next to always giving the most frequent label. The
-model also answers each task's example and one question of its own. Speed is not measured.
+For each task, the results have the accuracy, F1 (of yes, or the mean over the labels) and, for yes or no, the area
+under the ROC curve. Each has its 95% interval over 2,000 resamples of the rows. The accuracy and F1 of always giving
+the most frequent label are there for comparison. The model also answers each task's example and one further question.
+Speed is not measured.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What it brings and costs to ask a choice in several orders of its options, and to average the results.
+"""Measures the gain and the cost of asking a choice in several orders of its options and averaging the results.
 
     python -m benchmarks.option_orders --task SA              # likewise PRP and MPC, into the same file
     python -m benchmarks.option_orders --task SA --shuffled
 
 The demo answers labelled test rows of a task as questions, as in `/v1/decisions`: the row's text is the state, and the
-task's options are the choices. The choices are in the order of the training or, with --shuffled, in another order for
+task's options are the choices. The choices are in the order used in training or, with --shuffled, in another order for
 each row. Each row is asked with `option_orders` 1, 2 and 4. The results have the accuracy, the log loss of the right
 choice (in nats), and the seconds per row when many rows are asked at a time.
 """

@@ -132,7 +132,7 @@ def one_request(ways: Mapping[str, Answers], repeats: int) -> dict[str, Any]:
 
 
 def cold_start(model: str, repeats: int) -> dict[str, float]:
-    """Return the median seconds from start to first answer; with `--lazy`, also those from start to message `ready`."""
+    """Return the median seconds from start to first answer and, with `--lazy`, from start to the message `ready`."""
     seconds: dict[str, list[float]] = {}
 
     def note(name: str, began: float) -> None:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.prompts
 
-Prompts of 1 to 512 tokens are read in one `llama_decode`. The ways take turns:
+Each prompt of 1 to 512 tokens is read in one `llama_decode`. It is read in several ways, in turns:
 
 - by the prompt kernels;
 - by llama.cpp, with the file's weights as they are;

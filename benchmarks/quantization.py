@@ -2,7 +2,7 @@
 
     python -m benchmarks.quantization --imatrix-tool imatrix-build/bin/llama-imatrix
 
-A base and its adapters are converted to each file type, without an imatrix and, where it can matter, with one.
+A base and its adapters are converted to each file type: without an imatrix, and with one if the type can use it.
 llama.cpp's llama-imatrix collects the imatrix with the F16 file on rows of `train.jsonl`. A file is left out if an
 earlier file has the same tensor types, because both have the same bytes after the header.
 
@@ -171,7 +171,7 @@ def main(
 def converted(request: ConversionRequest, threads: int, others: Mapping[str, File]) -> File | str:
     """Convert, and return the file.
 
-    If one of `others` has the same tensor types, write nothing and return that one's name.
+    If one of `others` has the same tensor types, write nothing and return that file's name.
     """
     with prepared(request) as conversion:
         plan = conversion.plan

@@ -1,13 +1,13 @@
-"""Claim: 40 questions about one state read it only once, and are at least as fast as 40 requests to llama-server.
+"""Claim: 40 questions about one state are answered at least as fast as by llama-server. The state is read only once.
 
     python -m benchmarks.questions --llama-server build/bin/llama-server
 
-A state is 800 words of labelled reviews. `ecellm-lite serve` gets one request with 40 questions about it. llama.cpp's
-server gets 40 requests with the same prompts and a grammar of yes or no. It gets them in three ways: one after the
-other, with its prompt cache and one slot; 8 at a time, with its prompt cache and 8 slots; and 8 at a time without its
-prompt cache. Each turn has a new state. Before it, each way answers a question about another state, so that all have
-the instruction in memory. The server's metrics say how many tokens our engine read. This is compared with the number of
-different prompt tokens, which counts a common beginning once.
+A state is the text that questions are about, here 800 words of labelled reviews. `ecellm-lite serve` gets one request
+with 40 questions about it. llama.cpp's server gets 40 requests with the same prompts and a grammar of yes or no. It
+gets them in three ways: one after the other, with its prompt cache and one slot; 8 at a time, with its prompt cache and
+8 slots; and 8 at a time without its prompt cache. Each turn has a new state. Before each turn, both servers answer a
+question about another state, so that they have the instruction in memory. The server's metrics say how many tokens our
+engine read. This is compared with the number of different prompt tokens, which counts a common beginning once.
 """
 
 from __future__ import annotations

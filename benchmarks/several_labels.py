@@ -1,19 +1,19 @@
-"""Several labels for a row: one request for all of them, or a yes-or-no question for each. Which is better and faster?
+"""Compares two ways to give a row several labels: one request for all labels, or a yes-or-no question for each label.
 
     python -m benchmarks.several_labels --model demo
 
 The rows are product titles of the extraction task. The labels are the six attributes that its rows ask for most often.
-A label holds if the row's gold answer has a value for the attribute. An attribute that a row does not ask for counts as
-one that does not hold, because the shop that the row comes from does not list it. That is noisy, but the same for both
-ways:
+A label is right if the row's gold answer has a value for the attribute. If a row does not ask for an attribute, its
+label counts as wrong, because the shop that the row comes from does not list it. This makes the labels noisy, but
+equally for both ways:
 
-- `labels`: a task of one's own with `type = "labels"`: one request per row;
+- `labels`: a user's own task with `type = "labels"`: one request per row;
 - `questions`: a predicate for each label, as `/v1/decisions` asks them: six requests per row with a common beginning.
 
-Both are asked for all rows at a time, and then row by row. The results have micro-F1 and macro-F1 at the threshold 0.5,
-the same with each label's most frequent answer, and the area under the ROC curve over all decisions. Expected
-calibration error and log-likelihood are given without and with a temperature and a bias (fitted to one half of the
-rows, measured on the other). Last, the seconds and the tokens that the model read per row.
+In each way, all rows are asked at a time, and then row by row. The results have micro-F1 and macro-F1 at the threshold
+0.5, the same metrics for the most frequent answer to each label, and the area under the ROC curve over all decisions.
+Expected calibration error and log-likelihood are given without and with a temperature and a bias (fitted to one half of
+the rows, measured on the other). The results also have the seconds per row and the tokens that the model read per row.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def main(model: str, data: Path, count: int, output: Path) -> None:
 
 
 def read_rows(path: Path, count: int) -> tuple[list[str], list[set[str]], tuple[str, ...]]:
-    """Return the titles, the labels that hold for each, and all labels."""
+    """Return the titles, the right labels of each title, and all labels."""
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()[:count]]
     values = [
         {entry["attribute"] for entry in json.loads(row["output"]) if entry["value"] not in (None, "None")}
@@ -101,7 +101,7 @@ def read_rows(path: Path, count: int) -> tuple[list[str], list[set[str]], tuple[
 
 
 def labels_task(labels: Sequence[str], folder: Path) -> Task:
-    """Return the task of one's own that asks for all labels; its file is in a folder."""
+    """Write the file of a user's own task into a folder, and return the task. It asks for all labels."""
     path = folder / "attributes.toml"
     choices = ", ".join(f"{{ value = {json.dumps(label)} }}" for label in labels)
     path.write_text(
@@ -162,7 +162,7 @@ def measured(space: SeveralLabels, shares: Shares, gold: Sequence[set[str]]) -> 
 
 
 def most_frequent(gold: Sequence[set[str]], labels: Sequence[str]) -> set[str]:
-    """Return the labels that hold for more than half of the rows."""
+    """Return the labels that are right for more than half of the rows."""
     return {label for label in labels if 2 * sum(label in row for row in gold) > len(gold)}
 
 

@@ -4,8 +4,8 @@ The sizes of both are reported too.
 
     python -m benchmarks.standalone --python ENVIRONMENT/bin/python --program FOLDER [--file NAME=PATH]...
 
-ENVIRONMENT is the environment that the program was packed from. The two ways are started in turns. `--file` adds the
-size of a file, such as a wheel, to the results.
+ENVIRONMENT is the environment that the program was packed from. The two programs are started in turns. `--file` adds
+the size of a file, such as a wheel, to the results.
 """
 
 from __future__ import annotations

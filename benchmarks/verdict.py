@@ -61,8 +61,8 @@ def recommended(files: Mapping[str, Rated], lows: Mapping[str, float]) -> Recomm
     """Return which files to choose.
 
     `lows` has the lower end of the reference's interval for each task. A file is suitable if no task's metric is below
-    that lower end, and if at least LEAST_AGREEMENT of its answers are the reference's. The reference must be among the
-    files, so at least one file is suitable.
+    that lower end, and if at least LEAST_AGREEMENT of its answers equal the reference's. The reference must be among
+    the files, so at least one file is suitable.
     """
     fit = tuple(
         name

@@ -2,15 +2,16 @@
 
     python -m benchmarks.demo_rows.calibrations --data ../shared/data
 
-Half of a task's rows were held out from training. The other half are from other sources (DATA/more/TASK/train.jsonl). A
-model is most overconfident on rows unlike its training rows, and a shop's rows are unlike them. There are exceptions:
+For each task, half of the rows to fit to were held out from training. The other half are from other sources than the
+training rows (DATA/more/TASK/train.jsonl). They are needed because a model is most overconfident on rows that are
+unlike its training rows, as a shop's rows are. There are exceptions:
 
 - For extraction, only a fifth of the rows are from other sources, because nearly all answers to such rows are wrong.
   With more such rows, the calibration would lower all probabilities too far, even those of familiar rows.
 - If fewer than 80 rows were held out, up to 250 rows from other sources are added.
 
-For a predicate or a choice, the rows from other sources are drawn so that each answer is as frequent as among all
-labelled rows.
+For a predicate or a choice, the rows from other sources are chosen so that each answer is as frequent among them as
+among all labelled rows.
 
 The rows are written to build/calibration-rows, and `ecellm-lite calibrate` fits calibrations to them in a temporary
 store. The calibrations that are good enough to keep replace those in ecellm_lite/demo/calibrations/.

@@ -105,7 +105,7 @@ def _unrelated(texts: Sequence[str], words: set[str], count: int, random: Random
 
 
 def _spans(rows: Sequence[Row], random: Random) -> list[str]:
-    """Return one to three neighbouring words from each of some titles."""
+    """Return one to three neighboring words from each of some titles."""
     spans = []
     for row in random.sample(rows, min(len(rows), 20)):
         words = row["input"]["title"].split()[_BRAND:]

@@ -84,8 +84,8 @@ def recommendation_rows(rows: Sequence[Row], count: int, random: Random) -> list
     """Return made rows of sequential_recommendation: the next item among candidates from other rows.
 
     The histories are those of the labelled `rows` whose items are texts. A history is cut after any item except the
-    first few, and the item after the cut is the answer. Up to 19 other candidates are drawn from the candidates of all
-    rows. An item that is a candidate more often is drawn more often.
+    first few, and the item after the cut is the answer. Up to 19 other candidates are chosen at random from the
+    candidates of all rows, so items that are often candidates are chosen more often.
     """
     rows = [row for row in rows if all(isinstance(item, str) for key in _ITEMS for item in row["input"][key])]
     all_candidates = [item for row in rows for item in row["input"]["candidates"]]

@@ -1,4 +1,4 @@
-"""Tables about programs that use the runtime: a child process, a server, adapters and busy neighbours."""
+"""Tables about programs that use the runtime: a child process, a server, adapters and other busy programs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def neighbours() -> str:
 
 
 def adapters() -> str:
-    """Return the table that compares three shops on one base with three models."""
+    """Return the table that compares three adapters on one base model with three merged models."""
     facts = results("adapters")
     names = {
         "one_base": "one base, three adapters",
@@ -122,7 +122,7 @@ def questions() -> str:
 
 
 def bundle() -> str:
-    """Return the table of a large bundle, next to cp and sha256sum, and the table of the demo's bundle in each way."""
+    """Return two tables: a large bundle next to cp and sha256sum, and the demo's bundle in its variants."""
     facts = results("bundle")
     large = facts["large"]
     steps = [

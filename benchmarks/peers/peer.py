@@ -18,7 +18,7 @@ class PreparedRow:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A task's rows: some to warm a peer up, so that it has the instruction in memory, and those to measure."""
+    """A task's rows: some to warm a peer up, so that it has the instruction in memory, and the rows to measure."""
 
     warm: list[PreparedRow]
     measured: list[PreparedRow]
