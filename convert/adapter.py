@@ -1,8 +1,8 @@
-"""A PEFT adapter (LoRA, rsLoRA or DoRA): what it adds to its base's matrices, and which tensors it replaces.
+"""Reads a PEFT adapter (LoRA, rsLoRA or DoRA), which changes or replaces tensors of a base model.
 
-For each matrix that it changes, it has two small matrices, the factors A and B. Their product B A is added to the
-matrix. An adapter that cannot be merged exactly is refused with the reason. The format is that of PEFT's
-get_peft_model_state_dict (https://github.com/huggingface/peft).
+For each matrix that the adapter changes, it has two small matrices, the factors A and B. Their product B A is added to
+the matrix. An adapter that cannot be merged exactly is refused with the reason. PEFT's get_peft_model_state_dict writes
+this format (https://github.com/huggingface/peft).
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _BASE_LAYER = (".base_layer.weight", ".base_layer.bias")
 
 @dataclass(frozen=True, slots=True)
 class WholeTensor:
-    """A tensor of an adapter, or some of its rows, that replaces a tensor of the base. It can be large.
+    """A tensor of an adapter that replaces a tensor of the base, or some rows of such a tensor. It can be large.
 
-    Its values are read only when needed, and the file is opened anew for each read.
+    Its values are read only when they are needed. The file is opened anew for each read.
     """
 
     file: SafetensorsFile
@@ -51,12 +51,12 @@ class WholeTensor:
     shape: tuple[int, ...]
 
     def part(self, rows: slice) -> WholeTensor:
-        """Return these rows of the tensor; nothing is read yet."""
+        """Return some rows of the tensor. Nothing is read yet."""
         first, end, _ = rows.indices(self.shape[0])
         return replace(self, first=self.first + first, shape=(max(0, end - first), *self.shape[1:]))
 
     def blocks(self, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield (number of the first row, rows in float32) for blocks of rows with about `size` values each."""
+        """Yield blocks of about `size` values: the number of the block's first row, and its rows in float32."""
         with self.file.reopened() as file:
             if not self.shape:
                 yield 0, widened(file.rows(self.name), self.type)
@@ -74,12 +74,12 @@ class WholeTensor:
 
 @dataclass(frozen=True, slots=True)
 class PeftAdapter:
-    """An adapter of a base. Its modules and tensors are named as in the base's checkpoint.
+    """A PEFT adapter. Its modules and tensors have the names of the base model's checkpoint.
 
-    - `factors`: the factors by module, in memory.
-    - `magnitudes` (DoRA only): by module, the norm of each row after merging, shape (rows,), in memory.
-    - `saved`: the tensors that replace the base's, by name. They are read when needed.
-    - `base_layers`: tensors of the base that PEFT saved with the adapter, by name. They are read when needed.
+    - `factors`: the factors of each module, in memory.
+    - `magnitudes` (DoRA only): for each module, the norms of the rows after merging, of shape (rows,), in memory.
+    - `saved`: the tensors that replace tensors of the base, by name. They are read when needed.
+    - `base_layers`: unchanged tensors of the base that PEFT saved with the adapter, by name. They are read when needed.
     - `inputs`: the files that were read.
     - `targets`: see AdapterSettings.
     """
@@ -94,12 +94,12 @@ class PeftAdapter:
     targets: tuple[str, ...] = ()
 
     def without_tensors(self) -> PeftAdapter:
-        """Return a copy without factors and tensors, to free their memory. The manifest needs only the rest."""
+        """Return a copy without factors and tensors, to free their memory. The manifest needs only the other fields."""
         return replace(self, factors={}, magnitudes={}, saved={}, base_layers={})
 
 
 def read_adapter(folder: Path) -> PeftAdapter:
-    """Return the adapter in a PEFT folder; raises ModelError if it is damaged or cannot be merged."""
+    """Return the adapter in a PEFT folder. Raises ModelError if it is damaged or cannot be merged."""
     if not folder.is_dir():
         raise ModelError(
             f"{folder} is not a folder",
@@ -135,7 +135,7 @@ def read_adapter(folder: Path) -> PeftAdapter:
 
 
 def check_memory(path: Path, shapes: Iterable[Sequence[int]]) -> None:
-    """Raise ModelError if factors of these shapes need more memory as float32 than is free."""
+    """Raise ModelError if factors of these shapes, as float32, need more memory than is free."""
     needed, free = 4 * sum(map(math.prod, shapes)), psutil.virtual_memory().available
     if needed > free:
         raise ModelError(
@@ -148,7 +148,10 @@ def check_memory(path: Path, shapes: Iterable[Sequence[int]]) -> None:
 def _read_tensors(
     file: SafetensorsFile,
 ) -> tuple[dict[str, dict[str, NDArray[np.float32]]], dict[str, WholeTensor], dict[str, WholeTensor]]:
-    """Return each module's factors A and B and its magnitudes, then `saved` and `base_layers` as in PeftAdapter."""
+    """Return the tensors in an adapter's file: those of each module by kind, then `saved` and `base_layers`.
+
+    The kinds are "a" and "b" for the factors, and "magnitude". For `saved` and `base_layers`, see PeftAdapter.
+    """
     check_memory(file.path, [one.shape for key, one in file.tensors.items() if key.endswith(tuple(_FACTORS))])
     parts: dict[str, dict[str, NDArray[np.float32]]] = {}
     saved: dict[str, WholeTensor] = {}

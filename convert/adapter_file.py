@@ -1,8 +1,8 @@
-"""Writes a PEFT adapter as a LoRA GGUF, which llama.cpp applies to its base at run time instead of merging it.
+"""Writes a PEFT adapter as a LoRA GGUF file. llama.cpp applies such a file to the base model at run time.
 
-The file has the two factors of each changed tensor, and one alpha for all tensors. B's rows are in the order of the
-base's file, as llama.cpp's convert_lora_to_gguf.py permutes them. If a tensor's scale differs from the others (rsLoRA
-with several ranks, alpha_pattern), its B is multiplied to compensate. Only the base's architecture and shapes are read,
+The file has the two factors A and B of each changed tensor, and one alpha for all tensors. B's rows are in the order of
+the base model's GGUF file, as in llama.cpp's convert_lora_to_gguf.py. If a tensor needs another alpha (rsLoRA with
+several ranks, or alpha_pattern), its B is multiplied by the ratio. Only the base's architecture and shapes are read,
 not its weights.
 """
 
@@ -38,7 +38,10 @@ _FILE_TYPES = ("F16", "F32")
 
 @dataclass(frozen=True, slots=True)
 class AdapterFileFacts:
-    """The written file: its sha256, its size in bytes, how many tensors it changes, and their largest rank."""
+    """The facts about a written file.
+
+    `size` is in bytes. `tensors` is the number of changed tensors, and `rank` the largest rank.
+    """
 
     path: Path
     sha256: str
@@ -51,12 +54,12 @@ class AdapterFileFacts:
 def write_adapter_file(
     base: str, folder: Path, target: Path, *, weight: float = 1.0, file_type: str = FILE_TYPE
 ) -> AdapterFileFacts:
-    """Write the adapter in a PEFT folder to `target`, which is then complete or absent.
+    """Write the adapter in a PEFT folder to the GGUF file `target`. After an error, there is no file.
 
-    For `base`, see ConversionRequest. Raises ModelError for an adapter that does not fit the base or cannot be applied
-    unmerged. Raises UsageError for an unknown file type, or a target that is an input. Two kinds cannot be applied
-    unmerged. DoRA scales whole rows by norms of the merged weights, and modules_to_save replaces tensors. llama.cpp can
-    only add a product of two factors.
+    For `base`, see ConversionRequest. Raises UsageError for an unknown file type, or a target that is an input. Raises
+    ModelError for an adapter that does not fit the base, or that llama.cpp cannot apply at run time. llama.cpp can only
+    add a product of two factors. So it cannot apply DoRA, which scales rows by norms of the merged weights, or
+    modules_to_save, which replaces tensors.
     """
     if file_type not in _FILE_TYPES:
         raise UsageError(
@@ -100,7 +103,7 @@ def write_adapter_file(
 
 
 def _applicable(attached: Blueprint, blueprint: Blueprint, folder: Path) -> list[TensorRecipe]:
-    """Return the recipes with factors; raises ModelError for a change that llama.cpp cannot make while it runs."""
+    """Return the recipes with factors. Raises ModelError for a change that llama.cpp cannot make at run time."""
     names = {recipe.name for recipe in blueprint.recipes}
     for recipe in attached.recipes:
         problem = None
@@ -134,7 +137,10 @@ def _common_alpha(recipes: list[TensorRecipe]) -> float:
 def _factors(
     recipe: TensorRecipe, alpha: float, file_type: str, folder: Path
 ) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    """Return a recipe's factors (rank, columns) and (rows, rank). B's rows are in the order of the base's file."""
+    """Return a recipe's factors A (rank, columns) and B (rows, rank).
+
+    B's rows are in the order of the base's GGUF file.
+    """
     a = np.concatenate([each.a for each in recipe.factors])
     b = np.concatenate([each.b for each in recipe.factors], axis=1)
     b = b if recipe.order is None else b[recipe.order]

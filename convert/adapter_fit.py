@@ -1,7 +1,9 @@
-"""Checks that an adapter belongs to a base: the base must have every tensor that the adapter names, in the same shape.
+"""Checks that an adapter was made for a base model.
 
-An adapter that fits only in part is refused, because nobody trained the model that would result. The error lists the
-keys that do not fit.
+The base must have every tensor that the adapter names, in its shape.
+
+An adapter that fits only partly is refused, because the resulting model was never trained. The error lists the tensors
+that do not fit.
 """
 
 from __future__ import annotations
@@ -23,10 +25,10 @@ _COMPARED = 1 << 22  # weights at a time
 
 @dataclass(frozen=True, slots=True)
 class AdapterFit:
-    """Which tensors of the GGUF file an adapter changes, by their names in the file.
+    """The tensors that an adapter changes, by their names in the GGUF file.
 
-    `factors`: for each changed tensor, the module whose factors are added to it. `saved`: for each tensor, the key of
-    the adapter's tensor that replaces it. A replacement that equals the base's tensor is left out.
+    `factors`: for each tensor, the adapter's module whose factors are added to it. `saved`: for each tensor, the key of
+      the adapter's tensor that replaces it. A replacement that equals the base's tensor is left out.
     """
 
     factors: Mapping[str, str]
@@ -38,7 +40,7 @@ class AdapterFit:
 
 
 def fit(blueprint: Blueprint, source: TensorSource, adapter: PeftAdapter) -> AdapterFit:
-    """Return which tensors of the file an adapter changes; raises ModelError if the adapter belongs to another base."""
+    """Return the tensors that an adapter changes. Raises ModelError if the adapter was made for another base."""
     recipes = [recipe for recipe in blueprint.recipes if recipe.source]
     recipes += [blueprint.output] if blueprint.output and blueprint.tied else []
     modules = {recipe.module: recipe for recipe in recipes if recipe.module}
@@ -65,7 +67,7 @@ def fit(blueprint: Blueprint, source: TensorSource, adapter: PeftAdapter) -> Ada
 
 
 def _check_targets(blueprint: Blueprint, adapter: PeftAdapter, matrices: Set[str]) -> None:
-    """Raise ModelError if a matrix that target_modules names has no factors: the adapter's file is incomplete."""
+    """Raise ModelError if a matrix that target_modules names has no factors. The adapter's file is then incomplete."""
     if not adapter.targets:
         return
     targets = set(adapter.targets)
@@ -101,25 +103,28 @@ def _check_shapes(
 
 
 def _ends(module: str) -> list[str]:
-    """Return the ends of a module's name: "a.b.c", "b.c" and "c" for a.b.c."""
+    """Return all endings of a module's name: "a.b.c", "b.c" and "c" for a.b.c."""
     parts = module.split(".")
     return [".".join(parts[first:]) for first in range(len(parts))]
 
 
 def _in_layer(module: str) -> tuple[str, str] | None:
-    """Return a module's name before and after its layer number, or None if it has no layer number."""
+    """Return the text before and after the layer number in a module's name, or None if it has no layer number."""
     match = re.fullmatch(r"(model\.layers\.)\d+\.(.+)", module)
     return (match[1], match[2]) if match else None
 
 
 def _can_be(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> bool:
-    """Whether a whole tensor can equal the source's tensor. If the source is quantized, only shapes are compared."""
+    """Return whether an adapter's tensor may equal the base's tensor.
+
+    For a quantized base, only the shapes are compared.
+    """
     tensor = source.tensor(recipe.source)
     return whole.shape == tensor.shape if tensor.type not in FLOATS else _equals(source, recipe, whole)
 
 
 def _equals(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> bool:
-    """Whether a whole tensor has the same values as the source's tensor. False if the source is quantized."""
+    """Return whether an adapter's tensor has the same values as the base's tensor. It is False for a quantized base."""
     tensor = source.tensor(recipe.source)
     if whole.shape != tensor.shape or tensor.type not in FLOATS:
         return False

@@ -1,7 +1,7 @@
-"""Reads adapter_config.json: whether the adapter can be merged, and the scale of each module's factors.
+"""Reads adapter_config.json, which has the scale of each module's factors and shows whether the adapter can be merged.
 
-The scale is the number by which the factors' product is multiplied before it is added. Settings that this merge cannot
-reproduce are refused, because nobody trained a partly merged model. The settings are those of PEFT's LoraConfig
+The scale is the number by which the factors' product is multiplied before it is added. Settings that the merge cannot
+reproduce exactly are refused, because a partly merged model was never trained. PEFT's LoraConfig defines the settings
 (https://github.com/huggingface/peft).
 """
 
@@ -44,11 +44,11 @@ _CHOOSING = ("layers_to_transform", "layers_pattern", "exclude_modules")
 
 @dataclass(frozen=True, slots=True)
 class AdapterSettings:
-    """What an adapter's configuration says about its modules.
+    """The settings in an adapter's configuration.
 
-    - `targets`: ends of module names, such as `q_proj`. In every layer, modules whose names end in one of them have
-      factors. `targets` is empty if the configuration chooses modules in another way.
-    - `dora`: each module also has magnitudes.
+    - `targets`: endings of module names, such as `q_proj`. In every layer, each module with such an ending has factors.
+      It is empty if the configuration chooses modules in another way.
+    - `dora`: whether each module also has magnitudes.
     """
 
     path: Path
@@ -62,7 +62,10 @@ class AdapterSettings:
     _alpha: Any
 
     def check_work(self, modules: Iterable[str]) -> None:
-        """Raise ModelError if it could take too long to look up the rank and alpha of these modules."""
+        """Raise ModelError if looking up the rank and alpha of these modules could take too long.
+
+        A hostile configuration may have very many patterns.
+        """
         try:
             for patterns in (self._ranks, self._alphas):
                 patterns.check_work(modules)
@@ -70,7 +73,7 @@ class AdapterSettings:
             raise self._refused(str(error), step="use fewer keys, or merge the adapter with peft") from None
 
     def scale(self, module: str, rank: int) -> float:
-        """Return the scale of a module's product b @ a; `rank` is the rank of its factors.
+        """Return the scale of the product of a module's factors. `rank` is the rank of the factors.
 
         Raises ModelError if the configuration gives another rank, or an unusable scale.
         """
@@ -88,7 +91,7 @@ class AdapterSettings:
 
 
 def read_settings(path: Path) -> AdapterSettings:
-    """Return the settings in an adapter_config.json; raises ModelError if the adapter cannot be merged exactly."""
+    """Return the settings in an adapter_config.json. Raises ModelError if the adapter cannot be merged exactly."""
     config = read_json(path)
     _check(config, path)
     patterns = []
@@ -119,7 +122,7 @@ def read_settings(path: Path) -> AdapterSettings:
 
 
 def is_scale(scale: float) -> bool:
-    """Whether a scale is usable: not 0, and within the range of float32, in which factors are added."""
+    """Return whether a scale can be used: it is not 0, and within the range of float32."""
     return _SMALLEST <= abs(scale) <= _LARGEST
 
 

@@ -1,8 +1,9 @@
-"""Carries out a plan while its checkpoint is downloaded: each shard is fetched, converted and dropped.
+"""Writes a GGUF file while its checkpoint is downloaded. Each shard is downloaded, converted and then deleted.
 
-The next shard is fetched while one is converted, unless the disk would then hold more than the whole result and 1.2
-times the largest shard. After each shard, its part of the file is forced to the disk and noted in the journal, and only
-then is the shard dropped: a run that was killed fetches and converts only what is missing.
+The next shard is downloaded while the current one is converted, if the disk has room. The disk then holds at most the
+whole result and 1.2 times the largest shard. After each shard, the written part of the file is forced to the disk and
+recorded in the journal. Only then is the shard deleted. So a run after an interruption downloads and converts only the
+missing shards.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _SHARDS = 1.2  # of the largest shard's size, besides the result
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A shard, and the tensors of the file that are made from it."""
+    """A shard of the checkpoint, and the tensors of the GGUF file that are made from it."""
 
     shard: ArrivingShard
     tensors: tuple[PlannedTensor, ...]
@@ -42,17 +43,17 @@ class _Part:
 
     @property
     def size(self) -> int:
-        """The shard's bytes."""
+        """The size of the shard in bytes."""
         return self.shard.input.size
 
     @property
     def result(self) -> int:
-        """The bytes of the tensors in the file."""
+        """The size of the shard's tensors in the GGUF file, in bytes."""
         return sum(tensor.size for tensor in self.tensors)
 
 
 def staging_folder(target: Path) -> Path:
-    """Return the folder in which the shards for `target` lie until they are converted."""
+    """Return the folder that holds the downloaded shards for `target` until they are converted."""
     return target.with_name(f".{target.name}.shards")
 
 
@@ -65,9 +66,10 @@ def write_arriving(
     progress: Callable[[ConversionProgress], None] | None = None,
     check: Callable[[Path], None] | None = None,
 ) -> WrittenFile:
-    """Do the same as `write_file`, for a checkpoint whose shards are still on the hub; `progress` counts fetched bytes.
+    """Write a file as `write_file` does, from a checkpoint whose shards are downloaded during the conversion.
 
-    Raises ModelError also if a shard cannot be fetched or has the wrong hash. A later run can resume then.
+    `progress` counts downloaded bytes. Raises ModelError also if a shard cannot be downloaded or has the wrong hash. A
+    later run can then resume.
     """
     if file.whole is not None:
         return WrittenFile(file.whole, plan.size, file.done)
@@ -92,10 +94,10 @@ def write_arriving(
 
 
 def _parts(plan: Plan, source: ArrivingCheckpoint) -> list[_Part]:
-    """Return the parts of the file in the order in which they are written, that of the shards' names.
+    """Return the shards with their tensors, in the order of the shards' names.
 
-    A tensor is made from at most one tensor of the checkpoint, so each belongs to one shard. Those that are computed
-    from the configuration alone are written with the first shard's.
+    Every tensor belongs to one shard, because it is made from at most one tensor of the checkpoint. Tensors that are
+    computed from the configuration alone are written with the first shard.
     """
     tensors: dict[str, list[PlannedTensor]] = {shard.path.name: [] for shard in source.shards}
     for tensor in plan.tensors:
@@ -137,7 +139,10 @@ def _convert(
 def _has_room(
     plan: Plan, source: ArrivingCheckpoint, file: UnfinishedFile, written: int, part: _Part, following: _Part
 ) -> bool:
-    """Whether the next shard may be fetched while `part` is converted; `written` are the file's bytes after that."""
+    """Return whether the next shard may be downloaded while `part` is converted.
+
+    `written` is the size of the file after `part` is converted, in bytes.
+    """
     missing = following.size - following.shard.staged_bytes()
     return (
         written + part.size + following.size <= plan.size + int(_SHARDS * source.largest)
@@ -146,7 +151,7 @@ def _has_room(
 
 
 class _Meter:
-    """Counts the bytes that have arrived, and stops the download when its `with` block ends."""
+    """Counts the downloaded bytes. When its `with` block ends, the download stops."""
 
     def __init__(
         self, source: ArrivingCheckpoint, done: int, progress: Callable[[ConversionProgress], None] | None
@@ -164,7 +169,7 @@ class _Meter:
         self._stopped.set()
 
     def received(self, count: int) -> None:
-        """Count bytes; raises StoppedError once the `with` block has ended."""
+        """Count downloaded bytes. Raises StoppedError after the `with` block has ended."""
         if self._stopped.is_set():
             raise StoppedError
         self._done += count

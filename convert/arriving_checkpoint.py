@@ -1,7 +1,7 @@
-"""A checkpoint whose weights are still on the hub: its headers are read at once, each shard is fetched when asked for.
+"""A checkpoint whose weights are still on the hub. The headers are read first, and each shard is downloaded later.
 
-The plan of a conversion needs only the headers. A tensor that is read before its shard is here, such as an embedding
-that an adapter saved too and that is compared with the base's, is read from the hub by ranges.
+The plan of a conversion needs only the headers. Sometimes a tensor is needed before its shard is downloaded, such as an
+embedding to compare with the one that an adapter saved. It is then read from the hub in ranges.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ecellm_lite.models.hub_file import HubFile
 
 
 class ArrivingShard(SafetensorsFile):
-    """A safetensors file on the hub, which is on the disk only between `fetch` and `drop`.
+    """A safetensors file on the hub. It is on the disk only between the calls of `fetch` and `drop`.
 
-    `place` is its path on the disk, named by its sha256, so that a partial download is never continued with other
-    bytes.
+    `place` is its path on the disk. The file name is the sha256, so that a partial download is only continued with the
+    same file.
     """
 
     def __init__(self, path: Path, remote: HubFile, folder: Path) -> None:
@@ -41,7 +41,7 @@ class ArrivingShard(SafetensorsFile):
         self.metadata, self.tensors = self._header()
 
     def fetch(self, received: Callable[[int], None]) -> None:
-        """Fetch the file and open it; see HubFile.fetch."""
+        """Download the file and open it. See HubFile.fetch."""
         self._remote.fetch(self.place, received)
         self._descriptor = open_for_reading(self.place)
         self._opened_as = InputFile.of(self.place, os.fstat(self._descriptor))
@@ -49,16 +49,16 @@ class ArrivingShard(SafetensorsFile):
             raise damaged(self.place, "has another header than the hub showed before")
 
     def staged_bytes(self) -> int:
-        """Return how many of the file's bytes are on the disk."""
+        """Return the number of the file's bytes that are on the disk."""
         return self.place.stat().st_size if self.place.is_file() else 0
 
     def drop(self) -> None:
-        """Remove the file from the disk; a second call does nothing."""
+        """Delete the file from the disk. A second call does nothing."""
         self.close()
         self.place.unlink(missing_ok=True)
 
     def check_unchanged(self) -> None:
-        """Raise ModelError if the file was written to since it was fetched."""
+        """Raise ModelError if the file was changed since it was downloaded."""
         if self._descriptor >= 0 and InputFile.of(self.place, os.fstat(self._descriptor)) != self._opened_as:
             raise changed_meanwhile(self.place)
 
@@ -70,7 +70,7 @@ class ArrivingShard(SafetensorsFile):
 
 
 class ArrivingCheckpoint(Checkpoint):
-    """A checkpoint with its configuration in `folder` and its weights on the hub; `staging` is for fetched shards."""
+    """A checkpoint with weights on the hub. `folder` has its configuration, and `staging` is for downloaded shards."""
 
     def __init__(self, folder: Path, weights: Sequence[HubFile], staging: Path) -> None:
         self.staging = staging
@@ -80,22 +80,25 @@ class ArrivingCheckpoint(Checkpoint):
 
     @property
     def largest(self) -> int:
-        """The bytes of the largest shard."""
+        """The size of the largest shard in bytes."""
         return max(one.input.size for one in self.shards)
 
     def staged_bytes(self) -> int:
-        """Return how many bytes of shards are on the disk."""
+        """Return the total number of the shards' bytes that are on the disk."""
         return sum(one.staged_bytes() for one in self.shards)
 
     def stage(self, done: Collection[str]) -> None:
-        """Make the staging folder and remove all files that an earlier run left, except those of pending shards."""
+        """Make the staging folder, and delete the files in it that an earlier run left and this run does not need.
+
+        Shards are needed unless they are in `done`.
+        """
         self.staging.mkdir(exist_ok=True)
         pending = {one.place for one in self.shards if one.path.name not in done}
         for path in set(self.staging.iterdir()) - pending:
             path.unlink()
 
     def unstage(self) -> None:
-        """Remove the staging folder and all shards in it."""
+        """Delete the staging folder and all shards in it."""
         for shard in self.shards:
             shard.drop()
         self.staging.rmdir()

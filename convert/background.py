@@ -1,7 +1,6 @@
-"""Reads ahead of the main thread, and writes behind it, each in a background thread.
+"""Two helpers that read ahead of the main thread and write behind it, each in a background thread.
 
-If a background thread fails, the main thread gets the error when it asks for the next item to read or passes on the
-next item to write.
+If the background thread fails, its error is raised in the main thread at the next call.
 """
 
 from __future__ import annotations
@@ -17,7 +16,10 @@ _POLL = 0.1  # seconds; how often a waiting thread checks whether it should end
 
 
 class ReadAhead(Generic[T]):
-    """Iterates over items in a background thread, at most `depth` items ahead of the caller; a context manager."""
+    """Iterates over items in a background thread, at most `depth` items ahead of the caller.
+
+    It is a context manager.
+    """
 
     def __init__(self, items: Iterable[T], depth: int) -> None:
         self._items = items
@@ -59,9 +61,11 @@ class ReadAhead(Generic[T]):
 
 
 class WriteBehind(Generic[T]):
-    """Calls a function on each item in a background thread, at most `depth` items behind; a context manager.
+    """Calls a function on items in a background thread, at most `depth` items behind the caller.
 
-    The end of the `with` block waits until the remaining items are done, unless the function has failed.
+    It is a context manager.
+
+    At its end, the `with` block waits for the remaining items, unless the function has failed.
     """
 
     def __init__(self, work: Callable[[T], None], depth: int) -> None:
@@ -81,7 +85,7 @@ class WriteBehind(Generic[T]):
             self._check()
 
     def put(self, item: T) -> None:
-        """Pass an item on; waits while `depth` items are pending, and raises the error of an earlier item."""
+        """Add an item to the queue. Waits while `depth` items are pending, and raises the error of an earlier item."""
         self._check()
         self._queue.put((item,))
 

@@ -1,4 +1,4 @@
-"""Blocks of rows: read from the source for a planned tensor, and converted to the file's bytes."""
+"""Blocks of rows, which are read from the checkpoint and converted to the bytes of the GGUF file."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ from ecellm_lite.kernels.floats import FLOATS, widened
 
 
 class NotFiniteError(ModelError):
-    """A block holds a weight that is infinite, NaN, or too large for its type."""
+    """A block has a weight that is infinite, NaN, or too large for its type."""
 
 
 def read_blocks(plan: Plan, source: TensorSource, done: int) -> Iterator[tuple[PlannedTensor, int, Block]]:
-    """Yield (tensor, first row, block) in the file's order, for the part of the file after its first `done` bytes."""
+    """Yield each tensor's blocks in the file's order, except the first `done` bytes of the file.
+
+    The results are tuples: the tensor, the number of the block's first row, and the block.
+    """
     for tensor in plan.tensors:
         step = max(1, plan.block_weights // tensor.columns)
         # Skip whole rows; `done` can be any byte, because an interrupted run may have used another block size.
@@ -35,7 +38,7 @@ def read_blocks(plan: Plan, source: TensorSource, done: int) -> Iterator[tuple[P
 
 
 def read_block(tensor: PlannedTensor, source: TensorSource, first: int, count: int) -> Block:
-    """Return `count` rows of a tensor, from the file's row `first` on, with everything needed to convert them."""
+    """Return `count` rows of a tensor, beginning with the GGUF file's row `first`, and the data to convert them."""
     recipe = tensor.recipe
     places: slice | NDArray[np.integer[Any]] = slice(first, first + count)  # the rows' places in the source
     order = None
@@ -63,7 +66,10 @@ def read_block(tensor: PlannedTensor, source: TensorSource, first: int, count: i
 
 
 def converted(tensor: PlannedTensor, first: int, block: Block, threads: int) -> NDArray[np.uint8]:
-    """Return a block in the file's format, (rows, bytes of a row). Raises NotFiniteError if a weight is not finite."""
+    """Return a block in the GGUF file's format, of shape (rows, bytes in a row).
+
+    Raises NotFiniteError if a weight is not finite.
+    """
     try:
         # Like llama-quantize, copy what already has the right type.
         if block.source_type == block.target_type and block.source_type not in FLOATS and not block.adapters:
@@ -87,7 +93,7 @@ def _copied(block: Block) -> NDArray[np.uint8]:
 
 
 def _rows(tensor: PlannedTensor, source: TensorSource, first: int, count: int) -> NDArray[Any]:
-    """Return rows in the source's type: values, or bytes of a quantized type. A vector counts as one row."""
+    """Return rows in the source's type, or the bytes of rows if that type is quantized. A vector counts as one row."""
     recipe = tensor.recipe
     if recipe.saved is not None:
         rows: NDArray[Any] = recipe.saved.reshape(tensor.rows, -1)[first : first + count]

@@ -1,7 +1,7 @@
-"""The blueprint of a GGUF file: its metadata, and how each of its tensors is made from a checkpoint.
+"""The blueprint of a GGUF file: its metadata, and a recipe to make each of its tensors from a checkpoint.
 
-The code for an architecture (architectures/) makes the blueprint. Adapters are attached to it (merging.py), and the
-plan adds each tensor's type and offset (plan.py).
+The code for an architecture (architectures/) makes the blueprint. merging.py adds the changes of adapters to it, and
+plan.py adds the type and offset of each tensor.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ MetadataValue: TypeAlias = "tuple[str, Any]"
 
 @dataclass(frozen=True, slots=True)
 class TensorRecipe:
-    """How a tensor of the file is made from a tensor of the checkpoint, its source.
+    """A recipe to make a tensor of the GGUF file from a tensor of the checkpoint, which is called its source.
 
     - `source`: the source's name in the checkpoint. It is empty for a tensor that is computed from the configuration
-      alone. Its values are then in `saved`, and no adapter changes it.
-    - `shape`: the last dimension is contiguous, as in numpy.
+      alone. The values of such a tensor are in `saved`, and adapters do not change it.
+    - `shape`: the shape, whose last dimension is contiguous, as in NumPy.
     - `module`: the source's name in an adapter, which is the name without `.weight`.
-    - `order`: for each row of the file's tensor, its row in the source. None if the rows stay in their places.
-    - `adapter_order`: for each row of the source, its row in an adapter. None if both have the same order. They differ
-      for queries and keys if the source is a GGUF file, because its rows were permuted when it was made.
-    - `added`: a number that is added to each value of a vector, both the source's and an adapter's. For example,
-      Gemma's checkpoints store a norm's weights minus 1, and llama.cpp's files store the weights.
-    - `adapter_added`: the same number, but for an adapter's values only. It differs from `added` if the source is a
-      GGUF file, because the number was added to its values when it was made.
+    - `order`: the number of the source's row for each row of the file's tensor, or None if the order is the same.
+    - `adapter_order`: the number of the adapter's row for each row of the source, or None if the order is the same. The
+      order differs for queries and keys if the source is a GGUF file, because a conversion permutes their rows.
+    - `added`: a number that is added to each value of a vector, whether it comes from the source or an adapter. For
+      example, Gemma's checkpoints store a norm's weights minus 1, and GGUF files store the weights.
+    - `adapter_added`: the number that is added to an adapter's values. It differs from `added` if the source is a GGUF
+      file, which already includes the number.
 
     The other fields are set when adapters are attached. Their rows are in the source's order:
 
@@ -60,8 +60,7 @@ class TensorRecipe:
     def key(self) -> str:
         """The tensor's name in an adapter.
 
-        The output matrix of a tied model has a name in an adapter too, although the checkpoint does not contain the
-        matrix.
+        The output matrix of a tied model has such a name too, although it is not in the checkpoint.
         """
         return (
             f"{self.module}.weight" if self.module and self.source.endswith(".weight") else self.module or self.source
@@ -69,13 +68,13 @@ class TensorRecipe:
 
     @property
     def memory_bytes(self) -> int:
-        """How many bytes the recipe keeps in memory until its tensor is written."""
+        """The number of bytes that the recipe keeps in memory until its tensor is written."""
         arrays = [self.magnitudes, self.saved, self.order]
         arrays += [array for each in self.factors for array in (each.a, each.b)]
         return sum(array.nbytes for array in arrays if array is not None)
 
     def digest(self) -> bytes:
-        """Return a hash of everything in this recipe that decides the tensor's bytes."""
+        """Return a hash of all fields that the bytes of the tensor depend on."""
         digest = hashlib.sha256(repr((self.name, self.source, self.shape, self.added)).encode())
         for array in (self.order, self.magnitudes, self.saved):
             digest.update(b"none" if array is None else hashlib.sha256(np.ascontiguousarray(array).data).digest())
@@ -88,13 +87,13 @@ class TensorRecipe:
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """A GGUF file before it is planned.
+    """The blueprint of a GGUF file. Offsets and quantization types are not decided yet.
 
-    - `metadata`: the keys and values, in the file's order.
-    - `recipes`: the tensors, in the checkpoint's order.
+    - `metadata`: the metadata by key, in the file's order.
+    - `recipes`: the recipes of the tensors, in the checkpoint's order.
     - `tied`: whether the embedding is also the output matrix. If so, the file has no `output.weight`.
-    - `output`: the recipe of a separate output matrix. It is used if a tied model's adapter changes only the embedding
-      or only the output matrix.
+    - `output`: for a tied model, the recipe of a separate output matrix. It is used if an adapter changes only the
+      embedding or only the output matrix.
     - `inseparable`: whether llama.cpp has no separate output matrix for this architecture.
     """
 

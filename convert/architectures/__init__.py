@@ -1,4 +1,4 @@
-"""The architectures that can be converted, one file each. To add one, add a file and a line here."""
+"""The architectures that can be converted. Each has its own file. To add one, add a file and a line here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ecellm_lite.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """An architecture: its name in llama.cpp, and the function that makes a checkpoint's blueprint (blueprint.py)."""
+    """An architecture: its name in llama.cpp, and the function that makes the blueprint of a checkpoint's GGUF file."""
 
     name: str
     blueprint: Callable[[Checkpoint], Blueprint]
@@ -68,7 +68,7 @@ _MIXTURE = re.compile(r"moe|mixtral|deepseekv[23]", re.IGNORECASE)
 
 
 def architecture_of(config: Mapping[str, Any]) -> Architecture:
-    """Return the architecture that a config.json names, or raise ModelError for one that is not supported."""
+    """Return the architecture that a config.json names. Raises ModelError if it is not supported."""
     classes, model_type = config.get("architectures"), config.get("model_type")
     if classes is None and isinstance(model_type, str):
         classes = [_CLASSES.get(model_type, model_type)]

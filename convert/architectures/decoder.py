@@ -1,7 +1,7 @@
-"""What Llama, Qwen, SmolLM3, OLMo 2 and Granite have in common: a decoder's shapes, tensors and metadata.
+"""The common parts of Llama, Qwen, SmolLM3, OLMo 2 and Granite: a decoder's shapes, tensors and metadata.
 
 Each layer has an attention block and a feed-forward network with a gate. In the attention block, queries and keys are
-rotated, and several queries may share their keys and values.
+rotated, and several query heads may share a key head and a value head.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _COMPARED_ROWS = 1024
 class Dimensions:
     """A decoder's dimensions.
 
-    `size` is the number of values of a head, and `inner` is the feed-forward network's width.
+    `size` is the number of values in a head, and `inner` is the width of the feed-forward network.
     """
 
     width: int
@@ -42,10 +42,10 @@ class Dimensions:
 
     @classmethod
     def of(cls, config: Hyperparameters, kv_heads: int | None = None, size: int | None = None) -> Dimensions:
-        """Return the dimensions in a config.json; raises ModelError if they do not fit together.
+        """Return the dimensions in a config.json. Raises ModelError if they do not fit together.
 
-        If num_key_value_heads is missing, `kv_heads` is used in its place or, if that is None, the number of query
-        heads. If head_dim is missing, `size` is used or, if that is None, width / heads.
+        The default for num_key_value_heads is `kv_heads` or, if that is None, the number of query heads. The default
+        for head_dim is `size` or, if that is None, width / heads.
         """
         width, heads = config.count("hidden_size"), config.count("num_attention_heads", most=MAX_HEADS)
         kv_heads = config.count("num_key_value_heads", kv_heads or heads)
@@ -61,7 +61,7 @@ class Dimensions:
         return cls(width, config.count("vocab_size"), layers, heads, kv_heads, size, inner)
 
     def check_head_size(self) -> None:
-        """Raise ModelError unless a head has width / heads values, for architectures where llama.cpp requires that."""
+        """Raise ModelError unless a head has width / heads values. llama.cpp requires this for some architectures."""
         if self.size * self.heads != self.width:
             raise unsupported(
                 f"has head_dim = {self.size} with {self.heads} heads for a width of {self.width}, but llama.cpp knows "
@@ -71,7 +71,10 @@ class Dimensions:
 
 
 def checked_config(checkpoint: Checkpoint) -> Hyperparameters:
-    """Return a checkpoint's config.json; raises ModelError if it is quantized or has another activation than SiLU."""
+    """Return a checkpoint's config.json.
+
+    Raises ModelError for a quantized checkpoint or an activation other than SiLU.
+    """
     config = Hyperparameters(checkpoint.config)
     config.refuse("quantization_config", "only 16-bit checkpoints can be converted")
     config.one_of("hidden_act", ("silu",), "silu")
@@ -79,7 +82,7 @@ def checked_config(checkpoint: Checkpoint) -> Hyperparameters:
 
 
 class Decoder:
-    """Collects a decoder's recipes and metadata."""
+    """Collects the recipes and metadata of a decoder's GGUF file."""
 
     def __init__(self, architecture: str, checkpoint: Checkpoint, dimensions: Dimensions) -> None:
         self.architecture, self.dimensions, self.recipes = architecture, dimensions, Recipes(checkpoint)
@@ -88,9 +91,10 @@ class Decoder:
         self._tied = False
 
     def take_ends(self, tied: bool, *, added: float = 0.0) -> None:
-        """Add the embedding, the output norm, and the output matrix unless it is the embedding (`tied`).
+        """Add the embedding, the output norm, and the output matrix.
 
-        `added` is added to the output norm's weights.
+        `tied`: whether the embedding is also the output matrix. If so, there is no separate output matrix. `added`: a
+          number that is added to the output norm's weights.
         """
         shape = (self.dimensions.vocabulary, self.dimensions.width)
         self.recipes.take("token_embd.weight", EMBEDDING, shape)
@@ -115,9 +119,9 @@ class Decoder:
         """Add the matrices and the norms of all layers.
 
         - `interleaved`: whether llama.cpp rotates neighboring rows (see rotation_order).
-        - `biased`: for each matrix by its GGUF name, whether it has a bias. None if it may have one.
-        - `norms`: norms over the width, by their GGUF names.
-        - `added`: a number that is added to the norms' weights.
+        - `biased`: whether each matrix has a bias, by the matrix's GGUF name. None means that it may have one.
+        - `norms`: the checkpoint's names of the norms over the width, by their GGUF names.
+        - `added`: a number that is added to the weights of the norms.
         """
         sizes, biases = self.dimensions, biased or {}
         query = rotation_order(sizes.heads, sizes.size) if interleaved else None
@@ -142,12 +146,12 @@ class Decoder:
                     take(f"{ours}{name}.bias", f"{theirs}{source}.bias", shape[:1], order)
 
     def take_vectors(self, name: str, source: str, length: int, *, added: float = 0.0) -> None:
-        """Add a vector of each layer, such as a norm over a head."""
+        """Add a vector that every layer has, such as the norm over a query head."""
         for layer in range(self.dimensions.layers):
             self.recipes.take(f"blk.{layer}.{name}", f"model.layers.{layer}.{source}", (length,), added=added)
 
     def metadata(self, config: Hyperparameters, *, epsilon: float = 1e-6) -> dict[str, MetadataValue]:
-        """Return the metadata that all decoders have; `epsilon` is transformers' default for rms_norm_eps."""
+        """Return the metadata that all decoders have. `epsilon` is transformers' default for rms_norm_eps."""
         sizes, prefix = self.dimensions, f"{self.architecture}."
         return {
             **general_metadata(self.architecture, self._checkpoint),
@@ -161,12 +165,12 @@ class Decoder:
         }
 
     def head_metadata(self) -> dict[str, MetadataValue]:
-        """Return the metadata about the size of a head."""
+        """Return the metadata about the number of values in a head."""
         size, prefix = ("UINT32", self.dimensions.size), f"{self.architecture}.attention."
         return {f"{prefix}key_length": size, f"{prefix}value_length": size}
 
     def finish(self, metadata: Mapping[str, MetadataValue]) -> Blueprint:
-        """Return the blueprint; raises ModelError if a tensor of the checkpoint has no recipe."""
+        """Return the blueprint. Raises ModelError if a tensor of the checkpoint has no recipe."""
         sizes = self.dimensions
         shape = ModelShape(sizes.layers, sizes.heads, sizes.kv_heads)
         recipes = self.recipes.finish(self._ignored)
@@ -174,7 +178,10 @@ class Decoder:
 
 
 def _check_tied(checkpoint: Checkpoint) -> None:
-    """Raise ModelError if config.json says that the embedding is also the output matrix (tied), but the two differ."""
+    """Compare the embedding and the output matrix of a checkpoint whose config.json says that they are the same (tied).
+
+    Raises ModelError if they differ.
+    """
     embedding, output = checkpoint.tensor(EMBEDDING), checkpoint.tensor(OUTPUT)
     same = embedding.shape == output.shape and embedding.type == output.type
     for first in range(0, embedding.shape[0] if same else 0, _COMPARED_ROWS):

@@ -1,6 +1,7 @@
-"""What Gemma 2 and 3 have in common: norms before and after each part, and layers that attend to a window.
+"""The common parts of Gemma 2 and 3.
 
-transformers adds 1 to the weights of every norm; in a GGUF file the 1 is part of the weights.
+Both have norms before and after attention and feed-forward, and layers with sliding-window attention. transformers adds
+1 to the weights of every norm. In a GGUF file, the 1 is already part of the weights.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _KINDS = ("sliding_attention", "full_attention")
 
 
 def check_config(config: Hyperparameters) -> None:
-    """Raise ModelError for a setting that llama.cpp computes differently, or that cannot be converted."""
+    """Raise ModelError for a setting that llama.cpp ignores or computes differently, or that cannot be converted."""
     config.refuse("quantization_config", "only 16-bit checkpoints can be converted")
     config.refuse("attention_bias", "llama.cpp's Gemma has no biases")
     config.refuse("use_bidirectional_attention", "llama.cpp generates text from what stands before only")
@@ -27,10 +28,10 @@ def check_config(config: Hyperparameters) -> None:
 
 
 def check_scale(config: Hyperparameters, sizes: Dimensions, largest: int) -> None:
-    """Raise ModelError if llama.cpp scales queries by another number than the model.
+    """Raise ModelError if the config.json has another scale for queries than llama.cpp.
 
-    A GGUF file does not say the number. llama.cpp takes the size of a head, and width / heads for a model of `largest`
-    layers (the 27B).
+    A GGUF file has no key for the scale. llama.cpp derives it from width / heads for the model with `largest` layers
+    (the 27B), and from the number of values in a head for all others.
     """
     scalar = config.number("query_pre_attn_scalar", 256)
     expected = sizes.width // sizes.heads if sizes.layers == largest else sizes.size
@@ -42,9 +43,10 @@ def check_scale(config: Hyperparameters, sizes: Dimensions, largest: int) -> Non
 
 
 def window_metadata(architecture: str, config: Hyperparameters, layers: int, period: int) -> dict[str, MetadataValue]:
-    """Return the metadata about the layers that attend to a window: all, except every `period`-th.
+    """Return the metadata about sliding-window attention. It is empty if no layer has a window.
 
-    Raises ModelError if the config.json names other layers. If all layers attend to everything, there is no metadata.
+    In llama.cpp, every layer has a window except every `period`-th. Raises ModelError if the config.json says
+    otherwise.
     """
     expected = _kinds(layers, period)
     kinds = config.values.get("layer_types")

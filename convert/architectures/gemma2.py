@@ -1,6 +1,6 @@
-"""Gemma 2: soft caps on attention scores and logits, and a window in every other layer.
+"""Gemma 2. It has soft caps on attention scores and logits, and sliding-window attention in every other layer.
 
-The names of tensors and the metadata's keys are those of llama.cpp's converter (conversion/gemma.py) and loader
+The names of tensors and metadata come from llama.cpp's converter (conversion/gemma.py) and loader
 (src/models/gemma2.cpp). llama.cpp itself scales the embedding by the square root of its width.
 """
 
@@ -23,7 +23,7 @@ _ROPE_THETA = 10000.0  # llama.cpp's default
 
 
 def blueprint(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint of a Gemma 2 checkpoint; raises ModelError if the checkpoint is wrong."""
+    """Return the GGUF blueprint of a Gemma 2 checkpoint. Raises ModelError if it cannot be converted."""
     config = Hyperparameters({**_DEFAULTS, **checkpoint.config})
     check_config(config)
     sizes = Dimensions.of(config)

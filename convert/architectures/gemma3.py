@@ -1,8 +1,8 @@
-"""Gemma 3's language model: norms of queries and keys, and windows in five of six layers, which rotate by another base.
+"""Gemma 3's language model. It has norms of queries and keys, and sliding-window attention in five of six layers.
 
-The names of tensors and the metadata's keys are those of llama.cpp's converter (conversion/gemma.py) and loader
-(src/models/gemma3.cpp). llama.cpp itself scales the embedding by the square root of its width. The models of 4B and
-more also see images; that part of a checkpoint is left out.
+The layers with a window have another base frequency for RoPE. The names of tensors and metadata come from llama.cpp's
+converter (conversion/gemma.py) and loader (src/models/gemma3.cpp). llama.cpp itself scales the embedding by the square
+root of its width. The models of 4B and more also see images. That part of a checkpoint is left out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _GLOBAL_BASE = 1000000.0
 
 
 def blueprint(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint of a Gemma 3 checkpoint; raises ModelError if the checkpoint is wrong."""
+    """Return the GGUF blueprint of a Gemma 3 checkpoint. Raises ModelError if it cannot be converted."""
     config = _text_config(Hyperparameters(checkpoint.config))
     check_config(config)
     config.refuse("attn_logit_softcapping", "llama.cpp's Gemma 3 has no soft cap on attention scores")
@@ -53,7 +53,10 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
 
 
 def _text_config(config: Hyperparameters) -> Hyperparameters:
-    """Return the language model's settings; the config.json of a model that sees images has an object for them."""
+    """Return the language model's settings.
+
+    In the config.json of a model that sees images, they are in an inner object.
+    """
     values: dict[str, Any] = dict(_DEFAULTS)
     for part in (config, config.part("text_config")):
         values.update({name: value for name, value in part.values.items() if value is not None})
@@ -61,7 +64,7 @@ def _text_config(config: Hyperparameters) -> Hyperparameters:
 
 
 def _rotation(config: Hyperparameters, windows: bool) -> dict[str, MetadataValue]:
-    """Return the metadata about the rotation in the layers that attend to everything, and in those with a window."""
+    """Return the RoPE metadata for layers with full attention and, if there are `windows`, for those with a window."""
     parameters = config.part("rope_parameters")
     if parameters.values.keys() & {"full_attention", "sliding_attention"}:  # transformers 5
         whole, local = parameters.part("full_attention"), parameters.part("sliding_attention")

@@ -1,6 +1,6 @@
-"""Granite 3: a Llama whose embedding, attention, residual branches and logits are scaled.
+"""Granite 3. It is a Llama with scales for the embedding, attention, residual branches and logits.
 
-The names of tensors and the metadata's keys are those of llama.cpp's converter (conversion/granite.py) and loader
+The names of tensors and metadata come from llama.cpp's converter (conversion/granite.py) and loader
 (src/models/granite.cpp).
 """
 
@@ -23,7 +23,7 @@ _SCALES = {
 
 
 def blueprint(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint of a Granite 3 checkpoint; raises ModelError if the checkpoint is wrong."""
+    """Return the GGUF blueprint of a Granite 3 checkpoint. Raises ModelError if it cannot be converted."""
     config = checked_config(checkpoint)
     sizes = Dimensions.of(config)
     sizes.check_head_size()

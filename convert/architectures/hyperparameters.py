@@ -1,4 +1,4 @@
-"""A checkpoint's configuration, read as untrusted input: a value of the wrong type or out of range is refused."""
+"""Reads a checkpoint's config.json as untrusted input. A value of the wrong type or out of range is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_COUNT = (1 << 31) - 1  # llama.cpp keeps counts as 32-bit numbers
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """The values of a config.json by name. An absent or null value takes its default, if there is one.
+    """The values of a config.json by name. If a value is absent or null, its default is used, if there is one.
 
     Every method raises ModelError for a value that it does not accept.
     """
@@ -38,28 +38,28 @@ class Hyperparameters:
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:
-        """Return a truth value."""
+        """Return a boolean value."""
         value = self._value(name, default)
         if type(value) is not bool:
             raise _wrong(name, value, "it must be true or false")
         return value
 
     def one_of(self, name: str, choices: tuple[str, ...], default: str) -> str:
-        """Return a text, one of `choices`."""
+        """Return a text that must be one of `choices`."""
         value = self._value(name, default)
         if not isinstance(value, str) or value not in choices:
             raise _wrong(name, value, f"llama.cpp supports only {' or '.join(choices)}")
         return value
 
     def part(self, name: str) -> Hyperparameters:
-        """Return the inner object of that name, or an empty one if it is absent."""
+        """Return the inner object of that name, or an empty object if there is none."""
         value = self.values.get(name)
         if value is not None and not isinstance(value, dict):
             raise _wrong(name, value, "it must be an object")
         return Hyperparameters(value or {})
 
     def refuse(self, name: str, reason: str) -> None:
-        """Raise ModelError if this setting has a value other than null and false, because it cannot be converted."""
+        """Raise ModelError with this reason if the setting has a value other than null and false."""
         value = self.values.get(name)
         if value is not None and value is not False:
             raise _wrong(name, value, reason)
@@ -72,10 +72,10 @@ class Hyperparameters:
 
 
 def rope_parameters(config: Hyperparameters) -> Hyperparameters:
-    """Return the parameters of the rotary position embedding, under the names that transformers 5 uses.
+    """Return the parameters of the rotary position embedding, by the names that transformers 5 uses.
 
-    Older versions have `rope_theta` and `partial_rotary_factor` at the top level and the rest under `rope_scaling`.
-    There, `rope_type` was once called `type`.
+    In older versions, `rope_theta` and `partial_rotary_factor` are at the top level of config.json, and the other
+    parameters are under `rope_scaling`. In some of these, `rope_type` is called `type`.
     """
     parameters = {
         name: config.values[name] for name in ("rope_theta", "partial_rotary_factor") if name in config.values
@@ -87,7 +87,7 @@ def rope_parameters(config: Hyperparameters) -> Hyperparameters:
 
 
 def refuse_windows(config: Hyperparameters) -> None:
-    """Raise ModelError for a model that attends to a window of the text, where llama.cpp attends to the whole."""
+    """Raise ModelError for a model with sliding-window attention where llama.cpp has only full attention."""
     config.refuse("use_sliding_window", "llama.cpp has no sliding window for this architecture")
     kinds = config.values.get("layer_types")
     if kinds is not None and (not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds)):
@@ -97,7 +97,7 @@ def refuse_windows(config: Hyperparameters) -> None:
 def unsupported(problem: str, field: str) -> ModelError:
     """Return the error for a configuration that is not supported.
 
-    `problem` is the rest of a sentence that begins with "The config.json".
+    `problem` is the end of a sentence that begins with "The config.json".
     """
     return ModelError(f"The config.json {problem}", step="give another checkpoint", field=field)
 

@@ -1,4 +1,7 @@
-"""The language model in a checkpoint that also sees images, under the names that a language model alone has."""
+"""Extracts the language model from a checkpoint of a model that also sees images, and renames its tensors.
+
+They get the names that they have in a checkpoint of a language model alone.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,12 @@ _IMAGES = ("vision_tower.", "multi_modal_projector.")
 
 
 def is_of_images(name: str) -> bool:
-    """Whether a tensor or module belongs to the part that sees images."""
+    """Return whether a tensor or module belongs to the part of the model that sees images."""
     return name.removeprefix(_ALONE).startswith(_IMAGES)
 
 
 def name_alone(name: str) -> str:
-    """Return the name that a tensor or module of the language model has in a language model alone.
+    """Return the name of a tensor or module as it is in a checkpoint of a language model alone.
 
     >>> name_alone("language_model.model.norm"), name_alone("model.language_model.norm"), name_alone("model.norm")
     ('model.norm', 'model.norm', 'model.norm')
@@ -34,7 +37,7 @@ def name_alone(name: str) -> str:
 
 
 class LanguagePart(Checkpoint):
-    """A view of an open checkpoint without the part that sees images; a language model alone is seen as it is."""
+    """A view of an open checkpoint without the part that sees images. Other checkpoints look unchanged."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.folder, self.config, self.files = checkpoint.folder, checkpoint.config, checkpoint.files
@@ -48,7 +51,7 @@ class LanguagePart(Checkpoint):
         return name in self._names
 
     def tensor(self, name: str) -> SourceTensor:
-        """Return a tensor's type, shape and place in its file."""
+        """Return a tensor's type, shape and position in its file."""
         return self._whole.tensor(self._names.get(name, name))
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
@@ -56,7 +59,7 @@ class LanguagePart(Checkpoint):
         return self._whole.rows(self._names.get(name, name), first, count)
 
     def restored(self, blueprint: Blueprint) -> Blueprint:
-        """Return a blueprint that was drawn from this view with the checkpoint's own names as sources."""
+        """Return a blueprint of this view with the tensor names of the original checkpoint as sources."""
         recipes = tuple(self._restored(recipe) for recipe in blueprint.recipes)
         return replace(blueprint, recipes=recipes, output=blueprint.output and self._restored(blueprint.output))
 

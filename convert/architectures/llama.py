@@ -1,8 +1,8 @@
-"""Llama and models of its architecture: Llama-2 and 3, Mistral and Mistral Nemo, SmolLM2.
+"""Llama and models with its architecture: Llama-2 and 3, Mistral, Mistral Nemo and SmolLM2.
 
-The names of tensors and metadata are those of llama.cpp's converter (conversion/llama.py) and loader
-(src/models/llama.cpp). Mistral's sliding window is not written to the file. For this architecture, llama.cpp always
-attends to the whole context.
+The names of tensors and metadata come from llama.cpp's converter (conversion/llama.py) and loader
+(src/models/llama.cpp). Mistral's sliding window is not written to the file, because llama.cpp always uses full
+attention for this architecture.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FEED_FORWARD = ("ffn_gate", "ffn_up", "ffn_down")
 
 
 def blueprint(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint of a Llama or Mistral checkpoint; raises ModelError if the checkpoint is wrong."""
+    """Return the GGUF blueprint of a Llama or Mistral checkpoint. Raises ModelError if it cannot be converted."""
     config = checked_config(checkpoint)
     # transformers' defaults: Mistral has 8 key and value heads, Llama as many as query heads.
     sizes = Dimensions.of(config, 8 if config.values.get("model_type") == "mistral" else None)
@@ -39,9 +39,9 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
 
 
 def biases(config: Hyperparameters) -> dict[str, bool | None]:
-    """Return whether matrices have a bias, according to attention_bias and mlp_bias.
+    """Return whether each matrix has a bias, from the settings attention_bias and mlp_bias.
 
-    A matrix that is left out may have one.
+    A matrix that is not in the result may have one or not.
     """
     attention, feed_forward = config.flag("attention_bias", False) or None, config.flag("mlp_bias", False) or None
     return {**dict.fromkeys(_ATTENTION, attention), **dict.fromkeys(_FEED_FORWARD, feed_forward)}

@@ -1,6 +1,6 @@
-"""OLMo 2: norms after attention and feed-forward in place of before, and norms over all queries and over all keys.
+"""OLMo 2. Its norms are after attention and feed-forward and not before. It also has norms over all queries and keys.
 
-The names of tensors and the metadata's keys are those of llama.cpp's converter (conversion/olmo.py) and loader
+The names of tensors and metadata come from llama.cpp's converter (conversion/olmo.py) and loader
 (src/models/olmo2.cpp).
 """
 
@@ -16,7 +16,7 @@ _NORMS = {"post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "p
 
 
 def blueprint(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint of an OLMo 2 checkpoint; raises ModelError if the checkpoint is wrong."""
+    """Return the GGUF blueprint of an OLMo 2 checkpoint. Raises ModelError if it cannot be converted."""
     config = checked_config(checkpoint)
     refuse_windows(config)
     config.refuse("attention_bias", "llama.cpp's olmo2 has no biases")

@@ -1,7 +1,6 @@
-"""Phi-2: layer norms with biases, attention parallel to feed-forward, and only a part of each head rotated.
+"""Phi-2. It has layer norms with biases, attention in parallel to feed-forward, and heads that are rotated only partly.
 
-The names of tensors and metadata are those of llama.cpp's converter (conversion/phi.py) and loader
-(src/models/phi2.cpp).
+The names of tensors and metadata come from llama.cpp's converter (conversion/phi.py) and loader (src/models/phi2.cpp).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _ROPE_THETA = 10000.0  # llama.cpp's default
 
 
 def blueprint(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint of a Phi-2 checkpoint; raises ModelError if the checkpoint is wrong."""
+    """Return the GGUF blueprint of a Phi-2 checkpoint. Raises ModelError if it cannot be converted."""
     config = Hyperparameters(checkpoint.config)
     config.refuse("quantization_config", "only 16-bit checkpoints can be converted")
     config.refuse("qk_layernorm", "llama.cpp's phi2 has no norms for queries and keys")

@@ -1,8 +1,9 @@
-"""Phi-3, Phi-3.5 and Phi-4: fused matrices, and factors for long contexts.
+"""Phi-3, Phi-3.5 and Phi-4. They have fused matrices, and factors for long contexts.
 
-Queries, keys and values are one matrix, and so are the feed-forward network's gate and its other input; llama.cpp keeps
-both as they are. The names of tensors and the metadata's keys are those of llama.cpp's converter (conversion/phi.py)
-and loader (src/models/phi3.cpp). llama.cpp attends to the whole context, also where the model has a window.
+The matrices of queries, keys and values are fused into one, and so are the two input matrices of the feed-forward
+network. llama.cpp keeps the fused matrices. The names of tensors and metadata come from llama.cpp's converter
+(conversion/phi.py) and loader (src/models/phi3.cpp). llama.cpp uses full attention even if the model has a sliding
+window.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _LONG = ("longrope", "su", "yarn")  # transformers takes the two old names for t
 
 
 def blueprint(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint of a Phi-3 checkpoint; raises ModelError if the checkpoint is wrong."""
+    """Return the GGUF blueprint of a Phi-3 checkpoint. Raises ModelError if it cannot be converted."""
     config = checked_config(checkpoint)
     sizes = Dimensions.of(config)
     sizes.check_head_size()
@@ -64,7 +65,7 @@ def _window(config: Hyperparameters) -> bool:
 
 
 def _rotated(rope: Hyperparameters, size: int) -> int:
-    """Return how many values of a head are rotated."""
+    """Return the number of values in a head that are rotated."""
     factor = rope.number("partial_rotary_factor", 1.0)
     rotated = int(factor * size)
     if factor > 1 or rotated < 2 or rotated % 2:
@@ -75,7 +76,7 @@ def _rotated(rope: Hyperparameters, size: int) -> int:
 
 
 def _factors(rope: Hyperparameters, name: str, count: int) -> NDArray[np.float32]:
-    """Return the numbers by which the frequencies of a head's pairs are divided, (count,)."""
+    """Return the divisors of the rotation frequencies, of shape (count,): one for each pair of values in a head."""
     values = rope.values.get(name)
     if not isinstance(values, list) or len(values) != count:
         raise unsupported(f"has no list of {count} numbers as {name}", name)
@@ -83,9 +84,9 @@ def _factors(rope: Hyperparameters, name: str, count: int) -> NDArray[np.float32
 
 
 def _attention_factor(rope: Hyperparameters, context: int, original: int) -> float:
-    """Return the number by which the rotation is scaled.
+    """Return the factor by which the rotated values are multiplied.
 
-    The formula: _compute_longrope_parameters in modeling_rope_utils.py of transformers.
+    The formula is from _compute_longrope_parameters in modeling_rope_utils.py of transformers.
     """
     if rope.values.get("attention_factor") is not None:
         return rope.number("attention_factor")

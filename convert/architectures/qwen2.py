@@ -1,6 +1,6 @@
-"""Qwen2 and Qwen2.5: biases on queries, keys and values; the small models are tied.
+"""Qwen2 and Qwen2.5. They have biases on queries, keys and values. In small models, the embedding is also the output.
 
-The names of tensors and the metadata's keys are those of llama.cpp's converter (conversion/qwen.py) and loader
+The names of tensors and metadata come from llama.cpp's converter (conversion/qwen.py) and loader
 (src/models/qwen2.cpp).
 """
 
@@ -14,7 +14,7 @@ from ecellm_lite.convert.checkpoint import Checkpoint
 
 
 def blueprint(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint of a Qwen2 or Qwen2.5 checkpoint; raises ModelError if the checkpoint is wrong."""
+    """Return the GGUF blueprint of a Qwen2 or Qwen2.5 checkpoint. Raises ModelError if it cannot be converted."""
     config = checked_config(checkpoint)
     refuse_windows(config)
     sizes = Dimensions.of(config, kv_heads=32)

@@ -1,6 +1,6 @@
-"""Qwen3: each query and key head is normalized before it is rotated.
+"""Qwen3. Each query and key head is normalized before it is rotated.
 
-The names of tensors and the metadata's keys are those of llama.cpp's converter (conversion/qwen.py) and loader
+The names of tensors and metadata come from llama.cpp's converter (conversion/qwen.py) and loader
 (src/models/qwen3.cpp).
 """
 
@@ -14,7 +14,7 @@ from ecellm_lite.convert.checkpoint import Checkpoint
 
 
 def blueprint(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint of a Qwen3 checkpoint; raises ModelError if the checkpoint is wrong."""
+    """Return the GGUF blueprint of a Qwen3 checkpoint. Raises ModelError if it cannot be converted."""
     config = checked_config(checkpoint)
     refuse_windows(config)
     config.refuse("attention_bias", "llama.cpp's qwen3 has no biases")

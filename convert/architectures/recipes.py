@@ -1,7 +1,7 @@
-"""Collects the recipes for a checkpoint's tensors (see blueprint.py), and checks the tensors' shapes.
+"""Collects the recipes for a GGUF file's tensors (see blueprint.py), and checks the shapes of the checkpoint's tensors.
 
-A tensor must have the shape that the configuration implies. A tensor without a recipe is an error, so no weight is ever
-dropped silently.
+A tensor must have the shape that the configuration implies. A tensor of the checkpoint without a recipe is an error, so
+weights are never left out silently.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CONSTANTS = re.compile(r".*\.(rotary_emb\.inv_freq|self_attn\.(bias|masked_bias
 
 
 class Recipes:
-    """Collects the recipes for a checkpoint, one `take` at a time."""
+    """Collects the recipes for a checkpoint. Each call of `take` adds one."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
@@ -40,8 +40,8 @@ class Recipes:
     ) -> None:
         """Add the recipe of the file's tensor `name`, made from the checkpoint's tensor `source`.
 
-        `shape`, `order` and `added`: see TensorRecipe. Raises ModelError if the source is missing, has another
-        shape, or does not hold weights.
+        `shape`, `order` and `added`: see TensorRecipe. Raises ModelError if the source tensor is missing, has another
+          shape, or does not hold weights.
         """
         tensor = self._checkpoint.tensor(source)
         if tensor.shape != shape:
@@ -54,20 +54,20 @@ class Recipes:
         self._recipes[source] = TensorRecipe(name, source, shape, module, order, added=added)
 
     def compute(self, name: str, values: NDArray[np.float32]) -> None:
-        """Add a tensor whose values follow from the configuration alone."""
+        """Add a tensor with these values, which were computed from the configuration alone."""
         self._computed.append(TensorRecipe(name, "", values.shape, saved=values))
 
     def take_if_present(
         self, name: str, source: str, shape: tuple[int, ...], order: NDArray[np.uint32] | None = None
     ) -> None:
-        """Do the same as `take` if the checkpoint has the tensor. Otherwise do nothing."""
+        """Call `take` if the checkpoint has the tensor. Otherwise do nothing."""
         if source in self._checkpoint:
             self.take(name, source, shape, order)
 
     def finish(self, ignored: frozenset[str] = frozenset()) -> tuple[TensorRecipe, ...]:
-        """Return the computed recipes, then the others in the checkpoint's order.
+        """Return all recipes: those of computed tensors first, then the others in the checkpoint's order.
 
-        Raises ModelError if a tensor of the checkpoint has no recipe.
+        Raises ModelError if a tensor of the checkpoint has no recipe and is not among `ignored`.
         """
         for source in self._checkpoint:
             if source not in self._recipes and source not in ignored and not _CONSTANTS.fullmatch(source):
@@ -81,7 +81,7 @@ class Recipes:
 
 
 def general_metadata(architecture: str, checkpoint: Checkpoint) -> dict[str, MetadataValue]:
-    """Return the metadata that every model gets: its architecture, and its repository's or folder's name."""
+    """Return the metadata that every model gets: its architecture, and the name of its repository or folder."""
     folder = checkpoint.folder.resolve()
     name = folder.name
     if folder.parent.name == "snapshots":  # the hub's cache: models--ORGANIZATION--NAME/snapshots/REVISION

@@ -1,6 +1,6 @@
 """The rotary position embedding (RoPE): the order of the rotated rows, and the scaling for long contexts.
 
-The scaling's metadata and computed factors are those of llama.cpp's converter (set_gguf_parameters in
+The metadata and the computed factors for the scaling are the same as in llama.cpp's converter (set_gguf_parameters in
 conversion/base.py, generate_extra_tensors in conversion/llama.py).
 """
 
@@ -35,7 +35,7 @@ def rotation_order(heads: int, size: int) -> NDArray[np.uint32]:
 def rotation_metadata(
     architecture: str, rope: Hyperparameters, kinds: tuple[str, ...] = ("default", "linear", "yarn"), base: float = 1e4
 ) -> dict[str, MetadataValue]:
-    """Return the metadata about the rotary embedding; `kinds` are the kinds of scaling that llama.cpp supports here.
+    """Return the metadata about the rotary embedding. `kinds` are the kinds of scaling that the architecture supports.
 
     `base` is transformers' default for rope_theta. Raises ModelError for another kind or for invalid parameters.
     """
@@ -64,10 +64,11 @@ def rotation_metadata(
 
 
 def rotation_factors(rope: Hyperparameters, size: int) -> NDArray[np.float32] | None:
-    """Return the factors (size / 2,) by which Llama 3 divides the frequencies of a head's pairs, or None without them.
+    """Return Llama 3's factors for the rotation frequencies, of shape (size / 2,). Return None for other models.
 
-    Short waves keep their frequency, long ones are slowed down by `factor`, and those in between are blended. The
-    formula is from section 3.2 of https://arxiv.org/abs/2407.21783 and from Llama 3.1's own source.
+    The frequency of each pair of values in a head is divided by its factor. The factor is 1 for short waves, the
+    setting `factor` for long waves, and in between for medium waves. The formula is from section 3.2 of
+    https://arxiv.org/abs/2407.21783 and from Llama 3.1's own source.
     """
     if rope.values.get("rope_type") != "llama3":
         return None

@@ -1,6 +1,6 @@
-"""SmolLM3: every fourth layer has no rotary position embedding.
+"""SmolLM3. Every fourth layer has no rotary position embedding.
 
-The names of tensors and the metadata's keys are those of llama.cpp's converter (conversion/llama.py) and loader
+The names of tensors and metadata come from llama.cpp's converter (conversion/llama.py) and loader
 (src/models/smollm3.cpp).
 """
 
@@ -21,7 +21,7 @@ _INTERVAL = 4  # n_no_rope_layer_step, which llama.cpp does not read from the fi
 
 
 def blueprint(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint of a SmolLM3 checkpoint; raises ModelError if the checkpoint is wrong."""
+    """Return the GGUF blueprint of a SmolLM3 checkpoint. Raises ModelError if it cannot be converted."""
     config = checked_config(checkpoint)
     refuse_windows(config)
     for name in ("attention_bias", "mlp_bias"):
@@ -43,7 +43,7 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
 
 
 def _check_rotated_layers(config: Hyperparameters, layers: int) -> None:
-    """Raise ModelError unless every fourth layer, and no other, has no rotary embedding."""
+    """Raise ModelError unless exactly every fourth layer has no rotary embedding."""
     rotated = config.values.get("no_rope_layers")  # in spite of its name, 1 for each layer that has one
     if rotated is None:
         if (interval := config.count("no_rope_layer_interval", _INTERVAL)) != _INTERVAL:
