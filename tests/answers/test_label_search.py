@@ -1,6 +1,6 @@
-"""The search among many labels.
+"""The search among many labels: with enough detours, it finds exactly the likeliest labels.
 
-With enough detours it finds exactly the likeliest labels. With few, the number of calls stays bounded.
+With few detours, the number of calls stays bounded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def find(rows: list[tuple[int, ...]], detours: int, best: int, least: float = 0.
 
 
 def questions(rows: list[tuple[int, ...]], index: int) -> int:
-    """How many of a row's tokens, its end among them, another row could have had in their place."""
+    """Return at how many tokens of a row (with its end token) another row with the same beginning differs."""
     closed = [(*row, END) for row in rows]
     row = closed[index]
     return sum(

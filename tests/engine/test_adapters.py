@@ -23,7 +23,7 @@ TASKS = ("sentiment_analysis", "query_product_ranking")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base, three adapters for it, and each one merged into it."""
+    """Return a folder with a base model, three adapters, and three models, each with an adapter merged in."""
     folder = tmp_path_factory.mktemp("shops")
     base = write_base(folder / "base.gguf")
     for name in write_shops(folder, base):

@@ -62,7 +62,7 @@ def test_a_build_without_code_for_this_processor_is_an_error(monkeypatch: pytest
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder with a library for each of SCORES, one that does not load, and an ordinary build's."""
+    """Return a folder with a library for each of SCORES, a broken library, and an ordinary build's library."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if not compiler or sys.platform != "linux":
         pytest.skip("there is no C compiler for these libraries")
@@ -83,7 +83,7 @@ def test_variants_are_scored_best_first(folder: Path) -> None:
 
 
 def test_a_function_of_the_variant_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The prompt kernels look for OpenMP in the library of a processor kind: only it is linked in a portable build."""
+    """In a portable build, only a variant's library links OpenMP, so the prompt kernels look for it there."""
     variant = cpu_variants(folder)[0]
     monkeypatch.setattr(ggml, "cpu_variant", lambda: variant)
     expected = ctypes.cast(ctypes.CDLL(str(variant.path)).ggml_backend_score, ctypes.c_void_p).value

@@ -40,7 +40,7 @@ def test_every_example_is_answered_from_its_set(name: str, demo: Runtime) -> Non
 
 
 def tail_of(backend: LlamaBackend, runtime: Runtime, name: str, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
-    """Return the tokens of prompt and answer twice: as the model had them, and as the tokenizer splits both at once."""
+    """Return the tokens of prompt and answer twice: those that the model had, and the tokenizer's for both together."""
     request = runtime.request(TASKS[name].question(row))
     scheduler = Scheduler(backend)
     scheduler.submit(request)

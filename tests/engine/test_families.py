@@ -29,7 +29,7 @@ def row(task: int, *text: int, instruction: int = 40) -> Request:
 
 
 def places(requests: Sequence[Request]) -> list[int]:
-    """Return the numbers of the requests, in the order in which they leave."""
+    """Return the numbers of the requests, in the order in which they leave the queue."""
     return [requests.index(request) for request in by_family(requests)]
 
 
@@ -101,10 +101,10 @@ def related(one: Request, other: Request) -> bool:
 
 
 def test_no_client_waits_while_the_others_are_answered_twice() -> None:
-    """Each client sends its next row when it has its answer. A wait is counted in rows answered meanwhile.
+    """Each client sends its next row after its answer. A row's wait is the number of rows answered before it.
 
-    If rows left in the order of their prompts, a row of the last task that just missed a group would wait for nearly
-    two groups.
+    If each group were sorted by its prompts, a row of the last task that just missed a group would wait for nearly two
+    groups.
     """
     options = Choice((Option("A", "A: a red pepper"), Option("B", "B: a red apple")))
     scheduler = Scheduler(FakeBackend(cells=256, most=1024, sequences=64, batch=64))

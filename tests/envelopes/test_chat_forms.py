@@ -1,4 +1,4 @@
-"""Prompts behind a chat form have the ids that transformers' apply_chat_template gives."""
+"""Prompts in a chat form have the same token ids as prompts by transformers' apply_chat_template."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def marks() -> list[str]:
 
 
 def write_tokenizer(folder: Path, tokenizer: dict[str, Any], first: int, rstrip: frozenset[str]) -> int:
-    """Write a tokenizer.json with all forms' marks added, and return its number of tokens."""
+    """Write a tokenizer.json with the special tokens of all forms added, and return its number of tokens."""
     present = {token["content"] for token in tokenizer["added_tokens"]}
     added = [text for text in marks() if text not in present]
     tokenizer = tokenizer | {
@@ -54,7 +54,7 @@ def write_tokenizer(folder: Path, tokenizer: dict[str, Any], first: int, rstrip:
 
 
 class Pair:
-    """A vocabulary in llama.cpp, and the same in the package tokenizers."""
+    """A vocabulary in llama.cpp, and the same vocabulary in the package tokenizers."""
 
     def __init__(self, ours: LlamaVocabulary, folder: Path) -> None:
         from tokenizers import Tokenizer
@@ -120,7 +120,7 @@ def dated(name: str, text: str) -> str:
 
 
 def takes(name: str, conversation: Conversation) -> bool:
-    """Whether a form's template takes a conversation; the oldest of Mistral's takes no system message."""
+    """Whether a form's template takes a conversation. Mistral's oldest template takes no system message."""
     return not (name == "mistral-v1" and conversation[0])
 
 

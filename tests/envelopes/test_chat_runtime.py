@@ -1,4 +1,4 @@
-"""A runtime behind a chat form: tasks, conversations, and the token that ends an answer."""
+"""A runtime with a chat form: tasks, conversations, and the token that ends an answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VOCABULARY = FakeVocabulary()
 
 
 def writing(text: str, end: str) -> LogitsOf:
-    """Return a function of logits that writes a text after a prompt's last line, and then a form's token."""
+    """Return a fake model's logits: after a prompt's last line, it writes `text` and then the token `end`."""
     [line_end] = VOCABULARY.tokenize("\n")
     tokens = [*VOCABULARY.tokenize(text), VOCABULARY.mark(end)]
 

@@ -1,4 +1,4 @@
-"""An evaluation of all tasks."""
+"""A fixture: the results of an evaluation of all tasks."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def drawn(count: int, seed: int, trust: float) -> list[Row]:
 
 @pytest.mark.parametrize("trust", [0.0, 0.5, 1.0])
 def test_the_guarantee_holds_for_good_and_bad_models(trust: float) -> None:
-    """Over 200 splits, the mean coverage is at least the guarantee, less three standard errors."""
+    """Over 200 splits, the mean coverage is at least the guarantee minus three standard errors."""
     rows = drawn(600, 1, trust)
     random = np.random.default_rng(2)
     coverages = []

@@ -44,7 +44,7 @@ def test_a_model_that_is_wrong_about_itself_is_mended(temperature: float) -> Non
 
 
 def test_ten_rows_are_too_few_to_tell() -> None:
-    """A temperature fits ten rows of a slightly overconfident model better, but such a fit is never kept."""
+    """Ten rows of a slightly overconfident model never justify a temperature, but 300 rows do."""
     for seed in range(20):
         fitted = fit(drawn(10, 1.5, seed))
         assert fitted.rows == 10
@@ -53,7 +53,7 @@ def test_ten_rows_are_too_few_to_tell() -> None:
 
 
 def test_ten_right_answers_do_not_make_a_model_certain() -> None:
-    """All held-out rows become likelier by nearly the same amount. But one such file in ten occurs by chance."""
+    """A calibrated model with probability 0.8 has ten right answers of ten by chance in one case of ten."""
     fitted = fit([Case((Claim((0.8, 0.2), 0),), 1.0)] * 10)
     assert fitted.temperature == pytest.approx(LOWEST, rel=0.01)
     assert fitted.gain == pytest.approx(-math.log(0.8), abs=1e-3)
@@ -157,7 +157,7 @@ def test_without_scipy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_orders_that_are_too_sure_are_mended() -> None:
-    """There are six orders, from logits that are three times too large."""
+    """Each row has six possible orders, with logits that are three times too large."""
     cases = []
     for case in drawn(400, 3.0, seed=7, options=6):
         [claim] = case.claims
@@ -172,7 +172,7 @@ def test_orders_that_are_too_sure_are_mended() -> None:
 def test_a_claim_by_hand() -> None:
     """Of the orders with probability 0.8, half are right.
 
-    T = log 8 / log 2 turns 8:1:1 into 2:1:1, where the first has one half.
+    T = log 8 / log 2 turns 8:1:1 into 2:1:1, so the likeliest order has probability 0.5.
     """
     cases = [Case((Claim((0.8, 0.2), place % 2, 2),), 1.0) for place in range(200)]
     fitted = fit(cases)

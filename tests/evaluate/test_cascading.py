@@ -1,4 +1,4 @@
-"""When a cascade should pass a row on: the fewest rows for an agreement, and what the ends of the curve are."""
+"""When a cascade passes a row on: the fewest rows for a wanted agreement, and the ends of the curve."""
 
 from __future__ import annotations
 

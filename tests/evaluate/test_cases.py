@@ -84,7 +84,7 @@ def test_a_ranking_is_one_choice_among_all_orders() -> None:
     [("EIS", True), ("EEE", True), ("III", True), ("ESS", True), ("ESI", False), ("SEE", False), ("CIS", False)],
 )
 def test_labels_say_which_orders_none_is_better_than(labels: str, right: bool) -> None:
-    """The order is A,C,B. `labels` are those of A, B and C."""
+    """The answer's order is A,C,B. `labels` are the relevance of A, B and C."""
     answer = Answer(
         "r", "query_product_ranking", "ranking", ["A", "C", "B"], "A,C,B", 0.6,
         {"A": 0.7, "B": 0.1, "C": 0.2}, 0.5, 0.9, False, None, None, MODEL, "alpaca",

@@ -204,7 +204,7 @@ def luminance(colour: str) -> float:
 
 
 def contrast(one: str, other: str) -> float:
-    """Return the contrast of two colours by WCAG 2.1, from 1 to 21."""
+    """Return the contrast of two colors by WCAG 2.1, from 1 to 21."""
     dark, light = sorted(map(luminance, (one, other)))
     return (light + 0.05) / (dark + 0.05)
 

@@ -49,7 +49,7 @@ def test_settings_that_need_a_word_have_a_note() -> None:
 
 
 def test_a_ranking_is_judged_by_what_its_probability_claims() -> None:
-    """The probability is the whole order's, so a right first product alone is not enough."""
+    """The answer's probability is that of the whole order, so a right first product alone is not enough."""
     rows = rows_of("QPR", 2)  # B,A,C and C,B,A
     shares = {"A": 0.1, "B": 0.9, "C": 0.0}
     fields = {"type": "ranking", "probabilities": shares}

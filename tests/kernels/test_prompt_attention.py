@@ -1,4 +1,4 @@
-"""The prompt kernels' attention, compared with a float64 one over the same queries, keys, values and mask."""
+"""The prompt kernels' attention, compared with float64 attention over the same queries, keys, values and mask."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def call(
 
 
 def rows(generator: np.random.Generator, tokens: int, prefix: int, longest: int) -> NDArray[np.bool_]:
-    """Return what tokens of rows of random lengths read: a shared prefix, and the row's earlier cells, in any order."""
+    """Return a mask for rows of random lengths: a token reads a shared prefix and its row's earlier cells."""
     lengths: list[int] = []
     while sum(lengths) < tokens:
         lengths.append(int(generator.integers(1, longest + 1)))
@@ -120,7 +120,7 @@ def test_rows_that_share_a_prefix(
     share=st.sampled_from([0.0, 0.02, 0.5, 1.0]),
 )
 def test_any_mask(variant: str, seed: int, tokens: int, cells: int, share: float) -> None:
-    """Tokens that read no cell, cells that no token reads, and masks that change scores without ruling out a cell."""
+    """Some tokens read no cell, some cells are read by no token, and some masks only change scores."""
     generator = np.random.default_rng(seed)
     one = call(generator, tokens, cells, 6, 2, 64, generator.random((tokens, cells)) < share)
     one.mask[one.mask == 0] = generator.choice([0, 0, -1.5, 3, 1e-5], np.count_nonzero(one.mask == 0))
@@ -142,7 +142,7 @@ def test_scores_far_apart(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", variants())
 def test_strides(variant: str) -> None:
-    """Heads and cells need not be neighbours in memory."""
+    """Heads and cells may have gaps between them in memory."""
     generator = np.random.default_rng(2)
     reads = rows(generator, 33, 50, 9)
     one = call(generator, 33, reads.shape[1], 6, 2, 64, reads)

@@ -31,9 +31,9 @@ def start(command: list[str] | None = None) -> subprocess.Popen[bytes]:
 
 
 def converse(lines: Iterable[bytes | dict[str, Any]], command: list[str] | None = None) -> list[dict[str, Any]]:
-    """Send lines, then end of input.
+    """Send lines, close the input, and return the messages after `ready`.
 
-    Return the messages after `ready`, once the pipe has ended with exit code 0.
+    The pipe must end with exit code 0.
     """
     data = b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines)
     with start(command) as process:

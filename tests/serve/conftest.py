@@ -1,4 +1,4 @@
-"""One server, shared by the tests that leave nothing behind."""
+"""One server, shared by all tests that do not change its state."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def example(base: str, form: str) -> Any:
 
 
 def page_example() -> Any:
-    """Return the request of the questions that the page begins with."""
+    """Return the request for the example questions that the page shows at first."""
     text = (Path(ecellm_lite.serve.__file__).parent / "page" / "question.js").read_text("utf-8")
     [state] = re.findall(r'state: ("[^"]+")', text)
     questions: list[dict[str, Any]] = []

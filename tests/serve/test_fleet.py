@@ -36,7 +36,7 @@ class Noted:
 
 
 class Maker:
-    """Starts models, and notes each start and whether it is open."""
+    """Starts models, and notes which models were started and which were closed."""
 
     def __init__(self) -> None:
         self.started: list[str] = []

@@ -49,7 +49,7 @@ def until(condition: Callable[[], Any]) -> Any:
 
 
 def body(number: int) -> tuple[str, Any]:
-    """Return a task or a decision that no other request has."""
+    """Return the path and body of a request for a task or a decision; each number gives another request."""
     text = f"The parcel {number} came late, and the box was open."
     if number % 2:
         return "/v1/tasks/sentiment_analysis", {"rows": [{"review": text}, {"review": f"{text} It works."}]}

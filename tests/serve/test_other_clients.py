@@ -1,4 +1,4 @@
-"""Clients that are installed for the test from npm and PyPI; skipped where they cannot be."""
+"""Clients that are installed for the test from npm and PyPI; skipped if they cannot be installed."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from tests.support.own_tasks import Write
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write a file into a folder of its own and return its path."""
+    """Write a file into a temporary folder and return its path."""
 
     def write(text: str, name: str = "own.toml") -> Path:
         path = tmp_path / name

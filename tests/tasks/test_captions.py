@@ -1,4 +1,4 @@
-"""Captions of pictures: the input that CASLIE's code makes of a row, and ECInstruct's for a row without a caption."""
+"""Captions of pictures: a row with a caption gives CASLIE's input, and a row without one gives ECInstruct's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The error for an invalid task file names the place. A hostile file takes hardly any time or memory."""
+"""The error for an invalid task file names the place of the fault. A hostile file takes little time and memory."""
 
 from __future__ import annotations
 

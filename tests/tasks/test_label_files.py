@@ -38,7 +38,7 @@ def space_of(task: Task) -> LabelSet:
 
 
 def paths(count: int, seed: int = 1) -> list[str]:
-    """Return paths of made-up words in a tree; each path but the last level's is a label too."""
+    """Return paths of made-up words in a tree. The paths to the tree's inner nodes are among them."""
     random_ = random.Random(seed)
     words = ["".join(random_.choices("abcdefghij", k=random_.randint(3, 8))) for _ in range(400)]
     tree = [random_.choice(words) for _ in range(5)]

@@ -1,4 +1,4 @@
-"""Rows as real shops have them: blank and missing texts, numbers, other scripts, characters beyond ASCII."""
+"""Rows like those of real shops, with blank and missing texts, numbers, other scripts, and non-ASCII characters."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_what_training_could_read_is_as_training_read_it(text: str) -> None:
 
 
 def unwilling(tokens: Sequence[int]) -> Logits:
-    """Return the logits of a model that always prefers to end."""
+    """Return the logits of a model that always prefers to end its answer."""
     logits = scattered(tokens)
     logits[END] = 12
     return logits

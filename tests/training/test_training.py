@@ -1,4 +1,4 @@
-"""Training a tiny model in torch: it computes what llama.cpp computes, it is repeatable, and its adapter helps."""
+"""Training a tiny model in torch: torch computes the same as llama.cpp, and the adapter improves the answers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def lessons() -> Lessons:
 
 @pytest.fixture(scope="module")
 def trained(tiny: Path, lessons: Lessons, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a complete training."""
+    """Return the folder of a complete training run."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "EVERY", 1)

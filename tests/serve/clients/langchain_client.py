@@ -1,4 +1,4 @@
-"""LangChain's client against a server: python langchain_client.py BASE_URL, where langchain-openai is importable."""
+"""Tests a server with LangChain's client: python langchain_client.py BASE_URL (needs langchain-openai)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ SCHEMA = {
 
 
 def main(base_url: str) -> None:
-    """Ask for texts in LangChain's ways."""
     settings = {"model": "fake", "base_url": base_url, "api_key": "placeholder", "max_retries": 0}
     chat = ChatOpenAI(**settings, max_tokens=8)
     message = chat.invoke("Is it loud?")
