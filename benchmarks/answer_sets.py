@@ -52,7 +52,7 @@ def main(data: Path, limit: int, model: str, output: Path) -> None:
 
 
 def measured(rows: Sequence[Row]) -> dict[str, float]:
-    """Return the coverage and size of sets over the splits, and how many splits are below the binomial interval."""
+    """Return the coverage and size of sets over the splits, and how many splits are below the limit `lowest`."""
     random = np.random.default_rng(0)
     half = len(rows) // 2
     coverages, sizes = [], []

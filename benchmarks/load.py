@@ -283,7 +283,7 @@ def serving(model: str, *options: str) -> Iterator[tuple[int, psutil.Process]]:
 
 
 def resident(processes: Mapping[str, psutil.Process]) -> dict[str, float]:
-    """Return how many MiB of memory each process uses, and the server's engine process."""
+    """Return the memory in MiB that each process and the server's engine process use."""
     sizes = {name: process.memory_info().rss for name, process in processes.items()}
     sizes["engine"] = sum(child.memory_info().rss for child in processes["server"].children(recursive=True))
     return {name: round(size / 2**20, 1) for name, size in sizes.items()}

@@ -132,7 +132,7 @@ class _Stage:
         self._gathered: list[_Passage] = []
 
     def count(self, change: int) -> bool:
-        """Add to the number of rows that this model has; return whether it has none now."""
+        """Add `change` to the number of rows that this model has; return whether it now has no rows."""
         with self._lock:
             self._running += change
             return not self._running

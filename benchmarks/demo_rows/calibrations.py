@@ -75,7 +75,10 @@ def main(data: Path, task: str, rows: Path) -> None:
 
 
 def calibration_rows(data: Path) -> dict[str, list[Row]]:
-    """Return the rows to fit to, by task. Tasks with free text are left out, because they have no probabilities."""
+    """Return the rows to which calibrations are fitted, by task.
+
+    Tasks with free text are left out, because their answers have no probabilities.
+    """
     labelled, others = read_rows(data), read_rows(data / "more")
     random = Random(SEED)
     rows = split_rows(labelled, random)[1]

@@ -36,7 +36,7 @@ _BRAND = 2  # words at the start of a title, where its brand is
 
 
 def extraction_rows(rows: Sequence[Row], reviews: Iterable[str], count: int, random: Random) -> list[Row]:
-    """Return made rows: labelled `rows` of the task that have only a title, extended by other fields."""
+    """Return synthetic rows: labelled `rows` of the task that have only a title, with other fields added."""
     titled = [row for row in rows if only_titled(row["input"])]
     values = _values_of(titled)
     sentences = [sentence for review in reviews for sentence in _SENTENCE.findall(review)]

@@ -2,8 +2,9 @@
 
 The data has only titles of sports goods, where `material` is carbon or cotton. A model of the demo's size does not know
 what a jacket, a pan or a cushion can be made of, or that "rustproof" is not a material. So each product gets a brand, a
-noun and other attributes of its trade. They are stated in its title, a feature or a sentence, between features and
-sentences that state no attribute. The row asks for some of the stated attributes, and for some that are not stated.
+noun and other attributes of its trade. Each attribute is stated in the title, in a feature or in a sentence. Other
+features and sentences, which state no attribute, are added. The row asks for some of the stated attributes, and for
+some that are not stated.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _NONE = "None"
 
 
 def product_rows(count: int, random: Random) -> list[Row]:
-    """Return made rows of attribute_value_extraction."""
+    """Return synthetic rows of attribute_value_extraction."""
     return [_Product(_lexicon(), random).row() for _ in range(count)]
 
 

@@ -47,7 +47,7 @@ def titles_of(rows: Iterable[Row]) -> list[str]:
 
 
 def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random: Random) -> list[Row]:
-    """Return made rows of query_product_ranking.
+    """Return synthetic rows of query_product_ranking.
 
     The answer is the best product, followed by the other products as listed. About half of the queries are queries of
     the labelled `rows`. Their products are also from these rows, so the source of a text does not reveal the best
@@ -81,7 +81,7 @@ def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random:
 
 
 def recommendation_rows(rows: Sequence[Row], count: int, random: Random) -> list[Row]:
-    """Return made rows of sequential_recommendation: the next item among candidates from other rows.
+    """Return synthetic rows of sequential_recommendation: the next item among candidates from other rows.
 
     The histories are those of the labelled `rows` whose items are texts. A history is cut after any item except the
     first few, and the item after the cut is the answer. Up to 19 other candidates are chosen at random from the
@@ -109,7 +109,7 @@ def recommendation_rows(rows: Sequence[Row], count: int, random: Random) -> list
 
 
 def classification_rows(titles: Sequence[str], count: int, random: Random) -> list[Row]:
-    """Return made rows of multiclass_product_classification, half exact and half irrelevant.
+    """Return synthetic rows of multiclass_product_classification, half of them exact and half irrelevant.
 
     If almost all titles have words in common, fewer rows are made, or none.
     """

@@ -8,7 +8,7 @@ _PEERS = ("ecellm-lite", "Llama", "llama-server")
 
 
 def speed() -> str:
-    """Return the table of rows per second on each task, next to the peers'.
+    """Return the table of the rows per second of our Runtime and of each peer (another program), by task.
 
     Below it are the geometric means of our rates relative to each peer's.
     """

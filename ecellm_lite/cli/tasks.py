@@ -42,7 +42,7 @@ def tasks(task: Task | None, as_json: bool) -> None:
 
 
 def _own() -> tuple[list[Task], dict[str, str]]:
-    """Return the user's own tasks, and for each one that cannot be read its name and the error."""
+    """Return the user's own tasks that can be read, and {name: error} for the tasks that cannot be read."""
     from ecellm_lite.tasks.registry import load_own, own_files
 
     own: list[Task] = []

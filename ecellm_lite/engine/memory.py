@@ -1,4 +1,4 @@
-"""How much memory a model takes, by its GGUF header alone: weights, KV memory, and compute buffers.
+"""Computes from a GGUF header how much memory the model takes: weights, KV memory, and compute buffers.
 
 Sizes are bytes. llama.cpp divides a model of L layers into L + 1 places: one for each layer, and one for the output.
 Headers are treated as hostile: a key that is missing or not a number raises a ModelError.

@@ -131,7 +131,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Uncalibrated:
-    """How many rows a task's calibration does not apply to, and the line and the reason of the first of these rows."""
+    """How many rows are answered without the task's calibration, and the line and the reason of the first such row."""
 
     rows: int
     line: int

@@ -76,7 +76,10 @@ class Child:
         self._process.kill()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the child has exited and `ended` was called; False after a timeout, or in `ended`'s thread."""
+        """Wait until the child has exited and `ended` was called, and return True.
+
+        Return False after `seconds`, or if the caller is in the thread that calls `ended`.
+        """
         if threading.current_thread() is self._thread:
             return False
         self._thread.join(seconds)

@@ -105,7 +105,7 @@ class Decided:
 class Reading:
     """How many prompt tokens a request had, and how many of them were cached.
 
-    The text with which all questions of the request begin is counted once.
+    The tokens with which all prompts of the request begin are counted once.
     """
 
     tokens: int

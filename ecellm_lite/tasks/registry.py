@@ -55,9 +55,9 @@ _NAMES: dict[str, Task] = {
 def get_task(name: str) -> Task:
     """Return a task by its name.
 
-    One of ours may also be named by its hub name or abbreviation, and a user's task by its file. Case does not
-    matter. Raises UsageError for an unknown task, and suggests similar names. Raises InputError if the file of a user's
-    task is not valid.
+    A built-in task may also be named by its hub name or its abbreviation, and a user's task by its file. Upper and
+    lower case are the same. Raises UsageError for an unknown task, and suggests similar names. Raises InputError if the
+    file of a user's task is not valid.
     """
     key = name.strip().lower().replace("-", "_")
     if key in _NAMES:
