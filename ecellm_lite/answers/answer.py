@@ -14,7 +14,7 @@ class Usage:
     """How many tokens a prompt and its answer had.
 
     - `prompt_tokens`: the prompt's tokens.
-    - `cached_tokens`: how many of the prompt's tokens were in memory already. None in deterministic mode, because there
+    - `cached_tokens`: how many of the prompt's tokens were in memory already. None in deterministic mode, in which
       an answer must not depend on earlier rows.
     - `decoded_tokens`: the answer's tokens that the model chose.
     - `forced_tokens`: the answer's tokens that had no alternative.
@@ -144,7 +144,7 @@ class Answer:
     def failed(cls, task: str, error: EcellmError, *, model: ModelName, envelope: str, row: Any = None) -> Answer:
         """Return an answer without a value, for a row that failed before it reached the model.
 
-        It has the row's id, if that could be read.
+        The answer has the row's id, if that could be read.
         """
         return cls(
             id=row.get("id") if isinstance(row, Mapping) else None,

@@ -2,7 +2,7 @@
 
 A space's `decode` is a generator. It yields a `Step`, which is a request to append tokens to the prompt. It is sent the
 logits that the model returns after these tokens. When nothing is left to decide, the generator returns an `Outcome`.
-The engine's scheduler runs many of these at once. The space and the engine know nothing more about each other.
+The engine's scheduler runs many such generators at once. The space and the engine know nothing more about each other.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def label_matrix(digest: str, texts: Sequence[str], scene: Scene) -> Candidates:
 
 
 def forget(vocabulary: Vocabulary) -> None:
-    """Forget the matrices in memory; the next ones come from their files."""
+    """Forget the vocabulary's matrices in memory. When needed again, they are read from their files."""
     _kept.pop(vocabulary, None)
 
 

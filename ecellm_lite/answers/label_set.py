@@ -53,7 +53,7 @@ class Labels:
 
     @cached_property
     def by_name(self) -> Mapping[str, str]:
-        """The text of each label by its key and by its text, both in lower case. Of equal names, the first counts."""
+        """The text of each label by its key and by its text, both in lower case. The first of equal names counts."""
         names: dict[str, str] = {}
         for key, text in zip(self.keys, self.texts, strict=True):
             names.setdefault(text.casefold(), text)

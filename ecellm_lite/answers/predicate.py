@@ -31,7 +31,7 @@ class Predicate(OneOf):
         return key == "yes"
 
     def normalized(self, text: str) -> str:
-        """Return yes or no. True and false count as yes and no, because spreadsheets may convert them."""
+        """Return yes or no. True and false count too, because a spreadsheet may have converted yes and no."""
         return OneOf.normalized(self, {"true": "yes", "false": "no"}.get(text.strip().casefold(), text))
 
     def longest(self, scene: Scene) -> int:

@@ -93,7 +93,7 @@ class Ranking(Space):
         return len(scene.continuation(",".join(self.letters)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with the probabilities of the first place and of the order rescaled by a temperature."""
+        """Return the outcome with rescaled probabilities: those of the first place, and that of the whole order."""
         after = tempered_outcome(outcome, temperature)
         if after is outcome or outcome.probability is None:
             return outcome

@@ -37,7 +37,7 @@ _SPELLINGS = ("yes", "Yes", "no", "No")
 
 @dataclass(frozen=True, slots=True)
 class SeveralLabels(Space):
-    """A space whose answers are lists of labels, in the labels' own order; the list may be empty.
+    """A space whose answers are lists of labels, always in the order of `labels`; the list may be empty.
 
     `labels`: at least one; they differ even in lower case, have no comma, and none of them is `none`.
     `thresholds`: the probability of yes from which a label holds, for each label.
@@ -82,7 +82,7 @@ class SeveralLabels(Space):
         )
 
     def text_of(self, labels: Iterable[str]) -> str:
-        """Return the answer string of some labels: in their own order, with commas between them, or `none`."""
+        """Return the answer string of some labels: in the space's order, with commas between them, or `none`."""
         holding = set(labels)
         return f"{_SEPARATOR} ".join(label for label in self.labels if label in holding) or NONE
 
@@ -152,7 +152,7 @@ class SeveralLabels(Space):
         )
 
     def _checked(self, names: Sequence[str]) -> list[str]:
-        """Return labels in their own order; raises InputError for an unknown label or a wrong number of labels."""
+        """Return labels in the space's order; raises InputError for an unknown label or a wrong number of labels."""
         for name in names:
             if name not in self.labels:
                 shown = ", ".join(self.labels[:26]) + (", …" if len(self.labels) > 26 else "")

@@ -1,8 +1,8 @@
 """A deterministic engine without weights, for testing everything above the engine.
 
-A test sets its logits. Its tokens are bytes and a few short strings, so it can tokenize every text and read every
-token. It raises an error where llama.cpp would compute nonsense: for a gap in a sequence, a fork of missing tokens, a
-full memory, or a sequence that two adapters compute. Otherwise it behaves like the real engine.
+A test sets the engine's logits. Tokens are bytes and a few short strings, so every text can be tokenized and every
+token can be read. The engine raises an error where llama.cpp would compute nonsense: for a gap in a sequence, a fork of
+missing tokens, a full memory, or a sequence that two adapters compute. Otherwise it behaves like the real engine.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def scattered(tokens: Sequence[int]) -> Logits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cell:
-    """A token in memory, and the adapter that it was computed with. A sequence and its forks share the object."""
+    """A token in memory, and the adapter that it was computed with. A sequence and its forks share the same cells."""
 
     token: int
     adapter: str | None

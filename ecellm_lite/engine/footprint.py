@@ -1,4 +1,4 @@
-"""How much memory a model will take if one or more processes load it, computed from its header alone."""
+"""Computes from a model file's header how much memory the model will take if one or more processes load it."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ class LlamaBackend:
         self._adapter = adapter
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
-        """Append the chunks to the memory and return the logits of each chunk that asks for some; see Backend."""
+        """Append the chunks to the memory and return the logits of each chunk that asks for logits; see Backend."""
         prompt.use(self.prompt_kernels)
         threads = self._threads.count
         llama.llama_set_n_threads(self._context, threads, threads)

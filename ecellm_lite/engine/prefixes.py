@@ -37,9 +37,11 @@ class Prefix:
     """A node: a prefix that rows and other nodes fork from.
 
     `tokens`: all tokens from the root on. The first `filled` of them are in memory.
-    `origin`: the node that this node forks from, and how many tokens they share. `begun`: whether the fork was made.
-    `uses`: for each row or node that forks from this one, how many tokens they share.
-    `instruction`: whether the state is to be saved in a file. `saved`: whether it was saved.
+    `origin`: the node that this node forks from, and how many tokens the two share.
+    `begun`: whether that fork was made.
+    `uses`: for each row or node that forks from this node, how many tokens the two share.
+    `instruction`: whether the node is an instruction whose state is to be saved in a file.
+    `saved`: whether it was saved.
     `adapter`: the adapter that computes the node. Only rows with this adapter may fork from it.
     """
 

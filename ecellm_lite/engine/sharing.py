@@ -13,7 +13,7 @@ from ecellm_lite.engine.turns import Turns
 class Sharing:
     """Finds the prefix that a row forks from, and adds to the tree the prefixes that later rows will share.
 
-    Instructions are loaded from `files` if given. `grouped`: rows may share more than their instruction.
+    Instructions are loaded from `files` if given. `grouped` says whether rows may share more than their instruction.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from ecellm_lite.engine.request import Request
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """A running request: `length` of its tokens are in memory, and the `pending` ones follow.
+    """A running request: `length` of its tokens are in memory, and the `pending` tokens follow.
 
     The last `drafted` pending tokens are guesses by the answer's space, which needs the logits after each guess.
     """

@@ -33,7 +33,7 @@ class Row:
 
 
 def row_of(answer: Answer, case: Case) -> Row:
-    """Return the row for an uncalibrated answer; raises InputError if the answer does not list all possible ones."""
+    """Return the row for an uncalibrated answer; raises InputError if it does not list all possible answers."""
     (claim, *others) = case.claims
     if others or claim.alike != 1 or answer.probabilities is None:
         step = "leave the guarantee out, or choose a task with a few possible answers"
@@ -42,7 +42,7 @@ def row_of(answer: Answer, case: Case) -> Row:
 
 
 def least_probability(rows: Sequence[Row], guarantee: float) -> float:
-    """Return the least probability of an answer in a set; 0 if there are too few rows for the guarantee."""
+    """Return the probability that an answer needs to be in a set; 0 if there are too few rows for the guarantee."""
     place = math.ceil((len(rows) + 1) * guarantee)
     if place > len(rows):
         return 0.0

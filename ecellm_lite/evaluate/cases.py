@@ -28,7 +28,7 @@ class Case:
 
 
 def case_of(space: Space, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> Case:
-    """Return the case of an answer, compared with the gold answer string.
+    """Return an answer's claims, compared with the gold answer string.
 
     `labels` say how relevant each product of a ranking is. Raises InputError if the answer has no probability, or if
     the gold answer is outside the space.

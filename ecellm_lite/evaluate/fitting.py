@@ -9,8 +9,8 @@ a choice, it is the probability of the right option. The temperature must pass t
   A model that needs no calibration passes this test by chance at most 5% of the time, even with few rows. The second
   test is the split likelihood ratio of Wasserman, Ramdas and Balakrishnan, "Universal inference" (PNAS 2020).
 
-If both are passed, the temperature is fitted again, on all rows. For an extraction or several labels, a temperature and
-a bias are fitted and tested together in the same way.
+If both tests are passed, the temperature is fitted again, on all rows. For an extraction or several labels, a
+temperature and a bias are fitted and tested together in the same way.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 All labels share a temperature and a bias. For each label, a further temperature and bias are fitted to its decisions,
 on top of the shared ones. They are tested as in evaluate/fitting.py. With many labels, some label may pass by chance.
-So with n labels, the likelihood must rise n times as much.
+So with n labels, the likelihood must become at least 20 n times as large, not 20 times.
 """
 
 from __future__ import annotations

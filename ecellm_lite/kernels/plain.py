@@ -1,6 +1,7 @@
-"""The kernels with numpy and ggml's quantizer, for machines without our native code. They compute the same bytes.
+"""The kernels with numpy and ggml's quantizer, for machines without our native code.
 
-Sums are computed in the order of kernels/merge.h, with one rounding per operation.
+They compute the same bytes as the native code. Sums are computed in the order of kernels/merge.h, with one rounding per
+operation.
 """
 
 from __future__ import annotations

@@ -239,7 +239,7 @@ _KINDS: dict[str, Callable[[TaskTable, tuple[Field, ...]], Answers]] = {
 
 
 def _same(description: str, fields: tuple[Field, ...], space: Space, options: str | None = None) -> Answers:
-    """Return answers whose space and options are the same for every row."""
+    """Return the Answers of a task that has the same answer space and the same options for every row."""
 
     def write(row: Row) -> Wire:
         return Wire(_input(fields, row), options, space)

@@ -1,4 +1,4 @@
-"""A file with the labels of a user's own task, read as hostile input: CSV, TSV, JSON Lines, or a label in each line.
+"""A file with the labels of a user's own task, read as hostile input: CSV, TSV, JSON Lines, or one label per line.
 
     labels = { file = "taxonomy.csv", value = "id", name = "name", parent = "above", separator = " > " }
 

@@ -98,7 +98,7 @@ def own_files() -> dict[str, Path]:
 
 
 def load_own(path: Path) -> Task:
-    """Return the task of a file in the user's folder. Raises InputError if the file's name is not the task's."""
+    """Return the task of a file in the user's folder. Raises InputError if the file is not named TASK.toml."""
     task = load_task(path)
     if task.name != path.stem:
         step = f"rename the task, or the file to {task.name}.toml"

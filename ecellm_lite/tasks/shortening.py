@@ -47,7 +47,7 @@ class Long(Protocol):
         """Return the row with only `size` parts left; `size` is never smaller than `least`."""
 
     def note(self, values: Values, size: int) -> str:
-        """Return in one phrase what a cut to `size` parts leaves."""
+        """Return a phrase that says what a cut to `size` parts leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Words:
         return max(counts.values(), default=0) * len(counts)
 
     def cut(self, values: Values, size: int) -> Values:
-        """Return the row with `size` words shared evenly among its fields; no field has more than its share."""
+        """Return the row with each field cut to an equal share of `size` words. A shorter field stays whole."""
         for field, (count, share) in self._shares(values, size).items():
             if share < count:
                 values = _with(values, field, _first_words(_get(values, field), share))
@@ -183,8 +183,8 @@ def _largest(
     """Return the largest number of parts with which the row needs at most `most` tokens.
 
     `of`: makes the row with a number of parts.
-    `low`: a number of parts that fits, and its tokens.
-    `high`: a number of parts that does not fit, and its tokens.
+    `low`: a number of parts with which the row fits, and the row's number of tokens.
+    `high`: a number of parts with which the row does not fit, and the row's number of tokens.
 
     Tokens grow nearly linearly with parts. So a straight line is drawn through `low` and the last try, and the next try
     is where the line reaches `most` tokens.

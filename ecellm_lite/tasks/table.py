@@ -146,7 +146,7 @@ class TaskTable:
         return float(value)
 
     def path_beside(self, key: str) -> Path:
-        """Return the path under a key; it must be in the folder of the task's file, or below."""
+        """Return the path under a key; it must be in the folder of the task's file, or in a folder below."""
         name = self.text(key, most=LONGEST_PATH)
         inside = PurePosixPath(name)
         if inside.is_absolute() or ".." in inside.parts or "\\" in name or ":" in name:

@@ -22,14 +22,14 @@ _ADVICE = "shorten the row, or allow a larger context if the model has one"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One row in the wire format: the texts that go into an envelope, and the space of possible answers.
+    """One row in ECInstruct's own form (the wire format): the texts for an envelope, and the space of possible answers.
 
     `values`: the row's fields; None if the row came in the wire format.
     `shortened`: what was cut from the fields.
     `advice`: what to do if the prompt is too long.
     `settings`: the settings that the advice is about.
     `warnings`: which parts of the row the model cannot see.
-    `stem`: the beginning of `text`, if several questions share it: the text that all of them are about.
+    `stem`: the text that several questions are about, if `text` begins with it; else empty.
     `bare`: the text is the whole prompt, with no envelope around it.
     `turns`: a conversation, which is used instead of `text`; the instruction is its system message.
     """

@@ -1,4 +1,4 @@
-"""A curriculum: the training examples, called lessons, that labelled rows give for several passes.
+"""A curriculum: the training examples (lessons) made from labelled rows, for several passes over these rows.
 
 Each held-out row becomes one lesson, with the task's own instruction. Every other row becomes one lesson in each pass.
 This lesson varies: lists are shuffled if their order means nothing, and the instruction may be a paraphrase.
@@ -33,7 +33,7 @@ class Layout:
 
     `repeats`: how often each row of the task occurs (default: once).
     `most`: the maximum number of the task's rows in a pass. They are chosen at random for each pass.
-    `made`: a function that makes further rows of the task, and their number. `most` limits them too.
+    `made`: a function that makes further rows of the task, and how many it makes. `most` limits these rows too.
     """
 
     repeats: Mapping[str, int] = field(default_factory=dict)

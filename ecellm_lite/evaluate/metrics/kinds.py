@@ -58,6 +58,6 @@ def primary_metric(task: Task) -> str:
 
 
 def _several(task: Task) -> SeveralLabels | None:
-    """Return the labels of a user's own task that answers with several, else None."""
+    """Return the answer space of a user's own task that answers with several labels; None for other tasks."""
     space = task.question(task.example()).space if task.source else None
     return space if isinstance(space, SeveralLabels) else None

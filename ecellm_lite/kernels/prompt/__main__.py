@@ -1,6 +1,6 @@
 """Runs the prompt kernels' trial in a separate process, so that a broken library cannot crash the program.
 
-Its arguments are the library and the variant. It prints why the kernels cannot be used, or nothing if they can.
+The arguments are the library and the variant. The output says why the kernels cannot be used; it is empty if they can.
 """
 
 from __future__ import annotations

@@ -92,8 +92,8 @@ def variants(native: Any) -> list[str]:
 def register(native: Any, place: Path, variant: str, least: int = 0) -> None:
     """Register the kernels as a ggml back end.
 
-    ggml uses them for products of at least `least` columns. If it is 0, the library chooses the number. If ggml or the
-    library refuses, raises EcellmError with the reason as its whole message.
+    ggml uses them for products of at least `least` columns. If `least` is 0, the library chooses the number. If ggml or
+    the library refuses, raises EcellmError with the reason as its whole message.
     """
     addresses = (ctypes.c_void_p * len(FUNCTIONS))(*[ggml.address(name) for name in FUNCTIONS])
     if status := native.ecellm_prompt_start(variant.encode(), addresses, least):
