@@ -46,7 +46,7 @@ class LevelShare(Reply):
 
 
 class ScoreAnswer(Reply):
-    """The mean of the levels' places (from 0), weighted by the levels' shares, and the share of each level."""
+    """The mean position of the levels (from 0), weighted by their shares, and the share of each level."""
 
     type: Literal["score"]
     name: str | None
@@ -110,7 +110,7 @@ class LabelReply(Reply):
 
 
 class LevelReply(Reply):
-    """The mean of the levels' places (from 0), weighted by the levels' shares, and the levels and their shares."""
+    """The mean position of the levels (from 0), weighted by their shares, and the levels with their shares."""
 
     type: Literal["score"]
     score: float = Field(ge=0)

@@ -141,7 +141,7 @@ class Decisions(Form):
 async def decisions(body: Decisions, request: Request, service: Served) -> Response:
     """Answer 1 to 400 questions about one input. The model reads the input only once.
 
-    A question that cannot be answered gets a refusal. If none can be answered, the request fails.
+    A question that cannot be answered gets a refusal. If no question can be answered, the request fails.
     """
     model = await service.model(body.model)
     state = input_text(body.input)

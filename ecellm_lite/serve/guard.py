@@ -46,7 +46,7 @@ class Access:
 
 
 class Guard:
-    """ASGI middleware that refuses requests without a valid key, or against the access rules."""
+    """ASGI middleware that refuses requests without a valid key, and requests that break the access rules."""
 
     def __init__(self, app: ASGIApp, keys: Keys, access: Access) -> None:
         self._app = app

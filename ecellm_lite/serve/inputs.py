@@ -218,7 +218,7 @@ def written_json(value: Any) -> str:
 
 
 def check_json(data: Any) -> None:
-    """Raise ValueError for JSON that is nested too deep, or too large for the model to read."""
+    """Raise ValueError for JSON that is nested too deeply, or that is too large for the model to read."""
     waiting, values = [(data, 1)], 0
     while waiting:
         value, level = waiting.pop()

@@ -20,8 +20,9 @@ _BACKLOG = 1024
 class Listening:
     """An open socket that the server listens on.
 
-    `name`: its address or path, for people. `private`: only this machine or this user can reach it. `path`: the Unix
-    socket's file, which `close` removes.
+    `name`: the socket's address or path, as shown to people.
+    `private`: whether only this machine or this user can reach the socket.
+    `path`: the Unix socket's file, which `close` removes.
     """
 
     socket: socket.socket
@@ -44,10 +45,10 @@ class Listening:
 
 
 def listen(host: str, port: int, path: Path | None = None) -> Listening:
-    """Return the socket that systemd passed.
+    """Return the socket that systemd passed, if there is one.
 
-    Without one, return a Unix socket at `path` if given, or else a TCP socket. Raises InputError if the socket cannot
-    be opened.
+    Otherwise, return a Unix socket at `path` if given, or else a TCP socket. Raises InputError if the socket cannot be
+    opened.
     """
     if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
         return _described(socket.socket(fileno=_FIRST_PASSED))
