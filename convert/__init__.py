@@ -1,1 +1,1 @@
-"""Converts Hugging Face checkpoints and adapters to GGUF. Installed as `ecellm_lite.convert`."""
+"""Converts Hugging Face checkpoints and adapters to GGUF. The package is installed as `ecellm_lite.convert`."""

@@ -1,8 +1,8 @@
 """A byte-level BPE vocabulary for llama.cpp, read from tokenizer.json, or from vocab.json and merges.txt.
 
-A BPE tokenizer first splits a text into words. tokenizer.json describes the split by a regular expression. A GGUF file
-has only the name of one of llama.cpp's rules. The name is found as in llama.cpp's converter: a fixed text is tokenized,
-and the hash of its ids is looked up.
+A BPE tokenizer first splits a text into words. tokenizer.json describes this split with a regular expression, but a
+GGUF file only names one of llama.cpp's rules. As in llama.cpp's converter, a fixed text is tokenized, and the hash of
+its ids is looked up in a table of rules.
 """
 
 from __future__ import annotations
@@ -60,9 +60,10 @@ _IGNORING_MERGES = {"smaug-bpe": "llama-bpe"}
 
 @dataclass(frozen=True, slots=True)
 class BytePairs:
-    """The tokens, the merges in order ("a b" each), and `pre`, llama.cpp's name for the rule that splits texts.
+    """The tokens and merges of a byte-level BPE vocabulary.
 
-    `normal_form`: see models/normal_form.py.
+    `merges`: the merges in order, as texts like "a b". `pre`: llama.cpp's name for the rule that splits texts into
+      words. `normal_form`: see models/normal_form.py.
     """
 
     tokens: TokenList
@@ -72,7 +73,7 @@ class BytePairs:
 
 
 def from_tokenizer(path: Path, tokenizer: Mapping[str, Any], size: int, added: Sequence[AddedToken]) -> BytePairs:
-    """Return the vocabulary in a tokenizer.json of byte-level BPE.
+    """Return the byte-level BPE vocabulary in a tokenizer.json.
 
     Raises ModelError if the file is damaged or llama.cpp cannot reproduce the vocabulary.
     """
@@ -116,7 +117,10 @@ def from_files(folder: Path, size: int, added: Sequence[AddedToken]) -> BytePair
 
 
 def _steps(path: Path, tokenizer: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the type and content of each step that a tokenizer.json applies to a text before merging."""
+    """Return the steps of a tokenizer.json before its merges, which change or split a text.
+
+    Each has its type and content.
+    """
     result: list[tuple[str, Mapping[str, Any]]] = []
     for name, inner in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
         value = tokenizer.get(name)
@@ -160,7 +164,10 @@ def _name(
     merges: Sequence[tuple[str, str]],
     model: Mapping[str, Any],
 ) -> str:
-    """Return llama.cpp's name for how texts are split; raises ModelError if llama.cpp has no such rule."""
+    """Return llama.cpp's name for the rule that splits texts into words.
+
+    Raises ModelError if llama.cpp has no such rule.
+    """
     # The library gets only what decides the ids, because a hostile file could also ask for padding to any length.
     ignores = model.get("ignore_merges") is True
     parts = {"type": "BPE", "vocab": ids, "merges": [list(pair) for pair in merges], "ignore_merges": ignores}

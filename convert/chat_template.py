@@ -1,8 +1,8 @@
-"""Recognises the chat form of a model by its chat template, when a model is converted, pulled or added.
+"""Finds the chat form of a model from its chat template, when the model is converted, pulled or added.
 
-A template is a program that a stranger wrote. A known one is recognised by its hash. Any other is rendered once, for a
+A template is an untrusted program. A known template is recognized by its hash. An unknown template is rendered for a
 few fixed conversations, in a child process with a sandbox, a time limit and a memory limit. The results are compared
-with the prompts that the forms give. When a model runs, no template is ever rendered.
+with the prompts of the chat forms. When a model runs, no template is ever rendered.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ _NEEDED = 2  # so many of the first probes must be rendered, without an error
 
 
 def form_of(metadata: Mapping[str, MetadataValue]) -> str | None:
-    """Return the name of the chat form of a GGUF file's metadata, or None if there is none or it is not known."""
+    """Return the name of the chat form for the chat template in a GGUF file's metadata.
+
+    Return None if there is no template or its form is not known.
+    """
     template = str(metadata.get("tokenizer.chat_template", ("STRING", ""))[1])
     if not template:
         return None
@@ -43,7 +46,10 @@ def form_of(metadata: Mapping[str, MetadataValue]) -> str | None:
 
 
 def form_of_folder(folder: Path) -> str | None:
-    """Return the name of the chat form of a checkpoint's folder, of which the vocabulary may be missing, or None."""
+    """Return the name of the chat form for the chat template in a checkpoint's folder, or None.
+
+    The folder need not contain the vocabulary.
+    """
     settings = settings_of(folder)
     template = chat_template(folder, settings)
     if not template:
@@ -54,9 +60,9 @@ def form_of_folder(folder: Path) -> str | None:
 
 
 def recognised(template: str, bos: str, eos: str) -> str | None:
-    """Return the name of the form whose prompts a template renders, or None.
+    """Return the name of the chat form with the same prompts as a template, or None.
 
-    `bos`, `eos`: the texts of the tokens that the template may name.
+    `bos`, `eos`: the texts of the BOS and EOS tokens, which the template may use.
     """
     texts = rendered(template, bos, eos)
     if None in texts[:_NEEDED]:
@@ -68,7 +74,10 @@ def recognised(template: str, bos: str, eos: str) -> str | None:
 
 
 def rendered(template: str, bos: str, eos: str) -> Sequence[str | None]:
-    """Return the text of each of PROBES as a template renders it in a child process; None for each that fails."""
+    """Render each conversation of PROBES with a template, in a child process.
+
+    Return a text for each conversation, or None for one that the template cannot render.
+    """
     probes = [
         [{"role": "system", "content": system}] * bool(system)
         + [{"role": turn.role, "content": turn.text} for turn in turns]

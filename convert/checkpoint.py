@@ -1,7 +1,7 @@
 """A Hugging Face checkpoint: a folder with a config.json and weights in one or several safetensors files (shards).
 
-Nothing in the folder is run and no template is rendered. Links out of the folder are refused. The only exception is the
-Hugging Face cache, whose snapshots link to its blobs.
+No code in the folder is run, and no template is rendered. Links out of the folder are refused. The only exception is
+the Hugging Face cache, where the files of a snapshot are links to other folders of the cache.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _CONFIGURATION = (
 
 
 class Checkpoint:
-    """An open checkpoint: its `config`, and its tensors by name. It is a context manager.
+    """An open checkpoint: its configuration, and its tensors by name. It is a context manager.
 
     Raises ModelError if the folder has no checkpoint, or if its files contradict each other.
     """
@@ -81,7 +81,7 @@ class Checkpoint:
         return name in self._tensor_files
 
     def tensor(self, name: str) -> SourceTensor:
-        """Return a tensor's type, shape and place in its file."""
+        """Return a tensor's type, shape and position in its file."""
         return self.file_of(name).tensors[name]
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
@@ -93,20 +93,20 @@ class Checkpoint:
         return widened(self.rows(name), self.tensor(name).type)
 
     def check_unchanged(self) -> None:
-        """Raise ModelError if a file was written to since it was opened."""
+        """Raise ModelError if a file was changed since it was opened."""
         for file in self.files:
             file.check_unchanged()
 
     def inputs(self) -> list[InputFile]:
-        """Return the files with the weights, as they were when opened."""
+        """Return the files with the weights, with their sizes and times when they were opened."""
         return [file.input for file in self.files]
 
     def configuration(self) -> list[InputFile]:
-        """Return the files that describe the weights, such as config.json, as they were when opened."""
+        """Return the files that describe the weights, such as config.json, with their sizes and times when opened."""
         return list(self._configuration)
 
     def file_of(self, name: str) -> SafetensorsFile:
-        """Return the file that holds a tensor; raises ModelError if there is no such tensor."""
+        """Return the file that holds a tensor. Raises ModelError if there is no such tensor."""
         if name not in self._tensor_files:
             raise damaged(self.folder, f"has no tensor {name!r}, which its architecture needs")
         return self._tensor_files[name]
@@ -118,7 +118,7 @@ class Checkpoint:
         return SafetensorsFile(path)
 
     def _index(self) -> Mapping[str, str]:
-        """Return the file of each tensor according to the index, model.safetensors.index.json."""
+        """Return the name of each tensor's file, from the index model.safetensors.index.json."""
         if not (self.folder / _INDEX).exists():
             raise self._no_weights()
         path = inside(self.folder, _INDEX)
@@ -149,7 +149,7 @@ class Checkpoint:
         )
 
     def _by_tensor(self, index: Mapping[str, str] | None) -> dict[str, SafetensorsFile]:
-        """Return the file of each tensor; raises ModelError if the index and the files do not agree."""
+        """Return the open file of each tensor. Raises ModelError if the index and the files contradict each other."""
         files: dict[str, SafetensorsFile] = {}
         for file in self.files:
             for name in file.tensors:

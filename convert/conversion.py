@@ -1,8 +1,10 @@
 """A whole conversion in one call: from a checkpoint and its adapters to a GGUF file and its manifest.
 
-with prepared(ConversionRequest(base="eCeLLM-M", target=Path("out.gguf"))) as conversion:
-    conversion.plan                  what will be written
-    conversion.run(threads=8)        the file and its manifest, or nothing
+For example:
+
+    with prepared(ConversionRequest(base="eCeLLM-M", target=Path("out.gguf"))) as conversion:
+        print(conversion.plan.size)
+        conversion.run(threads=8)
 """
 
 from __future__ import annotations
@@ -58,7 +60,10 @@ class Conversion:
     imatrix: Imatrix | None
 
     def check_room(self) -> None:
-        """Raise ModelError if free disk space or memory is too small; bytes written by an earlier run need no space."""
+        """Raise ModelError if free disk space or memory is too small.
+
+        Bytes that an earlier run wrote need no more space.
+        """
         unfinished, _ = unfinished_paths(self.request.target)
         written = unfinished.stat().st_blocks * 512 if unfinished.is_file() else 0
         arriving = self.source if isinstance(self.source, ArrivingCheckpoint) else None
@@ -69,7 +74,10 @@ class Conversion:
         )
 
     def seconds(self, threads: int) -> float:
-        """Return roughly how many seconds the conversion will take, estimated by converting a block of each type."""
+        """Return an estimate of the seconds that the conversion will take.
+
+        To make it, a block of each type is converted.
+        """
         return estimated_seconds(self.plan, self.source, threads)
 
     def run(
@@ -81,10 +89,10 @@ class Conversion:
         progress: Callable[[ConversionProgress], None] | None = None,
         accept: Callable[[], None] = lambda: None,
     ) -> Manifest:
-        """Write the file and then its manifest; see pipeline.write_file and writer.UnfinishedFile for the errors.
+        """Write the file and then its manifest. For the errors, see pipeline.write_file and writer.UnfinishedFile.
 
-        After the file has its final name, only writing the manifest and `accept` can fail. `accept` is called last, and
-        if the process is killed meanwhile, a run that resumes need only repeat it.
+        When the file has its final name, the manifest is written and `accept` is called. If the process is killed at
+        that point, a later run with `resume` repeats only these two steps.
         """
         if not (resume and only_named(self.request.target)):
             self.check_room()
@@ -111,7 +119,7 @@ class Conversion:
         return write_file(self.plan, self.source, file, threads=threads, progress=progress, check=_check_header)
 
     def _other_inputs(self) -> list[Path]:
-        """Return the files that are read in addition to the weights."""
+        """Return the input files other than those with the weights."""
         files = [file for one in self.adapters for file in one.adapter.inputs] + list(self.source.configuration())
         paths = [file.path for file in files]
         return [*paths, self.imatrix.path] if self.imatrix else paths
@@ -146,8 +154,8 @@ class Conversion:
 def prepared(request: ConversionRequest, draw: Callable[[Checkpoint], Blueprint] | None = None) -> Iterator[Conversion]:
     """Open the inputs and make the plan. The inputs stay open inside the `with` block.
 
-    `draw` makes the blueprint, by default from the checkpoint's architecture and vocabulary. Raises ModelError if the
-    inputs are damaged or do not fit together. Raises UsageError if the request cannot be fulfilled.
+    `draw` is a function that makes the blueprint. The default is `drawn`. Raises ModelError if the inputs are damaged
+    or do not fit together. Raises UsageError if the request cannot be fulfilled.
     """
     request.check_paths()
     adapters = tuple(WeightedAdapter(read_any_adapter(path), weight) for path, weight in request.adapters)
@@ -170,7 +178,7 @@ def prepared(request: ConversionRequest, draw: Callable[[Checkpoint], Blueprint]
 
 
 def drawn(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint that a checkpoint's architecture draws, with the vocabulary in its metadata."""
+    """Return the blueprint of a checkpoint, made by the code for its architecture, with the vocabulary."""
     from ecellm_lite.convert.vocabulary import vocabulary_metadata
 
     blueprint = drawn_without_vocabulary(checkpoint)
@@ -182,7 +190,7 @@ def drawn(checkpoint: Checkpoint) -> Blueprint:
 
 
 def drawn_without_vocabulary(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint that a checkpoint's architecture draws, without the vocabulary."""
+    """Return the blueprint of a checkpoint, made by the code for its architecture, without the vocabulary."""
     from ecellm_lite.convert.architectures import architecture_of
 
     return architecture_of(checkpoint.config).blueprint(checkpoint)
@@ -192,7 +200,7 @@ def drawn_without_vocabulary(checkpoint: Checkpoint) -> Blueprint:
 def opened_base(
     base: str, draw: Callable[[Checkpoint], Blueprint] = drawn_without_vocabulary
 ) -> Iterator[tuple[TensorSource, Blueprint]]:
-    """Open a base, and yield the source of its weights and its blueprint. `draw` makes a checkpoint's blueprint."""
+    """Open a base, and yield its weights and its blueprint. `draw` makes the blueprint of a checkpoint."""
     if Path(base).is_file():
         with GgufBase(Path(base)) as file:
             yield file, file.blueprint()
@@ -214,12 +222,12 @@ def _opened(
 
 
 def read_any_adapter(path: Path) -> PeftAdapter:
-    """Return the adapter in a PEFT folder or a GGUF file; one from a GGUF file still has GGUF names."""
+    """Return the adapter in a PEFT folder or a GGUF file. The tensors of a GGUF adapter keep their GGUF names."""
     return read_gguf_adapter(path) if path.is_file() else read_adapter(path)
 
 
 def with_names_of(adapter: PeftAdapter, blueprint: Blueprint) -> PeftAdapter:
-    """Return an adapter with the names of a current checkpoint, in place of GGUF names or old names."""
+    """Return the adapter with the module names of a current checkpoint instead of GGUF names or outdated names."""
     if adapter.path.is_file():
         return with_checkpoint_names(adapter, blueprint)
     return with_current_names(adapter, blueprint.architecture)
@@ -241,7 +249,7 @@ def _check_header(unfinished: Path) -> None:
 
 @contextmanager
 def _reported(path: Path, action: str, step: str) -> Iterator[None]:
-    """Turn an OSError of the block into a ModelError that says which action failed on which path."""
+    """Turn an OSError in the block into a ModelError that names the path and the failed action."""
     try:
         yield
     except OSError as error:

@@ -1,6 +1,7 @@
-"""Reads, writes and locks open files by their descriptors, also on Windows, which has no pread, pwrite and flock.
+"""Reads, writes and locks open files by their descriptors.
 
-Windows' way is tested on other systems, by hiding those functions. It has never run on Windows itself.
+Windows has no pread, pwrite or flock, so there is other code for Windows. That code is tested on other systems, by
+hiding those functions. It has never run on Windows itself.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _offset = threading.Lock()  # where the threads of a process share the descripto
 
 
 def read_at(descriptor: int, count: int, offset: int) -> bytes:
-    """Return up to `count` bytes from an offset, none at the file's end."""
+    """Return up to `count` bytes from an offset, or no bytes at the end of the file."""
     if hasattr(os, "pread"):
         return os.pread(descriptor, count, offset)
     with _offset:
@@ -35,7 +36,7 @@ def read_at(descriptor: int, count: int, offset: int) -> bytes:
 
 
 def read_into(descriptor: int, buffer: memoryview, offset: int) -> int:
-    """Read from an offset into a buffer and return how many bytes, 0 at the file's end."""
+    """Read from an offset into a buffer. Return the number of bytes read, which is 0 at the end of the file."""
     if hasattr(os, "preadv"):
         return os.preadv(descriptor, [buffer], offset)
     data = read_at(descriptor, len(buffer), offset)
@@ -44,7 +45,7 @@ def read_into(descriptor: int, buffer: memoryview, offset: int) -> int:
 
 
 def write_at(descriptor: int, data: memoryview, offset: int) -> int:
-    """Write at an offset and return how many bytes."""
+    """Write at an offset, and return the number of bytes written."""
     if hasattr(os, "pwrite"):
         return os.pwrite(descriptor, data, offset)
     with _offset:
@@ -53,7 +54,7 @@ def write_at(descriptor: int, data: memoryview, offset: int) -> int:
 
 
 def lock(descriptor: int) -> None:
-    """Lock an open file until it is closed; raises BlockingIOError if another process has locked it."""
+    """Lock an open file until it is closed. Raises BlockingIOError if another process has locked it."""
     if _fcntl:
         _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
         return
@@ -69,7 +70,7 @@ def lock(descriptor: int) -> None:
 def sync_folder(folder: Path) -> None:
     """Flush a folder's list of files to the disk, so that a rename survives a power failure.
 
-    Windows cannot do this.
+    On Windows, this does nothing.
     """
     if KEEPS_OPEN_FILES:
         return

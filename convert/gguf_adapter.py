@@ -1,8 +1,8 @@
-"""A LoRA adapter in llama.cpp's GGUF format, as its convert_lora_to_gguf.py writes it.
+"""Reads a LoRA adapter in llama.cpp's GGUF format, as convert_lora_to_gguf.py writes it.
 
-Its tensors are named after the GGUF tensors that they change, and the rows of the factor B are in the GGUF tensor's
-order. Names and order are translated to those of a PEFT adapter, so the rest of the code knows only one kind of
-adapter. The scale of the factors is alpha / rank.
+The adapter's tensors are named after the GGUF tensors that they change, and the rows of the factor B are in the order
+of the GGUF tensor. Both are translated to the names and the order of a PEFT adapter, so the rest of the code handles
+only PEFT adapters. The scale of the factors is alpha / rank.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ from ecellm_lite.tensor_types import CONVERTED
 
 
 def read_gguf_adapter(path: Path) -> PeftAdapter:
-    """Return the adapter in a GGUF file, still with GGUF names; raises ModelError if it cannot be merged."""
+    """Return the adapter in a GGUF file.
+
+    Its tensors keep their GGUF names. Raises ModelError if it cannot be merged.
+    """
     header = read_header(path)
     metadata = header.metadata
     kind, adapter = metadata.get("general.type"), metadata.get("adapter.type")
@@ -81,7 +84,8 @@ def read_gguf_adapter(path: Path) -> PeftAdapter:
 def with_checkpoint_names(adapter: PeftAdapter, blueprint: Blueprint) -> PeftAdapter:
     """Return a GGUF adapter with the module names and the row order of a checkpoint.
 
-    Raises ModelError if the adapter changes a tensor that the blueprint lacks or that has another number of rows.
+    Raises ModelError if the adapter changes a tensor that the blueprint does not have, or that has another number of
+    rows.
     """
     recipes = {
         recipe.name: recipe for recipe in (*blueprint.recipes, *([blueprint.output] if blueprint.output else []))

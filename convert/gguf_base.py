@@ -1,7 +1,7 @@
-"""A GGUF file as the base of a conversion: its tensors are converted again, with or without adapters.
+"""A GGUF file as the base of a conversion. Its tensors are converted again, with or without adapters.
 
-Adapters name tensors as in a checkpoint, so GGUF names are translated. Quantized tensors have already lost precision
-and lose a little more; the manifest records it.
+Adapters use the tensor names of a checkpoint, so GGUF names are translated. Quantized tensors have already lost
+precision, and lose a little more. The manifest records this.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ecellm_lite.models.model_check import check_model
 
 
 class GgufBase:
-    """An open GGUF file as a source of weights; a context manager. Raises ModelError if the file is damaged."""
+    """An open GGUF file as a source of weights. It is a context manager. Raises ModelError if the file is damaged."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -60,7 +60,7 @@ class GgufBase:
         self.close()
 
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
+        """Close the file. A second call does nothing."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -72,7 +72,7 @@ class GgufBase:
         return iter(self._tensors)
 
     def tensor(self, name: str) -> SourceTensor:
-        """Return a tensor's type, shape and place in the file."""
+        """Return a tensor's type, shape and position in the file."""
         if name not in self._tensors:
             raise damaged(self.path, f"has no tensor {name!r}, which its architecture needs")
         return self._tensors[name]
@@ -80,11 +80,11 @@ class GgufBase:
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """Return rows of a tensor.
 
-        - F32, F16: shape (count, columns).
-        - BF16: the same, with the bits as uint16.
-        - Quantized types: shape (count, bytes).
-        - A vector of floats: the values. `first` and `count` then count values.
-        - A quantized vector: always the whole vector, as one row.
+        - F32 and F16: an array of shape (count, columns).
+        - BF16: an array of shape (count, columns), with each value's bits as a uint16.
+        - Quantized types: an array of shape (count, bytes).
+        - A vector of floats: an array of `count` values, beginning with the value `first`.
+        - A quantized vector: the whole vector as one row.
         """
         tensor = self.tensor(name)
         is_vector = len(tensor.shape) == 1
@@ -101,20 +101,20 @@ class GgufBase:
         return values.reshape(-1) if is_vector else values
 
     def check_unchanged(self) -> None:
-        """Raise ModelError if the file was written to since it was opened."""
+        """Raise ModelError if the file was changed since it was opened."""
         if InputFile.of(self.path, os.fstat(self._descriptor)) != self._input:
             raise changed_meanwhile(self.path)
 
     def inputs(self) -> list[InputFile]:
-        """Return the file, as it was when opened."""
+        """Return the file, with its size and time when it was opened."""
         return [self._input]
 
     def configuration(self) -> list[InputFile]:
-        """Return an empty list: no other file describes the weights."""
+        """Return an empty list, because no other file describes the weights."""
         return []
 
     def blueprint(self) -> Blueprint:
-        """Return a blueprint with the file's tensors and metadata; metadata about an imatrix is left out."""
+        """Return a blueprint with the file's tensors and metadata. Metadata about an imatrix is left out."""
         heads, kv_heads = self._heads()
         rotated = {"self_attn.q_proj": heads, "self_attn.k_proj": kv_heads} if self._architecture in INTERLEAVED else {}
         recipes = []

@@ -1,4 +1,4 @@
-"""The header of a GGUF file as bytes: everything before the tensors' data.
+"""Encodes the header of a GGUF file, which is everything before the tensors' data.
 
 The format is version 3, little-endian (docs/gguf.md of https://github.com/ggml-org/ggml).
 """
@@ -43,10 +43,10 @@ def aligned(offset: int, alignment: int = ALIGNMENT) -> int:
 def header_bytes(
     metadata: Mapping[str, MetadataValue], tensors: Sequence[PlannedTensor], alignment: int = ALIGNMENT
 ) -> bytes:
-    """Return the header, padded so that the tensors' data follow it immediately.
+    """Return the header as bytes, padded to the alignment. The tensors' data follow it immediately.
 
-    Raises EcellmError for a value that is not of its declared type. Raises ModelError for a tensor's name that is not
-    UTF-8.
+    Raises EcellmError for a value that does not have its declared type. Raises ModelError for a tensor's name that is
+    not UTF-8.
     """
     header = bytearray(b"GGUF" + struct.pack("<IQQ", VERSION, len(tensors), len(metadata)))
     for key, (kind, value) in metadata.items():
@@ -89,7 +89,10 @@ def _value(kind: str, value: Any) -> bytes:
 
 
 def _array(values: Any) -> bytes:
-    """Return an array's element type, length and items as bytes. As in gguf-py, int becomes INT32 and float FLOAT32."""
+    """Return an array as bytes: its element type, its length and its items.
+
+    As in gguf-py, ints are INT32, floats FLOAT32.
+    """
     if isinstance(values, np.ndarray):
         return _numbers(values)
     items = list(values)

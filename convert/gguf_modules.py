@@ -1,4 +1,4 @@
-"""Translates a GGUF file's tensors to the checkpoint that it was made from: their names and the order of their rows."""
+"""Translates a GGUF file's tensors to the names and values that they have in a checkpoint."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ INSEPARABLE = frozenset({"gemma", "gemma2"})
 
 
 def module_of(architecture: str, name: str) -> str:
-    """Return a tensor's module in a checkpoint, with `.bias` for a bias; empty if no adapter can name it."""
+    """Return the name of a tensor's module in a checkpoint. For a bias, it ends in `.bias`.
+
+    It is empty for a tensor that adapters cannot change.
+    """
     match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", name)
     if not match:
         return ""
@@ -64,5 +67,5 @@ def module_of(architecture: str, name: str) -> str:
 
 
 def added_to(architecture: str, name: str) -> float:
-    """Return the number that was added to a tensor's values when the file was made."""
+    """Return the number that the conversion from a checkpoint added to a tensor's values, usually 0."""
     return _ADDED.get(architecture, 0.0) if name.endswith("_norm.weight") else 0.0

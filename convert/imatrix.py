@@ -1,7 +1,7 @@
-"""An importance matrix in llama.cpp's GGUF format: how much an error in each column of a matrix matters.
+"""Reads an importance matrix in llama.cpp's GGUF format. It weights the quantization errors of each matrix by column.
 
-For each matrix of the model it has two tensors. NAME.in_sum2 is the sum of squares of each column's inputs, and
-NAME.counts is the number of inputs. tools/imatrix of https://github.com/ggml-org/llama.cpp defines the format. The
+For each matrix of the model, the file has two tensors. NAME.in_sum2 has the sum of the squares of each column's inputs,
+and NAME.counts has the number of inputs. tools/imatrix of https://github.com/ggml-org/llama.cpp defines the format. The
 older .dat files are not read.
 """
 
@@ -27,9 +27,10 @@ _SUMS, _COUNTS = ".in_sum2", ".counts"
 
 @dataclass(frozen=True, slots=True)
 class Imatrix:
-    """An importance matrix: how much an error in a column matters.
+    """An importance matrix (imatrix).
 
-    `importance`: one number for each column of a matrix, by the matrix's name in the model's file.
+    `importance`: the weights of errors, by the name of the matrix in the model's file. There is one number for each
+      column of the matrix.
     """
 
     path: Path
@@ -38,7 +39,7 @@ class Imatrix:
 
 
 def read_imatrix(path: Path) -> Imatrix:
-    """Return the imatrix in a GGUF file; raises ModelError if it is damaged."""
+    """Return the imatrix in a GGUF file. Raises ModelError if it is damaged."""
     header = read_header(path)
     tensors = {tensor.name: tensor for tensor in header.tensors}
     names = sorted(name.removesuffix(_SUMS) for name in tensors if name.endswith(_SUMS))

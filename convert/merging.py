@@ -1,7 +1,8 @@
-"""Attaches adapters to a blueprint: what they add to each tensor of the file, and which tensors they replace.
+"""Adds the changes of adapters to the recipes of a blueprint.
 
-In a tied model, the embedding is also the output matrix. If an adapter changes only one of the two, the file gets two
-separate tensors, and the unchanged one keeps the base's values. peft's unmerged model behaves in the same way.
+In a tied model, the embedding is also the output matrix. If an adapter changes only its use as the embedding or only
+its use as the output matrix, the file gets two separate tensors. The unchanged tensor keeps the base's values. An
+unmerged model in peft computes the same.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from ecellm_lite.kernels.block import MOST_ADAPTERS, MOST_RANK
 
 @dataclass(frozen=True, slots=True)
 class WeightedAdapter:
-    """An adapter, and the weight by which its changes are multiplied."""
+    """An adapter, and the weight that its changes are multiplied by."""
 
     adapter: PeftAdapter
     weight: float = 1.0
 
 
 def attach_adapters(blueprint: Blueprint, source: TensorSource, adapters: Sequence[WeightedAdapter] = ()) -> Blueprint:
-    """Return the blueprint with adapters attached to its recipes.
+    """Return the blueprint with the adapters' changes added to its recipes.
 
     Raises ModelError for an adapter of another base, and UsageError for adapters or weights that cannot be combined.
     """

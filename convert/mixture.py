@@ -1,7 +1,7 @@
-"""Chooses the type of each tensor in a file, as llama.cpp's llama-quantize does.
+"""Chooses the quantization type of each tensor in a GGUF file, as llama.cpp's llama-quantize does.
 
-The rules are those of llama_tensor_get_type in src/llama-quant.cpp of llama.cpp, for models without experts. Some
-tensors get more bits than others, depending on their role in the model and on their layer.
+The rules are from llama_tensor_get_type in src/llama-quant.cpp of llama.cpp, for models without experts. Some tensors
+get more bits than others, depending on their role in the model and on their layer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """How many layers a model has, how many query heads, and how many heads for keys and values."""
+    """A model's number of layers, of query heads, and of key and value heads."""
 
     layers: int
     heads: int
@@ -36,7 +36,7 @@ class ModelShape:
 
     @property
     def shared(self) -> int:
-        """How many query heads share one key and value head."""
+        """The number of query heads that share one key head and one value head."""
         return self.heads // self.kv_heads
 
 
@@ -51,8 +51,8 @@ def tensor_types(
     """Return the type of each tensor by name, in the file's order.
 
     - `shapes`: the tensors' shapes by name, with the contiguous dimension last.
-    - `overrides`: pairs (regular expression, type). A matrix gets the type of the first expression that matches
-      anywhere in its name.
+    - `overrides`: pairs of a regular expression and a type. A matrix gets the type of the first expression that is
+      found anywhere in its name.
 
     Raises UsageError for an unknown type, an invalid expression, or an expression that matches no matrix.
     """
@@ -79,7 +79,7 @@ def unknown_file_type(file_type: str) -> UsageError:
 
 
 def summary(types: Iterable[str]) -> dict[str, int]:
-    """Return how many tensors there are of each type, the most frequent first."""
+    """Return the number of tensors of each type, with the most frequent type first."""
     counts: dict[str, int] = {}
     for kind in types:
         counts[kind] = counts.get(kind, 0) + 1
@@ -87,7 +87,10 @@ def summary(types: Iterable[str]) -> dict[str, int]:
 
 
 class _Rules:
-    """The rules for one file. Tensors must be passed in the file's order, because some rules count them."""
+    """The rules for one file.
+
+    Tensors must be passed in the file's order, because some rules depend on how many came before.
+    """
 
     def __init__(self, file_type: str, model: ModelShape, imatrix: bool, names: Iterable[str]) -> None:
         self._file_type, self._model, self._imatrix = file_type, model, imatrix
@@ -119,7 +122,7 @@ class _Rules:
         return default
 
     def _count(self, part: str) -> int:
-        """Return how many tensors of this part were counted before, and count this one."""
+        """Return the number of earlier tensors of this kind (attn_v or ffn_down), and count one more."""
         place = self._counts[part]
         self._counts[part] += 1
         return place
@@ -160,7 +163,7 @@ class _Rules:
 
 
 def _place(name: str) -> tuple[int, str]:
-    """Return the key that sorts tensors in the file's order.
+    """Return a key for sorting tensors in the file's order.
 
     Tensors outside the layers come first, then one layer after the other. Within a layer, tensors are sorted by name.
     """
@@ -169,7 +172,7 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def _is_quantized(name: str, shape: Shape) -> bool:
-    """Whether a tensor is a weight matrix, which gets the file's type. Vectors, biases and norms stay float32."""
+    """Return whether a tensor is a weight matrix, which is quantized. Vectors, biases and norms stay float32."""
     return len(shape) > 1 and name.endswith("weight") and "_norm.weight" not in name
 
 

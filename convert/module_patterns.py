@@ -1,9 +1,9 @@
-r"""The keys of PEFT's rank_pattern and alpha_pattern: patterns of module names, each with its own value.
+r"""PEFT's rank_pattern and alpha_pattern. They give modules a value by patterns of their names.
 
-A key is a regular expression. For PEFT, a module matches if the expression matches its whole name, or everything after
-one of the name's dots. The keys are untrusted, so only what PEFT's users write is accepted: letters, digits, dots,
-`\d+`, one `.*`, alternatives with `|`, and the anchors `^` and `$`. Such a pattern matches without backtracking. A
-match takes at most time proportional to the pattern's length times the name's.
+A pattern is a regular expression. In PEFT, a module matches a pattern if its whole name does, or if everything after
+one of the dots in its name does. Patterns are untrusted, so only common elements are accepted: letters, digits, dots,
+`\d+`, one `.*`, alternatives with `|`, and the anchors `^` and `$`. Such a pattern matches without backtracking, in
+time proportional to the length of the pattern times the length of the name.
 
 >>> patterns = ModulePatterns({r"layers\.\d+\.q_proj": 8, "v_proj|down_proj": 4}, "rank_pattern")
 >>> [patterns.value(name, 16) for name in ("model.layers.3.q_proj", "v_proj", "other_v_proj")]
@@ -25,9 +25,9 @@ _PIECE = re.compile(r"(?P<digits>\\d\+)|(?P<all>\.\*)|(?P<any>\.)|\\?(?P<literal
 
 
 class ModulePatterns:
-    """Values of modules by patterns of their names; if several patterns match, the first decides.
+    """The values of modules, by patterns of their names. If several patterns match, the first one counts.
 
-    Raises ValueError for keys that are not accepted.
+    Raises ValueError for patterns that are not accepted.
     """
 
     def __init__(self, values: Mapping[str, Any], name: str) -> None:
@@ -38,12 +38,12 @@ class ModulePatterns:
         self._patterns = [(_alternatives(key, name), value) for key, value in values.items()]
 
     def check_work(self, modules: Iterable[str]) -> None:
-        """Raise ValueError if matching every key with every module's name could take too long."""
+        """Raise ValueError if comparing every pattern with every module's name could take too long."""
         if self._letters * sum(map(len, modules)) > MAX_WORK:
             raise ValueError(f"{self._name} has too many keys for the number of the adapter's modules")
 
     def value(self, module: str, default: Any) -> Any:
-        """Return a module's value; `default` if no pattern matches its name."""
+        """Return a module's value, or `default` if no pattern matches its name."""
         for alternatives, value in self._patterns:
             if any(alternative.matches(module) for alternative in alternatives):
                 return value
@@ -52,13 +52,16 @@ class ModulePatterns:
 
 @dataclass(frozen=True, slots=True)
 class _Alternative:
-    """A pattern in two parts: `head` before its `.*`, `tail` after it. `tail` is None if there is no `.*`."""
+    """One alternative of a pattern. `head` is the text before its `.*`, and `tail` the text after it.
+
+    Without a `.*`, `head` is the whole text and `tail` is None.
+    """
 
     head: re.Pattern[str]
     tail: re.Pattern[str] | None
 
     def matches(self, module: str) -> bool:
-        """Whether the pattern matches a module's whole name, or everything after one of its dots."""
+        """Return whether the pattern matches a module's whole name, or everything after one of its dots."""
         if self.tail is None:
             return self.head.fullmatch(module) is not None
         # The first match of the head (the part before `.*`) also ends first, so it leaves the most room for the tail.
@@ -96,10 +99,10 @@ def _alternative(text: str) -> _Alternative:
 
 
 def _pieces(text: str) -> list[str]:
-    r"""Return the pieces of a pattern as regular expressions.
+    r"""Split a pattern into its elements, and return them as regular expressions.
 
-    If a digit could follow `\d+`, a name could match in several ways. So a digit directly after `\d+` is refused, and a
-    dot directly after `\d+` matches any character except a digit.
+    If a digit could follow `\d+`, a name could match in several ways, which needs backtracking. So a digit directly
+    after `\d+` is refused, and a dot directly after `\d+` matches any character except a digit.
     """
     pieces: list[str] = []
     place = 0

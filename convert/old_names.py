@@ -1,11 +1,12 @@
-"""Translates other names of modules, which some adapters use, to the names of the base's blueprint.
+"""Translates outdated or other module names in adapters to the names in the base's blueprint.
 
-An adapter of a model that sees images names the modules of its language model otherwise than one of a language model
-alone (architectures/language_part.py). What it changes in the part that sees images is left out, as that part itself.
+If a model also sees images, the modules of its language model have other names than in a language model alone
+(architectures/language_part.py). An adapter's changes to the part that sees images are left out, because the converter
+leaves out that part of the model too.
 
-Phi-2 has old names too. They are those of Microsoft's first code for it, in which the rows of q, k and v are stacked in
-one matrix, `mixer.Wqkv`. Its factors are therefore split into three pairs, each with the same A and a third of B's
-rows. That code is modeling_phi.py of https://huggingface.co/microsoft/phi-2 before January 2024.
+Adapters of Phi-2 may have the names of Microsoft's first code for this model. In that code, the rows of q, k and v are
+stacked in one matrix, `mixer.Wqkv`. The factors of this matrix are therefore split into three pairs, each with the same
+A and a third of B's rows. The code is modeling_phi.py of https://huggingface.co/microsoft/phi-2 before January 2024.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ _STACKED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 
 
 def with_current_names(adapter: PeftAdapter, architecture: str) -> PeftAdapter:
-    """Return the adapter with the current names of modules in place of old ones.
+    """Return the adapter with its outdated module names replaced by current ones.
 
-    Raises ModelError if a stack's rows cannot be split into three equal parts.
+    Raises ModelError if the rows of a stacked matrix cannot be split into three equal parts.
     """
     if architecture == "gemma3":
         return replace(
@@ -64,7 +65,7 @@ def with_current_names(adapter: PeftAdapter, architecture: str) -> PeftAdapter:
 
 
 def _of_language(values: Mapping[str, Named], path: Path) -> dict[str, Named]:
-    """Return the values of the language model's modules, under the names that it has alone."""
+    """Return the values of the language model's modules, by the names in a language model alone."""
     renamed: dict[str, Named] = {}
     for name, value in values.items():
         if is_of_images(name):
@@ -78,9 +79,9 @@ def _of_language(values: Mapping[str, Named], path: Path) -> dict[str, Named]:
 def _renamed(
     values: Mapping[str, Named], path: Path, count: Callable[[Named], int], part: Callable[[Named, slice], Named]
 ) -> dict[str, Named]:
-    """Return the values under their current names.
+    """Return the values of modules by their current names. The values of a stacked matrix are split into three.
 
-    `count` returns a value's number of rows, `part` cuts rows out of it.
+    `count` returns the number of rows in a value, and `part` returns some of its rows.
     """
     renamed: dict[str, Named] = {}
     for old, value in values.items():

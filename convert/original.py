@@ -1,7 +1,7 @@
-"""Computes the tokens and logits of a converted file's original, with the packages that models are trained with.
+"""Computes the tokens and logits of the original checkpoint of a converted file, to compare them.
 
-Tokens come from tokenizers or sentencepiece, logits from transformers and, for adapters, peft. All these packages are
-optional.
+The tokens come from the packages tokenizers or sentencepiece, and the logits from transformers and, for adapters, peft.
+All these packages are optional.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Tokenize = Callable[[str], list[int]]
 
 
 def original_tokenizer(folder: Path) -> Tokenize | None:
-    """Return the tokenizer of a checkpoint's folder, or None if there is no tokenizer or no package that reads it."""
+    """Return the tokenizer of a checkpoint's folder, or None if the tokenizer or the package for it is missing."""
     if (folder / "tokenizer.json").is_file() and find_spec("tokenizers"):
         from tokenizers import Tokenizer
 
@@ -49,7 +49,7 @@ def original_tokenizer(folder: Path) -> Tokenize | None:
 def original_logits(
     folder: Path, adapters: Sequence[tuple[Path, float]], prompts: Sequence[Sequence[int]]
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the original's logits for each prompt, in float32, with a row for each token. Adapters are not merged.
+    """Yield the original's logits for each prompt, in float32, of shape (tokens, vocabulary). Adapters are not merged.
 
     Raises ModelError if torch, transformers or (for adapters) peft is not installed, or if the memory is too small.
     """
@@ -94,7 +94,7 @@ def original_logits(
 
 
 def _from_lists(folder: Path) -> Tokenize:
-    """Return the tokenizer of GPT-2's files: a vocabulary, its merges, and added tokens."""
+    """Return a tokenizer in the format of GPT-2: a vocabulary, its merges, and added tokens."""
     from tokenizers import AddedToken
     from tokenizers.implementations import ByteLevelBPETokenizer
 
@@ -114,7 +114,7 @@ def _from_lists(folder: Path) -> Tokenize:
 
 
 def _with_adapters(model: object, adapters: Sequence[tuple[Path, float]]) -> object:
-    """Return a peft model with all adapters active, each with its weight."""
+    """Return a peft model in which all adapters are active with their weights."""
     from peft import PeftModel
 
     names = [f"adapter_{place}" for place in range(len(adapters))]

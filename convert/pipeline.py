@@ -1,7 +1,7 @@
-"""Carries out a plan: one thread reads blocks of rows ahead, all threads convert them, one writes them in order.
+"""Writes the file of a plan. One thread reads blocks of rows ahead, all threads convert, and one thread writes.
 
-Only a few blocks and the adapters are in memory. The file's bytes do not depend on interruptions, on the number of
-threads, or on the size of a block.
+Blocks are written in order. Only a few blocks and the adapters are in memory. The file's bytes do not depend on
+interruptions, on the number of threads, or on the size of a block.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _AHEAD = _BEHIND = 2  # blocks
 
 @dataclass(frozen=True, slots=True)
 class ConversionProgress:
-    """A conversion's progress: bytes of the source read so far and in total, bytes per second, and seconds left."""
+    """A conversion's progress: the bytes read so far, the bytes in total, bytes per second, and seconds left."""
 
     done: int
     total: int
@@ -40,7 +40,7 @@ class ConversionProgress:
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """A complete file: its sha256 in hex, its size, and how many of its bytes an earlier run had written."""
+    """A complete file: its sha256 in hex, its size, and the number of bytes that an earlier run had written."""
 
     sha256: str
     size: int
@@ -50,13 +50,13 @@ class WrittenFile:
 def unfinished_file(
     plan: Plan, source: TensorSource, target: Path, *, resume: bool = False, other_inputs: Sequence[Path] = ()
 ) -> UnfinishedFile:
-    """Return the file that will become `target`. With `resume`, it keeps what an earlier run has written.
+    """Return the unfinished file that will become `target`. With `resume`, it keeps the bytes of an earlier run.
 
-    `other_inputs` are files that are read in addition to the source's. Raises:
+    `other_inputs` are input files in addition to the source's. Raises:
 
     - UsageError if the target is one of the inputs;
     - ModelError if another conversion is writing the target;
-    - ModelError if the run to resume had another plan or source.
+    - ModelError if the earlier run had another plan or source.
     """
     inputs = source.inputs()
     if any(_are_same(target, path) for path in (*(one.path for one in inputs), *other_inputs)):
@@ -77,11 +77,11 @@ def write_file(
     progress: Callable[[ConversionProgress], None] | None = None,
     check: Callable[[Path], None] | None = None,
 ) -> WrittenFile:
-    """Write everything still missing from an unfinished file; `UnfinishedFile.finish` then gives it its final name.
+    """Write the missing rest of an unfinished file. `UnfinishedFile.finish` then gives it its final name.
 
-    `check` is called with the file's path once the header is written, and raises to stop the conversion. Raises
-    ModelError if an input changes meanwhile, a weight is not finite, or a write fails. After an interruption, the file
-    can be resumed.
+    `check` is called with the file's path once the header is written, and may raise ModelError to stop the conversion.
+    Raises ModelError if an input changes during the conversion, if a weight is not finite, or if a write fails. After
+    an interruption, the conversion can be resumed.
     """
     resumed = file.done
     if file.whole is not None:
@@ -115,7 +115,10 @@ def write_file(
 
 
 def estimated_seconds(plan: Plan, source: TensorSource, threads: int) -> float:
-    """Return roughly how many seconds the plan will take, estimated by converting a block of each type."""
+    """Return an estimate of the seconds that the conversion will take.
+
+    To make it, a block of each type is converted.
+    """
     largest: dict[str, PlannedTensor] = {}
     for tensor in sorted(plan.tensors, key=lambda one: one.size):
         largest[tensor.type.name] = tensor
@@ -138,9 +141,10 @@ def write_blocks(
     threads: int = 1,
     each: Callable[[PlannedTensor, Block], None] = lambda *_: None,
 ) -> None:
-    """Convert a plan's tensors and give `put` each block with its offset in the file, in the plan's order.
+    """Convert a plan's tensors in its order, and call `put` with the offset and the bytes of each block.
 
-    `done`: how many of the file's bytes are written already. `each` is called after each block with what was read.
+    `done`: the number of the file's bytes that are already written. `each` is called after each block with the block
+      and its tensor.
     """
     with ReadAhead(read_blocks(plan, source, done), _AHEAD) as blocks, WriteBehind(put, _BEHIND) as writer:
         for tensor, first, block in blocks:
@@ -151,7 +155,7 @@ def write_blocks(
 
 @contextmanager
 def discarding(file: UnfinishedFile, kind: type[ModelError]) -> Iterator[None]:
-    """Remove the unfinished file if the block raises an error of this kind, because it must not be resumed."""
+    """If the block raises an error of this kind, delete the unfinished file, so that it cannot be resumed."""
     try:
         yield
     except kind:
@@ -160,7 +164,7 @@ def discarding(file: UnfinishedFile, kind: type[ModelError]) -> Iterator[None]:
 
 
 def _are_same(path: Path, other: Path) -> bool:
-    """Whether two paths lead to the same file. False if one of them does not exist."""
+    """Return whether two paths lead to the same file. It is False if one of them does not exist."""
     try:
         return path.samefile(other)
     except (OSError, ValueError):
@@ -168,7 +172,7 @@ def _are_same(path: Path, other: Path) -> bool:
 
 
 class _Clock:
-    """Measures a conversion by the bytes that it reads from the source."""
+    """Measures a conversion's progress by the bytes that it reads from the source."""
 
     def __init__(self, plan: Plan, resumed: int) -> None:
         self._total = plan.read_bytes

@@ -1,6 +1,6 @@
-"""The plan of a file before it is written: each tensor's type, offset and size, and the memory needed.
+"""The plan of a GGUF file before it is written: each tensor's type, offset and size, and the memory needed.
 
-The tensors are in the order in which llama-quantize writes them, each at a multiple of the alignment.
+The tensors are in the same order as in the files of llama-quantize. The offset of each is a multiple of the alignment.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ _RESERVE = 128 << 20  # bytes of memory for the program itself
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A file to be written: `header` is its first bytes, `size` its length in bytes.
+    """The plan of a file to be written: `header` is its first bytes, and `size` its length in bytes.
 
-    `block_weights`: how many weights are read, converted and written at a time. `memory`: the most memory that writing
-    needs, in bytes. `identity`: a hash of everything that decides the file's bytes, except the source's bytes.
+    `block_weights`: the number of weights that are read, converted and written at a time. `memory`: the most memory
+      that writing needs, in bytes. `identity`: a hash of everything that the file's bytes depend on, except the bytes
+      of the source.
     """
 
     file_type: str
@@ -54,33 +55,34 @@ class Plan:
 
     @property
     def data_offset(self) -> int:
-        """Where the tensors' data begin in the file, in bytes."""
+        """The offset of the tensors' data in the file, in bytes."""
         return len(self.header)
 
     @property
     def types(self) -> dict[str, int]:
-        """How many tensors there are of each type."""
+        """The number of tensors of each type."""
         return summary(tensor.type.name for tensor in self.tensors)
 
     @property
     def lossy_source(self) -> dict[str, int]:
-        """How many tensors are converted from quantized ones, by the source's type."""
+        """The number of tensors that are converted from each quantized type of the source."""
         return summary(tensor.source_type for tensor in self.tensors if tensor.source_type not in FLOATS)
 
     @property
     def read_bytes(self) -> int:
-        """How many bytes are read from the source."""
+        """The number of bytes that are read from the source."""
         return sum(tensor.read_bytes for tensor in self.tensors)
 
     @property
     def bits_per_weight(self) -> float:
-        """The file's bits per weight."""
+        """The average number of bits per weight in the file."""
         return 8 * self.size / max(1, sum(math.prod(tensor.shape) for tensor in self.tensors))
 
     def check_room(self, target: Path, bytes_written: int = 0, beside: int = 0) -> None:
-        """Raise ModelError if disk or memory is too small.
+        """Raise ModelError if the disk or the memory has too little free space.
 
-        `beside`: how many bytes are needed beside the file. `bytes_written`: how many bytes of both exist already.
+        `beside`: the number of bytes on the disk that are needed in addition to the file. `bytes_written`: the number
+          of all these bytes that exist already.
         """
         folder = next((folder for folder in target.absolute().parents if folder.is_dir()), None)
         if folder is None:
@@ -114,11 +116,11 @@ def draw_plan(
     importance: Mapping[str, NDArray[np.float32]] | None = None,
     max_memory: int | None = None,
 ) -> Plan:
-    """Return the plan for writing a blueprint as a file type (such as Q4_K_M).
+    """Return the plan for a blueprint and a file type (such as Q4_K_M).
 
     - `overrides`: see tensor_types.
-    - `importance`: the imatrix. It has a number for each column, by the tensor's name.
-    - `max_memory`: how many bytes the conversion may use.
+    - `importance`: the imatrix. By each tensor's name, it has an array with a number for each column.
+    - `max_memory`: the number of bytes of memory that the conversion may use.
 
     Raises UsageError for an unknown type or a limit that is too low. Raises ModelError if the source or the imatrix
     does not fit the blueprint.
@@ -157,7 +159,7 @@ def draw_plan(
 
 
 def _source_type(recipe: TensorRecipe, source: TensorSource) -> str:
-    """Return the type in which a recipe's rows are read. Raises ModelError if the source does not fit the recipe."""
+    """Return the type of the rows that a recipe reads. Raises ModelError if the source does not fit the recipe."""
     if not recipe.source:
         return "F32"
     tensor = source.tensor(recipe.source)
@@ -200,7 +202,10 @@ def _foreign_imatrix(problem: str) -> ModelError:
 
 
 def _blocks(tensors: Sequence[PlannedTensor], most: int | None) -> tuple[int, int]:
-    """Return how many weights a block has, and how many bytes of memory the conversion needs."""
+    """Return the number of weights in a block, and the number of bytes of memory that the conversion needs.
+
+    `most`: the limit for the memory in bytes, or None.
+    """
     fixed_bytes = sum(tensor.recipe.memory_bytes for tensor in tensors) + _RESERVE
     row = max((tensor.columns for tensor in tensors), default=1)  # the smallest block
     weight = max((tensor.bytes_per_weight for tensor in tensors), default=8.0)

@@ -1,4 +1,4 @@
-"""A tensor of the file to be written: its recipe, its type, and its place."""
+"""A tensor of a GGUF file to be written: its recipe, its type, and its offset."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ecellm_lite.tensor_types import CONVERTED, TensorType
 
 @dataclass(frozen=True, slots=True)
 class PlannedTensor:
-    """A recipe with the type and place of its tensor.
+    """A recipe with the type and the offset of its tensor.
 
     `source_type`: the type of the rows that are read. `offset`: the tensor's first byte, counted from the beginning of
-    the tensors' data. `importance` (columns,): the imatrix, if the type uses one.
+      the tensors' data. `importance`: the imatrix's numbers, of shape (columns,), if the type uses an imatrix.
     """
 
     recipe: TensorRecipe
@@ -29,47 +29,47 @@ class PlannedTensor:
 
     @property
     def name(self) -> str:
-        """The name in the file."""
+        """The tensor's name in the file."""
         return self.recipe.name
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape, with the contiguous dimension last."""
+        """The tensor's shape, with the contiguous dimension last."""
         return self.recipe.shape
 
     @property
     def columns(self) -> int:
-        """The length of a row."""
+        """The number of values in a row."""
         return self.shape[-1]
 
     @property
     def rows(self) -> int:
-        """The number of rows; a vector counts as one row."""
+        """The number of rows. A vector counts as one row."""
         return math.prod(self.shape[:-1])
 
     @property
     def row_bytes(self) -> int:
-        """The bytes of a row in the file."""
+        """The size of a row in the file, in bytes."""
         return self.type.row_bytes(self.columns)
 
     @property
     def size(self) -> int:
-        """The bytes in the file, without padding."""
+        """The size of the tensor in the file, in bytes, without padding."""
         return self.rows * self.row_bytes
 
     @property
     def read_bytes(self) -> int:
-        """The bytes that are read from the source."""
+        """The number of bytes that are read from the source."""
         return 0 if self.recipe.saved is not None else self.rows * CONVERTED[self.source_type].row_bytes(self.columns)
 
     @property
     def bytes_per_weight(self) -> float:
-        """The memory that a weight takes while it is converted: its bytes in the source plus its bytes in the file."""
+        """The memory that a weight takes during the conversion: its bytes in the source plus its bytes in the file."""
         source = CONVERTED[self.source_type]
         return source.block_bytes / source.block + self.type.block_bytes / self.type.block
 
     def digest(self) -> bytes:
-        """Return a hash of what decides the tensor's bytes, except its type, its place and the source's bytes."""
+        """Return a hash of everything that the tensor's bytes depend on, except its type and the source's bytes."""
         digest = hashlib.sha256(self.recipe.digest() + self.source_type.encode())
         if self.importance is not None:
             digest.update(hashlib.sha256(self.importance.tobytes()).digest())

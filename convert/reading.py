@@ -1,6 +1,6 @@
 """Reads untrusted files.
 
-Small files are read whole, up to a limit, and large ones a range at a time.
+Small files are read whole, up to a limit. Large files are read one range at a time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ MAX_JSON_BYTES = 64 << 20
 
 
 def damaged(path: Path, problem: str) -> ModelError:
-    """Return the error for a file with wrong content. `problem` is the rest of a sentence that begins with the path."""
+    """Return the error for a file with invalid content.
+
+    `problem` is the end of a sentence that begins with the path.
+    """
     return ModelError(f"{path} {problem}", step="download it again", file=str(path))
 
 
@@ -29,12 +32,12 @@ def unreadable(path: Path, error: OSError) -> ModelError:
 
 
 def changed_meanwhile(path: Path) -> ModelError:
-    """Return the error for a file that was written to while it was in use."""
+    """Return the error for a file that was changed while it was in use."""
     return ModelError(f"{path} was changed while it was read", step="start again when it is complete", file=str(path))
 
 
 def open_for_reading(path: Path) -> int:
-    """Open a file and return its descriptor; raises ModelError if it cannot be opened."""
+    """Open a file and return its descriptor. Raises ModelError if it cannot be opened."""
     # Without O_NONBLOCK, opening a FIFO would wait for a writer.
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
@@ -46,7 +49,7 @@ def open_for_reading(path: Path) -> int:
 
 
 def read_fully(descriptor: int, path: Path, buffer: memoryview, offset: int) -> None:
-    """Fill a buffer from an open file, starting at `offset`; raises ModelError if the file ends too early."""
+    """Fill a buffer from an open file, starting at `offset`. Raises ModelError if the file ends too early."""
     done = 0
     while done < len(buffer):
         try:
@@ -59,7 +62,7 @@ def read_fully(descriptor: int, path: Path, buffer: memoryview, offset: int) -> 
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """Return the content of a small file; raises ModelError if it cannot be read or has more than `limit` bytes."""
+    """Return the content of a small file. Raises ModelError if it cannot be read or has more than `limit` bytes."""
     try:
         with open(open_for_reading(path), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -73,7 +76,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
-    """Return the object in a JSON file; raises ModelError if the file does not hold an object."""
+    """Return the object in a JSON file. Raises ModelError if the file does not hold an object."""
     try:
         content = json.loads(read_bytes(path, limit).decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -86,7 +89,7 @@ def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
 def inside(folder: Path, name: str) -> Path:
     """Return the path of a file in a folder. Raises ModelError if the name or a link leads out of the folder.
 
-    Links of the Hugging Face cache, from a snapshot to its blobs, are followed.
+    Links from a snapshot of the Hugging Face cache to a blob of the cache are followed.
     """
     if not name or "/" in name or "\\" in name or name in {".", ".."} or "\0" in name:
         raise damaged(folder, f"names the file {name[:80]!r}, which is not in the folder")
@@ -101,10 +104,10 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def _is_cached(home: Path, target: Path) -> bool:
-    """Whether a file is a blob of the Hugging Face cache that the snapshot `home` may link to.
+    """Return whether a file is a blob of the Hugging Face cache that the snapshot `home` may link to.
 
-    A blob is CACHE/models--X/blobs/ETAG. Since huggingface_hub 2, it can itself be a link to CACHE/blobs/HA/HASH, which
-    all repositories share. HASH has 64 hexadecimal digits and begins with HA.
+    A blob is the file CACHE/models--X/blobs/ETAG. Since huggingface_hub 2, this can be a link to CACHE/blobs/HA/HASH,
+    which all repositories share. HASH has 64 hexadecimal digits and begins with HA.
     """
     repository = home.parent.parent
     if home.parent.name != "snapshots":

@@ -1,4 +1,4 @@
-"""The manifest of a conversion: the file's hash and types, its inputs, and the versions that made it."""
+"""Makes the manifest of a conversion: the file's hash and types, its inputs, and the versions of the software."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def record(
     seconds: float,
     hash_inputs: bool = False,
 ) -> Manifest:
-    """Return the manifest of a written file; `hash_inputs` adds the sha256 of each input.
+    """Return the manifest of a written file. With `hash_inputs`, it has the sha256 of each input.
 
     `inputs`: the files with the weights. `configuration`: files such as config.json and the vocabulary. Paths are left
     out, because the manifest may be shared with the file.

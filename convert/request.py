@@ -1,4 +1,4 @@
-"""A request for a conversion: inputs, target, envelope, and what the manifest says."""
+"""A request for a conversion: the inputs, the target, the envelope, and entries for the manifest."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ ENVELOPE_KEY = "ecellm.envelope"
 
 @dataclass(frozen=True, slots=True)
 class ConversionRequest:
-    """What to convert, and to what.
+    """The settings of a conversion.
 
     - `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file.
-    - `weights`: files that `base`, a folder, lacks, because they are still on the hub. Each is fetched, converted and
-      dropped in turn.
-    - `adapters`: PEFT folders or GGUF files, each with the factor by which its changes are multiplied.
-    - `envelope`: the envelope's name; needed only if the base does not name one.
-    - `overrides`: pairs (regular expression for tensor names, type).
-    - `max_memory`: how many bytes of memory may be used.
+    - `weights`: safetensors files that are still on the hub and not in the folder `base`. One after another is
+      downloaded, converted and deleted.
+    - `adapters`: PEFT folders or GGUF files, each with the weight of its changes.
+    - `envelope`: the envelope's name. It is needed only if the base does not name one.
+    - `overrides`: pairs of a regular expression for tensor names and a type.
+    - `max_memory`: the number of bytes of memory that may be used.
     - `name`: the model's name.
-    - `manifest`: the manifest's path; by default, next to the file.
+    - `manifest`: the manifest's path. By default, it is next to the file.
     - `base_name`: the base's name in the manifest.
-    - `source`, `licence` and `details`: override or extend the manifest.
-    - `tasks`: names of the tasks that the model is for. By default: for a GGUF base, the tasks that it names; for
-      eCeLLM, all ten; after merging an adapter, none.
+    - `source`, `licence` and `details`: entries for the manifest.
+    - `tasks`: the names of the tasks that the model is made for. By default, a GGUF base keeps its tasks, eCeLLM has
+      all ten tasks, and a model with a merged adapter has none.
     """
 
     base: str
@@ -60,15 +60,15 @@ class ConversionRequest:
 
     @property
     def manifest_path(self) -> Path:
-        """The manifest's path, by default next to the file."""
+        """The manifest's path. By default, it is next to the file."""
         return self.manifest or self.target.with_name(f"{self.target.name}.manifest.json")
 
     def name_of_base(self) -> str:
-        """Return the base's name, for the manifest and for looking it up among the published models."""
+        """Return the base's name. The manifest has it, and the catalogue is searched for it."""
         return name_of_base(self.base)
 
     def check_paths(self) -> None:
-        """Raise UsageError or ModelError for a path that the system cannot look up."""
+        """Raise UsageError for an invalid path, and ModelError for a path that cannot be reached."""
         if not self.target.name:
             raise UsageError(
                 f"{self.target} is not a file's name", step="give one such as model.gguf", settings=("target",)
@@ -90,13 +90,14 @@ class ConversionRequest:
                     ) from None
 
     def choose_envelope(self, metadata: Mapping[str, MetadataValue]) -> str:
-        """Return the envelope's name; it is never guessed, because answers with a wrong envelope are worthless.
+        """Return the envelope's name. It is never guessed, because answers with a wrong envelope are worthless.
 
-        The first of these counts: the request, the base's own key, a known model's name, and the base's chat template
-        (see chat_template.py). A chat form does not say what adapters were trained with, so with adapters neither a
-        template nor a general model's name counts. `metadata` is the base's metadata.
+        It is taken from the first of these that has one: the request, the base's metadata (`metadata`), the catalogue's
+        model of the base's name, and the base's chat template (see chat_template.py). An adapter may have been trained
+        with another envelope than the base's chat form. So if there are adapters, a chat template does not count, and
+        neither does a general model of the catalogue.
 
-        Raises UsageError if nothing names an envelope.
+        Raises UsageError if none of them has an envelope.
         """
         if self.envelope:
             return get_envelope(self.envelope).name
@@ -117,7 +118,7 @@ class ConversionRequest:
         )
 
     def choose_tasks(self, metadata: Mapping[str, MetadataValue]) -> MetadataValue | None:
-        """Return the names of the model's tasks as a metadata value; None if they are unknown.
+        """Return the names of the model's tasks as a metadata value, or None if they are not known.
 
         `metadata` is the base's metadata.
         """
@@ -138,7 +139,7 @@ def name_of_base(base: str) -> str:
 
 
 def checkpoint_folder(base: str) -> Path:
-    """Return a checkpoint's folder: the path itself, or a repository's folder in the hub cache.
+    """Return a checkpoint's folder. `base` is its path, or the id of a repository in the hub cache.
 
     Nothing is downloaded.
     """

@@ -1,9 +1,9 @@
-"""A safetensors file, read as untrusted input: its header must agree with the file, and tensors are read by rows.
+"""Reads a safetensors file as untrusted input. The header must agree with the file, and tensors are read by rows.
 
 The file is opened once, must be a regular file, and is read with pread. It is not memory-mapped, for two reasons.
-Another program could kill this process by truncating the file, and mapped pages count as this process's memory.
-Everything that the format forbids (holes, overlaps, duplicate names) is refused. The format:
-https://github.com/huggingface/safetensors.
+Another program could kill this process by truncating the file, and mapped pages count as this process's memory. A file
+is refused if it has something that the format forbids, such as holes, overlaps or duplicate names.
+https://github.com/huggingface/safetensors defines the format.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ class SafetensorsFile:
         self.close()
 
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
+        """Close the file. A second call does nothing."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
     def reopened(self) -> SafetensorsFile:
-        """Return the same file opened again, without parsing its header. Raises ModelError if it has changed."""
+        """Open the same file again, without parsing its header. Raises ModelError if the file has changed."""
         file = copy.copy(self)
         file._descriptor = open_for_reading(self.path)
         try:
@@ -79,7 +79,7 @@ class SafetensorsFile:
         return file
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
-        """Return rows of a tensor of weights (count, …): float32, float16, or bfloat16's bits as uint16.
+        """Return rows of a tensor, of shape (count, …), as float32 or float16, or as uint16 with the bits of bfloat16.
 
         Raises ModelError if the tensor has another type, or if the file has become shorter since it was opened.
         """
@@ -91,7 +91,7 @@ class SafetensorsFile:
         return buffer if tensor.shape else buffer.reshape(())
 
     def check_unchanged(self) -> None:
-        """Raise ModelError if the file was written to since it was opened."""
+        """Raise ModelError if the file was changed since it was opened."""
         if InputFile.of(self.path, os.fstat(self._descriptor)) != self.input:
             raise changed_meanwhile(self.path)
 
@@ -125,7 +125,7 @@ class SafetensorsFile:
         return metadata, {tensor.name: tensor for tensor in tensors}
 
     def _tensor(self, name: str, entry: object, start: int) -> SourceTensor:
-        """Return a tensor from its entry in the header; the file's data begin at byte `start`."""
+        """Return the tensor for an entry in the header. The tensors' data begin at byte `start` of the file."""
         if not name or len(name) > MAX_NAME_LENGTH:
             raise self._damaged(f"a tensor's name has {len(name):,} letters")
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:

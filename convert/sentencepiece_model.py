@@ -1,7 +1,7 @@
-"""A SentencePiece model file, read as untrusted input, without the library.
+"""Reads a SentencePiece model file as untrusted input, without the sentencepiece library.
 
-It lists the pieces, and says how texts are changed before they are split. The file is a protobuf message
-(https://protobuf.dev/programming-guides/encoding/). Its fields are in src/sentencepiece_model.proto of
+The file lists the pieces (tokens), and describes how texts are changed before they are split. It is a protobuf message
+(https://protobuf.dev/programming-guides/encoding/). Its fields are defined in src/sentencepiece_model.proto of
 https://github.com/google/sentencepiece.
 """
 
@@ -24,7 +24,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A token: its text, its score (higher ones are merged first), and its kind (see token_list)."""
+    """A token: its text, its score, and its kind (see token_list). Tokens with higher scores are merged first."""
 
     text: str
     score: float
@@ -33,14 +33,14 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class SentencePieceModel:
-    """The pieces by id. `space_first`: whether a space is put before a text."""
+    """A vocabulary: its pieces by id. `space_first`: whether a space is put before a text."""
 
     pieces: tuple[Piece, ...]
     space_first: bool
 
 
 def read_sentencepiece(path: Path) -> SentencePieceModel:
-    """Return the content of a tokenizer.model; raises ModelError if it is damaged or llama.cpp cannot reproduce it."""
+    """Return the content of a tokenizer.model. Raises ModelError if it is damaged or llama.cpp cannot reproduce it."""
     data = read_bytes(path, MAX_MODEL_BYTES)
     pieces: list[Piece] = []
     # The defaults of the format.
@@ -97,7 +97,7 @@ def _piece(data: bytes, path: Path) -> Piece:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | float | bytes]]:
-    """Yield each field of a protobuf message as its number and its value.
+    """Yield the number and the value of each field in a protobuf message.
 
     A value is an integer, bytes (a text or an inner message), or a float. Every 32-bit value in this format is a float.
     """
@@ -126,7 +126,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | float | bytes]]:
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """Return the number at a position, and the position after it."""
+    """Return the integer that is encoded at a position, and the position after it."""
     value = 0
     for place in range(10):
         if position + place >= len(data):

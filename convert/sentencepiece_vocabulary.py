@@ -1,8 +1,8 @@
 """A SentencePiece vocabulary for llama.cpp, read from tokenizer.model or else from tokenizer.json.
 
-Like SentencePiece, llama.cpp merges the pair whose result has the highest score. tokenizer.json has no scores, so they
-are made from the order of its merges. llama.cpp's own converter gives every token the same score, so its files split
-texts differently than in training.
+Like SentencePiece, llama.cpp merges the pair of tokens with the highest score of the merged token. tokenizer.json has
+no scores, so they are computed from the order of its merges. llama.cpp's own converter gives every token the same
+score, so with its files, texts are split differently than in training.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def from_model(path: Path, size: int, added: Iterable[AddedToken]) -> tuple[Toke
 def from_tokenizer(
     path: Path, tokenizer: Mapping[str, Any], size: int, added: Sequence[AddedToken]
 ) -> tuple[TokenList, bool]:
-    """Return the tokens of a tokenizer.json whose method is SentencePiece's, and whether a space is put before a text.
+    """Return the tokens of a SentencePiece vocabulary in a tokenizer.json, and whether a space is put before a text.
 
     Raises ModelError if the file is damaged or llama.cpp cannot reproduce its tokens.
     """
@@ -80,7 +80,10 @@ def from_tokenizer(
 
 
 def pairs(merges: object, path: Path) -> list[tuple[str, str]]:
-    """Return the merges of a tokenizer.json, each "a b" or [a, b]. Raises ModelError if they are damaged."""
+    """Return the merges of a tokenizer.json as pairs of texts. Raises ModelError if they are damaged.
+
+    In the file, a merge is a text "a b" or a list [a, b].
+    """
     if not isinstance(merges, list):
         raise damaged(path, "has no list of merges")
     result = []
@@ -93,9 +96,9 @@ def pairs(merges: object, path: Path) -> list[tuple[str, str]]:
 
 
 def _ranks(merges: object, tokens: Set[str], placed: Set[str], path: Path) -> dict[str, int]:
-    """Return the rank of each of `tokens`: the position of the first merge that makes it.
+    """Return the rank of each token: the position of the first merge that results in it.
 
-    `placed`: added tokens. Gemma has merges for them too, which never apply.
+    `placed`: the added tokens. Gemma's files have merges for added tokens too, which are ignored.
     """
     ranks: dict[str, int] = {}
     merged = set()
@@ -120,9 +123,9 @@ def _ranks(merges: object, tokens: Set[str], placed: Set[str], path: Path) -> di
 def _space_first(tokenizer: Mapping[str, Any], path: Path) -> bool:
     """Return whether a space is put before a text. Raises ModelError for steps that SentencePiece does not have.
 
-    A file asks for the space in one of two ways: by the normalizer Prepend, or by the pre-tokenizer Metaspace.
-    Metaspace adds no space to a text that already begins with one. Gemma's pre-tokenizer splits at spaces, of which its
-    normalizer leaves none.
+    The file has either the normalizer Prepend or the pre-tokenizer Metaspace for this. Metaspace adds no space to a
+    text that already begins with one. Gemma's pre-tokenizer splits texts at spaces. This step has no effect, because
+    Gemma's normalizer has replaced all spaces.
     """
     first, replaced = False, False
     for step in _steps(tokenizer.get("normalizer"), "normalizers", path):

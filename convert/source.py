@@ -1,4 +1,4 @@
-"""Where the converter reads weights from: a checkpoint of safetensors, or a GGUF file."""
+"""The sources of weights for the converter: a checkpoint in safetensors files, or a GGUF file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class SourceTensor:
-    """A tensor in a source: its type's name, its shape, and where its bytes are in the file.
+    """A tensor in a source: the name of its type, its shape, and its position in the file in bytes.
 
-    The contiguous dimension is the last one in `shape`. `type` is F32, F16, BF16, or another name of the file's format.
+    The contiguous dimension is the last one in `shape`. `type` is F32, F16, BF16, or another type's name in the file's
+    format.
     """
 
     name: str
@@ -26,7 +27,7 @@ class SourceTensor:
 
     @property
     def row_bytes(self) -> int:
-        """The number of bytes of a row, which is one index of the first dimension."""
+        """The number of bytes in a row. The first dimension counts the rows."""
         return self.size // max(1, self.shape[0]) if self.shape else self.size
 
 
@@ -34,7 +35,7 @@ class SourceTensor:
 class InputFile:
     """A file that a conversion reads: its size in bytes, and its modification time in nanoseconds.
 
-    A file that is still on the hub has no modification time (0), but the sha256 that the hub states.
+    A file that is still on the hub has no modification time (0). Instead, it has the sha256 that the hub states.
     """
 
     path: Path
@@ -49,10 +50,10 @@ class InputFile:
 
 
 class TensorSource(Protocol):
-    """Weights by name, read a range of rows at a time."""
+    """A source of weights. Tensors are found by name, and their rows are read in ranges."""
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is a tensor of that name."""
+        """Return whether there is a tensor of that name."""
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the tensors' names."""
@@ -63,13 +64,13 @@ class TensorSource(Protocol):
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """Return rows of a tensor.
 
-        - F32, F16: float32 or float16.
-        - BF16: the bits as uint16.
-        - Quantized types: shape (rows, bytes).
+        - F32 and F16: an array of float32 or float16.
+        - BF16: an array of uint16 with the bits of each value.
+        - Quantized types: an array of shape (rows, bytes).
         """
 
     def check_unchanged(self) -> None:
-        """Raise ModelError if a file was written to since it was opened."""
+        """Raise ModelError if a file was changed since it was opened."""
 
     def inputs(self) -> Sequence[InputFile]:
         """Return the files that hold the weights."""

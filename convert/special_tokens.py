@@ -1,6 +1,6 @@
-"""A tokenizer's special tokens: which ones begin and end a text, and which are added to a prompt automatically.
+"""A tokenizer's special tokens: the tokens that begin and end a text, and whether they are added to a prompt.
 
-The rules are those of gguf-py's SpecialVocab (gguf/vocab.py of llama.cpp). A chat template is copied as text and never
+The rules are from gguf-py's SpecialVocab (gguf/vocab.py of llama.cpp). A chat template is copied as text and never
 rendered.
 """
 
@@ -37,8 +37,9 @@ def special_tokens(
 ) -> dict[str, MetadataValue]:
     """Return GGUF metadata: the special tokens, whether they are added to a prompt, and the chat template.
 
-    `config`: the content of config.json. Its ids are used if the tokenizer names none. `tokenizer`: the content of
-    tokenizer.json, if there is one. `size`: the model's number of tokens. Higher ids are left out.
+    `config`: the content of config.json. Its token ids are used if the tokenizer's files name none. `tokenizer`: the
+      content of tokenizer.json, if there is one. `size`: the model's number of tokens. Special tokens with a higher id
+      are left out.
     """
     settings = settings_of(folder)
     ids = {token.text: token.id for token in added}
@@ -70,7 +71,10 @@ def settings_of(folder: Path) -> dict[str, Any]:
 
 
 def token_text(entry: object) -> str | None:
-    """Return the text of a token in tokenizer_config.json, which may be an object with its `content`."""
+    """Return the text of a token in tokenizer_config.json.
+
+    The entry is a text, or an object with the text as `content`.
+    """
     text = entry.get("content") if isinstance(entry, dict) else entry
     return text if isinstance(text, str) else None
 
@@ -82,7 +86,10 @@ def _configured(value: object, size: int) -> int | None:
 
 
 def _added_automatically(tokenizer: Mapping[str, Any] | None, texts: Mapping[str, str | None]) -> dict[str, bool]:
-    """Return whether tokenizer.json adds "bos" and "eos" to a text. A key that the file does not decide is left out."""
+    """Return whether tokenizer.json adds a BOS token ("bos") and an EOS token ("eos") to a text.
+
+    If the file does not say it for a token, the token's key is left out. `texts` has the texts of both tokens.
+    """
     flags: dict[str, bool] = {}
     processor = (tokenizer or {}).get("post_processor")
     if not isinstance(processor, dict):
@@ -104,7 +111,7 @@ def _added_automatically(tokenizer: Mapping[str, Any] | None, texts: Mapping[str
 
 
 def chat_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    """Return the text of a checkpoint's chat template, or None; `settings` is the content of tokenizer_config.json."""
+    """Return a checkpoint's chat template as text, or None. `settings` is the content of tokenizer_config.json."""
     template = settings.get("chat_template")
     if template is None and (folder / "chat_template.jinja").exists():
         try:

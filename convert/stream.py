@@ -1,4 +1,4 @@
-"""Writes an unfinished file's bytes in order: hashes them, appends them, and flushes the file at intervals."""
+"""Writes the bytes of an unfinished file in order. It hashes and appends them, and flushes the file at intervals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HASHED_BYTES = 4 << 20  # at a time
 
 
 class FileStream:
-    """Appends to an unfinished file of `size` bytes, beginning where an earlier run stopped."""
+    """Appends bytes to an unfinished file of `size` bytes, beginning where an earlier run stopped."""
 
     def __init__(self, file: UnfinishedFile, size: int) -> None:
         self._file = file
@@ -31,7 +31,7 @@ class FileStream:
 
     @property
     def sha256(self) -> str:
-        """The hash of all bytes so far, in hex."""
+        """The sha256 of all bytes so far, in hex."""
         return self._digest.hexdigest()
 
     def append(self, data: bytes | memoryview) -> None:
@@ -53,7 +53,7 @@ class FileStream:
             self.flush()
 
     def flush(self) -> None:
-        """Flush everything so far to the disk, and note that in the journal."""
+        """Flush all bytes so far to the disk, and record their number in the journal."""
         if self._end > self._file.done:
             self._file.flush(self._end)
         self._flushed = time.monotonic()

@@ -1,7 +1,7 @@
-"""A child process that renders a stranger's chat template: in jinja2's sandbox, and with little time and memory.
+"""A child process that renders an untrusted chat template, in jinja2's sandbox and with limits for time and memory.
 
-It reads {"template", "bos", "eos", "conversations", "most"} from standard input, and writes a list: the text of each
-conversation, or null if the template fails on it or the text has more than `most` characters.
+It reads the object {"template", "bos", "eos", "conversations", "most"} from standard input. It writes a list with the
+text of each conversation. The text is null if the template fails, or if the text has more than `most` characters.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TODAY = datetime(2024, 7, 26)
 
 
 def main() -> None:
-    """Render the request's conversations."""
+    """Read the request, render its conversations, and write the texts."""
     _limit()
     request = json.load(sys.stdin)
     texts = [_rendered(request, conversation) for conversation in request["conversations"]]
@@ -53,7 +53,7 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _limit() -> None:
-    """Limit this process's time and memory, where the system can."""
+    """Limit this process's time and memory, if the system supports it."""
     try:
         import resource
     except ImportError:  # Windows; the parent limits the time

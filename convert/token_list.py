@@ -1,4 +1,4 @@
-"""A vocabulary in a GGUF file: each id's text, kind and score, including tokens that were added later."""
+"""A vocabulary for a GGUF file: the text, kind and score of each token id, including added tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ADDED_SCORE, PADDING_SCORE = -1000.0, -10000.0
 class AddedToken:
     """A token that a tokenizer looks for before it splits a text.
 
-    A special token is a mark, such as the end of a text, and not a piece of text.
+    A special token controls the model, such as a token for the end of a text. Its spelling is not part of the text.
     """
 
     id: int
@@ -35,7 +35,7 @@ class AddedToken:
 
 @dataclass(slots=True)
 class TokenList:
-    """The tokens of a model with `size` ids. An id that is never set is padding, which the tokenizer never produces."""
+    """The tokens of a model with `size` ids. An id without a token is padding, which the tokenizer never produces."""
 
     size: int
     texts: list[str] = field(init=False)
@@ -48,11 +48,11 @@ class TokenList:
         self.scores = [PADDING_SCORE] * self.size
 
     def set(self, token: int, text: str, kind: int, score: float = 0.0) -> None:
-        """Set the token of an id."""
+        """Set the text, kind and score of the token with the id `token`."""
         self.texts[token], self.kinds[token], self.scores[token] = text, kind, score
 
     def add(self, tokens: Iterable[AddedToken]) -> None:
-        """Set added tokens; an id past the end has no row in the model and is left out."""
+        """Set added tokens. A token is left out if its id is `size` or more, because the model has no row for it."""
         for token in tokens:
             if token.id >= self.size:
                 continue
@@ -64,7 +64,10 @@ class TokenList:
                 self.set(token.id, token.text.replace("▁", " "), USER_DEFINED, ADDED_SCORE)
 
     def metadata(self, model: str, pre: str, scores: bool) -> dict[str, MetadataValue]:
-        """Return the GGUF keys that begin with tokenizer.ggml. Raises ModelError if two tokens have the same text."""
+        """Return the metadata with keys that begin with tokenizer.ggml.
+
+        Raises ModelError if two tokens have the same text.
+        """
         ids: dict[str, int] = {}
         for token, text in enumerate(self.texts):
             if ids.setdefault(text, token) != token:
@@ -84,9 +87,9 @@ class TokenList:
 
 
 def not_reproducible(path: Path, problem: str) -> ModelError:
-    """Return the error for a tokenizer that llama.cpp cannot reproduce: it would split texts into other tokens.
+    """Return the error for a tokenizer that llama.cpp cannot reproduce, because it would split texts into other tokens.
 
-    `problem` is the rest of a sentence that begins with the file's path.
+    `problem` is the end of a sentence that begins with the file's path.
     """
     return ModelError(
         f"{path} {problem}, which llama.cpp cannot reproduce",
@@ -103,7 +106,7 @@ def token_id(value: object, path: Path) -> int:
 
 
 def token_text(value: object, path: Path) -> str:
-    """Return a token's text read from a file; raises ModelError if GGUF cannot hold it."""
+    """Return the text of a token in a file. Raises ModelError if a GGUF file cannot hold the text."""
     if not isinstance(value, str) or not value or len(value) > MAX_TOKEN_LETTERS:
         raise damaged(path, f"has the token {str(value)[:40]!r}, which is not a text, or is empty or too long")
     if any("\ud800" <= letter <= "\udfff" for letter in value):
@@ -112,7 +115,10 @@ def token_text(value: object, path: Path) -> str:
 
 
 def vocabulary(value: object, path: Path, size: int) -> dict[str, int]:
-    """Return a vocab.json's or tokenizer.json's table from texts to ids. Ids are below `size`, each used once."""
+    """Return the table from texts to ids in a vocab.json or tokenizer.json.
+
+    Raises ModelError unless all ids are below `size` and distinct.
+    """
     if not isinstance(value, dict) or not value:
         raise damaged(path, "has no vocabulary")
     ids: dict[str, int] = {}
@@ -130,8 +136,8 @@ def vocabulary(value: object, path: Path, size: int) -> dict[str, int]:
 def added_tokens(folder: Path, tokenizer: Mapping[str, Any] | None) -> list[AddedToken]:
     """Return a checkpoint's added tokens in the order of their ids.
 
-    They are read from three files in this order: added_tokens.json, tokenizer_config.json, and tokenizer.json
-    (`tokenizer` is its content). If several files describe the same id, the last file counts.
+    The tokens are read from three files: added_tokens.json, then tokenizer_config.json, then tokenizer.json, whose
+    content is `tokenizer`. If several files describe the same id, the last one counts.
     """
     tokens: dict[int, AddedToken] = {}
     path = folder / "added_tokens.json"
@@ -158,9 +164,9 @@ def added_tokens(folder: Path, tokenizer: Mapping[str, Any] | None) -> list[Adde
 
 
 def _looks_special(text: str) -> bool:
-    """Whether an added token is special although its tokenizer does not say so.
+    """Return whether an added token's text looks like a special token's, whatever its tokenizer says.
 
-    The rule is that of llama.cpp's converter.
+    The rule is from llama.cpp's converter.
     """
     if text in {"<pad>", "<mask>", "<2mass>", "[@BOS@]"} or (text.startswith("<unused") and text.endswith(">")):
         return True

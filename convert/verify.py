@@ -1,6 +1,7 @@
 """Compares a converted file with its original: the tokens of texts, and the logits of prompts.
 
-No model runs here: the caller passes the tokenizers and the logits. original.py computes those of the original.
+No model runs here, because the caller passes the tokenizers and the logits. original.py computes the logits of the
+original.
 """
 
 from __future__ import annotations
@@ -62,9 +63,10 @@ class CheckResult:
 
 
 def check_tokens(tokenize: Tokenize, original: Tokenize, texts: Sequence[str], *, rule: str = "") -> CheckResult:
-    """Return the result of checking that the file's tokenizer gives exactly the original's ids.
+    """Check that the file's tokenizer produces exactly the same ids as the original tokenizer.
 
-    `rule`: llama.cpp's rule for words. If it is known to cut words at combining marks, texts with them may differ.
+    `rule`: llama.cpp's rule for splitting texts into words. Some rules are known to split words at combining marks.
+      With such a rule, differences in texts with combining marks are allowed.
     """
     cut = 0
     for text in texts:
@@ -88,10 +90,10 @@ def check_tokens(tokenize: Tokenize, original: Tokenize, texts: Sequence[str], *
 
 
 def check_logits(pairs: Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]], file_type: str) -> CheckResult:
-    """Return the result of checking that the file predicts like the original.
+    """Check that the file's logits are close to the original's.
 
-    For each prompt, `pairs` has the file's logits and the original's, with a row for each token. Two figures are
-    compared with LIMITS: the mean KL divergence, and the share of positions with the same likeliest token.
+    For each prompt, `pairs` has the file's logits and the original's, of shape (tokens, vocabulary). Two figures are
+    compared with LIMITS: the mean KL divergence, and the share of positions with the same most likely token.
     """
     divergences: list[NDArray[np.float64]] = []
     same: list[NDArray[np.bool_]] = []

@@ -1,6 +1,7 @@
-"""A checkpoint's vocabulary as GGUF metadata, so that llama.cpp tokenizes as in training.
+"""A checkpoint's vocabulary as GGUF metadata, so that llama.cpp splits texts into the same tokens as in training.
 
-This module chooses the file that the vocabulary is read from. What llama.cpp cannot reproduce exactly is refused.
+This module chooses the file that the vocabulary is read from. A vocabulary that llama.cpp cannot reproduce exactly is
+refused.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ _END_OF_TEXT = "<|endoftext|>"
 
 
 def vocabulary_metadata(folder: Path, config: Mapping[str, Any]) -> dict[str, MetadataValue]:
-    """Return the tokenizer keys of a GGUF file for the checkpoint in a folder. `config` is its config.json.
+    """Return the tokenizer metadata of a GGUF file for the checkpoint in a folder. `config` is its config.json.
 
-    The vocabulary is read from tokenizer.model or, without it, from tokenizer.json. Without both, it is read from
-    vocab.json and merges.txt. Raises ModelError if none of these files exists, if one is damaged, or if llama.cpp would
-    tokenize differently. Raises UsageError if the package that a BPE vocabulary needs is not installed.
+    The vocabulary is read from the first of these that exists: tokenizer.model, tokenizer.json, or vocab.json with
+    merges.txt. Raises ModelError if none of these files exists, if one is damaged, or if llama.cpp would tokenize
+    differently. Raises UsageError if the package that a BPE vocabulary needs is not installed.
     """
     metadata: dict[str, MetadataValue]
     size = Hyperparameters(config).count("vocab_size", most=MAX_TOKENS)

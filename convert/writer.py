@@ -1,12 +1,12 @@
-"""An unfinished file: written under a temporary name next to its target, with a journal of what is on the disk.
+"""An unfinished file, which is written under a temporary name, with a journal of the bytes that are on the disk.
 
-The file gets its target's name only when it is complete and on the disk. A lock on the journal keeps out a second
-writer of the same target until everything is done, including the manifest. Data are flushed before the journal counts
-them. So the file can be resumed after a kill or a power failure.
+The file gets its final name only when it is complete and on the disk. A lock on the journal keeps out a second writer
+of the same target until everything is done, including the manifest. Bytes are flushed before the journal counts them.
+So the conversion can be resumed after a kill or a power failure.
 
     .NAME.unfinished    the file, at its full length from the start
-    .NAME.journal       JSON lines: what the file is made of, and after each flush how many of its bytes are written,
-                        or which of its parts
+    .NAME.journal       JSON lines: first the facts that the file depends on, then, after each flush, the number of
+                        its bytes that are written, or the names of its written parts
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class NotResumableError(ModelError):
-    """The unfinished file cannot be resumed; the conversion has to start again."""
+    """The unfinished file cannot be resumed, so the conversion has to start again."""
 
 
 class UnfinishedFile:
-    """The file that will become `target`; a context manager.
+    """An unfinished file that will become `target`. It is a context manager.
 
-    What resuming needs is kept until `forget` is called.
+    The data for resuming is kept until `forget` is called.
 
-    - `facts`: what the file is made of.
+    - `facts`: the facts that the file's bytes depend on, such as hashes of the inputs.
     - `resume`: whether to keep the bytes that an earlier run with the same facts wrote.
-    - `done`: how many bytes from the file's beginning were kept. It is 0 without `resume`.
-    - `parts`: the names of the parts of the file that were kept; see `note_part`.
+    - `done`: the number of bytes, from the file's beginning, that were kept. It is 0 without `resume`.
+    - `parts`: the names of the parts of the file that were kept. See `note_part`.
     - `whole`: the file's sha256 if an earlier run ended between `finish` and `forget`, else None. The file is then
-      complete and already has its final name.
+      complete and has its final name.
 
     Raises ModelError if another conversion is writing the target, if the earlier run had other facts, or if a write
     fails.
@@ -79,7 +79,7 @@ class UnfinishedFile:
         self.close()
 
     def write(self, data: memoryview | bytes, offset: int) -> None:
-        """Write bytes at an offset; raises ModelError if that fails."""
+        """Write bytes at an offset. Raises ModelError if that fails."""
         rest = memoryview(data).cast("B")
         try:
             while rest:
@@ -89,7 +89,7 @@ class UnfinishedFile:
             raise self._refused(error) from None
 
     def read(self, count: int, offset: int) -> bytes:
-        """Return up to `count` bytes from an offset; raises ModelError if the file ends before, or if reading fails."""
+        """Return up to `count` bytes from an offset. Raises ModelError if there are none, or if reading fails."""
         try:
             data = descriptors.read_at(self._descriptor, count, offset)
         except OSError as error:
@@ -99,14 +99,14 @@ class UnfinishedFile:
         return data
 
     def flush(self, done: int) -> None:
-        """Flush what was written to the disk, then note in the journal that the first `done` bytes are there."""
+        """Flush the written bytes to the disk, then record in the journal that the first `done` bytes are written."""
         self._note({"done": done})
         self.done = done
 
     def note_part(self, name: str) -> None:
-        """Flush what was written to the disk, then note in the journal that the part of this name is there.
+        """Flush the written bytes to the disk, then record in the journal that the part with this name is written.
 
-        A part is any set of the file's bytes that the caller can find again by its name.
+        A part is a set of the file's bytes, such as the tensors of a shard. The caller knows which bytes a name means.
         """
         self._note({"parts": sorted(self.parts | {name})})
         self.parts |= {name}
@@ -127,7 +127,7 @@ class UnfinishedFile:
             raise self._refused(error) from None
 
     def forget(self) -> None:
-        """Remove the journal and the unfinished file: the conversion is complete, or must not be resumed."""
+        """Delete the journal and the unfinished file, when the conversion is complete or must not be resumed."""
         # The journal goes last: without its lock, another conversion may use these names.
         for descriptor, path in ((self._descriptor, self.unfinished), (self._journal, self.journal)):
             with suppress(OSError):
@@ -137,7 +137,7 @@ class UnfinishedFile:
                     path.unlink()
 
     def close(self) -> None:
-        """Close the files and release the lock; a second call does nothing."""
+        """Close the files and release the lock. A second call does nothing."""
         self._close_journal()
         self._close_file()
 
@@ -197,7 +197,7 @@ class UnfinishedFile:
                     os.close(journal)
 
     def _give_up(self) -> None:
-        """Close the files, and remove an empty journal."""
+        """Close the files, and delete the journal if it is empty."""
         with suppress(OSError):
             if self._journal >= 0 and os.fstat(self._journal).st_size == 0:
                 if descriptors.KEEPS_OPEN_FILES:
@@ -220,7 +220,7 @@ class UnfinishedFile:
         descriptors.sync_folder(self.target.parent)
 
     def _resumable_bytes(self, facts: Any) -> int:
-        """Return how many bytes an earlier run has written, and set `parts`.
+        """Return the number of bytes that an earlier run wrote, and set `parts`.
 
         Raises NotResumableError if that run had other facts.
         """
@@ -255,13 +255,13 @@ def unfinished_paths(target: Path) -> tuple[Path, Path]:
 
 
 def only_named(target: Path) -> bool:
-    """Return whether an earlier run was ended between `finish` and `forget`, so that the file is complete."""
+    """Return whether an earlier run ended between `finish` and `forget`. The file is then complete."""
     unfinished, journal = unfinished_paths(target)
     return journal.is_file() and target.is_file() and not (unfinished.is_file() and unfinished.stat().st_size)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether this path still leads to the open file."""
+    """Return whether this path still leads to the open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
@@ -269,7 +269,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _read_journal(path: Path) -> dict[str, Any]:
-    """Return the last complete entry of each kind; empty if the file is not a journal."""
+    """Return the last complete entry of each kind, by kind. The result is empty if the file is not a journal."""
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_JOURNAL_BYTES)
