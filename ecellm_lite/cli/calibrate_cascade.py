@@ -35,7 +35,7 @@ def calibrate_cascade(
     quiet: bool,
     **reading: Any,
 ) -> None:
-    """Show, for each task, below which probability a cascade of two models should use the second.
+    """Show, for each task, below which probability a cascade of two models should use the second model.
 
     Raises InputError if no row has an answer with a probability.
     """

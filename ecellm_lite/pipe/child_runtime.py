@@ -61,7 +61,7 @@ class ChildRuntime:
     `settings`: as in Runtime (envelope, context, threads, gpu_layers, prompt_kernels, deterministic, prefix_files).
 
     Raises any error of loading the model, and CrashError if the child dies while loading. If a request starts a child
-    and that fails, the waiting requests get the error. The next request tries again.
+    and the start fails, the waiting requests get the error. The next request tries again.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ class PatientProtocol(H11Protocol):
 
     The limits on sending apply to each request's head and to the rest of a refused body.
 
-    A client that closes only its sending side is treated as gone, because the server cannot tell the two cases apart.
+    A client that closes only its sending side is treated as gone, because to the server its connection looks closed.
     """
 
     seconds = Limits().body_seconds

@@ -83,7 +83,7 @@ class Service:
         `task`: the rows' task in the metrics. `rows`: how many rows there are.
         `together`: whether all rows go to the same engine, because they share a long text.
         Raises RefusedError if there is no room or the model cannot be loaded. Also raises any error of `submit`. If
-        this is cancelled, the rows are dropped.
+        the call is cancelled, the rows are dropped.
         """
         with self.admission.admit(rows, exchange_of(request).key):
             async with self.fleet.use(model) as answerer:

@@ -214,7 +214,7 @@ def head(kind: str, prefix: str, model: str) -> dict[str, Any]:
 async def growing(
     service: Service, request: Request, model: ModelSource, asked: Asked, seed: int | None
 ) -> AsyncIterator[str | tuple[Text, dict[str, Any]]]:
-    """Yield each new part of a growing text, and at the end (whole text, token counts). Raises the text's error."""
+    """Yield each new part of a growing text, then a pair (whole text, token counts). Raises the text's error."""
     loop = asyncio.get_running_loop()
     told: asyncio.Queue[str] = asyncio.Queue()
     work = asyncio.create_task(
