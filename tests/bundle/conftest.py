@@ -18,6 +18,6 @@ def shop(tmp_path: Path) -> Shop:
 
 @pytest.fixture(autouse=True)
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where bundles are installed."""
+    """Return the folder that bundles are installed into."""
     monkeypatch.setenv("ECELLM_BUNDLES", str(tmp_path / "till"))
     return tmp_path / "till"

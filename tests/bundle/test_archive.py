@@ -1,4 +1,4 @@
-"""A bundle is a ZIP archive that other programs read, written in one pass, and signed as minisign signs."""
+"""A bundle is a ZIP archive that other programs can read. It is written in one pass and signed in minisign's format."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_licences_are_listed(shop: Shop) -> None:
 
 
 def test_files_above_four_gibibytes_have_their_place(tmp_path: Path) -> None:
-    """The file is sparse and has only the bytes of the archive's layout."""
+    """The file is sparse: it contains the archive's headers, but no data of the large files."""
     entries = [Entry("a/one", 5 << 30, 0, 0o644), Entry("a/zwölf", 3, 0, 0o755)]
     places = layout(entries, 4096)
     path = tmp_path / "large.zip"

@@ -1,7 +1,7 @@
-"""An ordinary user installs a signed bundle on a bare Debian without a network, and its program answers right.
+"""An ordinary user installs a signed bundle on a minimal Debian without a network, and the program gives right answers.
 
-ECELLM_PROGRAM names the folder of a standalone program, which needs nothing there. ECELLM_WHEELS names a folder of
-wheels, with the portable engine's. They are for the Python of Debian, and that is all that they need there.
+The environment variable ECELLM_PROGRAM names the folder of a standalone program. It needs no other software.
+ECELLM_WHEELS names a folder of wheels for Debian's Python, including the portable engine. They need only that Python.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def test_the_variants_in_a_wheel(tmp_path: Path) -> None:
 
 
 class Pip:
-    """Simulates pip: it writes a wheel with `names`, and prints what it compiles."""
+    """Simulates pip. It writes a wheel that contains `names`, and prints lines like those of a compilation."""
 
     def __init__(self, *names: str, code: int = 0) -> None:
         self.returncode = code

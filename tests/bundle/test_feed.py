@@ -1,4 +1,4 @@
-"""Models go from one machine's store through a folder and a web server to other machines' stores."""
+"""Models are copied from one machine's store to other machines' stores, through a folder and a web server."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A shop with a feed, the feed's server, and a till's store."""
+    """A shop's feed, a web server for the feed, and the store of another machine."""
 
     shop: Shop
     folder: Path

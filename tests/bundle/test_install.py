@@ -1,4 +1,4 @@
-"""Bundles are installed next to each other by an ordinary user, and one of them is current."""
+"""An ordinary user installs several versions of a bundle, and one of them is current."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_damaged_version_is_replaced(shop: Shop, base: Path) -> None:
 
 
 def test_the_shell_script_starts_the_program_that_installs(shop: Shop, base: Path, tmp_path: Path) -> None:
-    """The program in this bundle prints its arguments."""
+    """The program in this bundle only prints its arguments."""
     program = shop.folder / "program" / "ecellm-lite"
     program.write_text('#!/bin/sh\ncat "${0%/*}/lib/data file.txt"\nprintf "%s|" "$@"\n', "utf-8")
     path = shop.bundle("my till.ecb")
@@ -180,7 +180,7 @@ def test_no_one_bundle_is_meant(shop: Shop) -> None:
 
 
 def test_the_pointer_of_windows(tmp_path: Path, shop: Shop) -> None:
-    """This runs on this system's files. Nobody has run it on Windows."""
+    """The code for Windows runs here on this system's files. It has not been run on Windows."""
     assert pointer.read_file(tmp_path) is None
     for name in ("1-aaaaaaaaaaaa", "2-bbbbbbbbbbbb"):
         pointer.write_file(tmp_path, name)

@@ -1,4 +1,7 @@
-"""If an installation is killed at any moment, the old or the new version is complete, and it can be tried again."""
+"""An installation is killed at any moment.
+
+The old or the new version is then complete, and a second attempt succeeds.
+"""
 
 from __future__ import annotations
 
@@ -29,16 +32,16 @@ def installing(bundle: Path, key: Path, base: Path, moment: int) -> subprocess.C
 
 
 def moments(total: int) -> list[int]:
-    """Return random moments of an installation, and the first and the last ones.
+    """Return random file operations to kill an installation at, and its first and last ones.
 
-    The switch to the new version is among the last.
+    The switch to the new version is among the last ones.
     """
     drawn = random.Random(total).sample(range(1, total + 1), min(MOMENTS, total))
     return sorted({*drawn, *range(max(1, total - 8), total + 1)})
 
 
 def serial(installation: Installation) -> int | None:
-    """Return the serial number of the current version, which must be complete and must start."""
+    """Check that the current version is complete and starts, and return its serial number."""
     current = installation.current()
     if current is None:
         assert not (installation.root / "current").is_symlink()

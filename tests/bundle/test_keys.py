@@ -1,4 +1,4 @@
-"""Keys: written and read, and refused if they are damaged or others may read them."""
+"""Keys are written and read. They are refused if they are damaged, or if other users may read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The standalone program: what can be packed, and its first script. test_bare_system.py tries the packing itself."""
+"""The standalone program: which installations can be packed, and the script that it starts with.
+
+test_bare_system.py tests the packed program.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ class Installed(Distribution):
 def installation(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Simulate an installation that can be packed, with a portable llama.cpp.
 
-    Return the fixture with which a test can change it.
+    Return the MonkeyPatch, so that a test can change the installation.
     """
     monkeypatch.setattr(program, "find_spec", lambda _: object())
     monkeypatch.setattr(program, "distribution", lambda _: Installed(None))
@@ -77,7 +80,7 @@ def test_a_llama_cpp_for_this_processor_alone_is_refused(installation: pytest.Mo
     ],
 )
 def test_the_first_script_is_the_command_or_a_module(arguments: list[str]) -> None:
-    """A module of the package runs as `python -m` would run it. Everything else is the command line."""
+    """If the arguments name a module of the package, it runs as with `python -m`. Otherwise the command line runs."""
     script = [sys.executable, "-m", "ecellm_lite.standalone", *arguments]
     started = subprocess.run(script, capture_output=True, text=True, check=False, timeout=60)
     if arguments == ["--version"]:

@@ -1,4 +1,4 @@
-"""Wheels in a bundle are installed into the version's own environment, without a network, and listed."""
+"""Wheels in a bundle are listed, and installed into the version's own environment without a network."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_wheel(
 
 @pytest.fixture
 def wheels(tmp_path: Path) -> Path:
-    """Return a folder with small wheels, and the real pip that Python brings along."""
+    """Return a folder with small wheels, and with the pip wheel that Python ships."""
     folder = tmp_path / "wheels"
     places = [Path(ensurepip.__file__).parent / "_bundled", Path("/usr/share/python-wheels")]
     pips = [path for place in places for path in place.glob("pip-*.whl")]

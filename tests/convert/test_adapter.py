@@ -1,4 +1,4 @@
-"""Adapters as the library peft saves them: what is read, and what is refused."""
+"""Adapters in the format of the library peft are read, or refused if they cannot be merged."""
 
 from __future__ import annotations
 

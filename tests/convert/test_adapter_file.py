@@ -1,4 +1,4 @@
-"""`convert --adapter-only`: factors in the order of the base's file, scales as PEFT has them, and refusals."""
+"""`convert --adapter-only` writes factors in the row order of the base's file and with PEFT's scales, or refuses."""
 
 from __future__ import annotations
 

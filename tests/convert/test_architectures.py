@@ -68,7 +68,10 @@ def test_modules_are_what_adapters_call_them(tmp_path: Path) -> None:
 
 
 def rewritten(folder: Path, **tensors: np.ndarray[Any, Any] | None) -> Path:
-    """Write the checkpoint `smollm` with zero weights and 8 tokens. Some tensors are changed or (None) left out."""
+    """Write the checkpoint `smollm` with zero weights and 8 tokens.
+
+    `tensors` replace some tensors, or remove them (None).
+    """
     write_checkpoint(folder, "smollm", tokenizer=False, **SMALL)
     all_of = shapes({**CONFIGS["smollm"], **SMALL})
     weights: dict[str, Any] = {name: np.zeros(shape, np.float32) for name, shape in all_of.items()}
@@ -128,7 +131,7 @@ _READ = {
 
 @pytest.mark.parametrize("kind", _READ)
 def test_absurd_configurations(kind: str, tmp_path: Path) -> None:
-    """Each value is either used as it is or refused with an error."""
+    """Every value is either used or refused with an error."""
     with Checkpoint(write_checkpoint(tmp_path, kind, tokenizer=False, **SMALL)) as checkpoint:
         config = checkpoint.config
         for name in _READ[kind]:

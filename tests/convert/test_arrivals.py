@@ -1,4 +1,7 @@
-"""A checkpoint is converted while it arrives: the same bytes, little disk, and nothing is lost by an interruption."""
+"""A checkpoint is converted while it is downloaded. The result has the same bytes, and needs little space on the disk.
+
+After an interruption, no finished work is repeated.
+"""
 
 from __future__ import annotations
 
@@ -160,7 +163,7 @@ def test_interrupted_anywhere_it_goes_on_and_fetches_nothing_twice(
 def test_a_killed_run_does_not_fetch_what_is_converted(
     base: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The files are as a kill leaves them between the journal and the shard's removal."""
+    """The run is killed after it writes the journal and before it deletes the shard."""
     target = tmp_path / "store" / "out.gguf"
     folder, files = arriving(base, tmp_path / "base")
     with monkeypatch.context() as patch:

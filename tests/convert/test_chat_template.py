@@ -1,4 +1,4 @@
-"""A model's chat form is recognised by its chat template, which is a stranger's program."""
+"""A model's chat form is found from its chat template, which is an untrusted program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors that are not copied: they are computed from the configuration, or a number is added to a vector."""
+"""Tensors that are computed from the configuration, and vectors that a number is added to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Converted decoders, with and without adapters, predict what transformers and peft predict with the originals."""
+"""Converted decoders, with and without adapters, have the same logits as their originals in transformers and peft."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LORA: dict[str, dict[str, Any]] = {
 
 
 def write_checkpoint(folder: Path, kind: str) -> Path:
-    """Write a checkpoint with a small vocabulary, which does not matter here."""
+    """Write a checkpoint with a small vocabulary. The tokens themselves are not used."""
     tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     decoder_checkpoints.write_checkpoint(folder, kind, tokens=TRAINED, **tokens)
     write_trained_model(folder)
@@ -55,7 +55,7 @@ def converted(target: Path, *arguments: str) -> Path:
 
 
 def write_lora(base: Path, folder: Path, **settings: Any) -> Path:
-    """Write an adapter of random weights, made by peft for a checkpoint, and return its folder."""
+    """Write an adapter with random weights, made by peft, and return its folder."""
     import torch
     from transformers import AutoModelForCausalLM
 

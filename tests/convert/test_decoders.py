@@ -1,4 +1,4 @@
-"""Checkpoints of today's decoders give the same tensors and metadata, byte for byte, as llama.cpp's own converter."""
+"""Checkpoints of current decoders are converted to the same tensors and metadata as by llama.cpp's own converter."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A conversion as on Windows, which has no pread, pwrite and flock, and neither renames nor removes open files.
+"""A conversion in simulated Windows conditions: no pread, pwrite or flock, and open files cannot be renamed or removed.
 
-The missing functions are hidden, and Windows' locks and refusals are simulated. Nothing here runs on Windows.
+The missing functions are hidden, and the locks and refusals of Windows are simulated. Nothing here runs on Windows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Gemma 2 and 3, Phi-3 and Phi-4-mini predict in llama.cpp what they predict in transformers."""
+"""Gemma 2 and 3, Phi-3 and Phi-4-mini have the same logits in llama.cpp as in transformers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def converted(base: Path, target: Path, *adapters: Path) -> Path:
 
 
 def logits(model: Path, prompts: Prompts, context: int = 512, adapter: Path | None = None) -> list[NDArray[np.float32]]:
-    """Return the engine's logits for each prompt: a row for each token."""
+    """Return the engine's logits for each prompt, of shape (tokens, vocabulary)."""
     backend = LlamaBackend(model, settings(context), {"it": adapter} if adapter else None)
     try:
         backend.adapt("it" if adapter else None)
@@ -65,7 +65,7 @@ def check(
 
 
 def written_adapter(folder: Path, kind: str, **config: Any) -> Path:
-    """Write an adapter on every matrix of the layers, under the names that peft gives them today."""
+    """Write an adapter of every matrix in the layers, with the module names that peft now uses."""
     weights: dict[str, NDArray[Any]] = {}
     for name, shape in gemma_phi_shapes(GEMMA_PHI[kind]).items():
         module = name_alone(name).removesuffix(".weight")
@@ -152,7 +152,7 @@ def test_a_context_for_long_texts_never_changes_its_factors(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("kind", ["gemma2", "gemma3"])
 def test_a_sequence_keeps_what_the_window_has_left_behind(kind: str, tmp_path: Path) -> None:
-    """llama.cpp would reuse those cells, and leaves them out of a saved state; the windows are of 16 tokens."""
+    """llama.cpp drops tokens outside the window (here 16 tokens) from the cache and from saved states by default."""
     model = converted(write_checkpoint(tmp_path / kind, kind), tmp_path / "model.gguf")
     [whole] = logits(model, PROMPTS[:1])
     backend = LlamaBackend(model, settings(256))

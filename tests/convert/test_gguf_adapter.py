@@ -1,4 +1,4 @@
-"""A LoRA adapter in llama.cpp's format gives the same result as in PEFT's, on a checkpoint and on a GGUF file."""
+"""A LoRA adapter gives the same result in llama.cpp's format and in PEFT's, on a checkpoint and on a GGUF file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ NAMES = {
 def written(
     folder: Path, kind: str = "lora", extra: str = "", alpha: float = ALPHA, key: str = ""
 ) -> tuple[Path, Path]:
-    """Write one adapter in both formats; in llama.cpp's, the rows of the matrix B have the GGUF file's order."""
+    """Write the same adapter in PEFT's format and in llama.cpp's.
+
+    In the second, B's rows are in the GGUF file's order.
+    """
     config = CONFIGS["smollm"]
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     size = WIDTH // heads

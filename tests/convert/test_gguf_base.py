@@ -1,4 +1,4 @@
-"""A GGUF file as the base: quantized to the same bytes as by llama.cpp, and merged in the order of its rows."""
+"""A GGUF file as the base: it is quantized to the same bytes as by llama.cpp, and merged in its row order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A GGUF file as the base gives the same model, and an adapter is applied to its permuted rows."""
+"""A GGUF file as the base gives the same model as its checkpoint. An adapter is applied in its row order."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def tensors(path: Path) -> dict[str, tuple[str, bytes]]:
 
 
 def modules(kind: str) -> dict[str, tuple[int, int]]:
-    """Return the shapes of the matrices in layer 1 and of the output matrix, if an adapter can change it."""
+    """Return the shapes of the matrices in layer 1. If an adapter can change the output matrix, add its shape."""
     named = {name_alone(name).removesuffix(".weight"): shape for name, shape in shapes(CONFIGS[kind]).items()}
     found = {name: (shape[0], shape[1]) for name, shape in named.items() if len(shape) == 2 and "layers.1." in name}
     rows, columns = named["model.embed_tokens"]
@@ -65,7 +65,7 @@ def test_an_adapter_does_the_same_on_a_file_as_on_its_checkpoint(kind: str, dora
 
 
 def with_output(folder: Path, base: Path, weight: NDArray[Any] | None = None, **config: Any) -> Path:
-    """Write an adapter of Phi-2's q_proj and lm_head as peft saves it, with a copy of the base's lm_head."""
+    """Write an adapter of Phi-2's q_proj and lm_head in peft's format, with a copy of the base's lm_head."""
     weights: dict[str, NDArray[Any]] = {}
     for module, shape in modules("phi").items():
         if module.endswith(("q_proj", "lm_head")):

@@ -1,4 +1,4 @@
-"""The header's bytes equal those of gguf-py, and reading them gives the same values."""
+"""The bytes of a GGUF header equal gguf-py's, and reading them returns the same values."""
 
 from __future__ import annotations
 

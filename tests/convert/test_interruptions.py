@@ -1,4 +1,7 @@
-"""A conversion interrupted at any moment resumes and ends with the same bytes."""
+"""A conversion is interrupted at any moment.
+
+When it is resumed, the file has the same bytes as without interruption.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mypy checks convert/ under the name that it has when installed, ecellm_lite.convert."""
+"""mypy checks convert/ under its installed name, ecellm_lite.convert."""
 
 from __future__ import annotations
 

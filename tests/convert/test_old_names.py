@@ -1,4 +1,4 @@
-"""Adapters for Phi-2's original code are applied to the modules' current names."""
+"""Adapters with the module names of Phi-2's original code are applied to the current modules."""
 
 from __future__ import annotations
 

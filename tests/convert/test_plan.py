@@ -1,4 +1,4 @@
-"""A conversion plan is carried out: every byte is as defined, for any size of the blocks."""
+"""A conversion plan is written to a file. Every byte is as defined, for any block size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A conversion's record: its manifest, which is written last, and the errors for impossible requests."""
+"""A conversion's manifest, which is written last, and the errors for impossible requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""llama.cpp tokenizes with the vocabulary of a converted file exactly as the model's own tokenizer does."""
+"""With the vocabulary of a converted file, llama.cpp tokenizes exactly as the model's own tokenizer."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ LLAMA_2 = "ECELLM_LLAMA_2_VOCABULARY"
 
 @contextmanager
 def loaded(folder: Path, size: int) -> Iterator[LlamaVocabulary]:
-    """Load a folder's vocabulary into llama.cpp from a GGUF file that holds nothing else."""
+    """Load a folder's vocabulary into llama.cpp, from a GGUF file with only the vocabulary."""
     path = folder / "vocabulary.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     for key, (kind, value) in vocabulary_metadata(folder, {"vocab_size": size}).items():
@@ -103,7 +103,7 @@ def own_tokenizer(folder: Path) -> Callable[[str], list[int]]:
 
 
 def write_mistral_3_model(folder: Path) -> None:
-    """Write the vocabulary of Mistral 7B v0.3, whose control tokens come first."""
+    """Write the vocabulary of Mistral 7B v0.3. Its control tokens have the lowest ids."""
     shutil.copy(
         packaged("mistral_common", "data", "mistral_instruct_tokenizer_240323.model.v3"), folder / "tokenizer.model"
     )
@@ -152,7 +152,7 @@ def test_token_ids_of_todays_decoders(name: str, tmp_path: Path) -> None:
 
 
 def differing(folder: Path, size: int) -> list[str]:
-    """Return the texts whose ids llama.cpp and the folder's own tokenizer do not agree on."""
+    """Return the texts that llama.cpp tokenizes differently than the folder's own tokenizer."""
     own = own_tokenizer(folder)
     with loaded(folder, size) as vocabulary:
         return [text for text in strings(STRINGS, 1) if vocabulary.tokenize(text) != own(text)]
@@ -160,7 +160,7 @@ def differing(folder: Path, size: int) -> list[str]:
 
 @pytest.mark.parametrize("form", ["tokenizer.model", "tokenizer.json"])
 def test_token_ids_of_llama_2(form: str, tmp_path: Path) -> None:
-    """No package ships Llama-2's tokenizer.model, but llama.cpp's sources have its vocabulary and the expected ids."""
+    """The vocabulary and the expected ids are from llama.cpp's sources, because no package ships Llama-2's file."""
     source = llama_cpp_vocabulary("ggml-vocab-llama-spm.gguf")
     pieces = pieces_of(source)
     base = write_checkpoint(tmp_path / "base", "llama", tokenizer=False)
@@ -185,7 +185,10 @@ def test_token_ids_of_llama_2(form: str, tmp_path: Path) -> None:
 def test_token_ids_of_a_small_vocabulary_with_the_words_of_gpt_4o(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As Phi-4-mini's, whose vocabulary no package ships. Only llama.cpp cuts words at combining marks."""
+    """Only llama.cpp splits words at combining marks.
+
+    Phi-4-mini splits texts in the same way, but no package ships its vocabulary.
+    """
     digest = write_gpt_4o_tokenizer(tmp_path)
     with refusal(ModelError, digest[:16]):
         vocabulary_metadata(tmp_path, {"vocab_size": TRAINED})
@@ -198,7 +201,7 @@ def test_token_ids_of_a_small_vocabulary_with_the_words_of_gpt_4o(
 
 
 def test_token_ids_of_gemma(tmp_path: Path) -> None:
-    """No package ships Gemma's tokenizer; llama.cpp's sources have its pieces, in the vocabulary of Gemma 4."""
+    """The vocabulary is Gemma 4's from llama.cpp's sources, because no package ships Gemma's tokenizer."""
     source = llama_cpp_vocabulary("ggml-vocab-gemma-4.gguf")
     size = write_gemma_vocabulary(tmp_path, source)
     own = own_tokenizer(tmp_path)
@@ -207,7 +210,7 @@ def test_token_ids_of_gemma(tmp_path: Path) -> None:
 
 
 def llama_cpp_vocabulary(name: str) -> Path:
-    """Return the path of a vocabulary in llama.cpp's sources; skip the test if they are not there."""
+    """Return the path of a vocabulary in llama.cpp's sources. Skip the test if it is missing."""
     if LLAMA_2 not in os.environ:
         pytest.skip(f"{LLAMA_2} is not set to ggml-vocab-llama-spm.gguf of llama.cpp's sources (models/)")
     return Path(os.environ[LLAMA_2]).with_name(name)

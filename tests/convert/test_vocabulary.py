@@ -1,4 +1,4 @@
-"""A checkpoint's vocabulary as metadata, and errors for invalid files."""
+"""A checkpoint's vocabulary becomes GGUF metadata. Invalid files give errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def test_added_tokens_and_padding(tmp_path: Path) -> None:
 
 
 def test_scores_are_those_of_the_model_file(tmp_path: Path) -> None:
-    """Scores made from tokenizer.json order the pieces like those of tokenizer.model, except pieces of equal score."""
+    """Scores computed from tokenizer.json give the pieces the same order as the scores in tokenizer.model.
+
+    Pieces with equal scores may be in another order.
+    """
     one, other = tmp_path / "one", tmp_path / "other"
     for folder, write in ((one, write_mistral_model), (other, write_mistral_tokenizer)):
         folder.mkdir()
@@ -163,7 +166,7 @@ def test_hostile_json(name: str, text: str, tmp_path: Path) -> None:
 
 
 def test_values_of_other_types_than_expected(tmp_path: Path) -> None:
-    """A setting of another type is refused with an error, or ignored."""
+    """A setting of the wrong type is refused with an error, or ignored."""
     values: list[Any] = [None, 7, -1, 1e300, True, "x", [], [[]], {}, {"content": 7}, {"7": 7}, {"x": {}}, [{"id": []}]]
     types = {"STRING": str, "BOOL": bool, "UINT32": int, "ARRAY": list}
     tokenizer = mistral_tokenizer()

@@ -1,4 +1,4 @@
-"""A job's stored answers belong to the bytes of the adapter that gave them."""
+"""A job reuses its stored answers only with the same adapter file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAME = ModelName("shop", "5" * 64)
 
 
 def run(rows: Path, output: Path, adapter: str | None, sha256: str = "a" * 64) -> int:
-    """Run a job with an adapter of these bytes, and return how many tokens the engine computed."""
+    """Run a job with an adapter of this sha256, and return the number of tokens that the engine computed."""
     backend = FakeBackend(adapters={"shop-a": lambda tokens: scattered([1, *tokens]), "shop-b": scattered})
     adapters = {"shop-a": LoadedAdapter(replace(NAME, adapter=AdapterName("shop-a", sha256)))}
     with Runtime.over(backend, name=NAME, adapters=adapters) as runtime, open_job(rows, output, TASK) as job:

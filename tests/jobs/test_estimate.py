@@ -1,4 +1,4 @@
-"""Estimates of how long a job takes, from some of its rows."""
+"""A job's duration is estimated from some of its rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TASK = TASKS["sentiment_analysis"]
 
 
 class Clock(Runtime):
-    """A runtime with a clock that advances by a microsecond for each character of its rows."""
+    """A runtime over a fake clock, which advances by one microsecond for each character of an answered row."""
 
     now: float
     answered: int

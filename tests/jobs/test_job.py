@@ -37,7 +37,10 @@ class Counting(Runtime):
 
 
 def run(rows: Path, output: Path | None, options: JobOptions | None = None, **request: Any) -> tuple[Tally, int]:
-    """Run a job over the fake engine in deterministic mode. Return its tally, and how many rows the engine answered."""
+    """Run a job over the fake engine in deterministic mode.
+
+    Return its tally and the number of rows that the engine answered.
+    """
     runtime = Counting.over(FakeBackend(), deterministic=True)
     assert isinstance(runtime, Counting)
     with open_job(rows, output, TASK, options) as job, runtime:
@@ -131,7 +134,6 @@ def test_a_killed_job_goes_on_to_the_same_bytes(form: str, kills: int, tmp_path:
 
 
 def test_each_malformed_row_is_an_error_in_its_place(tmp_path: Path) -> None:
-    """No malformed row affects another."""
     broken = {
         2: b'2,"' + b"x" * (10 << 20) + b'"',
         4: b"4,nul \x00 byte",

@@ -1,4 +1,4 @@
-"""A job's output: under its own name, the file is complete or missing."""
+"""A job's output file gets its final name only when it is complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Ray cluster of three local nodes writes the same rows as one machine, and loses none when a node dies."""
+"""A job on a Ray cluster of three local nodes writes the same rows as on one machine, even if a node dies."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_model_that_is_not_there_is_one_error() -> None:
 
 
 def test_a_node_that_dies_loses_and_doubles_nothing(cluster: Any, tmp_path: Path) -> None:
-    """This must be the cluster's last test, because the cluster loses a node."""
+    """This must be the last test that uses the cluster, because the cluster loses a node."""
     rows = write_rows(tmp_path / "rows.jsonl", 600)
     nodes = list(cluster.worker_nodes)
     steps: list[int] = []

@@ -1,4 +1,4 @@
-"""The page about a finished job: its answers, their probabilities, what needs review, and what failed."""
+"""The page about a finished job: its answers, their probabilities, and the rows that need review or failed."""
 
 from __future__ import annotations
 

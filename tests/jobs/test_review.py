@@ -1,4 +1,4 @@
-"""Review: which answers a person must check, and what happens to the corrections."""
+"""Review tables: which answers a person must check, and what happens to a person's corrections."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OPTIONS = TASK.question({"review": "x"}).options
 
 
 def calibration(thresholds: dict[str, float | None], least_coverage: float = 0.0) -> Calibration:
-    """Return a calibration of the fake model that changes nothing, with thresholds."""
+    """Return a calibration of the fake model with thresholds. It leaves probabilities unchanged."""
     scope = Scope(
         TASK.name, "choice", MODEL.sha256, "alpaca", text_hash(TASK.instruction), OPTIONS and text_hash(OPTIONS)
     )
@@ -52,7 +52,7 @@ def runtime(calibration: Calibration | None = None, folder: Path | None = None) 
 
 
 def write_table(path: Path, count: int) -> Path:
-    """Write a table of reviews; the last row has none."""
+    """Write a table of reviews. In the last row, the review is empty."""
     reviews = [f"review number {number}" for number in range(count - 1)] + [""]
     if path.suffix == ".jsonl":
         lines = ({"id": number, "review": review} for number, review in enumerate(reviews))

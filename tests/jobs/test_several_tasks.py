@@ -1,4 +1,4 @@
-"""Several tasks over one table: each has its columns, shared text is read once, and all works as for one task."""
+"""A job asks several tasks about each row. Each task has its own columns, and shared text is computed once."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def desk(folder: Path, name: str, *choices: str) -> Task:
 
 
 def write_table(path: Path, count: int = 12) -> Path:
-    """Write reviews, the last of which is empty."""
+    """Write a table of reviews. The last review is empty."""
     lines = [(number, f"review number {number}" if number < count - 1 else "", "north") for number in range(count)]
     if path.suffix == ".jsonl":
         keys = ("id", "review", "shop")
@@ -138,7 +138,7 @@ def test_a_review_has_a_line_for_each_answer(tmp_path: Path, tasks: list[Task]) 
 
 
 def test_what_tasks_share_of_a_row_is_read_once(tmp_path: Path) -> None:
-    """The two tasks have the same instruction and fields. They differ only in their options, which come last."""
+    """The two tasks differ only in their options, which come last in the prompt."""
     tasks = [desk(tmp_path, "desk", "billing", "delivery"), desk(tmp_path, "floor", "first", "second")]
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"review": f"{number} " + "long words " * 9}) + "\n" for number in range(30)))
@@ -148,7 +148,7 @@ def test_what_tasks_share_of_a_row_is_read_once(tmp_path: Path) -> None:
         waiting = 30 * len(chosen)
 
         class Together(Runtime):
-            """Opens the engine's gate when all rows wait, because only waiting rows can share what they have."""
+            """Opens the engine when all rows are waiting, because only waiting rows can share their common text."""
 
             def submit(self, *arguments: Any, **options: Any) -> Any:
                 nonlocal waiting

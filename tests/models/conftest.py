@@ -1,4 +1,4 @@
-"""A store with one model, whose file is never opened."""
+"""Fixtures: a store with one model. The model's file is not a real one, because no test opens it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Below the minimum probability a row gets no value."""
+"""A row gets no value if its probability is below the minimum."""
 
 from __future__ import annotations
 

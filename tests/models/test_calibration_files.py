@@ -1,4 +1,4 @@
-"""Calibration files: reading gives what was written, and a damaged file is not used."""
+"""Calibration files: what is written is read back unchanged, and a damaged file is not used."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_it_goes_with_its_model(store: Store, model: StoredModel) -> None:
 
 
 def test_a_store_has_the_calibrations_of_a_model_by_its_hash(store: Store, model: StoredModel, tmp_path: Path) -> None:
-    """A ChildRuntime looks calibrations up by hash, because that is all it knows of the model."""
+    """A ChildRuntime finds calibrations by the model's hash, because it does not know the model's path."""
     calibration = calibration_of("sentiment_analysis")
     elsewhere = replace(model, path=tmp_path / "x.gguf")
     calibration.write(calibration_path(store, elsewhere, "sentiment_analysis"))

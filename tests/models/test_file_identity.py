@@ -1,4 +1,4 @@
-"""A file's hash is computed once, and again whenever its bytes may have changed."""
+"""A file's hash is computed once, and again only if its bytes may have changed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that gets an item each time a whole file is hashed."""
+    """Return a list that gets a new item each time a whole file is hashed."""
     times: list[int] = []
     whole = file_identity._sha256
 
@@ -39,7 +39,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def identities(tmp_path: Path) -> FileIdentities:
-    """Return the store of file hashes as a new process loads it."""
+    """Return a new FileIdentities object, as a new process would load it."""
     return FileIdentities(tmp_path / "hashes.json")
 
 

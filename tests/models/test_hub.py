@@ -1,4 +1,4 @@
-"""Repositories are downloaded completely or not at all, resume after a failure, and need no network once cached."""
+"""Repositories are downloaded completely or not at all. Downloads resume, and cached repositories need no network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file of the hub is read by ranges or fetched; a broken download goes on, and wrong bytes are not kept."""
+"""A file of the hub is read in ranges or downloaded. A broken download continues, and wrong bytes are deleted."""
 
 from __future__ import annotations
 

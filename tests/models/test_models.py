@@ -1,4 +1,4 @@
-"""The store, manifests, hashes, and how a model is found by its name."""
+"""The store, its manifests and hashes, and the search for a model by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""If two processes write the same name in the store, the second is refused, and nothing is lost."""
+"""If two processes write the same model in the store, the second one is refused, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_second_of_two_is_refused(store: Store, gguf: Path, other: Path, mon
 
 
 def test_many_processes_and_one_name(store: Store, tmp_path: Path) -> None:
-    """One complete model is in the store, and the other processes were refused."""
+    """One process stores a complete model, and the others are refused."""
     program = """
 import sys
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""`models pull` converts while it downloads: the same model as from a kept download, whatever happens meanwhile."""
+"""`models pull` converts while it downloads.
+
+The model is the same as from a complete download, even after interruptions.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def without_times(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return a manifest's details without when the weights were written to the disk, and how long it took."""
+    """Return a manifest's details without the files' times and the duration of the conversion."""
     inputs = [{key: value for key, value in file.items() if key != "changed"} for file in manifest["inputs"]]
     return manifest | {"inputs": inputs, "configuration": None, "seconds": None}
 

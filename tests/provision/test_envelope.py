@@ -1,4 +1,4 @@
-"""A repository's envelope, and whether its architecture is known, before its weights are fetched."""
+"""A repository's envelope and architecture are checked before its weights are downloaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`models pull` and `verify`: from a repository to a model in the store that answers."""
+"""`models pull` makes a repository a model in the store that answers, and `verify` checks it."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_published_model_is_for_the_ten_tasks(tmp_path: Path) -> None:
 
 
 def filled(disk: Path, left: int) -> Path:
-    """Fill a disk except for `left` bytes, as another program might."""
+    """Fill a disk so that `left` bytes are free, and return the file that fills it."""
     ballast = disk / "ballast"
     with ballast.open("wb") as file:
         file.write(bytes(max(0, shutil.disk_usage(disk).free - left)))
@@ -171,7 +171,7 @@ def test_a_disk_that_fills_while_it_downloads(small_disk: Path, tmp_path: Path) 
 def test_a_store_that_fills_while_it_converts(
     when: str, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The repository is downloaded already, because other tests cover the download."""
+    """The repository is already in the cache, because other tests cover the download."""
     base = write_checkpoint(tmp_path / "base", "smollm")
     resize(small_disk, "32m")
     monkeypatch.setenv("ECELLM_HOME", str(small_disk))

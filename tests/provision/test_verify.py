@@ -65,7 +65,10 @@ def test_a_rule_that_cuts_words_at_combining_marks_is_known() -> None:
 
 
 def test_the_original_gets_its_adapters_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Attention modules have a number named `scaling`, which must not be confused with that of peft's layers."""
+    """In transformers, attention modules have a number named `scaling`.
+
+    It must not be mistaken for a peft layer's scaling.
+    """
     first, second = {"adapter_0": 2.0, "adapter_1": 4.0}, {"adapter_1": 8.0}
     active: list[list[str]] = []
     modules = [SimpleNamespace(scaling=0.125), SimpleNamespace(scaling=first), SimpleNamespace(scaling=second)]

@@ -1,4 +1,4 @@
-"""Writes a file and reads it as a table."""
+"""Helpers that write a file and read it as a table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read(path: Path, **options: Any) -> tuple[Table, list[TableRow]]:
 
 
 def cells(rows: list[TableRow]) -> list[dict[str, Any]]:
-    """Return the cells of rows, none of which may have an error."""
+    """Return the cells of rows, after checking that no row has an error."""
     assert [row.error for row in rows if row.error] == []
     assert [row.number for row in rows] == list(range(1, len(rows) + 1))
     return [dict(row.cells) for row in rows]

@@ -1,4 +1,4 @@
-"""A broken row of delimited text affects no other row."""
+"""A malformed row of delimited text does not affect other rows."""
 
 from __future__ import annotations
 

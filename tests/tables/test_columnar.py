@@ -1,4 +1,4 @@
-"""Parquet, Arrow and JSON Lines."""
+"""Parquet, Arrow and JSON Lines files are read as tables."""
 
 from __future__ import annotations
 
@@ -93,7 +93,6 @@ def test_two_columns_of_one_name(tmp_path: Path) -> None:
 
 
 def test_a_million_short_rows(tmp_path: Path) -> None:
-    """There are enough rows for several batches."""
     count = 25_000
     pq.write_table(pa.table({"n": range(count)}), tmp_path / "x.parquet")
     with open_table(tmp_path / "x.parquet") as opened:

@@ -1,4 +1,4 @@
-"""Columns of a table become fields of a task."""
+"""A table's columns are mapped to a task's fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows from JSON Lines: every line keeps its number, whatever the other lines contain."""
+"""Rows from JSON Lines keep their line numbers, whatever other lines contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources of tables: files, pipes and archives, and files that are not tables."""
+"""Tables are read from files, pipes and compressed files. Files that are not tables are refused."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_zstd(tmp_path: Path) -> None:
 
 
 def test_csv_needs_none_of_the_libraries(tmp_path: Path) -> None:
-    """The libraries take a second to import, and are not installed everywhere."""
+    """The libraries take a second to import, and may not be installed."""
     path = write(tmp_path / "x.csv", "review\nI like it\n")
     code = f"""
 import sys

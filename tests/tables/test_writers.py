@@ -1,4 +1,4 @@
-"""Results as tables: the input's columns are unchanged, the added ones follow them, and none is a formula."""
+"""Results are written as tables: first the input's columns, unchanged, then added columns without formulas."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_rankings_and_scores() -> None:
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "xlsx"])
 def test_a_table_is_answered(tmp_path: Path, ending: str) -> None:
-    """The table has a good row, a broken row, and a row that is left out."""
+    """The table has a good row, a broken row, and a row that is skipped."""
     source, task = tmp_path / "x.csv", TASKS["sentiment_analysis"]
     source.write_text('Handle;Body\na;"<p>Soft &amp; warm</p>"\nb;x;y\nc;\n')
     target = tmp_path / f"out.{ending}"
