@@ -15,7 +15,7 @@ of ecellm_lite/training/paraphrases.py that were not trained on. The test rows a
 
 For each task, the results have one metric of each of the four ways, with its 95% interval. The metric is macro-F1 for
 yes/no and for options, F1* for extraction, and otherwise HR@1, NDCG or ROUGE-L. The results also have the demo's lead
-over each of the other three ways, with its interval. A lead is measured on the rows that have an answer in both ways.
+over each of the other three ways, with its interval. A lead is measured on the rows that both ways answered.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
 def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) -> dict[str, Any]:
     """Return the metric of each way of answering, and the interval of the first way's lead over each other way.
 
-    A metric is measured on the rows that have an answer in this way, and a lead on those that have one in both ways.
+    A metric is measured on the rows that the way answered, and a lead on the rows that both ways answered.
     """
     first = next(iter(ways))
     values: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The difference between a quantized file's answers and the reference's, and the choice of a file."""
+"""Compares the answers of quantized files with those of a reference file, and chooses a file."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ WINDOW = 512
 
 
 class Cascade:
-    """Answers by the first of several models that is sure enough; it is a context manager, and closes the models.
+    """Answers each row by the first of several models that is sure enough; a context manager that closes the models.
 
     `answerers`: at least two, the cheapest first.
     `escalate_below`: a row goes to the next model if its answer has a lower calibrated probability, a warning of low
@@ -58,7 +58,7 @@ class Cascade:
 
     @property
     def model(self) -> ModelName:
-        """The models as one name, and a hash of all models and of the probability."""
+        """One name for all models, and a hash of the models and of `escalate_below`."""
         models = [stage.answerer.model for stage in self._stages]
         facts = " ".join([*(model.sha256 for model in models), repr(self._least)])
         return ModelName(",".join(model.name for model in models), hashlib.sha256(facts.encode()).hexdigest())
@@ -79,7 +79,7 @@ class Cascade:
         return self._stages[0].answerer.tasks
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return a future for the answer; see Answerer. Raises UsageError for an adapter, or for a calibration's file.
+        """Return a future for the answer; see Answerer. Raises UsageError if an adapter or a calibration file is given.
 
         An answer is also passed on if its probability is below `min_probability`. Only the last model abstains.
         """
@@ -117,7 +117,7 @@ class Cascade:
         self.close()
 
     def _is_open(self, task: Task, options: RequestOptions) -> bool:
-        """Whether the answers have no probability to decide by, so that the last model has to give them."""
+        """Whether the answers have no probability to decide by; if so, only the last model answers."""
         space = options.get("space") or task.free_text
         return space is not None and not space.scored
 
@@ -211,7 +211,7 @@ class _Passage:
                 passage.go_on(place + 1)
 
     def go_on(self, place: int) -> None:
-        """Enter a further stage; a deadline that has passed becomes the answer's error."""
+        """Enter a further stage. If that fails, the row's answer or future gets the error."""
         try:
             if not self.future.cancelled():
                 self.enter(place)

@@ -27,7 +27,7 @@ def read_document(form: type[Document], path: Path, *, largest: int, formats: Se
     """Return the document in a file of at most `largest` bytes, decoded into a dataclass.
 
     If `formats` are given, the document's `format` must be one of them. Raises OSError if the file does not exist or
-    cannot be read. Raises ValueError if the document is invalid; its text names the fault.
+    cannot be read. Raises ValueError if the document is invalid; the error's text names the fault.
     """
     return parse_document(form, _read(path, largest), formats=formats)
 

@@ -1,4 +1,4 @@
-"""All use of llama.cpp's shared libraries except for inference: devices, versions, and ggml's quantizer.
+"""Uses llama.cpp's shared libraries for everything except inference: devices, versions, and ggml's quantizer.
 
 All symbols come from the library that the package llama_cpp has loaded. The package installs several copies of it.
 Opening another copy would start a second ggml with its own list of devices.

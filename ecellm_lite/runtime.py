@@ -71,9 +71,8 @@ class Runtime:
     `adapters`: files of LoRA adapters to load with the model (see convert/adapter_file.py), by the names that requests
       use.
 
-    The other settings are described in engine.settings.Settings. A runtime that is not deterministic uses the values
-    tuned for this model and machine, unless these settings are given: `threads`, `kv_type`, `micro_batch`,
-    `flash_attention`.
+    The other settings are described in engine.settings.Settings. If you do not give `threads`, `kv_type`, `micro_batch`
+    or `flash_attention`, a runtime uses the values tuned for this model and machine. A deterministic runtime does not.
 
     The attribute `placement` says which layers are on which GPU; it is None for a runtime made by `over`. The attribute
     `intended_tasks` has the tasks named in the model's file, if any.
@@ -234,7 +233,7 @@ class Runtime:
         """Return why a task's stored calibration is not used, or None if it is used or does not exist.
 
         A calibration applies only to the instruction that it was fitted with. `instruction` replaces the task's own
-        instruction. With a `row`, the sentence is about this row, which may have its own instruction in ECInstruct's
+        instruction. With a `row`, the reason is about this row, which may have its own instruction in ECInstruct's
         form.
 
         Raises UsageError if `calibration` names a file that does not apply. If the task has a calibration, raises

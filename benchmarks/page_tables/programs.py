@@ -148,7 +148,7 @@ def bundle() -> str:
 
 
 def bare_install() -> str:
-    """Return the table of the seconds in which a bundle is installed on a bare Debian, and answers."""
+    """Return the table of the seconds to install a bundle on a bare Debian system, and to answer a question."""
     rows = [
         (f"{way}, {cache}", *(f"{seconds:.0f} s" for seconds in (*times.values(), sum(times.values()))))
         for way, caches in results("bare_install")["seconds"].items()

@@ -78,7 +78,7 @@ def load_answerer(
 def load_cascade(model: Mapping[str, Any], escalate_below: float, *, quiet: bool) -> Cascade:
     """Return a cascade of the models whose names are separated by commas, the cheapest first.
 
-    They are loaded in reverse order, so that the largest model gets memory first.
+    The models are loaded in reverse order, so that the largest one gets memory first.
     """
     from ecellm_lite.cascade import Cascade
 

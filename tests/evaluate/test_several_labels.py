@@ -147,7 +147,7 @@ def test_own_tasks_of_other_types_and_lists_for_them_are_refused(topics: Task, t
 
 
 def too_ready(tokens: Sequence[int]) -> Logits:
-    """Return logits that favor yes too much; they are scattered otherwise."""
+    """Return pseudo-random logits that favor yes too much."""
     logits = scattered(tokens) * 2
     logits[FakeVocabulary().tokenize("yes")[0]] += 2
     return logits.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Several models behind one server: which are loaded and unloaded, and that a fault affects only one."""
+"""Several models behind one server: which models are loaded and unloaded, and how a fault stays with one model."""
 
 from __future__ import annotations
 
