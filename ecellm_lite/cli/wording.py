@@ -25,7 +25,7 @@ def worded(error: EcellmError, options: Mapping[str, str]) -> str:
 
 
 def options_of(command: click.Command) -> dict[str, str]:
-    """Return the names of a command's options by setting, such as `--gpu-layers` by `gpu_layers`.
+    """Return {setting: option} for the options of a command, such as {"gpu_layers": "--gpu-layers"}.
 
     A setting is named like the argument in the Python API. An option is listed under its own name and under its
     parameter's name: `--task` under both `task` and `tasks`.

@@ -60,7 +60,7 @@ class CascadeResult:
 
 
 def cascade_result(rows: Sequence[Compared], agreement: float, *, seed: int = 0) -> CascadeResult:
-    """Return a result. Its chosen point has at least this agreement with the last model, and the fewest escalated rows.
+    """Return all points, and choose one: with at least this agreement, the point with the fewest escalated rows.
 
     Raises InputError for fewer than 100 rows.
     """

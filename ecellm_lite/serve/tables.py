@@ -54,7 +54,7 @@ async def read(request: Request, service: Served, name: Annotated[str, Query(max
 
 
 async def _read(path: Path) -> dict[str, Any]:
-    """Return what the child prints. Raises RefusedError (422) if it dies or takes too long."""
+    """Return the table that a child process prints. Raises RefusedError (422) if the child dies or takes too long."""
     command = [sys.executable, "-m", "ecellm_lite.serve.table_child", str(path), str(MOST_ROWS), str(MOST_CHARACTERS)]
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL

@@ -42,7 +42,7 @@ class TitleField:
 
 
 def title_of(product: str | Mapping[str, Any]) -> str:
-    """Return the title of a product, which is a value that TitleField has read."""
+    """Return a product's title; the product is a value that TitleField has read."""
     return product if isinstance(product, str) else str(product["title"])
 
 

@@ -1,4 +1,4 @@
-"""Several models behind one server: which models are loaded and unloaded, and how a fault stays with one model."""
+"""Several models behind one server: they are loaded and unloaded, and a fault of one does not affect the others."""
 
 from __future__ import annotations
 

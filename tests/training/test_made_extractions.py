@@ -1,4 +1,4 @@
-"""Synthetic extraction rows: text outside the title contains no value of an attribute unless it is labelled."""
+"""Synthetic extraction rows: an attribute's value occurs outside the title only if it is the row's answer."""
 
 from __future__ import annotations
 
