@@ -1,4 +1,4 @@
-"""Adapters in GGUF files that must be refused before llama.cpp sees them, because some make it abort the process."""
+"""Adapters in GGUF files that must be refused before llama.cpp reads them, because some make it abort the process."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def forged(
     tensors: Mapping[str, NDArray[Any] | None] | None = None,
     architecture: str = "llama",
 ) -> Path:
-    """Write an adapter for the base with some keys and tensors replaced, added or (None) left out."""
+    """Write an adapter for the base with some keys and tensors replaced, added or removed (None)."""
     writer = gguf.GGUFWriter(path, architecture)
     values: dict[str, Any] = {
         "general.type": "adapter",
@@ -76,7 +76,7 @@ def forged(
 
 
 def refused(path: Path, base: Path, *values: object) -> None:
-    """Check that loading refuses the adapter with a sentence that names its path, before llama.cpp is called."""
+    """Check that loading refuses the adapter with an error that names its path, before llama.cpp is called."""
     with pytest.raises(ModelError) as caught:
         Runtime(base, envelope="alpaca", context=256, adapters={"shop": path})
     check_error(caught.value, path, *values)

@@ -1,4 +1,4 @@
-"""Bundles that were changed or made to do harm. Each is refused, and nothing is installed."""
+"""Bundles that were changed by accident or by an attacker. Each is refused, and nothing is installed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ INDEX = Index(FORMAT, "till", 1, "now", "tiny", "", None, None, [FILE])
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """A valid bundle: its bytes, its key, and where its parts begin."""
+    """A valid bundle: its path, its bytes, the shop that made it, and its index."""
 
     path: Path
     data: bytes
@@ -54,7 +54,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
 
 
 def refuse(original: Original, data: bytes, folder: Path, key: SecretKey | None = None) -> None:
-    """Check that the bundle with these bytes is neither verified nor installed, and leaves nothing behind."""
+    """Check that a bundle with these bytes is neither verified nor installed, and leaves no files behind."""
     path = folder / "attack.ecb"
     path.write_bytes(data)
     trusted = [(key or original.key).public]
@@ -68,7 +68,7 @@ def refuse(original: Original, data: bytes, folder: Path, key: SecretKey | None 
 
 
 def regions(original: Original) -> list[tuple[int, int]]:
-    """Return the ranges of bytes with different meanings: script, headers, index, signature, each file, directory."""
+    """Return the byte ranges of the bundle's parts: script, headers, index, signature, each file, and directory."""
     with zipfile.ZipFile(original.path) as archive:
         starts = [one.header_offset for one in archive.infolist()]
         data = [one.header_offset + header_size(one.filename) for one in archive.infolist()]
@@ -247,7 +247,7 @@ def test_an_older_index_is_refused(original: Original, tmp_path: Path) -> None:
 
 
 def test_a_link_in_the_place_of_a_folder(original: Original, tmp_path: Path) -> None:
-    """Nothing is written through a link that is already in the folder of versions."""
+    """If the folder of versions already contains a link, nothing is written through it."""
     versions = tmp_path / "till" / "bundles" / "till" / "versions"
     versions.mkdir(parents=True)
     outside = tmp_path / "outside"

@@ -1,4 +1,4 @@
-"""Weights that are damaged and then repaired: states saved in between never give a wrong answer later."""
+"""Weights are damaged and later repaired. States that were saved in between must not give wrong answers later."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def in_its_place(path: Path, change: Callable[[bytes], bytes]) -> None:
 
 
 def states(home: Path) -> dict[str, int]:
-    """Return how many instructions' states are stored on disk, by the sha256 of the model that read them."""
+    """Return the number of instructions with saved states on disk, by the sha256 of their model."""
     return {folder.name: len(list(folder.iterdir())) for folder in (home / "prefixes").glob("*")}
 
 
@@ -115,7 +115,7 @@ def test_a_model_that_takes_anothers_name(good: Path, home: Path, tmp_path: Path
 
 
 def test_weights_that_are_damaged_while_they_are_in_use_leave_no_state(good: Path, home: Path, tmp_path: Path) -> None:
-    """llama.cpp maps the file, so a change to the file changes what llama.cpp computes."""
+    """llama.cpp maps the file into memory, so a change to the file changes its results."""
     path = tmp_path / "model.gguf"
     shutil.copyfile(good, path)
     with Runtime(path, envelope="alpaca") as runtime:

@@ -1,4 +1,4 @@
-"""No forged hyperparameter of a listed architecture ends llama.cpp's process, or keeps it busy forever."""
+"""Forged hyperparameters of the listed architectures must not end llama.cpp's process or make it hang."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRIED = sorted(decoder_checkpoints.CONFIGS.keys() - {"nemo", "olmo2"}) if times(
 
 
 def model(folder: Path, kind: str) -> Path:
-    """Write a small model of an architecture; its vocabulary does not matter here."""
+    """Write a small model of an architecture. Its vocabulary is not used."""
     if kind in decoder_checkpoints.CONFIGS:
         base = decoder_checkpoints.write_checkpoint(folder / kind, kind, tokens=GEMMA_TRAINED)
     else:

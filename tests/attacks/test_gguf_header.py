@@ -1,4 +1,4 @@
-"""Hostile GGUF headers: each must be refused with a ModelError, at once and with little memory."""
+"""Hostile GGUF headers. Each must be refused with a ModelError, at once and without much memory."""
 
 from __future__ import annotations
 

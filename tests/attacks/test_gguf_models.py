@@ -1,4 +1,4 @@
-"""GGUF files whose header can be read, but which must never reach llama.cpp."""
+"""GGUF files with a readable header that must still be refused before llama.cpp reads them."""
 
 from __future__ import annotations
 

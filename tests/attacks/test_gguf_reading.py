@@ -1,4 +1,4 @@
-"""GGUF headers that must be read, and files that are not GGUF."""
+"""GGUF headers that must be accepted, and files that are not GGUF."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schemas and grammars that would crash or hang llguidance or use all memory. Each is refused before it gets there."""
+"""Schemas and grammars that would crash or hang llguidance or use all memory. They are refused before it reads them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from ecellm_lite.answers.limits import MAX_CHAIN, MAX_JOINED, MAX_KEYS, MAX_MULT
 
 
 def rules(count: int, name: str = "a") -> str:
-    """Return rules, each of which contains the next."""
+    """Return `count` grammar rules. Each rule contains the next one."""
     chain = "\n".join(f"{name}{i}: {name}{i + 1}" for i in range(count))
     return f'start: {name}0\n{chain}\n{name}{count}: "x"'
 
 
 def definitions(count: int, link: str) -> dict[str, Any]:
-    """Return definitions, each of which refers to the next. `link` is JSON with NEXT in the place of the reference."""
+    """Return `count` schema definitions. Each refers to the next one.
+
+    `link` is the JSON of a definition, with NEXT where the reference belongs.
+    """
     links: dict[str, Any] = {f"a{i}": json.loads(link.replace("NEXT", f"#/$defs/a{i + 1}")) for i in range(count)}
     return {"$ref": "#/$defs/a0", "$defs": {**links, f"a{count}": {"type": "boolean"}}}
 

@@ -1,4 +1,4 @@
-"""Files of saved prefixes that are damaged, truncated, from elsewhere or writable by others: refused and rebuilt."""
+"""Files of saved prefixes that are damaged, truncated, foreign or writable by others are refused and written again."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ print(json.dumps(answer.as_dict()))
 
 @pytest.mark.slow
 def test_processes_at_once_and_damage_between_them(demo_model: StoredModel) -> None:
-    """With the real engine, four processes write and read the same file, and damaged states never reach llama.cpp."""
+    """Four processes use the real engine and the same file, and damaged states are never passed to llama.cpp."""
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""Safetensors files that must be refused with an error: never a crash, a hang or unbounded memory."""
+"""Safetensors files that must be refused with an error, without a crash, a hang or unbounded memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tokenizer files and configurations with any content: an error at most, never a crash or a hang."""
+"""Tokenizer files and configurations with arbitrary content.
+
+They may give errors, but must not cause a crash or a hang.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +35,9 @@ VALUES: list[Any] = [
 
 
 def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the paths of the values inside a JSON value.
+    """Yield the path of each value inside a JSON value.
 
-    For long objects and lists, only the first values are included.
+    Of long objects and lists, only the first values are included.
     """
     if isinstance(value, dict):
         inner: list[Any] = list(value)[:12]

@@ -1,4 +1,4 @@
-"""The checks that every answer must pass, and hostile logits and texts that answers must survive."""
+"""Checks that every answer must pass, and hostile logits and texts for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights that arrive from a folder as they do from the hub, and what they take of the disk meanwhile."""
+"""Weights that are downloaded from a folder instead of the hub, and the disk space that they take."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ PIECE = 1 << 16
 
 
 class FolderFile(HubFile):
-    """A file of a folder, which is named in place of the repository; `sent` counts the bytes of all such files."""
+    """A hub file that is read from a folder. The folder's path is passed as the repository.
+
+    `sent` counts the downloaded bytes of all such files.
+    """
 
     sent = 0
 
@@ -38,7 +41,7 @@ class FolderFile(HubFile):
 
 
 def resharded(base: Path, folder: Path, shards: int) -> Path:
-    """Write a checkpoint's copy, with its tensors in `shards` files of about the same number of tensors."""
+    """Write a copy of a checkpoint with its tensors divided among `shards` files."""
     folder.mkdir(parents=True)
     for path in base.iterdir():
         if ".safetensors" not in path.name:
@@ -57,7 +60,10 @@ def resharded(base: Path, folder: Path, shards: int) -> Path:
 
 
 def arriving(checkpoint: Path, folder: Path) -> tuple[Path, tuple[FolderFile, ...]]:
-    """Write a checkpoint's copy without its weights to `folder`, and return it and the weights."""
+    """Write a copy of a checkpoint without its weights to `folder`.
+
+    Return the folder and the files with the weights.
+    """
     folder.mkdir(parents=True)
     weights = []
     for path in sorted(checkpoint.iterdir()):
@@ -70,7 +76,7 @@ def arriving(checkpoint: Path, folder: Path) -> tuple[Path, tuple[FolderFile, ..
 
 
 def disk_used(folder: Path) -> int:
-    """Return the bytes of the disk that a folder's files take, also while files come and go."""
+    """Return the disk space in bytes that a folder's files take. Files may appear and disappear during the call."""
     used = 0
     for place, folders, files in os.walk(folder):  # which skips a folder that is gone
         for name in (*folders, *files):

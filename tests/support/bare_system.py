@@ -1,4 +1,4 @@
-"""A bare Debian for tests: a root with only the smallest packages, and commands run in it without a network."""
+"""A minimal Debian system for tests, in a folder. Commands run in it without a network."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ USER = 1000
 
 
 def bare_root(place: Path, *packages: str) -> Path:
-    """Return a copy of the root that ECELLM_BARE_ROOT names, or a new one by debootstrap, with these packages added.
+    """Return a folder with a minimal Debian system and these packages.
 
-    Skip the test if neither is possible.
+    It is a copy of the folder that the environment variable ECELLM_BARE_ROOT names, or is made by debootstrap. Skip the
+    test if neither is possible.
     """
     if os.name != "posix" or os.geteuid():
         pytest.skip("a bare system is entered by root")
@@ -47,7 +48,7 @@ def bare_root(place: Path, *packages: str) -> Path:
 
 
 def entered(root: Path, script: str, *, user: int = USER, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run a shell script in the root, as an ordinary user, in a network namespace with nothing in it."""
+    """Run a shell script in the minimal system `root`, as an ordinary user and without a network."""
     inside = ["chroot", f"--userspec={user}:{user}", str(root), "/bin/sh", "-euc", script]
     # /run is empty after a start, as on every machine.
     mounts = 'mount -t proc proc "$0/proc"; mount -t tmpfs tmpfs "$0/run"; exec "$@"'

@@ -1,4 +1,4 @@
-"""Chat templates in the manner of the published ones, and twenty conversations."""
+"""Chat templates like the published ones, and twenty conversations."""
 
 # ruff: noqa: E501 - a template is a line
 
@@ -13,7 +13,7 @@ Conversation = tuple[str, tuple[Turn, ...]]
 
 
 def said(*texts: str) -> tuple[Turn, ...]:
-    """Return turns of the user and the model in turn, beginning with the user."""
+    """Return a conversation with these texts as turns. The user begins, and user and model alternate."""
     return tuple(Turn("assistant" if place % 2 else "user", text) for place, text in enumerate(texts))
 
 
@@ -145,14 +145,17 @@ TEMPLATES: dict[str, tuple[str, str, str]] = {
 
 
 def messages_of(conversation: Conversation) -> list[dict[str, str]]:
-    """Return a conversation's messages, as a template gets them."""
+    """Return a conversation as the list of messages that a chat template gets."""
     system, turns = conversation
     first = [{"role": "system", "content": system}] if system else []
     return first + [{"role": turn.role, "content": turn.text} for turn in turns]
 
 
 def rendered(name: str, messages: list[dict[str, str]], *, answer: bool = False) -> str:
-    """Return a form's template rendered as transformers does; with `answer` the last message is the model's."""
+    """Render messages with the template of the chat form `name`, as transformers does.
+
+    If `answer`, the last message is the model's, and the text ends after it.
+    """
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     template, bos, eos = TEMPLATES[name]

@@ -1,4 +1,4 @@
-"""Running commands that must fail with one sentence, or answer with JSON."""
+"""Helpers that run commands which must fail with one sentence, or answer with JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REVIEW = '{"review": "It works, but it is loud."}'
 
 
 def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
-    """Run a command that must fail with this code, without output.
+    """Check that a command fails with this exit code and prints nothing to stdout.
 
     Return the sentence that it writes to stderr.
     """

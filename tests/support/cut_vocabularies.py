@@ -1,7 +1,7 @@
 """The tokenizers of Llama 3, Qwen 2 and 3, SmolLM3, Nemo, OLMo 2 and Granite 3, with small vocabularies.
 
-The vocabularies are cut out of the real ones and keep their ids (tests/golden/vocabularies/cut.py); how texts are split
-into words, and the special tokens, are the real ones.
+Each vocabulary has some tokens of the real one, with the same ids (tests/golden/vocabularies/cut.py). The special
+tokens and the rules for splitting texts into words are the real ones.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ SPLITS: Mapping[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class CutTokenizer:
-    """A tokenizer: the name of its vocabulary, the model's number of tokens, and what its files say beside it.
+    """A tokenizer: the name of its vocabulary, the model's number of tokens, and the settings in its files.
 
-    `special` and `added`: added tokens by id, marks and pieces of text. `begin`: put first by the post-processor.
+    `special`: special tokens by id. `added`: other added tokens by id. `begin`: the token that is put before every
+      text, or None.
     """
 
     vocabulary: str

@@ -1,4 +1,4 @@
-"""Labelled rows, answers to them, and evaluations of both."""
+"""Labelled rows, answers to them, and evaluations of these answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A web server for a folder, on loopback, with ranges and with faults."""
+"""A local web server for a folder, which supports ranges and can simulate faults."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 
 
 class FolderServer:
-    """Serves `folder`; a context manager. `address` is the address of its index.
+    """Serves `folder`. It is a context manager. `address` is the address of the folder's index.
 
-    `breaks`: how many responses with a file end after `after` bytes. `errors`: how many times the server answers 503.
-    `ranges`: whether it can send parts of files. `redirect`: where it redirects all requests.
+    `breaks`: the number of responses that are cut off after `after` bytes. `errors`: the number of requests that are
+      answered with status 503. `ranges`: whether the server supports ranges. `redirect`: the address that all requests
+      are redirected to.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,7 +34,7 @@ class FolderServer:
         self._server.server_close()
 
     def files(self) -> list[int]:
-        """Return the first bytes of files that were requested since the last call."""
+        """Return, for each file request since the last call, the offset of the first requested byte."""
         sent = [first for path, first in self.sent if path.startswith("/files/")]
         self.sent.clear()
         return sent

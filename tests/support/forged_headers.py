@@ -1,4 +1,7 @@
-"""Forged headers of a whole model file: one key of the metadata has another value, for every key of llama.cpp."""
+"""Model files with a forged header.
+
+In each, the value of one metadata key is changed. All keys of llama.cpp are tried.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ VALUES: tuple[MetadataValue, ...] = (
 
 
 def keys_of(architecture: str) -> list[str]:
-    """Return the keys of all architectures in gguf-py's list, with this architecture's name."""
+    """Return gguf-py's keys that begin with an architecture's name, with this architecture's name inserted."""
     keys: list[str] = []
     groups: list[Any] = [gguf.Keys]
     while groups:
@@ -40,7 +43,10 @@ def keys_of(architecture: str) -> list[str]:
 
 
 def forgeries(header: Header, keys: Iterable[str]) -> Iterator[tuple[str, MetadataValue, bytes]]:
-    """Yield each key with each other value, and the bytes of the file that has it."""
+    """Yield each key with each value of VALUES, and the bytes of a file with this value.
+
+    Unchanged values are left out.
+    """
     content = header.path.read_bytes()
     tensors, data, end = [], bytearray(), 0
     for one in header.tensors:
@@ -56,9 +62,9 @@ def forgeries(header: Header, keys: Iterable[str]) -> Iterator[tuple[str, Metada
 
 
 def crashes(path: Path, keys: Iterable[str]) -> list[tuple[str, MetadataValue, int]]:
-    """Return the forgeries that check_model accepts and that crash llama.cpp or keep it busy forever.
+    """Return the forged keys and values that check_model accepts and that crash llama.cpp or make it hang.
 
-    Each runs in a process of its own, which loads the file and decodes a few tokens in two sequences.
+    For each of them, a separate process loads the file and decodes a few tokens in two sequences.
     """
     ended = []
     forged = path.with_name("forged.gguf")
@@ -78,7 +84,7 @@ def crashes(path: Path, keys: Iterable[str]) -> list[tuple[str, MetadataValue, i
 
 
 def _run(path: Path) -> None:
-    """Load a file and decode with it, then end the process."""
+    """Load a file, decode a few tokens with it, and end the process."""
     try:
         import llama_cpp.llama_cpp as llama
 

@@ -1,4 +1,4 @@
-"""A fake engine that computes only while its gate is open."""
+"""A fake engine that waits until a test lets it compute."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PATIENCE = 60  # seconds after which a test that hangs fails
 
 
 class Gated(FakeBackend):
-    """A fake engine that waits in each call until its gate is open, and counts the calls."""
+    """A fake engine that counts its calls. Each call waits until the event `gate` is set."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

@@ -1,4 +1,4 @@
-"""The configurations and the tensors' shapes of small Gemma and Phi-3 checkpoints (see tiny_checkpoints.py)."""
+"""The configurations and the shapes of small Gemma and Phi-3 checkpoints (see tiny_checkpoints.py)."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def gemma_phi_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def _vision(config: Mapping[str, Any], width: int) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of SigLIP's tensors, and of the projection to the language model's `width`."""
+    """Return the shapes of the image encoder's tensors (SigLIP), and of the projection to `width`."""
     own, inner = config["hidden_size"], config["intermediate_size"]
     model = "vision_tower.vision_model."
     tensors = {

@@ -1,4 +1,4 @@
-"""Gemma's kind of tokenizer: SentencePiece with byte fallback, no space put first, runs of spaces as added tokens."""
+"""Tokenizers like Gemma's: SentencePiece with byte fallback, no leading space, and runs of spaces as added tokens."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _DEFINED = (
 
 
 def write_gemma_model(folder: Path) -> None:
-    """Write a small vocabulary as Gemma's checkpoints have it: tokenizer.model with its settings."""
+    """Write a small vocabulary in the format of Gemma's checkpoints: tokenizer.model and its settings."""
     (folder / "tokenizer.model").write_bytes(_trained())
     _write(folder / "tokenizer_config.json", _settings(_pieces()))
 
 
 def write_gemma_tokenizer(folder: Path) -> None:
-    """Write the same vocabulary as transformers writes it: tokenizer.json alone, with its settings."""
+    """Write the vocabulary of write_gemma_model in the format of transformers: tokenizer.json and its settings."""
     _write(folder / "tokenizer.json", gemma_tokenizer(_pieces()))
     _write(folder / "tokenizer_config.json", _settings(_pieces()))
 
@@ -63,7 +63,7 @@ def _pieces() -> tuple[Piece, ...]:
 
 
 def write_gemma_vocabulary(folder: Path, source: Path) -> int:
-    """Write Gemma's own vocabulary as tokenizer.json, from `source` (see gemma_pieces); return the number of tokens."""
+    """Write Gemma's real vocabulary as tokenizer.json, and return its number of tokens. `source`: see gemma_pieces."""
     pieces = gemma_pieces(source)
     _write(folder / "tokenizer.json", gemma_tokenizer(pieces))
     _write(folder / "tokenizer_config.json", _settings(pieces))
@@ -71,9 +71,9 @@ def write_gemma_vocabulary(folder: Path, source: Path) -> int:
 
 
 def gemma_pieces(path: Path) -> list[Piece]:
-    """Return Gemma's own pieces, from the vocabulary of Gemma 4 in llama.cpp's sources (models/).
+    """Return Gemma's real pieces, from the vocabulary of Gemma 4 in llama.cpp's sources (models/).
 
-    Gemma 3 has the same pieces, but for the marks.
+    Gemma 3 has the same pieces, except for its control tokens.
     """
     metadata: Any = read_header(path).metadata
     texts, kinds = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
@@ -94,7 +94,7 @@ def gemma_pieces(path: Path) -> list[Piece]:
 
 
 def gemma_tokenizer(pieces: Sequence[Piece]) -> dict[str, Any]:
-    """Return the content of the tokenizer.json that transformers makes from the pieces of Gemma's tokenizer.model."""
+    """Return the content of the tokenizer.json that transformers makes from a tokenizer.model with these pieces."""
     ids = {piece.text: token for token, piece in enumerate(pieces)}
     cuts = [
         (piece.score, piece.text[:cut], piece.text[cut:])

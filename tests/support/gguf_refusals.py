@@ -1,4 +1,4 @@
-"""Checks that a GGUF file is refused in little memory, with a ModelError that has a path and a next step."""
+"""Checks that a GGUF file is refused without much memory, with a ModelError that has a path and a next step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ecellm_lite.models.model_check import check_model
 
 
 def refused(path: Path, *values: object) -> None:
-    """Check that reading a file raises a ModelError with its path and these values, and takes little memory."""
+    """Check that reading a file raises a ModelError with its path and these values, and needs little memory."""
     tracemalloc.start()
     with pytest.raises(ModelError) as caught:
         read_header(path)
@@ -31,7 +31,7 @@ def unfit(header: Header, *values: object) -> None:
 
 
 def check_error(error: ModelError, *values: object) -> None:
-    """Check that an error has these values and a next step, and no character that could control a terminal."""
+    """Check that an error has these values and a next step, and no control characters."""
     assert [value for value in values if str(value) not in error.message] == [], error
     assert error.step
     assert str(error).isprintable()

@@ -1,4 +1,4 @@
-"""What a checkpoint is converted to, in the form of the golden files (tests/golden/convert/make.py)."""
+"""The expected and the actual results of converting a checkpoint (see tests/golden/convert/make.py)."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _ITEMS = {str: "STRING", float: "FLOAT32", int: "INT32"}
 
 
 def golden(kind: str) -> dict[str, Any]:
-    """Return what llama.cpp's converter made of a kind of checkpoint: its metadata and its tensors."""
+    """Return the metadata and the tensors that llama.cpp's converter makes from a checkpoint of this kind."""
     content: dict[str, Any] = json.loads((GOLDEN / f"{kind}.json").read_text("utf-8"))
     return content
 
 
 def tensors_of(folder: Path) -> dict[str, list[Any]]:
-    """Return the shape and hash of each tensor of a checkpoint's conversion to F32."""
+    """Convert a checkpoint's tensors to F32, and return the shape and the hash of each."""
     hashes = {}
     with Checkpoint(folder) as checkpoint:
         for recipe in architecture_of(checkpoint.config).blueprint(checkpoint).recipes:
@@ -45,7 +45,7 @@ def tensors_of(folder: Path) -> dict[str, list[Any]]:
 
 
 def metadata_of(folder: Path) -> dict[str, list[Any]]:
-    """Return the metadata of a checkpoint's conversion, without that of the writer."""
+    """Return the metadata that a checkpoint's architecture and vocabulary give."""
     with Checkpoint(folder) as checkpoint:
         metadata = drawn(checkpoint).metadata
     return {key: _described(*value) for key, value in metadata.items()}

@@ -1,4 +1,4 @@
-"""An HTML page as a list of its elements."""
+"""Parses an HTML page into a list of its elements."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Element:
 
 
 class Page(HTMLParser):
-    """All elements of a page, with the text inside them. An unclosed or misplaced tag fails the test."""
+    """The elements of a page, with the text inside them. An unclosed or misplaced tag fails the test."""
 
     def __init__(self, source: str) -> None:
         super().__init__()

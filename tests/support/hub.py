@@ -1,4 +1,4 @@
-"""A local imitation of the Hugging Face hub, with one repository and network faults."""
+"""A local imitation of the Hugging Face hub, with one repository and simulated network faults."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """A server that imitates the hub and has one `repository` with `files`; a context manager.
+    """A server that imitates the hub. It has one `repository` with `files`. It is a context manager.
 
-    `endpoint` is its address.
-
-    `breaks`: the number of bytes, by file, after which the connection breaks. It does so in the file's first `times`
-      downloads.
-    `lies`: false sizes that the hub states, by file. `hashes`: the files' sha256 that it states; they may be false too.
-    `meanwhile`: a function that is called with each file's name before the file is sent.
-    `piece`: after so many bytes, the server pauses for `pause` seconds.
+    `endpoint`: the server's address.
+    `breaks`: the number of bytes, by file, after which the connection breaks. This happens in the first `times`
+      downloads of the file.
+    `lies`: false sizes that the hub states, by file. `hashes`: the sha256 values that the hub states, by file. They may
+      be false too.
+    `meanwhile`: a function that is called with a file's name before the file is sent.
+    `piece` and `pause`: the server sends `piece` bytes, then pauses for `pause` seconds, and so on.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Hub:
         return self.lies.get(name, len(self.files[name]))
 
     def stored_apart(self, name: str) -> dict[str, Any]:
-        """Return what the hub says about a file of Git LFS: among it, the sha256 of its bytes."""
+        """Return the hub's facts about a large file (Git LFS), including its sha256."""
         if name not in self.hashes:
             self.hashes[name] = hashlib.sha256(self.files[name]).hexdigest()
         return {"sha256": self.hashes[name], "size": self.size(name), "pointerSize": 134}
@@ -59,7 +59,7 @@ class Hub:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, *_: object) -> None:
-        """Do not print that a client has gone."""
+        """Ignore errors when a client has closed the connection."""
 
 
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
@@ -145,7 +145,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
 
 def _range(span: str | None, size: int) -> tuple[int, int]:
-    """Return the first and the last byte that a Range header asks for."""
+    """Return the positions of the first and the last byte that a Range header asks for."""
     first, _, last = (span or "bytes=0-").removeprefix("bytes=").partition("-")
     return int(first), int(last) if last else size - 1
 

@@ -39,7 +39,7 @@ ROWS: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 def row(task: str, number: int) -> dict[str, Any]:
-    """Return a row of a task in this project's form; rows of different numbers differ."""
+    """Return a row of a task in this project's format. Rows with different numbers differ."""
     example, answers = ROWS[task]
     key = next(name for name, value in example.items() if isinstance(value, str)) if task in _TEXTS else None
     fields = {**example, key: f"{example[key]} {number}"} if key else example
@@ -52,7 +52,7 @@ _TEXTS = {name for name, (example, _) in ROWS.items() if any(isinstance(value, s
 def dataset_row(
     task: str, number: int, split: str = "test", setting: str = "IND_Diverse_Instruction"
 ) -> dict[str, Any]:
-    """Return a row of a task as ECInstruct's dataset.json has it."""
+    """Return a row of a task in the format of ECInstruct's dataset.json."""
     definition = TASKS[task]
     labelled = row(task, number)
     question = definition.question(labelled)
@@ -69,7 +69,7 @@ def dataset_row(
 
 
 def write_lines(path: Path, rows: list[Any]) -> Path:
-    """Write rows as JSON Lines, and return the path; a row that is a text is written unchanged."""
+    """Write rows as JSON Lines, and return the path. A row that is a text is written as it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in rows))
     return path

@@ -1,4 +1,4 @@
-"""Made-up labelled rows for training. Each contains a word of its own, such as `item007`."""
+"""Made-up labelled rows for training. Each contains a unique word, such as `item007`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""llama.cpp's own quantizer, whose output the converter's must equal."""
+"""llama.cpp's own quantizer. The converter's output must equal its output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from ecellm_lite import ggml
 def requantize(
     source: Path, target: Path, file_type: str, *, threads: int = 2, importance: Mapping[str, Any] | None = None
 ) -> None:
-    """Quantize the GGUF file `source` to `file_type`. `importance` has each tensor's imatrix, float32 (columns,)."""
+    """Quantize the GGUF file `source` to `file_type`.
+
+    `importance` has the imatrix of each tensor, float32 (columns,).
+    """
     ggml.start_library()
     parameters = llama.llama_model_quantize_default_params()
     parameters.ftype, parameters.nthread = ggml.FILE_TYPES[file_type], threads

@@ -1,4 +1,4 @@
-"""Entries of extractions (attribute, value, source), and a task's metrics `all` and `paper`."""
+"""Helpers for metrics: entries of extractions (attribute, value, source), and a task's metrics `all` and `paper`."""
 
 from __future__ import annotations
 

@@ -26,7 +26,10 @@ SHAPES = {
 
 
 def header_of(name: str, **metadata: Any) -> Header:
-    """Return a header of the shape `name` in Q4_0. Its output is in Q6_K; the demo's output is its embedding."""
+    """Return the header of a model with the shape `name` in Q4_0.
+
+    The output matrix is in Q6_K, except in the demo, which uses its embedding as the output matrix.
+    """
     layers, embedding, feed_forward, heads, heads_kv, vocabulary = SHAPES[name]
     architecture = "phi2" if name == "S" else "llama"
     key_value = embedding // heads * heads_kv
@@ -78,7 +81,7 @@ HEADERS = {name: header_of(name) for name in SHAPES}
 
 
 def gpus_of(*free: float) -> list[Device]:
-    """Return made-up GPUs, with this many GiB free on each."""
+    """Return a made-up GPU for each number in `free`, which is its free memory in GiB."""
     return [Device(f"GPU{n}", "made up", "gpu", int(size * GIB), int(size * GIB)) for n, size in enumerate(free)]
 
 

@@ -50,7 +50,7 @@ def serve(placement={_PLACEMENT}, **changes):
 
 
 def python(code: str, *arguments: str) -> list[str]:
-    """Return the command of a Python program with these lines. In it, the variable `asked` has the settings."""
+    """Return a command that runs this Python code. In the code, the variable `asked` has the settings."""
     return [sys.executable, "-X", "faulthandler", "-c", _START + code, *arguments]
 
 
@@ -81,10 +81,7 @@ ANSWER = "serve()"
 
 
 def on(placement: str, code: str, other: str = ANSWER) -> list[str]:
-    """Return the command of a program: it runs `code` if it is asked for this placement, else `other`.
-
-    `placement`: "gpu" or "cpu".
-    """
+    """Return a command that runs `code` on one placement ("gpu" or "cpu"), and `other` on the other placement."""
     there = "asked['gpu_layers'] " + ("== 'all'" if placement == "gpu" else "== 0")
     return python(f"if {there}:\n    {code}\nelse:\n    {other}")
 
@@ -96,5 +93,5 @@ def doctor(monkeypatch: pytest.MonkeyPatch, program: Sequence[str], *arguments: 
 
 
 def failed(code: str, message: str = "llama.cpp cannot load it: convert it again.") -> str:
-    """Return the Python code of a program that reports an error."""
+    """Return Python code of a program that reports an error."""
     return f"fail({code!r}, {message!r})"

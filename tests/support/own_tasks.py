@@ -1,4 +1,4 @@
-"""Task files as a user writes them, one for each kind of answer."""
+"""Task files like those that users write, one for each kind of answer."""
 
 from __future__ import annotations
 

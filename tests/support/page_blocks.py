@@ -1,10 +1,10 @@
-"""The code blocks of a page, and how to run them in order, as a reader would.
+"""Reads the code blocks of a documentation page, and runs them in order as a reader would.
 
-A comment on the line above a block says what is special about it:
+A comment on the line above a block changes how it is run:
 
-    <!-- not run: REASON -->      it cannot be run here
-    <!-- needs: NAME, NAME -->    it is left out where one of these packages or programs is not installed
-    <!-- runs until stopped -->   a server: the blocks below run beside it, until the next one or the end of the page
+    <!-- not run: REASON -->      the block is not run
+    <!-- needs: NAME, NAME -->    the block is not run if one of these packages or programs is not installed
+    <!-- runs until stopped -->   a server, which runs until the next server starts or the page ends
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _BLOCK = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block in `language`, sh or python; `reason` says why it is not run."""
+    """A code block in `language` (sh or python). `reason` is why it is not run, or None."""
 
     language: str
     code: str
@@ -50,7 +50,7 @@ class Block:
 
     @property
     def missing(self) -> Sequence[str]:
-        """Return what the block needs and is not installed."""
+        """Return the names of packages and programs that the block needs and that are not installed."""
         return [name for name in self.needs if not (_is_package(name) or shutil.which(name))]
 
 
@@ -73,7 +73,7 @@ def blocks_of(page: str) -> Sequence[Block]:
 
 
 def run_blocks(blocks: Sequence[Block], folder: Path, environment: Mapping[str, str]) -> None:
-    """Run blocks in `folder`; each must end with exit code 0."""
+    """Run blocks in `folder`. Each must end with exit code 0."""
     with ExitStack() as running:
         for block in blocks:
             if block.server:
@@ -97,9 +97,9 @@ def run_blocks(blocks: Sequence[Block], folder: Path, environment: Mapping[str, 
 
 @contextmanager
 def _serving(block: Block, folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """Start the block's only command, wait until it answers, and stop it at the end as a service manager does.
+    """Start the block's only command, wait until the server answers, and stop it at the end as a service manager does.
 
-    All test processes of a machine take turns, because the port is always the same.
+    Only one test process on a machine does this at a time, because the port is always the same.
     """
     log = folder / "server.log"
     with FileLock(Path(tempfile.gettempdir()) / f"ecellm-lite-{PORT}.lock"), log.open("wb") as output:

@@ -1,4 +1,4 @@
-"""The files and the hub that a reader of each page has before the first block."""
+"""Prepares the files that a documentation page takes for granted, and a simulated hub."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTING = "OOD_Diverse_Instruction"  # of ECInstruct: rows of kinds of products 
 
 
 def home_of(folder: Path) -> Path:
-    """Return the folder of the store of a reader who works in `folder`."""
+    """Return the folder of the store, for a reader who works in `folder`."""
     return folder.with_name("home")
 
 
@@ -43,7 +43,7 @@ def _calibrate(folder: Path, _: ExitStack) -> Environment:
 
 
 def _evaluate(folder: Path, open_things: ExitStack) -> Environment:
-    """Labelled rows, and a file in ECInstruct's own format."""
+    """Write labelled rows, and a file in ECInstruct's own format."""
     task = "attribute_value_extraction"
     rows = [dataset_row(task, number, setting=SETTING) for number in range(4)]
     rows += [dataset_row(task, 4), dataset_row("sentiment_analysis", 0, setting=SETTING)]
@@ -52,7 +52,7 @@ def _evaluate(folder: Path, open_things: ExitStack) -> Environment:
 
 
 def _jobs(folder: Path, _: ExitStack) -> Environment:
-    """Labelled pairs that are easy to tell apart, and a table of such pairs."""
+    """Write labelled pairs that are easy to tell apart, and a table of such pairs."""
     pairs = [(f"oak table model {number}", f"oak table model {number}", "yes") for number in range(30)]
     pairs += [(f"oak table model {number}", f"garden hose {number} ft", "no") for number in range(30)]
     labelled = [
@@ -66,7 +66,7 @@ def _jobs(folder: Path, _: ExitStack) -> Environment:
 
 
 def _models(folder: Path, open_things: ExitStack) -> Environment:
-    """A hub with a small checkpoint in place of eCeLLM-M, a small file in place of its GGUF, and a fine-tuned model."""
+    """Start a hub that has a small checkpoint named eCeLLM-M, and write a small GGUF file and a fine-tuned model."""
     published = write_checkpoint(folder / "published", "mistral")
     hub = open_things.enter_context(
         Hub("NingLab/eCeLLM-M", {path.name: path.read_bytes() for path in published.iterdir()})
@@ -85,13 +85,13 @@ def _models(folder: Path, open_things: ExitStack) -> Environment:
 
 
 def _performance(folder: Path, _: ExitStack) -> Environment:
-    """A small model in place of the demo, for which trying every setting takes only minutes."""
+    """Write a small model and make it the default model, so that trying every setting takes only minutes."""
     model = write_tiny_model(folder / "small.gguf", context=4096, metadata={"ecellm.envelope": "alpaca"})
     return {"ECELLM_MODEL": str(model)}
 
 
 def _scale(folder: Path, _: ExitStack) -> Environment:
-    """A table of reviews, as JSON Lines and as Parquet."""
+    """Write a table of reviews, as JSON Lines and as Parquet."""
     from pyarrow import Table, parquet
 
     reviews = [{"id": number, "review": f"Works, but it is loud. Order {number}."} for number in range(8)]
@@ -101,14 +101,14 @@ def _scale(folder: Path, _: ExitStack) -> Environment:
 
 
 def _serve(folder: Path, _: ExitStack) -> Environment:
-    """Small files in the store in place of eCeLLM-M's, and a model of the reader's own."""
+    """Write a small model as my-own.gguf, and store it under the name eCeLLM-M:Q4_K_M."""
     model = write_tiny_model(folder / "my-own.gguf", context=2048, metadata={"ecellm.envelope": "alpaca"})
     Store(home_of(folder)).add(model, "eCeLLM-M:Q4_K_M", "mistral")
     return {}
 
 
 def _train(folder: Path, _: ExitStack) -> Environment:
-    """Enough reviews to learn from, to hold some out, and to measure with."""
+    """Write enough labelled reviews for training, held-out rows and a measurement."""
     texts = {"A: very positive": "I love it", "E: very negative": "It broke on the first day"}
     reviews = [
         {"input": {"review": f"{text}. Order {number}."}, "output": answer}
@@ -121,7 +121,7 @@ def _train(folder: Path, _: ExitStack) -> Environment:
 
 
 def _adapters(folder: Path, _: ExitStack) -> Environment:
-    """A base that names its envelope, and the PEFT folders of two shops."""
+    """Write a base model with an envelope in its metadata, and the PEFT folders of two shops."""
     write_base(folder / "base.gguf", metadata={"ecellm.envelope": "alpaca"})
     for seed, name in enumerate(("shop-a", "shop-b"), start=1):
         write_shop(folder / name, seed)

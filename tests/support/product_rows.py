@@ -1,4 +1,4 @@
-"""Rows of products that share prefixes, and a tree of prefixes filled with tokens."""
+"""Rows about products that share prefixes, and a tree of prefixes filled with tokens."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ INSTRUCTION = list(b"an instruction that every row shares, and some more of it. 
 
 
 def product_rows(products: int, candidates: int) -> list[list[int]]:
-    """Return the tokens of rows that each compare a product with a candidate.
+    """Return the tokens of rows. Each row compares a product with a candidate.
 
-    The products take turns, so neighbouring rows share only their instruction.
+    The products alternate, so adjacent rows share only their instruction.
     """
     texts = [b"product %d is a thing with a long description, %d pages of it, " % (n, n * 7) for n in range(products)]
     return [

@@ -1,4 +1,4 @@
-"""Checks an error by its class, its place and the values that it names, not by its wording."""
+"""Checks an error by its class, its attributes and the values in its text, not by its wording."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from ecellm_lite.errors import EcellmError
 
 @contextmanager
 def refusal(kind: type[EcellmError], *values: object, **place: object) -> Iterator[None]:
-    """Expect an error of this class. `place` has attributes that it must have (file, field, line, settings).
+    """Check that the block raises an error of this class.
 
-    The message or the step must contain each of the values (a name, a number, a word of the input).
+    `place`: attributes that the error must have (file, field, line, settings). `values`: names, numbers or words that
+      its message or step must contain.
     """
     with pytest.raises(kind) as caught:
         yield

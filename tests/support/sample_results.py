@@ -56,9 +56,9 @@ BINARY = ["f1", "accuracy", "precision", "recall", "specificity", "negative_pred
 
 
 def sample_results(seed: int = 1) -> Results:
-    """Return results of ten tasks.
+    """Return made-up results of ten tasks.
 
-    AG has no figures, QPR has no rows, MPC has failures, and each has hostile texts.
+    The task AG has no figures, QPR has no rows, and MPC has failed rows. The texts are hostile to an HTML page.
     """
     chance = random.Random(seed)
     return Results(

@@ -1,4 +1,4 @@
-"""LoRA adapters for the tiny models: three shops on one base, as PEFT folders, as GGUF files, and merged."""
+"""LoRA adapters of three shops for one tiny base model, as PEFT folders, as GGUF files, and merged."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ MODULES = {
 
 
 def write_base(path: Path, **options: Any) -> Path:
-    """Write the shops' base, a tiny model in F32 with room for whole prompts."""
+    """Write the shops' base, a tiny model in F32 with a context that is long enough for whole prompts."""
     return write_tiny_model(path, layers=LAYERS, context=4096, **options)
 
 
 def shop_weights(seed: int, *, rank: int = 4) -> dict[str, NDArray[Any]]:
-    """Return the factors of every matrix in the base's layers, by their names in an adapter."""
+    """Return the factors of every matrix in the base's layers, with the names of an adapter's tensors."""
     weights: dict[str, NDArray[Any]] = {}
     for layer in range(LAYERS):
         for name, (rows, columns) in MODULES.items():
@@ -37,12 +37,12 @@ def shop_weights(seed: int, *, rank: int = 4) -> dict[str, NDArray[Any]]:
 
 
 def write_shop(folder: Path, seed: int, *, rank: int = 4, **config: Any) -> Path:
-    """Write a shop's adapter as a PEFT folder. Its effect on answers is large."""
+    """Write a shop's adapter as a PEFT folder. It changes answers strongly."""
     return write_adapter(folder, shop_weights(seed, rank=rank), **{"r": rank, "lora_alpha": 48, **config})
 
 
 def write_shops(folder: Path, base: Path, file_type: str = "F32") -> dict[str, Path]:
-    """Write the three shops' adapters as PEFT folders and as GGUF files, and return the GGUF files by name."""
+    """Write the adapters of three shops as PEFT folders and as GGUF files. Return the GGUF files by name."""
     files = {}
     for seed, name in enumerate(SHOPS, start=1):
         files[name] = folder / f"{name}.gguf"
@@ -51,7 +51,7 @@ def write_shops(folder: Path, base: Path, file_type: str = "F32") -> dict[str, P
 
 
 def merged(base: Path, adapter: Path, target: Path, *, weight: float = 1.0, file_type: str = "F32") -> Path:
-    """Merge an adapter into the base, and return the model's file."""
+    """Merge an adapter into the base, and return the merged model's file."""
     request = ConversionRequest(str(base), target, file_type, ((adapter, weight),), envelope="alpaca")
     with prepared(request) as conversion:
         conversion.run()

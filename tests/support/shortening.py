@@ -1,4 +1,4 @@
-"""A runtime that records what it cuts from rows, and texts of a given length."""
+"""A runtime that records how rows are shortened, and texts of a given length."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Recording(Runtime):
         return super().tokenize(prompt)
 
     def needs(self, name: str, row: Row) -> int:
-        """Return the number of tokens of a row's prompt, plus the room for its answer."""
+        """Return the number of tokens in a row's prompt, plus those reserved for its answer."""
         space = TASKS[name].question(row).space
         return len(super().tokenize(self.prompt(name, row))) + space.longest(
             Scene(FakeVocabulary(), self._backend.longest)

@@ -1,4 +1,4 @@
-"""Small checkpoints and adapters on disk, and the blueprint (the tensors and their order) of their architecture."""
+"""Writes small checkpoints and adapters, and returns the blueprint of a small checkpoint's GGUF file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LAYERS, HEADS, KV_HEADS, WIDTH, INNER, TOKENS = 2, 4, 2, 256, 512, 320
 
 
 def write_safetensors(path: Path, tensors: Tensors) -> Path:
-    """Write a safetensors file, and return its path; uint16 arrays are stored as bfloat16."""
+    """Write a safetensors file, and return its path. uint16 arrays are stored as bfloat16."""
     names = {"float32": "F32", "float16": "F16", "uint16": "BF16"}
     header, end = {}, 0
     for name, values in tensors.items():
@@ -40,7 +40,7 @@ def bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 
 def shapes(*, layers: int = LAYERS, tied: bool = False) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return the name in the converted file and the shape of each tensor of a Llama checkpoint."""
+    """Return each tensor's name in the converted file and its shape, by the tensor's name in a Llama checkpoint."""
     key_value = WIDTH // HEADS * KV_HEADS
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {
         "model.embed_tokens.weight": ("token_embd.weight", (TOKENS, WIDTH)),
@@ -82,7 +82,7 @@ def write_checkpoint(folder: Path, tensors: Tensors) -> Path:
 
 
 def rotated(heads: int, rows: int) -> NDArray[np.uint32]:
-    """Return the order of the rows of q and k that llama.cpp's rotation needs, as row numbers of the checkpoint."""
+    """Return the row order of a query or key matrix for llama.cpp: the number of the checkpoint's row for each row."""
     order: NDArray[np.int64] = np.arange(rows).reshape(heads, 2, rows // heads // 2).swapaxes(1, 2).reshape(-1)
     return order.astype(np.uint32)
 
@@ -104,7 +104,7 @@ def blueprint(*, layers: int = LAYERS, tied: bool = False, metadata: Mapping[str
 
 
 def write_adapter(folder: Path, tensors: Tensors, **config: Any) -> Path:
-    """Write a PEFT adapter, and return its folder; the tensors' names are without `base_model.model.`."""
+    """Write a PEFT adapter, and return its folder. The tensors' names do not begin with `base_model.model.`."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": "small", **config}
     (folder / "adapter_config.json").write_text(json.dumps(settings))

