@@ -148,7 +148,7 @@ def check_memory(path: Path, shapes: Iterable[Sequence[int]]) -> None:
 def _read_tensors(
     file: SafetensorsFile,
 ) -> tuple[dict[str, dict[str, NDArray[np.float32]]], dict[str, WholeTensor], dict[str, WholeTensor]]:
-    """Return the tensors in an adapter's file: those of each module by kind, then `saved` and `base_layers`.
+    """Return three dicts of an adapter file's tensors: those of each module by kind, `saved`, and `base_layers`.
 
     The kinds are "a" and "b" for the factors, and "magnitude". For `saved` and `base_layers`, see PeftAdapter.
     """

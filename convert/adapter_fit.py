@@ -28,7 +28,7 @@ class AdapterFit:
     """The tensors that an adapter changes, by their names in the GGUF file.
 
     `factors`: for each tensor, the adapter's module whose factors are added to it. `saved`: for each tensor, the key of
-      the adapter's tensor that replaces it. A replacement that equals the base's tensor is left out.
+    the adapter's tensor that replaces it. A replacement that equals the base's tensor is left out.
     """
 
     factors: Mapping[str, str]

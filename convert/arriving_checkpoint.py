@@ -1,7 +1,7 @@
 """A checkpoint whose weights are still on the hub. The headers are read first, and each shard is downloaded later.
 
-The plan of a conversion needs only the headers. Sometimes a tensor is needed before its shard is downloaded, such as an
-embedding to compare with the one that an adapter saved. It is then read from the hub in ranges.
+The plan of a conversion needs only the headers. Sometimes a tensor is needed before its shard is downloaded. An example
+is the embedding, if it is compared with an adapter's copy. The tensor is then read from the hub in ranges.
 """
 
 from __future__ import annotations

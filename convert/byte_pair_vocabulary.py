@@ -63,7 +63,7 @@ class BytePairs:
     """The tokens and merges of a byte-level BPE vocabulary.
 
     `merges`: the merges in order, as texts like "a b". `pre`: llama.cpp's name for the rule that splits texts into
-      words. `normal_form`: see models/normal_form.py.
+    words. `normal_form`: see models/normal_form.py.
     """
 
     tokens: TokenList
@@ -117,10 +117,7 @@ def from_files(folder: Path, size: int, added: Sequence[AddedToken]) -> BytePair
 
 
 def _steps(path: Path, tokenizer: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the steps of a tokenizer.json before its merges, which change or split a text.
-
-    Each has its type and content.
-    """
+    """Return the steps of a tokenizer.json that change or split a text before its merges, as pairs (type, content)."""
     result: list[tuple[str, Mapping[str, Any]]] = []
     for name, inner in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
         value = tokenizer.get(name)

@@ -30,7 +30,7 @@ class Imatrix:
     """An importance matrix (imatrix).
 
     `importance`: the weights of errors, by the name of the matrix in the model's file. There is one number for each
-      column of the matrix.
+    column of the matrix.
     """
 
     path: Path

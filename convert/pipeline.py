@@ -144,7 +144,7 @@ def write_blocks(
     """Convert a plan's tensors in its order, and call `put` with the offset and the bytes of each block.
 
     `done`: the number of the file's bytes that are already written. `each` is called after each block with the block
-      and its tensor.
+    and its tensor.
     """
     with ReadAhead(read_blocks(plan, source, done), _AHEAD) as blocks, WriteBehind(put, _BEHIND) as writer:
         for tensor, first, block in blocks:

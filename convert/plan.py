@@ -41,8 +41,8 @@ class Plan:
     """The plan of a file to be written: `header` is its first bytes, and `size` its length in bytes.
 
     `block_weights`: the number of weights that are read, converted and written at a time. `memory`: the most memory
-      that writing needs, in bytes. `identity`: a hash of everything that the file's bytes depend on, except the bytes
-      of the source.
+    that writing needs, in bytes. `identity`: a hash of everything that the file's bytes depend on, except the bytes of
+    the source.
     """
 
     file_type: str
@@ -82,7 +82,7 @@ class Plan:
         """Raise ModelError if the disk or the memory has too little free space.
 
         `beside`: the number of bytes on the disk that are needed in addition to the file. `bytes_written`: the number
-          of all these bytes that exist already.
+        of all these bytes that exist already.
         """
         folder = next((folder for folder in target.absolute().parents if folder.is_dir()), None)
         if folder is None:

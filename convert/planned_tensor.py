@@ -18,7 +18,7 @@ class PlannedTensor:
     """A recipe with the type and the offset of its tensor.
 
     `source_type`: the type of the rows that are read. `offset`: the tensor's first byte, counted from the beginning of
-      the tensors' data. `importance`: the imatrix's numbers, of shape (columns,), if the type uses an imatrix.
+    the tensors' data. `importance`: the imatrix's numbers, of shape (columns,), if the type uses an imatrix.
     """
 
     recipe: TensorRecipe

@@ -66,7 +66,7 @@ def check_tokens(tokenize: Tokenize, original: Tokenize, texts: Sequence[str], *
     """Check that the file's tokenizer produces exactly the same ids as the original tokenizer.
 
     `rule`: llama.cpp's rule for splitting texts into words. Some rules are known to split words at combining marks.
-      With such a rule, differences in texts with combining marks are allowed.
+    With such a rule, differences in texts with combining marks are allowed.
     """
     cut = 0
     for text in texts:

@@ -94,7 +94,7 @@ class Decoder:
         """Add the embedding, the output norm, and the output matrix.
 
         `tied`: whether the embedding is also the output matrix. If so, there is no separate output matrix. `added`: a
-          number that is added to the output norm's weights.
+        number that is added to the output norm's weights.
         """
         shape = (self.dimensions.vocabulary, self.dimensions.width)
         self.recipes.take("token_embd.weight", EMBEDDING, shape)

@@ -41,7 +41,7 @@ class Recipes:
         """Add the recipe of the file's tensor `name`, made from the checkpoint's tensor `source`.
 
         `shape`, `order` and `added`: see TensorRecipe. Raises ModelError if the source tensor is missing, has another
-          shape, or does not hold weights.
+        shape, or does not hold weights.
         """
         tensor = self._checkpoint.tensor(source)
         if tensor.shape != shape:

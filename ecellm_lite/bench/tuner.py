@@ -47,7 +47,7 @@ class Trial:
     """A setting that was tried, and its speed compared with the best settings so far.
 
     `readings`: the measured rows per second with this setting. `baseline`: the measured rows per second with the best
-      settings so far. `wins`: whether this setting is clearly faster.
+    settings so far. `wins`: whether this setting is clearly faster.
     """
 
     setting: str
@@ -71,7 +71,7 @@ def tune_model(
     """Try settings as `tune` does, and store those that were faster for this model on this machine.
 
     `rows`: the number of rows of each task that a measurement answers. By default, answering them takes about
-      bench.rates.SECONDS.
+    bench.rates.SECONDS.
     """
     cores = available_cores()
     start = Settings(**{"threads": cores, **fixed})

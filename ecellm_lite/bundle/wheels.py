@@ -110,8 +110,8 @@ def _read_wheel(path: Path) -> Wheel:
 def _python() -> str:
     """Return the path of the Python that makes the new virtual environment.
 
-    If this program runs in a virtual environment, that is the Python it was made from, because the environment may be
-    temporary.
+    If this program itself runs in a virtual environment, return the Python that this environment was made from, because
+    the environment may be temporary.
     """
     base = getattr(sys, "_base_executable", None)
     if base and not getattr(sys, "frozen", False):

@@ -55,7 +55,7 @@ def write_bundle(
     """Write a bundle of `sources` and return its index. `draft` is the index without the files and the starter.
 
     `base`: the files of an older bundle by path, to write a delta. Files that are unchanged since the older bundle are
-      left out.
+    left out.
 
     Raises UsageError for a path that is not allowed. Raises ModelError if a file cannot be read or changes, or if the
     disk is full.

@@ -1,4 +1,4 @@
-"""Envelopes: the text around a row's text in a prompt. There are eCeLLM's own, and the chat forms of open models.
+"""Envelopes: the text around a row's text in a prompt. They are eCeLLM's own formats and the chat forms of open models.
 
 An envelope is data and not a template. Nothing in a row or an instruction is interpreted. A model's own chat template
 is never rendered when the model runs.

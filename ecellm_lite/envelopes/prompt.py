@@ -51,7 +51,7 @@ class Prompt:
     """The texts and control tokens of a prompt, in order. `str` returns the prompt with its control tokens as text.
 
     `begin`: whether the prompt begins with a BOS token, if the model expects one. It is False for a chat form, which
-      has its BOS token as a `Mark`.
+    has its BOS token as a `Mark`.
     """
 
     parts: tuple[Part, ...]

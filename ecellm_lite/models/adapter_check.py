@@ -35,7 +35,7 @@ def check_adapter(header: Header, architecture: str, shapes: Mapping[str, Shape]
     """Raise ModelError unless llama.cpp can apply this adapter to a base model with this architecture and these shapes.
 
     `shapes`: the shape of each tensor of the base model by name, with the contiguous dimension first. Only the
-      adapter's header is checked, not its values.
+    adapter's header is checked, not its values.
     """
     metadata = header.metadata
     for key, expected in (

@@ -1,7 +1,7 @@
 """The local store: a folder for each model, with its GGUF file and its manifest.
 
-A model is loaded only if its file's sha256 equals the one in its manifest. `states` is the folder of the saved engine
-states of instructions. When a model's file changes, its saved states are removed.
+A model is loaded only if its file's sha256 equals the one in its manifest. `Store.states` is a folder of saved engine
+states, so that an instruction need not be computed again. When a model's file changes, its saved states are removed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class StoredModel:
     """A stored model: its file and its manifest.
 
     `tasks`: the tasks that the file's metadata names; empty until the header is read. `identity`: the file's hash, size
-      and times when it was last checked against the manifest, or None if it was not checked.
+    and times when it was last checked against the manifest, or None if it was not checked.
     """
 
     path: Path

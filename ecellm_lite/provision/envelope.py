@@ -18,7 +18,7 @@ def envelope_of_file(header: Header, names: Sequence[str]) -> str:
     """Return a file's envelope, from its metadata or from its chat template. Raises UsageError if neither names one.
 
     `names`: as in models.resolve.envelope_of. An unknown chat template is rendered in a child process to find its
-      envelope.
+    envelope.
     """
     try:
         return envelope_of(header, names)

@@ -111,7 +111,7 @@ def _share(records: Sequence[Record], width: int) -> float:
 
 
 def _quoted_cells(text: str, delimiter: str, quote: str) -> int:
-    """Return the number of cells on one line that begin and end with a quote."""
+    """Return the number of cells that begin and end with a quote and contain no line end."""
     mark, edge = re.escape(quote), re.escape(delimiter)
     inside = f"[^{mark}\n]*"
     cell = f"(?:^|{edge}){mark}{inside}(?:{mark}{mark}{inside})*{mark}(?={edge}|[\r\n]|\\Z)"

@@ -105,7 +105,7 @@ def test_patterns_that_take_forever_are_refused(pattern: str, tmp_path: Path) ->
     ],
 )
 def test_patterns_that_are_accepted_do_not_backtrack(name: str, pattern: str, tmp_path: Path) -> None:
-    """On each of these patterns, a regular expression that backtracks would take forever."""
+    """A regex engine that backtracks would take forever on each of these patterns."""
     folder = write_adapter(tmp_path / "a", factors(name, 8, 8), rank_pattern={pattern: 5})
     assert read_adapter(folder).factors.keys() == {name}
 

@@ -1,4 +1,7 @@
-"""A GGUF file as the base: it is quantized to the same bytes as by llama.cpp, and merged in its row order."""
+"""A GGUF file as the base of a conversion.
+
+It is quantized to the same bytes as by llama.cpp, and adapters fit its rows.
+"""
 
 from __future__ import annotations
 

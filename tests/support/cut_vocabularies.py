@@ -51,7 +51,7 @@ class CutTokenizer:
     """A tokenizer: the name of its vocabulary, the model's number of tokens, and the settings in its files.
 
     `special`: special tokens by id. `added`: other added tokens by id. `begin`: the token that is put before every
-      text, or None.
+    text, or None.
     """
 
     vocabulary: str

@@ -11,8 +11,8 @@ class FolderServer:
     """Serves `folder`. It is a context manager. `address` is the address of the folder's index.
 
     `breaks`: the number of responses that are cut off after `after` bytes. `errors`: the number of requests that are
-      answered with status 503. `ranges`: whether the server supports ranges. `redirect`: the address that all requests
-      are redirected to.
+    answered with status 503. `ranges`: whether the server supports ranges. `redirect`: the address that all requests
+    are redirected to.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -62,7 +62,7 @@ def forgeries(header: Header, keys: Iterable[str]) -> Iterator[tuple[str, Metada
 
 
 def crashes(path: Path, keys: Iterable[str]) -> list[tuple[str, MetadataValue, int]]:
-    """Return the forged keys and values that check_model accepts and that crash llama.cpp or make it hang.
+    """Return the forged keys and values that crash llama.cpp or make it hang, although check_model accepts them.
 
     For each of them, a separate process loads the file and decodes a few tokens in two sequences.
     """

@@ -1,4 +1,4 @@
-"""Checks that a GGUF file is refused without much memory, with a ModelError that has a path and a next step."""
+"""Checks that a GGUF file is refused with a ModelError that has a path and a next step, and in little memory."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ def refusal(kind: type[EcellmError], *values: object, **place: object) -> Iterat
     """Check that the block raises an error of this class.
 
     `place`: attributes that the error must have (file, field, line, settings). `values`: names, numbers or words that
-      its message or step must contain.
+    its message or step must contain.
     """
     with pytest.raises(kind) as caught:
         yield

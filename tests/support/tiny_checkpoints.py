@@ -66,7 +66,7 @@ def write_checkpoint(folder: Path, kind: str, *, tokenizer: bool = True, **chang
     """Write a checkpoint with the configuration CONFIGS[kind] to `folder`, and return `folder`.
 
     `tokenizer`: whether to write its tokenizer too. `changes` are changes to the written configuration. Only a change
-      of `vocab_size` also changes the weights.
+    of `vocab_size` also changes the weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = dict(CONFIGS[kind])
