@@ -1,7 +1,7 @@
 """Reads a PEFT adapter (LoRA, rsLoRA or DoRA), which changes or replaces tensors of a base model.
 
-For each matrix that the adapter changes, it has two small matrices, the factors A and B. Their product B A is added to
-the matrix. An adapter that cannot be merged exactly is refused with the reason. PEFT's get_peft_model_state_dict writes
+For each changed matrix, the adapter has two small matrices, the factors A and B. Their product B A is added to the
+matrix. An adapter that cannot be merged exactly is refused with the reason. PEFT's get_peft_model_state_dict writes
 this format (https://github.com/huggingface/peft).
 """
 

@@ -2,8 +2,8 @@
 
 The file has the two factors A and B of each changed tensor, and one alpha for all tensors. B's rows are in the order of
 the base model's GGUF file, as in llama.cpp's convert_lora_to_gguf.py. If a tensor needs another alpha (rsLoRA with
-several ranks, or alpha_pattern), its B is multiplied by the ratio. Only the base's architecture and shapes are read,
-not its weights.
+several ranks, or alpha_pattern), its B is multiplied by the ratio of the two. Only the base's architecture and shapes
+are read, not its weights.
 """
 
 from __future__ import annotations

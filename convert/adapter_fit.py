@@ -115,7 +115,7 @@ def _in_layer(module: str) -> tuple[str, str] | None:
 
 
 def _can_be(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> bool:
-    """Return whether an adapter's tensor may equal the base's tensor.
+    """Compare an adapter's tensor with the base's tensor, and return whether they can be equal.
 
     For a quantized base, only the shapes are compared.
     """

@@ -76,7 +76,7 @@ class Conversion:
     def seconds(self, threads: int) -> float:
         """Return an estimate of the seconds that the conversion will take.
 
-        To make it, a block of each type is converted.
+        For the estimate, a block of each type is converted.
         """
         return estimated_seconds(self.plan, self.source, threads)
 

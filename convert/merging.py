@@ -1,8 +1,8 @@
 """Adds the changes of adapters to the recipes of a blueprint.
 
-In a tied model, the embedding is also the output matrix. If an adapter changes only its use as the embedding or only
-its use as the output matrix, the file gets two separate tensors. The unchanged tensor keeps the base's values. An
-unmerged model in peft computes the same.
+In a tied model, one tensor is both the embedding and the output matrix. If an adapter changes only one of the two, the
+file gets a separate tensor for each. The unchanged tensor keeps the base's values. An unmerged model in peft computes
+the same.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Translates outdated or other module names in adapters to the names in the base's blueprint.
+"""Translates an adapter's module names to the names in the base's blueprint, if they differ.
 
 If a model also sees images, the modules of its language model have other names than in a language model alone
 (architectures/language_part.py). An adapter's changes to the part that sees images are left out, because the converter
@@ -65,7 +65,7 @@ def with_current_names(adapter: PeftAdapter, architecture: str) -> PeftAdapter:
 
 
 def _of_language(values: Mapping[str, Named], path: Path) -> dict[str, Named]:
-    """Return the values of the language model's modules, by the names in a language model alone."""
+    """Return the values of the language model's modules, by their names in a language model alone."""
     renamed: dict[str, Named] = {}
     for name, value in values.items():
         if is_of_images(name):

@@ -117,7 +117,7 @@ def write_file(
 def estimated_seconds(plan: Plan, source: TensorSource, threads: int) -> float:
     """Return an estimate of the seconds that the conversion will take.
 
-    To make it, a block of each type is converted.
+    For the estimate, a block of each type is converted.
     """
     largest: dict[str, PlannedTensor] = {}
     for tensor in sorted(plan.tensors, key=lambda one: one.size):

@@ -82,7 +82,7 @@ class Plan:
         """Raise ModelError if the disk or the memory has too little free space.
 
         `beside`: the number of bytes on the disk that are needed in addition to the file. `bytes_written`: the number
-        of all these bytes that exist already.
+        of bytes, of the file and beside it, that are on the disk already.
         """
         folder = next((folder for folder in target.absolute().parents if folder.is_dir()), None)
         if folder is None:
@@ -119,7 +119,7 @@ def draw_plan(
     """Return the plan for a blueprint and a file type (such as Q4_K_M).
 
     - `overrides`: see tensor_types.
-    - `importance`: the imatrix. By each tensor's name, it has an array with a number for each column.
+    - `importance`: the imatrix, as an array for each tensor by name. The array has a number for each column.
     - `max_memory`: the number of bytes of memory that the conversion may use.
 
     Raises UsageError for an unknown type or a limit that is too low. Raises ModelError if the source or the imatrix

@@ -27,8 +27,8 @@ class ConversionRequest:
     """The settings of a conversion.
 
     - `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file.
-    - `weights`: safetensors files that are still on the hub and not in the folder `base`. One after another is
-      downloaded, converted and deleted.
+    - `weights`: safetensors files that are still on the hub and not in the folder `base`. They are downloaded,
+      converted and deleted one after another.
     - `adapters`: PEFT folders or GGUF files, each with the weight of its changes.
     - `envelope`: the envelope's name. It is needed only if the base does not name one.
     - `overrides`: pairs of a regular expression for tensor names and a type.
@@ -64,7 +64,7 @@ class ConversionRequest:
         return self.manifest or self.target.with_name(f"{self.target.name}.manifest.json")
 
     def name_of_base(self) -> str:
-        """Return the base's name. The manifest has it, and the catalogue is searched for it."""
+        """Return the base's name, which is written to the manifest and looked up in the catalogue."""
         return name_of_base(self.base)
 
     def check_paths(self) -> None:
@@ -93,7 +93,7 @@ class ConversionRequest:
         """Return the envelope's name. It is never guessed, because answers with a wrong envelope are worthless.
 
         It is taken from the first of these that has one: the request, the base's metadata (`metadata`), the catalogue's
-        model of the base's name, and the base's chat template (see chat_template.py). An adapter may have been trained
+        entry for the base's name, and the base's chat template (see chat_template.py). An adapter may have been trained
         with another envelope than the base's chat form. So if there are adapters, a chat template does not count, and
         neither does a general model of the catalogue.
 

@@ -1,7 +1,7 @@
 """A SentencePiece vocabulary for llama.cpp, read from tokenizer.model or else from tokenizer.json.
 
-Like SentencePiece, llama.cpp merges the pair of tokens with the highest score of the merged token. tokenizer.json has
-no scores, so they are computed from the order of its merges. llama.cpp's own converter gives every token the same
+Like SentencePiece, llama.cpp first merges the pair of tokens whose merged token has the highest score. tokenizer.json
+has no scores, so they are computed from the order of its merges. llama.cpp's own converter gives every token the same
 score, so with its files, texts are split differently than in training.
 """
 

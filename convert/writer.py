@@ -269,7 +269,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _read_journal(path: Path) -> dict[str, Any]:
-    """Return the last complete entry of each kind, by kind. The result is empty if the file is not a journal."""
+    """Return the last value of each key in the journal. The result is empty if the file is not a journal."""
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_JOURNAL_BYTES)

@@ -1,4 +1,7 @@
-"""Pulls the models of a feed into the store. Only changed files are fetched, and only signed ones are accepted."""
+"""Pulls the models of a feed into the store.
+
+Only changed files are fetched, and only if the signed index names them.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ class Pulled:
 
 
 def pull_feed(address: str, keys: Sequence[PublicKey], store: Store, *, progress: Progress | None = None) -> Pulled:
-    """Bring the store's models up to date with the feed whose index is at an address. Return what changed.
+    """Bring the store's models up to date with a feed, and return what changed. `address` is that of the feed's index.
 
     Files that the store has already are not fetched. An interrupted download continues in the next call. A model is
     replaced only when its new files are complete. Models that the index does not name stay in the store. Raises

@@ -1,4 +1,7 @@
-"""Remembers the highest serial number of the accepted indexes of a name, so that an older signed index is refused."""
+"""Remembers, for each name, the highest serial number of the accepted indexes.
+
+Indexes with lower numbers are refused.
+"""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ _CPU = _Side(
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """The outcome on the CPU or the GPU: the model's name, and either a run or an error, with any problem."""
+    """The outcome on the CPU or the GPU: the model's name, the run or the error, and the problem, if there is one."""
 
     model: str | None
     run: Run | None = None
@@ -119,10 +119,10 @@ def compare(
 ) -> OffloadCheck:
     """Answer a row on the CPU and with all layers on the GPU, and compare the answers.
 
-    Each of the two runs has its own process, which is ended after `seconds`. The process is started as ChildRuntime
-    starts its child (see pipe/child_runtime.py). If `program` is given, that program is started instead, with the same
-    settings. If a process crashes, hangs, is killed or reports an error, that becomes a finding, and the other run
-    still takes place.
+    Each of the two runs has its own process, which is stopped if it takes more than `seconds`. The process is started
+    as ChildRuntime starts its child (see pipe/child_runtime.py). If `program` is given, that program is started
+    instead, with the same settings. If a process crashes, hangs, is killed or reports an error, that becomes a finding,
+    and the other run still takes place.
 
     Raises UsageError if llama.cpp has no GPU device, or if the model does not fit into the GPU's memory. If both runs
     report an error, such as ModelError for a missing model, that error is raised.

@@ -98,9 +98,7 @@ def mark_id(mark: Mark, tokenizer: Tokenizer) -> int | None:
 
 
 def _literal(text: str, forbidden: dict[str, int], tokenizer: Tokenizer) -> list[int]:
-    """Return the token ids of a text.
-
-    `forbidden` are the ids of control tokens, by spelling; the text gets none of them.
+    """Return the token ids of a text. None of them is an id in `forbidden`, which has the ids of control tokens.
 
     If a text contains the spelling of an added token such as Qwen's `<think>`, llama.cpp returns that token's id. To
     avoid this, the spelling is split after its first character, and the two pieces are tokenized separately.

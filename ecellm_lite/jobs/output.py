@@ -80,9 +80,10 @@ def check_output(path: Path, setting: str = "output") -> None:
 
 
 def is_read_from(path: Path | None, file: HasDescriptor) -> bool:
-    """Return whether writing to `path` would change `file`, which is being read. None means standard output.
+    """Return whether writing to `path` would change `file`, which is being read.
 
-    This also detects standard input that is redirected from the same file.
+    If `path` is None, standard output is checked. If `file` is standard input, this also works if it is redirected from
+    a file.
     """
     try:
         source = os.fstat(file.fileno())

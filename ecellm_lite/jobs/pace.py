@@ -1,7 +1,7 @@
 """A job's speed and remaining time, measured by the number of tokens that the model computes.
 
-The number of rows would be a bad measure. Rows differ in length, and an answer from the journal or to a repeated row
-takes no time at all.
+The number of rows would be a bad measure. Rows differ in length. An answer takes no time if it comes from the journal,
+or if the row is a repetition.
 """
 
 from __future__ import annotations

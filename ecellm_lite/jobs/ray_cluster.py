@@ -58,7 +58,7 @@ class Asked:
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """An actor, whether its model is loaded, and how many of its calls are unfinished."""
+    """An actor, whether its model is loaded, and the number of its unfinished calls."""
 
     actor: Any
     ready: bool = False

@@ -1,4 +1,4 @@
-"""Answer sets: the plausible answers to a row. A guaranteed share of the sets contain the right answer."""
+"""Answer sets: the plausible answers to a row. A guaranteed share of the sets contains the right answer."""
 
 from __future__ import annotations
 

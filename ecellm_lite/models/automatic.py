@@ -43,6 +43,6 @@ class Automatic:
 
 
 def likeliest(answer: Answer) -> str:
-    """Return the key of an answer's most likely option, even if the answer abstained; empty without probabilities."""
+    """Return the key of an answer's most likely option, even if the answer abstained; empty if it has none."""
     shares = answer.probabilities or {}
     return max(shares, key=shares.__getitem__, default=EVERY)

@@ -59,7 +59,7 @@ class Scope:
     def differs(self, other: Scope, subject: str = "the task") -> str | None:
         """Return the reason why a calibration with this scope does not apply to another scope, or None if it applies.
 
-        The reason is a text. `subject` is what the text calls the owner of the other scope, such as "the row".
+        The reason is a text, in which `subject` names the owner of the other scope, such as "the row".
         """
         if reason := self.differs_in_model(other.model, other.envelope, other.adapter):
             return reason

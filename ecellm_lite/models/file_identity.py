@@ -6,7 +6,7 @@ ordinary write to the file changes at least one of these. A program can reset th
 
 Some changes go unnoticed until the file is hashed again in full (`again=True`):
 
-- Bytes outside the sample decay on the disk, or are written without the file system.
+- Bytes outside the sample decay on the disk, or a program writes them bypassing the file system.
 - The file is written again before its times can change: within milliseconds or, on FAT, two seconds after the hash.
 - On Windows, which has no ctime, a program writes the file and resets the time of modification.
 

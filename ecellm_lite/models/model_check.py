@@ -140,7 +140,7 @@ def _check_heads(keys: _Keys, prefix: str, default: int, partly_rotated: bool) -
 
 
 def _check_windows(keys: _Keys, prefix: str, layers: int) -> None:
-    """Check the keys of sliding-window attention, and the logit soft caps. llama.cpp divides by both."""
+    """Check the metadata about sliding windows and logit soft caps. llama.cpp divides by some of these values."""
     keys.integer(prefix + "attention.sliding_window", 1, 2**31 - 1, 1)
     pattern = prefix + "attention.sliding_window_pattern"
     if not isinstance(value := keys.metadata.get(pattern), np.ndarray):

@@ -1,4 +1,4 @@
-"""The Unicode normal form into which a model's tokenizer brings a text before it splits the text into tokens.
+"""The Unicode normal form of texts. A model's tokenizer normalizes a text before it splits the text into tokens.
 
 llama.cpp does not normalize texts, so the engine does it. Qwen's tokenizers, for example, compose characters (NFC): "e"
 with a combining accent becomes "é".

@@ -89,8 +89,9 @@ def _from_path(path: Path, store: Store, envelope: str | None) -> StoredModel:
 def envelope_of(header: Header, names: Sequence[str]) -> str:
     """Return the envelope of a model file.
 
-    It is the envelope that the file's metadata names, else the envelope of the published model that one of `names`
-    means, else the envelope of a chat template that is listed in chat_templates.py. Otherwise raise UsageError.
+    The first of these that exists is returned: the envelope in the file's metadata, the envelope of a published model
+    with one of these `names`, and the form of the chat template if chat_templates.py lists it. If none exists, raise
+    UsageError.
 
     An envelope is never guessed, because eCeLLM's weights score zero with the wrong envelope.
     """
@@ -111,7 +112,7 @@ def envelope_of(header: Header, names: Sequence[str]) -> str:
 
 
 def tasks_of(header: Header) -> tuple[str, ...]:
-    """Return the names of the tasks that a file's metadata lists as its own; empty if it lists none."""
+    """Return the names of the tasks that a file's metadata lists; empty if it lists none."""
     names = header.metadata.get(TASKS_KEY)
     # Invalid UTF-8 was read as surrogates, which cannot be printed.
     return tuple(name.encode("utf-8", "replace").decode() for name in names) if isinstance(names, tuple) else ()

@@ -241,10 +241,10 @@ class Store:
     def update(self, source: Path, manifest: Manifest) -> StoredModel:
         """Move a GGUF file into the store, and replace any model of the same name.
 
-        The new file is put beside the old one, and then the manifest that names it is replaced. So an interrupted
-        update leaves either the old model or the new one. `source` must be on the store's disk and have the manifest's
-        size and sha256. Raises ModelError if the file is not safe for llama.cpp, and BusyError while another process
-        writes the model.
+        The new file is put beside the old one. Then the manifest is replaced by one that names the new file. So an
+        interrupted update leaves either the old model or the new one. `source` must be on the store's disk and have the
+        manifest's size and sha256. Raises ModelError if the file is not safe for llama.cpp, and BusyError while another
+        process writes the model.
         """
         folder = self.folder(manifest.name)
         with self.writing(manifest.name, patience=_PATIENCE):

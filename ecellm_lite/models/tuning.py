@@ -52,7 +52,7 @@ class Tuning:
     """The fastest settings of a model on a machine.
 
     `model`: the sha256 of the model's file.
-    `gpu_layers`: the setting `gpu_layers` of the measurement.
+    `gpu_layers`: the setting of this name during the measurement.
     `settings`: the settings that were faster than the defaults. Empty if the defaults are best.
     `trials`: the combinations of settings that were tried, each with its rows per second.
     """

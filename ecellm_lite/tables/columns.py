@@ -51,7 +51,7 @@ class MapOptions:
 
 
 class ColumnMap:
-    """A mapping from each field of a task to the columns from which the field is read."""
+    """A mapping of a task's fields to a table's columns."""
 
     def __init__(self, task: Task, columns: Sequence[str] | None, options: MapOptions | None = None) -> None:
         """Map the columns. Raises UsageError if a mapped column does not exist, or if a required field has no column.
@@ -293,7 +293,7 @@ def _put(row: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _listed(value: Any) -> list[Any] | None:
-    """Return the value if it is a list, or the list if it is a JSON text of a list. Return None for anything else."""
+    """Return the value if it is a list. If it is the JSON text of a list, return that list. Otherwise return None."""
     if isinstance(value, list):
         return value
     if isinstance(value, str) and value.lstrip().startswith("["):

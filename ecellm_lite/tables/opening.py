@@ -23,10 +23,11 @@ _FORMS = "CSV, XLSX, ODS, Parquet, Arrow or JSON Lines"
 
 
 def open_table(path: Path | str, options: TableOptions | None = None) -> Table:
-    """Open a table: CSV, TSV, XLSX, ODS, Parquet, Arrow, JSON Lines, or a product feed. gzip and zstd are decompressed.
+    """Open a table: a CSV, TSV, XLSX, ODS, Parquet, Arrow or JSON Lines file, or a product feed.
 
-    The path `-` means standard input. Raises InputError for a file that is not a table. Raises UsageError for an option
-    that does not apply, or a library that is not installed. Close the table, or use it in a `with` statement.
+    The file may be compressed with gzip or zstd. The path `-` means standard input. Raises InputError for a file that
+    is not a table. Raises UsageError for an option that does not apply, or a library that is not installed. Close the
+    table, or use it in a `with` statement.
     """
     source = open_source(path)
     try:

@@ -1,8 +1,9 @@
 """Splits delimited text into records.
 
 A record is a line, or several lines if a quoted cell contains line ends. Python's csv module reads well-formed records.
-Malformed records are handled here: for the csv module, a quote that is not closed would include all rows up to the next
-quote. If the second line of a malformed record looks like a new record, only the first line counts as malformed.
+Malformed records are handled here: with the csv module alone, a quote that is not closed would swallow all rows up to
+the next quote. If the second line of a malformed record looks like a new record, only the first line counts as
+malformed.
 """
 
 from __future__ import annotations

@@ -67,9 +67,9 @@ class Table(ABC):
 
     `columns`: the names of the columns, or None if each row has its own (JSON Lines).
     `description`: one sentence about the detected type, encoding and header.
-    `notes`: sentences about parts that were left out. They are complete after the last row is read. `delimiter`, `bom`:
-      the table's delimiter, and whether it began with a byte-order mark. A CSV file with the answers is written in the
-      same way.
+    `notes`: sentences about parts that were left out. They are complete after the last row is read.
+    `delimiter`, `bom`: the table's delimiter, and whether it began with a byte-order mark. A CSV file with the answers
+      is written in the same way.
     """
 
     source: Source

@@ -31,8 +31,8 @@ class WriteOptions:
     """Options for writing a table.
 
     `bom`: whether a CSV file begins with a byte-order mark, which tells Excel that the file is UTF-8. `safe_cells`:
-    whether the input's cells are changed in CSV if they begin like a formula. Added cells are always changed in this
-    case. `delimiter`: the delimiter of a CSV file.
+    whether the input's cells are changed in CSV if they begin like a formula. Added cells that begin like a formula are
+    always changed. `delimiter`: the delimiter of a CSV file.
     """
 
     bom: bool = False

@@ -32,7 +32,7 @@ def installing(bundle: Path, key: Path, base: Path, moment: int) -> subprocess.C
 
 
 def moments(total: int) -> list[int]:
-    """Return random file operations to kill an installation at, and its first and last ones.
+    """Return the numbers of file operations at which an installation is killed: random ones, the first and the last.
 
     The switch to the new version is among the last ones.
     """

@@ -185,9 +185,9 @@ def test_token_ids_of_llama_2(form: str, tmp_path: Path) -> None:
 def test_token_ids_of_a_small_vocabulary_with_the_words_of_gpt_4o(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only llama.cpp splits words at combining marks.
+    """The tokenizer splits texts into words like Phi-4-mini's, whose vocabulary no package ships.
 
-    Phi-4-mini splits texts in the same way, but no package ships its vocabulary.
+    Texts with combining marks are left out, because llama.cpp splits words at these marks.
     """
     digest = write_gpt_4o_tokenizer(tmp_path)
     with refusal(ModelError, digest[:16]):

@@ -1,4 +1,4 @@
-"""`models pull` makes a repository a model in the store that answers, and `verify` checks it."""
+"""`models pull` downloads and stores a model that answers, and `verify` checks it."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ VALUES: tuple[MetadataValue, ...] = (
 
 
 def keys_of(architecture: str) -> list[str]:
-    """Return gguf-py's keys that begin with an architecture's name, with this architecture's name inserted."""
+    """Return the metadata keys in gguf-py's list that begin with an architecture's name, for this architecture."""
     keys: list[str] = []
     groups: list[Any] = [gguf.Keys]
     while groups:

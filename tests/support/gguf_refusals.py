@@ -1,4 +1,4 @@
-"""Checks that a GGUF file is refused with a ModelError that has a path and a next step, and in little memory."""
+"""Checks that a GGUF file is refused with a ModelError that has a path and a next step, without using much memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prepares the files that a documentation page takes for granted, and a simulated hub."""
+"""Prepares the files that the reader of a documentation page already has, and a simulated hub."""
 
 from __future__ import annotations
 
