@@ -76,12 +76,12 @@ def check_inverse(answer: Answer) -> None:
 
 
 @given(answers())
-def test_an_answer_comes_back(answer: Answer) -> None:
+def test_an_answer_survives_a_round_trip(answer: Answer) -> None:
     check_inverse(answer)
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_the_answers_of_each_task_come_back(name: str) -> None:
+def test_the_answers_of_each_task_survive_a_round_trip(name: str) -> None:
     with Runtime.over(FakeBackend()) as runtime:
         answer = runtime.answer(name, EXAMPLES[name])
         [failed] = runtime.answers(name, [{}])
@@ -90,14 +90,14 @@ def test_the_answers_of_each_task_come_back(name: str) -> None:
     check_inverse(replace(answer, value=None, text=None, abstained=True))
 
 
-def test_an_object_comes_back() -> None:
+def test_an_object_survives_a_round_trip() -> None:
     definition = {"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]}
     with Runtime.over(FakeBackend()) as runtime:
         check_inverse(runtime.answer("answer_generation", EXAMPLES["answer_generation"], space=schema(definition)))
 
 
 @pytest.mark.parametrize("key", ["usage", "model", "error", "warnings", "value"])
-def test_a_key_that_is_missing_is_not_made_up(key: str) -> None:
+def test_a_missing_key_raises(key: str) -> None:
     with Runtime.over(FakeBackend()) as runtime:
         data = runtime.answer("sentiment_analysis", EXAMPLES["sentiment_analysis"]).as_dict()
     del data[key]

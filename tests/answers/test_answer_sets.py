@@ -45,7 +45,7 @@ texts = st.text(max_size=60).filter(lambda text: not is_blank(text))
     attributes=st.lists(texts, min_size=1, max_size=3),
     kind=st.sampled_from(KINDS),
 )
-def test_extraction_copies_whatever_the_texts_are(
+def test_extraction_copies_its_values_from_any_texts(
     title: str, description: str, attributes: list[str], kind: str
 ) -> None:
     row = {"title": title, "description": description, "attributes": attributes}
@@ -99,7 +99,7 @@ def test_a_score_is_the_weighted_position() -> None:
     assert answer.text in levels
 
 
-def test_options_that_begin_alike_get_exact_probabilities() -> None:
+def test_options_with_a_common_beginning_get_exact_probabilities() -> None:
     options = json.dumps(["A: x", "B: x"])
     row = {"instruction": "i", "input": "t", "options": options}
     with Runtime.over(FakeBackend()) as runtime:
@@ -125,14 +125,14 @@ def test_extraction_is_bounded() -> None:
 @pytest.mark.parametrize(
     "options", ["{[]: 1}", "[{['a']: 1}]", "[1,2]", "x" * 70_000, "[" * 60_000, "['A: \\d', 'B: x']"]
 )
-def test_hostile_options_are_an_error_or_options(options: str) -> None:
+def test_hostile_options_are_parsed_or_refused(options: str) -> None:
     row = {"instruction": "i", "input": "t", "options": options}
     with Runtime.over(FakeBackend()) as runtime:
         [answer] = runtime.answers("sentiment_analysis", [row])
     assert (answer.error is None) == options.startswith("['A")
 
 
-def test_text_stops_at_the_limit_and_at_the_end() -> None:
+def test_text_stops_at_the_limit_and_at_the_end_token() -> None:
     def letters(tokens: Sequence[int]) -> Logits:
         row = np.zeros(FakeVocabulary.size, dtype=np.float32)
         row[ord("a") if tokens[-3:] != [97, 97, 97] else END] = 5
@@ -144,7 +144,7 @@ def test_text_stops_at_the_limit_and_at_the_end() -> None:
         assert runtime.answer("answer_generation", row, space=Text(max_tokens=2)).text == "aa"
 
 
-def test_drawn_text_follows_the_seed() -> None:
+def test_sampled_text_depends_on_the_seed() -> None:
     row = EXAMPLES["answer_generation"]
     texts_of = []
     for seed in (1, 1, 2):
@@ -160,7 +160,7 @@ def test_logits_that_are_not_finite_are_an_error(name: str, kind: str) -> None:
         runtime.answer(name, EXAMPLES[name])
 
 
-def test_they_are_an_error_of_their_row_alone() -> None:
+def test_logits_that_are_not_finite_fail_only_their_own_row() -> None:
     def logits(tokens: Sequence[int]) -> Logits:
         return hard("nan" if b"loud" in bytes(token for token in tokens if token < 256) else "scattered")(tokens)
 

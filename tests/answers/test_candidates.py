@@ -80,7 +80,7 @@ def test_weigh_is_exact(rows: list[tuple[int, ...]], drafts: int, tries: list[in
 
 
 @pytest.mark.parametrize(("drafts", "steps"), [(0, 29), (7, 4), (100, 1)])
-def test_candidates_that_begin_each_other_share_calls(drafts: int, steps: int) -> None:
+def test_candidates_that_are_prefixes_of_others_share_calls(drafts: int, steps: int) -> None:
     rows = [range(1, length + 1) for length in range(1, 31)]
     weighed, calls = run(weigh(Candidates(rows, 0), Tape(), drafts=drafts))
     assert len(calls) == steps
@@ -103,19 +103,19 @@ def test_walk_takes_the_likeliest_branch_and_leaves_the_row_on_the_tape(rows: li
     assert len(steps) <= len(rows) - 1 if len(rows) > 1 else not steps
 
 
-def test_letters_need_nothing_but_the_prompt() -> None:
+def test_letters_need_only_the_logits_of_the_prompt() -> None:
     weighed, steps = run(weigh(Candidates([[3], [1], [2]], END), Tape()))
     assert steps == [Step(0)]
     assert len(weighed.shares) == 3
 
 
-def test_one_candidate_asks_nothing() -> None:
+def test_a_single_candidate_needs_no_call() -> None:
     weighed, steps = run(weigh(Candidates([[3, 4]], END), Tape()))
     assert steps == []
     assert weighed.shares.tolist() == [1.0]
 
 
-def test_forced_tokens_come_with_the_next_choice() -> None:
+def test_forced_tokens_are_decoded_with_the_next_choice() -> None:
     # 5 and 6 need no call; then 1 and 2 differ, and 7 is never shown to the model.
     tape = Tape()
     walked, steps = run(walk(Candidates([[5, 6, 1, 7], [5, 6, 2, 7]], END), tape))
@@ -123,21 +123,21 @@ def test_forced_tokens_come_with_the_next_choice() -> None:
     assert tape.tokens == [5, 6, walked.index + 1, 7]
 
 
-def test_a_candidate_that_begins_another_ends_with_the_end_token() -> None:
+def test_a_candidate_that_is_a_prefix_of_another_competes_by_the_end_token() -> None:
     weighed, _ = run(weigh(Candidates([[1], [1, 2]], END), Tape()))
     logits = scattered([1]).astype(np.float64)
     both = np.exp(logits[[END, 2]])
     assert np.allclose(weighed.shares, both / both.sum(), atol=1e-6)
 
 
-def test_rewinding_counts_what_was_chosen() -> None:
+def test_tokens_read_again_count_as_forced() -> None:
     rows = [[1, 5, 1], [1, 5, 2], [2, 6, 1], [2, 6, 2]]
     answer: list[int] = []
     _, steps = run(weigh(Candidates(rows, END), Tape()), answer)
     assert steps == [Step(0), Step(0, (1, 5), forced=1), Step(0, (2, 6), forced=1)]
 
 
-def test_order_of_rows_does_not_matter() -> None:
+def test_the_order_of_the_candidates_does_not_matter() -> None:
     rows = [(1, 2), (1, 3), (4,), (4, 5)]
     for order in itertools.permutations(range(4)):
         weighed, _ = run(weigh(Candidates([rows[index] for index in order], END), Tape()))

@@ -32,7 +32,7 @@ def questions(rows: list[tuple[int, ...]], index: int) -> int:
 
 
 @given(rows_of_tokens, st.integers(1, 12))
-def test_with_enough_detours_the_labels_are_the_likeliest_of_all(rows: list[tuple[int, ...]], best: int) -> None:
+def test_enough_detours_give_the_likeliest_labels(rows: list[tuple[int, ...]], best: int) -> None:
     found, _ = find(rows, EVERY, best)
     shares = sorted(exact(rows), reverse=True)[:best]
     assert len(found.labels) == len(shares)
@@ -42,7 +42,7 @@ def test_with_enough_detours_the_labels_are_the_likeliest_of_all(rows: list[tupl
 
 
 @given(rows_of_tokens, st.integers(0, 5), st.integers(1, 12))
-def test_the_detours_limit_the_calls_and_the_rest_is_named(
+def test_the_detours_limit_the_calls_and_the_unexplored_share_is_reported(
     rows: list[tuple[int, ...]], detours: int, best: int
 ) -> None:
     found, calls = find(rows, detours, best)
@@ -59,7 +59,7 @@ def test_the_detours_limit_the_calls_and_the_rest_is_named(
 
 
 @given(rows_of_tokens)
-def test_labels_below_the_least_probability_cost_no_calls(rows: list[tuple[int, ...]]) -> None:
+def test_labels_below_the_least_probability_are_not_searched(rows: list[tuple[int, ...]]) -> None:
     (first, calls), (_, more) = find(rows, EVERY, 12, least=1.1), find(rows, EVERY, 1)
     assert first.labels[0][1] == max(probability for _, probability in first.labels)
     assert calls == more

@@ -26,7 +26,7 @@ def test_any_finite_logits_give_probabilities(logits: np.ndarray, allowed: list[
     assert 0 <= restricted.coverage <= 1
 
 
-def test_it_is_a_softmax() -> None:
+def test_restrict_is_a_softmax_over_the_allowed_tokens() -> None:
     logits = np.array([0.0, 1.0, 2.0, -50.0], dtype=np.float32)
     restricted = restrict(logits, [0, 2])
     assert restricted.shares[1] == pytest.approx(math.exp(2) / (1 + math.exp(2)))
@@ -34,14 +34,16 @@ def test_it_is_a_softmax() -> None:
 
 
 @given(finite_logits, some_tokens, st.integers(0, 31), st.sampled_from([math.nan, math.inf, -math.inf]))
-def test_one_that_is_not_finite_is_an_error(logits: np.ndarray, allowed: list[int], place: int, value: float) -> None:
+def test_a_logit_that_is_not_finite_is_an_error(
+    logits: np.ndarray, allowed: list[int], place: int, value: float
+) -> None:
     """A logit that is not finite is an error at any index, because coverage is a share of the whole distribution."""
     logits[place] = value
     with refusal(ModelError, settings=("gpu_layers",)):
         restrict(logits, allowed)
 
 
-def test_the_input_is_left_alone() -> None:
+def test_restrict_does_not_change_its_input() -> None:
     logits = np.array([3e38, 1.0], dtype=np.float32)
     restrict(logits, [0])
     assert logits[0] == np.float32(3e38)
@@ -51,5 +53,5 @@ def test_the_input_is_left_alone() -> None:
     ("shares", "expected"),
     [([1.0], 1.0), ([0.5, 0.5], 0.0), ([0.75, 0.25], 0.5), ([0.2] * 5, 0.0), ([0.81, 0.12, 0.05, 0.01, 0.01], 0.7625)],
 )
-def test_confidence(shares: list[float], expected: float) -> None:
+def test_confidence_is_the_distance_from_uniform(shares: list[float], expected: float) -> None:
     assert confidence(shares) == pytest.approx(expected)

@@ -52,7 +52,7 @@ def answer_of(value: list[str], shares: Mapping[str, float], probability: float)
 
 @given(spaces(), st.text("xyz", min_size=1))
 @example(SeveralLabels((":", ":: :"), (0.5, 0.5), 0, 2), "x")  # one is asked where the other one's tokens lead through
-def test_each_label_has_the_probability_that_it_has_alone(space: SeveralLabels, mail: str) -> None:
+def test_each_label_has_the_probability_that_it_has_when_asked_alone(space: SeveralLabels, mail: str) -> None:
     """The expected probability is a softmax over the tokens of yes and no, after the prompt and the label."""
     task, vocabulary = task_of(space), FakeVocabulary()
     with Runtime.over(FakeBackend()) as runtime:
@@ -103,7 +103,9 @@ def test_thresholds_and_limits_choose_the_labels(space: SeveralLabels, data: st.
 
 
 @given(spaces(), st.data(), st.floats(0.2, 5.0), st.floats(-3.0, 3.0))
-def test_a_calibration_decides_anew(space: SeveralLabels, data: st.DataObject, temperature: float, bias: float) -> None:
+def test_a_calibration_chooses_the_labels_again(
+    space: SeveralLabels, data: st.DataObject, temperature: float, bias: float
+) -> None:
     shares = [data.draw(SHARES) for _ in space.labels]
     before = outcome_of(space, shares)
     assert space.calibrated(before, 1.0, 0.0) is before
@@ -120,13 +122,13 @@ def test_a_calibration_decides_anew(space: SeveralLabels, data: st.DataObject, t
     assert (mixed.probabilities or {})[space.labels[0]] == Correction(1.0, 1.0).odds(shares[0])
 
 
-def test_a_label_that_no_longer_reaches_its_threshold_goes() -> None:
+def test_a_label_below_its_threshold_after_calibration_is_removed() -> None:
     space = SeveralLabels(("a", "b"), (0.5, 0.5), 0, 2)
     after = space.calibrated(outcome_of(space, (0.6, 0.95)), 1.0, -1.0)
     assert (after.value, after.text) == (["b"], "b")
 
 
-def test_what_people_write() -> None:
+def test_labels_are_read_from_what_people_write() -> None:
     space = SeveralLabels(("size", "color"), (0.5, 0.5), 0, 2)
     assert space.parse("none") == []
     assert space.parse("color, size") == space.parse("size,color") == ["size", "color"]
@@ -157,7 +159,7 @@ def test_an_answer_has_as_many_labels_as_the_task_wants() -> None:
             space.parse(text)
 
 
-def test_a_claim_for_each_label() -> None:
+def test_each_label_makes_one_claim() -> None:
     space = SeveralLabels(("a", "b", "c", "d"), (0.5, 0.5, 0.2, 0.5), 0, 4)
     answer = answer_of(["a", "c"], {"a": 0.9, "b": 0.4, "c": 0.3, "d": 0.1}, 0.1)
     claims = space.claims(answer, "a, b")
@@ -169,7 +171,7 @@ def test_a_claim_for_each_label() -> None:
         space.claims(answer, "e")
 
 
-def test_what_a_person_sees() -> None:
+def test_details_list_each_label_with_its_probability() -> None:
     space = SeveralLabels(("a", "b"), (0.5, 0.5), 0, 2)
     answer = answer_of(["b"], {"a": 0.4, "b": 0.9}, 0.54)
     assert [(detail.label, detail.share, detail.chosen) for detail in space.details(answer)] == [
@@ -179,7 +181,7 @@ def test_what_a_person_sees() -> None:
 
 
 @pytest.mark.parametrize(("envelope", "least", "most"), [("qwen2.5", 0.9, 1.0), ("alpaca", 0.4, 0.6)])
-def test_a_general_models_capital_counts(envelope: str, least: float, most: float) -> None:
+def test_yes_with_a_capital_counts_for_a_general_model(envelope: str, least: float, most: float) -> None:
     scores = np.zeros(FakeVocabulary.size, dtype=np.float32)
     scores[FakeVocabulary().tokenize("Y")[0]] = 9
     task = task_of(SeveralLabels(("a", "b"), (0.5, 0.5), 0, 2))

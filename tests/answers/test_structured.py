@@ -30,7 +30,7 @@ from tests.support.refusals import refusal
 
 
 @pytest.mark.parametrize("kind", ["scattered", "equal", "huge"])
-def test_a_schema_holds(kind: str) -> None:
+def test_an_answer_obeys_its_schema(kind: str) -> None:
     definition = {
         "type": "object",
         "properties": {
@@ -49,7 +49,7 @@ def test_a_schema_holds(kind: str) -> None:
     assert [answer.probability, answer.probabilities, answer.confidence, answer.coverage] == [None] * 4
 
 
-def test_a_grammar_holds() -> None:
+def test_an_answer_obeys_its_grammar() -> None:
     with Runtime.over(FakeBackend()) as runtime:
         answer = runtime.answer(
             "answer_generation", EXAMPLES["answer_generation"], space=grammar('start: "SKU-" /[0-9]{4}/')
@@ -71,18 +71,18 @@ def test_a_grammar_holds() -> None:
         lambda: schema({"$ref": "https://example.com/schema"}),
     ],
 )
-def test_a_grammar_that_does_not_compile_says_so(make: Callable[[], Space]) -> None:
+def test_a_grammar_that_does_not_compile_is_refused(make: Callable[[], Space]) -> None:
     with pytest.raises(GrammarError):
         make()
 
 
-def test_a_schema_that_the_limit_cuts_says_so() -> None:
+def test_a_limit_too_short_to_close_the_json_is_an_error() -> None:
     long = schema({"type": "array", "items": {"type": "integer"}, "minItems": 50}, max_tokens=10)
     with Runtime.over(FakeBackend()) as runtime, refusal(GrammarError, 10, settings=("max_tokens",)):
         runtime.answer("answer_generation", EXAMPLES["answer_generation"], space=long)
 
 
-def test_schemas_keep_their_meaning() -> None:
+def test_a_schema_means_the_same_after_it_is_rewritten() -> None:
     both = {
         "allOf": [
             {"properties": {"a": {"type": "boolean"}}, "required": ["a"]},
@@ -185,7 +185,7 @@ def test_json_is_closed_before_its_limit(name: str, kind: str, temperature: floa
             assert read.is_accepting()
 
 
-def test_an_answer_says_that_it_was_closed_and_only_then() -> None:
+def test_only_an_answer_that_was_closed_early_says_so() -> None:
     with Runtime.over(FakeBackend()) as runtime:
         answers = {
             limit: runtime.answer(
@@ -204,7 +204,7 @@ def test_an_answer_says_that_it_was_closed_and_only_then() -> None:
     assert answers[400].text.startswith(answers[20].text[:10])
 
 
-def test_the_end_of_the_context_closes_too() -> None:
+def test_json_is_closed_before_the_end_of_the_context() -> None:
     row = EXAMPLES["answer_generation"]
     with Runtime.over(FakeBackend()) as runtime:
         prompt = len(runtime.tokenize(runtime.prompt("answer_generation", row)))
@@ -213,7 +213,7 @@ def test_the_end_of_the_context_closes_too() -> None:
         assert answer.shortened == "answer: closed at 20 tokens"
 
 
-def test_a_grammar_goes_back_to_where_it_was_complete() -> None:
+def test_an_answer_is_cut_back_to_where_its_grammar_was_complete() -> None:
     lines = grammar('start: line+\nline: /[a-z]{5,9}/ "\\n"', max_tokens=50)
     with Runtime.over(FakeBackend()) as runtime:
         answer = runtime.answer("answer_generation", EXAMPLES["answer_generation"], space=lines)
@@ -223,7 +223,7 @@ def test_a_grammar_goes_back_to_where_it_was_complete() -> None:
     assert matcher_of(lines).consume_tokens(FakeVocabulary().tokenize(answer.text))
 
 
-def test_what_cannot_be_closed_stays_an_error() -> None:
+def test_an_answer_that_cannot_be_closed_is_an_error() -> None:
     words = grammar('start: /[a-z]+/ "."', max_tokens=10)
     flat = FakeBackend(lambda tokens: np.arange(FakeVocabulary.size, dtype=np.float32) % 123)
     with Runtime.over(flat) as runtime, refusal(GrammarError, 10, settings=("max_tokens",)):
@@ -239,7 +239,7 @@ end    ::= "." | "\x2D" "x"
 
 
 @pytest.mark.parametrize("kind", ["scattered", "equal", "end"])
-def test_a_gbnf_grammar_holds(kind: str) -> None:
+def test_an_answer_obeys_its_gbnf_grammar(kind: str) -> None:
     with Runtime.over(FakeBackend(hard(kind))) as runtime:
         answer = runtime.answer(
             "answer_generation", EXAMPLES["answer_generation"], space=grammar(GBNF.replace("[0-9]+", "[0-9]{1,9}"))
@@ -249,7 +249,7 @@ def test_a_gbnf_grammar_holds(kind: str) -> None:
     assert re.fullmatch(r"SKU-[A-Z&-]{2}[0-9]{1,9}(é|\.|-x)?", answer.text)
 
 
-def test_gbnf_keeps_what_its_signs_mean() -> None:
+def test_special_characters_of_gbnf_are_translated() -> None:
     assert lark_of('root ::= "\\x01" [^\\]^-] [a-c-]').splitlines()[-1] == (
         'start: "" /[\\x01]/ "" /[^\\x5d\\x5e\\x2d]/ /[a-c\\x2d]/'
     )
@@ -284,7 +284,7 @@ def test_gbnf_errors_name_the_line(text: str, line: int | None, value: str) -> N
         max_size=30,
     )
 )
-def test_any_text_is_a_grammar_or_an_error_of_ours(parts: list[str]) -> None:
+def test_any_text_is_a_grammar_or_raises_our_error(parts: list[str]) -> None:
     with suppress(GrammarError):
         assert grammar('root ::= "x" | ' + "".join(parts)).type == "text"
 

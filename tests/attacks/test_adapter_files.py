@@ -82,7 +82,7 @@ def refused(path: Path, base: Path, *values: object) -> None:
     check_error(caught.value, path, *values)
 
 
-def test_a_good_one_is_loaded(base: Path, tmp_path: Path) -> None:
+def test_a_valid_adapter_is_loaded(base: Path, tmp_path: Path) -> None:
     with Runtime(base, envelope="alpaca", adapters={"shop": forged(tmp_path / "a.gguf")}) as runtime:
         assert set(runtime.adapters) == {"shop"}
 
@@ -109,11 +109,11 @@ nan, infinity = float("nan"), float("inf")
         ({"adapter.alora.invocation_tokens": ([1, 2], ARRAY, U32)}, "adapter.alora.invocation_tokens"),
     ],
 )
-def test_keys_that_say_something_else(keys: dict[str, Any], value: str, base: Path, tmp_path: Path) -> None:
+def test_wrong_metadata_is_refused(keys: dict[str, Any], value: str, base: Path, tmp_path: Path) -> None:
     refused(forged(tmp_path / "a.gguf", keys), base, value)
 
 
-def test_another_architecture(base: Path, tmp_path: Path) -> None:
+def test_an_adapter_for_another_architecture_is_refused(base: Path, tmp_path: Path) -> None:
     refused(forged(tmp_path / "a.gguf", architecture="phi2"), base, "'phi2'", "'llama'")
 
 
@@ -142,11 +142,13 @@ def test_another_architecture(base: Path, tmp_path: Path) -> None:
         ({f"{UP}.lora_b": np.full((INNER, 4), infinity, np.float16)}, "infinity"),
     ],
 )
-def test_tensors_that_do_not_fit(tensors: dict[str, Any], value: str, base: Path, tmp_path: Path) -> None:
+def test_tensors_of_the_wrong_shape_are_refused(
+    tensors: dict[str, Any], value: str, base: Path, tmp_path: Path
+) -> None:
     refused(forged(tmp_path / "a.gguf", tensors=tensors), base, value)
 
 
-def test_files_that_are_cut_or_lie_about_their_counts(base: Path, tmp_path: Path) -> None:
+def test_cut_files_and_wrong_counts_are_refused(base: Path, tmp_path: Path) -> None:
     content = forged(tmp_path / "a.gguf").read_bytes()
     cut = tmp_path / "cut.gguf"
     for length in (0, 3, 20, 100, len(content) // 2, len(content) - 1):
@@ -165,7 +167,7 @@ def test_files_that_are_cut_or_lie_about_their_counts(base: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a+b", "../a", "x" * 65, "ü", "a\n"])
-def test_names_that_cannot_be_chosen(name: str, base: Path, tmp_path: Path) -> None:
+def test_invalid_names_and_too_many_adapters_are_refused(name: str, base: Path, tmp_path: Path) -> None:
     path = forged(tmp_path / "a.gguf")
     with pytest.raises(UsageError):
         Runtime(base, envelope="alpaca", adapters={name: path})

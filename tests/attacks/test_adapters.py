@@ -57,14 +57,14 @@ def test_any_settings_are_read_or_refused(changes: dict[str, Any], tmp_path_fact
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", "[" * 100_000, '{"r": ' * 50_000, "\ufeff{}", '{"r": 1e999}'])
-def test_settings_that_are_none(text: str, tmp_path: Path) -> None:
+def test_invalid_settings_are_refused(text: str, tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "a", factors(MODULE, 8, 8))
     (folder / "adapter_config.json").write_text(text)
     with pytest.raises(ModelError):
         read_adapter(folder)
 
 
-def test_factors_that_the_memory_cannot_hold_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_factors_too_large_for_the_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_adapter(tmp_path / "a", factors(MODULE, 300, 256, rank=2), r=2)
     (tmp_path / "b").mkdir()
     _, gguf_adapter = written(tmp_path / "b")
@@ -78,7 +78,7 @@ def test_factors_that_the_memory_cannot_hold_are_not_read(tmp_path: Path, monkey
             read(path)
 
 
-def test_a_file_that_goes_away_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_deleted_meanwhile_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, path = written(tmp_path)
     header = read_header(path)
     path.unlink()
@@ -110,7 +110,9 @@ def test_patterns_that_are_accepted_do_not_backtrack(name: str, pattern: str, tm
     assert read_adapter(folder).factors.keys() == {name}
 
 
-def test_more_patterns_than_can_be_matched_soon_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patterns_that_would_take_too_long_together_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tensors = factors("." * 450, 8, 8) | factors(MODULE, 8, 8)
     patterns = {"." * 50 + f"{number}": 4 for number in range(1000)}
     folder = write_adapter(tmp_path / "a", tensors, rank_pattern=patterns)
@@ -139,7 +141,7 @@ def test_a_pattern_matches_as_in_peft(key: str, name: str) -> None:
         assert matched == bool(re.match(rf".*(^|\.)({key})$", name))
 
 
-def test_no_rank_and_no_finite_alpha_are_refused(tmp_path: Path) -> None:
+def test_a_missing_rank_and_an_infinite_alpha_are_refused(tmp_path: Path) -> None:
     empty = {
         f"{MODULE}.lora_A.weight": np.ones((0, 8), np.float32),
         f"{MODULE}.lora_B.weight": np.ones((8, 0), np.float32),
@@ -179,7 +181,7 @@ def imatrix(path: Path, sums: NDArray[np.float32], counts: NDArray[np.float32]) 
 
 
 @pytest.mark.parametrize(("bad", "count"), [(-1, 2), (-1, 0), (-np.inf, 2), (np.inf, 2), (np.nan, 2)])
-def test_sums_of_squares_that_are_none(bad: float, count: float, tmp_path: Path) -> None:
+def test_invalid_sums_of_squares_are_refused(bad: float, count: float, tmp_path: Path) -> None:
     sums = np.array([4, 0, bad], dtype=np.float32)
     counts = np.array([count], dtype=np.float32)
     with refusal(ModelError, file=str(tmp_path / "bad.gguf")):
@@ -188,7 +190,7 @@ def test_sums_of_squares_that_are_none(bad: float, count: float, tmp_path: Path)
     assert importance["x"].tolist() == ([2, 0] if count else [1, 1])
 
 
-def test_counts_of_any_size_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arrays_of_counts_with_absurd_sizes_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = imatrix(tmp_path / "i.gguf", np.ones(4, dtype=np.float32), np.ones(100_000, dtype=np.float32))
     read: list[int] = []
     original = os.preadv

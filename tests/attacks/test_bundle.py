@@ -77,7 +77,7 @@ def regions(original: Original) -> list[tuple[int, int]]:
 
 
 @given(data=st.data())
-def test_one_flipped_bit_anywhere(data: st.DataObject, original: Original, tmp_path_factory: Any) -> None:
+def test_a_flipped_bit_anywhere_is_refused(data: st.DataObject, original: Original, tmp_path_factory: Any) -> None:
     first, end = data.draw(st.sampled_from(regions(original)))
     place, bit = data.draw(st.integers(first, end - 1)), data.draw(st.integers(0, 7))
     changed = bytearray(original.data)
@@ -86,7 +86,9 @@ def test_one_flipped_bit_anywhere(data: st.DataObject, original: Original, tmp_p
 
 
 @given(data=st.data())
-def test_bytes_added_or_removed_anywhere(data: st.DataObject, original: Original, tmp_path_factory: Any) -> None:
+def test_bytes_added_or_removed_anywhere_are_refused(
+    data: st.DataObject, original: Original, tmp_path_factory: Any
+) -> None:
     first, end = data.draw(st.sampled_from(regions(original)))
     place = data.draw(st.sampled_from([first, end, data.draw(st.integers(first, end))]))
     added = data.draw(st.binary(min_size=1, max_size=8))
@@ -132,17 +134,17 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_archives_that_another_program_wrote(change: Change, original: Original, tmp_path: Path) -> None:
+def test_archives_written_by_another_program_are_refused(change: Change, original: Original, tmp_path: Path) -> None:
     refuse(original, change.made(original.path), tmp_path)
 
 
-def test_a_signature_by_another_key(original: Original, tmp_path: Path) -> None:
+def test_a_signature_by_another_key_is_refused(original: Original, tmp_path: Path) -> None:
     other = make_key()
     refuse(original, original.data, tmp_path, other)
     refuse(original, original.data, tmp_path, replace(other, public=replace(other.public, id=original.key.public.id)))
 
 
-def test_the_signature_of_another_bundle(original: Original, tmp_path: Path) -> None:
+def test_the_signature_of_another_bundle_is_refused(original: Original, tmp_path: Path) -> None:
     other = original.shop.bundle("other.ecb", 2)
     with zipfile.ZipFile(original.path) as one, zipfile.ZipFile(other) as two:
         old, new = (archive.read("index.json.minisig") for archive in (one, two))
@@ -150,7 +152,7 @@ def test_the_signature_of_another_bundle(original: Original, tmp_path: Path) -> 
     refuse(original, original.data.replace(old, new), tmp_path)
 
 
-def test_the_signature_taken_away(original: Original, tmp_path: Path) -> None:
+def test_a_removed_signature_is_refused(original: Original, tmp_path: Path) -> None:
     unsigned = original.shop.bundle("unsigned.ecb", key=None)
     refuse(original, unsigned.read_bytes(), tmp_path)
 
@@ -174,7 +176,7 @@ PATHS = (
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_paths_that_no_signature_makes_right(path: str, original: Original, tmp_path: Path) -> None:
+def test_unsafe_paths_are_refused_even_when_signed(path: str, original: Original, tmp_path: Path) -> None:
     index = replace(INDEX, files=[replace(FILE, path=path)])
     refuse(original, signed(index.encode(), original.key, [Entry(path, 0, 0, 0o644)]), tmp_path)
 
@@ -196,7 +198,9 @@ def test_paths_that_no_signature_makes_right(path: str, original: Original, tmp_
     ],
     ids=lambda files: f"{files[-1].path} {files[-1].mode:o} {files[-1].size}",
 )
-def test_indexes_that_no_signature_makes_right(files: list[BundleFile], original: Original, tmp_path: Path) -> None:
+def test_invalid_indexes_are_refused_even_when_signed(
+    files: list[BundleFile], original: Original, tmp_path: Path
+) -> None:
     index = replace(INDEX, files=files)
     entries = [Entry(file.path, 0, 0, file.mode & 0xFFFF) for file in files if file.included]
     refuse(original, signed(index.encode(), original.key, entries), tmp_path)
@@ -206,7 +210,7 @@ def test_indexes_that_no_signature_makes_right(files: list[BundleFile], original
     st.sampled_from(["format", "name", "serial", "created", "model", "platform", "starter", "base", "files"]),
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.integers(), max_size=2),
 )
-def test_an_index_with_another_value(key: str, value: Any) -> None:
+def test_an_index_with_a_changed_value_is_read_or_refused(key: str, value: Any) -> None:
     facts = json.loads(INDEX.encode())
     facts[key] = value
     try:
@@ -219,7 +223,7 @@ def test_an_index_with_another_value(key: str, value: Any) -> None:
 
 
 @given(st.text(max_size=40))
-def test_a_path_stays_in_its_folder(path: str) -> None:
+def test_an_accepted_path_stays_inside_its_folder(path: str) -> None:
     try:
         check_path(path)
     except ValueError:
@@ -230,7 +234,7 @@ def test_a_path_stays_in_its_folder(path: str) -> None:
 
 
 @given(st.lists(st.text("aAßsS/é\u0301.", min_size=1, max_size=4), max_size=6))
-def test_paths_are_distinct_without_their_case(paths: list[str]) -> None:
+def test_paths_that_differ_only_in_case_are_refused(paths: list[str]) -> None:
     try:
         check_paths(paths)
     except ValueError:
@@ -246,7 +250,7 @@ def test_an_older_index_is_refused(original: Original, tmp_path: Path) -> None:
         install(original.path, trusted, base=tmp_path / "till")
 
 
-def test_a_link_in_the_place_of_a_folder(original: Original, tmp_path: Path) -> None:
+def test_nothing_is_written_through_a_link_among_the_versions(original: Original, tmp_path: Path) -> None:
     """If the folder of versions already contains a link, nothing is written through it."""
     versions = tmp_path / "till" / "bundles" / "till" / "versions"
     versions.mkdir(parents=True)

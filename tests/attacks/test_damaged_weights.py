@@ -56,7 +56,7 @@ def states(home: Path) -> dict[str, int]:
     return {folder.name: len(list(folder.iterdir())) for folder in (home / "prefixes").glob("*")}
 
 
-def test_a_file_that_was_damaged_and_put_right(good: Path, home: Path, tmp_path: Path) -> None:
+def test_a_repaired_file_does_not_use_states_of_the_damaged_one(good: Path, home: Path, tmp_path: Path) -> None:
     right = answer(good, prefix_files=False)
     path = tmp_path / "model.gguf"
     shutil.copyfile(good, path)
@@ -75,7 +75,7 @@ def test_a_file_that_was_damaged_and_put_right(good: Path, home: Path, tmp_path:
     assert states(home) == {sha256_of(good): 1}, "what the damaged weights left is gone"
 
 
-def test_a_model_in_the_store_that_was_damaged_and_put_right(good: Path, home: Path) -> None:
+def test_a_repaired_stored_model_does_not_use_states_of_the_damaged_one(good: Path, home: Path) -> None:
     right = answer(good, prefix_files=False)
     path = Store().add(good, "shop", "alpaca").path
     damage(path)
@@ -88,7 +88,7 @@ def test_a_model_in_the_store_that_was_damaged_and_put_right(good: Path, home: P
     assert answer("shop").model.sha256 == sha256_of(good)
 
 
-def test_a_model_that_was_removed_and_added_again(good: Path, home: Path) -> None:
+def test_a_model_added_again_does_not_use_old_states(good: Path, home: Path) -> None:
     right = answer(good, prefix_files=False)
     store = Store()
     path = store.add(good, "shop", "alpaca").path
@@ -103,7 +103,7 @@ def test_a_model_that_was_removed_and_added_again(good: Path, home: Path) -> Non
     assert states(home) == {}
 
 
-def test_a_model_that_takes_anothers_name(good: Path, home: Path, tmp_path: Path) -> None:
+def test_a_model_under_the_same_name_does_not_use_the_old_models_states(good: Path, home: Path, tmp_path: Path) -> None:
     other = write_tiny_model(tmp_path / "other.gguf", context=2048, layers=2, seed=1)
     right = [answer(path, prefix_files=False).probabilities for path in (good, other)]
     path = tmp_path / "model.gguf"
@@ -114,7 +114,7 @@ def test_a_model_that_takes_anothers_name(good: Path, home: Path, tmp_path: Path
         assert states(home) == {sha256_of(source): 1}
 
 
-def test_weights_that_are_damaged_while_they_are_in_use_leave_no_state(good: Path, home: Path, tmp_path: Path) -> None:
+def test_no_state_is_saved_when_weights_change_while_in_use(good: Path, home: Path, tmp_path: Path) -> None:
     """llama.cpp maps the file into memory, so a change to the file changes its results."""
     path = tmp_path / "model.gguf"
     shutil.copyfile(good, path)
@@ -124,7 +124,7 @@ def test_weights_that_are_damaged_while_they_are_in_use_leave_no_state(good: Pat
     assert states(home).get(sha256_of(good), 0) == 0
 
 
-def test_a_file_that_is_changed_between_its_hash_and_its_loading(
+def test_a_file_changed_between_hashing_and_loading_is_noticed(
     good: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ecellm_lite.engine import llama
@@ -140,7 +140,7 @@ def test_a_file_that_is_changed_between_its_hash_and_its_loading(
         answer(good)
 
 
-def test_a_rotten_model_is_found_by_verifying_it(good: Path, home: Path) -> None:
+def test_verify_finds_a_corrupted_model(good: Path, home: Path) -> None:
     store = Store()
     path = store.add(good, "shop", "alpaca").path
     assert store.load("shop").manifest.sha256 == sha256_of(path)

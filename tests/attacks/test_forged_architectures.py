@@ -59,7 +59,7 @@ def test_no_forged_key_crashes_llama_cpp(kind: str, tmp_path: Path) -> None:
         ("gemma3.final_logit_softcapping", [0.0, -1.0]),
     ],
 )
-def test_what_crashed_it_is_refused(key: str, refused: list[object], tmp_path: Path) -> None:
+def test_keys_that_crashed_llama_cpp_are_refused(key: str, refused: list[object], tmp_path: Path) -> None:
     header = read_header(model(tmp_path, "gemma3"))
     values = {repr(value[1]): content for _, value, content in forgeries(header, [key])}
     for value in refused:

@@ -39,7 +39,7 @@ HUGE = [2**22 + 1, 2**31, 2**32, 2**61, 2**62, 2**63 - 1, 2**63, 2**64 - 1]
 
 
 @pytest.mark.parametrize("count", HUGE)
-def test_counts_past_every_limit(tmp_path: Path, count: int) -> None:
+def test_counts_above_the_limits_are_refused(tmp_path: Path, count: int) -> None:
     refused(written(tmp_path, gguf_file(key_count=count)), count)
     refused(written(tmp_path, gguf_file(tensor_count=count)), count)
     for item in (UINT8, INT32, UINT64, BOOL, STRING):
@@ -48,7 +48,7 @@ def test_counts_past_every_limit(tmp_path: Path, count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [60, 4000])
-def test_counts_past_the_end_of_the_file(tmp_path: Path, count: int) -> None:
+def test_counts_beyond_the_end_of_the_file_are_refused(tmp_path: Path, count: int) -> None:
     refused(written(tmp_path, gguf_file(key_count=count)), count)
     refused(written(tmp_path, gguf_file(tensor_count=count)), count)
     for item in (UINT8, INT32, UINT64, BOOL, STRING):
@@ -57,7 +57,7 @@ def test_counts_past_the_end_of_the_file(tmp_path: Path, count: int) -> None:
 
 
 @pytest.mark.parametrize("length", [999, 65_536, *HUGE])
-def test_lengths_past_the_end_of_the_file(tmp_path: Path, length: int) -> None:
+def test_lengths_beyond_the_end_of_the_file_are_refused(tmp_path: Path, length: int) -> None:
     lengths = {
         "a key's": gguf_file([string(b"k", length) + u32(UINT8) + b"\0"]),
         "a value's": gguf_file([key(b"k", STRING, string(b"v", length))]),
@@ -68,27 +68,27 @@ def test_lengths_past_the_end_of_the_file(tmp_path: Path, length: int) -> None:
         refused(written(tmp_path, content))
 
 
-def test_lengths_that_a_sparse_file_makes_room_for(tmp_path: Path) -> None:
+def test_huge_lengths_within_a_sparse_file_are_refused(tmp_path: Path) -> None:
     content = gguf_file([key(b"k", STRING, string(b"v", 2**33))])
     path = written(tmp_path, content)
     os.truncate(path, 2**34)
     refused(path, 2**33)
 
 
-def test_an_array_that_loops_over_nothing(tmp_path: Path) -> None:
+def test_an_array_with_a_huge_count_of_nothing_is_refused(tmp_path: Path) -> None:
     # 49 bytes; a reader that trusts the count would loop 2**62 times.
     content = gguf_file([array(b"x", UINT8, [], 2**62)], (), b"", alignment=1)
     assert len(content) == 49
     refused(written(tmp_path, content), 2**62)
 
 
-def test_arrays_of_arrays(tmp_path: Path) -> None:
+def test_nested_arrays_are_refused(tmp_path: Path) -> None:
     nested = u32(ARRAY) + u64(1)
     content = gguf_file([key(b"x", ARRAY, nested * 10_000 + u32(UINT8) + u64(0))])
     refused(written(tmp_path, content), "'x'")
 
 
-def test_a_header_without_end(tmp_path: Path) -> None:
+def test_an_endless_header_is_refused(tmp_path: Path) -> None:
     # Each array is within the limits but all of them together are not; a sparse file costs the sender nothing.
     path = tmp_path / "model.gguf"
     with path.open("wb") as file:
@@ -125,7 +125,7 @@ def test_a_header_without_end(tmp_path: Path) -> None:
         ([array(b"general.alignment", UINT32, [u32(32)])], " 9"),
     ],
 )
-def test_forged_metadata(tmp_path: Path, keys: list[bytes], value: str) -> None:
+def test_forged_metadata_is_refused(tmp_path: Path, keys: list[bytes], value: str) -> None:
     refused(written(tmp_path, gguf_file(keys)), value)
 
 
@@ -165,17 +165,17 @@ def test_forged_metadata(tmp_path: Path, keys: list[bytes], value: str) -> None:
         ([tensor(shape=(8, 100))], ""),
     ],
 )
-def test_forged_tensors(tmp_path: Path, tensors: list[bytes], value: str) -> None:
+def test_forged_tensors_are_refused(tmp_path: Path, tensors: list[bytes], value: str) -> None:
     refused(written(tmp_path, gguf_file(KEYS, tensors)), value)
 
 
-def test_a_sum_of_sizes_past_the_end(tmp_path: Path) -> None:
+def test_tensors_that_together_exceed_the_file_are_refused(tmp_path: Path) -> None:
     # Each of them alone would fit.
     tensors = [tensor(b"t%d" % index, (24,), offset=96 * index) for index in range(3)]
     refused(written(tmp_path, gguf_file((), tensors, bytes(200))))
 
 
-def test_a_file_cut_short_at_every_byte(tmp_path: Path) -> None:
+def test_a_file_cut_at_any_byte_is_refused(tmp_path: Path) -> None:
     content = gguf_file()
     for length in range(len(content)):
         path = written(tmp_path, content[:length])

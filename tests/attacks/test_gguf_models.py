@@ -132,12 +132,12 @@ nan, infinity = float("nan"), float("inf")
         ({"llama.embedding_length": 64, "llama.rope.dimension_count": 16}, "token_embd.weight"),
     ],
 )
-def test_forged_hyperparameters(tmp_path: Path, metadata: dict[str, Any], value: str) -> None:
+def test_forged_hyperparameters_are_refused(tmp_path: Path, metadata: dict[str, Any], value: str) -> None:
     unfit(forged(tmp_path, metadata=metadata), value)
 
 
 @pytest.mark.parametrize("tokenizer", ["gpt2", "llama"])
-def test_forged_vocabularies(tmp_path: Path, tokenizer: str) -> None:
+def test_forged_vocabularies_are_refused(tmp_path: Path, tokenizer: str) -> None:
     path = write_tiny_model(tmp_path / "valid.gguf", tokenizer=tokenizer)  # type: ignore[arg-type]
     tokens = read_header(path).metadata["tokenizer.ggml.tokens"]
     assert isinstance(tokens, tuple)
@@ -207,11 +207,11 @@ def test_a_sentencepiece_vocabulary_without_a_byte(tmp_path: Path, missing: str)
         ({"blk.0.attn_q.weight": np.ones((32, 32), np.float64)}, "F64"),
     ],
 )
-def test_forged_weights(tmp_path: Path, tensors: dict[str, Any], value: str) -> None:
+def test_forged_weights_are_refused(tmp_path: Path, tensors: dict[str, Any], value: str) -> None:
     unfit(forged(tmp_path, tensors=tensors), value)
 
 
-def test_types_that_hold_no_weights(tmp_path: Path) -> None:
+def test_tensor_types_that_hold_no_weights_are_refused(tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "model.gguf", embedding=256, heads=4, heads_kv=2, feed_forward=256)
     content = path.read_bytes()
     name = string(b"blk.0.ffn_down.weight") + u32(2) + u64(256) + u64(256)
@@ -221,7 +221,7 @@ def test_types_that_hold_no_weights(tmp_path: Path) -> None:
             check_model(read_header(forgery))
 
 
-def test_a_file_that_cannot_be_mapped(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_mapped_into_memory_is_refused(tmp_path: Path) -> None:
     # llama.cpp aborts where the data of a mapped file does not begin at a multiple of 32.
     keys = [key(b"general.alignment", UINT32, u32(8)), key(b"general.architecture", STRING, string(b"llama"))]
     unfit(read_header(written(tmp_path, gguf_file(keys, TENSORS[:1], alignment=8))), "alignment")

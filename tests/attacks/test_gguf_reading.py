@@ -59,7 +59,7 @@ def test_a_vocabulary_alone_is_read(tmp_path: Path) -> None:
         check_model(header)
 
 
-def test_the_alignment_of_the_file_counts(tmp_path: Path) -> None:
+def test_the_files_own_alignment_is_used(tmp_path: Path) -> None:
     keys = (key(b"general.alignment", UINT32, u32(64)),)
     tensors = (tensor(b"a", (8,)), tensor(b"b", (8,), offset=64))
     header = read_header(written(tmp_path, gguf_file(keys, tensors, bytes(96), alignment=64)))
@@ -109,21 +109,21 @@ def test_a_real_model_is_read_as_gguf_reads_it() -> None:
             assert value[index] == field.contents(index)
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     refused(tmp_path / "none.gguf", os.strerror(errno.ENOENT))
 
 
-def test_a_path_with_a_zero_byte() -> None:
+def test_a_path_with_a_zero_byte_is_refused() -> None:
     with pytest.raises(ModelError):
         read_header(Path("model\0.gguf"))
 
 
-def test_a_directory(tmp_path: Path) -> None:
+def test_a_directory_is_refused(tmp_path: Path) -> None:
     refused(tmp_path)
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="a device of Unix")
-def test_a_device() -> None:
+def test_a_device_is_refused() -> None:
     refused(Path("/dev/zero"))
 
 
@@ -137,7 +137,7 @@ def test_a_fifo_does_not_hang(tmp_path: Path) -> None:
     assert not thread.is_alive()
 
 
-def test_an_unreadable_file(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
     path = written(tmp_path, gguf_file())
     path.chmod(0)
     if os.access(path, os.R_OK):
@@ -160,5 +160,5 @@ def test_an_unreadable_file(tmp_path: Path) -> None:
         (gguf_file(version=2**32 - 1), "version 4294967295"),
     ],
 )
-def test_another_format(tmp_path: Path, content: bytes, value: str) -> None:
+def test_a_file_of_another_format_is_refused(tmp_path: Path, content: bytes, value: str) -> None:
     refused(written(tmp_path, content), value)

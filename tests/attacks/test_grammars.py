@@ -195,7 +195,7 @@ thread.join()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limits of a process are set as Linux has them")
-def test_what_passes_the_limits_fits_a_small_machine() -> None:
+def test_grammars_within_the_limits_compile_on_a_small_machine() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM], input=json.dumps(LARGEST), capture_output=True, text=True, timeout=300
     )

@@ -36,7 +36,7 @@ def path(files: PrefixFiles, tmp_path: Path) -> Path:
     return path
 
 
-def test_a_state_comes_back(files: PrefixFiles, path: Path, tmp_path: Path) -> None:
+def test_a_state_survives_a_round_trip(files: PrefixFiles, path: Path, tmp_path: Path) -> None:
     assert files.read(TOKENS) == STATE
     assert files.read(TOKENS[1:]) is None
     assert PrefixFiles(tmp_path / "prefixes", "another model", "here").read(TOKENS) is None
@@ -66,7 +66,7 @@ def test_a_file_that_grew_is_refused(files: PrefixFiles, path: Path) -> None:
     assert files.read(TOKENS) is None
 
 
-def test_a_declared_length_allocates_nothing(files: PrefixFiles, path: Path) -> None:
+def test_a_huge_declared_length_allocates_no_memory(files: PrefixFiles, path: Path) -> None:
     key = path.read_bytes()[8:40]
     path.write_bytes(_HEAD.pack(MAGIC, key, hashlib.sha256(b"").digest(), 1 << 60))
     assert files.read(TOKENS) is None
@@ -74,7 +74,7 @@ def test_a_declared_length_allocates_nothing(files: PrefixFiles, path: Path) -> 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="this system has no modes")
 @pytest.mark.parametrize("mode", [0o602, 0o620, 0o666])
-def test_what_others_may_write_is_refused(files: PrefixFiles, path: Path, mode: int) -> None:
+def test_a_file_that_others_may_write_is_refused(files: PrefixFiles, path: Path, mode: int) -> None:
     path.chmod(mode)
     assert files.read(TOKENS) is None
     assert not path.exists()
@@ -96,13 +96,13 @@ def test_a_link_is_not_followed(files: PrefixFiles, path: Path, tmp_path: Path) 
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
-def test_a_pipe_is_not_waited_for(files: PrefixFiles, path: Path) -> None:
+def test_a_pipe_does_not_block_reading(files: PrefixFiles, path: Path) -> None:
     path.unlink()
     os.mkfifo(path, 0o600)
     assert files.read(TOKENS) is None
 
 
-def test_the_folder_has_a_cap(tmp_path: Path) -> None:
+def test_the_folder_has_a_size_limit(tmp_path: Path) -> None:
     files = PrefixFiles(tmp_path, "a model", "here", most_bytes=3 * (_HEAD.size + len(STATE)))
     tmp_path.chmod(0o700)
     for number in range(4):
@@ -115,14 +115,14 @@ def test_the_folder_has_a_cap(tmp_path: Path) -> None:
     assert files.read([9]) is None, "what can never fit is not written"
 
 
-def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_not_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     files = PrefixFiles(tmp_path / "file" / "prefixes", "a model", "here")
     files.write(TOKENS, STATE)
     assert files.read(TOKENS) is None
 
 
-def test_a_warm_folder_saves_the_instruction(tmp_path: Path) -> None:
+def test_a_saved_instruction_is_not_computed_again(tmp_path: Path) -> None:
     files = PrefixFiles(tmp_path / "prefixes", "the fake", "here")
     computed = []
     outcomes = []
@@ -137,7 +137,7 @@ def test_a_warm_folder_saves_the_instruction(tmp_path: Path) -> None:
     assert outcomes[0] == outcomes[1] == outcomes[2]
 
 
-def test_a_state_that_does_not_load_is_computed(tmp_path: Path) -> None:
+def test_a_state_that_cannot_be_loaded_is_computed_again(tmp_path: Path) -> None:
     files = PrefixFiles(tmp_path / "prefixes", "the fake", "here")
     files.write(PREFIX, b"123")  # complete and ours, but not a state of this backend
     request = Request(prompts([30])[0], len(PREFIX), Text(4), lasting=True)
@@ -157,7 +157,7 @@ def test_customers_texts_never_reach_the_disk(tmp_path: Path) -> None:
     assert bytes(state[::4]) == bytes(PREFIX)
 
 
-def test_an_instruction_that_a_row_brings_is_a_rows(tmp_path: Path) -> None:
+def test_an_instruction_from_a_row_never_reaches_the_disk(tmp_path: Path) -> None:
     rows = [
         {
             "instruction": f"Order {n} of Ann Example: how does she feel about it, and why so?",
@@ -186,7 +186,7 @@ print(json.dumps(answer.as_dict()))
 
 
 @pytest.mark.slow
-def test_processes_at_once_and_damage_between_them(demo_model: StoredModel) -> None:
+def test_concurrent_processes_never_load_a_damaged_state(demo_model: StoredModel) -> None:
     """Four processes use the real engine and the same file, and damaged states are never passed to llama.cpp."""
 
     def start() -> subprocess.Popen[str]:
@@ -213,7 +213,7 @@ def test_processes_at_once_and_damage_between_them(demo_model: StoredModel) -> N
     assert len(answers) == 1
 
 
-def test_the_real_engine_finds_its_instruction_again(demo_model: StoredModel) -> None:
+def test_the_real_engine_reads_its_saved_instruction(demo_model: StoredModel) -> None:
     row = {"query": "rain jacket", "title": "umbrella"}
     seen = []
     for _ in range(2):

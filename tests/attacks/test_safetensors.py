@@ -38,7 +38,7 @@ def changed(name: str, **fields: Any) -> dict[str, Any]:
     return {**GOOD, name: {**GOOD[name], **fields}}
 
 
-def test_a_good_file_is_read(tmp_path: Path) -> None:
+def test_a_valid_file_is_read(tmp_path: Path) -> None:
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
     path = written(tmp_path / "f", {"__metadata__": {"format": "pt"}, **GOOD}, values.tobytes() + bytes(range(8)))
     with SafetensorsFile(path) as file:
@@ -92,18 +92,18 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
         ({}, ""),
     ],
 )
-def test_a_header_that_lies_is_refused(tmp_path: Path, header: object, value: str) -> None:
+def test_a_wrong_header_is_refused(tmp_path: Path, header: object, value: str) -> None:
     with refusal(ModelError, value, file=str(tmp_path / "f")):
         SafetensorsFile(written(tmp_path / "f", header))
 
 
 @pytest.mark.parametrize("length", [0, 1, 1 << 20, 100_000_001, 1 << 63, (1 << 64) - 1])
-def test_a_length_that_lies_is_refused(tmp_path: Path, length: int) -> None:
+def test_a_wrong_header_length_is_refused(tmp_path: Path, length: int) -> None:
     with refusal(ModelError, f"{length:,}"):
         SafetensorsFile(written(tmp_path / "f", GOOD, length=length))
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_a_missing_or_irregular_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "short").write_bytes(b"1234567")
     for name, value in (("pipe", ""), (".", ""), ("short", "7"), ("none", os.strerror(errno.ENOENT))):
@@ -155,7 +155,7 @@ MAP = {"a": "1.safetensors", "b": "1.safetensors", "a2": "2.safetensors", "b2": 
 SHARDS = {"1.safetensors": GOOD, "2.safetensors": OTHER}
 
 
-def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
+def test_several_shards_are_read_as_one_checkpoint(tmp_path: Path) -> None:
     with Checkpoint(checkpoint(tmp_path / "c", SHARDS, {"weight_map": MAP})) as shards:
         assert sorted(shards) == ["a", "a2", "b", "b2"]
         assert shards.tensor("a2").shape == (2, 3)
@@ -177,14 +177,14 @@ def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
         ({}, None, "model.safetensors"),
     ],
 )
-def test_shards_that_do_not_fit_are_refused(
+def test_shards_that_contradict_their_index_are_refused(
     tmp_path: Path, shards: dict[str, dict[str, Any]], index: object, value: str
 ) -> None:
     with refusal(ModelError, value):
         Checkpoint(checkpoint(tmp_path / "c", shards, index))
 
 
-def test_pickles_are_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_pickles_are_refused_with_the_next_step(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "c", {})
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     with refusal(ModelError, "safe_serialization=True", file=str(folder / "pytorch_model.bin")):
@@ -219,7 +219,7 @@ def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
         ("models--x--z/blobs/sha", False),
     ],
 )
-def test_blobs_that_repositories_share_are_read(tmp_path: Path, place: str, readable: bool) -> None:
+def test_links_into_the_hubs_cache_are_read(tmp_path: Path, place: str, readable: bool) -> None:
     cache = tmp_path / "hub"
     (cache / "models--x--y" / "blobs").mkdir(parents=True)
     (cache / place).parent.mkdir(parents=True, exist_ok=True)
@@ -253,12 +253,12 @@ def test_empty_tensors_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "..\\a", "a\0b"])
-def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
+def test_shard_names_outside_the_folder_are_refused(tmp_path: Path, name: str) -> None:
     with refusal(ModelError, repr(name), file=str(tmp_path)):
         inside(tmp_path, name)
 
 
-def test_many_names_with_the_last_one_twice_take_no_time(tmp_path: Path) -> None:
+def test_a_duplicate_among_many_names_is_found_quickly(tmp_path: Path) -> None:
     pairs = ", ".join(f'"{number}": 1' for number in range(200_000))
     started = time.monotonic()
     with refusal(ModelError, "'199999'"):

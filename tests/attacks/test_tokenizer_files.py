@@ -94,7 +94,7 @@ MERGES = [b"#version\n", b"", b'! "\n', b"a b c\n", b"\xff\n", b"\n\n", b"\0"]
 
 
 @pytest.mark.parametrize("kind", FOLDERS)
-def test_a_folder_with_anything_anywhere(kind: str, tmp_path: Path) -> None:
+def test_any_json_in_a_tokenizer_folder_is_read_or_refused(kind: str, tmp_path: Path) -> None:
     generator = random.Random(SEED)
     good = {name: make() for name, make in FOLDERS[kind].items()}
     for _ in range(TRIES):
@@ -108,7 +108,7 @@ def test_a_folder_with_anything_anywhere(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["smollm", "phi"])
-def test_a_configuration_with_anything_anywhere(kind: str, tmp_path: Path) -> None:
+def test_any_json_in_a_configuration_is_read_or_refused(kind: str, tmp_path: Path) -> None:
     generator = random.Random(SEED)
     with Checkpoint(write_checkpoint(tmp_path, kind, tokenizer=False, vocab_size=8)) as checkpoint:
         config = checkpoint.config

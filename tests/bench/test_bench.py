@@ -51,7 +51,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_made_up_rows_differ_and_can_be_asked(name: str) -> None:
+def test_made_up_rows_differ_and_are_valid(name: str) -> None:
     rows = made_up_rows(TASKS[name], 12)
     assert rows == made_up_rows(TASKS[name], 12)
     questions = [TASKS[name].question(row) for row in rows]
@@ -60,7 +60,7 @@ def test_made_up_rows_differ_and_can_be_asked(name: str) -> None:
     assert all(sorted(question.text) == sorted(example) for question in questions)
 
 
-def test_written_text_has_its_length_wherever_the_model_would_end() -> None:
+def test_fixed_length_text_ignores_the_end_token() -> None:
     with Runtime.over(FakeBackend()) as runtime:
         answers = [
             runtime.answer("answer_generation", row, space=FixedLengthText(7))
@@ -71,7 +71,7 @@ def test_written_text_has_its_length_wherever_the_model_would_end() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "rows"), [(0.125, 16), (0.001, 32), (60, 2)])
-def test_a_task_is_measured_for_some_two_seconds(seconds: float, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_is_measured_for_about_two_seconds(seconds: float, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates, "SECONDS", 2.0)
     clock = itertools.count(1000, seconds)
     monkeypatch.setattr(rates, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
@@ -80,14 +80,14 @@ def test_a_task_is_measured_for_some_two_seconds(seconds: float, rows: int, monk
 
 
 @pytest.mark.parametrize(("cells", "batch"), [(4096, 512), (300, 64), (64, 512)])
-def test_bare_rates_keep_to_the_memory(cells: int, batch: int) -> None:
+def test_prefill_and_decode_rates_fit_any_memory(cells: int, batch: int) -> None:
     backend = FakeBackend(cells=cells, batch=batch)
     assert rates.prefill_rate(backend) > 0
     assert rates.decode_rate(backend, 1) > 0
     assert rates.decode_rate(backend, 8) > 0
 
 
-def test_a_row_that_fails_is_not_counted_as_fast() -> None:
+def test_a_failed_row_ends_the_measurement() -> None:
     backend = FakeBackend(cells=4096)
     backend.longest = 64
     with Runtime.over(backend) as runtime, pytest.raises(ContextError):
@@ -95,7 +95,7 @@ def test_a_row_that_fails_is_not_counted_as_fast() -> None:
 
 
 @pytest.mark.slow
-def test_bench_says_what_the_demo_does_here(demo_model: StoredModel, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench_reports_the_rates_of_the_demo(demo_model: StoredModel, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--model", str(demo_model.path), "--envelope", "alpaca", "--rows", "1", "--threads", "1", "--json"]
     assert run_command(["bench", *options]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -116,7 +116,7 @@ def test_bench_shows_a_table(tiny: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert all(name in shown for name in TASKS)
 
 
-def test_tune_keeps_its_winner_and_the_next_run_takes_it(
+def test_tune_stores_its_settings_and_the_next_run_uses_them(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ECELLM_HOME", str(tmp_path))
@@ -135,7 +135,7 @@ def test_tune_keeps_its_winner_and_the_next_run_takes_it(
     assert {name: settings[name] for name in report["settings"]} == report["settings"]
 
 
-def test_options_that_do_not_go_together_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_incompatible_options_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     refused(capsys, 2, "bench", "--lossy")
     refused(capsys, 2, "bench", "--tune", "--deterministic")
 
@@ -188,7 +188,7 @@ def grammar(demo_model: StoredModel) -> Iterator[Grammar]:
         ),
     ],
 )
-def test_grammars_take_answers_and_nothing_else(
+def test_grammars_accept_only_possible_answers(
     space: Space, answers: list[str], others: list[str], grammar: Grammar
 ) -> None:
     written = gbnf(space)
@@ -203,7 +203,7 @@ def test_free_text_has_no_grammar() -> None:
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", [name for name in TASKS if name != "answer_generation"])
-def test_grammars_take_the_gold_answers(name: str, data: Path, grammar: Grammar) -> None:
+def test_grammars_accept_the_gold_answers(name: str, data: Path, grammar: Grammar) -> None:
     for line in (data / name / "test.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)
         written = gbnf(TASKS[name].question(row).space)
@@ -257,7 +257,7 @@ def test_a_row_that_a_peer_cannot_answer_is_counted(tiny: Path, labelled: Path) 
     assert results["tasks"]["sentiment_analysis"]["failures"] == {OURS: 1, CLASS: 1}
 
 
-def test_a_server_that_does_not_start_is_told_of(tiny: Path, labelled: Path, tmp_path: Path) -> None:
+def test_a_server_that_does_not_start_is_reported(tiny: Path, labelled: Path, tmp_path: Path) -> None:
     program = tmp_path / "llama-server"
     program.write_text("#!/bin/sh\necho no such model\nexit 3\n", "utf-8")
     program.chmod(0o755)

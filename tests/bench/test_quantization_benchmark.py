@@ -61,7 +61,7 @@ def test_agreement_is_the_share_of_equal_answers() -> None:
     assert agreement(reference, [answer("yes"), answer("yes"), answer("yes"), answer("no")]) == 0.5
 
 
-def test_divergence_of_one_row_by_hand() -> None:
+def test_divergence_of_one_row_is_as_computed_by_hand() -> None:
     reference, other = answer("yes", {"yes": 0.5, "no": 0.5}), answer("no", {"no": 0.75, "yes": 0.25})
     expected = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
     assert divergence([reference], [other]) == pytest.approx(expected)
@@ -79,7 +79,7 @@ def test_rows_without_probabilities_are_not_in_the_mean() -> None:
 
 @settings(max_examples=30)
 @given(SHARES, SHARES)
-def test_divergence_is_never_negative_and_nothing_for_the_same(
+def test_divergence_is_never_negative_and_zero_for_equal_answers(
     shares: np.ndarray[tuple[int], np.dtype[np.float64]], others: np.ndarray[tuple[int], np.dtype[np.float64]]
 ) -> None:
     nats = divergence([spread(shares)], [spread(others)])
@@ -100,14 +100,14 @@ FILES = {
 LOWS = {"PM": 0.75, "SA": 0.55}
 
 
-def test_the_smallest_and_the_fastest_of_those_that_fit() -> None:
+def test_the_smallest_and_the_fastest_accurate_types_are_recommended() -> None:
     recommendation = recommended(FILES, LOWS)
     # Q4_0 agrees on too few rows; Q2_K's sentiment is below F16's interval; Q5_0 is at both limits.
     assert recommendation.fit == ("F16", "Q8_0", "Q5_0")
     assert (recommendation.smallest, recommendation.fastest) == ("Q5_0", "Q8_0")
 
 
-def test_where_nothing_else_fits_the_reference_does() -> None:
+def test_without_an_accurate_type_the_reference_is_recommended() -> None:
     files = {name: FILES[name] for name in ("F16", "Q4_0", "Q2_K")}
     recommendation = recommended(files, LOWS)
     assert (recommendation.fit, recommendation.smallest, recommendation.fastest) == (("F16",), "F16", "F16")
@@ -135,14 +135,14 @@ def results() -> dict[str, Any]:
     }
 
 
-def test_the_figure_says_what_to_take() -> None:
+def test_the_figure_names_the_recommended_types() -> None:
     drawn = picture(results())
     assert drawn.startswith("<svg")
     assert "Q5_0 is the smallest that answers as F16 does, Q8_0 the fastest." in drawn
     assert drawn.count("</text>") == 2 + 4 + 5 * len(FILES)
 
 
-def test_what_is_tested_is_not_in_the_imatrix(tmp_path: Path) -> None:
+def test_the_imatrix_is_made_without_the_tested_rows(tmp_path: Path) -> None:
     task = TASKS["sentiment_analysis"]
     rows = [{**task.example(), "review": f"Number {number}.", "output": "B: positive"} for number in range(4)]
     (tmp_path / task.name).mkdir()
@@ -153,7 +153,7 @@ def test_what_is_tested_is_not_in_the_imatrix(tmp_path: Path) -> None:
     assert not any("Number 2." in text for text in texts)
 
 
-def test_a_tiny_model_goes_all_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_benchmark_runs_on_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates, "SECONDS", 0.01)
     base = write_tiny_model(tmp_path / "tiny.gguf", context=8192)
     for task in ("product_matching", "attribute_value_extraction"):
@@ -195,7 +195,7 @@ def test_a_tiny_model_goes_all_the_way(tmp_path: Path, monkeypatch: pytest.Monke
     assert f"{report['recommendation']['smallest']} is the smallest" in figure.read_text("utf-8")
 
 
-def test_a_tool_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
+def test_a_failed_tool_is_reported_with_its_last_lines(tmp_path: Path) -> None:
     program = tmp_path / "llama-imatrix"
     program.write_text("#!/bin/sh\necho it cannot be; exit 3\n", "utf-8")
     program.chmod(0o755)

@@ -42,49 +42,49 @@ def tuning(store: Store, model: StoredModel) -> Tuning:
     return tuning
 
 
-def test_a_tuning_comes_back_as_it_was_kept(store: Store, model: StoredModel, tuning: Tuning) -> None:
+def test_a_tuning_survives_a_round_trip(store: Store, model: StoredModel, tuning: Tuning) -> None:
     assert tuning_path(store, model) == store.root / "models" / "shop" / "tuning.json"
     assert read_tuning(tuning_path(store, model)) == tuning
 
 
-def test_a_file_given_by_path_has_its_tuning_under_its_hash(store: Store, tmp_path: Path) -> None:
+def test_a_file_outside_the_store_has_its_tuning_under_its_hash(store: Store, tmp_path: Path) -> None:
     manifest = Manifest("x.gguf", "x.gguf", 1, SHA256, "alpaca", "")
     assert tuning_path(store, StoredModel(tmp_path / "x.gguf", manifest)) == store.root / "tuning" / f"{SHA256}.json"
 
 
-def test_there_may_be_none(store: Store, model: StoredModel) -> None:
+def test_without_a_tuning_the_defaults_are_used(store: Store, model: StoredModel) -> None:
     assert read_tuning(tuning_path(store, model)) is None
     assert tuned_settings(store, model) == Settings()
 
 
 @pytest.mark.usefixtures("tuning")
-def test_it_is_the_default_where_nothing_is_given(store: Store, model: StoredModel) -> None:
+def test_the_tuning_is_used_unless_a_setting_is_passed(store: Store, model: StoredModel) -> None:
     assert tuned_settings(store, model, threads=None, context=512) == Settings(context=512, **WINNER)  # type: ignore[arg-type]
     assert tuned_settings(store, model, threads=2).threads == 2
     assert tuned_settings(store, model, micro_batch=256).kv_type == "f32"
 
 
 @pytest.mark.usefixtures("tuning")
-def test_flash_attention_and_kv_type_go_together(store: Store, model: StoredModel) -> None:
+def test_a_tuning_sets_flash_attention_and_kv_type_only_together(store: Store, model: StoredModel) -> None:
     # With a tuning of flash attention off, an 8-bit memory would be refused, and the caller could not see why.
     assert tuned_settings(store, model, kv_type="q8_0") == Settings(threads=1, micro_batch=128, kv_type="q8_0")
     assert tuned_settings(store, model, flash_attention="on").kv_type == "f16"
 
 
 @pytest.mark.usefixtures("tuning")
-def test_deterministic_runs_take_nothing_from_it(store: Store, model: StoredModel) -> None:
+def test_deterministic_runs_ignore_the_tuning(store: Store, model: StoredModel) -> None:
     assert tuned_settings(store, model, deterministic=True) == Settings(deterministic=True)
 
 
 @pytest.mark.usefixtures("tuning")
-def test_it_says_nothing_about_other_layers_on_a_gpu(store: Store, model: StoredModel) -> None:
+def test_a_tuning_for_other_gpu_layers_is_ignored(store: Store, model: StoredModel) -> None:
     assert tuned_settings(store, model, gpu_layers=7) == Settings(gpu_layers=7)
 
 
 @pytest.mark.parametrize(
     "change", [{"cores": 99}, {"devices": ("CPU: another",)}, {"llama_cpp_python": "0.3.0"}, {"ecellm_lite": "0.0.9"}]
 )
-def test_a_tuning_of_another_machine_or_version_is_left_alone(
+def test_a_tuning_of_another_machine_or_version_is_ignored(
     change: dict[str, Any], store: Store, model: StoredModel, tuning: Tuning
 ) -> None:
     replace(tuning, machine=replace(tuning.machine, **change)).write(tuning_path(store, model))
@@ -94,7 +94,7 @@ def test_a_tuning_of_another_machine_or_version_is_left_alone(
     assert "shop" in check.advice
 
 
-def test_a_tuning_of_another_file_is_left_alone(store: Store, model: StoredModel, tuning: Tuning) -> None:
+def test_a_tuning_of_another_file_is_ignored(store: Store, model: StoredModel, tuning: Tuning) -> None:
     replace(tuning, model="6" * 64).write(tuning_path(store, model))
     assert tuned_settings(store, model) == Settings()
 
@@ -138,7 +138,7 @@ GOOD: dict[str, Any] = {
         json.dumps({**GOOD, "more": "x" * LARGEST}),
     ],
 )
-def test_a_damaged_tuning_is_told_of_and_not_used(text: str, store: Store, model: StoredModel) -> None:
+def test_a_damaged_tuning_is_reported_and_not_used(text: str, store: Store, model: StoredModel) -> None:
     path = tuning_path(store, model)
     path.parent.mkdir(parents=True)
     path.write_text(text, "utf-8")
@@ -150,7 +150,7 @@ def test_a_damaged_tuning_is_told_of_and_not_used(text: str, store: Store, model
     assert str(path) in check.finding
 
 
-def test_the_undamaged_form_is_read(store: Store, model: StoredModel) -> None:
+def test_a_valid_tuning_is_read(store: Store, model: StoredModel) -> None:
     path = tuning_path(store, model)
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(GOOD), "utf-8")
@@ -159,7 +159,7 @@ def test_the_undamaged_form_is_read(store: Store, model: StoredModel) -> None:
     assert read.settings == {"threads": 1}
 
 
-def test_doctor_says_what_is_used(store: Store, model: StoredModel, tuning: Tuning, tmp_path: Path) -> None:
+def test_doctor_reports_the_tuning_in_use(store: Store, model: StoredModel, tuning: Tuning, tmp_path: Path) -> None:
     replace(tuning, settings={}).write(tuning_path(store, replace(model, path=tmp_path / "x.gguf")))
     checks = {check.name: check for check in doctor.examine(store) if check.name.startswith("tuning")}
     assert checks["tuning shop"].finding == "threads 1, micro_batch 128, flash_attention off, kv_type f32"
@@ -167,7 +167,7 @@ def test_doctor_says_what_is_used(store: Store, model: StoredModel, tuning: Tuni
     assert {check.state for check in checks.values()} == {"ok"}
 
 
-def test_a_runtime_is_loaded_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runtime_is_loaded_with_the_tuning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No call of the engine is larger than the tuned micro-batch."""
     monkeypatch.setenv("ECELLM_HOME", str(tmp_path / "home"))
     path = write_tiny_model(tmp_path / "tiny.gguf")
@@ -207,7 +207,7 @@ def tried(trials: list[Trial]) -> set[tuple[str, int | str]]:
     return {(trial.setting, trial.value) for trial in trials}
 
 
-def test_what_clearly_wins_is_kept_and_the_next_is_tried_on_top_of_it() -> None:
+def test_a_clear_gain_is_kept_while_the_next_setting_is_tried() -> None:
     machine = Scripted({("threads", 2): 1.5, ("micro_batch", 512): 1.2, ("flash_attention", "off"): 0.7})
     shown: list[Trial] = []
     settings, trials = tune(Settings(threads=4), machine, show=shown.append)
@@ -224,14 +224,14 @@ def test_a_gain_below_the_margin_or_within_the_noise_is_not_kept() -> None:
     assert tune(Settings(threads=1), noisy, show=lambda _: None)[0] == {}
 
 
-def test_what_loses_at_once_costs_two_readings() -> None:
+def test_a_setting_that_clearly_loses_is_dropped_after_two_readings() -> None:
     machine = Scripted({("micro_batch", 512): 0.5})
     _, trials = tune(Settings(threads=1), machine, show=lambda _: None)
     assert all(len(trial.readings) == len(trial.baseline) == 1 for trial in trials)
     assert machine.calls == 2 * len(trials)
 
 
-def test_only_what_is_not_given_and_keeps_accuracy_is_tried() -> None:
+def test_only_free_settings_that_keep_accuracy_are_tried() -> None:
     flat = Scripted({})
     _, trials = tune(Settings(threads=8, context=512), flat, fixed={"threads"}, show=lambda _: None)
     assert tried(trials) == {
@@ -242,14 +242,14 @@ def test_only_what_is_not_given_and_keeps_accuracy_is_tried() -> None:
     assert {("kv_type", "q8_0"), ("threads", 7), ("threads", 6), ("threads", 4), ("micro_batch", 1024)} <= tried(trials)
 
 
-def test_settings_that_rule_each_other_out_are_passed_over() -> None:
+def test_incompatible_settings_are_skipped() -> None:
     machine = Scripted({("flash_attention", "off"): 2.0})
     settings, trials = tune(Settings(threads=1), machine, lossy=True, show=lambda _: None)
     assert settings == {"flash_attention": "off"}
     assert ("kv_type", "q8_0") not in tried(trials)
 
 
-def test_settings_that_the_machine_cannot_take_have_lost() -> None:
+def test_settings_that_fail_on_this_machine_lose() -> None:
     def machine(settings: Settings) -> float:
         if settings.kv_type == "f32":
             raise EcellmError("No room.")

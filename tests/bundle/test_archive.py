@@ -20,7 +20,7 @@ from tests.support.bundles import TASK, Shop
 from tests.support.refusals import refusal
 
 
-def test_a_bundle_holds_what_it_was_made_of(shop: Shop) -> None:
+def test_a_bundle_contains_its_sources(shop: Shop) -> None:
     path = shop.bundle()
     with opened(path, [shop.key.public]) as archive:
         archive.verify()
@@ -48,7 +48,7 @@ def test_licences_are_listed(shop: Shop) -> None:
     assert model["hashes"][0]["content"] == shop.contents.model.manifest.sha256
 
 
-def test_files_above_four_gibibytes_have_their_place(tmp_path: Path) -> None:
+def test_files_above_four_gibibytes_are_laid_out_correctly(tmp_path: Path) -> None:
     """The file is sparse: it contains the archive's headers, but no data of the large files."""
     entries = [Entry("a/one", 5 << 30, 0, 0o644), Entry("a/zwölf", 3, 0, 0o755)]
     places = layout(entries, 4096)
@@ -62,7 +62,7 @@ def test_files_above_four_gibibytes_have_their_place(tmp_path: Path) -> None:
         assert [(one.filename, one.file_size) for one in archive.infolist()] == [("a/one", 5 << 30), ("a/zwölf", 3)]
 
 
-def test_the_signature_is_minisigns(shop: Shop, tmp_path: Path) -> None:
+def test_minisign_accepts_the_signature(shop: Shop, tmp_path: Path) -> None:
     minisign = pytest.importorskip("minisign", reason="py-minisign is not installed")
     shop.key.write(tmp_path / "shop.key")
     shop.key.public.write(tmp_path / "shop.pub")
@@ -74,7 +74,7 @@ def test_the_signature_is_minisigns(shop: Shop, tmp_path: Path) -> None:
     public.verify(b"text", secret.sign(b"text"))
 
 
-def test_the_signature_has_minisigns_form(shop: Shop) -> None:
+def test_the_signature_has_the_format_of_minisign(shop: Shop) -> None:
     with zipfile.ZipFile(shop.bundle()) as archive:
         data, text = (archive.read(name) for name in ("index.json", "index.json.minisig"))
     untrusted, signature, trusted, of_both = text.decode().splitlines()
@@ -85,7 +85,7 @@ def test_the_signature_has_minisigns_form(shop: Shop) -> None:
     assert shop.key.public.verifies(base64.b64decode(of_both), raw[10:] + b"bundle till, serial 1")
 
 
-def test_a_delta_holds_what_changed(shop: Shop) -> None:
+def test_a_delta_contains_only_changed_files(shop: Shop) -> None:
     old = shop.bundle()
     shop.say("two")
     new = shop.bundle("new.ecb", serial=2, since=old)
@@ -97,7 +97,7 @@ def test_a_delta_holds_what_changed(shop: Shop) -> None:
         shop.bundle("again.ecb", serial=1, since=old)
 
 
-def test_what_cannot_be_bundled(shop: Shop, tmp_path: Path) -> None:
+def test_unusable_contents_are_refused(shop: Shop, tmp_path: Path) -> None:
     program = shop.folder / "program"
     (program / "con.txt").write_text("x", "utf-8")
     with refusal(UsageError, "con.txt"):

@@ -41,7 +41,7 @@ def system(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_it_answers(system: Path) -> None:
+def test_the_bundle_answers_a_row(system: Path) -> None:
     (system / HOME[1:] / "Zeile.json").write_text(ROW, "utf-8")
     command = '"$P" run --task sentiment_analysis --input Zeile.json --json --deterministic'
     ended = entered(system, START + command)
@@ -55,7 +55,7 @@ def test_it_answers(system: Path) -> None:
 
 
 @pytest.mark.parametrize("options", ["", "--isolated"])
-def test_it_answers_a_host(system: Path, options: str) -> None:
+def test_the_bundle_answers_a_host_over_a_pipe(system: Path, options: str) -> None:
     request = json.dumps({"id": "1", "task": "sentiment_analysis", "row": json.loads(ROW)})
     ended = entered(system, f"{START} echo '{request}' | \"$P\" pipe {options}")
     assert ended.returncode == 0, ended.stderr
@@ -63,7 +63,7 @@ def test_it_answers_a_host(system: Path, options: str) -> None:
     assert (ready["type"], answer["type"]) == ("ready", "answer")
 
 
-def test_it_serves(system: Path) -> None:
+def test_the_bundle_serves_http(system: Path) -> None:
     # It says that it answers only when it also heeds SIGTERM.
     script = """"$P" serve --socket s 2> log & server=$!; n=0
         until grep -q s log || [ $n = 60 ]; do sleep 1; n=$((n+1)); done
@@ -72,7 +72,7 @@ def test_it_serves(system: Path) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
-def test_the_doctor_finds_nothing_bad(system: Path) -> None:
+def test_doctor_finds_no_fault_in_the_bundle(system: Path) -> None:
     ended = entered(system, START + '"$P" doctor --json')
     assert ended.returncode == 0, ended.stdout
     assert json.loads(ended.stdout)["ok"]

@@ -21,7 +21,7 @@ from ecellm_lite.errors import EcellmError, UsageError
 WHEEL = "llama_cpp_python-0.3.36-py3-none-linux_x86_64.whl"
 
 
-def test_options_of_the_user_come_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_users_compiler_options_come_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CMAKE_ARGS", "-DGGML_OPENMP=OFF")
     monkeypatch.setenv("CFLAGS", "-O2")
     environment = build_environment(tmp_path / "include.cmake")
@@ -45,7 +45,7 @@ cmake_language(DEFER CALL report)
 """
 
 
-def test_a_compiler_without_sme_compiles_its_variants_without(tmp_path: Path) -> None:
+def test_variants_are_compiled_without_sme_if_the_compiler_lacks_it(tmp_path: Path) -> None:
     if machine() != "x86_64" or not shutil.which("cmake") or not shutil.which("cc"):
         pytest.skip("needs CMake and a compiler that knows no SME")
     (tmp_path / "include.cmake").write_text(INCLUDE, "ascii")
@@ -64,7 +64,7 @@ def write_wheel(path: Path, *names: str) -> Path:
     return path
 
 
-def test_the_variants_in_a_wheel(tmp_path: Path) -> None:
+def test_the_variants_in_a_wheel_are_listed(tmp_path: Path) -> None:
     wheel = write_wheel(
         tmp_path / WHEEL,
         "llama_cpp/lib/libggml-cpu-sse42.so",
@@ -117,7 +117,7 @@ def test_a_build_that_fails_leaves_no_wheel(monkeypatch: pytest.MonkeyPatch, tmp
     assert not (tmp_path / "wheels").exists()
 
 
-def test_a_source_that_does_not_exist(tmp_path: Path) -> None:
+def test_a_missing_source_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         build_engine(tmp_path, "0.3.36", source=tmp_path / "none.tar.gz")
 

@@ -67,7 +67,7 @@ def chain(shop: Shop, tmp_path: Path) -> Iterator[Chain]:
         yield Chain(shop, tmp_path / "feed", server, Store(tmp_path / "till-store"))
 
 
-def test_only_what_changed_is_fetched(chain: Chain) -> None:
+def test_only_changed_files_are_fetched(chain: Chain) -> None:
     chain.push(1)
     assert chain.pull().changed == ["tiny:F32"]
     assert len(chain.server.files()) == 2
@@ -103,7 +103,7 @@ def test_calibrations_come_with_the_model(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_broken_connections_go_on(chain: Chain, ranges: bool) -> None:
+def test_broken_connections_are_continued(chain: Chain, ranges: bool) -> None:
     chain.push(1)
     chain.server.ranges = ranges
     chain.server.breaks, chain.server.after = 4, 20_000
@@ -113,7 +113,7 @@ def test_broken_connections_go_on(chain: Chain, ranges: bool) -> None:
     assert any(chain.server.files()) == ranges
 
 
-def test_a_pull_that_gave_up_goes_on_the_next_time(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_abandoned_pull_is_continued_by_the_next(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     chain.push(1)
     monkeypatch.setattr(download, "TRIES", 1)
     chain.server.breaks, chain.server.after = 100, 20_000
@@ -143,7 +143,7 @@ def test_wrong_bytes_are_refused(chain: Chain) -> None:
     assert chain.sha256() == sha256
 
 
-def test_a_false_beginning_is_forgotten(chain: Chain) -> None:
+def test_a_wrong_partial_download_is_discarded(chain: Chain) -> None:
     chain.push(1)
     sha256 = chain.shop.store.load("tiny:F32").manifest.sha256
     (chain.till.root / "downloads").mkdir(parents=True)
@@ -191,7 +191,7 @@ def test_an_index_by_another_key_is_refused(chain: Chain) -> None:
         ("size", 1 << 50),
     ],
 )
-def test_signed_indexes_that_are_refused(key: str, value: Any, chain: Chain) -> None:
+def test_invalid_indexes_are_refused_even_when_signed(key: str, value: Any, chain: Chain) -> None:
     chain.push(1)
     facts = json.loads((chain.folder / "index.json").read_bytes())
     facts["models"][0]["files"][0][key] = value
@@ -214,7 +214,7 @@ def test_a_manifest_of_another_model_is_refused(chain: Chain) -> None:
         chain.pull()
 
 
-def test_addresses() -> None:
+def test_only_https_and_loopback_addresses_are_allowed() -> None:
     for address in ("https://shop.example/index.json", "http://localhost:1/x", "http://127.0.0.1/x", "http://[::1]/x"):
         check_address(address)
     for address in ("http://shop.example/index.json", "ftp://shop.example/x", "file:///etc/passwd", "https://", "x"):
@@ -222,14 +222,14 @@ def test_addresses() -> None:
             check_address(address)
 
 
-def test_a_redirection_leads_nowhere_else(chain: Chain) -> None:
+def test_a_redirection_to_plain_http_is_refused(chain: Chain) -> None:
     chain.push(1)
     chain.server.redirect = "http://shop.example/index.json"
     with pytest.raises(UsageError):
         chain.pull()
 
 
-def test_large_answers_are_cut_off(chain: Chain, tmp_path: Path) -> None:
+def test_responses_that_are_too_large_are_cut_off(chain: Chain, tmp_path: Path) -> None:
     chain.push(1)
     with pytest.raises(ModelError):
         small(chain.server.address, 10)
@@ -240,7 +240,9 @@ def test_large_answers_are_cut_off(chain: Chain, tmp_path: Path) -> None:
         small(chain.server.address + "x", 10)
 
 
-def test_the_commands(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_the_commands_push_and_pull_a_feed(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     secret, public = tmp_path / "chain.key", tmp_path / "chain.pub"
     chain.shop.key.write(secret)
     chain.shop.key.public.write(public)

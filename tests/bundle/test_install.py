@@ -25,7 +25,7 @@ def said(command: Path) -> str:
     return subprocess.run([command], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_versions_follow_each_other_and_go_back(shop: Shop, base: Path) -> None:
+def test_versions_are_installed_in_turn_and_rolled_back(shop: Shop, base: Path) -> None:
     trusted = [shop.key.public]
     command = base / "bundles" / "till" / "current" / "ecellm-lite"
     for serial, words in ((1, "one"), (2, "two"), (3, "three")):
@@ -93,7 +93,7 @@ def test_a_program_that_does_not_start_is_not_installed(shop: Shop, base: Path) 
     assert [path.name for path in (base / "bundles" / "till" / "versions").glob(".*")] == []
 
 
-def test_a_version_whose_program_no_longer_starts_is_not_gone_back_to(shop: Shop, base: Path, tmp_path: Path) -> None:
+def test_a_version_that_no_longer_starts_is_not_rolled_back_to(shop: Shop, base: Path, tmp_path: Path) -> None:
     library = tmp_path / "library"
     library.touch()
     (shop.folder / "program" / "ecellm-lite").write_text(f"#!/bin/sh\ntest -e '{library}' || exit 3\n", "utf-8")
@@ -128,7 +128,7 @@ def test_a_damaged_version_is_replaced(shop: Shop, base: Path) -> None:
     assert [version.folder for version in chosen("till").versions()] == [second.folder]
 
 
-def test_the_shell_script_starts_the_program_that_installs(shop: Shop, base: Path, tmp_path: Path) -> None:
+def test_the_bundles_script_starts_its_installer(shop: Shop, base: Path, tmp_path: Path) -> None:
     """The program in this bundle only prints its arguments."""
     program = shop.folder / "program" / "ecellm-lite"
     program.write_text('#!/bin/sh\ncat "${0%/*}/lib/data file.txt"\nprintf "%s|" "$@"\n', "utf-8")
@@ -144,7 +144,9 @@ def test_the_shell_script_starts_the_program_that_installs(shop: Shop, base: Pat
     assert subprocess.run(["sh", shop.bundle("bad.ecb")], check=False).returncode == 7
 
 
-def test_the_commands(shop: Shop, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_create_verify_and_install_a_bundle(
+    shop: Shop, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path, model = str(tmp_path / "till.ecb"), str(shop.contents.model.path)
     assert run_command(["bundle", "keygen", str(tmp_path / "shop")]) == 0
     secret, public = str(tmp_path / "shop.key"), str(tmp_path / "shop.pub")
@@ -166,7 +168,7 @@ def test_the_commands(shop: Shop, base: Path, tmp_path: Path, capsys: pytest.Cap
     refused(capsys, 4, "bundle", "verify", str(tmp_path / "absent.ecb"))
 
 
-def test_unsigned_bundles_need_a_word(shop: Shop, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unsigned_bundles_need_the_option_unsigned(shop: Shop, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(shop.bundle(key=None))
     assert "--unsigned" in refused(capsys, 4, "bundle", "verify", path)
     assert "--unsigned" in refused(capsys, 4, "bundle", "install", path)
@@ -174,12 +176,12 @@ def test_unsigned_bundles_need_a_word(shop: Shop, base: Path, capsys: pytest.Cap
     assert run_command(["bundle", "install", path, "--unsigned"]) == 0
 
 
-def test_no_one_bundle_is_meant(shop: Shop) -> None:
+def test_choosing_without_an_installed_bundle_is_refused(shop: Shop) -> None:
     with pytest.raises(UsageError):
         chosen(None)
 
 
-def test_the_pointer_of_windows(tmp_path: Path, shop: Shop) -> None:
+def test_the_pointer_file_for_windows_works(tmp_path: Path, shop: Shop) -> None:
     """The code for Windows runs here on this system's files. It has not been run on Windows."""
     assert pointer.read_file(tmp_path) is None
     for name in ("1-aaaaaaaaaaaa", "2-bbbbbbbbbbbb"):
@@ -192,7 +194,7 @@ def test_the_pointer_of_windows(tmp_path: Path, shop: Shop) -> None:
     assert script.count(b"\r\n") == script.count(b"\n")
 
 
-def test_the_file_of_the_newest_serial_is_hostile(shop: Shop, base: Path) -> None:
+def test_a_damaged_file_of_the_newest_serial_is_refused(shop: Shop, base: Path) -> None:
     install(shop.bundle(), [shop.key.public])
     newest = base / "bundles" / "till" / "newest.json"
     assert json.loads(newest.read_text("utf-8"))["serial"] == 1
@@ -201,7 +203,7 @@ def test_the_file_of_the_newest_serial_is_hostile(shop: Shop, base: Path) -> Non
         install(shop.bundle("two.ecb", 2), [shop.key.public])
 
 
-def test_a_model_alone(shop: Shop, base: Path) -> None:
+def test_a_bundle_of_a_model_alone_is_installed(shop: Shop, base: Path) -> None:
     version = install(shop.bundle(contents=Contents(shop.contents.model)), [shop.key.public]).version
     assert 'exec ecellm-lite "$@"' in (version.folder / "ecellm-lite").read_text("utf-8")
     assert Installation("till").current() == version

@@ -53,7 +53,7 @@ def serial(installation: Installation) -> int | None:
 
 
 @pytest.mark.parametrize("step", ["install", "update", "delta"])
-def test_the_old_or_the_new(step: str, shop: Shop, tmp_path: Path) -> None:
+def test_an_interrupted_installation_leaves_the_old_or_the_new_version(step: str, shop: Shop, tmp_path: Path) -> None:
     bundles: list[Path] = []
     trusted, key = [shop.key.public], tmp_path / "shop.pub"
     shop.key.public.write(key)

@@ -15,7 +15,7 @@ from tests.support.refusals import refusal
 pytest.importorskip("cryptography", reason="the extra 'bundle' is not installed")
 
 
-def test_keys_come_back_from_their_files(tmp_path: Path) -> None:
+def test_keys_survive_a_round_trip(tmp_path: Path) -> None:
     secret = keys.make_key()
     secret.write(tmp_path / "a.key")
     secret.public.write(tmp_path / "a.pub")
@@ -26,7 +26,7 @@ def test_keys_come_back_from_their_files(tmp_path: Path) -> None:
         secret.write(tmp_path / "a.key")
 
 
-def test_keys_that_are_refused(tmp_path: Path) -> None:
+def test_invalid_keys_are_refused(tmp_path: Path) -> None:
     secret = keys.make_key()
     path = tmp_path / "a.key"
     secret.write(path)
@@ -45,7 +45,7 @@ def test_keys_that_are_refused(tmp_path: Path) -> None:
             keys.read_public_key(tmp_path / name)
 
 
-def test_a_signature_is_of_its_data_and_comment() -> None:
+def test_a_signature_covers_the_data_and_the_comment() -> None:
     secret, other = keys.make_key(), keys.make_key()
     text = sign(b"data", secret, "serial 1")
     assert verify(b"data", text, [other.public, secret.public], "x") == secret.public

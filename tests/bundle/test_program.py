@@ -44,7 +44,7 @@ def installation(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_a_folder_with_files_is_refused(installation: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_target_folder_that_is_not_empty_is_refused(installation: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError) as refusal:
         build_program(tmp_path)
@@ -64,7 +64,7 @@ def test_an_editable_installation_is_refused(installation: pytest.MonkeyPatch, t
         build_program(tmp_path)
 
 
-def test_a_llama_cpp_for_this_processor_alone_is_refused(installation: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_llama_cpp_built_for_this_processor_only_is_refused(installation: pytest.MonkeyPatch, tmp_path: Path) -> None:
     installation.setattr(program, "cpu_variants", lambda _: [])
     with pytest.raises(UsageError) as refusal:
         build_program(tmp_path)
@@ -79,7 +79,7 @@ def test_a_llama_cpp_for_this_processor_alone_is_refused(installation: pytest.Mo
         [*child_runtime._FLAGS, "-m", "ecellm_lite.pipe", "{"],
     ],
 )
-def test_the_first_script_is_the_command_or_a_module(arguments: list[str]) -> None:
+def test_the_program_runs_the_command_line_or_a_module_of_the_package(arguments: list[str]) -> None:
     """If the arguments name a module of the package, it runs as with `python -m`. Otherwise the command line runs."""
     script = [sys.executable, "-m", "ecellm_lite.standalone", *arguments]
     started = subprocess.run(script, capture_output=True, text=True, check=False, timeout=60)
@@ -90,7 +90,7 @@ def test_the_first_script_is_the_command_or_a_module(arguments: list[str]) -> No
         assert arguments[-1] == "{" or "IndexError" in started.stderr
 
 
-def test_modules_of_others_are_not_run(tmp_path: Path) -> None:
+def test_modules_outside_the_package_are_not_run(tmp_path: Path) -> None:
     script = [sys.executable, "-m", "ecellm_lite.standalone", "-m", "this"]
     started = subprocess.run(script, capture_output=True, text=True, check=False, timeout=60)
     assert started.returncode == 2

@@ -79,7 +79,7 @@ def test_wheels_are_installed_without_a_network(
 
 
 @pytest.mark.slow
-def test_a_version_without_its_python_is_replaced(shop: Shop, wheels: Path) -> None:
+def test_a_version_whose_python_is_gone_is_replaced(shop: Shop, wheels: Path) -> None:
     path = shop.bundle(contents=Contents(shop.contents.model, wheels=wheels))
     first = install(path, [shop.key.public]).version
     install(shop.bundle("two.ecb", 2), [shop.key.public])
@@ -94,7 +94,7 @@ def test_a_version_without_its_python_is_replaced(shop: Shop, wheels: Path) -> N
 
 
 @pytest.mark.slow
-def test_wheels_that_do_not_fit_are_refused(shop: Shop, wheels: Path, base: Path) -> None:
+def test_incompatible_wheels_are_refused(shop: Shop, wheels: Path, base: Path) -> None:
     install(shop.bundle(contents=Contents(shop.contents.model)), [shop.key.public])
     write_wheel(wheels, "cryptography", tag="cp27-none-any").replace(wheels / "cryptography-1.0-py3-none-any.whl")
     (wheels / "cryptography-1.0-py3-none-any.whl").rename(wheels / "cryptography-1.0-cp27-none-any.whl")
@@ -115,7 +115,7 @@ def test_the_wheels_are_listed_with_their_licences(shop: Shop, wheels: Path) -> 
     assert packages["ecellm-lite"]["purl"] == "pkg:pypi/ecellm-lite@1.0"
 
 
-def test_a_program_is_listed_by_its_metadata(shop: Shop) -> None:
+def test_a_programs_packages_are_listed_with_their_licences(shop: Shop) -> None:
     information = shop.folder / "program" / "lib" / "Some_Thing-2.0.dist-info"
     information.mkdir()
     (information / "METADATA").write_text("Name: Some_Thing\nVersion: 2.0\nLicense: MIT\n", "utf-8")
@@ -126,7 +126,7 @@ def test_a_program_is_listed_by_its_metadata(shop: Shop) -> None:
     assert [(one["name"], one["version"]) for one in listed[1:]] == [("some-thing", "2.0")]
 
 
-def test_files_that_are_no_wheels(wheels: Path, shop: Shop) -> None:
+def test_invalid_wheels_are_refused(wheels: Path, shop: Shop) -> None:
     assert (
         project_of("ruamel.yaml_x-1.0-2-cp311-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl") == "ruamel-yaml-x"
     )

@@ -23,7 +23,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_it_is_written_and_answers(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_written_adapter_answers(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = ("--model", str(shop / "base.gguf"))
     alone = answered(capsys, *RUN, *base)
     own = answered(capsys, *RUN, *base, "--adapter", str(shop / "shop-a.gguf"))
@@ -35,7 +35,7 @@ def test_it_is_written_and_answers(shop: Path, capsys: pytest.CaptureFixture[str
     assert own["probabilities"] == pytest.approx(named["probabilities"], abs=1e-3)
 
 
-def test_the_facts_are_printed(shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_adapters_facts_are_printed(shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "a.gguf"
     arguments = ["convert", str(shop / "base.gguf"), "--lora", f"{shop / 'peft'}:0.5", "--adapter-only"]
     facts = answered(capsys, *arguments, "-o", str(target), "--quant", "f32", "--json")
@@ -49,7 +49,7 @@ def test_the_facts_are_printed(shop: Path, tmp_path: Path, capsys: pytest.Captur
     "options",
     [["--threads", "2"], ["--resume"], ["--dry-run"], ["--name", "x"], ["--envelope", "alpaca"], ["--verify"]],
 )
-def test_options_of_models_are_refused(
+def test_options_that_need_a_whole_model_are_refused(
     options: list[str], shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["convert", str(shop / "base.gguf"), "--lora", str(shop / "peft"), "--adapter-only"]
@@ -59,7 +59,7 @@ def test_options_of_models_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_adapters_that_cannot_be_used(shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusable_adapters_are_refused(shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = ("--model", str(shop / "base.gguf"))
     assert "missing.gguf" in refused(capsys, 4, *RUN, *base, "--adapter", str(tmp_path / "missing.gguf"))
     assert "base.gguf" in refused(capsys, 4, *RUN, *base, "--adapter", str(shop / "base.gguf"))

@@ -36,7 +36,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> str:
     return str(path)
 
 
-def test_the_demo_is_calibrated_where_it_is_too_sure(
+def test_an_overconfident_demo_is_calibrated(
     demo_model: StoredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The demo answers "very positive" to nearly every review, with high confidence. Every label here is neutral."""
@@ -121,7 +121,7 @@ def calibrated(fresh_calibration: Calibration, path: Path) -> Calibration:
     return fresh_calibration
 
 
-def test_a_task_of_ones_own_is_calibrated(
+def test_a_custom_task_is_calibrated(
     calibrated: Calibration, path: Path, model: StoredModel, capsys: pytest.CaptureFixture[str], task: str
 ) -> None:
     assert path == model.path.parent / "calibration" / "routing.json"
@@ -135,7 +135,7 @@ def test_a_task_of_ones_own_is_calibrated(
     assert answered(capsys, "models", "show", "tiny", "--json")["calibrations"] == [calibrated.name]
 
 
-def test_a_task_of_ones_own_is_calibrated_by_its_name_from_a_file_of_several(
+def test_a_custom_task_is_chosen_by_name_from_a_file_of_several_tasks(
     model: StoredModel, capsys: pytest.CaptureFixture[str], task: str, rows: Path, tmp_path: Path
 ) -> None:
     others = [{**row("sentiment_analysis", 1), "task": name} for name in ("SA", "sorting")]
@@ -153,7 +153,7 @@ def test_a_task_of_ones_own_is_calibrated_by_its_name_from_a_file_of_several(
     place.unlink()
 
 
-def test_run_abstains_and_a_job_counts_it(
+def test_run_abstains_and_a_job_counts_abstentions(
     model: StoredModel, task: str, rows: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     unsure = ["--calibration", "off", "--min-probability", "0.99"]
@@ -169,7 +169,7 @@ def test_run_abstains_and_a_job_counts_it(
     assert "min-probability" in refused(capsys, 2, "run", "-t", task, "-i", MAIL, "--min-probability", "2")
 
 
-def test_a_named_one_is_taken_or_refused(
+def test_a_named_calibration_is_used_or_refused(
     calibrated: Calibration, capsys: pytest.CaptureFixture[str], tmp_path: Path, task: str
 ) -> None:
     named = tmp_path / "mine.json"
@@ -186,7 +186,7 @@ def test_a_named_one_is_taken_or_refused(
     assert str(named) in refused(capsys, 4, *arguments)
 
 
-def test_one_that_does_not_hold_is_left_alone_and_told_of_once(
+def test_a_calibration_that_does_not_apply_is_skipped_with_one_warning(
     calibrated: Calibration, capsys: pytest.CaptureFixture[str], path: Path, task: str, tmp_path: Path
 ) -> None:
     replace(calibrated, scope=replace(calibrated.scope, instruction="6" * 64)).write(path)
@@ -207,7 +207,7 @@ def test_one_that_does_not_hold_is_left_alone_and_told_of_once(
     assert "routing" in refused(capsys, 2, *command, "--instruction", "Well?")
 
 
-def test_what_a_task_came_to_is_kept_before_the_next_is_answered(
+def test_each_tasks_calibration_is_stored_before_the_next_task_begins(
     model: StoredModel, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ecellm_lite.evaluate import calibrating
@@ -235,7 +235,7 @@ def test_what_a_task_came_to_is_kept_before_the_next_is_answered(
     path.unlink()
 
 
-def test_a_dry_run_keeps_nothing_and_finds_the_same(
+def test_a_dry_run_finds_the_same_and_stores_nothing(
     calibrated: Calibration, capsys: pytest.CaptureFixture[str], path: Path, task: str, rows: Path
 ) -> None:
     path.unlink()
@@ -251,7 +251,7 @@ def test_a_dry_run_keeps_nothing_and_finds_the_same(
     assert not path.exists()
 
 
-def test_ten_rows_are_not_enough_and_odd_lines_are_told_of(
+def test_ten_rows_are_too_few_and_unreadable_lines_are_reported(
     calibrated: Calibration, capsys: pytest.CaptureFixture[str], tmp_path: Path, path: Path, task: str
 ) -> None:
     damaged = tmp_path / "given.jsonl"
@@ -279,7 +279,7 @@ def test_ten_rows_are_not_enough_and_odd_lines_are_told_of(
     assert read_calibration(path) == calibrated
 
 
-def test_it_can_be_taken_away(
+def test_calibrations_can_be_removed(
     calibrated: Calibration, capsys: pytest.CaptureFixture[str], path: Path, task: str
 ) -> None:
     capsys.readouterr()
@@ -294,7 +294,7 @@ def test_it_can_be_taken_away(
 
 
 @pytest.mark.usefixtures("model")
-def test_wrong_usage(capsys: pytest.CaptureFixture[str], task: str, rows: Path, tmp_path: Path) -> None:
+def test_wrong_options_are_refused(capsys: pytest.CaptureFixture[str], task: str, rows: Path, tmp_path: Path) -> None:
     assert "--data" in refused(capsys, 2, "calibrate", "-t", task)
     assert "--remove" in refused(capsys, 2, "calibrate", "-t", task, "--data", str(rows), "--remove")
     assert "'nonsense'" in refused(capsys, 2, "calibrate", "-t", "nonsense", "--data", str(rows))
@@ -303,7 +303,7 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], task: str, rows: Path, 
     assert "answer_generation" in refused(capsys, 3, "calibrate", "-t", "AG", "--data", generation)
 
 
-def test_models_show_them_and_remove_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_models_show_and_remove_their_calibrations(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ECELLM_HOME", str(tmp_path / "home"))
         store = Store()

@@ -83,7 +83,7 @@ def base(tmp_path: Path) -> Path:
     return write_checkpoint(tmp_path / "eCeLLM-L", weights())
 
 
-def test_a_file_with_its_manifest(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert_writes_a_file_and_its_manifest(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     adapter = write_adapter(tmp_path / "lora", factors(QUERY, WIDTH, WIDTH))
     target = tmp_path / "out.gguf"
     arguments = ["convert", str(base), "--lora", f"{adapter}:0.5", "-o", str(target), "--quant", "q5_k_m"]
@@ -113,7 +113,7 @@ def test_a_file_with_its_manifest(base: Path, tmp_path: Path, capsys: pytest.Cap
     ]
 
 
-def test_it_runs(base: Path, tmp_path: Path) -> None:
+def test_a_converted_model_answers(base: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.gguf"
     assert run_command(["convert", str(base), "-o", str(target), "--quiet"]) == 0
     with Runtime(target) as runtime:
@@ -122,7 +122,7 @@ def test_it_runs(base: Path, tmp_path: Path) -> None:
     assert answer.value in (True, False)
 
 
-def test_into_the_store(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert_writes_into_the_store(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["convert", str(base), "--name", "mine:Q8_0", "--quant", "Q8_0", "--envelope", "mistral", "--json"]
     assert run_command(arguments) == 0
     report = json.loads(capsys.readouterr().out)
@@ -169,7 +169,7 @@ def test_a_dry_run_writes_nothing(base: Path, tmp_path: Path, capsys: pytest.Cap
         (["-o", "{}/eCeLLM-L/model.safetensors/x.gguf"], 4, "model.safetensors/x.gguf"),
     ],
 )
-def test_what_cannot_be_is_a_sentence(
+def test_impossible_conversions_are_refused(
     arguments: list[str], code: int, detail: str, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = [one.replace("{}", str(tmp_path)) for one in arguments]
@@ -178,22 +178,20 @@ def test_what_cannot_be_is_a_sentence(
     assert not (tmp_path / "x.gguf").exists()
 
 
-def test_a_gguf_base_is_not_verified_against_and_that_is_said_first(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verifying_against_a_gguf_base_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = write_tiny_model(tmp_path / "base.gguf")
     assert run_command(["convert", str(base), "-o", str(tmp_path / "x.gguf"), "--envelope", "alpaca", "--verify"]) == 2
     assert "--verify" in capsys.readouterr().err
     assert not (tmp_path / "x.gguf").exists()
 
 
-def test_bases_that_there_are_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_bases_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for base in ("no/such-model", str(tmp_path / "none")):
         assert run_command(["convert", base, "-o", str(tmp_path / "x.gguf")]) == 4
         assert base in capsys.readouterr().err
 
 
-def test_an_interrupted_command_goes_on_with_resume(
+def test_an_interrupted_conversion_continues_with_resume(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target, calls = tmp_path / "out.gguf", []
@@ -233,7 +231,7 @@ def test_a_model_that_llama_cpp_would_not_run_is_not_written(
     assert not [path for path in tmp_path.iterdir() if "x.gguf" in path.name]
 
 
-def test_words_on_the_command_line(tmp_path: Path) -> None:
+def test_weighted_folders_and_sizes_are_parsed(tmp_path: Path) -> None:
     (tmp_path / "a:1").mkdir()
     folder = WeightedFolder().convert
     assert folder("lora:0.5", None, None) == (Path("lora"), 0.5)
@@ -281,12 +279,12 @@ def test_an_imatrix_weighs_the_columns(base: Path, tmp_path: Path) -> None:
         (lambda path: path.write_bytes(b"junk" * 9), "b'junk'"),
     ],
 )
-def test_other_files_are_no_imatrix(make: Callable[[Path], Any], value: str, tmp_path: Path) -> None:
+def test_files_that_are_not_an_imatrix_are_refused(make: Callable[[Path], Any], value: str, tmp_path: Path) -> None:
     make(tmp_path / "i.gguf")
     with refusal(ModelError, value):
         read_imatrix(tmp_path / "i.gguf")
 
 
-def test_no_rows_counted_weigh_all_columns_alike(tmp_path: Path) -> None:
+def test_an_imatrix_without_counted_rows_weighs_all_columns_alike(tmp_path: Path) -> None:
     imatrix = read_imatrix(write_imatrix(tmp_path / "i.gguf", {"x": [3.0, 0.0]}, count=0.0))
     assert imatrix.importance["x"].tolist() == [1.0, 1.0]

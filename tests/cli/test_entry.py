@@ -52,7 +52,7 @@ def ran(program: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     "module", ["ecellm_lite.cli.main", "click", "ecellm_lite.cli.tasks", "ecellm_lite.tasks.registry"]
 )
-def test_an_interruption_amid_an_import_ends_the_process(module: str) -> None:
+def test_an_interruption_during_an_import_ends_the_process(module: str) -> None:
     done = ran(INTERRUPTING.format(module=module))
     assert (done.returncode, done.stderr) == (130, "ecellm-lite: Interrupted.\n")
 
@@ -65,17 +65,17 @@ def test_an_interruption_amid_an_import_ends_the_process(module: str) -> None:
         f"\n    try: {INTERRUPT}; time.sleep(60)\n    finally: {INTERRUPT}; time.sleep(60)",
     ],
 )
-def test_an_interruption_of_a_command(body: str) -> None:
+def test_an_interrupted_command_exits_with_130(body: str) -> None:
     done = ran(CALLING.format(handler="signal.default_int_handler", body=body))
     assert (done.returncode, done.stderr.lstrip()) == (130, "ecellm-lite: Interrupted.\n")
 
 
-def test_interruptions_that_are_ignored_stay_ignored() -> None:
+def test_an_ignored_interrupt_signal_stays_ignored() -> None:
     done = ran(CALLING.format(handler="signal.SIG_IGN", body=f"{INTERRUPT}; click.echo('done')"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
-def test_an_interruption_while_llama_cpp_logs() -> None:
+def test_an_interruption_while_llama_cpp_logs_is_raised_later() -> None:
     """ctypes would print and discard an exception raised in a callback, so the interruption must be raised later."""
     body = """
     from ecellm_lite import ggml
@@ -121,7 +121,7 @@ ROW = 'run -t SA --input \'{"review": "x"}\''
     ],
 )
 @pytest.mark.usefixtures("demo_model")
-def test_closed_streams(command: str, codes: tuple[int, ...], tmp_path: Path) -> None:
+def test_commands_run_with_closed_streams(command: str, codes: tuple[int, ...], tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"review": "x"}\n')
     (tmp_path / "labelled.jsonl").write_text('{"task": "SA", "input": {"review": "x"}, "output": "B: positive"}\n')
     program = shlex.join([sys.executable, "-c", "from ecellm_lite.cli.entry import main; main()"])
@@ -138,7 +138,7 @@ def test_closed_streams(command: str, codes: tuple[int, ...], tmp_path: Path) ->
             assert "Exception ignored" not in text, closing
 
 
-def test_no_file_takes_a_closed_streams_number() -> None:
+def test_no_opened_file_gets_the_number_of_a_closed_stream() -> None:
     program = """
 import os
 from ecellm_lite.cli import entry

@@ -63,7 +63,7 @@ def results_file(rows: Path, tmp_path: Path, fake_engine: None) -> tuple[Path, R
     return path, read_results(path)
 
 
-def test_the_demo_is_measured(rows: Path, capsys: pytest.CaptureFixture[str], demo_model: StoredModel) -> None:
+def test_eval_measures_the_demo(rows: Path, capsys: pytest.CaptureFixture[str], demo_model: StoredModel) -> None:
     args = ("-t", "PSI", "--data", str(rows), "--limit", "2", "--model", "demo", "--threads", "1", "--json", "--quiet")
     report = json.loads(output_of(capsys, 0, *args)[0])
     assert report["model"] == {"name": "demo", "sha256": demo_model.manifest.sha256, "adapter": None}
@@ -73,7 +73,7 @@ def test_the_demo_is_measured(rows: Path, capsys: pytest.CaptureFixture[str], de
     assert task["records"][0]["coverage"] > 0
 
 
-def test_all_tasks(results_file: tuple[Path, Results]) -> None:
+def test_eval_measures_all_tasks(results_file: tuple[Path, Results]) -> None:
     _, results = results_file
     assert list(results.tasks) == list(TASKS)
     assert (results.envelope, results.calibrated, results.settings.limit) == ("alpaca", False, None)
@@ -90,7 +90,7 @@ def shown(draw: Any, results: Any) -> str:
     return console.export_text()
 
 
-def test_the_table_stands_beside_the_papers(results_file: tuple[Path, Results]) -> None:
+def test_the_table_shows_the_papers_figures(results_file: tuple[Path, Results]) -> None:
     path, results = results_file
     text = shown(show_results, results)
     assert re.search(r"^PM +6 F1 +[\d.]{5} [\d.]{5}…[\d.]{5} +[\d.]{5} +0\.991 +0\.995 +0\.995 0\.753$", text, re.M)
@@ -100,7 +100,9 @@ def test_the_table_stands_beside_the_papers(results_file: tuple[Path, Results]) 
     assert re.search(r"^SA +6 macro-F1 .* \+0\.000 \+0\.000…\+0\.000 0 +0", text, re.M)
 
 
-def test_comparing(results_file: tuple[Path, Results], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_compare_shows_the_difference_of_two_results(
+    results_file: tuple[Path, Results], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     path, _ = results_file
     text, _ = output_of(capsys, 0, "--compare", str(path), str(path), "--json")
     assert set(json.loads(text)["tasks"]) == set(TASKS)
@@ -113,14 +115,16 @@ def test_comparing(results_file: tuple[Path, Results], capsys: pytest.CaptureFix
     assert "cut.json" in error
 
 
-def test_the_report(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
+def test_eval_writes_a_report(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None
+) -> None:
     pytest.importorskip("jinja2", reason="the page is made by jinja2 (extra 'eval')")
     path = tmp_path / "report.html"
     output_of(capsys, 0, "-t", "PM", "--data", str(rows), "--report", str(path), "--quiet")
     assert "</html>" in path.read_text("utf-8")
 
 
-def test_damaged_rows_end_with_5(tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
+def test_damaged_rows_give_exit_code_5(tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
     long = {**row("sentiment_analysis", 1), "input": {"review": "far too long " * 2000}}
     path = write_lines(tmp_path / "rows.jsonl", [row("sentiment_analysis", 0), "{", long])
     text, error = output_of(capsys, 5, "-t", "SA", "--data", str(path), "--json", "--context", "1000", "--quiet")
@@ -142,7 +146,9 @@ def test_damaged_rows_end_with_5(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "line 1" in error
 
 
-def test_a_setting_and_a_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
+def test_a_setting_and_a_limit_select_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None
+) -> None:
     setting = "OOD_Diverse_Instruction"
     dataset = [dataset_row("sentiment_analysis", number, setting=setting) for number in range(9)]
     path = write_lines(tmp_path / "dataset.json", [dataset_row("sentiment_analysis", 10), *dataset])
@@ -156,14 +162,14 @@ def test_a_setting_and_a_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "'val'" in output_of(capsys, 3, *options, "--split", "val", "--quiet")[1]
 
 
-def test_an_instruction(rows: Path, capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
+def test_eval_takes_an_instruction(rows: Path, capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
     text, _ = output_of(capsys, 0, "-t", "PSI", "--data", str(rows), "--instruction", "Well?", "--json", "--quiet")
     report = json.loads(text)
     assert "Well?" in report["tasks"]["product_substitute_identification"]["slowest"][0]["prompt"]
     assert report["settings"]["instruction"] == "Well?"
 
 
-def test_wrong_usage(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_options_are_refused(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--data" in output_of(capsys, 2, "--task", "SA")[1]
     assert "--task" in output_of(capsys, 2, "--data", str(rows))[1]
     assert "--task" in output_of(capsys, 2, "-t", "all", "--data", str(rows), "--instruction", "Well?")[1]
@@ -178,7 +184,7 @@ def test_wrong_usage(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "own" in output_of(capsys, 2, "--task", own, "--data", str(rows))[1]
 
 
-def test_no_output_takes_the_rows_place(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_never_replaces_the_rows(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_lines(tmp_path / "rows.jsonl", [row("product_matching", 0)])
     link = tmp_path / "link"
     link.symlink_to(path)
@@ -219,7 +225,7 @@ def test_an_older_file_survives_a_full_disk(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_tasks_that_were_finished_are_kept_when_no_more_come(
+def test_finished_tasks_are_kept_when_the_evaluation_is_interrupted(
     rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "results.json"
@@ -268,11 +274,11 @@ def test_options_beyond_five_are_measured(
         assert 0 <= task["metrics"]["all"]["macro_f1"] <= 1
 
 
-def test_a_path_that_is_too_long_is_one_sentence(capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
+def test_a_path_that_is_too_long_is_an_error(capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
     assert os.strerror(errno.ENAMETOOLONG) in output_of(capsys, 3, "-t", "PM", "--data", "n" * 300)[1]
 
 
-def test_a_file_of_rows_may_go_while_they_are_answered(
+def test_the_file_of_rows_may_be_deleted_while_they_are_answered(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_lines(tmp_path / "rows.jsonl", [row("product_matching", 0)])
@@ -290,7 +296,7 @@ def test_a_file_of_rows_may_go_while_they_are_answered(
     assert report["settings"]["min_probability"] == 0.1
 
 
-def test_a_calibration_that_is_not_used_is_told_of_before_the_rows_are_answered(
+def test_an_unused_calibration_is_reported_before_the_rows_are_answered(
     rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = ModelName("shop", SHA256)
@@ -328,7 +334,9 @@ def test_a_calibration_that_is_not_used_is_told_of_before_the_rows_are_answered(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_a_full_disk_takes_no_results(rows: Path, capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
+def test_results_are_still_printed_when_the_disk_is_full(
+    rows: Path, capsys: pytest.CaptureFixture[str], fake_engine: None
+) -> None:
     text, error = output_of(capsys, 3, "-t", "PM", "--data", str(rows), "--output", "/dev/full", "--json", "--quiet")
     assert json.loads(text)["tasks"]["product_matching"]["rows"] == 6
     assert "/dev/full" in error

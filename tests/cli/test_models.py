@@ -12,7 +12,7 @@ from tests.support.commands import REVIEW, answered, refused
 from tests.support.tiny_models import write_tiny_model
 
 
-def test_models_that_are_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_missing_models_are_errors(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for model, part in (
         (str(tmp_path / "absent.gguf"), "absent.gguf"),
         ("eCeLLM-M:Q4_K_M", "NingLab/eCeLLM-M"),
@@ -21,7 +21,7 @@ def test_models_that_are_not_there(capsys: pytest.CaptureFixture[str], tmp_path:
         assert part in refused(capsys, 4, "run", "-t", "SA", "-i", REVIEW, "--model", model)
 
 
-def test_models_that_are_damaged(capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel) -> None:
+def test_damaged_models_are_errors(capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel) -> None:
     whole = demo_model.path.read_bytes()
     (tmp_path / "short.gguf").write_bytes(whole[:-1000])
     (tmp_path / "other.gguf").write_bytes(b"PK\x03\x04" + whole[4:2000])

@@ -24,13 +24,13 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 @pytest.mark.usefixtures("terminal")
-def test_answers_on_standard_output_are_not_drawn_into_the_bar() -> None:
+def test_the_progress_bar_does_not_capture_standard_output() -> None:
     before = sys.stdout
     with progress.rows_progress(3, hidden=False):
         assert sys.stdout is before
 
 
-def test_a_conversion_shows_nothing_before_its_first_block(terminal: io.StringIO) -> None:
+def test_a_conversion_shows_no_bar_before_its_first_block(terminal: io.StringIO) -> None:
     with progress.conversion_progress(hidden=False) as advance:
         assert advance is not None
         assert terminal.getvalue() == ""
@@ -39,7 +39,7 @@ def test_a_conversion_shows_nothing_before_its_first_block(terminal: io.StringIO
     assert "1.00 GB/s" in terminal.getvalue()
 
 
-def test_a_hidden_bar_takes_no_calls() -> None:
+def test_a_hidden_bar_has_no_callback() -> None:
     with progress.conversion_progress(hidden=True) as advance:
         assert advance is None
 

@@ -27,7 +27,7 @@ KEYS = [
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_examples_answer_in_the_contract(
+def test_each_example_gives_an_answer_of_the_documented_form(
     name: str, capsys: pytest.CaptureFixture[str], demo_model: StoredModel
 ) -> None:
     answer = answered(capsys, "run", "--task", name, "--input", str(EXAMPLES / f"{name}.json"), "--json")
@@ -71,7 +71,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert "Usage: ecellm-lite" in capsys.readouterr().out
 
 
-def test_wrong_usage(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_wrong_options_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "sentiment_analysis" in refused(capsys, 2, "run", "--task", "sentiment", "--input", REVIEW)
     assert "--input" in refused(capsys, 2, "run", "--task", "SA")
     assert "--task" in refused(capsys, 2, "run", "--input", REVIEW)
@@ -82,7 +82,7 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert "gpu-layers" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--gpu-layers", "-3")
 
 
-def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_bad_input_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "'reviews'" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"reviews": "x"}')
     assert "true" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"review": true}')
     assert "review" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"review": " "}')
@@ -101,7 +101,7 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "absent.jsonl" in refused(capsys, 3, "run", "-t", "SA", "--rows", str(tmp_path / "absent.jsonl"))
 
 
-def test_a_grammar_that_does_not_parse(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_grammar_that_does_not_parse_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "bad.lark").write_text("start: ((")
     (tmp_path / "bad.json").write_text('{"type": "nonsense"}')
     example = str(EXAMPLES / "answer_generation.json")
@@ -109,7 +109,7 @@ def test_a_grammar_that_does_not_parse(capsys: pytest.CaptureFixture[str], tmp_p
         refused(capsys, 3, "run", "-t", "AG", "-i", example, option, str(tmp_path / file))
 
 
-def test_a_context_that_is_exceeded(capsys: pytest.CaptureFixture[str], demo_model: StoredModel) -> None:
+def test_a_row_longer_than_the_context_is_refused(capsys: pytest.CaptureFixture[str], demo_model: StoredModel) -> None:
     row = json.dumps({"review": "long " * 500})
     arguments = ["run", "-t", "SA", "-i", row, "--context", "256"]
     sentence = refused(capsys, 3, *arguments)
@@ -167,7 +167,7 @@ def test_a_job_has_a_line_for_each_row(
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_job_of_two_tasks_and_its_page(
+def test_a_job_of_two_tasks_writes_a_report(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel
 ) -> None:
     pytest.importorskip("jinja2", reason="the report needs the extra eval")
@@ -197,7 +197,9 @@ def test_several_tasks_need_a_table(capsys: pytest.CaptureFixture[str], tmp_path
     assert "--report" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--report", str(tmp_path / "x.html"))
 
 
-def test_a_job_without_failures(capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel) -> None:
+def test_a_job_without_failures_exits_with_0(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel
+) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"id": "a", "review": "good"}\n{"id": "b", "input": {"review": "bad"}}\n')
     assert run_command(["run", "-t", "SA", "--rows", str(rows), "--quiet"]) == 0
@@ -206,7 +208,9 @@ def test_a_job_without_failures(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert output.err == ""
 
 
-def test_a_job_that_cannot_write(capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel) -> None:
+def test_a_job_with_an_unwritable_output_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel
+) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"review": "good"}\n')
     sentence = refused(capsys, 3, "run", "-t", "SA", "--rows", str(rows), "-o", str(tmp_path / "no" / "x.jsonl"))
@@ -248,7 +252,7 @@ def test_tasks_are_described(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ranking" in text
 
 
-def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_reports_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     report = answered(capsys, "doctor", "--json")
     assert report["ok"] is True
     states = {check["name"]: check["state"] for check in report["checks"]}
@@ -257,7 +261,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["doctor"]) == 0
 
 
-def test_shell_completion(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shell_completes_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_ECELLM_LITE_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", "ecellm-lite run --task product_m")
     monkeypatch.setenv("COMP_CWORD", "3")
@@ -266,14 +270,14 @@ def test_shell_completion(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     assert "plain,product_matching" in capsys.readouterr().out
 
 
-def test_a_fault_of_ours_is_one_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_fault_is_one_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ecellm_lite.tasks.registry.get_task", lambda name: 1 / 0)
     assert "--debug" in refused(capsys, 1, "tasks", "SA")
     assert run_command(["tasks", "SA", "--debug"]) == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
-def test_debug_adds_a_traceback_and_changes_no_code(capsys: pytest.CaptureFixture[str]) -> None:
+def test_debug_adds_a_traceback_and_keeps_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["run", "-t", "SA", "-i", "{}", "--debug"]) == 3
     error = capsys.readouterr().err
     assert "Traceback" in error
@@ -281,7 +285,7 @@ def test_debug_adds_a_traceback_and_changes_no_code(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("arguments", [[], ["models"]])
-def test_no_command_shows_the_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_command_the_help_is_shown(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(arguments) == 2
     assert capsys.readouterr().err.startswith("Usage: ecellm-lite")
 

@@ -14,7 +14,7 @@ import pytest
 from ecellm_lite.models.store import StoredModel
 
 
-def test_whoever_reads_may_go(demo_model: StoredModel, tmp_path: Path) -> None:
+def test_a_reader_that_closes_the_pipe_causes_no_error(demo_model: StoredModel, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"review": "x"}\n' * 40)
     program = f"{sys.executable} -c 'from ecellm_lite.cli.main import main; main()'"
@@ -26,7 +26,7 @@ def test_whoever_reads_may_go(demo_model: StoredModel, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="this machine has no device that is always full")
-def test_a_full_disk_is_said_in_one_sentence() -> None:
+def test_a_full_disk_is_reported_in_one_sentence() -> None:
     program = [sys.executable, "-c", "from ecellm_lite.cli.main import main; main()", "tasks"]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
@@ -65,14 +65,14 @@ def buffered(code: str, shell: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("shell", "code"), [("tasks", 5), ("tasks >/dev/full", 3), ("tasks | true", 0), ("tasks >&-", 5)]
 )
-def test_failed_rows_and_output_that_does_not_come_through(shell: str, code: int) -> None:
+def test_an_output_that_cannot_be_written_decides_the_exit_code(shell: str, code: int) -> None:
     done = buffered(FAILING, shell)
     assert done.returncode == code, done.stderr
     assert "Exception ignored" not in done.stderr
     assert done.stderr.count("\n") == (code > 0)
 
 
-def test_closed_input_and_output(tmp_path: Path) -> None:
+def test_closed_input_and_output_are_handled(tmp_path: Path) -> None:
     program = "from ecellm_lite.cli.main import main; main()"
     assert buffered(program, "tasks >&-").returncode == 0
     done = buffered(program, "run -t SA --rows - <&-")

@@ -49,13 +49,13 @@ def test_an_error_without_a_step_stays_as_it_is() -> None:
     assert worded(error, {"context": "--context"}) == "The whole sentence."
 
 
-def test_options_are_named_by_the_settings_they_hold() -> None:
+def test_each_setting_has_its_option() -> None:
     options = options_of(command_of(cli, ["run", "--task", "SA"]))
     assert options["gpu_layers"] == "--gpu-layers"
     assert options["task"] == "--task"
     assert options["prefix_files"] == "--prefix-files"
 
 
-def test_a_command_words_the_error_that_it_ends_with(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_failing_command_names_its_option(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert run_command(["run", "-t", "SA", "--rows", "-", "-o", str(tmp_path / "none" / "answers.jsonl")]) == 3
     assert capsys.readouterr().err.endswith("(--output).\n")

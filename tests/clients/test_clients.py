@@ -68,7 +68,7 @@ def check(language: str, tmp_path_factory: pytest.TempPathFactory) -> Command:
 
 
 @pytest.mark.parametrize("scenario", ["talk", "die", "start"])
-def test_a_client_asks_and_survives_what_its_child_does(language: str, check: Command, scenario: str) -> None:
+def test_a_client_gets_answers_and_survives_faults_of_its_child(language: str, check: Command, scenario: str) -> None:
     run([*check, scenario, *([shlex.join(FAKE_PIPE)] if language == "c" else FAKE_PIPE)])
 
 
@@ -89,7 +89,7 @@ def bin_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_readme_says_how(language: str, bin_folder: Path, tmp_path: Path) -> None:
+def test_the_readmes_code_runs(language: str, bin_folder: Path, tmp_path: Path) -> None:
     """The README's code for each language runs in an empty folder with a copy of the client."""
     marks = {"node": "js", "java": "java", "c": "c"}
     readme = (CLIENTS / "README.md").read_text("utf-8")
@@ -120,7 +120,7 @@ def test_the_client_for_c_compiles_for_windows(tmp_path: Path) -> None:
     run([tool("x86_64-w64-mingw32-gcc"), *options, *sources, "-o", tmp_path / "till.exe"])
 
 
-def test_the_types_are_those_of_the_client(tmp_path: Path) -> None:
+def test_the_type_declarations_fit_the_client(tmp_path: Path) -> None:
     program = tmp_path / "program.mts"
     program.write_text(
         f"""

@@ -20,7 +20,7 @@ QUERY, DOWN = "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj"
 BOTH = factors(QUERY, 8, 6) | factors(DOWN, 6, 12)
 
 
-def test_lora_as_it_is_saved(tmp_path: Path) -> None:
+def test_a_lora_adapter_is_read(tmp_path: Path) -> None:
     adapter = read_adapter(write_adapter(tmp_path, BOTH, base_model_name_or_path="a/b"))
     assert adapter.factors.keys() == {QUERY, DOWN}
     query = adapter.factors[QUERY]
@@ -65,20 +65,20 @@ def test_scales_follow_ranks_alphas_and_their_patterns(
     assert (adapter.factors[QUERY].scale, adapter.factors[DOWN].scale) == scales
 
 
-def test_rslora_takes_the_root_of_each_rank(tmp_path: Path) -> None:
+def test_rslora_divides_by_the_root_of_each_rank(tmp_path: Path) -> None:
     tensors = factors(QUERY, 8, 6, rank=3) | factors(DOWN, 6, 12)
     adapter = read_adapter(write_adapter(tmp_path, tensors, rank_pattern={"q_proj": 3}, use_rslora=True))
     assert adapter.factors[QUERY].scale == 8 / math.sqrt(3)
 
 
-def test_dora_has_magnitudes(tmp_path: Path) -> None:
+def test_a_dora_adapter_has_magnitudes(tmp_path: Path) -> None:
     for number, key in enumerate(("lora_magnitude_vector", "lora_magnitude_vector.weight")):
         tensors = factors(QUERY, 8, 6) | {f"{QUERY}.{key}": np.arange(8, dtype=np.float32)}
         adapter = read_adapter(write_adapter(tmp_path / str(number), tensors, use_dora=True))
         assert adapter.magnitudes[QUERY].tolist() == list(range(8))
 
 
-def test_an_embedding_adds_the_transpose(tmp_path: Path) -> None:
+def test_an_embedding_adapter_adds_the_transposed_product(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     a, b = (generator.standard_normal(shape).astype(np.float32) for shape in ((4, 20), (6, 4)))
     tensors = {"model.embed_tokens.lora_embedding_A": a, "model.embed_tokens.lora_embedding_B": b}
@@ -89,7 +89,7 @@ def test_an_embedding_adds_the_transpose(tmp_path: Path) -> None:
         read_adapter(write_adapter(tmp_path / "two", tensors, use_dora=True))
 
 
-def test_whole_tensors_stay_in_the_file(tmp_path: Path) -> None:
+def test_whole_tensors_are_read_in_blocks(tmp_path: Path) -> None:
     matrix = np.arange(60, dtype=np.float32).reshape(10, 6)
     folder = write_adapter(
         tmp_path, {"lm_head.weight": bf16(matrix), "x.base_layer.bias": matrix[:, 1].astype(np.float16)}
@@ -111,7 +111,7 @@ def test_whole_tensors_stay_in_the_file(tmp_path: Path) -> None:
         whole.values()
 
 
-def test_whole_tensors_and_base_layers(tmp_path: Path) -> None:
+def test_saved_modules_and_base_layers_are_told_apart(tmp_path: Path) -> None:
     one = np.ones((3, 6), dtype=np.float32)
     tensors = {"lm_head.modules_to_save.weight": one, "model.norm.weight": one[0], "x.base_layer.weight": one * 2}
     adapter = read_adapter(write_adapter(tmp_path, {**factors(QUERY, 8, 6), **tensors}))
@@ -211,12 +211,12 @@ def test_settings_that_cannot_be_merged_exactly_are_refused(config: dict[str, An
         ({f"{QUERY}.lora_A.weight": np.ones((0, 6), np.float32)}, QUERY),
     ],
 )
-def test_keys_that_mean_nothing_are_refused(tensors: Any, value: str, tmp_path: Path) -> None:
+def test_unknown_keys_are_refused(tensors: Any, value: str, tmp_path: Path) -> None:
     with refusal(ModelError, value):
         read_adapter(write_adapter(tmp_path, tensors))
 
 
-def test_other_folders(tmp_path: Path) -> None:
+def test_incomplete_folders_are_refused(tmp_path: Path) -> None:
     with refusal(ModelError, file=str(tmp_path / "none")):
         read_adapter(tmp_path / "none")
     folder = write_adapter(tmp_path / "one", BOTH)

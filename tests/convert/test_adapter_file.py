@@ -48,7 +48,7 @@ def logits(model: Path, adapter: Path | None = None) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("kind", list(CONFIGS))
-def test_the_rows_are_in_the_order_of_the_bases_file(kind: str, tmp_path: Path) -> None:
+def test_rows_are_in_the_order_of_the_base_file(kind: str, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", kind, tokenizer=False, vocab_size=300)
     weights: dict[str, NDArray[Any]] = {}
     shapes = {name: shape for name, shape in modules(kind).items() if name != "lm_head"}
@@ -98,7 +98,7 @@ def test_base_and_adapter_predict_like_the_merged_model(config: dict[str, Any], 
     assert not result.passed, "the adapter changes nothing: the test shows nothing"
 
 
-def test_ranks_may_differ(tmp_path: Path) -> None:
+def test_modules_may_have_different_ranks(tmp_path: Path) -> None:
     weights = shop_weights(1) | factors("model.layers.0.mlp.up_proj", 64, WIDTH, rank=7)
     peft = write_adapter(tmp_path / "peft", weights, use_rslora=True, rank_pattern={"layers.0.mlp.up_proj": 7})
     base = write_base(tmp_path / "base.gguf")
@@ -128,7 +128,7 @@ def test_the_written_file_is_read_back_as_the_same_adapter(tmp_path: Path) -> No
         (factors("model.layers.0.mlp.up_proj", 65, WIDTH), {}, "other shapes"),
     ],
 )
-def test_what_cannot_be_applied_unmerged_is_refused(
+def test_changes_that_must_be_merged_are_refused(
     weights: dict[str, Any], config: dict[str, Any], value: str, tmp_path: Path
 ) -> None:
     base = write_base(tmp_path / "base.gguf")
@@ -150,7 +150,7 @@ def test_what_cannot_be_applied_unmerged_is_refused(
     assert not (tmp_path / "a.gguf").exists()
 
 
-def test_the_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base, peft, target = write_base(tmp_path / "base.gguf"), write_shop(tmp_path / "peft", 1), tmp_path / "a.gguf"
     target.write_bytes(b"what was there")
 

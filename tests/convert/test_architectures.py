@@ -58,7 +58,7 @@ def test_a_tied_model_has_a_recipe_for_an_output_matrix_of_its_own(tmp_path: Pat
     assert (drawn.model.layers, drawn.model.heads, drawn.model.kv_heads) == (2, 4, 2)
 
 
-def test_modules_are_what_adapters_call_them(tmp_path: Path) -> None:
+def test_tensors_have_the_module_names_that_adapters_use(tmp_path: Path) -> None:
     drawn = blueprint(write_checkpoint(tmp_path, "mistral", tokenizer=False, **SMALL))
     modules = {recipe.name: recipe.module for recipe in drawn.recipes}
     assert modules["blk.1.attn_q.weight"] == "model.layers.1.self_attn.q_proj"
@@ -80,7 +80,7 @@ def rewritten(folder: Path, **tensors: np.ndarray[Any, Any] | None) -> Path:
     return folder
 
 
-def test_constants_and_an_equal_output_matrix_are_left_out(tmp_path: Path) -> None:
+def test_constants_and_a_tied_output_matrix_are_left_out(tmp_path: Path) -> None:
     extra = {"model.layers.0.self_attn.rotary_emb.inv_freq": np.zeros(8, np.float32)}
     extra["lm_head.weight"] = np.zeros((8, WIDTH), np.float32)
     drawn = blueprint(rewritten(tmp_path, **extra))
@@ -101,13 +101,15 @@ def test_constants_and_an_equal_output_matrix_are_left_out(tmp_path: Path) -> No
         ("model.layers.1.self_attn.q_proj.bias", (3,), "[64]"),
     ],
 )
-def test_tensors_that_do_not_fit(name: str, shape: tuple[int, ...] | None, value: str, tmp_path: Path) -> None:
+def test_tensors_of_the_wrong_shape_are_refused(
+    name: str, shape: tuple[int, ...] | None, value: str, tmp_path: Path
+) -> None:
     changed = None if shape is None else np.ones(shape, np.float32)
     with refusal(ModelError, value):
         blueprint(rewritten(tmp_path, **{name: changed}))
 
 
-def test_a_tensor_that_is_no_weight(tmp_path: Path) -> None:
+def test_an_unknown_tensor_is_refused(tmp_path: Path) -> None:
     folder = rewritten(tmp_path)
     data = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(data.replace(b'"F32"', b'"I32"'))
@@ -130,7 +132,7 @@ _READ = {
 
 
 @pytest.mark.parametrize("kind", _READ)
-def test_absurd_configurations(kind: str, tmp_path: Path) -> None:
+def test_absurd_configurations_are_used_or_refused(kind: str, tmp_path: Path) -> None:
     """Every value is either used or refused with an error."""
     with Checkpoint(write_checkpoint(tmp_path, kind, tokenizer=False, **SMALL)) as checkpoint:
         config = checkpoint.config
@@ -175,14 +177,14 @@ def test_absurd_configurations(kind: str, tmp_path: Path) -> None:
         ("smollm", {"architectures": None, "model_type": 7}, "architectures"),
     ],
 )
-def test_models_that_llama_cpp_would_compute_otherwise(
+def test_models_that_llama_cpp_would_compute_wrongly_are_refused(
     kind: str, changes: dict[str, Any], value: str, tmp_path: Path
 ) -> None:
     with refusal(ModelError, value):
         blueprint(write_checkpoint(tmp_path, kind, tokenizer=False, **SMALL, **changes))
 
 
-def test_what_transformers_writes_from_version_5_on(tmp_path: Path) -> None:
+def test_the_configuration_of_transformers_5_is_read(tmp_path: Path) -> None:
     rope = {"rope_type": "linear", "rope_theta": 5000.0, "factor": 4.0}
     changes = {"rope_theta": None, "rope_parameters": rope, "architectures": None}
     metadata = blueprint(write_checkpoint(tmp_path, "smollm", tokenizer=False, **SMALL, **changes)).metadata

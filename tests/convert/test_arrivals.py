@@ -68,7 +68,9 @@ def convert(
     return written
 
 
-def test_it_gives_the_same_bytes_and_leaves_nothing_else(base: Path, expected: bytes, tmp_path: Path) -> None:
+def test_converting_while_downloading_gives_the_same_bytes_and_no_other_files(
+    base: Path, expected: bytes, tmp_path: Path
+) -> None:
     target = tmp_path / "store" / "out.gguf"
     steps: list[ConversionProgress] = []
     written = convert(*arriving(base, tmp_path / "base"), target, steps.append)
@@ -83,7 +85,7 @@ def test_it_gives_the_same_bytes_and_leaves_nothing_else(base: Path, expected: b
     ("support", "kind"),
     [(support, kind) for support in (tiny_checkpoints, decoder_checkpoints) for kind in sorted(support.CONFIGS)],
 )
-def test_each_kind_of_checkpoint(support: ModuleType, kind: str, tmp_path: Path) -> None:
+def test_each_kind_of_checkpoint_gives_the_same_bytes(support: ModuleType, kind: str, tmp_path: Path) -> None:
     base = resharded(support.write_checkpoint(tmp_path / "whole", kind), tmp_path / "here" / "base", 3)
     folder, files = arriving(base, tmp_path / "hub" / "base")
     here = ConversionRequest(str(base), tmp_path / "here.gguf", envelope="alpaca")
@@ -96,7 +98,7 @@ def test_each_kind_of_checkpoint(support: ModuleType, kind: str, tmp_path: Path)
     assert hashes[0] == hashes[1]
 
 
-def test_a_tied_output_matrix_is_compared_before_it_arrives(tmp_path: Path) -> None:
+def test_a_tied_output_matrix_is_compared_before_its_download(tmp_path: Path) -> None:
     whole = tiny_checkpoints.write_checkpoint(tmp_path / "whole", "mistral", tie_word_embeddings=True)
     folder, files = arriving(whole, tmp_path / "hub")
     request = ConversionRequest(str(folder), tmp_path / "out.gguf", envelope="alpaca", weights=files)
@@ -134,7 +136,7 @@ def test_the_disk_holds_the_result_and_little_more_than_a_shard(
     assert target.read_bytes() == expected
 
 
-def test_interrupted_anywhere_it_goes_on_and_fetches_nothing_twice(
+def test_an_interrupted_run_continues_and_fetches_nothing_twice(
     base: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "store" / "out.gguf"
@@ -160,7 +162,7 @@ def test_interrupted_anywhere_it_goes_on_and_fetches_nothing_twice(
     assert FolderFile.sent == sum(file.size for file in files)
 
 
-def test_a_killed_run_does_not_fetch_what_is_converted(
+def test_a_killed_run_does_not_fetch_converted_shards_again(
     base: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run is killed after it writes the journal and before it deletes the shard."""
@@ -178,7 +180,7 @@ def test_a_killed_run_does_not_fetch_what_is_converted(
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_a_run_that_ends_while_it_hashes_the_result_fetches_nothing_again(
+def test_a_run_ended_while_hashing_the_result_fetches_nothing_again(
     base: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "store" / "out.gguf"
@@ -208,7 +210,7 @@ def test_a_shard_with_the_wrong_hash_is_fetched_again(base: Path, expected: byte
     assert target.read_bytes() == expected
 
 
-def test_an_embedding_that_an_adapter_saved_too_is_compared_before_it_arrives(base: Path, tmp_path: Path) -> None:
+def test_an_embedding_that_an_adapter_saved_is_compared_before_its_download(base: Path, tmp_path: Path) -> None:
     embedding = weights(layers=LAYERS)["model.embed_tokens.weight"]
     same = (embedding.astype(np.uint32) << 16).view(np.float32)
     adapters = [
@@ -222,7 +224,7 @@ def test_an_embedding_that_an_adapter_saved_too_is_compared_before_it_arrives(ba
         assert (tmp_path / f"{adapter.name}.gguf").read_bytes() == (tmp_path / "two.gguf").read_bytes()
 
 
-def test_a_weight_that_is_not_finite_leaves_nothing(tmp_path: Path) -> None:
+def test_a_weight_that_is_not_finite_leaves_no_files(tmp_path: Path) -> None:
     tensors = weights(layers=LAYERS)
     tensors["model.layers.5.mlp.up_proj.weight"][3, 3] = 0x7F80  # infinity
     base = resharded(write_checkpoint(tmp_path / "whole", tensors), tmp_path / "shards", SHARDS)

@@ -30,7 +30,7 @@ def numbers(count: int, broken_at: int = -1) -> Iterator[int]:
         yield number
 
 
-def test_items_come_in_their_order_and_no_further_ahead_than_asked() -> None:
+def test_items_are_read_in_order_and_no_further_ahead_than_the_limit() -> None:
     numbers: list[int] = []
 
     def watched() -> Iterator[int]:
@@ -44,19 +44,19 @@ def test_items_come_in_their_order_and_no_further_ahead_than_asked() -> None:
             assert len(numbers) <= place + 4
 
 
-def test_what_the_reader_raises_comes_behind_what_it_has_read() -> None:
+def test_an_error_of_the_reader_is_raised_after_its_items() -> None:
     seen: list[int] = []
     with ReadAhead(numbers(9, broken_at=4), 2) as ahead, pytest.raises(Broken):
         seen.extend(ahead)
     assert seen == [0, 1, 2, 3]
 
 
-def test_the_reader_ends_when_nobody_wants_more() -> None:
+def test_the_reader_ends_when_its_consumer_ends() -> None:
     with ReadAhead(numbers(1000), 2) as ahead:
         assert next(iter(ahead)) == 0
 
 
-def test_work_is_done_in_its_order() -> None:
+def test_work_is_done_in_order() -> None:
     done: list[int] = []
     with WriteBehind(done.append, 2) as behind:
         for number in range(50):
@@ -64,7 +64,7 @@ def test_work_is_done_in_its_order() -> None:
     assert done == list(range(50))
 
 
-def test_what_was_given_is_worked_off_after_an_error() -> None:
+def test_queued_work_is_done_after_an_error_of_the_caller() -> None:
     done: list[int] = []
 
     def work(number: int) -> None:
@@ -79,7 +79,7 @@ def test_what_was_given_is_worked_off_after_an_error() -> None:
 
 
 @pytest.mark.parametrize("broken_at", [0, 3, 9])
-def test_what_the_work_raises_is_raised(broken_at: int) -> None:
+def test_an_error_of_the_work_is_raised(broken_at: int) -> None:
     done: list[int] = []
 
     def work(number: int) -> None:

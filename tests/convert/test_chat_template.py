@@ -15,7 +15,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in TEMPLATES if name
 
 
 @pytest.mark.parametrize("name", ["qwen2.5", "gemma", *SLOW])
-def test_a_form_is_recognised_by_what_its_template_renders(name: str) -> None:
+def test_a_form_is_recognised_by_the_text_its_template_renders(name: str) -> None:
     assert recognised(*TEMPLATES[name]) == name
 
 
@@ -66,9 +66,9 @@ def test_other_templates_have_no_form(template: str) -> None:
         "{{ 10**10**10 }}",
     ],
 )
-def test_a_hostile_template_ends(template: str) -> None:
+def test_a_hostile_template_is_stopped(template: str) -> None:
     assert recognised(template, "<s>", "</s>") is None
 
 
-def test_a_long_text_is_not_taken() -> None:
+def test_a_rendered_text_that_is_too_long_is_refused() -> None:
     assert rendered("{{ 'x' * 70000 }}", "", "") == [None] * len(chat_template.PROBES)

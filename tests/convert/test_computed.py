@@ -40,7 +40,7 @@ def written(folder: Path, target: Path, draw: Blueprint, *adapters: Path) -> dic
 
 
 @pytest.mark.parametrize("kind", ["BF16", "F16", "F32"])
-def test_a_computed_tensor_and_a_norm_with_one_added(kind: str, tmp_path: Path) -> None:
+def test_a_computed_tensor_and_a_norm_plus_one_are_written(kind: str, tmp_path: Path) -> None:
     tensors = weights(kind)
     base = write_checkpoint(tmp_path / "base", tensors)
     values = written(base, tmp_path / "out.gguf", drawn(added=1.0))
@@ -48,7 +48,7 @@ def test_a_computed_tensor_and_a_norm_with_one_added(kind: str, tmp_path: Path) 
     assert (values["output_norm.weight"] == widened(tensors[NORM], kind) + np.float32(1)).all()
 
 
-def test_what_is_added_is_added_to_an_adapters_norm_too(tmp_path: Path) -> None:
+def test_the_constant_is_added_to_an_adapters_norm_too(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     norm = np.linspace(-1, 1, WIDTH, dtype=np.float32)
     adapter = write_adapter(tmp_path / "lora", {NORM: norm})
@@ -67,7 +67,7 @@ def test_an_untrained_norm_of_an_adapter_changes_nothing(tmp_path: Path) -> None
         assert [recipe.saved is not None for recipe in attached.recipes if recipe.source == NORM] == [replaced]
 
 
-def test_what_decides_the_bytes_decides_the_plans_identity(tmp_path: Path) -> None:
+def test_the_plans_identity_changes_with_the_added_constant(tmp_path: Path) -> None:
     with Checkpoint(write_checkpoint(tmp_path / "base", weights())) as source:
         plans = {draw_plan(drawn(added=added), source, "Q8_0").identity for added in (0.0, 1.0, 2.0)}
     assert len(plans) == 3

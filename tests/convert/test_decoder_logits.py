@@ -99,7 +99,7 @@ def test_a_decoder_predicts_like_the_original(kind: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize("form", ["plain", "dora"])
-def test_adapters_of_checkpoints_and_of_gguf_files(kind: str, form: str, tmp_path: Path) -> None:
+def test_an_adapter_merges_alike_into_a_checkpoint_and_a_gguf_file(kind: str, form: str, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", kind)
     adapter = write_lora(base, tmp_path / "lora", **LORA[form])
     merged = converted(tmp_path / "merged.gguf", str(base), "--lora", str(adapter))
@@ -111,7 +111,7 @@ def test_adapters_of_checkpoints_and_of_gguf_files(kind: str, form: str, tmp_pat
 
 @pytest.mark.parametrize("form", ["rslora", "norms"])
 @pytest.mark.parametrize("kind", ["llama3", "qwen3", "olmo2", "granite"])
-def test_other_adapters(kind: str, form: str, tmp_path: Path) -> None:
+def test_adapters_of_other_forms_predict_like_the_original(kind: str, form: str, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", kind)
     adapter = write_lora(base, tmp_path / "lora", **LORA[form])
     check(converted(tmp_path / "merged.gguf", str(base), "--lora", str(adapter)), base, adapter)

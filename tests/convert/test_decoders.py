@@ -100,7 +100,9 @@ def test_metadata_is_that_of_llama_cpp(kind: str, tmp_path: Path) -> None:
         ("granite", {"architectures": ["GraniteMoeForCausalLM"]}, "mixture of experts"),
     ],
 )
-def test_what_llama_cpp_would_compute_otherwise(kind: str, changes: dict[str, Any], value: str, tmp_path: Path) -> None:
+def test_models_that_llama_cpp_would_compute_wrongly_are_refused(
+    kind: str, changes: dict[str, Any], value: str, tmp_path: Path
+) -> None:
     with refusal(ModelError, value):
         blueprint(write_checkpoint(tmp_path, kind, tokens=TOKENS, **changes))
 
@@ -113,7 +115,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_absurd_configurations(kind: str, tmp_path: Path) -> None:
+def test_absurd_configurations_are_used_or_refused(kind: str, tmp_path: Path) -> None:
     with Checkpoint(write_checkpoint(tmp_path, kind, tokens=TOKENS)) as checkpoint:
         config = checkpoint.config
         for name in (*SHAPES, *config.keys() - {"torch_dtype", "model_type"}):
@@ -127,7 +129,7 @@ def test_absurd_configurations(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["llama3", "qwen2", "granite"])
-def test_the_scaling_that_transformers_writes_from_version_5_on(kind: str, tmp_path: Path) -> None:
+def test_the_rope_scaling_of_transformers_5_is_read(kind: str, tmp_path: Path) -> None:
     old = write_checkpoint(tmp_path / "old", kind, tokens=TOKENS)
     rope = {"rope_theta": CONFIGS[kind]["rope_theta"], **CONFIGS[kind].get("rope_scaling", {"rope_type": "default"})}
     changes = {"rope_theta": None, "rope_scaling": None, "rope_parameters": rope}

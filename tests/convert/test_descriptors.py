@@ -58,7 +58,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Path, name, refusing(getattr(Path, name)))
 
 
-def test_a_conversion_writes_the_same_file(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_the_code_for_windows_writes_the_same_file(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     posix, windows = tmp_path / "posix.gguf", tmp_path / "windows.gguf"
     converted(base, posix)
@@ -68,7 +68,7 @@ def test_a_conversion_writes_the_same_file(tmp_path: Path, request: pytest.Fixtu
     assert not any(path.exists() for path in unfinished_paths(windows))
 
 
-def test_one_writer_at_a_time_and_resuming(tmp_path: Path, windows: None) -> None:
+def test_the_code_for_windows_locks_and_resumes(tmp_path: Path, windows: None) -> None:
     target = tmp_path / "out.gguf"
     with UnfinishedFile(target, 8, {}) as file:
         file.write(b"abcd", 0)

@@ -92,7 +92,7 @@ def test_logits_are_those_of_transformers(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_window_of_another_size_would_be_noticed(tmp_path: Path) -> None:
+def test_the_logits_check_notices_a_wrong_window(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="the originals need transformers (extra 'train')")
     for kind in ("gemma2", "gemma3"):
         base = write_checkpoint(tmp_path / kind, kind)
@@ -103,7 +103,7 @@ def test_a_window_of_another_size_would_be_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_long_texts_get_the_factors_for_long_contexts(tmp_path: Path) -> None:
+def test_long_texts_use_the_factors_for_long_contexts(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="the originals need transformers (extra 'train')")
     base = write_checkpoint(tmp_path / "phi4", "phi4")
     model = converted(base, tmp_path / "model.gguf")
@@ -129,7 +129,7 @@ def test_adapters_do_what_they_do_in_peft(kind: str, config: dict[str, Any], tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", GEMMA_PHI)
-def test_an_adapter_beside_its_base_does_what_the_merged_one_does(kind: str, tmp_path: Path) -> None:
+def test_an_unmerged_adapter_predicts_like_the_merged_model(kind: str, tmp_path: Path) -> None:
     base, adapter = write_checkpoint(tmp_path / kind, kind), written_adapter(tmp_path / "adapter", kind)
     file, merged = converted(base, tmp_path / "base.gguf"), converted(base, tmp_path / "merged.gguf", adapter)
     for place in (base, file):
@@ -139,7 +139,7 @@ def test_an_adapter_beside_its_base_does_what_the_merged_one_does(kind: str, tmp
         assert result.passed, result.detail
 
 
-def test_a_context_for_long_texts_never_changes_its_factors(tmp_path: Path) -> None:
+def test_a_contexts_rope_factors_depend_only_on_its_size(tmp_path: Path) -> None:
     model = converted(write_checkpoint(tmp_path / "phi4", "phi4"), tmp_path / "model.gguf")
     for context, cells in ((512, 512), (1024, 1024), (None, 768)):  # the original context has 512 tokens
         backend = LlamaBackend(model, Settings(gpu_layers=0, context=context, prompt_kernels="off"))
@@ -151,7 +151,7 @@ def test_a_context_for_long_texts_never_changes_its_factors(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("kind", ["gemma2", "gemma3"])
-def test_a_sequence_keeps_what_the_window_has_left_behind(kind: str, tmp_path: Path) -> None:
+def test_a_sequence_keeps_tokens_outside_the_window(kind: str, tmp_path: Path) -> None:
     """llama.cpp drops tokens outside the window (here 16 tokens) from the cache and from saved states by default."""
     model = converted(write_checkpoint(tmp_path / kind, kind), tmp_path / "model.gguf")
     [whole] = logits(model, PROMPTS[:1])
@@ -180,7 +180,7 @@ def test_a_sequence_keeps_what_the_window_has_left_behind(kind: str, tmp_path: P
         backend.close()
 
 
-def test_an_adapter_of_the_part_that_sees_images_is_left_out(tmp_path: Path) -> None:
+def test_an_adapters_vision_part_is_left_out(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", "gemma3-images")
     language = factors("language_model.model.layers.1.mlp.up_proj", 96, 64)
     images = factors("vision_tower.vision_model.encoder.layers.0.self_attn.q_proj", 32, 32)
@@ -225,7 +225,9 @@ def test_gemma_2_has_no_output_matrix_of_its_own(tmp_path: Path) -> None:
         ("phi4", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_type"),
     ],
 )  # fmt: skip
-def test_what_llama_cpp_would_compute_otherwise(kind: str, changes: dict[str, Any], value: str, tmp_path: Path) -> None:
+def test_models_that_llama_cpp_would_compute_wrongly_are_refused(
+    kind: str, changes: dict[str, Any], value: str, tmp_path: Path
+) -> None:
     base = write_checkpoint(tmp_path / kind, kind, tokenizer=False, **changes)
     with refusal(ModelError, value):
         converted(base, tmp_path / "no.gguf")

@@ -67,7 +67,7 @@ def written(
     return write_adapter(folder / "peft", weights, lora_alpha=ALPHA), folder / "adapter.gguf"
 
 
-def test_both_forms_give_the_same_file(tmp_path: Path) -> None:
+def test_peft_and_gguf_adapters_give_the_same_file(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", "smollm")
     peft, file = written(tmp_path)
     ours = tensors(converted(base, tmp_path / "1.gguf", "F32", file))
@@ -86,7 +86,7 @@ def test_both_forms_give_the_same_file(tmp_path: Path) -> None:
         ("lora", "blk.9.ffn_up.weight", "blk.9.ffn_up"),
     ],
 )
-def test_what_is_no_adapter_of_this_kind_is_refused(kind: str, extra: str, value: str, tmp_path: Path) -> None:
+def test_files_that_are_not_a_lora_adapter_are_refused(kind: str, extra: str, value: str, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", "smollm")
     _, file = written(tmp_path, kind, extra)
     with refusal(ModelError, value, file=str(file)):
@@ -101,7 +101,9 @@ def test_what_is_no_adapter_of_this_kind_is_refused(kind: str, extra: str, value
     ("alpha", "key", "value"),
     [(0.0, "", "adapter.lora.alpha"), (8.0, "adapter.alora.invocation_tokens", "adapter.alora.invocation_tokens")],
 )
-def test_what_would_do_nothing_or_something_else_is_refused(alpha: float, key: str, value: str, tmp_path: Path) -> None:
+def test_adapters_without_effect_or_of_another_kind_are_refused(
+    alpha: float, key: str, value: str, tmp_path: Path
+) -> None:
     _, file = written(tmp_path, alpha=alpha, key=key)
     with refusal(ModelError, value, file=str(file)):
         read_gguf_adapter(file)

@@ -48,7 +48,9 @@ def convert(base: Path, target: Path, file_type: str, *more: str) -> bytes:
 
 @pytest.mark.parametrize("source", ["F32", "F16", "Q8_0", "Q4_1", "Q5_K_M"])
 @pytest.mark.parametrize("file_type", ["Q4_0", "Q4_K_M", "Q5_K_M", "F16", "Q8_0"])
-def test_without_an_adapter_the_file_is_llama_cpps(source: str, file_type: str, f32: Path, tmp_path: Path) -> None:
+def test_without_an_adapter_the_file_equals_llama_quantizes(
+    source: str, file_type: str, f32: Path, tmp_path: Path
+) -> None:
     base = tmp_path / "base.gguf"
     requantize(f32, base, source)
     requantize(base, tmp_path / "theirs.gguf", file_type)
@@ -71,7 +73,7 @@ def test_a_scale_that_is_not_finite_is_not_copied(
     assert [value for value in ("blk.1.ffn_up.weight", " 5, ", " 64 ") if value not in error] == []
 
 
-def test_an_adapter_is_merged_in_its_own_order(f32: Path, tmp_path: Path) -> None:
+def test_an_adapters_rows_are_merged_in_the_order_of_the_checkpoint(f32: Path, tmp_path: Path) -> None:
     base = tmp_path / "base.gguf"
     requantize(f32, base, "Q4_1")
     rows = {"q": WIDTH, "k": WIDTH // HEADS * KV_HEADS, "v": WIDTH // HEADS * KV_HEADS}
@@ -109,7 +111,7 @@ def test_an_adapter_is_merged_in_its_own_order(f32: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("experts", [0, 4])
-def test_experts_are_refused(experts: int, tmp_path: Path) -> None:
+def test_models_with_experts_are_refused(experts: int, tmp_path: Path) -> None:
     metadata = {"llama.expert_count": experts, "llama.expert_used_count": experts // 2} if experts else {}
     base = write_tiny_model(tmp_path / "base.gguf", metadata=metadata)
     with (
@@ -119,7 +121,7 @@ def test_experts_are_refused(experts: int, tmp_path: Path) -> None:
         assert base_file.blueprint().architecture == "llama"
 
 
-def test_a_base_that_changes_or_is_none(f32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_or_invalid_base_is_refused(f32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "junk.gguf").write_bytes(b"junk")
     assert run_command(["convert", str(tmp_path / "junk.gguf"), "-o", str(tmp_path / "out.gguf")]) == 4
     assert "b'junk'" in capsys.readouterr().err
@@ -139,7 +141,7 @@ def test_a_base_that_changes_or_is_none(f32: Path, tmp_path: Path, capsys: pytes
             base.tensor("x")
 
 
-def test_rows_as_they_lie(f32: Path, tmp_path: Path) -> None:
+def test_rows_are_read_as_stored(f32: Path, tmp_path: Path) -> None:
     base = tmp_path / "base.gguf"
     requantize(f32, base, "Q8_0")
     with GgufBase(base) as source:

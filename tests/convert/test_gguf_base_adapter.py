@@ -49,7 +49,7 @@ def modules(kind: str) -> dict[str, tuple[int, int]]:
 
 @pytest.mark.parametrize("kind", list(CONFIGS))
 @pytest.mark.parametrize("dora", [False, True])
-def test_an_adapter_does_the_same_on_a_file_as_on_its_checkpoint(kind: str, dora: bool, tmp_path: Path) -> None:
+def test_an_adapter_has_the_same_effect_on_a_file_and_its_checkpoint(kind: str, dora: bool, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / kind, kind)
     weights: dict[str, NDArray[Any]] = {}
     for module, (rows, columns) in modules(kind).items():
@@ -77,7 +77,7 @@ def with_output(folder: Path, base: Path, weight: NDArray[Any] | None = None, **
     return write_adapter(folder, weights, **{"target_modules": ["q_proj", "lm_head"], **config})
 
 
-def test_an_adapter_that_brings_its_base_along(tmp_path: Path) -> None:
+def test_an_adapter_with_base_layers_is_merged(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "phi", "phi")
     adapter = with_output(tmp_path / "adapter", base)
     expected = tensors(converted(base, tmp_path / "of-checkpoint.gguf", "F32", adapter))
@@ -129,7 +129,7 @@ def test_a_layer_that_is_missing_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("weight", [1e-60, 1e60])
-def test_a_weight_that_adds_nothing_or_too_much_is_refused(weight: float, tmp_path: Path) -> None:
+def test_a_weight_of_zero_or_too_much_is_refused(weight: float, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "llama", "llama")
     adapter = write_adapter(tmp_path / "adapter", factors("model.layers.1.self_attn.q_proj", WIDTH, WIDTH))
     request = ConversionRequest(str(base), tmp_path / "no.gguf", "F32", ((adapter, weight),), envelope="alpaca")
@@ -137,7 +137,7 @@ def test_a_weight_that_adds_nothing_or_too_much_is_refused(weight: float, tmp_pa
         pass
 
 
-def test_whole_tensors_are_put_in_the_files_order(tmp_path: Path) -> None:
+def test_whole_tensors_are_reordered_for_the_file(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "llama", "llama")
     whole = {
         f"model.layers.1.self_attn.{part}_proj.modules_to_save.{kind}": np.random.default_rng(7)
@@ -154,7 +154,7 @@ def test_whole_tensors_are_put_in_the_files_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", list(CONFIGS))
-def test_a_file_becomes_what_its_checkpoint_becomes(kind: str, tmp_path: Path) -> None:
+def test_a_gguf_base_converts_to_the_same_bytes_as_its_checkpoint(kind: str, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / kind, kind)
     file = converted(base, tmp_path / "base.gguf")
     for file_type in ("Q4_0", "Q4_K_M"):
@@ -163,7 +163,7 @@ def test_a_file_becomes_what_its_checkpoint_becomes(kind: str, tmp_path: Path) -
         assert again.read_bytes() == straight.read_bytes(), file_type
 
 
-def test_the_demos_base_is_what_llama_cpp_makes_of_the_same_weights(demo_model: StoredModel, tmp_path: Path) -> None:
+def test_the_demos_base_equals_llama_cpps_conversion(demo_model: StoredModel, tmp_path: Path) -> None:
     requantize(shipped_weights(), tmp_path / "theirs.gguf", "Q4_0")
     file = converted(shipped_weights(), tmp_path / "ours.gguf", "Q4_0")
     assert tensors(file) == tensors(tmp_path / "theirs.gguf")
@@ -175,7 +175,7 @@ def test_the_demos_base_is_what_llama_cpp_makes_of_the_same_weights(demo_model: 
         assert ours.kinds[key] == theirs.kinds[key]
 
 
-def test_the_manifest_says_that_the_base_was_lossy(demo_model: StoredModel, tmp_path: Path) -> None:
+def test_the_manifest_records_a_lossy_base(demo_model: StoredModel, tmp_path: Path) -> None:
     assert demo_model.manifest.details["lossy_base"]["Q4_1"] > 200
     base = write_checkpoint(tmp_path / "llama", "llama")
     file = converted(base, tmp_path / "base.gguf")
@@ -192,7 +192,7 @@ def test_an_envelope_in_the_file_is_kept(tmp_path: Path) -> None:
         assert conversion.envelope == "alpaca"
 
 
-def test_files_that_are_no_base_are_refused(tmp_path: Path) -> None:
+def test_files_that_cannot_be_a_base_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(b"GGUF" + bytes(20))
     with pytest.raises(ModelError):
         GgufBase(tmp_path / "x.gguf")

@@ -44,7 +44,7 @@ def planned(name: str, shape: tuple[int, ...], offset: int = 0) -> PlannedTensor
     return PlannedTensor(TensorRecipe(name, name, shape), "F32", CONVERTED["F32"], offset)
 
 
-def test_it_is_what_gguf_py_writes(tmp_path: Path) -> None:
+def test_headers_equal_those_of_gguf_py(tmp_path: Path) -> None:
     path = tmp_path / "theirs.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     for key, (named, value) in list(VALUES.items())[1:]:
@@ -66,7 +66,9 @@ def test_it_is_what_gguf_py_writes(tmp_path: Path) -> None:
     numbers=st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=9),
     texts=st.lists(st.text(), min_size=1, max_size=9),
 )
-def test_arrays_are_read_again(numbers: list[int], texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_arrays_survive_a_round_trip(
+    numbers: list[int], texts: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     try:
         [text.encode() for text in texts]
     except UnicodeEncodeError:
@@ -101,15 +103,15 @@ def test_values_of_another_type_are_refused(value: tuple[str, Any]) -> None:
         header_bytes({"x.y": value}, [])
 
 
-def test_names_have_an_end() -> None:
+def test_names_that_are_too_long_are_refused() -> None:
     with refusal(EcellmError, 63):
         header_bytes({}, [planned("x" * 64, (1,))])
 
 
-def test_a_name_that_is_no_utf8_is_refused() -> None:
+def test_a_name_that_is_not_utf8_is_refused() -> None:
     with refusal(ModelError, r"'x\udcff'"):
         header_bytes({}, [planned("x\udcff", (1,))])
 
 
-def test_aligned() -> None:
+def test_offsets_are_aligned() -> None:
     assert [aligned(offset) for offset in (0, 1, 32, 33)] == [0, 32, 32, 64]

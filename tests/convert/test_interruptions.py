@@ -36,7 +36,7 @@ def named_only(plan: Plan, source: Checkpoint, target: Path) -> WrittenFile:
     return written
 
 
-def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_run_is_resumed(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     converted(base, tmp_path / "whole.gguf")
     target = tmp_path / "out.gguf"
@@ -66,7 +66,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     assert not any(path.exists() for path in unfinished_paths(target))
 
 
-def test_a_damaged_journal_begins_again(tmp_path: Path) -> None:
+def test_a_damaged_journal_starts_over(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     converted(base, tmp_path / "whole.gguf")
     target = tmp_path / "out.gguf"
@@ -79,7 +79,7 @@ def test_a_damaged_journal_begins_again(tmp_path: Path) -> None:
         assert target.read_bytes() == (tmp_path / "whole.gguf").read_bytes()
 
 
-def test_what_ended_between_name_and_manifest_is_finished(tmp_path: Path) -> None:
+def test_a_run_ended_before_its_manifest_is_completed(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     target = tmp_path / "out.gguf"
 
@@ -93,7 +93,7 @@ def test_what_ended_between_name_and_manifest_is_finished(tmp_path: Path) -> Non
     assert not any(path.exists() for path in unfinished_paths(target))
 
 
-def test_a_file_that_has_its_name_is_hashed_before_it_is_trusted(tmp_path: Path) -> None:
+def test_a_finished_file_is_hashed_before_it_is_trusted(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     target = tmp_path / "out.gguf"
 
@@ -135,7 +135,7 @@ def slowly(base: Path, target: Path, seconds: float) -> subprocess.Popen[str]:
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root)
 
 
-def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     converted(base, tmp_path / "whole.gguf")
     target = tmp_path / "out.gguf"
@@ -157,7 +157,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path: Path) -> No
         target.unlink()
 
 
-def test_an_interrupt_leaves_a_state_to_go_on_from(tmp_path: Path) -> None:
+def test_an_interrupt_signal_leaves_a_resumable_state(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     converted(base, tmp_path / "whole.gguf")
     target = tmp_path / "out.gguf"
@@ -175,7 +175,7 @@ def test_an_interrupt_leaves_a_state_to_go_on_from(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["shrinks", "changes"])
-def test_an_input_that_changes_meanwhile_gives_no_file(change: str, tmp_path: Path) -> None:
+def test_an_input_that_changes_during_the_run_gives_no_file(change: str, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     target = tmp_path / "out.gguf"
     weights_file = base / "model.safetensors"

@@ -34,7 +34,7 @@ from tests.support.small_checkpoints import (
 )
 
 
-def test_adapters_are_added_as_they_are_defined(tmp_path: Path) -> None:
+def test_weighted_adapters_are_added(tmp_path: Path) -> None:
     tensors = weights()
     base = write_checkpoint(tmp_path / "base", tensors)
     down = "model.layers.0.mlp.down_proj"
@@ -113,14 +113,14 @@ def check_sum(header: Header, tensors: Mapping[str, NDArray[Any]], *added: Mappi
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_ranks_and_alphas_go_through_a_whole_file(name: str, tmp_path: Path) -> None:
+def test_ranks_and_alphas_of_each_module_are_applied(name: str, tmp_path: Path) -> None:
     tensors = weights("F32")
     base = write_checkpoint(tmp_path / "base", tensors)
     adapter, added = of_settings(tmp_path / "lora", name, seed=3)
     check_sum(converted(base, tmp_path / "out.gguf", "F32", adapters=[(adapter, 1.0)]), tensors, added)
 
 
-def test_two_adapters_of_which_one_is_rslora(tmp_path: Path) -> None:
+def test_a_lora_and_an_rslora_adapter_are_added(tmp_path: Path) -> None:
     tensors = weights("F32")
     base = write_checkpoint(tmp_path / "base", tensors)
     one, first = of_settings(tmp_path / "one", "all together", seed=4)
@@ -131,7 +131,7 @@ def test_two_adapters_of_which_one_is_rslora(tmp_path: Path) -> None:
     check_sum(header, tensors, first, second)
 
 
-def test_dora_scales_rows_before_they_are_ordered(tmp_path: Path) -> None:
+def test_dora_magnitudes_scale_rows_before_reordering(tmp_path: Path) -> None:
     tensors = weights("F32")
     base = write_checkpoint(tmp_path / "base", tensors)
     factored = factors(QUERY, WIDTH, WIDTH)
@@ -146,7 +146,7 @@ def test_dora_scales_rows_before_they_are_ordered(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["lm_head", "model.embed_tokens"])
-def test_a_tied_model_is_untied_where_one_of_its_two_uses_changes(target: str, tmp_path: Path) -> None:
+def test_a_tied_model_is_untied_if_an_adapter_changes_one_matrix(target: str, tmp_path: Path) -> None:
     tensors = weights("F32", tied=True)
     base = write_checkpoint(tmp_path / "base", tensors)
     embedding = tensors["model.embed_tokens.weight"]
@@ -170,7 +170,7 @@ def test_a_tied_model_is_untied_where_one_of_its_two_uses_changes(target: str, t
     assert merged[old] == embedding.tobytes()
 
 
-def test_whole_tensors_take_their_place(tmp_path: Path) -> None:
+def test_whole_tensors_replace_those_of_the_base(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights("F32"))
     other = weights("F32", seed=9)
     saved = {
@@ -207,7 +207,7 @@ def test_whole_tensors_take_their_place(tmp_path: Path) -> None:
         ({name: each * np.float32(np.nan) for name, each in factors(QUERY, WIDTH, WIDTH).items()}, "NaN"),
     ],
 )
-def test_an_adapter_that_fits_in_part_is_refused(tensors: Any, value: str, tmp_path: Path) -> None:
+def test_an_adapter_that_only_partly_fits_is_refused(tensors: Any, value: str, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     good = factors("model.layers.0.mlp.up_proj", 512, WIDTH)
     adapter = write_adapter(tmp_path / "lora", {**good, **tensors})
@@ -216,7 +216,7 @@ def test_an_adapter_that_fits_in_part_is_refused(tensors: Any, value: str, tmp_p
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
 
 
-def test_more_adapters_than_the_kernels_take_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+def test_too_many_adapters_are_refused_before_anything_is_read(tmp_path: Path) -> None:
     drawn = blueprint()
     one = WeightedAdapter(read_adapter(write_adapter(tmp_path / "one", factors(QUERY, WIDTH, WIDTH))), 0.01)
     with Checkpoint(write_checkpoint(tmp_path / "base", weights())) as source:
@@ -225,7 +225,7 @@ def test_more_adapters_than_the_kernels_take_are_refused_before_anything_is_read
             attach_adapters(drawn, source, [one] * 65)
 
 
-def test_dora_goes_alone(tmp_path: Path) -> None:
+def test_a_dora_adapter_cannot_be_weighted_or_combined(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     factored = factors(QUERY, WIDTH, WIDTH) | {f"{QUERY}.lora_magnitude_vector.weight": np.ones(WIDTH, np.float32)}
     dora = write_adapter(tmp_path / "dora", factored, use_dora=True)

@@ -67,13 +67,13 @@ def test_types_and_bytes_are_those_of_llama_quantize(name: str, tmp_path: Path) 
             assert ours.tobytes() == written[one.offset : one.offset + one.size].tobytes(), (file_type, one.name)
 
 
-def test_seventy() -> None:
+def test_eighty_layers_with_shared_heads_get_q5_k() -> None:
     names = [f"blk.{layer}.attn_v.weight" for layer in range(80)]
     tensors = dict.fromkeys(names, (1024, 8192))
     assert summary(tensor_types(tensors, "Q4_K_S", ModelShape(80, 64, 8)).values()) == {"Q5_K": 80}
 
 
-def test_overrides_decide_before_the_rules() -> None:
+def test_overrides_go_before_the_rules() -> None:
     tensors: dict[str, tuple[int, ...]] = {f"blk.{layer}.ffn_down.weight": (256, 512) for layer in range(2)}
     tensors |= {"blk.0.attn_norm.weight": (256,), "output.weight": (32, 100)}
     types = tensor_types(
@@ -100,19 +100,19 @@ def test_overrides_decide_before_the_rules() -> None:
         ("Q4_K_M", [("norm", "Q4_K")], "'norm'"),
     ],
 )
-def test_what_there_is_not(file_type: str, overrides: Any, value: str) -> None:
+def test_unknown_types_and_overrides_are_refused(file_type: str, overrides: Any, value: str) -> None:
     with refusal(UsageError, value, settings=("overrides",) if overrides else ("file_type",)):
         tensor_types({"a_norm.weight": (4, 4)}, file_type, ModelShape(1, 1, 1), overrides=overrides)
 
 
-def test_overrides_go_into_files_that_are_not_quantized(tmp_path: Path) -> None:
+def test_overrides_apply_to_files_that_are_not_quantized(tmp_path: Path) -> None:
     tensors = {"output.weight": (64, 256), "token_embd.weight": (64, 256)}
     types = tensor_types(tensors, "F16", ModelShape(1, 1, 1), overrides=[("output", "Q8_0")])
     assert types == {"output.weight": "Q8_0", "token_embd.weight": "F16"}
 
 
 @pytest.mark.slow
-def test_with_an_imatrix_too(tmp_path: Path) -> None:
+def test_types_and_bytes_are_those_of_llama_quantize_with_an_imatrix(tmp_path: Path) -> None:
     layers, heads, kv_heads, width, inner, tied = MODELS["mistral"]
     source = write_tiny_model(
         tmp_path / "f32.gguf",

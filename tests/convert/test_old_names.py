@@ -15,7 +15,7 @@ from tests.support.small_checkpoints import factors, write_adapter
 STACK = "transformer.h.3.mixer.Wqkv"
 
 
-def test_a_stack_is_three_modules_with_one_a(tmp_path: Path) -> None:
+def test_a_stacked_module_becomes_three_modules_that_share_a(tmp_path: Path) -> None:
     weights = factors(STACK, 12, 6) | factors("transformer.h.3.mlp.fc1", 8, 6) | factors("lm_head.linear", 9, 6)
     weights |= factors("transformer.h.0.mixer.out_proj", 6, 6)
     weights[f"{STACK}.lora_magnitude_vector"] = np.arange(12, dtype=np.float32)
@@ -47,13 +47,13 @@ def test_a_stack_is_three_modules_with_one_a(tmp_path: Path) -> None:
     assert with_current_names(adapter, "llama") is adapter
 
 
-def test_todays_names_stay(tmp_path: Path) -> None:
+def test_current_names_are_kept(tmp_path: Path) -> None:
     weights = factors("model.layers.0.mlp.fc1", 8, 6) | factors("lm_head", 9, 6)
     adapter = read_adapter(write_adapter(tmp_path, weights))
     assert with_current_names(adapter, "phi2") == adapter
 
 
-def test_what_cannot_be_split_is_refused(tmp_path: Path) -> None:
+def test_stacks_that_cannot_be_split_are_refused(tmp_path: Path) -> None:
     adapter = read_adapter(write_adapter(tmp_path / "one", factors(STACK, 13, 6)))
     with refusal(ModelError, STACK, 13):
         with_current_names(adapter, "phi2")

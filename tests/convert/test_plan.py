@@ -21,7 +21,7 @@ from tests.support.small_checkpoints import WIDTH, bf16, blueprint, factors, wei
 
 
 @pytest.mark.parametrize("file_type", list(DEFAULTS))
-def test_every_tensor_is_its_source_quantized(file_type: str, tmp_path: Path) -> None:
+def test_each_written_tensor_is_its_quantized_source(file_type: str, tmp_path: Path) -> None:
     kind = {"F16": "F16", "F32": "F32"}.get(file_type, "BF16")
     tensors = weights(kind)
     header = converted(write_checkpoint(tmp_path / "base", tensors), tmp_path / "out.gguf", file_type)
@@ -36,7 +36,7 @@ def test_every_tensor_is_its_source_quantized(file_type: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("block_weights", [1, 3 * WIDTH, 1 << 22])
-def test_the_bytes_do_not_hang_on_the_blocks(block_weights: int, tmp_path: Path) -> None:
+def test_the_bytes_do_not_depend_on_the_block_size(block_weights: int, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     adapter = write_adapter(tmp_path / "lora", factors(QUERY, WIDTH, WIDTH))
     converted(base, tmp_path / "one.gguf", adapters=[(adapter, 1.0)])
@@ -64,7 +64,7 @@ def test_a_weight_that_is_too_large_for_its_type_is_named(tmp_path: Path) -> Non
     converted(base, tmp_path / "out.gguf", "BF16")
 
 
-def test_overrides_and_what_the_plan_says(tmp_path: Path) -> None:
+def test_a_plan_reports_types_bytes_and_memory(tmp_path: Path) -> None:
     with Checkpoint(write_checkpoint(tmp_path / "base", weights())) as source:
         plan = planned(source, overrides=[("ffn_down", "q8_0"), (r"blk\.0\..*_up", "F16")])
         assert plan.types == {"Q4_K": 11, "F32": 5, "Q8_0": 2, "Q6_K": 2, "F16": 1}
@@ -82,7 +82,7 @@ def test_overrides_and_what_the_plan_says(tmp_path: Path) -> None:
             carry_out(plan, source, tmp_path / "base" / "model.safetensors")
 
 
-def test_the_identity_changes_with_what_decides_the_bytes(tmp_path: Path) -> None:
+def test_the_identity_changes_with_everything_that_affects_the_bytes(tmp_path: Path) -> None:
     one, two = (
         WeightedAdapter(read_adapter(write_adapter(tmp_path / str(seed), factors(QUERY, WIDTH, WIDTH, seed=seed))))
         for seed in (1, 2)

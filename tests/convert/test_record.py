@@ -35,7 +35,7 @@ def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_unchecked")
-def test_what_may_go_wrong_does_before_the_file_has_its_name(tmp_path: Path) -> None:
+def test_a_failed_conversion_leaves_the_old_file_and_manifest(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     target, place = tmp_path / "out.gguf", tmp_path / "out.gguf.manifest.json"
     with small(base, target) as conversion:
@@ -63,7 +63,7 @@ def refuses(_: Path, **__: Any) -> Any:
 
 
 @pytest.mark.usefixtures("_unchecked")
-def test_the_manifest_names_what_describes_the_weights(tmp_path: Path) -> None:
+def test_the_manifest_names_the_inputs(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     (base / "tokenizer.json").write_text("{}")
     with small(base, tmp_path / "out.gguf", source="by hand", licence="MIT", details={"more": 1}) as conversion:
@@ -103,7 +103,7 @@ def test_the_manifest_has_the_etags_of_the_hubs_cache(shared: bool, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("_unchecked")
-def test_nothing_that_is_read_is_written_over(tmp_path: Path) -> None:
+def test_an_input_is_never_overwritten(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     adapter = write_adapter(tmp_path / "lora", factors(QUERY, WIDTH, WIDTH))
     for target in (adapter / "adapter_model.safetensors", adapter / "adapter_config.json", base / "config.json"):
@@ -121,7 +121,7 @@ def test_nothing_that_is_read_is_written_over(tmp_path: Path) -> None:
     assert matrix.read_bytes() == b"GGUF"
 
 
-def test_times_beyond_the_calendar(tmp_path: Path) -> None:
+def test_file_times_beyond_the_calendar_are_recorded(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     with Checkpoint(base) as source:
         plan = planned(source)
@@ -134,7 +134,7 @@ def test_times_beyond_the_calendar(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", ["base", "adapter", "imatrix", "target"])
-def test_names_that_cannot_be_are_sentences(which: str, tmp_path: Path) -> None:
+def test_impossible_file_names_are_errors(which: str, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     long = tmp_path / ("x" * 300)
     choices: dict[str, dict[str, Any]] = {"adapter": {"adapters": ((long, 1.0),)}, "imatrix": {"imatrix": long}}

@@ -45,13 +45,13 @@ def matcher(base: Path) -> Path:
     return target
 
 
-def test_no_task_is_named_where_none_is_known(base: Path, tmp_path: Path) -> None:
+def test_a_model_names_no_tasks_unless_they_are_known(base: Path, tmp_path: Path) -> None:
     out = tmp_path / "eCeLLM-L.gguf"  # its contents decide, not its name
     assert convert(base, out) == ()
     assert "ecellm.tasks" not in read_header(out).metadata
 
 
-def test_a_base_says_what_it_is_for_until_an_adapter_changes_it(matcher: Path, tmp_path: Path) -> None:
+def test_a_bases_tasks_are_kept_unless_an_adapter_changes_it(matcher: Path, tmp_path: Path) -> None:
     adapter = write_adapter(tmp_path / "lora", factors("model.layers.0.mlp.down_proj", WIDTH, 96))
     out = tmp_path / "out.gguf"
     published = write_checkpoint(tmp_path / "eCeLLM-L", "smollm")
@@ -66,7 +66,7 @@ def test_a_base_says_what_it_is_for_until_an_adapter_changes_it(matcher: Path, t
     ("names", "value"),
     [("sentiment_analysi", "sentiment_analysis"), ("PM,,SA", "--tasks"), ("", "--tasks")],
 )
-def test_names_of_no_task(
+def test_unknown_task_names_are_refused(
     names: str, value: str, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["convert", str(base), "-o", str(tmp_path / "x.gguf"), "--envelope", "alpaca", "--tasks", names]
@@ -75,7 +75,7 @@ def test_names_of_no_task(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_task_is_answered_and_said_once(
+def test_a_task_the_model_was_not_made_for_is_answered_with_one_warning(
     matcher: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_command([*REVIEW, "--model", str(matcher)]) == 0
@@ -99,7 +99,7 @@ def test_another_task_is_answered_and_said_once(
         assert runtime.intended_tasks == ("product_matching", "answer_generation")
 
 
-def test_the_store_shows_them(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_store_shows_a_models_tasks(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["convert", str(base), "--quant", "Q8_0", "--envelope", "alpaca", "--quiet", "--name", "mine"]
     assert run_command([*arguments, "--tasks", "PM,SA"]) == 0
     try:
@@ -115,7 +115,7 @@ def test_the_store_shows_them(base: Path, capsys: pytest.CaptureFixture[str]) ->
     ("value", "tasks"),
     [(7, ()), ("a", ()), (np.arange(3), ()), ((), ()), (("a\udcff", "b"), ("a?", "b"))],
 )
-def test_what_a_file_says_otherwise(value: Any, tasks: tuple[str, ...], matcher: Path) -> None:
+def test_invalid_task_names_in_a_file_are_ignored(value: Any, tasks: tuple[str, ...], matcher: Path) -> None:
     header = read_header(matcher)
     changed = dataclasses.replace(header, metadata={**header.metadata, "ecellm.tasks": value})
     assert tasks_of(changed) == tasks

@@ -140,7 +140,7 @@ _ALIKE = ("qwen3", "smollm3")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow if name in _ALIKE else ()) for name in TOKENIZERS]
 )
-def test_token_ids_of_todays_decoders(name: str, tmp_path: Path) -> None:
+def test_token_ids_of_current_decoders_are_the_tokenizers_own(name: str, tmp_path: Path) -> None:
     TOKENIZERS[name].write(tmp_path)
     other = differing(tmp_path, TOKENIZERS[name].size)
     # To the engine, the text of a special token is text like any other.
@@ -159,7 +159,7 @@ def differing(folder: Path, size: int) -> list[str]:
 
 
 @pytest.mark.parametrize("form", ["tokenizer.model", "tokenizer.json"])
-def test_token_ids_of_llama_2(form: str, tmp_path: Path) -> None:
+def test_token_ids_of_llama_2_are_as_expected(form: str, tmp_path: Path) -> None:
     """The vocabulary and the expected ids are from llama.cpp's sources, because no package ships Llama-2's file."""
     source = llama_cpp_vocabulary("ggml-vocab-llama-spm.gguf")
     pieces = pieces_of(source)
@@ -182,7 +182,7 @@ def test_token_ids_of_llama_2(form: str, tmp_path: Path) -> None:
             assert tokens == pieces_own(text), text
 
 
-def test_token_ids_of_a_small_vocabulary_with_the_words_of_gpt_4o(
+def test_token_ids_with_the_word_pattern_of_gpt_4o_are_as_expected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tokenizer splits texts into words like Phi-4-mini's, whose vocabulary no package ships.
@@ -200,7 +200,7 @@ def test_token_ids_of_a_small_vocabulary_with_the_words_of_gpt_4o(
         assert [text for text in texts if vocabulary.tokenize(text) != own(text)] == []
 
 
-def test_token_ids_of_gemma(tmp_path: Path) -> None:
+def test_token_ids_of_gemma_are_as_expected(tmp_path: Path) -> None:
     """The vocabulary is Gemma 4's from llama.cpp's sources, because no package ships Gemma's tokenizer."""
     source = llama_cpp_vocabulary("ggml-vocab-gemma-4.gguf")
     size = write_gemma_vocabulary(tmp_path, source)
@@ -220,7 +220,7 @@ def cases(source: Path, ending: str) -> str:
     return source.with_name(source.name + ending).read_bytes().decode("utf-8")
 
 
-def test_a_model_file_by_hand_is_read_as_the_packages(tmp_path: Path) -> None:
+def test_our_sentencepiece_reader_agrees_with_the_package(tmp_path: Path) -> None:
     whole = read_sentencepiece(mistral_model())
     (tmp_path / "tokenizer.model").write_bytes(sentencepiece_file(whole.pieces))
     assert read_sentencepiece(tmp_path / "tokenizer.model") == whole
@@ -242,7 +242,7 @@ def test_a_model_file_by_hand_is_read_as_the_packages(tmp_path: Path) -> None:
         ({}, {5: False}, ""),
     ],
 )
-def test_settings_of_sentencepiece_that_llama_cpp_does_not_follow(
+def test_sentencepiece_settings_that_llama_cpp_ignores_are_refused(
     trainer: dict[int, Any], normalizer: dict[int, Any], value: str, tmp_path: Path
 ) -> None:
     pieces = read_sentencepiece(mistral_model()).pieces[:300]

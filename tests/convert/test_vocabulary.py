@@ -30,7 +30,7 @@ def padded_mistral(folder: Path) -> None:
     (folder / "added_tokens.json").write_text(json.dumps({"<pad>": 32000, "<item>": 32001, "past": 40000}), "utf-8")
 
 
-def test_added_tokens_and_padding(tmp_path: Path) -> None:
+def test_added_tokens_and_padding_are_written(tmp_path: Path) -> None:
     padded_mistral(tmp_path)
     metadata = vocabulary_metadata(tmp_path, {"vocab_size": 32004})
     texts, kinds = metadata["tokenizer.ggml.tokens"][1], metadata["tokenizer.ggml.token_type"][1]
@@ -67,14 +67,14 @@ def test_flags_and_ids_come_from_the_tokenizer(tmp_path: Path) -> None:
     assert "tokenizer.chat_template" not in metadata
 
 
-def test_the_end_is_found_by_its_text(tmp_path: Path) -> None:
+def test_the_end_token_is_found_by_its_text(tmp_path: Path) -> None:
     write_phi_files(tmp_path)
     metadata = vocabulary_metadata(tmp_path, {"vocab_size": 51200})
     assert metadata["tokenizer.ggml.eos_token_id"] == ("UINT32", 50256)
     assert metadata["tokenizer.ggml.token_type"][1][50256] == 3
 
 
-def test_a_chat_template_is_a_text_and_nothing_else(tmp_path: Path) -> None:
+def test_only_a_text_is_taken_as_a_chat_template(tmp_path: Path) -> None:
     write_mistral_model(tmp_path)
     text = "{% for x in range(10**9) %}{{ x.__class__ }}{% endfor %}"
     write_json(tmp_path / "tokenizer_config.json", {})
@@ -146,7 +146,7 @@ def split(pattern: str) -> dict[str, Any]:
         (list, ""),
     ],
 )
-def test_a_tokenizer_json_that_cannot_be_followed(make: Callable[[], Any], value: str, tmp_path: Path) -> None:
+def test_unsupported_tokenizers_are_refused(make: Callable[[], Any], value: str, tmp_path: Path) -> None:
     write_json(tmp_path / "tokenizer.json", make())
     with refusal(ModelError, value):
         vocabulary_metadata(tmp_path, {"vocab_size": 32000})
@@ -157,7 +157,7 @@ HOSTILE = ['{"a":' * 100_000, "[" * 100_000, '{"a": 1' + "0" * 10_000 + "}", "\0
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "added_tokens.json", "vocab.json"])
-def test_hostile_json(name: str, text: str, tmp_path: Path) -> None:
+def test_hostile_json_is_refused(name: str, text: str, tmp_path: Path) -> None:
     if name != "tokenizer.json":
         write_json(tmp_path / "vocab.json", {"a": 0})
     (tmp_path / name).write_text(text, "utf-8")
@@ -165,7 +165,7 @@ def test_hostile_json(name: str, text: str, tmp_path: Path) -> None:
         vocabulary_metadata(tmp_path, {"vocab_size": 10})
 
 
-def test_values_of_other_types_than_expected(tmp_path: Path) -> None:
+def test_settings_of_the_wrong_type_are_ignored_or_refused(tmp_path: Path) -> None:
     """A setting of the wrong type is refused with an error, or ignored."""
     values: list[Any] = [None, 7, -1, 1e300, True, "x", [], [[]], {}, {"content": 7}, {"7": 7}, {"x": {}}, [{"id": []}]]
     types = {"STRING": str, "BOOL": bool, "UINT32": int, "ARRAY": list}
@@ -186,7 +186,7 @@ def test_values_of_other_types_than_expected(tmp_path: Path) -> None:
                     assert type(entry) is types[kind], (name, value, key)
 
 
-def test_hostile_sentencepiece_models(tmp_path: Path) -> None:
+def test_hostile_sentencepiece_models_are_refused(tmp_path: Path) -> None:
     whole = mistral_model().read_bytes()
     generator = random.Random(3)
     path = tmp_path / "tokenizer.model"
@@ -203,18 +203,18 @@ def test_hostile_sentencepiece_models(tmp_path: Path) -> None:
             vocabulary_metadata(tmp_path, {"vocab_size": 32000})
 
 
-def test_a_vocabulary_larger_than_the_model(tmp_path: Path) -> None:
+def test_a_vocabulary_larger_than_the_model_is_refused(tmp_path: Path) -> None:
     write_mistral_model(tmp_path)
     with refusal(ModelError, "32,000", "31,999"):
         vocabulary_metadata(tmp_path, {"vocab_size": 31999})
 
 
-def test_a_folder_without_a_vocabulary(tmp_path: Path) -> None:
+def test_a_folder_without_a_vocabulary_is_refused(tmp_path: Path) -> None:
     with refusal(ModelError, "tokenizer.model", file=str(tmp_path)):
         vocabulary_metadata(tmp_path, {"vocab_size": 10})
 
 
-def test_a_link_out_of_the_folder(tmp_path: Path) -> None:
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "tokenizer.model").symlink_to(mistral_model())

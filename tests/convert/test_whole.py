@@ -30,7 +30,7 @@ def convert(base: Path, target: Path, file_type: str, *more: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", list(tiny.CONFIGS))
-def test_one_pass_gives_the_bytes_of_the_chain(kind: str, tmp_path: Path) -> None:
+def test_one_pass_gives_the_bytes_of_merging_converting_and_quantizing(kind: str, tmp_path: Path) -> None:
     base = tiny.write_checkpoint(tmp_path / kind, kind)
     f32 = tmp_path / "f32.gguf"
     data = convert(base, f32, "F32")
@@ -51,7 +51,7 @@ def test_one_pass_gives_the_bytes_of_the_chain(kind: str, tmp_path: Path) -> Non
         assert runtime.answer("sentiment_analysis", {"review": "Good."}).value in "ABCDE"
 
 
-def test_phi_takes_an_adapter_by_its_old_names_as_by_todays(tmp_path: Path) -> None:
+def test_phi_takes_an_adapter_with_old_or_current_names(tmp_path: Path) -> None:
     base = tiny.write_checkpoint(tmp_path / "phi", "phi")
     stack = factors("transformer.h.1.mixer.Wqkv", 3 * 64, 64)
     today = {}

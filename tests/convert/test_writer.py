@@ -23,7 +23,7 @@ from tests.support.refusals import refusal
 from tests.support.small_checkpoints import weights, write_checkpoint
 
 
-def test_two_conversions_to_one_target(tmp_path: Path) -> None:
+def test_a_second_conversion_to_the_same_target_is_refused(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     target = tmp_path / "out.gguf"
     inside, go_on = threading.Event(), threading.Event()
@@ -49,7 +49,7 @@ def test_two_conversions_to_one_target(tmp_path: Path) -> None:
     assert read_header(target).file_size == target.stat().st_size
 
 
-def test_a_full_disk_is_a_sentence_and_can_be_gone_on_from(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_and_the_run_can_be_resumed(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     converted(base, tmp_path / "whole.gguf")
     target = tmp_path / "out.gguf"
@@ -84,7 +84,7 @@ def full(size: int) -> Any:
     return write
 
 
-def test_a_disk_that_fills_meanwhile(small_disk: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_during_the_run_is_an_error(small_disk: Path, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     converted(base, tmp_path / "whole.gguf")
     target = small_disk / "out.gguf"
@@ -101,7 +101,7 @@ def test_a_disk_that_fills_meanwhile(small_disk: Path, tmp_path: Path) -> None:
     assert target.read_bytes() == (tmp_path / "whole.gguf").read_bytes()
 
 
-def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
+def test_unwritable_targets_are_refused(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "folder.gguf").mkdir()
@@ -117,7 +117,7 @@ def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_disk_that_may_only_be_read(small_disk: Path, tmp_path: Path) -> None:
+def test_a_read_only_disk_is_an_error(small_disk: Path, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     target = small_disk / "out.gguf"
     target.write_bytes(b"what was there before")
@@ -127,7 +127,7 @@ def test_a_disk_that_may_only_be_read(small_disk: Path, tmp_path: Path) -> None:
     assert target.read_bytes() == b"what was there before"
 
 
-def test_nobody_else_begins_before_all_is_done(tmp_path: Path) -> None:
+def test_the_lock_is_held_until_the_manifest_is_written(tmp_path: Path) -> None:
     target = tmp_path / "out.gguf"
     with UnfinishedFile(target, 4, {}) as file:
         file.write(b"GGUF", 0)
@@ -150,7 +150,7 @@ def test_nobody_else_begins_before_all_is_done(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_only_its_own_file_gets_the_name(tmp_path: Path) -> None:
+def test_another_file_never_gets_the_targets_name(tmp_path: Path) -> None:
     target = tmp_path / "out.gguf"
     unfinished, journal = unfinished_paths(target)
     with UnfinishedFile(target, 4, {}) as file:

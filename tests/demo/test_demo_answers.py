@@ -17,21 +17,21 @@ WRITTEN = Path(__file__).parent / "written_products.jsonl"
 pytestmark = pytest.mark.slow
 
 
-def test_two_listings_of_one_machine_match(demo: Runtime) -> None:
+def test_two_listings_of_the_same_product_match(demo: Runtime) -> None:
     answer = demo.answer("product_matching", TASKS["product_matching"].example(), calibration=False)
     assert answer.value is True
     assert answer.probability is not None
     assert answer.probability > 0.9
 
 
-def test_a_content_review_is_positive(demo: Runtime) -> None:
+def test_a_satisfied_review_is_positive(demo: Runtime) -> None:
     answer = demo.answer("sentiment_analysis", TASKS["sentiment_analysis"].example(), calibration=False)
     assert answer.text == "B: positive"
     assert answer.probability is not None
     assert answer.probability > 0.7
 
 
-def test_a_jackets_attributes_are_found_among_its_texts(demo: Runtime) -> None:
+def test_a_jackets_attributes_are_extracted_from_its_texts(demo: Runtime) -> None:
     answer = demo.answer("attribute_value_extraction", TASKS["attribute_value_extraction"].example(), calibration=False)
     assert {entry["attribute"]: entry["value"] for entry in answer.value} == {
         "Brand Name": "harborline",
@@ -42,7 +42,7 @@ def test_a_jackets_attributes_are_found_among_its_texts(demo: Runtime) -> None:
     assert all(entry["probability"] > 0.5 for entry in answer.value)
 
 
-def test_products_as_a_shop_writes_about_them(demo: Runtime) -> None:
+def test_attributes_are_extracted_from_real_looking_products(demo: Runtime) -> None:
     rows = [json.loads(line) for line in WRITTEN.read_text("utf-8").splitlines()]
     right = total = 0
     for answer, row in zip(

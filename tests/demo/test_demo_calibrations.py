@@ -39,7 +39,7 @@ def shipped(task: str = TASK) -> Calibration:
     return calibration
 
 
-def test_the_shipped_ones_are_for_the_demo_as_it_is_made(demo_model: StoredModel) -> None:
+def test_the_shipped_calibrations_are_for_the_current_demo(demo_model: StoredModel) -> None:
     assert FILES
     assert demo_model.manifest.sha256 == MODEL_SHA256
     for name in FILES:
@@ -51,7 +51,7 @@ def test_the_shipped_ones_are_for_the_demo_as_it_is_made(demo_model: StoredModel
         assert scope.options in (None, text_hash(str(question.options)))
 
 
-def test_it_answers_calibrated_without_a_command(demo_model: StoredModel) -> None:
+def test_the_demo_is_calibrated_from_the_start(demo_model: StoredModel) -> None:
     with Runtime("demo", threads=1) as runtime:
         answer = runtime.answer(TASK, {"review": "It is a mug."})
     assert answer.calibration == shipped().name
@@ -59,7 +59,7 @@ def test_it_answers_calibrated_without_a_command(demo_model: StoredModel) -> Non
     assert answer.probability < 0.8
 
 
-def test_a_demo_made_by_an_earlier_version_gets_them(store: Store, model: StoredModel) -> None:
+def test_a_demo_of_an_earlier_version_gets_the_calibrations(store: Store, model: StoredModel) -> None:
     install_calibrations(store, model)
     folder = calibration_folder(store, model)
     assert sorted(path.name for path in folder.glob("*.json")) == FILES
@@ -67,7 +67,7 @@ def test_a_demo_made_by_an_earlier_version_gets_them(store: Store, model: Stored
 
 
 @pytest.mark.parametrize("earlier", [True, False], ids=["fitted after", "fitted before"])
-def test_a_users_own_stays(earlier: bool, store: Store, model: StoredModel) -> None:
+def test_a_users_own_calibration_is_kept(earlier: bool, store: Store, model: StoredModel) -> None:
     if earlier:
         install_calibrations(store, model)
     own = replace(shipped(), temperature=1.25, data="mine.jsonl")
@@ -78,7 +78,7 @@ def test_a_users_own_stays(earlier: bool, store: Store, model: StoredModel) -> N
     assert sorted(file.name for file in path.parent.glob("*.json")) == FILES
 
 
-def test_one_that_was_removed_stays_away(store: Store, model: StoredModel) -> None:
+def test_a_removed_calibration_is_not_installed_again(store: Store, model: StoredModel) -> None:
     install_calibrations(store, model)
     path = calibration_path(store, model, TASK)
     path.unlink()
@@ -86,7 +86,7 @@ def test_one_that_was_removed_stays_away(store: Store, model: StoredModel) -> No
     assert not path.exists()
 
 
-def test_a_later_version_replaces_its_own_alone(
+def test_a_later_version_replaces_only_shipped_calibrations(
     store: Store, model: StoredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_calibrations(store, model)
@@ -103,7 +103,7 @@ def test_a_later_version_replaces_its_own_alone(
     assert sorted(path.name for path in folder.glob("*.json")) == ["answerability_prediction.json", f"{TASK}.json"]
 
 
-def test_one_of_an_older_demo_is_replaced(store: Store, model: StoredModel) -> None:
+def test_a_calibration_of_an_older_demo_is_replaced(store: Store, model: StoredModel) -> None:
     old = replace(shipped(), scope=replace(shipped().scope, model="0" * 64))
     path = calibration_path(store, model, TASK)
     old.write(path)
@@ -111,13 +111,13 @@ def test_one_of_an_older_demo_is_replaced(store: Store, model: StoredModel) -> N
     assert read_calibration(path) == shipped()
 
 
-def test_another_file_gets_none(store: Store, model: StoredModel) -> None:
+def test_another_model_gets_no_calibrations(store: Store, model: StoredModel) -> None:
     install_calibrations(store, replace(model, manifest=replace(model.manifest, sha256="0" * 64)))
     assert not calibration_folder(store, model).exists()
 
 
 @pytest.mark.parametrize("record", [b"", b"\xff", b"nonsense\n../../x\n", b"0  ../../x\n0  ../model.gguf\n"])
-def test_a_damaged_record_costs_nothing_of_the_users(record: bytes, store: Store, model: StoredModel) -> None:
+def test_a_damaged_record_never_costs_a_users_calibration(record: bytes, store: Store, model: StoredModel) -> None:
     install_calibrations(store, model)
     folder = calibration_folder(store, model)
     own = replace(shipped(), temperature=1.25)
@@ -128,7 +128,7 @@ def test_a_damaged_record_costs_nothing_of_the_users(record: bytes, store: Store
     assert "../" not in (folder / RECORD).read_text()
 
 
-def test_a_store_that_cannot_be_written_is_used_as_it_is(
+def test_an_unwritable_store_is_used_unchanged(
     store: Store, model: StoredModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = calibration_folder(store, model)
@@ -138,7 +138,7 @@ def test_a_store_that_cannot_be_written_is_used_as_it_is(
     assert folder.is_file()
 
 
-def test_the_demo_in_the_store_has_them(demo_model: StoredModel) -> None:
+def test_the_demo_in_the_store_has_the_calibrations(demo_model: StoredModel) -> None:
     ensure_demo(Store())
     folder = calibration_folder(Store(), demo_model)
     assert {*FILES} <= {path.name for path in folder.iterdir()}
