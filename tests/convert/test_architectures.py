@@ -109,7 +109,7 @@ def test_tensors_of_the_wrong_shape_are_refused(
         blueprint(rewritten(tmp_path, **{name: changed}))
 
 
-def test_an_unknown_tensor_is_refused(tmp_path: Path) -> None:
+def test_a_tensor_of_integers_is_refused(tmp_path: Path) -> None:
     folder = rewritten(tmp_path)
     data = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(data.replace(b'"F32"', b'"I32"'))
