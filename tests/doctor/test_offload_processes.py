@@ -42,7 +42,7 @@ def test_a_crash_is_a_finding(
 
 
 @posix
-def test_a_crash_in_llama_cpp_leaves_the_other_run(
+def test_a_crash_on_the_gpu_leaves_the_cpus_result(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Runs the real program, in which llama.cpp's loader dies as soon as layers are placed on a GPU."""
@@ -60,7 +60,7 @@ def test_a_crash_in_llama_cpp_leaves_the_other_run(
 
 
 @posix
-def test_a_crash_after_the_answer_keeps_the_answer() -> None:
+def test_an_answer_before_a_crash_is_kept() -> None:
     report = compare(None, program=on("gpu", f"{ANSWER}; {CRASH}"))
     assert report.agrees is True
     assert report.gpu is not None
@@ -69,7 +69,7 @@ def test_a_crash_after_the_answer_keeps_the_answer() -> None:
 
 
 @posix
-def test_the_answer_is_told_before_the_model_is_closed(tiny: Path) -> None:
+def test_an_answer_is_kept_if_closing_the_model_crashes(tiny: Path) -> None:
     patch = f"def crash(*given):\n    {CRASH}\nllama.LlamaBackend.close = crash"
     report = compare(str(tiny), envelope="alpaca", program=python(STAND_IN.format(patch)))
     assert report.agrees is True
@@ -85,14 +85,14 @@ def test_a_hang_is_a_finding() -> None:
 
 
 @posix
-def test_a_hang_tells_where() -> None:
+def test_a_hang_is_reported_with_its_stack() -> None:
     [finding] = compare(None, program=on("gpu", "load(); (lambda: time.sleep(600))()"), seconds=3.0).findings
     assert "Aborted" in finding.last_lines[0]
     assert any("in <lambda>" in line for line in finding.last_lines)
 
 
 @posix
-def test_a_process_that_cannot_be_killed_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_be_killed_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[subprocess.Popen[bytes]] = []
     monkeypatch.setattr(module, "_GRACE", 0.1)
     monkeypatch.setattr(subprocess.Popen, "send_signal", lambda *_: None)
@@ -105,7 +105,7 @@ def test_a_process_that_cannot_be_killed_is_left(monkeypatch: pytest.MonkeyPatch
 
 
 @posix
-def test_who_interrupts_the_doctor_ends_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_doctor_ends_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
     before = psutil.Process().children()
     started: list[psutil.Process] = []
 
@@ -133,7 +133,7 @@ def test_who_interrupts_the_doctor_ends_its_process(monkeypatch: pytest.MonkeyPa
         "serve(seconds=None)", "serve(more=1)", "serve(usage={'tokens': 3})",
     ],
 )  # fmt: skip
-def test_rubbish_is_a_finding(code: str) -> None:
+def test_invalid_output_is_a_finding(code: str) -> None:
     report = compare(None, program=on("gpu", code))
     assert report.cpu is not None
     assert report.gpu is None
@@ -142,13 +142,13 @@ def test_rubbish_is_a_finding(code: str) -> None:
     assert len(finding.finding) < 250
 
 
-def test_an_answer_that_one_has_not_has_no_probability_there() -> None:
+def test_an_option_missing_on_one_side_counts_as_probability_zero() -> None:
     report = compare(None, program=on("gpu", "serve(probabilities={'B': 0.75, 'C': 0.4})"))
     assert report.difference == pytest.approx(0.4)
     assert report.agrees is False
 
 
-def test_what_native_code_prints_is_no_result(tiny: Path) -> None:
+def test_output_of_native_code_is_not_taken_as_a_result(tiny: Path) -> None:
     patch = "import os\nclose = llama.LlamaBackend.close\n"
     patch += "def loud(self):\n    os.write(1, b'ggml: freed')\n    close(self)\nllama.LlamaBackend.close = loud"
     patch += "\nplace = llama.gpus\nllama.gpus = lambda devices: os.write(1, b'ggml: found') and place(devices)"
@@ -157,7 +157,7 @@ def test_what_native_code_prints_is_no_result(tiny: Path) -> None:
     assert report.findings == ()
 
 
-def test_of_much_talk_the_end_is_kept() -> None:
+def test_only_the_last_lines_of_long_output_are_kept() -> None:
     code = "[print('x' * 999, n, file=sys.stderr) for n in range(999)]\n0/0"
     last_lines = attempt(python(code, "{}"), [], 60).last_lines
     assert 10 < len(last_lines) <= 80
@@ -166,7 +166,7 @@ def test_of_much_talk_the_end_is_kept() -> None:
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_who_never_stops_talking_is_stopped(stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_with_endless_output_is_stopped(stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST", 1 << 20)
     code = f"while True: sys.{stream}.write('x' * 9999 + '\\n'); time.sleep(0.001)"
     outcome = attempt(python(code, "{}"), [], 20)
@@ -175,7 +175,7 @@ def test_who_never_stops_talking_is_stopped(stream: str, monkeypatch: pytest.Mon
     assert bool(outcome.last_lines) == (stream == "stderr")
 
 
-def test_a_program_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_program_is_a_finding(tmp_path: Path) -> None:
     report = compare(None, program=[str(tmp_path / "none")])
     assert len(report.findings) == 2
     assert os.strerror(errno.ENOENT) in report.findings[0].finding
@@ -190,14 +190,14 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
         (0xC0000005, "exit code 0xC0000005"),
     ],
 )
-def test_exit_codes_are_said_in_words(code: int, words: str) -> None:
+def test_exit_codes_are_explained(code: int, words: str) -> None:
     assert bool(ending(code)) == bool(code)
     assert words in ending(code)
 
 
 @posix
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGABRT", "SIGTERM"])
-def test_signals_are_said_by_name(name: str) -> None:
+def test_signals_are_named(name: str) -> None:
     trouble = attempt(python(f"import os, signal; os.kill(os.getpid(), signal.{name})", "{}"), [], 60).trouble
     assert name in trouble
     assert ("(" in trouble) == (name != "SIGTERM")  # what it means

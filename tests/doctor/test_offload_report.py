@@ -23,7 +23,9 @@ from ecellm_lite.tasks.registry import get_task
 from tests.support.offload_programs import ANSWER, STAND_IN, doctor, failed, on, python
 
 
-def test_doctor_compares(tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_compares_cpu_and_gpu(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     program = python(STAND_IN.format(""))
     assert doctor(monkeypatch, program, "--envelope", "alpaca", "--model", str(tiny), "--json") == 0
     report = json.loads(capsys.readouterr().out)
@@ -41,7 +43,9 @@ def test_doctor_compares(tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         assert run["probabilities"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_it_is_said_in_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_comparison_is_shown_as_a_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert doctor(monkeypatch, python(ANSWER)) == 0
     title, _, heading, *rows, _, verdict = capsys.readouterr().out.splitlines()
     assert title.startswith("shop: 2 of 2 ")
@@ -51,7 +55,7 @@ def test_it_is_said_in_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert "0.0000" in verdict
 
 
-def test_doctor_says_when_the_gpu_computes_something_else(
+def test_doctor_reports_a_gpu_that_computes_another_answer(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     program = on("gpu", "serve(value='A', probabilities={'A': 0.7, 'B': 0.3})")
@@ -69,7 +73,7 @@ def test_the_parent_never_loads_llama_cpp() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
 
 
-def test_without_a_gpu(demo_model: StoredModel, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_gpu_doctor_says_so(demo_model: StoredModel, capsys: pytest.CaptureFixture[str]) -> None:
     """Runs the package's own program with the installed build of llama.cpp."""
     assert demo_model.path.is_file()
     with pytest.raises(UsageError):
@@ -80,7 +84,7 @@ def test_without_a_gpu(demo_model: StoredModel, capsys: pytest.CaptureFixture[st
     assert len(output.err.splitlines()) == 1
 
 
-def test_without_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_model_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ModelError):
         compare(str(tmp_path / "none.gguf"), envelope="alpaca")
     assert run_command(["doctor", "--model", "demo"]) == 2
@@ -122,7 +126,9 @@ def test_a_calibration_of_the_model_changes_nothing(demo_model: StoredModel) -> 
         path.unlink()
 
 
-def test_both_may_fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_on_both_sides_is_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert doctor(monkeypatch, python("sys.exit('no\\x1b[2Jpower')"), "--model", "shop") == 1
     output = capsys.readouterr()
     assert output.out.count("exit code 1") == 2
@@ -133,7 +139,7 @@ def test_both_may_fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("placement", ["cpu", "gpu"])
-def test_an_error_on_one_alone_is_a_finding(
+def test_an_error_on_one_side_is_a_finding(
     placement: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     program = on(placement, failed("model"))
@@ -148,12 +154,12 @@ def test_an_error_on_one_alone_is_a_finding(
     assert f"\n  → {finding.advice}" in output.out
 
 
-def test_an_error_on_both_is_raised() -> None:
+def test_an_error_on_both_sides_is_raised() -> None:
     with pytest.raises(ModelError, match="on the CPU"):
         compare(None, program=on("gpu", failed("model", "on the GPU"), failed("model", "on the CPU")))
 
 
-def test_the_cpu_is_not_asked_after_a_wrong_call(tmp_path: Path) -> None:
+def test_the_cpu_does_not_run_after_a_usage_error_of_the_gpu(tmp_path: Path) -> None:
     trace = tmp_path / "asked"
     with pytest.raises(UsageError, match="no GPU here"):
         compare(None, program=on("gpu", failed("usage", "no GPU here"), f"open({str(trace)!r}, 'w')"))

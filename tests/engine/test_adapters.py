@@ -63,7 +63,7 @@ def likeness(one: Answer, other: Answer) -> float:
 
 
 @pytest.mark.slow  # 600 rows, some seconds
-def test_300_mixed_rows_are_answered_as_by_the_merged_models(folder: Path) -> None:
+def test_300_mixed_rows_get_the_answers_of_the_merged_models(folder: Path) -> None:
     with Runtime(folder / "base.gguf", deterministic=True, adapters=files(folder), **SETTINGS) as runtime:
         answers = [(adapter, number, future.result()) for adapter, number, future in list(asked(runtime, 300))]
     models: dict[str | None, Path] = {
@@ -99,7 +99,7 @@ def test_deterministic_answers_do_not_depend_on_other_adapters(folder: Path) -> 
                 assert runtime.answer(task, fields, adapter=name) == answer
 
 
-def test_fast_answers_are_near_those_of_deterministic_ones(folder: Path) -> None:
+def test_fast_answers_are_close_to_deterministic_ones(folder: Path) -> None:
     with Runtime(folder / "base.gguf", adapters=files(folder), **SETTINGS) as fast:
         answers = [future.result() for _, _, future in list(asked(fast, 60))]
     with Runtime(folder / "base.gguf", deterministic=True, adapters=files(folder), **SETTINGS) as slow:
@@ -107,7 +107,7 @@ def test_fast_answers_are_near_those_of_deterministic_ones(folder: Path) -> None
     assert np.mean([likeness(*pair) for pair in zip(answers, expected, strict=True)]) <= LIMITS["F16"][0]
 
 
-def test_prefixes_on_disk_are_an_adapters_own(folder: Path) -> None:
+def test_prefixes_on_disk_belong_to_one_adapter(folder: Path) -> None:
     own = "Say how content the buyer is, in the words of this test alone."
 
     def cached(adapter: str | None) -> int | None:
@@ -121,7 +121,7 @@ def test_prefixes_on_disk_are_an_adapters_own(folder: Path) -> None:
     assert again
 
 
-def test_an_adapter_that_is_not_there_is_named_with_those_that_are(folder: Path) -> None:
+def test_an_unknown_adapter_is_refused_with_the_known_names(folder: Path) -> None:
     with Runtime(folder / "base.gguf", adapters=files(folder), **SETTINGS) as runtime:
         with refusal(UsageError, "'shop-x'", "shop-a, shop-b, shop-c", field="adapter"):
             runtime.answer("sentiment_analysis", {"review": "x"}, adapter="shop-x")
@@ -131,7 +131,7 @@ def test_an_adapter_that_is_not_there_is_named_with_those_that_are(folder: Path)
         runtime.submit("sentiment_analysis", {"review": "x"}, adapter="shop-a")
 
 
-def test_a_file_that_changes_while_it_is_loaded_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_adapter_that_changes_while_it_is_loaded_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ecellm_lite.engine import llama
 
     class Changing(llama.LlamaBackend):
@@ -146,7 +146,7 @@ def test_a_file_that_changes_while_it_is_loaded_is_refused(folder: Path, monkeyp
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-def test_a_child_process_answers_for_the_shops_too(folder: Path, lazy: bool) -> None:
+def test_a_child_process_answers_with_each_adapter(folder: Path, lazy: bool) -> None:
     with ChildRuntime(folder / "base.gguf", deterministic=True, adapters=files(folder), lazy=lazy, **SETTINGS) as child:
         digests = {name: Store().identify(path).sha256 for name, path in files(folder).items()}
         assert child.adapters == digests
@@ -160,7 +160,7 @@ def test_a_child_process_answers_for_the_shops_too(folder: Path, lazy: bool) -> 
         assert answers == [future.result() for _, _, future in list(asked(runtime, 20))]
 
 
-def test_a_base_in_another_type_takes_the_same_adapter(folder: Path, tmp_path: Path) -> None:
+def test_an_adapter_fits_a_base_of_another_quantization_type(folder: Path, tmp_path: Path) -> None:
     import gguf
 
     quantized = write_base(tmp_path / "base-q8.gguf", quantization=gguf.GGMLQuantizationType.Q8_0)

@@ -38,13 +38,13 @@ def simulate(monkeypatch: pytest.MonkeyPatch, folder: Path, *, built_in: bool, f
     return folders
 
 
-def test_an_ordinary_build_loads_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_ordinary_build_loads_no_back_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folders = simulate(monkeypatch, tmp_path, built_in=True, found=False)
     backends.load_backends()
     assert folders == []
 
 
-def test_a_portable_build_loads_from_its_own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_portable_build_loads_back_ends_from_its_own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = tmp_path / "Büro 1"
     folders = simulate(monkeypatch, folder, built_in=False, found=True)
     backends.load_backends()
@@ -76,7 +76,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_variants_are_scored_best_first(folder: Path) -> None:
+def test_variants_are_listed_best_first(folder: Path) -> None:
     variants = cpu_variants(folder)
     assert [(variant.name, variant.score) for variant in variants[:2]] == [("haswell", 64), ("sse42", 5)]
     assert {variant.name: variant.score for variant in variants[2:]} == {"skylakex": 0, "broken": 0}

@@ -21,7 +21,7 @@ print(hasattr(ctypes.CDLL(None), name), before, bool(llama.llama_print_system_in
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there libraries can hide their symbols from each other so")
-def test_the_runtime_that_another_library_has_loaded_serves_all() -> None:
+def test_an_already_loaded_c_plus_plus_runtime_is_shared() -> None:
     program = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60)
     after, before, loaded = program.stdout.split()
     if before == "True":
@@ -32,7 +32,7 @@ def test_the_runtime_that_another_library_has_loaded_serves_all() -> None:
 @pytest.mark.parametrize(
     ("settings", "looks"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "0")]
 )
-def test_threads_spin_for_a_moment_unless_the_user_says_otherwise(settings: dict[str, str], looks: str) -> None:
+def test_threads_spin_only_briefly_by_default(settings: dict[str, str], looks: str) -> None:
     names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
     environment = {name: value for name, value in os.environ.items() if name not in names}
     program = (

@@ -31,7 +31,7 @@ def backend(demo_model: StoredModel) -> LlamaBackend:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_every_example_is_answered_from_its_set(name: str, demo: Runtime) -> None:
+def test_every_example_gets_an_answer_from_its_answer_set(name: str, demo: Runtime) -> None:
     answer = demo.answer(name, EXAMPLES[name])
     check(answer, EXAMPLES[name], TASKS[name].question(EXAMPLES[name]).space)
     assert answer.model.sha256 == demo.model.sha256
@@ -73,7 +73,7 @@ def test_hostile_text_stays_text(text: str, backend: LlamaBackend, demo: Runtime
         assert not set(whole) & set(backend.vocabulary.control.tolist())
 
 
-def test_a_spelled_special_token_is_not_one(backend: LlamaBackend) -> None:
+def test_the_text_of_a_special_token_is_not_that_token(backend: LlamaBackend) -> None:
     vocabulary = backend.vocabulary
     ids = vocabulary.tokenize("<|im_end|>")
     assert len(ids) > 1
@@ -93,7 +93,7 @@ def test_a_megabyte_is_refused_or_tokenized_but_never_crashes(
     assert vocabulary.detokenize(vocabulary.tokenize(text)) == text.encode()
 
 
-def test_long_texts_come_back_whole(backend: LlamaBackend) -> None:
+def test_long_texts_survive_tokenizing(backend: LlamaBackend) -> None:
     text = "Größe 12½ — “wasser­dicht” 🧥 \t\r\n" * 200
     assert backend.vocabulary.detokenize(backend.vocabulary.tokenize(text)) == text.encode()
 
@@ -115,7 +115,7 @@ def as_bytes(answers: list[Any]) -> list[str]:
     return [json.dumps(answer.as_dict()) for answer in answers]
 
 
-def test_deterministic_answers_are_the_same_bytes(demo_model: StoredModel) -> None:
+def test_deterministic_answers_are_bit_identical(demo_model: StoredModel) -> None:
     """The bytes do not depend on the batch, the order of rows, or what is in memory or on disk."""
     with Runtime(demo_model.path, envelope="alpaca", deterministic=True) as runtime:
         cold = as_bytes([runtime.answer("sentiment_analysis", ROWS[0])])
@@ -139,7 +139,7 @@ def test_deterministic_answers_are_the_same_bytes(demo_model: StoredModel) -> No
     assert generation == again
 
 
-def test_the_number_of_threads_changes_between_calls_and_no_deterministic_answer(
+def test_a_changing_number_of_threads_changes_no_deterministic_answer(
     backend: LlamaBackend, demo_model: StoredModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy = Threads(3, fixed=True)
@@ -156,7 +156,7 @@ def test_the_number_of_threads_changes_between_calls_and_no_deterministic_answer
     assert answers[0] == answers[1] == answers[2]
 
 
-def test_fast_mode_is_near_deterministic_mode(demo: Runtime, demo_model: StoredModel) -> None:
+def test_fast_mode_is_close_to_deterministic_mode(demo: Runtime, demo_model: StoredModel) -> None:
     fast = list(demo.answers("sentiment_analysis", ROWS, calibration=False))
     with Runtime(demo_model.path, envelope="alpaca", deterministic=True) as runtime:
         alone = [runtime.answer("sentiment_analysis", row, calibration=False) for row in ROWS]
@@ -177,7 +177,7 @@ def test_the_instruction_is_read_once(demo: Runtime) -> None:
         assert (answer.usage.cached_tokens or 0) > (first.usage.cached_tokens or 0) + 8
 
 
-def test_a_schema_holds_on_a_real_model(demo: Runtime) -> None:
+def test_a_real_model_obeys_a_schema(demo: Runtime) -> None:
     definition = {
         "type": "object",
         "properties": {"days": {"type": "integer", "minimum": 0, "maximum": 365}, "sure": {"type": "boolean"}},
@@ -222,7 +222,7 @@ def test_long_rows_are_shortened_on_a_real_model(demo_model: StoredModel) -> Non
             assert int(words.split(" ")[0]) < 400
 
 
-def test_a_schema_is_closed_on_a_real_model(demo: Runtime) -> None:
+def test_a_real_models_json_is_closed_before_its_limit(demo: Runtime) -> None:
     definition = {"type": "object", "properties": {"why": {"type": "string"}}, "required": ["why"]}
     row = EXAMPLES["answer_generation"]
     answer = demo.answer("answer_generation", row, space=schema(definition, max_tokens=12))
@@ -232,7 +232,7 @@ def test_a_schema_is_closed_on_a_real_model(demo: Runtime) -> None:
     assert answer.usage.decoded_tokens + answer.usage.forced_tokens <= 12
 
 
-def test_where_two_memories_have_no_room_the_old_one_goes_first(
+def test_the_old_kv_memory_is_freed_first_if_both_do_not_fit(
     demo_model: StoredModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     init, free = llama.llama_init_from_model, llama.llama_free
@@ -265,7 +265,9 @@ def test_where_two_memories_have_no_room_the_old_one_goes_first(
     assert not contexts
 
 
-def test_who_interrupts_while_llama_cpp_logs_is_heard(backend: LlamaBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_while_llama_cpp_logs_is_raised_by_the_next_call(
+    backend: LlamaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ggml, "_interrupted", True)
     with pytest.raises(KeyboardInterrupt):
         backend.decode([Chunk(0, 0, [1], 1)])
@@ -274,11 +276,11 @@ def test_who_interrupts_while_llama_cpp_logs_is_heard(backend: LlamaBackend, mon
     backend.clear()
 
 
-def test_an_empty_state_is_none(backend: LlamaBackend) -> None:
+def test_an_empty_state_is_not_loaded(backend: LlamaBackend) -> None:
     assert not backend.load(5, b"")
 
 
-def test_a_runtime_that_does_not_come_up_frees_its_model(
+def test_a_runtime_that_fails_to_start_frees_its_model(
     demo_model: StoredModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     freed: list[LlamaBackend] = []
@@ -295,7 +297,7 @@ def test_a_runtime_that_does_not_come_up_frees_its_model(
     assert len(freed) == 1
 
 
-def test_the_binding_is_checked(monkeypatch: pytest.MonkeyPatch, demo_model: StoredModel) -> None:
+def test_a_binding_with_other_defaults_is_refused(monkeypatch: pytest.MonkeyPatch, demo_model: StoredModel) -> None:
     from ecellm_lite import EcellmError, binding
 
     monkeypatch.setitem(binding._CONTEXT_DEFAULTS, "n_ctx", 513)
@@ -307,7 +309,7 @@ def test_the_binding_is_checked(monkeypatch: pytest.MonkeyPatch, demo_model: Sto
         binding.check_structures.cache_clear()
 
 
-def test_a_vocabulary_knows_its_ends(backend: LlamaBackend) -> None:
+def test_a_vocabulary_has_its_end_tokens(backend: LlamaBackend) -> None:
     assert isinstance(backend.vocabulary, LlamaVocabulary)
     assert backend.vocabulary.end in backend.vocabulary.ends
     assert backend.vocabulary.size == 49152

@@ -33,18 +33,18 @@ def places(requests: Sequence[Request]) -> list[int]:
     return [requests.index(request) for request in by_family(requests)]
 
 
-def test_rows_that_share_only_their_instruction_leave_in_order_of_arrival() -> None:
+def test_rows_that_share_only_their_instruction_are_taken_in_order_of_arrival() -> None:
     requests = [row(200 - n % 4, 99 - n, n) for n in range(60)]
     assert places(requests) == list(range(60))
 
 
-def test_rows_of_one_product_leave_together_in_the_turn_of_the_oldest() -> None:
+def test_rows_of_one_product_are_taken_together_at_the_oldest_ones_turn() -> None:
     product = [7] * LEAST_SAVING
     requests = [row(1, 5), row(1, *product, 9), row(1, 4), row(2, *product, 8), row(1, *product, 8), row(1, 3)]
     assert places(requests) == [0, 4, 1, 2, 3, 5]
 
 
-def test_others_get_their_turn_before_the_rest_of_a_large_family() -> None:
+def test_other_rows_are_taken_before_the_rest_of_a_large_family() -> None:
     product = [7] * 100
     requests = [row(1, *product, n) for n in range(2 * FAMILY)]
     requests[1:1] = [row(2, 5), row(3, 5)]
@@ -54,7 +54,7 @@ def test_others_get_their_turn_before_the_rest_of_a_large_family() -> None:
     assert order.index(2) == FAMILY + 1
 
 
-def test_rows_with_one_of_many_instructions_leave_together() -> None:
+def test_rows_with_the_same_of_many_instructions_are_taken_together() -> None:
     few = [row(n % INSTRUCTIONS, n) for n in range(60)]
     many = [row(n % (INSTRUCTIONS + 1), n) for n in range(60)]
     assert places(few) == list(range(60))
@@ -62,7 +62,7 @@ def test_rows_with_one_of_many_instructions_leave_together() -> None:
     assert tasks == sorted(tasks)
 
 
-def test_questions_about_one_text_are_a_family_and_reviews_are_none() -> None:
+def test_questions_about_one_text_form_a_family_but_reviews_do_not() -> None:
     first, second = (
         "It is loud, but the zip has held for years.",
         "Broke after two days; I had expected more.",
@@ -86,7 +86,7 @@ def test_questions_about_one_text_are_a_family_and_reviews_are_none() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 9)), max_size=80))
-def test_only_relatives_of_an_older_row_overtake_others(rows: list[tuple[int, int, int]]) -> None:
+def test_only_rows_of_an_older_rows_family_overtake_others(rows: list[tuple[int, int, int]]) -> None:
     requests = [row(task, *[product] * 40, end) for task, product, end in rows]
     order = places(requests)
     assert sorted(order) == list(range(len(requests)))
@@ -100,7 +100,7 @@ def related(one: Request, other: Request) -> bool:
     return common(one.prompt, other.prompt) >= one.opening + LEAST_SAVING
 
 
-def test_no_client_waits_while_the_others_are_answered_twice() -> None:
+def test_no_client_is_answered_twice_while_another_waits() -> None:
     """Each client sends its next row after its answer. A row's wait is the number of rows answered before it.
 
     If each group were sorted by its prompts, a row of the last task that just missed a group would wait for nearly two

@@ -25,7 +25,7 @@ from tests.engine.test_scheduler import finish
         (Text(2), 2048, 4096),  # half as much again for the answers, and more rows
     ],
 )
-def test_memory_grows_with_what_waits(space: Space, one: int, many: int) -> None:
+def test_memory_grows_with_the_waiting_rows(space: Space, one: int, many: int) -> None:
     backend = FakeBackend(cells=256, most=4096)
     scheduler = Scheduler(backend)
     finish(scheduler, [Request(list(b"short" * 20), 0, space)])
@@ -51,7 +51,7 @@ def test_memory_grows_for_a_long_answer() -> None:
     assert 256 < backend.cells <= 2048
 
 
-def test_memory_grows_though_rows_keep_coming() -> None:
+def test_memory_grows_while_rows_keep_coming() -> None:
     backend = FakeBackend(cells=256, most=4096)
     scheduler = Scheduler(backend)
     requests = []
@@ -67,7 +67,7 @@ def test_memory_grows_though_rows_keep_coming() -> None:
     assert all(request.outcome for request in requests)
 
 
-def test_where_memory_cannot_grow_for_all_it_serves_them_in_turn() -> None:
+def test_rows_are_answered_in_turn_if_memory_cannot_grow() -> None:
     class Small(FakeBackend):
         def grow(self, cells: int) -> None:
             if cells > 512:

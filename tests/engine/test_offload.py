@@ -27,14 +27,14 @@ from tests.support.refusals import refusal
 from tests.support.tiny_models import write_tiny_model
 
 
-def test_this_build_has_a_cpu() -> None:
+def test_the_cpu_is_listed_as_a_device() -> None:
     [cpu] = [device for device in ggml.devices() if device.kind == "cpu"]
     assert cpu.name == cpu.backend == "CPU"
     assert 0 < cpu.free <= cpu.total
     assert cpu not in ggml.gpus(ggml.devices())
 
 
-def test_the_devices_that_layers_go_to() -> None:
+def test_layers_go_to_each_gpu_once() -> None:
     cpu = Device("CPU", "", "cpu", 5, 9, "CPU")
     blas = Device("BLAS", "", "accelerator", 0, 0, "BLAS")
     card = Device("CUDA0", "", "gpu", 7, 8, "CUDA", "0000:01:00.0")
@@ -90,7 +90,7 @@ def test_the_demo_runs_where_it_was_placed(stand_in: Device, demo: Runtime, demo
     assert placed == pytest.approx(expected, abs=0.1)
 
 
-def test_without_a_gpu_the_cpu_answers(demo_model: StoredModel) -> None:
+def test_a_machine_without_a_gpu_answers_on_its_cpu(demo_model: StoredModel) -> None:
     with Runtime(demo_model.path, envelope="alpaca") as runtime:
         assert runtime.placement is not None
         assert runtime.placement.loads == ()
@@ -101,7 +101,7 @@ def test_without_a_gpu_the_cpu_answers(demo_model: StoredModel) -> None:
 
 
 @pytest.mark.parametrize(("failing", "left"), [([7], 3), ([7, 3], 0)])
-def test_a_plan_that_was_too_bold_is_made_smaller(
+def test_fewer_layers_are_offloaded_if_loading_fails(
     failing: list[int], left: int, stand_in: Device, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load = llama_cpp.llama_model_load_from_file
@@ -123,7 +123,9 @@ def test_a_plan_that_was_too_bold_is_made_smaller(
         LlamaBackend(tiny, Settings(gpu_layers="all"))
 
 
-def test_a_damaged_model_is_no_matter_of_the_gpu(stand_in: Device, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_model_is_not_blamed_on_the_gpu(
+    stand_in: Device, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(llama_cpp, "llama_model_load_from_file", lambda path, parameters: None)
     with refusal(ModelError, settings=()):
         LlamaBackend(tiny, Settings())
@@ -132,7 +134,7 @@ def test_a_damaged_model_is_no_matter_of_the_gpu(stand_in: Device, tiny: Path, m
 RUN = ["run", "-t", "SA", "-i", json.dumps(ROW), "--envelope", "alpaca", "--model"]
 
 
-def test_run_says_what_was_placed(stand_in: Device, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_reports_the_placement(stand_in: Device, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command([*RUN, str(tiny)]) == 0
     [line] = capsys.readouterr().err.splitlines()
     assert re.match(r"7 of 7 .*\bCPU \(", line)
@@ -140,7 +142,7 @@ def test_run_says_what_was_placed(stand_in: Device, tiny: Path, capsys: pytest.C
     assert capsys.readouterr().err == ""
 
 
-def test_run_says_nothing_of_a_gpu_where_there_is_none(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_does_not_mention_a_gpu_on_a_machine_without_one(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command([*RUN, str(tiny)]) == 0
     assert capsys.readouterr().err == ""
     assert run_command([*RUN, str(tiny), "--gpu-layers", "all"]) == 2

@@ -17,13 +17,13 @@ from tests.support.refusals import refusal
 
 
 @pytest.mark.parametrize(("name", "kib"), [("M", 128), ("S", 320), ("L", 800)])
-def test_the_kv_memory_of_a_token(name: str, kib: int) -> None:
+def test_the_kv_memory_of_a_token_is_known(name: str, kib: int) -> None:
     assert kv_bytes_per_cell(HEADERS[name], "f16") == kib << 10
     assert kv_bytes_per_cell(HEADERS[name], "f32") == kib << 11
     assert kv_bytes_per_cell(HEADERS[name], "q8_0") == (kib << 10) // 64 * 34
 
 
-def test_heads_of_each_layer_and_their_lengths_are_heeded() -> None:
+def test_kv_memory_depends_on_each_layers_heads_and_their_lengths() -> None:
     by_layer = np.array([8] * 16 + [4] * 16, dtype=np.uint32)
     assert kv_bytes_per_cell(header_of("M", **{"attention.head_count_kv": by_layer}), "f16") == 96 << 10
     assert kv_bytes_per_cell(header_of("M", **{"attention.key_length": 64}), "f16") == 96 << 10
@@ -31,14 +31,14 @@ def test_heads_of_each_layer_and_their_lengths_are_heeded() -> None:
     assert kv_bytes_per_cell(alone, "f16") == 512 << 10
 
 
-def test_the_context_that_fits() -> None:
+def test_the_largest_context_that_fits_is_known() -> None:
     assert cells_that_fit(HEADERS["M"], "f16", GIB) == 8192
     assert cells_that_fit(HEADERS["M"], "f16", GIB - 1) == 8192 - 256
     assert cells_that_fit(HEADERS["L"], "f16", GIB) == 1280
     assert cells_that_fit(HEADERS["L"], "f16", 1 << 20) == cells_that_fit(HEADERS["L"], "f16", -5) == 0
 
 
-def test_the_weights_of_the_demo_are_its_file(demo_model: StoredModel) -> None:
+def test_the_weights_of_the_demo_fill_its_file(demo_model: StoredModel) -> None:
     header = read_header(demo_model.path)
     padding = header.alignment * len(header.tensors)
     assert header.file_size - header.data_offset - padding < weight_bytes(header) <= header.file_size
@@ -71,7 +71,7 @@ REPORTED_OF_TWO = {"S": (388.0, 161.0), "M": (400.0, 188.0), "L": (552.0, 207.0)
 
 
 @pytest.mark.parametrize("name", REPORTED)
-def test_the_compute_buffer_is_near_what_llama_cpp_reserves(name: str) -> None:
+def test_the_compute_buffer_is_close_to_llama_cpps_reservation(name: str) -> None:
     for (cells, tokens), reported in REPORTED[name].items():
         for flash_attention in (False, True):
             guess = memory.compute_bytes(HEADERS[name], cells=cells, tokens=tokens, flash_attention=flash_attention)
@@ -79,7 +79,7 @@ def test_the_compute_buffer_is_near_what_llama_cpp_reserves(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REPORTED_OF_TWO)
-def test_the_compute_buffer_of_two_devices(name: str) -> None:
+def test_the_compute_buffer_of_two_devices_is_larger(name: str) -> None:
     for flash_attention in (False, True):
         guess = memory.compute_bytes(
             HEADERS[name], cells=4096, tokens=512, flash_attention=flash_attention, pipelined=True

@@ -25,7 +25,7 @@ from tests.support.refusals import refusal
     ("name", "layers"),
     [("S", (33, 33, 33, 33, 33)), ("M", (22, 33, 33, 33, 33)), ("L", (11, 20, 28, 41, 41))],
 )
-def test_what_fits_one_device(name: str, layers: tuple[int, ...]) -> None:
+def test_layers_that_fit_one_device_are_as_computed_by_hand(name: str, layers: tuple[int, ...]) -> None:
     """The devices have 4, 6, 8, 12 and 24 GiB free, and the context has 4096 tokens.
 
     The expected layers for 4 GiB were computed by hand, in MiB. The margin leaves 3072:
@@ -36,7 +36,7 @@ def test_what_fits_one_device(name: str, layers: tuple[int, ...]) -> None:
     assert tuple(plan(HEADERS[name], gpus_of(free)).n_gpu_layers for free in (4, 6, 8, 12, 24)) == layers
 
 
-def test_a_placement_is_said_in_a_sentence() -> None:
+def test_a_placement_has_a_description() -> None:
     assert plan(HEADERS["M"], gpus_of(8)).description == (
         "33 of 33 layers on GPU0 (4.4 GiB of 8.0 GiB), including 512 MiB of KV memory"
     )
@@ -49,14 +49,14 @@ def test_a_placement_is_said_in_a_sentence() -> None:
     )
 
 
-def test_one_device_is_enough_where_it_holds_all() -> None:
+def test_only_one_device_is_used_if_it_holds_everything() -> None:
     for free in ((6, 12), (12, 6)):
         placed = plan(HEADERS["M"], gpus_of(*free))
         assert placed.devices == (f"GPU{free.index(12)}",)
         assert placed.tensor_split == (33.0,)
 
 
-def test_uneven_devices_are_filled_to_the_same_share_of_their_room() -> None:
+def test_uneven_devices_are_filled_to_the_same_share() -> None:
     small, large = plan(HEADERS["L"], gpus_of(5, 9)).loads
     assert small.layers + large.layers == 41
     shares = [load.size / (load.free - MARGIN) for load in (small, large)]
@@ -78,7 +78,7 @@ def test_a_longer_context_leaves_room_for_fewer_layers() -> None:
     assert without < layers[1]
 
 
-def test_layers_that_are_asked_for_are_placed() -> None:
+def test_requested_layers_are_placed() -> None:
     assert plan(HEADERS["M"], gpus_of(8), "all").n_gpu_layers == 33
     assert plan(HEADERS["M"], gpus_of(8), 1000).n_gpu_layers == 33
     assert plan(HEADERS["M"], gpus_of(8), 10).tensor_split == (10.0,)
@@ -90,12 +90,12 @@ def test_layers_that_are_asked_for_are_placed() -> None:
 
 
 @pytest.mark.parametrize("gpu_layers", ["all", 33, 30])
-def test_layers_that_do_not_fit_are_refused_with_figures(gpu_layers: str | int) -> None:
+def test_requested_layers_that_do_not_fit_are_refused(gpu_layers: str | int) -> None:
     with refusal(UsageError, " 4.", "4,096", "GPU0", "3.0 GiB", 14, settings=("gpu_layers", "context")):
         plan(HEADERS["M"], gpus_of(3), gpu_layers)
 
 
-def test_without_a_gpu_all_is_the_cpu() -> None:
+def test_without_a_gpu_everything_stays_on_the_cpu() -> None:
     for gpu_layers in ("auto", 0):
         assert on_cpu(gpu_layers).n_gpu_layers == 0
         assert on_cpu(gpu_layers).loads == ()
@@ -105,7 +105,7 @@ def test_without_a_gpu_all_is_the_cpu() -> None:
 
 
 @pytest.mark.parametrize("gpu_layers", [-1, True, 1.5, "5", None])
-def test_only_counts_and_words_are_asked_for(gpu_layers: Any) -> None:
+def test_invalid_gpu_layers_are_refused(gpu_layers: Any) -> None:
     with refusal(UsageError, repr(gpu_layers), settings=("gpu_layers",)):
         Settings(gpu_layers=gpu_layers)
 
@@ -169,7 +169,7 @@ def test_more_memory_never_means_fewer_layers(name: str, free: list[float], data
 
 
 @given(NAMES, FREE, st.integers(0, 50))
-def test_what_is_asked_for_is_placed_or_refused(name: str, free: list[float], gpu_layers: int) -> None:
+def test_any_requested_layers_are_placed_or_refused(name: str, free: list[float], gpu_layers: int) -> None:
     gpus = gpus_of(*free)
     try:
         placed = plan(HEADERS[name], gpus, gpu_layers)

@@ -24,13 +24,13 @@ from tests.support.product_rows import INSTRUCTION, fill, product_rows
 
 
 @given(one=st.lists(st.integers(0, 3), max_size=80), other=st.lists(st.integers(0, 3), max_size=80))
-def test_common_counts_what_two_begin_with(one: list[int], other: list[int]) -> None:
+def test_common_counts_the_shared_first_tokens(one: list[int], other: list[int]) -> None:
     length = common(one, other)
     assert one[:length] == other[:length]
     assert length == min(len(one), len(other)) or one[length] != other[length]
 
 
-def test_a_node_shares_the_cells_of_the_one_it_stands_on() -> None:
+def test_a_prefix_shares_the_cells_of_its_origin() -> None:
     backend = FakeBackend()
     prefixes = Prefixes(backend, range(8))
     first = prefixes.add(list(b"abcdef"), Match())
@@ -45,7 +45,7 @@ def test_a_node_shares_the_cells_of_the_one_it_stands_on() -> None:
     assert prefixes.find(list(b"xyz")) == Match()
 
 
-def test_what_others_stand_on_is_not_evicted() -> None:
+def test_a_prefix_that_others_extend_is_not_evicted() -> None:
     backend = FakeBackend()
     prefixes = Prefixes(backend, range(3))
     root = prefixes.add(list(b"abc"), Match())
@@ -60,7 +60,7 @@ def test_what_others_stand_on_is_not_evicted() -> None:
     assert backend.used == prefixes.cells == 3
 
 
-def test_what_nobody_shares_of_a_node_is_given_up() -> None:
+def test_an_evicted_prefix_keeps_the_part_that_others_share() -> None:
     """Two instructions begin with the same text. When memory is short, the older one keeps only that text."""
     backend = FakeBackend()
     prefixes = Prefixes(backend, range(4))
@@ -78,7 +78,7 @@ def test_what_nobody_shares_of_a_node_is_given_up() -> None:
     assert list(prefixes.unsaved()) == [new.prefix], "half an instruction is not saved"
 
 
-def test_what_a_node_has_from_its_origin_is_its_origins_to_share() -> None:
+def test_the_inherited_part_of_a_prefix_is_matched_at_its_origin() -> None:
     backend = FakeBackend()
     prefixes = Prefixes(backend, range(8))
     short = prefixes.add(list(b"a" * 50), Match())
@@ -95,7 +95,7 @@ def test_what_a_node_has_from_its_origin_is_its_origins_to_share() -> None:
     assert backend.used == 40
 
 
-def test_a_row_may_take_all_of_the_memory_whatever_is_in_it() -> None:
+def test_prefixes_are_evicted_for_a_row_that_needs_the_whole_memory() -> None:
     backend = FakeBackend(cells=256)
     scheduler = Scheduler(backend)
     for opening in (b"Below is an old instruction", b"Below is a new instruction"):
@@ -104,7 +104,7 @@ def test_a_row_may_take_all_of_the_memory_whatever_is_in_it() -> None:
         assert row.outcome, row.error
 
 
-def test_a_tree_without_room_says_what_is_there() -> None:
+def test_adding_to_a_full_tree_returns_the_longest_match() -> None:
     backend = FakeBackend()
     prefixes = Prefixes(backend, range(1))
     match = prefixes.add(list(b"abc"), Match())
@@ -112,7 +112,7 @@ def test_a_tree_without_room_says_what_is_there() -> None:
     assert prefixes.add(list(b"abcdef"), match) == match
 
 
-def test_rows_that_share_are_computed_together_and_answered_in_place() -> None:
+def test_rows_that_share_a_text_are_computed_together_and_answered_in_order() -> None:
     """20 rows for each of 5 products are mixed. Each product's text is computed once, and answers stay in order."""
     prompts = product_rows(5, 20)
     runs: dict[bool, list[Request]] = {}
@@ -129,7 +129,7 @@ def test_rows_that_share_are_computed_together_and_answered_in_place() -> None:
     assert computed[True] <= computed[False] - 5 * 19 * (text - 2)
 
 
-def test_what_all_rows_of_a_task_begin_with_is_shared_beyond_the_instruction() -> None:
+def test_rows_of_a_task_share_their_text_beyond_the_instruction() -> None:
     prompts = [[*INSTRUCTION, *b'{"title": "', *b"%d" % (n * 7919)] for n in range(60)]
     backend = FakeBackend()
     finish(Scheduler(backend), [Request(prompt, len(INSTRUCTION), Text(1)) for prompt in prompts])
@@ -151,7 +151,7 @@ def test_no_row_is_overtaken_by_a_later_group() -> None:
     assert left != sorted(left)
 
 
-def test_rows_that_ask_the_same_are_computed_once() -> None:
+def test_identical_rows_are_computed_once() -> None:
     backend = Counting()
     prompt = [*INSTRUCTION, *b"is it blue?"]
     same = [Request(list(prompt), len(INSTRUCTION), Predicate()) for _ in range(5)]
@@ -165,7 +165,7 @@ def test_rows_that_ask_the_same_are_computed_once() -> None:
     assert [request.cached for request in same[1:]] == [len(prompt)] * 4
 
 
-def test_a_twin_outlives_the_one_that_was_given_up() -> None:
+def test_an_identical_row_is_answered_though_the_first_was_cancelled() -> None:
     backend = FakeBackend()
     scheduler = Scheduler(backend)
     first, second, third = (Request([*INSTRUCTION, *b"is it?"], 0, Text(4)) for _ in range(3))
@@ -186,7 +186,7 @@ def test_a_twin_outlives_the_one_that_was_given_up() -> None:
     assert not fourth.done
 
 
-def test_duplicates_in_a_job_have_a_line_each() -> None:
+def test_each_duplicate_in_a_job_has_its_own_line() -> None:
     with Runtime.over(FakeBackend()) as runtime:
         rows = [{"id": n, "review": "the same" if n % 2 else f"another {n}"} for n in range(40)]
         answers = list(runtime.answers("sentiment_analysis", rows))
@@ -215,7 +215,7 @@ class Copying(FakeBackend):
 
 
 @pytest.mark.parametrize("rows", [1, 12])
-def test_drafts_save_calls_and_change_no_answer(rows: int) -> None:
+def test_drafts_save_calls_and_do_not_change_answers(rows: int) -> None:
     document = b"The strap is long enough for a tall person, and the zip has held for two years of travel."
     prompt = list(document)
     copying = Copying(len(prompt))
@@ -254,7 +254,7 @@ def test_any_drafts_give_the_same_text(texts: list[str], tokens: int, batch: int
     assert run(batch=batch) == run(batch=1)
 
 
-def test_without_drafts_nothing_is_guessed() -> None:
+def test_without_drafts_no_token_is_guessed() -> None:
     prompt = list(b"The strap is long enough, and the zip has held.")
     copying = Copying(len(prompt))
     request = Request([*prompt], 0, Text(40))

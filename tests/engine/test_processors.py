@@ -41,7 +41,9 @@ def printed(*command: str, place: Path) -> Any:
 @pytest.mark.parametrize(
     ("processor", "variant"), [("Nehalem", "sse42"), ("Haswell", "haswell"), ("Skylake-Server", "haswell")]
 )
-def test_the_answers_are_the_same(python: str, processor: str, variant: str, tmp_path: Path) -> None:
+def test_answers_are_the_same_on_each_emulated_processor(
+    python: str, processor: str, variant: str, tmp_path: Path
+) -> None:
     imitated = ("qemu-x86_64", "-cpu", processor, python, "-m", "ecellm_lite")
     report = printed(*imitated, "doctor", "--json", place=tmp_path)
     findings = {check["name"]: check for check in report["checks"]}

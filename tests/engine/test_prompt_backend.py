@@ -53,7 +53,7 @@ def counts() -> tuple[int, int]:
     return int(native.ecellm_prompt_products()), int(native.ecellm_prompt_attentions())
 
 
-def test_a_model_reads_its_prompt_with_them(demo_model: StoredModel, variant: str) -> None:
+def test_prompts_are_read_with_and_without_the_kernels_in_turn(demo_model: StoredModel, variant: str) -> None:
     """Runs with and without the kernels alternate in one process and do not disturb each other."""
     tokens = list(range(1000, 1040))
     settings = Settings(gpu_layers=0, context=256, threads=2, prompt_kernels=variant)
@@ -79,7 +79,7 @@ def test_a_model_reads_its_prompt_with_them(demo_model: StoredModel, variant: st
 
 
 @pytest.mark.parametrize("setting", [{"flash_attention": "off"}, {"kv_type": "q8_0"}, {"deterministic": True}])
-def test_attention_that_is_not_theirs_is_left_to_llama_cpp(
+def test_unsupported_attention_is_left_to_llama_cpp(
     demo_model: StoredModel, variant: str, setting: dict[str, Any]
 ) -> None:
     backend = LlamaBackend(demo_model.path, Settings(gpu_layers=0, context=256, prompt_kernels=variant, **setting))
@@ -91,7 +91,7 @@ def test_attention_that_is_not_theirs_is_left_to_llama_cpp(
     assert attentions == 0
 
 
-def test_other_programs_contexts_do_not_use_them(demo_model: StoredModel, variant: str) -> None:
+def test_contexts_of_other_code_do_not_use_the_kernels(demo_model: StoredModel, variant: str) -> None:
     """llama.cpp would switch flash attention off in a context that is made while the kernels are on in this thread."""
     backend = LlamaBackend(demo_model.path, Settings(gpu_layers=0, context=256, prompt_kernels=variant))
     backend.decode([Chunk(sequence=0, position=0, tokens=list(range(1000, 1040)), ask=1)])
@@ -106,7 +106,7 @@ def test_other_programs_contexts_do_not_use_them(demo_model: StoredModel, varian
     assert counts() == before
 
 
-def test_a_gpu_is_not_kept_from_its_products(demo_model: StoredModel, variant: str) -> None:
+def test_kernels_are_off_if_a_gpu_computes_layers(demo_model: StoredModel, variant: str) -> None:
     """A GPU may multiply with the weights of CPU layers, which is faster than the kernels."""
     backend = LlamaBackend(demo_model.path, Settings(gpu_layers=0, context=256, prompt_kernels=variant))
     assert backend.prompt_kernels == State(variant)
@@ -115,7 +115,7 @@ def test_a_gpu_is_not_kept_from_its_products(demo_model: StoredModel, variant: s
     backend.close()
 
 
-def test_ggml_computes_the_same_through_its_graphs(variant: str) -> None:
+def test_the_trial_against_ggmls_graphs_passes(variant: str) -> None:
     trial.check()
 
 
@@ -126,7 +126,7 @@ def test_a_trial_finds_wrong_attention(variant: str, monkeypatch: pytest.MonkeyP
         trial.check()
 
 
-def test_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernels_are_chosen_by_setting_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert start("off") == State("", "they are switched off")
     with pytest.raises(UsageError):
         start("fast")
@@ -138,7 +138,7 @@ def test_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_command(["doctor"]) == 1
 
 
-def test_a_processor_that_was_not_measured_keeps_ggmls_own(monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
+def test_an_unmeasured_processor_uses_ggmls_kernels(monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
     monkeypatch.delenv("ECELLM_PROMPT_KERNELS", raising=False)
     monkeypatch.setattr(ggml, "system_info", lambda: "CPU : AVX2 = 1 | AVX512 = 1 | AVX512_VNNI = 1")
     assert start("auto").variant == ""
@@ -171,7 +171,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not installed")
 @pytest.mark.parametrize("fault", DOCTORED)
-def test_a_library_that_does_not_fit_is_not_used(
+def test_an_incompatible_library_is_not_used(
     fault: str,
     fresh: None,
     tmp_path: Path,
@@ -202,13 +202,13 @@ def test_a_library_that_does_not_fit_is_not_used(
     assert kernels.reason in checks["prompt kernels"]["finding"]
 
 
-def test_no_library_is_no_error(fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_not_an_error(fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "path", lambda: tmp_path / "none.so")
     assert start("auto").variant == ""
     assert run_command(["doctor"]) == 0
 
 
-def test_a_verdict_is_asked_for_once(fresh: None, variant: str, tmp_path: Path) -> None:
+def test_the_trial_runs_once_and_its_verdict_is_stored(fresh: None, variant: str, tmp_path: Path) -> None:
     """Runs in child processes, because this process has loaded the kernels already."""
     program = (
         "import sys; from ecellm_lite.kernels.prompt import choice, verdict, start\n"
@@ -224,7 +224,7 @@ def test_a_verdict_is_asked_for_once(fresh: None, variant: str, tmp_path: Path) 
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == first
 
 
-def test_a_trial_that_came_to_no_end_is_had_again(
+def test_an_interrupted_trial_is_repeated(
     fresh: None, variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no python"))
@@ -235,6 +235,6 @@ def test_a_trial_that_came_to_no_end_is_had_again(
     assert not (tmp_path / "home" / "prompt_kernels.json").exists()
 
 
-def test_every_face_offers_the_same_choices(variant: str) -> None:
+def test_the_command_line_offers_all_variants(variant: str) -> None:
     assert variant in CHOICES
     assert PROMPT_KERNELS == CHOICES

@@ -59,7 +59,7 @@ class Counting(FakeBackend):
         super().fork(source, target, length)
 
 
-def test_calls_are_full() -> None:
+def test_calls_are_filled_up_to_the_batch_size() -> None:
     backend = Counting(batch=100)
     requests = [Request(prompt, len(PREFIX), Text(1)) for prompt in prompts([30] * 20)]
     finish(Scheduler(backend), requests)
@@ -69,7 +69,7 @@ def test_calls_are_full() -> None:
     assert backend.forks == 20
 
 
-def test_answers_that_are_written_run_in_greater_number_where_there_is_room() -> None:
+def test_more_written_answers_run_together_in_a_larger_memory() -> None:
     most = {}
     for cells in (1024, 700, 230):
         backend = Counting(cells=cells, batch=64)
@@ -80,7 +80,7 @@ def test_answers_that_are_written_run_in_greater_number_where_there_is_room() ->
     assert most == {1024: 6, 700: 4, 230: 4}
 
 
-def test_answers_that_are_chosen_wait_for_the_call_to_have_room() -> None:
+def test_chosen_answers_wait_until_a_call_has_room() -> None:
     backend = Counting(cells=1024, batch=64)
     options = Choice((Option("A", "A: red pepper"), Option("B", "B: red apple")))
     requests = [Request(prompt, len(PREFIX), options) for prompt in prompts([32] * 40)]
@@ -88,13 +88,13 @@ def test_answers_that_are_chosen_wait_for_the_call_to_have_room() -> None:
     assert max(backend.rows) <= 4
 
 
-def test_the_memory_is_empty_afterwards_but_for_the_prefix() -> None:
+def test_only_the_prefix_stays_in_memory() -> None:
     backend = FakeBackend()
     finish(Scheduler(backend), [Request(prompt, len(PREFIX), Text(5)) for prompt in prompts([10, 300, 1])])
     assert backend.used == len(PREFIX)
 
 
-def test_rows_that_lose_their_room_start_again_and_give_the_same_answer() -> None:
+def test_rows_that_lose_their_memory_start_again_with_the_same_answer() -> None:
     lengths = [50] * 8
     roomy = [Request(prompt, len(PREFIX), Text(120)) for prompt in prompts(lengths)]
     finish(Scheduler(FakeBackend()), roomy)
@@ -105,7 +105,7 @@ def test_rows_that_lose_their_room_start_again_and_give_the_same_answer() -> Non
     assert [request.outcome for request in tight] == [request.outcome for request in roomy]
 
 
-def test_prefixes_give_way_to_rows() -> None:
+def test_prefixes_are_evicted_for_rows() -> None:
     backend = FakeBackend(cells=400)
     scheduler = Scheduler(backend)
     for letter in b"abcdefgh":
@@ -129,7 +129,7 @@ def test_deterministic_mode_reads_every_prompt_in_the_same_two_calls() -> None:
     assert backend.calls[3:] == [20, 16, len(PREFIX), 20]
 
 
-def test_a_request_is_done_when_all_its_figures_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_is_done_only_after_all_its_fields_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
     was = Request.__setattr__
 
@@ -144,7 +144,7 @@ def test_a_request_is_done_when_all_its_figures_are_there(monkeypatch: pytest.Mo
     assert all(seen)
 
 
-def test_an_empty_state_is_not_kept(tmp_path: Path) -> None:
+def test_an_empty_state_is_not_saved(tmp_path: Path) -> None:
     class Forgetful(FakeBackend):
         def save(self, sequence: int) -> bytes:
             return b""
@@ -166,13 +166,13 @@ def test_deterministic_mode_takes_no_part_of_a_longer_prefix() -> None:
     assert backend.calls == [len(PREFIX), 20, len(PREFIX) - 1, 31]
 
 
-def test_a_prompt_that_is_all_prefix_still_gets_its_logits() -> None:
+def test_a_prompt_that_is_only_a_prefix_still_gets_its_logits() -> None:
     request = Request(list(PREFIX), len(PREFIX), Text(2))
     finish(Scheduler(FakeBackend()), [request])
     assert request.outcome
 
 
-def test_one_row_too_large_for_memory_ends_alone() -> None:
+def test_a_row_too_large_for_the_memory_fails_alone() -> None:
     class Endless(Text):
         def decode(self, scene: Scene) -> Decoding:
             from ecellm_lite.answers.decoding import Step
@@ -189,7 +189,7 @@ def test_one_row_too_large_for_memory_ends_alone() -> None:
     assert requests[1].outcome
 
 
-def test_a_prefix_that_cannot_be_read_costs_its_own_row() -> None:
+def test_a_prefix_that_cannot_be_computed_fails_only_its_own_row() -> None:
     class Picky(FakeBackend):
         def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
             if any(200 in chunk.tokens for chunk in chunks):
@@ -212,7 +212,7 @@ def test_a_prefix_that_cannot_be_read_costs_its_own_row() -> None:
     sequences=st.integers(2, 9),
     batch=st.integers(1, 200),
 )
-def test_any_shape_of_memory_gives_the_same_answers(
+def test_any_memory_size_gives_the_same_answers(
     lengths: list[int], answers: int, cells: int, sequences: int, batch: int
 ) -> None:
     expected = [Request(prompt, len(PREFIX), Text(answers)) for prompt in prompts(lengths)]

@@ -53,7 +53,9 @@ def watched(threads: Threads, machine: Office, programs: int, used: float) -> in
         (8, 2, 2.0, 2),
     ],
 )
-def test_busy_cores_are_left_to_others_unless_all_are_busy(most: int, programs: int, used: float, count: int) -> None:
+def test_cores_used_by_other_programs_are_left_to_them_unless_all_are_busy(
+    most: int, programs: int, used: float, count: int
+) -> None:
     machine = Office()
     threads = Threads(most, machine=machine)
     assert threads.count == most
@@ -61,17 +63,17 @@ def test_busy_cores_are_left_to_others_unless_all_are_busy(most: int, programs: 
     assert watched(threads, machine, 0, 0.0) == most
 
 
-def test_a_program_that_runs_for_a_moment_changes_nothing() -> None:
+def test_a_short_running_program_does_not_change_the_threads() -> None:
     machine = Office()
     assert watched(Threads(4, machine=machine), machine, 3, 0.3) == 4
 
 
-def test_a_fixed_number_is_fixed() -> None:
+def test_a_fixed_number_of_threads_does_not_change() -> None:
     machine = Office()
     assert watched(Threads(4, fixed=True, machine=machine), machine, 3, 3.0) == 4
 
 
-def test_this_machine_tells() -> None:
+def test_this_machine_reports_its_load() -> None:
     machine = Machine()
     before = machine.seconds()
     assert machine.running() >= 0

@@ -70,7 +70,7 @@ def test_mixed_rows_get_the_answers_of_their_own_adapter(deterministic: bool, se
     assert len({repr(outcome) for outcome in answers.values()}) == 3
 
 
-def test_the_same_row_for_two_shops_is_computed_twice() -> None:
+def test_the_same_row_for_two_adapters_is_computed_twice() -> None:
     [prompt] = prompts([20])
     requests = [asked(adapter, prompt) for adapter in (*ADAPTERS, "shop-a")]
     scheduler = Scheduler(Shops())
@@ -106,7 +106,7 @@ def test_no_adapter_waits_for_all_rows_of_another() -> None:
     assert all(request.outcome for request in many)
 
 
-def test_a_turn_lasts_while_nobody_else_waits_and_changes_are_few() -> None:
+def test_adapters_change_as_rarely_as_possible() -> None:
     backend = Shops(batch=64)
     requests = [asked(ADAPTERS[number % 3], prompt) for number, prompt in enumerate(distinct(90))]
     finish(Scheduler(backend, turn_seconds=3600), requests)
@@ -131,7 +131,7 @@ def test_an_urgent_row_of_another_adapter_comes_first() -> None:
     batch=st.integers(16, 200),
     seconds=st.sampled_from([0.0, 3600.0]),
 )
-def test_every_row_ends_whatever_the_memory(
+def test_every_row_ends_with_any_memory_size(
     rows: list[tuple[str | None, int, bool]], cells: int, batch: int, seconds: float
 ) -> None:
     drawn = prompts([length for _, length, _ in rows])
@@ -140,7 +140,7 @@ def test_every_row_ends_whatever_the_memory(
     assert [request.outcome for request in requests] == [alone(request) for request in requests]
 
 
-def test_a_row_that_fails_takes_no_other_along() -> None:
+def test_a_failing_row_fails_no_other() -> None:
     class Picky(Shops):
         def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
             if self.adapted == "shop-b" and any(33 in chunk.tokens for chunk in chunks):
@@ -154,7 +154,7 @@ def test_a_row_that_fails_takes_no_other_along() -> None:
     assert [request.outcome for request in requests] == [alone(request) for request in requests]
 
 
-def test_states_on_disk_belong_to_the_adapters_bytes(tmp_path: Path) -> None:
+def test_states_on_disk_belong_to_the_hash_of_the_adapter(tmp_path: Path) -> None:
     (tmp_path / "states").mkdir(mode=0o700)
 
     def cached(adapter: str | None, sha256: str) -> int:
@@ -169,7 +169,7 @@ def test_states_on_disk_belong_to_the_adapters_bytes(tmp_path: Path) -> None:
     assert cached(None, "1" * 64) == cached("shop-b", "1" * 64) == 0
 
 
-def test_closing_ends_the_rows_of_all_adapters() -> None:
+def test_closing_fails_the_waiting_rows_of_all_adapters() -> None:
     scheduler = Scheduler(Shops())
     requests = [asked(adapter, prompt) for adapter in ADAPTERS for prompt in prompts([20, 30])]
     for request in requests:

@@ -131,7 +131,7 @@ def test_every_form_has_a_template() -> None:
 
 
 @pytest.mark.parametrize("name", HUGGING_FACE)
-def test_ids_are_those_of_the_template(name: str, pair: Pair) -> None:
+def test_token_ids_are_those_of_the_template(name: str, pair: Pair) -> None:
     for system, turns in CONVERSATIONS:
         prompt = form_of(name).conversation(system, turns)
         text = dated(name, rendered(name, messages_of((system, turns))))
@@ -141,7 +141,7 @@ def test_ids_are_those_of_the_template(name: str, pair: Pair) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["smollm2", "llama3.1", "phi3"])
-def test_the_oracle_is_transformers(name: str, pair: Pair) -> None:
+def test_the_tests_renderer_agrees_with_transformers(name: str, pair: Pair) -> None:
     transformers = pytest.importorskip("transformers", reason="apply_chat_template is transformers' (extra 'train')")
     template, bos, eos = TEMPLATES[name]
     tokenizer = transformers.PreTrainedTokenizerFast(
@@ -157,7 +157,7 @@ def test_the_oracle_is_transformers(name: str, pair: Pair) -> None:
 @pytest.mark.parametrize(
     ("name", "version"), [pytest.param("mistral-v1", "v1", marks=pytest.mark.slow), ("mistral-v3", "v3")]
 )
-def test_ids_are_those_of_mistral_common(name: str, version: str, tmp_path: Path) -> None:
+def test_token_ids_are_those_of_mistral_common(name: str, version: str, tmp_path: Path) -> None:
     common = pytest.importorskip("mistral_common.tokens.tokenizers.mistral")
     protocol = pytest.importorskip("mistral_common.protocol.instruct.request")
     file = {"v1": "tokenizer.model.v1", "v3": "mistral_instruct_tokenizer_240323.model.v3"}[version]
@@ -176,7 +176,7 @@ def test_ids_are_those_of_mistral_common(name: str, version: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_text_is_never_a_control_token(name: str, pair: Pair) -> None:
+def test_text_never_becomes_a_control_token(name: str, pair: Pair) -> None:
     form = form_of(name)
     forbidden = [token for mark in form.marks if (token := pair.ours.mark(mark.text)) is not None]
     assert forbidden
@@ -197,7 +197,7 @@ def test_text_is_never_a_control_token(name: str, pair: Pair) -> None:
     "name", [name for name in HUGGING_FACE if name not in ("qwen3", "smollm3", "llama3", "llama3.1")]
 )
 @pytest.mark.parametrize("answer", ["yes", "A: very positive", '[{"attribute": "color"}]', "B,A,C"])
-def test_an_answer_has_the_ids_of_the_models_turn(name: str, pair: Pair, answer: str) -> None:
+def test_an_answer_has_the_token_ids_of_the_models_turn(name: str, pair: Pair, answer: str) -> None:
     form = form_of(name)
     scene = Scene(pair.ours, 100, form=AnswerForm.of(form, pair.ours))
     messages = messages_of(("", said("Is it loud?", answer)))
@@ -208,7 +208,7 @@ def test_an_answer_has_the_ids_of_the_models_turn(name: str, pair: Pair, answer:
 
 
 @pytest.mark.parametrize("name", ["mistral-v1", "mistral-v3"])
-def test_an_answer_has_the_ids_of_mistrals_turn(name: str, spaced: Pair) -> None:
+def test_an_answer_has_the_token_ids_of_mistrals_turn(name: str, spaced: Pair) -> None:
     form = form_of(name)
     scene = Scene(spaced.ours, 100, form=AnswerForm.of(form, spaced.ours))
     before, whole = said("Is it loud?"), said("Is it loud?", "yes", "Sure?")
@@ -217,7 +217,7 @@ def test_an_answer_has_the_ids_of_mistrals_turn(name: str, spaced: Pair) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_rows_prompt_is_a_users_turn(name: str) -> None:
+def test_the_prompt_of_a_row_is_a_users_turn(name: str) -> None:
     form = form_of(name)
     prompt = form.wrap("Do it.", "The text", '["A: x"]')
     assert prompt == form.conversation("", said('Do it.\n\nInput:\nThe text\n\nOptions:\n["A: x"]'))

@@ -36,7 +36,7 @@ def writing(text: str, end: str) -> LogitsOf:
 
 
 @pytest.mark.parametrize("envelope", ["qwen2.5", "llama3.1", "gemma", "phi3", "mistral-v3"])
-def test_the_ten_tasks_are_answered_behind_a_chat_form(envelope: str) -> None:
+def test_the_ten_tasks_are_answered_in_a_chat_form(envelope: str) -> None:
     with Runtime.over(FakeBackend(most=8192), envelope=envelope) as runtime:
         for name, task in TASKS.items():
             question = task.question(task.example())
@@ -47,7 +47,7 @@ def test_the_ten_tasks_are_answered_behind_a_chat_form(envelope: str) -> None:
             assert (answer.envelope, answer.error) == (envelope, None)
 
 
-def test_rows_of_a_task_share_their_beginning() -> None:
+def test_rows_of_a_task_share_their_instruction() -> None:
     with Runtime.over(FakeBackend(), envelope="qwen2.5") as runtime:
         rows = [{"review": "It works."}, {"review": "It is loud."}]
         answers = list(runtime.answers("sentiment_analysis", rows))
@@ -56,7 +56,7 @@ def test_rows_of_a_task_share_their_beginning() -> None:
     assert answers[1].usage.cached_tokens == len(prefix)
 
 
-def test_a_conversation_is_in_the_forms_turns() -> None:
+def test_a_conversation_is_written_as_turns_of_the_form() -> None:
     turns = [{"role": turn.role, "content": turn.text} for turn in said("Is it loud?", "No.", "Sure?<|im_end|>")]
     with Runtime.over(FakeBackend(), envelope="chatml") as runtime:
         question = TEXTS["chat"].question({"messages": turns}, instruction="Be short.")
@@ -66,14 +66,14 @@ def test_a_conversation_is_in_the_forms_turns() -> None:
     assert list(request.prompt).count(VOCABULARY.mark("<|im_end|>") or 0) == 4, "a user's is text"
 
 
-def test_a_text_ends_with_the_forms_token() -> None:
+def test_a_text_ends_at_the_forms_end_token() -> None:
     with Runtime.over(FakeBackend(writing("quiet", "<|im_end|>")), envelope="chatml", drafts=False) as runtime:
         answer = runtime.answer(TEXTS["chat"], {"messages": [{"role": "user", "content": "Loud?"}]})
     assert answer.text == "quiet"
 
 
 @pytest.mark.parametrize(("envelope", "least", "most"), [("qwen2.5", 0.9, 1.0), ("alpaca", 0.4, 0.6)])
-def test_a_general_models_capital_counts(envelope: str, least: float, most: float) -> None:
+def test_yes_with_a_capital_counts_for_a_general_model(envelope: str, least: float, most: float) -> None:
     scores = np.zeros(VOCABULARY.size, dtype=np.float32)
     scores[VOCABULARY.tokenize("Y")[0]] = 9
     with Runtime.over(FakeBackend(lambda _: scores), envelope=envelope) as runtime:
@@ -89,7 +89,7 @@ def test_a_general_models_capital_counts(envelope: str, least: float, most: floa
 @pytest.mark.parametrize(
     "messages", [None, [], "Hello", [{"role": "system", "content": "x"}], [{"role": "user"}], ["x"]]
 )
-def test_what_is_no_conversation_is_refused(messages: object) -> None:
+def test_invalid_conversations_are_refused(messages: object) -> None:
     with pytest.raises(InputError) as caught:
         TEXTS["chat"].question({"messages": messages})
     assert (caught.value.field or "").startswith("messages")

@@ -55,7 +55,7 @@ def test_the_guarantee_holds_for_good_and_bad_models(trust: float) -> None:
 
 
 @given(st.integers(1, 60), st.floats(0.5, 0.99), st.integers(0, 100))
-def test_the_least_probability_leaves_out_few_of_its_own_rows(count: int, guarantee: float, seed: int) -> None:
+def test_the_least_probability_covers_enough_of_its_own_rows(count: int, guarantee: float, seed: int) -> None:
     rows = drawn(count, seed, 1.0)
     sets = answer_sets(rows, guarantee)
     assert sum(contains(row, sets.least) for row in rows) >= min(count, math.ceil((count + 1) * guarantee))
@@ -69,7 +69,7 @@ def test_too_few_rows_for_the_guarantee_make_every_answer_plausible() -> None:
     assert sets.answers({"A": 0.2, "B": 0.8, "C": 0.0}) == ["B", "A", "C"]
 
 
-def test_a_set_has_the_likeliest_answer_even_below_the_least() -> None:
+def test_a_set_contains_the_likeliest_answer_even_below_the_threshold() -> None:
     assert AnswerSets(0.9, 0.5, 20, 0.9, 1.2).answers({"A": 0.3, "B": 0.4, "C": 0.3}) == ["B"]
 
 
@@ -77,7 +77,7 @@ def labelled(count: int) -> list[Labelled]:
     return [Labelled(get_task(TASK), n + 1, {"review": f"Number {n}"}, OPTIONS[n % 5]) for n in range(count)]
 
 
-def test_answers_have_their_sets_once_the_task_is_calibrated(tmp_path: Path) -> None:
+def test_answers_of_a_calibrated_task_have_answer_sets(tmp_path: Path) -> None:
     with Runtime.over(FakeBackend(), name=MODEL) as runtime:
         result = calibrate_task(
             runtime, get_task(TASK), labelled(60), DataFile("rows", "b" * 64), coverage_guarantee=0.8
@@ -114,7 +114,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, fault: dict[str, float]) -> N
         read_calibration(path)
 
 
-def test_answers_without_a_list_of_possible_ones_have_no_sets() -> None:
+def test_tasks_without_listed_answers_have_no_answer_sets() -> None:
     row = {"query": "lamp", "products": ["a", "b", "c"]}
     task = get_task("query_product_ranking")
     with Runtime.over(FakeBackend(), name=MODEL) as runtime:

@@ -52,7 +52,7 @@ def calibrated_by(rows: Sequence[Labelled]) -> CalibrationResult:
         return calibrate_task(runtime, SA, rows, DATA)
 
 
-def test_answers_of_other_rows_are_calibrated_by_it() -> None:
+def test_a_fitted_calibration_calibrates_other_rows() -> None:
     calibration = calibrated_by(reviews(150, seed=1)).calibration
     assert calibration is not None
     assert calibration.temperature == pytest.approx(3, rel=0.25)
@@ -74,7 +74,7 @@ def test_answers_of_other_rows_are_calibrated_by_it() -> None:
     assert after < 0.1 < 0.2 < before
 
 
-def test_rows_that_ask_otherwise_or_fail_are_left_out_and_counted() -> None:
+def test_rows_of_another_wording_and_failed_rows_are_counted_and_left_out() -> None:
     rows = reviews(20, seed=3)
     wire = {"instruction": "Rate it.", "input": "Good.", "options": SA.question({"review": "x"}).options}
     other = labelled(SA, 21, {**wire, "output": "A: very positive"})
@@ -86,7 +86,7 @@ def test_rows_that_ask_otherwise_or_fail_are_left_out_and_counted() -> None:
         calibrated_by([other])
 
 
-def test_a_handful_is_refused_and_not_kept() -> None:
+def test_too_few_rows_are_refused() -> None:
     result = calibrated_by(reviews(6, seed=4))
     assert (result.fit, result.calibration) == (None, None)
     assert "10" in str(result.refusal)
@@ -100,7 +100,7 @@ def test_free_text_is_not_calibrated() -> None:
         calibrate_task(runtime, task, [row], DATA)
 
 
-def test_options_that_every_row_has_of_its_own_are_no_part_of_the_scope() -> None:
+def test_options_that_differ_by_row_are_not_part_of_the_scope() -> None:
     task = TASKS["sequential_recommendation"]
     rows = [
         labelled(task, place, {"history": ["a"], "candidates": ["b", f"c {place}"], "output": "A"})

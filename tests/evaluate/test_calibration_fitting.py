@@ -32,7 +32,7 @@ def ece(cases: Sequence[Case], temperature: float) -> float:
 
 
 @pytest.mark.parametrize("temperature", [3.0, 2.0, 0.5])
-def test_a_model_that_is_wrong_about_itself_is_mended(temperature: float) -> None:
+def test_an_overconfident_or_underconfident_model_is_corrected(temperature: float) -> None:
     fitted = fit(drawn(300, temperature, seed=1))
     assert fitted.refusal is None
     assert fitted.temperature == pytest.approx(temperature, rel=0.2)
@@ -52,7 +52,7 @@ def test_ten_rows_are_too_few_to_tell() -> None:
     assert fit(drawn(300, 1.5, seed=0)).refusal is None
 
 
-def test_ten_right_answers_do_not_make_a_model_certain() -> None:
+def test_ten_right_answers_do_not_justify_a_temperature() -> None:
     """A calibrated model with probability 0.8 has ten right answers of ten by chance in one case of ten."""
     fitted = fit([Case((Claim((0.8, 0.2), 0),), 1.0)] * 10)
     assert fitted.temperature == pytest.approx(LOWEST, rel=0.01)
@@ -68,7 +68,7 @@ def test_a_calibrated_model_is_left_as_it_is() -> None:
     assert sum(accepted) <= len(accepted) / LEAST_RATIO
 
 
-def test_what_is_the_same_for_every_seed_is_the_temperature() -> None:
+def test_the_seed_changes_the_gain_but_not_the_temperature() -> None:
     cases = drawn(60, 2.0, seed=5)
     one, other = fit(cases, seed=0), fit(cases, seed=1)
     assert one.temperature == other.temperature
@@ -77,7 +77,7 @@ def test_what_is_the_same_for_every_seed_is_the_temperature() -> None:
     assert fit(cases, seed=0) == one
 
 
-def test_the_measures_by_hand() -> None:
+def test_the_measures_are_as_computed_by_hand() -> None:
     """Of the rows with probability 0.9, half are right.
 
     So the best temperature brings 0.9 near 0.5, within its bounds.
@@ -93,7 +93,7 @@ def test_the_measures_by_hand() -> None:
     assert fitted.gain == pytest.approx(fitted.after.log_likelihood - fitted.before.log_likelihood)
 
 
-def test_impossible_answers_that_came_true_are_not_infinitely_bad() -> None:
+def test_right_answers_of_probability_zero_have_a_finite_loss() -> None:
     cases = [Case((Claim((1.0, 0.0), int(place % 4 == 0)),), 1.0) for place in range(200)]
     fitted = fit(cases)
     assert math.isfinite(fitted.before.log_likelihood)
@@ -101,7 +101,7 @@ def test_impossible_answers_that_came_true_are_not_infinitely_bad() -> None:
     assert float(tempered((1.0, 0.0), fitted.temperature)[0]) == pytest.approx(0.86, abs=0.01)  # at the bound
 
 
-def test_rows_weigh_as_rows_and_not_as_choices() -> None:
+def test_rows_have_equal_weight_however_many_claims_they_make() -> None:
     """A hundred entries of one row count as one row."""
     loud = Case(tuple(Claim((0.99, 0.01), 1) for _ in range(100)), 1.0)
     quiet = [Case((Claim((0.7, 0.3), int(place % 10 < 3)),), 1.0) for place in range(40)]
@@ -124,7 +124,7 @@ def entries(count: int, seed: int) -> list[Case]:
     return cases
 
 
-def test_entries_that_are_mostly_wrong_have_a_bias() -> None:
+def test_mostly_wrong_entries_get_a_bias() -> None:
     """No temperature brings a probability of 0.9 below one half, but a bias does."""
     plain, fitted = fit(entries(300, seed=1)), fit(entries(300, seed=1), biased=True)
     assert plain.bias == 0
@@ -138,7 +138,7 @@ def test_entries_that_are_mostly_wrong_have_a_bias() -> None:
     assert sum(accepted) <= len(accepted) / LEAST_RATIO
 
 
-def test_too_few_rows_are_said() -> None:
+def test_too_few_rows_are_refused() -> None:
     with refusal(InputError, 10, 9):
         fit(drawn(9, 3.0, seed=0))
 
@@ -156,7 +156,7 @@ def test_without_scipy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
         check_installed()
 
 
-def test_orders_that_are_too_sure_are_mended() -> None:
+def test_overconfident_rankings_are_corrected() -> None:
     """Each row has six possible orders, with logits that are three times too large."""
     cases = []
     for case in drawn(400, 3.0, seed=7, options=6):
@@ -169,7 +169,7 @@ def test_orders_that_are_too_sure_are_mended() -> None:
     assert fitted.after.ece < 0.1 < fitted.before.ece
 
 
-def test_a_claim_by_hand() -> None:
+def test_the_temperature_of_rankings_is_as_computed_by_hand() -> None:
     """Of the orders with probability 0.8, half are right.
 
     T = log 8 / log 2 turns 8:1:1 into 2:1:1, so the likeliest order has probability 0.5.

@@ -37,7 +37,7 @@ def test_the_point_with_the_fewest_escalated_rows_is_chosen() -> None:
     assert abs(result.held_out - 0.97) < 0.03
 
 
-def test_an_agreement_that_no_point_has_takes_the_last_one() -> None:
+def test_an_unreachable_agreement_escalates_every_row() -> None:
     rows = [Compared(1.0, False, True, False) for _ in range(100)]
     assert cascade_result(rows, 0.9).chosen.escalate_below == 1
 

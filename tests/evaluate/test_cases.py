@@ -38,7 +38,7 @@ def answer_of(name: str) -> Answer:
         return runtime.answer(name, EXAMPLES[name])
 
 
-def test_a_choice_and_its_right_answer() -> None:
+def test_a_choice_makes_one_claim() -> None:
     space, answer = space_of("sentiment_analysis"), answer_of("sentiment_analysis")
     assert answer.probabilities is not None
     for text, share in zip(space.alternatives, answer.probabilities.values(), strict=True):
@@ -51,7 +51,7 @@ def test_a_choice_and_its_right_answer() -> None:
         case_of(space, answer, "F")
 
 
-def test_a_predicate_a_score_and_a_ranking() -> None:
+def test_a_predicate_a_score_and_a_ranking_make_one_claim_each() -> None:
     answer = answer_of("product_matching")
     for gold in ("yes", "no"):
         [claim] = case_of(Predicate(), answer, gold).claims
@@ -83,7 +83,7 @@ def test_a_ranking_is_one_choice_among_all_orders() -> None:
     ("labels", "right"),
     [("EIS", True), ("EEE", True), ("III", True), ("ESS", True), ("ESI", False), ("SEE", False), ("CIS", False)],
 )
-def test_labels_say_which_orders_none_is_better_than(labels: str, right: bool) -> None:
+def test_an_order_is_right_if_no_order_is_better_by_the_labels(labels: str, right: bool) -> None:
     """The answer's order is A,C,B. `labels` are the relevance of A, B and C."""
     answer = Answer(
         "r", "query_product_ranking", "ranking", ["A", "C", "B"], "A,C,B", 0.6,
@@ -92,7 +92,7 @@ def test_labels_say_which_orders_none_is_better_than(labels: str, right: bool) -
     assert case_of(Ranking(("A", "B", "C")), answer, "A,B,C", tuple(labels)).correct is right
 
 
-def test_a_ranking_is_fitted_as_it_is_calibrated() -> None:
+def test_rankings_are_fitted_by_the_same_formula_as_they_are_calibrated() -> None:
     """The fit changes an order's probability exactly as answering does, for up to 26! orders."""
     generator = np.random.default_rng(3)
     for letters in (1, 2, 3, 26):
@@ -118,7 +118,7 @@ def test_a_ranking_is_fitted_as_it_is_calibrated() -> None:
         assert shares == pytest.approx(expected)
 
 
-def test_an_extraction_by_its_entries() -> None:
+def test_an_extraction_makes_a_claim_for_each_entry() -> None:
     def entry(attribute: str, value: str | None, source: str | None, probability: float = 0.9) -> dict[str, Any]:
         return {"attribute": attribute, "value": value, "source": source, "probability": probability}
 
@@ -147,7 +147,7 @@ def test_an_extraction_by_its_entries() -> None:
     assert case.coverage == 0.4
 
 
-def test_free_text_has_no_case() -> None:
+def test_free_text_cannot_be_calibrated() -> None:
     with pytest.raises(InputError):
         case_of(space_of("answer_generation"), answer_of("answer_generation"), "yes")
     with pytest.raises(InputError):

@@ -25,7 +25,7 @@ def predicates(texts: str, **other: Any) -> Results:
     return whole({"product_matching": result_of(rows, answers)}, **other)
 
 
-def test_what_changed_by_hand() -> None:
+def test_a_comparison_is_as_computed_by_hand() -> None:
     comparison = compare(predicates("ynyn" * 10 + "nnnn"), predicates("ynyn" * 10 + "yny-"))
     task = comparison.tasks["product_matching"]
     assert (task.rows, task.left_out, task.metric) == (44, 0, "f1")
@@ -37,7 +37,7 @@ def test_what_changed_by_hand() -> None:
     assert comparison.warnings == []
 
 
-def test_nothing_changed(fake: Results) -> None:
+def test_equal_results_have_no_difference(fake: Results) -> None:
     comparison = compare(fake, fake)
     for name, task in comparison.tasks.items():
         assert task.before == pytest.approx(fake.tasks[name].metrics.all[fake.tasks[name].primary])
@@ -58,7 +58,7 @@ def test_only_common_rows_are_compared() -> None:
         compare(before, whole({}))
 
 
-def test_edited_results_are_one_sentence(fake: Results) -> None:
+def test_edited_results_are_refused(fake: Results) -> None:
     for name, change in (
         ("sentiment_analysis", {"gold": "splendid"}),
         ("product_matching", {"gold": "maybe"}),
@@ -72,7 +72,7 @@ def test_edited_results_are_one_sentence(fake: Results) -> None:
             compare(*sides)
 
 
-def test_another_metric_is_not_compared(fake: Results) -> None:
+def test_results_with_another_metric_are_not_compared(fake: Results) -> None:
     other = replace(fake.tasks["answer_generation"], primary="bertscore_f1")
     comparison = compare(fake, replace(fake, tasks={**fake.tasks, "answer_generation": other}))
     assert "answer_generation" not in comparison.tasks

@@ -21,7 +21,7 @@ def rows_of(task: str, count: int = 4) -> list[Labelled]:
     ("task", "text"),
     [("AVE", None), ("QPR", "A,B,C"), ("PM", "yes"), ("SR", "B"), ("AG", "It is loud.")],
 )
-def test_constants(task: str, text: str | None) -> None:
+def test_the_majority_answer_is_the_commonest_gold_answer(task: str, text: str | None) -> None:
     rows = rows_of(task, 5)
     constant = majority(rows)
     if text:
@@ -35,7 +35,7 @@ def test_constants(task: str, text: str | None) -> None:
         assert values[1].values()[1][values[1].primary] >= values[0].values()[1][values[0].primary]
 
 
-def test_the_best_constant_for_f1_is_yes_however_rare_it_is() -> None:
+def test_the_best_constant_for_f1_is_yes_even_if_yes_is_rare() -> None:
     rows = [row for row in rows_of("PSI", 9) if row.gold == "no" or row.line == 1]
     space = rows[0].space
     assert majority(rows).text(space) == "no"
@@ -43,6 +43,6 @@ def test_the_best_constant_for_f1_is_yes_however_rare_it_is() -> None:
     assert [constant.text(space) for constant in constants(rows)] == ["no", "yes"]
 
 
-def test_free_text_has_the_commonest_and_the_empty_constant() -> None:
+def test_free_text_has_two_constants_the_commonest_and_the_empty_text() -> None:
     rows = rows_of("AG", 5)
     assert [constant.text(rows[0].space) for constant in constants(rows)] == ["It is loud.", ""]

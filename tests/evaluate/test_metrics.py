@@ -87,12 +87,12 @@ def test_hits_are_counted(pairs: list[Pair]) -> None:
     assert paper["hr_at_1"] == (hits / answered if answered else 0)
 
 
-def test_hits_by_hand() -> None:
+def test_hits_are_as_computed_by_hand() -> None:
     pairs = [Pair("A", "A"), Pair("B", " B\n"), Pair("C", "A"), Pair("D", None), Pair("E", "E or F")]
     assert both("SR", pairs) == ({"hr_at_1": 2 / 3}, {"hr_at_1": 2 / 5})
 
 
-def test_ndcg_with_labels_by_hand() -> None:
+def test_ndcg_with_labels_is_as_computed_by_hand() -> None:
     # A is irrelevant, B exact, C a substitute. The answer puts the substitute before the exact one.
     [pair] = [Pair("B,C,A", "C,B,A", ("I", "E", "S"))]
     substitute = 2**0.1 - 1
@@ -112,14 +112,14 @@ def test_ndcg_without_labels_falls_with_the_gold_rank() -> None:
     assert not measure(get_task("QPR"), [Pair("A,B", "A,B", ("E", "I"))]).notes
 
 
-def test_the_papers_ideal_is_over_the_returned_products() -> None:
+def test_the_papers_ideal_order_has_only_the_returned_products() -> None:
     # Only the complement is returned: ideal among the returned products, far from it among all.
     [paper], [every] = (list(group.values()) for group in both("QPR", [Pair("A,B", "B", ("E", "C"))]))
     assert paper == 1.0
     assert every == pytest.approx((2**0.01 - 1) / (1 + (2**0.01 - 1) / math.log2(3)))
 
 
-def test_a_ranking_without_answer_counts_nothing_both_ways() -> None:
+def test_an_unanswered_ranking_counts_as_zero_in_both_metrics() -> None:
     pairs = [Pair("A,B", "A,B", ("E", "I")), Pair("A,B", None, ("E", "I")), Pair("A,B", "nothing", ("E", "I"))]
     measured = measure(get_task("QPR"), pairs)
     assert measured.values() == ({"ndcg": 1 / 3}, {"ndcg": 1 / 3})
@@ -155,7 +155,7 @@ def test_every_task_has_a_metric() -> None:
 
 
 @pytest.mark.parametrize("task", ANSWERS)
-def test_perfect_and_empty_answers(task: str) -> None:
+def test_perfect_answers_have_the_best_score_and_empty_ones_zero(task: str) -> None:
     @settings(max_examples=30)
     @given(st.lists(ANSWERS[task], min_size=1, max_size=12))
     def holds(gold: list[str]) -> None:
@@ -172,7 +172,7 @@ def test_perfect_and_empty_answers(task: str) -> None:
     holds()
 
 
-def test_constant_answers_by_hand() -> None:
+def test_metrics_of_constant_answers_are_as_computed_by_hand() -> None:
     gold = ["yes"] * 3 + ["no"] * 7
     assert both("PSI", [Pair(text, "yes") for text in gold])[1]["f1"] == pytest.approx(2 * 0.3 / 1.3)
     assert both("PSI", [Pair(text, "no") for text in gold])[1]["f1"] == 0
@@ -180,7 +180,7 @@ def test_constant_answers_by_hand() -> None:
 
 
 @pytest.mark.parametrize("task", ANSWERS)
-def test_a_resample_is_measured_as_the_rows_it_stands_for(task: str) -> None:
+def test_a_resample_by_counts_equals_repeated_rows(task: str) -> None:
     """Computing the metric from the counts of a resample gives the same value as repeating the rows that often."""
 
     pairs = st.builds(Pair, ANSWERS[task], ANSWERS[task] | st.none())
@@ -203,7 +203,7 @@ def accuracy_of(shares: Sequence[float]) -> Measured:
     return measure(get_task("SR"), [Pair("A", "A" if share else "B") for share in shares])
 
 
-def test_the_interval_is_that_of_a_share() -> None:
+def test_the_interval_of_accuracy_is_close_to_the_normal_one() -> None:
     measured = accuracy_of([1] * 300 + [0] * 100)
     bounds = interval(measured.columns, measured.all["hr_at_1"])
     width = 1.96 * math.sqrt(0.75 * 0.25 / 400)
@@ -211,7 +211,7 @@ def test_the_interval_is_that_of_a_share() -> None:
     assert bounds == interval(measured.columns, measured.all["hr_at_1"])
 
 
-def test_pairing_takes_out_what_both_share() -> None:
+def test_the_paired_interval_ignores_rows_that_did_not_change() -> None:
     before = accuracy_of([1] * 100 + [0] * 100)
     after = accuracy_of([1] * 110 + [0] * 90)
     bounds = paired_interval(before.columns, after.columns, before.all["hr_at_1"])
@@ -224,7 +224,7 @@ def test_pairing_takes_out_what_both_share() -> None:
     assert (same.low, same.high) == (0, 0)
 
 
-def test_an_own_task_has_no_metric() -> None:
+def test_a_custom_task_has_no_metric() -> None:
     own = replace(get_task("SA"), name="mine", abbreviation="")
     with refusal(UsageError, "mine"):
         measure(own, [Pair("A", "A")])

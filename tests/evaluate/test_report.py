@@ -53,7 +53,7 @@ def parsed(source: str) -> Page:
     return Page(source)
 
 
-def test_no_tag_of_the_data_survives(parsed: Page) -> None:
+def test_tags_in_the_data_are_escaped(parsed: Page) -> None:
     assert {element.tag for element in parsed.elements} <= set(TAGS.split())
     for element in parsed.elements:
         assert not [name for name in element.attributes if name.startswith("on") or name == "style"]
@@ -105,7 +105,7 @@ def test_any_text_is_shown_as_text(results: Results, plain: list[str], text: str
     assert "\n" + shown.cut(text, 4000) in [element.text for element in parsed.all("pre")]
 
 
-def test_the_page_loads_nothing(parsed: Page, source: str) -> None:
+def test_the_page_loads_nothing_from_the_network(parsed: Page, source: str) -> None:
     for element in parsed.elements:
         assert not {"src", "srcset", "data", "action", "xlink:href", "background"} & element.attributes.keys()
         if "href" in element.attributes:
@@ -122,7 +122,7 @@ def test_the_page_loads_nothing(parsed: Page, source: str) -> None:
     assert source.index("Content-Security-Policy") < source.index("<title>")
 
 
-def test_every_task_and_figure_is_there(results: Results, parsed: Page) -> None:
+def test_every_task_and_figure_is_on_the_page(results: Results, parsed: Page) -> None:
     pictures = [element.text for element in parsed.all("title") if "svg" in element.inside]
     tables = [element.attributes.get("aria-label") for element in parsed.all("div")]
     headings = [element.text for element in parsed.all("h2")]
@@ -140,7 +140,7 @@ def test_every_task_and_figure_is_there(results: Results, parsed: Page) -> None:
     assert "None" not in re.sub(r"\s+", " ", text.replace("None of", ""))
 
 
-def test_the_overview_stands_beside_the_paper(results: Results, parsed: Page) -> None:
+def test_the_overview_shows_the_papers_models(results: Results, parsed: Page) -> None:
     models = [element.text for element in parsed.all("th") if "model" in (element.attributes.get("class") or "")]
     assert set(models) == set(IN_DOMAIN)
     assert models[:3] == ["eCeLLM-L", "eCeLLM-M", "eCeLLM-S"]
@@ -169,13 +169,13 @@ def test_the_calibrations_are_named(results: Results, source: str) -> None:
     assert re.search(r"SA: .*\b134 of 200\b", text)
 
 
-def test_no_task_at_all(results: Results) -> None:
+def test_results_without_tasks_give_a_short_page(results: Results) -> None:
     parsed = Page(page(replace(results, tasks={}, unreadable=[])))
     assert [element.text for element in parsed.all("h2")] == ["What was measured"]
     assert not parsed.all("svg")
 
 
-def test_a_reader_of_the_screen_finds_its_way(parsed: Page) -> None:
+def test_the_page_works_with_a_screen_reader(parsed: Page) -> None:
     levels = [int(element.tag[1]) for element in parsed.elements if re.fullmatch("h[1-6]", element.tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
@@ -220,7 +220,7 @@ def mixed(colour: str, percent: int, page_colour: str) -> str:
     return "#" + "".join(f"{part:02x}" for part in parts)
 
 
-def test_texts_have_contrast_in_light_dark_and_print(parsed: Page) -> None:
+def test_texts_have_enough_contrast_in_light_dark_and_print(parsed: Page) -> None:
     [style] = parsed.all("style")
     schemes = [
         dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", style.text, re.DOTALL)
@@ -274,7 +274,7 @@ def browser_folder() -> Iterator[Path]:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 @pytest.mark.parametrize(("width", "dark"), [(390, True), (1200, False)])
-def test_a_browser_shows_it(source: str, browser_folder: Path, width: int, dark: bool) -> None:
+def test_a_browser_shows_the_page(source: str, browser_folder: Path, width: int, dark: bool) -> None:
     measured = (
         "const page = document.querySelector('iframe').contentDocument, root = page.documentElement;"
         "const wide = [...page.querySelectorAll('p, h1, h2, h3, pre, svg, .scroll, summary, li, dd')]"

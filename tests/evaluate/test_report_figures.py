@@ -18,7 +18,7 @@ def figures_in(text: str) -> list[str]:
     return re.findall(r"\d+(?:\.\d+)?%?", text)
 
 
-def test_reliability_by_hand() -> None:
+def test_the_reliability_diagram_is_as_computed_by_hand() -> None:
     bins = [
         ReliabilityBin(0.0, 0.5, 0, 0.0, 0.0),
         ReliabilityBin(0.5, 0.75, 4, 0.6, 0.5),
@@ -40,13 +40,13 @@ def test_reliability_by_hand() -> None:
     ("claimed", "right", "verdict"),
     [(0.8, 0.81, "about as often"), (0.6, 0.8, "more often"), (0.9, 0.8, "more confident")],
 )
-def test_reliability_in_a_word(claimed: float, right: float, verdict: str) -> None:
+def test_the_reliability_diagram_has_a_verdict(claimed: float, right: float, verdict: str) -> None:
     diagram = reliability.draw(Reliability([ReliabilityBin(0.5, 1.0, 50, claimed, right)], 0.1, 0.1, 50))
     assert diagram is not None
     assert verdict in diagram.reading
 
 
-def test_risk_by_hand() -> None:
+def test_the_risk_curve_is_as_computed_by_hand() -> None:
     points = [RiskPoint(0.99, 0.05, 0.0), RiskPoint(0.9, 0.5, 0.9), RiskPoint(0.4, 1.0, 0.7)]
     curve = risk.draw(points, 100)
     assert curve is not None
@@ -62,7 +62,7 @@ def test_risk_by_hand() -> None:
 
 
 @given(st.floats(0, 1))
-def test_a_threshold_that_is_told_shuts_nothing_out(probability: float) -> None:
+def test_a_shown_threshold_is_never_rounded_up(probability: float) -> None:
     assert probability - 1e-4 <= float(threshold(probability)) <= probability
 
 
@@ -76,7 +76,7 @@ def test_a_long_curve_keeps_its_ends(size: int) -> None:
     assert len({point.answered for point in curve}) == len(curve)
 
 
-def test_confusion_by_hand() -> None:
+def test_the_confusion_matrix_is_as_computed_by_hand() -> None:
     matrix = confusion.draw(Confusion(["yes", "no"], [[90, 1, 9], [0, 0, 0]]))
     assert matrix is not None
     assert matrix.columns == ["yes", "no", "no answer"]
@@ -91,7 +91,7 @@ def test_confusion_by_hand() -> None:
     assert confusion.draw(Confusion(["yes", "no"], [[0, 0, 0], [0, 0, 0]])) is None
 
 
-def test_numbers_as_they_are_shown() -> None:
+def test_numbers_are_shown_rounded() -> None:
     assert [shown.share(value) for value in (0, 0.0001, 0.25, 0.996, 0.9999, 1, None)] == [
         "0%", "0.1%", "25%", "99.6%", "99.9%", "100%", "–",  # noqa: RUF001
     ]  # fmt: skip
@@ -104,7 +104,7 @@ def test_numbers_as_they_are_shown() -> None:
 
 
 @given(st.text(max_size=300), st.integers(8, 100))
-def test_a_cut_text_keeps_head_and_tail(text: str, limit: int) -> None:
+def test_a_cut_text_keeps_its_beginning_and_end(text: str, limit: int) -> None:
     seen = shown.cut(text, limit)
     if len(text) <= limit:
         assert seen == shown.clean(text)

@@ -49,11 +49,11 @@ def test_all_tasks_are_evaluated(fake: Results) -> None:
         assert task.least_certain[0].prompt == f"prompt of {task.least_certain[0].line}"
 
 
-def test_results_come_back_from_a_file(fake: Results, tmp_path: Path) -> None:
+def test_results_survive_a_round_trip(fake: Results, tmp_path: Path) -> None:
     assert read_results(written(tmp_path / "a.json", fake)) == fake
 
 
-def test_a_file_from_before_the_least_probability_is_read(fake: Results, tmp_path: Path) -> None:
+def test_an_older_file_without_the_least_probability_is_read(fake: Results, tmp_path: Path) -> None:
     data = fake.as_dict()
     assert data["settings"].pop("min_probability", "missing") is None
     path = tmp_path / "a.json"
@@ -66,7 +66,7 @@ def test_a_file_from_before_the_least_probability_is_read(fake: Results, tmp_pat
     assert len(compare(fake, older).warnings) == 1
 
 
-def test_a_file_from_before_the_calibrations_were_named_is_read(fake: Results, tmp_path: Path) -> None:
+def test_an_older_file_without_calibration_names_is_read(fake: Results, tmp_path: Path) -> None:
     data = fake.as_dict()
     for task in data["tasks"].values():
         assert (task.pop("calibration"), task.pop("uncalibrated")) == (None, None)
@@ -80,7 +80,7 @@ def test_a_file_from_before_the_calibrations_were_named_is_read(fake: Results, t
     assert compare(fake, named).tasks["sentiment_analysis"].difference == 0
 
 
-def test_what_calibrated_the_answers_is_kept() -> None:
+def test_results_name_the_calibrations_of_their_answers() -> None:
     rows = rows_of("PM", 4)
     failed = answer_of(rows[3], None, None, error=RowError("context_exceeded", "Too long."))
     plain, named = answer_of(rows[0], "yes", 0.9), answer_of(rows[2], "yes", 0.8, calibration="product_matching T=2")
@@ -111,7 +111,7 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device")
-def test_a_device_is_refused() -> None:
+def test_a_device_file_is_refused() -> None:
     with pytest.raises(InputError):
         read_results(Path("/dev/zero"))
 
@@ -154,7 +154,7 @@ def damaged(fake: Results) -> list[tuple[str, Any]]:
     ]
 
 
-def test_a_damaged_file_is_one_sentence(fake: Results, tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused(fake: Results, tmp_path: Path) -> None:
     for expected, data in damaged(fake):
         path = tmp_path / "a.json"
         path.write_text(json.dumps(data))
@@ -168,7 +168,7 @@ def test_a_damaged_file_is_one_sentence(fake: Results, tmp_path: Path) -> None:
         read_results(tmp_path / "absent.json")
 
 
-def test_the_papers_figures() -> None:
+def test_the_papers_figures_are_complete() -> None:
     assert {task.abbreviation for task in TASKS.values()} == set(METRICS)
     assert all(set(model) == set(METRICS) for model in IN_DOMAIN.values())
     models = [*IN_DOMAIN.values(), *OUT_OF_DOMAIN.values()]

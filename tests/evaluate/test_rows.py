@@ -33,7 +33,7 @@ def messages_of(rows: LabelledRows, task: str | None) -> dict[int, str]:
     return {line.line: line.message for line in rows.unreadable[task]}
 
 
-def test_a_folder_of_rows(tmp_path: Path) -> None:
+def test_a_folder_of_rows_is_read(tmp_path: Path) -> None:
     for name in ("sentiment_analysis", "product_matching"):
         write_lines(tmp_path / name / "test.jsonl", [row(name, number) for number in range(3)])
     write_lines(tmp_path / "sentiment_analysis" / "train.jsonl", [row("sentiment_analysis", 7)])
@@ -66,7 +66,7 @@ DAMAGED: list[tuple[Any, str]] = [
 ]
 
 
-def test_damaged_rows_are_told_with_their_line(tmp_path: Path) -> None:
+def test_damaged_rows_are_reported_with_their_line(tmp_path: Path) -> None:
     lines = [part for damage, _ in DAMAGED for part in (damage, row("sentiment_analysis", 0))]
     write_lines(tmp_path / "sentiment_analysis" / "test.jsonl", ["", *lines])
     labelled = read(tmp_path)
@@ -78,7 +78,7 @@ def test_damaged_rows_are_told_with_their_line(tmp_path: Path) -> None:
     assert [one.line for one in labelled.rows["sentiment_analysis"]] == [line + 1 for line in messages]
 
 
-def test_a_mixed_file(tmp_path: Path) -> None:
+def test_a_file_of_several_tasks_is_read(tmp_path: Path) -> None:
     rows = [row("sentiment_analysis", 0), "{", {**row("product_matching", 1), "task": "PM"}]
     untold = {name: value for name, value in row("sentiment_analysis", 2).items() if name != "task"}
     path = write_lines(tmp_path / "rows.jsonl", [*rows, untold])
@@ -94,7 +94,7 @@ def test_a_mixed_file(tmp_path: Path) -> None:
     assert list(messages_of(labelled, "sentiment_analysis")) == [2]
 
 
-def test_a_task_of_ones_own_is_known_by_its_name(tmp_path: Path) -> None:
+def test_a_custom_task_is_found_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text(
         'name = "hot_deal"\nsummary = "s"\ninstruction = "i"\n[[fields]]\nname = "mail"\n[answer]\ntype = "predicate"\n'
     )
@@ -111,7 +111,7 @@ def test_a_task_of_ones_own_is_known_by_its_name(tmp_path: Path) -> None:
     assert "'hot_deal'" in messages_of(read(path, ALL), None)[2]
 
 
-def test_labels_of_a_ranking(tmp_path: Path) -> None:
+def test_the_labels_of_a_ranking_are_read(tmp_path: Path) -> None:
     good = {**row("query_product_ranking", 0), "labels": ["S", "E", "I"]}
     bad = [{**good, "labels": labels} for labels in (["S", "E"], ["S", "E", "X"], "SEI", [1, 2, 3])]
     labelled = read(write_lines(tmp_path / "rows.jsonl", [good, *bad]))
@@ -133,7 +133,7 @@ DATASET = [
 
 
 @pytest.mark.parametrize("form", ["array", "array with mark", "lines"])
-def test_the_data_sets_own_form(form: str, tmp_path: Path) -> None:
+def test_rows_in_the_data_sets_own_form_are_read(form: str, tmp_path: Path) -> None:
     path = tmp_path / "dataset.json"
     if form == "lines":
         write_lines(path, DATASET)
@@ -162,7 +162,7 @@ def test_the_data_sets_own_form(form: str, tmp_path: Path) -> None:
         read(path, SA, setting="IND")
 
 
-def test_null_is_no_split_and_no_setting(tmp_path: Path) -> None:
+def test_a_null_split_or_setting_counts_as_absent(tmp_path: Path) -> None:
     rows = [
         {**row("sentiment_analysis", 0), "split": None, "setting": None},
         {**row("product_matching", 1), "split": 7},
@@ -172,7 +172,7 @@ def test_null_is_no_split_and_no_setting(tmp_path: Path) -> None:
     assert labelled.unreadable == {}  # a row of a task that is not read
 
 
-def test_an_unknown_task_of_another_split_is_not_asked_for(tmp_path: Path) -> None:
+def test_an_unknown_task_in_another_split_is_ignored(tmp_path: Path) -> None:
     unknown = {**dataset_row("sentiment_analysis", 1, split="train"), "task": "sentimental"}
     path = write_lines(tmp_path / "rows.jsonl", [dataset_row("sentiment_analysis", 0), unknown])
     assert read(path).unreadable == {}
@@ -186,7 +186,7 @@ def test_an_array_needs_a_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         read(tmp_path / "dataset.json")
 
 
-def test_a_damaged_array_ends_where_it_is_damaged(tmp_path: Path) -> None:
+def test_a_damaged_array_is_read_up_to_the_damage(tmp_path: Path) -> None:
     pytest.importorskip("ijson", reason="a JSON array is read by ijson (extra 'eval')")
     path = tmp_path / "dataset.json"
     path.write_text(json.dumps([dataset_row("sentiment_analysis", 0), 7, dataset_row("sentiment_analysis", 1)])[:-30])
@@ -208,7 +208,7 @@ VALUES = st.recursive(
 
 
 @given(st.lists(VALUES, max_size=6))
-def test_an_array_is_what_json_says(tmp_path_factory: pytest.TempPathFactory, values: list[Any]) -> None:
+def test_an_array_has_the_values_that_json_reads(tmp_path_factory: pytest.TempPathFactory, values: list[Any]) -> None:
     pytest.importorskip("ijson", reason="a JSON array is read by ijson (extra 'eval')")
     path = tmp_path_factory.mktemp("array") / "dataset.json"
     path.write_text(json.dumps(values))
@@ -219,7 +219,7 @@ def test_an_array_is_what_json_says(tmp_path_factory: pytest.TempPathFactory, va
         assert item == value if isinstance(value, dict) else isinstance(item, InputError)
 
 
-def test_a_row_of_an_array_has_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_of_an_array_has_a_size_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ijson", reason="a JSON array is read by ijson (extra 'eval')")
     path = tmp_path / "dataset.json"
     good = dataset_row("sentiment_analysis", 0)
@@ -241,7 +241,7 @@ def test_a_row_of_an_array_has_bounds(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(read(path, SA).rows["sentiment_analysis"]) == 20
 
 
-def test_a_gold_extraction_without_end_is_a_sentence(tmp_path: Path) -> None:
+def test_an_endless_gold_extraction_is_reported(tmp_path: Path) -> None:
     good = row("attribute_value_extraction", 0)
     entry = {"attribute": "color", "value": None, "source": None}
     rows = [{**good, "output": "[" * 100_000}, {**good, "output": json.dumps([entry])}]
@@ -252,7 +252,9 @@ def test_a_gold_extraction_without_end_is_a_sentence(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_of_an_array_are_rows_or_sentences(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+def test_any_bytes_of_an_array_are_rows_or_reported_errors(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
     pytest.importorskip("ijson", reason="a JSON array is read by ijson (extra 'eval')")
     path = tmp_path_factory.mktemp("array") / "dataset.json"
     path.write_bytes(b"[" + data)
@@ -264,7 +266,7 @@ def test_any_bytes_of_an_array_are_rows_or_sentences(tmp_path_factory: pytest.Te
     assert labelled.unreadable
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
+def test_files_of_other_formats_are_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("id,review\n")
     with refusal(InputError, "rows.csv"):
         read(tmp_path / "rows.csv")

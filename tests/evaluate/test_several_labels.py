@@ -91,7 +91,7 @@ def test_the_metrics_are_those_of_scikit_learn(pairs: list[Pair]) -> None:
         assert [getattr(label, name) for label in measured.labels] == pytest.approx(list(column))
 
 
-def test_an_evaluation_from_a_file_of_lists(topics: Task, tmp_path: Path) -> None:
+def test_a_file_with_lists_of_labels_is_evaluated(topics: Task, tmp_path: Path) -> None:
     rows = [
         {"input": {"mail": "a"}, "output": ["color", "size"]},
         {"input": {"mail": "b"}, "output": []},
@@ -133,7 +133,7 @@ def test_the_report_has_a_line_for_each_label(topics: Task, tmp_path: Path) -> N
     assert [label for label in LABELS if f"<bdi>{label}</bdi>" not in html] == []
 
 
-def test_own_tasks_of_other_types_and_lists_for_them_are_refused(topics: Task, tmp_path: Path) -> None:
+def test_custom_tasks_of_other_types_are_refused(topics: Task, tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text(task_text(ANSWERS["predicate"]))
     own = load_task(path)
@@ -171,7 +171,7 @@ def drawn(task: Task, count: int, seed: int, **own: Correction) -> list[Labelled
     ]  # fmt: skip
 
 
-def test_a_calibration_corrects_the_labels_that_hold(topics: Task, tmp_path: Path) -> None:
+def test_a_calibration_corrects_the_chosen_labels(topics: Task, tmp_path: Path) -> None:
     rows = drawn(topics, 100, seed=1)
     with Runtime.over(FakeBackend(too_ready), name=MODEL) as runtime:
         result = calibrate_task(runtime, topics, rows, DATA, target_precision=0.6)
@@ -225,5 +225,5 @@ def test_a_label_that_needs_it_has_its_own_correction(topics: Task, tmp_path: Pa
 
 
 @given(SHARES, st.builds(Correction, FACTORS, BIASES), st.builds(Correction, FACTORS, BIASES))
-def test_two_corrections_are_one(share: float, first: Correction, second: Correction) -> None:
+def test_two_corrections_combine_into_one(share: float, first: Correction, second: Correction) -> None:
     assert first.then(second).odds(share) == pytest.approx(second.odds(first.odds(share)), abs=1e-6)

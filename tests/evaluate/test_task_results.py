@@ -36,7 +36,7 @@ def test_rows_without_answer_are_counted() -> None:
     assert complete.failures == 2
 
 
-def test_settings_that_need_a_word_have_a_note() -> None:
+def test_unusual_settings_have_a_note() -> None:
     [one] = rows_of("PM", 1)
     shot = replace(one, row={**one.row, "setting": "IND_Diverse_Instruction_1-shot"})
     assert len(result_of([shot], [answer_of(shot, "yes")]).notes) == 1
@@ -48,7 +48,7 @@ def test_settings_that_need_a_word_have_a_note() -> None:
     assert not result_of([one], [answer_of(one, None)]).notes
 
 
-def test_a_ranking_is_judged_by_what_its_probability_claims() -> None:
+def test_a_ranking_is_right_only_if_its_whole_order_is() -> None:
     """The answer's probability is that of the whole order, so a right first product alone is not enough."""
     rows = rows_of("QPR", 2)  # B,A,C and C,B,A
     shares = {"A": 0.1, "B": 0.9, "C": 0.0}
@@ -71,7 +71,7 @@ def test_a_ranking_is_judged_by_what_its_probability_claims() -> None:
     assert judged(result_of(alike, answers)) == [(0.4, 1), (0.7, 1)]
 
 
-def test_an_extraction_is_right_where_all_its_entries_are() -> None:
+def test_an_extraction_is_right_only_if_all_its_entries_are() -> None:
     """Each attribute is asked for once. So a second value in the data does not make an entry wrong."""
     [one] = rows_of("AVE", 1)
     second = {"attribute": "color", "value": "blue", "source": "product title"}
@@ -115,7 +115,7 @@ def test_reliability_agrees_with_naive_code(drawn: list[tuple[float, bool]]) -> 
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.25, 0.5, 0.9, 1.0]) | st.floats(0, 1), st.booleans()), max_size=120))
-def test_risk_is_what_a_threshold_gives(drawn: list[tuple[float, bool]]) -> None:
+def test_risk_points_agree_with_applying_the_threshold(drawn: list[tuple[float, bool]]) -> None:
     points = risk([probability for probability, _ in drawn], [right for _, right in drawn], len(drawn) + 5)
     if not drawn:
         assert points is None

@@ -49,11 +49,11 @@ NONE = ("size", "None", "None")
         (entries(NAVY), None, [0, 0, 1]),
     ],
 )
-def test_triples_by_hand(gold: str, text: str | None, score: list[int]) -> None:
+def test_triples_are_as_computed_by_hand(gold: str, text: str | None, score: list[int]) -> None:
     assert list(measure(get_task("AVE"), [Pair(gold, text)]).scores) == [score]
 
 
-def test_f1_star_sums_over_the_rows_by_hand() -> None:
+def test_f1_star_is_as_computed_by_hand() -> None:
     pairs = [Pair(entries(NAVY, BLUE, NONE), entries(NAVY, NONE)), Pair(entries(NAVY), None), Pair("[]", entries(NAVY))]
     paper, every = both("AVE", pairs)
     assert every["precision"] == 2 / 3
@@ -62,7 +62,7 @@ def test_f1_star_sums_over_the_rows_by_hand() -> None:
     assert paper == every
 
 
-def test_the_contained_reading_by_hand() -> None:
+def test_contained_values_are_counted_as_computed_by_hand() -> None:
     near = entries(("color", "navy blue", "product"), ("size", "m", "product title"))
     gold = entries(("color", "navy", "product title"), ("size", "None", "None"))
     values = both("AVE", [Pair(gold, near)])[1]
@@ -103,14 +103,14 @@ def test_rouge_l_agrees_with_naive_code(gold: list[str], text: list[str]) -> Non
     assert score == pytest.approx(2 * common / (len(gold) + len(text)) if common else 0)
 
 
-def test_texts_without_answer() -> None:
+def test_texts_without_answer_count_as_wrong() -> None:
     measured = measure(get_task("AG"), [Pair("it is loud", "it is loud"), Pair("it is loud", None), Pair("a", "")])
     assert measured.values() == ({"rouge_l": 1 / 2}, {"rouge_l": 1 / 3})
     assert measured.primary == "rouge_l"
     assert "BERTScore" in measured.notes[0]
 
 
-def test_bertscore_is_primary_where_its_weights_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_bertscore_is_primary_if_its_weights_are_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def score(candidates: list[str], references: list[str], *, model_type: str, num_layers: int) -> Any:
         assert (candidates, references, model_type, num_layers) == (["a", "a b"], ["a b", "c"], str(tmp_path), 17)
         return None, None, np.array([0.9, 0.6])

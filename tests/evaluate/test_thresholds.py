@@ -37,7 +37,7 @@ def rows(count: int, seed: int, *, key: str = "yes") -> list[Judged]:
     return [Judged(key, float(p), bool(generator.random() < p)) for p in probabilities]
 
 
-def test_the_least_threshold_by_hand() -> None:
+def test_the_least_threshold_is_as_computed_by_hand() -> None:
     right = [Judged("yes", 1 - place / 1000, True) for place in range(93)]
     assert least_threshold(right, 0.95) == right[-1].probability
     assert least_threshold(right[:59], 0.95) == right[58].probability  # 0.95 ** 59 is 0.0485
@@ -51,7 +51,7 @@ def test_the_least_threshold_by_hand() -> None:
     assert least_threshold([], 0.95) is None
 
 
-def test_answers_above_a_threshold_are_as_precise_as_was_asked() -> None:
+def test_answers_above_a_threshold_have_the_requested_precision() -> None:
     """With these probabilities, the true precision of answers at and above t is (1 + t) / 2."""
     thresholds = [least_threshold(rows(400, seed), 0.9) for seed in range(200)]
     finite = [threshold for threshold in thresholds if threshold is not None]
@@ -60,7 +60,7 @@ def test_answers_above_a_threshold_are_as_precise_as_was_asked() -> None:
     assert np.median(finite) < 0.9  # at 0.8 and above nine in ten are right
 
 
-def test_rows_held_out_are_as_precise_as_promised() -> None:
+def test_held_out_rows_have_the_promised_precision() -> None:
     reached = []
     for seed in range(20):
         chosen = automatic(rows(2000, seed), 0.9, by_answer=True)
@@ -70,7 +70,7 @@ def test_rows_held_out_are_as_precise_as_promised() -> None:
     assert min(reached) > 0.89
 
 
-def test_each_answer_has_its_own() -> None:
+def test_each_answer_has_its_own_threshold() -> None:
     sure = [Judged("no", 0.6, True)] * 200
     wrong = [Judged("yes", 0.9, False)] * 200
     chosen = automatic([*sure, *wrong], 0.95, by_answer=True)
@@ -80,7 +80,7 @@ def test_each_answer_has_its_own() -> None:
     assert automatic([], 0.95, by_answer=True) == Automatic(0.95, {}, 0, 0.0, None)
 
 
-def test_answers_share_the_doubt() -> None:
+def test_answers_share_the_allowed_error() -> None:
     """Each of the two answers needs a bound of 97.5%: 0.95 ** 72 is 0.0249 and 0.95 ** 71 is 0.0262."""
     yes = [Judged("yes", 0.9, True)] * 72
     no = [Judged("no", 0.8, True)] * 71
@@ -91,7 +91,9 @@ def test_answers_share_the_doubt() -> None:
 
 @pytest.mark.slow
 @pytest.mark.data
-def test_product_matching_is_automatic_at_95_percent(data: Path, demo: Runtime, tmp_path: Path) -> None:
+def test_a_threshold_for_95_percent_holds_on_other_rows_of_product_matching(
+    data: Path, demo: Runtime, tmp_path: Path
+) -> None:
     """The threshold is chosen on half of the rows.
 
     On the other half, at least 93% of the automatic answers are right.

@@ -29,7 +29,7 @@ def run(rows: Path, output: Path, adapter: str | None, sha256: str = "a" * 64) -
     return backend.decoded
 
 
-def test_answers_are_kept_for_the_same_adapter_alone(tmp_path: Path) -> None:
+def test_answers_are_reused_only_for_the_same_adapter(tmp_path: Path) -> None:
     rows, output = write_table(tmp_path / "rows.jsonl", ["good", "bad", "so so"]), tmp_path / "out.jsonl"
     assert run(rows, output, "shop-a") > 0
     answers = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
@@ -43,7 +43,7 @@ def test_answers_are_kept_for_the_same_adapter_alone(tmp_path: Path) -> None:
             run(rows, output, adapter, sha256)
 
 
-def test_an_adapter_that_is_not_there_is_said_before_the_table_is_read(tmp_path: Path) -> None:
+def test_an_unknown_adapter_is_refused_before_the_table_is_read(tmp_path: Path) -> None:
     rows = write_table(tmp_path / "rows.jsonl", ["good"])
     with pytest.raises(EcellmError, match="shop-b"):
         run(rows, tmp_path / "out.jsonl", "shop-x")

@@ -42,7 +42,7 @@ def estimated(path: Path, reviews: Sequence[str], monkeypatch: pytest.MonkeyPatc
         return estimate(job, runtime), runtime.answered
 
 
-def test_a_job_is_estimated_by_some_fifty_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_is_estimated_from_fifty_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"review {number} " * (1 + number % 7) for number in range(500)] + ["review 1 " * 2] * 100
     estimate, answered = estimated(tmp_path / "rows.jsonl", texts, monkeypatch)
     distinct = sum(len(json.dumps({"review": text})) for text in set(texts)) * 1e-6
@@ -52,7 +52,7 @@ def test_a_job_is_estimated_by_some_fifty_rows(tmp_path: Path, monkeypatch: pyte
     assert estimate.least <= estimate.seconds <= estimate.most
 
 
-def test_a_long_table_is_reckoned_from_the_share_that_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_table_is_extrapolated_from_its_first_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimates, "READ", 3000)
     texts = [f"{number:06} {'word ' * 400}" for number in range(6000)]
     estimate, _ = estimated(tmp_path / "rows.jsonl", texts, monkeypatch)
@@ -62,7 +62,7 @@ def test_a_long_table_is_reckoned_from_the_share_that_was_read(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 20])
-def test_a_few_rows_are_all_answered(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_table_is_answered_whole(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     estimate, answered = estimated(tmp_path / "rows.jsonl", [f"review {n}" for n in range(count)], monkeypatch)
     assert (estimate.rows, estimate.answered, answered) == (count, count, count)
     assert 0 < estimate.least <= estimate.seconds <= estimate.most

@@ -69,7 +69,7 @@ def reviews(count: int) -> list[str]:
     return [f"review number {number}, which is {'good' if number % 3 else 'bad'}" for number in range(count)]
 
 
-def test_a_table_comes_out_with_its_answers(tmp_path: Path) -> None:
+def test_a_table_is_written_with_its_answers(tmp_path: Path) -> None:
     rows = tmp_path / "export.csv"
     rows.write_text(
         'SKU;Title;Body\nA1;"Mug; red";"<p>It&nbsp;is <b>fine</b>.</p>"\nA2;Pot;\nA3;Cup;"loud, but\nworks"\n'
@@ -95,7 +95,7 @@ def test_a_table_comes_out_with_its_answers(tmp_path: Path) -> None:
         (b"id\treview\n1\tgood\n2\tbad\n", b"id,review,answer"),
     ],
 )
-def test_the_same_spreadsheet_opens_a_table_and_its_answers(data: bytes, start: bytes, tmp_path: Path) -> None:
+def test_the_answers_have_the_csv_form_of_the_input(data: bytes, start: bytes, tmp_path: Path) -> None:
     rows = tmp_path / "rows.csv"
     rows.write_bytes(data)
     run(rows, tmp_path / "answers.csv")
@@ -109,7 +109,7 @@ def test_the_same_spreadsheet_opens_a_table_and_its_answers(data: bytes, start: 
         *(pytest.param(form, 10, marks=pytest.mark.slow) for form in ("jsonl", "csv", "parquet")),
     ],
 )
-def test_a_killed_job_goes_on_to_the_same_bytes(form: str, kills: int, tmp_path: Path) -> None:
+def test_a_killed_job_is_resumed_to_the_same_bytes(form: str, kills: int, tmp_path: Path) -> None:
     count = 100 * kills
     rows = write_table(tmp_path / f"rows.{form}", reviews(count))
     whole = tmp_path / f"whole.{form}"
@@ -161,7 +161,7 @@ def test_each_malformed_row_is_an_error_in_its_place(tmp_path: Path) -> None:
             assert row["answer"]
 
 
-def test_an_edited_and_sorted_table_takes_what_still_holds(tmp_path: Path) -> None:
+def test_an_edited_and_sorted_table_reuses_unchanged_answers(tmp_path: Path) -> None:
     texts = reviews(100)
     output = tmp_path / "answers.csv"
     run(write_table(tmp_path / "rows.csv", texts), output)
@@ -173,7 +173,7 @@ def test_an_edited_and_sorted_table_takes_what_still_holds(tmp_path: Path) -> No
         assert [row["review"] for row in csv.DictReader(file)] == edited
 
 
-def test_what_is_asked_otherwise_wants_a_restart(tmp_path: Path) -> None:
+def test_a_changed_instruction_needs_a_restart(tmp_path: Path) -> None:
     rows, output = write_table(tmp_path / "rows.jsonl", reviews(5)), tmp_path / "answers.jsonl"
     run(rows, output)
     with pytest.raises(UsageError) as error:
@@ -183,7 +183,7 @@ def test_what_is_asked_otherwise_wants_a_restart(tmp_path: Path) -> None:
     assert run(rows, output, instruction="Rate it.")[1] == 0
 
 
-def test_failed_rows_are_asked_again_where_that_is_wanted(tmp_path: Path) -> None:
+def test_failed_rows_are_retried_on_request(tmp_path: Path) -> None:
     rows, output = write_table(tmp_path / "rows.jsonl", [*reviews(5), "x" * 100_000]), tmp_path / "answers.jsonl"
     assert run(rows, output)[0].failed == 1
     assert run(rows, output)[1] == 0
@@ -225,7 +225,7 @@ def test_a_full_disk_loses_nothing(small_disk: Path, tmp_path: Path) -> None:
     assert answered < 2000
 
 
-def test_an_interrupted_job_keeps_what_it_has(tmp_path: Path) -> None:
+def test_an_interrupted_job_keeps_its_answers(tmp_path: Path) -> None:
     rows, output = write_table(tmp_path / "rows.jsonl", reviews(50)), tmp_path / "answers.jsonl"
 
     def interrupt(step: JobStep) -> None:
@@ -238,7 +238,7 @@ def test_an_interrupted_job_keeps_what_it_has(tmp_path: Path) -> None:
     assert run(rows, output)[0].reused >= 20
 
 
-def test_an_answer_is_in_the_file_before_the_next_is_waited_for(tmp_path: Path) -> None:
+def test_an_answer_is_written_before_the_next_is_awaited(tmp_path: Path) -> None:
     rows, output = write_table(tmp_path / "rows.jsonl", reviews(5)), tmp_path / "answers.jsonl"
     seen: list[int] = []
     part = tmp_path / "answers.jsonl.part"

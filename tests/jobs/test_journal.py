@@ -30,7 +30,7 @@ def answers() -> list[Answer]:
         return [runtime.answer(name, {**row, "id": 7}) for name, row in EXAMPLES.items()]
 
 
-def test_every_answer_comes_back_as_it_was(tmp_path: Path, answers: list[Answer]) -> None:
+def test_answers_survive_a_round_trip(tmp_path: Path, answers: list[Answer]) -> None:
     with Journal(tmp_path / "journal", FACTS) as journal:
         for number, answer in enumerate(answers):
             journal.put(bytes([number]), answer)
@@ -42,7 +42,7 @@ def test_every_answer_comes_back_as_it_was(tmp_path: Path, answers: list[Answer]
         ]
 
 
-def test_what_is_asked_otherwise_says_so(tmp_path: Path, answers: list[Answer]) -> None:
+def test_a_journal_of_another_question_is_refused(tmp_path: Path, answers: list[Answer]) -> None:
     path = tmp_path / "journal"
     with Journal(path, FACTS) as journal:
         journal.put(b"a", answers[0])
@@ -55,7 +55,7 @@ def test_what_is_asked_otherwise_says_so(tmp_path: Path, answers: list[Answer]) 
         assert journal.count() == 0
 
 
-def test_a_job_that_answered_nothing_may_be_asked_otherwise(tmp_path: Path) -> None:
+def test_an_empty_journal_takes_another_question(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     for model in ("a" * 64, "b" * 64):
         with Journal(path, {**FACTS, "model": model}) as journal:
@@ -63,7 +63,7 @@ def test_a_job_that_answered_nothing_may_be_asked_otherwise(tmp_path: Path) -> N
             assert journal.facts["model"] == model
 
 
-def test_two_cannot_write_at_once(tmp_path: Path) -> None:
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal", FACTS), pytest.raises(UsageError) as error:
         Journal(tmp_path / "journal", FACTS)
     assert error.value.settings == ("output",)
@@ -76,7 +76,7 @@ def test_a_damaged_journal_is_one_error(tmp_path: Path, content: bytes) -> None:
         Journal(tmp_path / "journal", FACTS)
 
 
-def test_ids_are_noted_once(tmp_path: Path) -> None:
+def test_a_repeated_id_is_noticed(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal", FACTS) as journal:
         assert [journal.note(id_) for id_ in (1, "1", 1, "a", "a")] == [True, True, False, True, False]
     with Journal(tmp_path / "journal", FACTS) as journal:
@@ -84,13 +84,13 @@ def test_ids_are_noted_once(tmp_path: Path) -> None:
 
 
 @given(st.dictionaries(st.text(max_size=5), st.text(max_size=5) | st.integers() | st.lists(st.text(max_size=3))))
-def test_a_row_is_known_by_its_fields(row: dict[str, object]) -> None:
+def test_a_rows_key_is_made_of_its_fields(row: dict[str, object]) -> None:
     key = row_key(row)
     assert row_key({**dict(reversed(row.items())), "id": 9}) == key
     assert row_key({**row, "another": "field"}) != key or row.get("another") == "field"
 
 
-def test_a_kill_takes_no_more_than_was_not_committed(tmp_path: Path) -> None:
+def test_a_kill_loses_only_uncommitted_answers(tmp_path: Path) -> None:
     program = """
 import sys
 from pathlib import Path

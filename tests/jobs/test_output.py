@@ -38,7 +38,7 @@ def test_a_pipe_stays_a_pipe(tmp_path: Path) -> None:
     assert pipe.is_fifo()
 
 
-def test_what_was_written_before_an_interruption_stays(tmp_path: Path) -> None:
+def test_lines_written_before_an_interruption_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with pytest.raises(KeyboardInterrupt), output_file(path) as file:
         _write_and_stop(file)
@@ -47,7 +47,7 @@ def test_what_was_written_before_an_interruption_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("letters", [250, 300])
-def test_a_name_that_is_too_long_is_one_sentence(letters: int, tmp_path: Path) -> None:
+def test_a_name_that_is_too_long_is_an_error(letters: int, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=os.strerror(errno.ENAMETOOLONG)):
         check_output(tmp_path / ("n" * letters + ".json"))
 

@@ -35,7 +35,7 @@ def test_long_rows_count_for_more_than_short_ones() -> None:
     assert pace.total_rows == 11
 
 
-def test_what_the_journal_had_is_done_and_says_nothing_of_the_rate() -> None:
+def test_reused_answers_count_as_done_but_not_for_the_rate() -> None:
     pace = Pace(0.0)
     for number in range(1, 91):
         pace.add(JobStep(answer(10), number, number / 200, True))
@@ -51,14 +51,14 @@ def test_a_table_of_unknown_length_has_no_time_left() -> None:
     assert (pace.total_rows, pace.total_tokens, pace.seconds_left(1.0)) == (None, None, None)
 
 
-def test_failed_rows_take_no_tokens() -> None:
+def test_failed_rows_count_no_tokens() -> None:
     pace = Pace(0.0)
     pace.add(JobStep(answer(10, error=RowError("input", "No.")), 1, 0.5, False))
     assert (pace.failed, pace.tokens) == (1, 0)
 
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz"])
-def test_the_share_follows_the_rows_also_in_a_small_table(ending: str, tmp_path: Path) -> None:
+def test_the_share_read_follows_the_rows_in_a_small_table(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"rows.{ending}"
     opened = gzip.open if ending.endswith("gz") else open
     with opened(path, "wt", newline="", encoding="utf-8") as file:

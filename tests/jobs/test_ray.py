@@ -96,7 +96,7 @@ def test_a_cluster_writes_what_one_machine_writes(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_task_of_ones_own_travels(tmp_path: Path) -> None:
+def test_a_custom_task_is_sent_to_the_cluster(tmp_path: Path) -> None:
     path = tmp_path / "desk.toml"
     path.write_text(
         'name = "desk"\nsummary = "A test."\ninstruction = "Choose."\n[[fields]]\nname = "review"\n'
@@ -115,7 +115,7 @@ def test_a_task_of_ones_own_travels(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_row_that_kills_actors_costs_no_other_row() -> None:
+def test_a_row_that_kills_actors_fails_alone() -> None:
     rows = [{"id": number, "review": "poison" if number == 30 else f"row {number}"} for number in range(60)]
     with RayRuntime(make=poisonable) as runtime:
         answers = list(runtime.answers(TASK, rows))
@@ -126,7 +126,7 @@ def test_a_row_that_kills_actors_costs_no_other_row() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_model_that_is_not_there_is_one_error() -> None:
+def test_a_missing_model_is_one_error() -> None:
     with pytest.raises(ModelError):
         RayRuntime(make=missing)
     with pytest.raises(UsageError) as error:
@@ -134,7 +134,7 @@ def test_a_model_that_is_not_there_is_one_error() -> None:
     assert error.value.settings == ("threads",)
 
 
-def test_a_node_that_dies_loses_and_doubles_nothing(cluster: Any, tmp_path: Path) -> None:
+def test_a_dying_node_loses_and_repeats_no_row(cluster: Any, tmp_path: Path) -> None:
     """This must be the last test that uses the cluster, because the cluster loses a node."""
     rows = write_rows(tmp_path / "rows.jsonl", 600)
     nodes = list(cluster.worker_nodes)

@@ -51,7 +51,7 @@ def counted(*answers: Answer) -> TaskStatistics:
     return statistics
 
 
-def test_a_job_writes_its_page(tmp_path: Path) -> None:
+def test_a_job_writes_its_report(tmp_path: Path) -> None:
     rows, output, report = write_table(tmp_path / "rows.csv"), tmp_path / "answers.csv", tmp_path / "page.html"
     options = JobOptions(review_below=0.9, report=report)
     with open_job(rows, output, SENTIMENT, options) as job, Runtime.over(FakeBackend()) as runtime:
@@ -94,7 +94,7 @@ def test_each_task_has_a_section(tmp_path: Path) -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_answers_are_counted_as_what_they_are() -> None:
+def test_answers_of_each_type_are_counted() -> None:
     statistics = counted(
         answer(),
         answer(type="predicate", value=True, text="yes", probability=1.0),
@@ -144,7 +144,7 @@ def test_any_text_is_shown_as_text(text: str) -> None:
     assert tags(text or "x") == tags("plain")
 
 
-def test_the_page_replaces_neither_rows_nor_answers(tmp_path: Path) -> None:
+def test_the_report_replaces_neither_rows_nor_answers(tmp_path: Path) -> None:
     rows, output = write_table(tmp_path / "rows.csv"), tmp_path / "answers.csv"
     for report in (rows, output, tmp_path / "answers.review.csv"):
         before = rows.read_bytes()

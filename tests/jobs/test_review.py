@@ -89,7 +89,7 @@ def correct(rows: Path, output: Path, file: Path, labelled: Path | None = None) 
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_a_corrected_review_table_goes_back_in(form: str, tmp_path: Path) -> None:
+def test_corrections_are_read_from_a_review_table(form: str, tmp_path: Path) -> None:
     rows, output = write_table(tmp_path / f"rows.{form}", 12), tmp_path / f"answers.{form}"
     tally = run(rows, output, runtime(), review_below=1.0)
     review = review_of(output)
@@ -130,7 +130,7 @@ def test_a_corrected_review_table_goes_back_in(form: str, tmp_path: Path) -> Non
     assert read(output) == after
 
 
-def test_a_restart_keeps_what_people_wrote_but_not_for_another_task(tmp_path: Path) -> None:
+def test_a_restart_keeps_corrections_only_for_the_same_task(tmp_path: Path) -> None:
     rows, output = write_table(tmp_path / "rows.jsonl", 4), tmp_path / "answers.jsonl"
     run(rows, output, runtime(), review_below=1.0)
     lines = read(review_of(output))
@@ -158,7 +158,7 @@ def _two_ways(lines: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("spoil", [_of_another_job, _no_answer, _two_ways])
-def test_a_table_that_cannot_be_taken_changes_nothing(spoil: Any, tmp_path: Path) -> None:
+def test_an_invalid_review_table_changes_nothing(spoil: Any, tmp_path: Path) -> None:
     rows, output = write_table(tmp_path / "rows.csv", 4), tmp_path / "answers.csv"
     run(rows, output, runtime(), review_below=1.0)
     before = output.read_bytes()
@@ -171,7 +171,7 @@ def test_a_table_that_cannot_be_taken_changes_nothing(spoil: Any, tmp_path: Path
     assert output.read_bytes() == before
 
 
-def test_a_job_that_has_not_ended_is_not_corrected(tmp_path: Path) -> None:
+def test_an_unfinished_job_is_not_corrected(tmp_path: Path) -> None:
     rows, output = write_table(tmp_path / "rows.csv", 4), tmp_path / "answers.csv"
     review = tmp_path / "review.csv"
     write(review, [{KEY: "r00", CORRECTION: "A"}])
@@ -184,7 +184,7 @@ def test_a_job_that_has_not_ended_is_not_corrected(tmp_path: Path) -> None:
     assert error.value.settings == ("rows", "map")
 
 
-def test_corrections_of_no_row_are_counted(tmp_path: Path) -> None:
+def test_corrections_without_a_row_are_counted(tmp_path: Path) -> None:
     rows, output = write_table(tmp_path / "rows.csv", 4), tmp_path / "answers.csv"
     run(rows, output, runtime())
     write(tmp_path / "review.csv", [{KEY: "r00", CORRECTION: "A"}])
@@ -192,7 +192,7 @@ def test_corrections_of_no_row_are_counted(tmp_path: Path) -> None:
     assert (tally.corrected, len(tally.notes)) == (0, 1)
 
 
-def test_the_thresholds_of_the_calibration_choose(tmp_path: Path) -> None:
+def test_the_calibrations_thresholds_choose_rows_for_review(tmp_path: Path) -> None:
     rows, output = write_table(tmp_path / "rows.csv", 12), tmp_path / "answers.csv"
     certain: dict[str, float | None] = dict.fromkeys("ABCDE", 0.0)
     (tmp_path / "model").mkdir()
@@ -228,7 +228,7 @@ def answer(**changes: Any) -> Answer:
     return replace(plain, **changes)
 
 
-def test_what_a_rule_lets_through() -> None:
+def test_a_review_rule_passes_sure_answers() -> None:
     assert ReviewRule(below=0.8).reason(answer()) is None
     assert ReviewRule(below=0.81).reason(answer())
     assert ReviewRule(below=0.0).reason(answer(error=RowError("input", "No.")))
@@ -243,7 +243,7 @@ def test_what_a_rule_lets_through() -> None:
     assert strange.reason(answer(calibration=strange.calibration and strange.calibration.name))
 
 
-def test_people_write_answers_in_their_own_way() -> None:
+def test_answers_written_by_people_are_normalized() -> None:
     assert [Predicate().normalized(text) for text in ("Yes", " no ", "TRUE", "false")] == ["yes", "no", "yes", "no"]
     ranking = Ranking(("A", "B", "C"))
     assert [ranking.normalized(text) for text in ("b, a, c", "B>A>C", "B,A,C")] == ["B,A,C"] * 3

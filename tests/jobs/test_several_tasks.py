@@ -100,7 +100,7 @@ def test_json_lines_have_the_answers_by_task(tmp_path: Path, tasks: list[Task]) 
     assert [bool(answer.error) for answer in answers] == [False] * 22 + [True] * 2
 
 
-def test_the_job_goes_on_and_keeps_tasks_apart(tmp_path: Path, tasks: list[Task]) -> None:
+def test_a_resumed_job_keeps_tasks_apart(tmp_path: Path, tasks: list[Task]) -> None:
     rows, output = write_table(tmp_path / "rows.jsonl"), tmp_path / "answers.jsonl"
     run(rows, output, tasks)
     whole = output.read_bytes()
@@ -137,7 +137,7 @@ def test_a_review_has_a_line_for_each_answer(tmp_path: Path, tasks: list[Task]) 
     ]
 
 
-def test_what_tasks_share_of_a_row_is_read_once(tmp_path: Path) -> None:
+def test_text_that_tasks_share_is_computed_once(tmp_path: Path) -> None:
     """The two tasks differ only in their options, which come last in the prompt."""
     tasks = [desk(tmp_path, "desk", "billing", "delivery"), desk(tmp_path, "floor", "first", "second")]
     rows = tmp_path / "rows.jsonl"
@@ -165,7 +165,7 @@ def test_what_tasks_share_of_a_row_is_read_once(tmp_path: Path) -> None:
     assert both < 0.9 * (one + other)
 
 
-def test_mappings_go_to_the_tasks_that_have_the_field(tmp_path: Path, tasks: list[Task]) -> None:
+def test_mappings_apply_to_the_tasks_that_have_the_field(tmp_path: Path, tasks: list[Task]) -> None:
     rows = write_table(tmp_path / "rows.csv")
 
     def mapped(*pairs: str, **more: Any) -> Job:
@@ -182,7 +182,7 @@ def test_mappings_go_to_the_tasks_that_have_the_field(tmp_path: Path, tasks: lis
         assert error.value.settings == ("map",)
 
 
-def test_a_task_twice_and_options_of_one_task_are_refused(tmp_path: Path, tasks: list[Task]) -> None:
+def test_a_repeated_task_and_an_instruction_for_several_are_refused(tmp_path: Path, tasks: list[Task]) -> None:
     rows, output = write_table(tmp_path / "rows.csv"), tmp_path / "answers.csv"
     with pytest.raises(UsageError):
         run(rows, output, [SENTIMENT, SENTIMENT])
@@ -191,7 +191,7 @@ def test_a_task_twice_and_options_of_one_task_are_refused(tmp_path: Path, tasks:
     assert not journal_of(output).exists()
 
 
-def test_the_first_rows_and_the_time_are_of_all_tasks(tmp_path: Path, tasks: list[Task]) -> None:
+def test_preview_and_estimate_cover_all_tasks(tmp_path: Path, tasks: list[Task]) -> None:
     rows = write_table(tmp_path / "rows.csv")
     with open_job(rows, None, tasks) as job, Runtime.over(FakeBackend()) as runtime:
         texts = list(preview(job, runtime.envelope, 2))

@@ -40,7 +40,7 @@ def _fresh() -> Iterator[None]:
 
 
 @pytest.mark.skipif("CXX" in os.environ or not shutil.which("c++"), reason="there is no compiler, or it is hidden")
-def test_kernels_are_there_where_there_is_a_compiler() -> None:
+def test_the_kernels_were_compiled() -> None:
     assert VARIANTS, "the kernels did not compile, and the install went on without them"
 
 
@@ -72,7 +72,7 @@ def test_every_variant_gives_the_bytes_of_ggml(
 @NEEDS_NATIVE
 @settings(deadline=None, max_examples=150)
 @given(data=st.data(), seed=st.integers(0, 2**32 - 1))
-def test_a_block_goes_through_all_steps_as_in_numpy(data: st.DataObject, seed: int) -> None:
+def test_a_converted_block_equals_numpys(data: st.DataObject, seed: int) -> None:
     conversion = drawn(data, np.random.default_rng(seed))
     variant = data.draw(st.sampled_from(VARIANTS))
     packed = native.convert(conversion, variant=variant, threads=data.draw(st.integers(1, 4)))
@@ -112,7 +112,7 @@ def drawn(data: st.DataObject, generator: np.random.Generator) -> Block:
 
 
 @pytest.mark.parametrize("variant", kernels.variants())
-def test_the_merge_is_right(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_merged_weights_are_those_of_numpy(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ECELLM_KERNELS", variant)
     generator = np.random.default_rng(1)
     rows, columns = 50, 300
@@ -148,7 +148,7 @@ def test_the_merge_is_right(variant: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("variant", kernels.variants())
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
-def test_what_is_not_finite_is_refused_with_its_place(
+def test_a_weight_that_is_not_finite_is_refused_with_its_place(
     variant: str, bad: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ECELLM_KERNELS", variant)
@@ -171,7 +171,7 @@ TOO_LARGE = {
 @pytest.mark.parametrize("variant", kernels.variants())
 @pytest.mark.parametrize("kind", TOO_LARGE)
 @pytest.mark.parametrize("sign", [1, -1])
-def test_what_is_too_large_for_a_type_is_refused_with_its_place(
+def test_a_weight_too_large_for_its_type_is_refused_with_its_place(
     variant: str, kind: str, sign: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ECELLM_KERNELS", variant)
@@ -275,12 +275,12 @@ def test_the_kernels_are_chosen_by_the_environment(monkeypatch: pytest.MonkeyPat
 
 @REFERENCE
 @pytest.mark.parametrize("variant", kernels.variants())
-def test_the_known_answer_is_that_of_ggml(variant: str) -> None:
+def test_the_recorded_hash_is_that_of_ggml(variant: str) -> None:
     assert choice.result_hash(variant) == choice._EXPECTED
 
 
 @NEEDS_NATIVE
-def test_kernels_that_answer_wrongly_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_with_wrong_results_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ECELLM_KERNELS", raising=False)
     monkeypatch.setattr(choice, "is_exact", lambda variant: variant != VARIANTS[0])
     assert kernels.name() == kernels.variants()[1]
@@ -322,13 +322,13 @@ def test_without_native_kernels_the_bytes_are_the_same(monkeypatch: pytest.Monke
         ({"adapters": (Factors(np.zeros((1, 256), np.float32), np.zeros((2, 1), np.float32)),) * 65}, "65"),
     ],
 )
-def test_what_does_not_fit_is_said(arguments: dict[str, Any], value: str) -> None:
+def test_invalid_blocks_are_refused(arguments: dict[str, Any], value: str) -> None:
     fields = {"source": np.zeros((2, 256), np.float32), "source_type": "F32", "target_type": "Q4_K", **arguments}
     with refusal(UsageError, value):
         Block(**fields)
 
 
-def test_no_rows_are_no_bytes() -> None:
+def test_zero_rows_give_zero_bytes() -> None:
     assert kernels.quantize(np.zeros((0, 256), np.float32), "Q4_K").shape == (0, 144)
 
 
@@ -340,7 +340,7 @@ def test_a_library_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch
         native.library()
 
 
-def test_the_header_and_python_agree() -> None:
+def test_the_c_header_and_python_have_the_same_constants() -> None:
     header = (Path(__file__).parent.parent.parent / "kernels" / "ecellm_kernels.h").read_text()
     assert f"#define ECELLM_KERNELS_VERSION {native.VERSION}\n" in header
     assert f"#define ECELLM_MOST_RANK {kernels.block.MOST_RANK}\n" in header

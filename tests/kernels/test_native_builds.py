@@ -68,7 +68,7 @@ needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not 
 
 @needs_compiler
 @REFERENCE
-def test_sixteen_lanes_give_the_bytes_of_ggml(tmp_path: Path) -> None:
+def test_the_widest_variant_gives_the_bytes_of_ggml(tmp_path: Path) -> None:
     """The source of the widest variant can run on any processor, because the compiler splits its vectors."""
     program = build("g++", tmp_path, "driver.cpp", {"baseline": ["-DECELLM_LANES=16"]}, "-O2")
     compare([str(program)], "baseline")
@@ -88,7 +88,7 @@ def test_neon_gives_the_bytes_of_ggml(tmp_path: Path) -> None:
 
 @needs_compiler
 @pytest.mark.skipif("avx512" not in native.variants(), reason="only AVX-512 does without a division")
-def test_quotients_are_those_of_a_division(tmp_path: Path) -> None:
+def test_fast_quotients_equal_a_division(tmp_path: Path) -> None:
     program = tmp_path / "quotients"
     source = str(NATIVE / "quotients.cpp")
     subprocess.run(["g++", *OPTIONS, "-O2", *AVX512, "-DECELLM_LANES=16", source, "-o", str(program)], check=True)
@@ -97,7 +97,7 @@ def test_quotients_are_those_of_a_division(tmp_path: Path) -> None:
 
 
 @needs_compiler
-def test_the_sanitizers_find_nothing(tmp_path: Path) -> None:
+def test_sanitizers_find_no_fault_in_the_quantizers(tmp_path: Path) -> None:
     """A fuzzer tries all kinds of arguments of the C functions: sizes, strides, nulls, overlaps, infinities."""
     options = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     variants = {"baseline": ["-DECELLM_LANES=4"]}
@@ -118,7 +118,7 @@ def test_the_sanitizers_find_nothing(tmp_path: Path) -> None:
 
 @needs_compiler
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the prompt kernels are for x86-64")
-def test_the_sanitizers_find_nothing_in_the_prompt_kernels(tmp_path: Path) -> None:
+def test_sanitizers_find_no_fault_in_the_prompt_kernels(tmp_path: Path) -> None:
     """A fuzzer tries random shapes, strides and bits, on up to three threads."""
     prompt = KERNELS / "prompt"
     options = ["-std=c++17", "-O1", "-g", "-fopenmp", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]

@@ -94,7 +94,7 @@ def rows(generator: np.random.Generator, tokens: int, prefix: int, longest: int)
     width=st.sampled_from([8, 64, 80, 96, 128, 256]),
     threads=st.integers(1, 3),
 )
-def test_rows_that_share_a_prefix(
+def test_attention_is_right_for_rows_that_share_a_prefix(
     variant: str,
     seed: int,
     tokens: int,
@@ -119,7 +119,7 @@ def test_rows_that_share_a_prefix(
     cells=st.integers(1, 150),
     share=st.sampled_from([0.0, 0.02, 0.5, 1.0]),
 )
-def test_any_mask(variant: str, seed: int, tokens: int, cells: int, share: float) -> None:
+def test_attention_is_right_for_any_mask(variant: str, seed: int, tokens: int, cells: int, share: float) -> None:
     """Some tokens read no cell, some cells are read by no token, and some masks only change scores."""
     generator = np.random.default_rng(seed)
     one = call(generator, tokens, cells, 6, 2, 64, generator.random((tokens, cells)) < share)
@@ -131,7 +131,7 @@ def test_any_mask(variant: str, seed: int, tokens: int, cells: int, share: float
 
 
 @pytest.mark.parametrize("variant", variants())
-def test_scores_far_apart(variant: str) -> None:
+def test_attention_is_right_for_scores_far_apart(variant: str) -> None:
     """The largest score may come last, and all others may be e^100 times smaller."""
     generator = np.random.default_rng(1)
     one = call(generator, 20, 200, 4, 4, 64, np.ones((20, 200), dtype=bool))
@@ -141,7 +141,7 @@ def test_scores_far_apart(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", variants())
-def test_strides(variant: str) -> None:
+def test_attention_is_right_for_any_strides(variant: str) -> None:
     """Heads and cells may have gaps between them in memory."""
     generator = np.random.default_rng(2)
     reads = rows(generator, 33, 50, 9)
@@ -157,7 +157,7 @@ def test_strides(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", variants())
-def test_threads_and_what_is_not_read_change_nothing(variant: str) -> None:
+def test_threads_and_masked_cells_change_no_bit(variant: str) -> None:
     generator = np.random.default_rng(3)
     reads = rows(generator, 50, 40, 20)
     reads[:, 60] = False
@@ -169,7 +169,7 @@ def test_threads_and_what_is_not_read_change_nothing(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", variants())
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-def test_what_is_no_number_is_not_hidden(variant: str, value: float) -> None:
+def test_nan_and_infinity_stay_visible_in_their_row(variant: str, value: float) -> None:
     generator = np.random.default_rng(4)
     one = call(generator, 20, 60, 2, 2, 64, np.ones((20, 60), dtype=bool))
     one.q[7, 1, 5] = value
@@ -178,7 +178,7 @@ def test_what_is_no_number_is_not_hidden(variant: str, value: float) -> None:
     assert np.isfinite(np.delete(result, 7, axis=0)).all()
 
 
-def test_a_shape_that_does_not_fit_is_refused() -> None:
+def test_mismatched_shapes_are_refused() -> None:
     generator = np.random.default_rng(5)
     reads = np.ones((4, 30), dtype=bool)
     for heads, kv_heads, width in ((4, 3, 64), (4, 4, 60), (4, 4, 264)):

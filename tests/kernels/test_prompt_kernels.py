@@ -89,7 +89,7 @@ def product(
     blocks=st.integers(1, 6),
     threads=st.integers(1, 3),
 )
-def test_products_are_those_of_float64(
+def test_products_are_close_to_those_in_float64(
     variant: str, name: str, seed: int, rows: int, columns: int, blocks: int, threads: int
 ) -> None:
     kind = CONVERTED[name]
@@ -100,7 +100,7 @@ def test_products_are_those_of_float64(
 
 @pytest.mark.parametrize("variant", variants())
 @pytest.mark.parametrize("name", TYPES)
-def test_a_product_of_many_columns_and_strides(variant: str, name: str) -> None:
+def test_products_of_many_columns_and_strides_are_right(variant: str, name: str) -> None:
     kind = CONVERTED[name]
     generator = np.random.default_rng(4)
     weights, x = product(generator, kind, 45, 600, 1280)
@@ -130,7 +130,7 @@ def test_a_column_does_not_depend_on_the_others(variant: str, name: str) -> None
 @pytest.mark.parametrize("variant", variants())
 @pytest.mark.parametrize("name", TYPES)
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-def test_what_is_no_number_stays_in_its_column(variant: str, name: str, value: float) -> None:
+def test_nan_and_infinity_stay_in_their_column(variant: str, name: str, value: float) -> None:
     kind = CONVERTED[name]
     weights, x = product(np.random.default_rng(6), kind, 20, 8, 512)
     before = library.multiply(weights, kind, x, variant=variant)
@@ -141,7 +141,7 @@ def test_what_is_no_number_stays_in_its_column(variant: str, name: str, value: f
     assert np.array_equal(np.delete(before, 3, axis=0), np.delete(after, 3, axis=0))
 
 
-def test_a_product_that_does_not_fit_is_refused() -> None:
+def test_mismatched_shapes_are_refused() -> None:
     x = np.zeros((2, 64), dtype=np.float32)
     with refusal(EcellmError, 34, 64, "Q8_0"):
         library.multiply(np.zeros((2, 34), dtype=np.uint8), CONVERTED["Q8_0"], x, variant="avx2")

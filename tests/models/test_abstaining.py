@@ -21,7 +21,7 @@ from tests.support.refusals import refusal
 
 
 @pytest.mark.parametrize("name", CLOSED)
-def test_below_the_wanted_probability_there_is_no_value(name: str) -> None:
+def test_an_answer_below_the_least_probability_has_no_value(name: str) -> None:
     with Runtime.over(FakeBackend()) as plain:
         sure = plain.answer(name, EXAMPLES[name])
     assert sure.probability is not None
@@ -42,7 +42,7 @@ def test_below_the_wanted_probability_there_is_no_value(name: str) -> None:
     assert shown[0] != shown[1]  # what the row got no value for is not shown as its answer
 
 
-def test_a_terminal_obeys_nothing_of_a_row_or_a_name() -> None:
+def test_control_characters_of_rows_and_names_are_not_printed() -> None:
     from rich.console import Console
 
     row = {"input": json.dumps({"s\x1b[2J": "blue", "target attributes": "color"}), "instruction": "Find."}
@@ -65,7 +65,7 @@ def test_free_text_never_abstains() -> None:
     assert answer.value is not None
 
 
-def test_it_is_the_calibrated_probability_that_counts(store: Store, model: StoredModel) -> None:
+def test_the_calibrated_probability_decides(store: Store, model: StoredModel) -> None:
     with Runtime.over(FakeBackend(), name=MODEL) as plain:
         probability = plain.answer("SA", REVIEW).probability
     assert probability is not None
@@ -78,9 +78,7 @@ def test_it_is_the_calibrated_probability_that_counts(store: Store, model: Store
     assert answer.probability < probability
 
 
-def test_a_row_unlike_the_calibrated_ones_is_abstained_from_where_that_is_wanted(
-    store: Store, model: StoredModel
-) -> None:
+def test_a_row_of_unusually_low_coverage_is_abstained_from_on_request(store: Store, model: StoredModel) -> None:
     calibrations = stored(store, model, calibration_of("sentiment_analysis", least_coverage=0.999))
     with Runtime.over(FakeBackend(), name=MODEL, calibrations=calibrations) as runtime:
         assert not runtime.answer("SA", REVIEW).abstained
@@ -104,6 +102,6 @@ def test_a_job_counts_abstentions_apart_from_failures() -> None:
 
 
 @pytest.mark.parametrize("min_probability", [-0.1, 1.1, float("nan")])
-def test_what_is_no_probability_is_refused(min_probability: float) -> None:
+def test_invalid_probabilities_are_refused(min_probability: float) -> None:
     with Runtime.over(FakeBackend()) as runtime, refusal(UsageError, settings=("min_probability",)):
         runtime.answer("SA", REVIEW, min_probability=min_probability)

@@ -49,7 +49,7 @@ def over(store: Store, model: StoredModel) -> Runtime:
     return Runtime.over(backend, name=MODEL, calibrations=own, adapters=adapters)
 
 
-def test_each_shop_has_its_own(store: Store, model: StoredModel) -> None:
+def test_each_adapter_has_its_own_calibration(store: Store, model: StoredModel) -> None:
     model.manifest.write(model.path.with_name("manifest.json"))
     model.path.write_bytes(b"x")
     kept = [keep_calibration(store, model, each) for each in (of_shop("shop-a"), calibration_of(TASK))]
@@ -67,7 +67,9 @@ def test_each_shop_has_its_own(store: Store, model: StoredModel) -> None:
 
 
 @pytest.mark.parametrize("adapter", [None, "shop-b"])
-def test_another_shops_file_is_refused(adapter: str | None, store: Store, model: StoredModel, tmp_path: Path) -> None:
+def test_a_calibration_of_another_adapter_is_refused(
+    adapter: str | None, store: Store, model: StoredModel, tmp_path: Path
+) -> None:
     of_shop("shop-a").write(tmp_path / "named.json")
     with over(store, model) as runtime:
         assert runtime.answer(TASK, REVIEW, adapter="shop-a", calibration=tmp_path / "named.json").calibration
@@ -85,7 +87,7 @@ def test_a_file_in_the_wrong_folder_is_not_used(store: Store, model: StoredModel
         assert "bbbbbbbb" in str(runtime.uncalibrated(TASK, adapter="shop-b"))
 
 
-def test_files_and_names_from_before_there_were_adapters_stay_valid(tmp_path: Path) -> None:
+def test_older_calibrations_without_an_adapter_are_read(tmp_path: Path) -> None:
     calibration = calibration_of(TASK)
     calibration.write(tmp_path / "new.json")
     document = json.loads((tmp_path / "new.json").read_text("utf-8"))

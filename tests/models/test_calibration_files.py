@@ -22,7 +22,7 @@ from tests.support.calibrations import CLOSED, MODEL, REVIEW, SHA256, calibratio
 from tests.support.refusals import refusal
 
 
-def test_a_calibration_comes_back_as_it_was_kept(store: Store, model: StoredModel, tmp_path: Path) -> None:
+def test_a_calibration_survives_a_round_trip(store: Store, model: StoredModel, tmp_path: Path) -> None:
     calibration = calibration_of("sentiment_analysis", 1.6234)
     path = calibration_path(store, model, "sentiment_analysis")
     calibration.write(path)
@@ -36,13 +36,13 @@ def test_a_calibration_comes_back_as_it_was_kept(store: Store, model: StoredMode
     assert calibration_folder(store, elsewhere) == store.root / "calibration" / SHA256
 
 
-def test_it_goes_with_its_model(store: Store, model: StoredModel) -> None:
+def test_calibrations_are_removed_with_their_model(store: Store, model: StoredModel) -> None:
     calibration_of("sentiment_analysis").write(calibration_path(store, model, "sentiment_analysis"))
     store.remove("shop")
     assert not calibration_folder(store, model).exists()
 
 
-def test_a_store_has_the_calibrations_of_a_model_by_its_hash(store: Store, model: StoredModel, tmp_path: Path) -> None:
+def test_calibrations_are_found_by_the_hash_of_the_model(store: Store, model: StoredModel, tmp_path: Path) -> None:
     """A ChildRuntime finds calibrations by the model's hash, because it does not know the model's path."""
     calibration = calibration_of("sentiment_analysis")
     elsewhere = replace(model, path=tmp_path / "x.gguf")
@@ -59,7 +59,9 @@ def test_a_store_has_the_calibrations_of_a_model_by_its_hash(store: Store, model
 
 
 @pytest.mark.parametrize("name", CLOSED)
-def test_every_closed_task_is_calibrated_and_says_so(name: str, store: Store, model: StoredModel) -> None:
+def test_answers_of_closed_tasks_are_calibrated_and_name_the_calibration(
+    name: str, store: Store, model: StoredModel
+) -> None:
     calibration = calibration_of(name, 3.0)
     with Runtime.over(FakeBackend(), name=MODEL) as plain:
         before = plain.answer(name, EXAMPLES[name])
@@ -79,7 +81,7 @@ def test_every_closed_task_is_calibrated_and_says_so(name: str, store: Store, mo
     assert after.coverage == before.coverage
 
 
-def test_deterministic_answers_stay_so(store: Store, model: StoredModel) -> None:
+def test_calibrated_answers_stay_deterministic(store: Store, model: StoredModel) -> None:
     calibrations = stored(store, model, calibration_of("sentiment_analysis"))
     with Runtime.over(FakeBackend(), name=MODEL, calibrations=calibrations, deterministic=True) as runtime:
         first = json.dumps(runtime.answer("sentiment_analysis", REVIEW).as_dict())
@@ -132,7 +134,7 @@ def without(key: str) -> dict[str, Any]:
         json.dumps({**GOOD, "data": "x" * LARGEST}),
     ],
 )  # fmt: skip
-def test_a_damaged_one_is_told_of_and_not_used(text: str, store: Store, model: StoredModel) -> None:
+def test_a_damaged_calibration_is_reported_and_not_used(text: str, store: Store, model: StoredModel) -> None:
     path = calibration_path(store, model, "sentiment_analysis")
     path.parent.mkdir(parents=True)
     path.write_text(text, "utf-8")
@@ -148,13 +150,13 @@ def test_a_damaged_one_is_told_of_and_not_used(text: str, store: Store, model: S
         Calibrations(model.manifest.sha256, "alpaca", named=path)
 
 
-def test_the_undamaged_form_is_read(tmp_path: Path) -> None:
+def test_a_valid_calibration_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(GOOD))
     assert read_calibration(tmp_path / "a.json") == calibration_of("sentiment_analysis")
 
 
 @pytest.mark.parametrize("name", CLOSED)
-def test_of_an_older_format_all_but_rankings_hold(name: str, store: Store, model: StoredModel) -> None:
+def test_calibrations_of_an_older_format_apply_except_to_rankings(name: str, store: Store, model: StoredModel) -> None:
     older = replace(calibration_of(name), format=1)
     calibrations = stored(store, model, older)
     scope = scope_of(name)
@@ -170,14 +172,14 @@ def test_of_an_older_format_all_but_rankings_hold(name: str, store: Store, model
     assert stored(store, model, calibration_of(name)).find(scope) == calibration_of(name)
 
 
-def test_no_name_leads_out_of_the_folder(store: Store, model: StoredModel) -> None:
+def test_no_task_name_leads_out_of_the_folder(store: Store, model: StoredModel) -> None:
     with refusal(UsageError, "../../x"):
         calibration_path(store, model, "../../x")
     calibrations = Calibrations(SHA256, "alpaca", store.root)
     assert calibrations.find(replace(scope_of("sentiment_analysis"), task="../x")) is None
 
 
-def test_a_store_that_cannot_be_written_is_said(store: Store, model: StoredModel) -> None:
+def test_an_unwritable_store_is_an_error(store: Store, model: StoredModel) -> None:
     store.root.mkdir()
     (store.root / "models").write_text("not a folder")
     path = calibration_path(store, model, "sentiment_analysis")

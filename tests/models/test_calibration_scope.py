@@ -33,7 +33,7 @@ from tests.support.refusals import refusal
         ({"task": "product_matching"}, ("product_matching", "sentiment_analysis")),
     ],
 )
-def test_it_is_refused_for_anything_else(
+def test_a_calibration_is_refused_outside_its_scope(
     change: dict[str, str], values: tuple[str, ...], store: Store, model: StoredModel, tmp_path: Path
 ) -> None:
     calibration = calibration_of("sentiment_analysis")
@@ -53,7 +53,7 @@ def test_it_is_refused_for_anything_else(
         runtime.answer("sentiment_analysis", REVIEW, calibration=path)
 
 
-def test_what_another_model_or_envelope_asks_is_refused(store: Store, model: StoredModel) -> None:
+def test_a_named_calibration_of_another_model_or_envelope_is_refused(store: Store, model: StoredModel) -> None:
     stored(store, model, calibration_of("sentiment_analysis"))
     path = calibration_path(store, model, "sentiment_analysis")
     other = replace(model, manifest=replace(model.manifest, sha256="7" * 64))
@@ -64,7 +64,7 @@ def test_what_another_model_or_envelope_asks_is_refused(store: Store, model: Sto
         Calibrations(model.manifest.sha256, "alpaca", named=path.with_suffix(".x"))
 
 
-def test_a_named_one_is_for_its_task_alone(store: Store, model: StoredModel) -> None:
+def test_a_named_calibration_applies_only_to_its_task(store: Store, model: StoredModel) -> None:
     stored(store, model, calibration_of("sentiment_analysis"))
     named = Calibrations(MODEL.sha256, "alpaca", named=calibration_path(store, model, "sentiment_analysis"))
     with Runtime.over(FakeBackend(), name=MODEL, calibrations=named) as runtime:
@@ -75,7 +75,7 @@ def test_a_named_one_is_for_its_task_alone(store: Store, model: StoredModel) -> 
             list(runtime.answers("product_matching", [EXAMPLES["product_matching"]]))
 
 
-def test_what_is_asked_otherwise_stays_uncalibrated(store: Store, model: StoredModel) -> None:
+def test_another_instruction_or_answer_space_stays_uncalibrated(store: Store, model: StoredModel) -> None:
     calibrations = stored(store, model, calibration_of("sentiment_analysis"))
     options = json.dumps(["A: good", "B: bad"])
     task = TASKS["sentiment_analysis"]
@@ -115,7 +115,7 @@ def test_what_is_asked_otherwise_stays_uncalibrated(store: Store, model: StoredM
             list(runtime.answers("SA", [REVIEW], instruction="Rate it."))
 
 
-def test_one_fitted_with_another_instruction_holds_for_that(store: Store, model: StoredModel) -> None:
+def test_a_calibration_of_another_instruction_applies_to_that_instruction(store: Store, model: StoredModel) -> None:
     calibration = calibration_of("sentiment_analysis")
     other = replace(calibration, scope=replace(calibration.scope, instruction=text_hash("Rate it.")))
     with Runtime.over(FakeBackend(), name=MODEL, calibrations=stored(store, model, other)) as runtime:
@@ -124,7 +124,7 @@ def test_one_fitted_with_another_instruction_holds_for_that(store: Store, model:
         assert "instruction" in str(runtime.uncalibrated("SA"))
 
 
-def test_a_task_of_ones_own_is_calibrated_as_it_was(store: Store, model: StoredModel, tmp_path: Path) -> None:
+def test_a_changed_custom_task_stays_uncalibrated(store: Store, model: StoredModel, tmp_path: Path) -> None:
     def written(text: str) -> Any:
         (tmp_path / "routing.toml").write_text(text)
         return load_task(tmp_path / "routing.toml")

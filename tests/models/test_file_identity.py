@@ -58,7 +58,7 @@ def test_a_file_is_hashed_once(path: Path, tmp_path: Path, hashed: list[int]) ->
 
 
 @pytest.mark.parametrize("place", [0, 4096, 500_000, len(DATA) - 4096])
-def test_a_write_is_seen_though_the_time_of_modification_is_set_back(place: int, path: Path, tmp_path: Path) -> None:
+def test_a_write_is_noticed_if_the_modification_time_is_reset(place: int, path: Path, tmp_path: Path) -> None:
     first = identities(tmp_path).identify(path)
     before = path.stat()
     damage(path, place)
@@ -69,14 +69,14 @@ def test_a_write_is_seen_though_the_time_of_modification_is_set_back(place: int,
     assert second.sha256 == hashlib.sha256(path.read_bytes()).hexdigest() != first.sha256
 
 
-def test_a_write_right_after_the_hash_is_seen(path: Path, tmp_path: Path) -> None:
+def test_a_write_right_after_hashing_is_noticed(path: Path, tmp_path: Path) -> None:
     """File times advance only every few milliseconds. So a write soon after the hash might not change them."""
     for number in range(20):
         damage(path, 5000, bytes([number]))
         assert identities(tmp_path).identify(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_another_file_of_the_same_size_and_times_is_seen(path: Path, tmp_path: Path) -> None:
+def test_another_file_of_the_same_size_and_times_is_noticed(path: Path, tmp_path: Path) -> None:
     first = identities(tmp_path).identify(path)
     status = path.stat()
     other = tmp_path / "other"
@@ -86,7 +86,9 @@ def test_another_file_of_the_same_size_and_times_is_seen(path: Path, tmp_path: P
     assert identities(tmp_path).identify(path).sha256 != first.sha256
 
 
-def test_the_sample_sees_what_no_time_tells(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampled_bytes_reveal_a_change_without_new_times(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A disk may corrupt bytes without changing the file's times. Here it corrupts most of a file, or its beginning."""
     state = file_identity._state(path.stat())
     monkeypatch.setattr(file_identity, "_state", lambda _: state)
@@ -95,7 +97,9 @@ def test_the_sample_sees_what_no_time_tells(path: Path, tmp_path: Path, monkeypa
     assert identities(tmp_path).identify(path).sha256 != first.sha256
 
 
-def test_what_slips_is_found_by_hashing_again(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_between_the_samples_is_found_by_hashing_again(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state = file_identity._state(path.stat())
     monkeypatch.setattr(file_identity, "_state", lambda _: state)
     first = identities(tmp_path).identify(path)
@@ -106,7 +110,7 @@ def test_what_slips_is_found_by_hashing_again(path: Path, tmp_path: Path, monkey
     assert identities(tmp_path).identify(path) == again
 
 
-def test_what_is_noted_is_not_hashed(path: Path, tmp_path: Path, hashed: list[int]) -> None:
+def test_a_file_with_a_noted_hash_is_not_hashed(path: Path, tmp_path: Path, hashed: list[int]) -> None:
     sha256 = hashlib.sha256(DATA).hexdigest()
     assert identities(tmp_path).note(path, sha256) == identities(tmp_path).identify(path)
     assert identities(tmp_path).remembered(path) == sha256
@@ -114,7 +118,7 @@ def test_what_is_noted_is_not_hashed(path: Path, tmp_path: Path, hashed: list[in
     assert hashed == []
 
 
-def test_a_file_that_is_being_written_has_no_identity(
+def test_a_file_still_being_written_has_no_identity(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sleep(_: float) -> None:
@@ -127,14 +131,14 @@ def test_a_file_that_is_being_written_has_no_identity(
 
 
 @pytest.mark.parametrize("text", ["", "{broken", "[]", '{"format": 1, "files": {"/x": [1, 2, "3"]}}', '{"/x": [1, 2]}'])
-def test_a_cache_that_cannot_be_used_is_made_anew(text: str, path: Path, tmp_path: Path, hashed: list[int]) -> None:
+def test_an_unusable_cache_is_replaced(text: str, path: Path, tmp_path: Path, hashed: list[int]) -> None:
     (tmp_path / "hashes.json").write_text(text)
     for _ in range(2):
         assert identities(tmp_path).identify(path).sha256 == hashlib.sha256(DATA).hexdigest()
     assert len(hashed) == 1
 
 
-def test_a_store_that_cannot_be_written_only_costs_time(path: Path, tmp_path: Path, hashed: list[int]) -> None:
+def test_an_unwritable_store_only_costs_time(path: Path, tmp_path: Path, hashed: list[int]) -> None:
     (tmp_path / "hashes.json").mkdir()
     for _ in range(2):
         assert identities(tmp_path).identify(path).sha256 == hashlib.sha256(DATA).hexdigest()

@@ -44,7 +44,7 @@ def pull(home: Path, endpoint: str, name: str = "shop/model", **settings: str) -
     return ran.returncode, ran.stdout.strip() or ran.stderr
 
 
-def test_what_a_conversion_needs_is_fetched_and_nothing_else(tmp_path: Path) -> None:
+def test_only_the_files_that_a_conversion_needs_are_fetched(tmp_path: Path) -> None:
     with Hub("shop/model", FILES) as served:
         code, output = pull(tmp_path, served.endpoint)
         assert code == 0, output
@@ -57,7 +57,7 @@ def test_what_a_conversion_needs_is_fetched_and_nothing_else(tmp_path: Path) -> 
     assert pull(tmp_path, served.endpoint, HF_HUB_OFFLINE="1") == (0, output)
 
 
-def test_a_download_goes_on_where_the_connection_broke(tmp_path: Path) -> None:
+def test_a_broken_download_is_continued(tmp_path: Path) -> None:
     with Hub("shop/model", FILES, breaks={"model.safetensors": 12 << 20}, times=1) as served:
         code, output = pull(tmp_path, served.endpoint)
         if code:
@@ -69,7 +69,7 @@ def test_a_download_goes_on_where_the_connection_broke(tmp_path: Path) -> None:
         assert any(span and not span.startswith("bytes=0-") for span in ranges), ranges
 
 
-def test_a_size_that_is_not_the_hubs_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_the_wrong_size_is_refused(tmp_path: Path) -> None:
     with Hub("shop/model", FILES) as served:
         served.lies["model.safetensors"] = 5
         code, output = pull(tmp_path, served.endpoint)
@@ -92,7 +92,9 @@ def test_a_damaged_file_is_fetched_again_once_it_is_deleted(tmp_path: Path) -> N
         assert (Path(folder) / "model.safetensors").read_bytes() == FILES["model.safetensors"]
 
 
-def test_a_repository_that_changes_meanwhile_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repository_that_changes_during_the_download_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     revision = SimpleNamespace(sha="0" * 40, siblings=[])
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: revision)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path / ("1" * 40)))
@@ -100,7 +102,7 @@ def test_a_repository_that_changes_meanwhile_is_said(tmp_path: Path, monkeypatch
         hub.download("shop/model")
 
 
-def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_repository_is_an_error(tmp_path: Path) -> None:
     with Hub("shop/model", FILES) as served:
         code, output = pull(tmp_path, served.endpoint, "shop/other")
         assert code == 4
@@ -113,7 +115,7 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     assert "shop/model" in output
 
 
-def test_a_disk_that_is_too_small_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_too_small_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with refusal(ModelError, "100000.0 GB", "HF_HOME"):
         hub._check_room("shop/model", 10**14, tmp_path / "hub")
     there = tmp_path / "hub" / "models--shop--model" / "blobs"
@@ -126,12 +128,12 @@ def test_a_disk_that_is_too_small_is_said(tmp_path: Path, monkeypatch: pytest.Mo
         hub._check_room("shop/model", 1011, tmp_path / "hub")
 
 
-def test_a_disk_that_fills_up_is_said() -> None:
+def test_a_disk_that_fills_up_is_an_error() -> None:
     assert "HF_HOME" in str(hub.explained("shop/model", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
 
 
 @pytest.mark.parametrize("name", ["", "model", "a/b/c", "../b", "a/..", "a b/c", "https://x/y", "a/b--c"])
-def test_names_that_are_no_repository(name: str) -> None:
+def test_invalid_repository_names_are_refused(name: str) -> None:
     assert not hub.is_repository(name)
     with pytest.raises(UsageError, match="OWNER/NAME"):
         hub.download(name)

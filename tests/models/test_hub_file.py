@@ -32,13 +32,13 @@ def file_of(content: bytes = CONTENT, name: str = NAME) -> HubFile:
     return HubFile("shop/model", COMMIT, name, len(content), hashlib.sha256(content).hexdigest())
 
 
-def test_a_range_is_read(served: Hub) -> None:
+def test_a_range_of_a_remote_file_is_read(served: Hub) -> None:
     assert file_of().read(5_000_001, 77) == CONTENT[5_000_001:5_000_078]
     with refusal(ModelError, "shop/model"):
         file_of(name="other").read(0, 8)
 
 
-def test_a_download_goes_on_where_the_connection_broke(served: Hub, tmp_path: Path) -> None:
+def test_a_broken_download_is_continued(served: Hub, tmp_path: Path) -> None:
     served.breaks[NAME] = [12 << 20, 1]
     received: list[int] = []
     file_of().fetch(tmp_path / "file", received.append)
@@ -47,7 +47,7 @@ def test_a_download_goes_on_where_the_connection_broke(served: Hub, tmp_path: Pa
     assert served.sent == [(NAME, None), (NAME, f"bytes={CHUNK}-")]
 
 
-def test_a_download_goes_on_where_it_was_stopped(served: Hub, tmp_path: Path) -> None:
+def test_a_stopped_download_is_continued(served: Hub, tmp_path: Path) -> None:
     def stop(_: int) -> None:
         raise StoppedError
 

@@ -52,7 +52,7 @@ def test_a_model_is_added_found_and_removed(store: Store, gguf: Path) -> None:
         store.remove("eCeLLM-M:Q4_K_M")
 
 
-def test_of_a_folder_that_is_a_link_the_link_is_removed(store: Store, gguf: Path, tmp_path: Path) -> None:
+def test_only_the_link_is_removed_if_the_models_folder_is_a_link(store: Store, gguf: Path, tmp_path: Path) -> None:
     folder = store.add(gguf, "tiny", "alpaca").path.parent
     elsewhere = folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(elsewhere)
@@ -62,7 +62,7 @@ def test_of_a_folder_that_is_a_link_the_link_is_removed(store: Store, gguf: Path
     assert sorted(path.name for path in elsewhere.iterdir()) == ["manifest.json", "model.gguf"]
 
 
-def test_a_model_that_cannot_be_removed(store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_cannot_be_removed_is_an_error(store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
@@ -72,13 +72,13 @@ def test_a_model_that_cannot_be_removed(store: Store, gguf: Path, monkeypatch: p
         store.remove("tiny")
 
 
-def test_a_model_can_be_moved_in(store: Store, gguf: Path) -> None:
+def test_a_model_can_be_moved_into_the_store(store: Store, gguf: Path) -> None:
     data = gguf.read_bytes()
     assert store.add(gguf, "tiny", "alpaca", move=True).path.read_bytes() == data
     assert not gguf.exists()
 
 
-def test_of_a_link_the_file_is_copied_and_the_link_is_moved(store: Store, gguf: Path, tmp_path: Path) -> None:
+def test_moving_a_link_copies_its_target(store: Store, gguf: Path, tmp_path: Path) -> None:
     data = gguf.read_bytes()
     (tmp_path / "links").mkdir()
     link = tmp_path / "links" / "link.gguf"
@@ -105,9 +105,7 @@ def test_a_model_is_moved_from_another_disk(store: Store, gguf: Path, monkeypatc
     assert not gguf.exists()
 
 
-def test_a_model_that_cannot_be_moved_to_its_end_stays_where_it_was(
-    store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_move_leaves_the_file_in_place(store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -121,7 +119,7 @@ def test_a_model_that_cannot_be_moved_to_its_end_stays_where_it_was(
     assert not gguf.exists()
 
 
-def test_what_a_killed_process_left_is_cleared_away(store: Store, gguf: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed(store: Store, gguf: Path) -> None:
     folder = store.folder("tiny")
     folder.mkdir(parents=True)
     for name in ("model.gguf", ".model.gguf.0123abcd"):
@@ -133,13 +131,13 @@ def test_what_a_killed_process_left_is_cleared_away(store: Store, gguf: Path) ->
 @pytest.mark.parametrize(
     "name", ["", "../x", "a/b", "a\\b", ".", "x" * 80, "a:b:c", "a b", "ä", "a\0", "a--b", "a-:b", "demo "]
 )
-def test_names_that_could_mean_another_place_are_refused(name: str, store: Store, gguf: Path) -> None:
+def test_names_that_lead_out_of_the_store_are_refused(name: str, store: Store, gguf: Path) -> None:
     with refusal(UsageError, repr(name), settings=("name",)):
         store.add(gguf, name, "alpaca")
     assert not store.has(name)
 
 
-def test_what_is_not_a_model_does_not_come_in(store: Store, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused(store: Store, tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
     with pytest.raises(ModelError):
         store.add(tmp_path / "x.gguf", "x", "alpaca")
@@ -185,7 +183,7 @@ def test_a_manifest_is_read_strictly(change: dict[str, object], store: Store, gg
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b"{" * 100_000, b" " * (2 << 20), b"null"])
-def test_a_manifest_that_is_none(data: bytes, tmp_path: Path) -> None:
+def test_an_invalid_manifest_is_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes(data)
     with refusal(ModelError, tmp_path / "manifest.json"):
         read_manifest(tmp_path / "manifest.json")
@@ -199,7 +197,7 @@ def test_manifests_round_trip(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are text here")
-def test_a_name_that_is_no_text_can_be_printed(store: Store, gguf: Path) -> None:
+def test_a_file_name_that_is_not_utf8_can_be_printed(store: Store, gguf: Path) -> None:
     named = gguf.rename(gguf.with_name(os.fsdecode(b"a\xff.gguf")))
     store.add(named, "tiny", "alpaca")
     assert store.get("tiny").manifest.source == "a?.gguf, added by hand"
@@ -218,7 +216,7 @@ def test_replacing_keeps_the_old_file_when_it_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
-def test_a_store_can_be_read_by_whom_the_umask_lets(umask: int, mode: int, store: Store, gguf: Path) -> None:
+def test_stored_files_have_the_permissions_of_the_umask(umask: int, mode: int, store: Store, gguf: Path) -> None:
     before = os.umask(umask)
     try:
         path = store.add(gguf, "tiny", "alpaca").path
@@ -257,12 +255,12 @@ def test_a_manifest_that_cannot_be_read_is_not_damaged(tmp_path: Path) -> None:
         ("mistral", None),
     ],
 )
-def test_catalogue_names(name: str, entry_name: str | None) -> None:
+def test_names_of_the_catalogue_are_found(name: str, entry_name: str | None) -> None:
     entry = catalogue_entry(name)
     assert (entry.name if entry else None) == entry_name
 
 
-def test_envelopes_of_the_published_models() -> None:
+def test_published_models_have_their_envelopes() -> None:
     assert {name: entry.envelope for name, entry in CATALOGUE.items() if entry.trained_on} == {
         "eCeLLM-S": "alpaca",
         "eCeLLM-M": "mistral",
@@ -275,7 +273,7 @@ def test_envelopes_of_the_published_models() -> None:
         assert entry.trained_on or get_envelope(entry.envelope)
 
 
-def test_the_envelope_of_a_file(store: Store, tmp_path: Path, gguf: Path) -> None:
+def test_the_envelope_of_a_file_is_found(store: Store, tmp_path: Path, gguf: Path) -> None:
     with refusal(UsageError, "alpaca", "mistral", settings=("envelope",)):
         resolve(str(gguf), store, {})
     assert resolve(str(gguf), store, {}, envelope="mistral").manifest.envelope == "mistral"
@@ -295,13 +293,13 @@ def test_a_known_chat_template_names_the_envelope(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".gguf", "a\0b", "\ud800"])
-def test_names_that_no_file_can_have(name: str, store: Store) -> None:
+def test_impossible_file_names_are_errors(name: str, store: Store) -> None:
     with pytest.raises(ModelError):
         resolve(name, store, {})
 
 
 @pytest.mark.parametrize("name", ["eCeLLM-M", "ecellm-l:Q4_K_M"])
-def test_a_published_model_that_is_not_there_can_be_pulled(name: str, store: Store) -> None:
+def test_a_published_model_that_is_not_stored_can_be_pulled(name: str, store: Store) -> None:
     for get in (store.get, lambda name: resolve(name, store, {})):
         with refusal(ModelError, f"models pull {name}"):
             get(name)
@@ -309,7 +307,7 @@ def test_a_published_model_that_is_not_there_can_be_pulled(name: str, store: Sto
         store.get("mine")
 
 
-def test_the_default_model(store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_only_stored_model_is_the_default(store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = store.add(gguf, "made", "alpaca")
     store.remove("made")
 

@@ -35,7 +35,7 @@ def other(tmp_path: Path) -> Path:
     return write_tiny_model(tmp_path / "other.gguf", seed=1)
 
 
-def test_the_second_of_two_is_refused(store: Store, gguf: Path, other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_writer_is_refused(store: Store, gguf: Path, other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go_on = Event(), Event()
 
     def slow(source: Path, target: Path) -> str:
@@ -61,7 +61,7 @@ def test_the_second_of_two_is_refused(store: Store, gguf: Path, other: Path, mon
         store.add(other, "shop", "alpaca")
 
 
-def test_many_processes_and_one_name(store: Store, tmp_path: Path) -> None:
+def test_only_one_of_many_processes_stores_a_model(store: Store, tmp_path: Path) -> None:
     """One process stores a complete model, and the others are refused."""
     program = """
 import sys
@@ -106,7 +106,7 @@ with Store(Path(sys.argv[1])).placing("shop"):
 
 
 @pytest.mark.parametrize("change", [lambda store, other: None, lambda store, other: store.add(other, "shop", "alpaca")])
-def test_what_was_measured_of_a_model_that_is_gone_is_not_kept(
+def test_measurements_of_a_removed_model_are_not_stored(
     change: Callable[[Store, Path], None], store: Store, gguf: Path, other: Path
 ) -> None:
     model = store.add(gguf, "shop", "alpaca")
@@ -120,7 +120,7 @@ def test_what_was_measured_of_a_model_that_is_gone_is_not_kept(
     assert not tuning_path(store, model).exists()
 
 
-def test_a_store_where_nothing_can_be_written(tmp_path: Path, gguf: Path) -> None:
+def test_an_unwritable_store_is_an_error(tmp_path: Path, gguf: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with refusal(ModelError, tmp_path / "file"):
         Store(tmp_path / "file").add(gguf, "shop", "alpaca")

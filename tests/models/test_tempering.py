@@ -49,7 +49,7 @@ def test_shares_keep_their_order_and_sum_to_one(shares: list[float], temperature
 
 
 @given(st.lists(st.floats(-30, 30), min_size=2, max_size=26), TEMPERATURES)
-def test_it_is_the_softmax_of_the_logits_at_that_temperature(logits: list[float], temperature: float) -> None:
+def test_tempering_equals_a_softmax_of_the_logits_at_that_temperature(logits: list[float], temperature: float) -> None:
     whole = [logit - max(logits) for logit in logits]
     shares = softmax([max(logit, -30.0) for logit in whole])
     expected = softmax([max(logit, -30.0) / temperature for logit in whole])
@@ -57,12 +57,14 @@ def test_it_is_the_softmax_of_the_logits_at_that_temperature(logits: list[float]
 
 
 @given(SHARES)
-def test_at_one_nothing_changes(shares: list[float]) -> None:
+def test_temperature_one_changes_nothing(shares: list[float]) -> None:
     assert tempered(shares, 1.0) == pytest.approx(shares, abs=1e-12)
 
 
 @given(st.floats(0, 1), st.floats(0, 1), TEMPERATURES)
-def test_odds_are_monotone_and_reach_neither_nan_nor_another_side(one: float, other: float, temperature: float) -> None:
+def test_tempered_odds_are_monotone_and_stay_on_their_side_of_one_half(
+    one: float, other: float, temperature: float
+) -> None:
     low, high = (tempered_odds(probability, temperature) for probability in sorted((one, other)))
     assert 0 <= low <= high <= 1
     assert (tempered_odds(one, temperature) - 0.5) * (one - 0.5) >= 0
@@ -70,7 +72,7 @@ def test_odds_are_monotone_and_reach_neither_nan_nor_another_side(one: float, ot
 
 # Away from 0 and 1, where the others' probabilities are too small to compare.
 @given(st.floats(1e-9, 1 - 1e-9), st.integers(2, 24), TEMPERATURES)
-def test_among_others_is_the_softmax_over_all(probability: float, count: int, temperature: float) -> None:
+def test_one_tempered_share_equals_the_softmax_over_all(probability: float, count: int, temperature: float) -> None:
     shares = [probability, *[(1 - probability) / (count - 1)] * (count - 1)]
     assert tempered_among(probability, count, temperature) == pytest.approx(tempered(shares, temperature)[0], abs=1e-6)
 
@@ -81,7 +83,7 @@ def test_a_bias_keeps_the_order(one: float, other: float, temperature: float, bi
     assert 0 <= low <= high <= 1
 
 
-def test_odds_by_hand() -> None:
+def test_tempered_odds_are_as_computed_by_hand() -> None:
     # logit(0.9) = log 9; half of it is log 3, which is 3 to 1.
     assert tempered_odds(0.9, 2.0) == pytest.approx(0.75)
     assert tempered_odds(0.75, 0.5) == pytest.approx(0.9)
@@ -90,7 +92,7 @@ def test_odds_by_hand() -> None:
     assert tempered_odds(1.0, 2.0) == pytest.approx(1, abs=1e-7)
 
 
-def test_a_choice_by_hand() -> None:
+def test_a_tempered_choice_is_as_computed_by_hand() -> None:
     space = Choice((Option("A", "A: bad"), Option("B", "B: good"), Option("C", "C: so so")))
     before = Outcome("B", "B: good", [1], 0.64, {"A": 0.04, "B": 0.64, "C": 0.32}, confidence((0.04, 0.64, 0.32)), 0.5)
     after = space.calibrated(before, 2.0)
@@ -110,7 +112,7 @@ def test_a_score_moves_with_its_probabilities() -> None:
     assert after.probability == pytest.approx(2 / 3)
 
 
-def test_a_ranking_has_its_first_place_and_its_whole() -> None:
+def test_a_ranking_is_tempered_by_its_first_place_and_as_a_whole() -> None:
     before = Outcome(["B", "A", "C"], "B,A,C", [1], 0.5, {"A": 0.2, "B": 0.8, "C": 0.0}, 0.7, 1.0)
     after = Ranking(("A", "B", "C")).calibrated(before, 2.0)
     # 0.5 against five other orders of 0.1 each: their square roots.
@@ -120,7 +122,7 @@ def test_a_ranking_has_its_first_place_and_its_whole() -> None:
     assert Ranking(("A",)).calibrated(single, 7.0) is single
 
 
-def test_an_extraction_has_its_entries_and_their_product() -> None:
+def test_an_extraction_is_tempered_by_its_entries() -> None:
     entries: list[dict[str, Any]] = [{"attribute": "color", "value": "blue", "source": "title", "probability": 0.9},
                {"attribute": "size", "value": None, "source": None, "probability": 0.8}]  # fmt: skip
     space = Extraction(("color", "size"), {"title": "blue"})
@@ -133,6 +135,6 @@ def test_an_extraction_has_its_entries_and_their_product() -> None:
     assert (after.probabilities, after.coverage) == (None, 0.3)
 
 
-def test_free_text_stays() -> None:
+def test_free_text_is_not_tempered() -> None:
     before = Outcome("yes", "yes", [1])
     assert Text().calibrated(before, 3.0) is before

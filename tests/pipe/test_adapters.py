@@ -43,7 +43,7 @@ def test_requests_choose_their_adapter() -> None:
     assert shares[0] != shares[1] != shares[2] != shares[0]
 
 
-def test_an_adapter_that_is_not_there_costs_its_own_request() -> None:
+def test_an_unknown_adapter_fails_only_its_own_request() -> None:
     request = {"task": "sentiment_analysis", "row": {"review": "It works."}}
     wrong: list[Any] = ["shop-x", "", 7, ["shop-a"]]
     requests = [{**request, "id": number, "options": {"adapter": name}} for number, name in enumerate(wrong)]

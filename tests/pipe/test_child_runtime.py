@@ -64,7 +64,7 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def test_answers_are_those_of_a_runtime_in_process() -> None:
+def test_answers_equal_those_of_a_runtime_in_this_process() -> None:
     rows: list[Any] = [{"id": number, "review": f"row {number}"} for number in range(300)]
     rows[7] = {"id": 7}
     rows[8] = InputError("Line 9 is not JSON.")
@@ -81,7 +81,7 @@ def test_answers_are_those_of_a_runtime_in_process() -> None:
     assert [answer.error for answer in answers] == [answer.error for answer in expected]
 
 
-def test_options_go_along() -> None:
+def test_options_are_sent_to_the_child() -> None:
     row = EXAMPLES["answer_generation"]
     form = schema({"type": "object", "properties": {"good": {"type": "boolean"}}, "required": ["good"]}, max_tokens=90)
     with ChildRuntime(command=FAKE_PIPE) as child, Runtime.over(FakeBackend()) as runtime:
@@ -96,7 +96,9 @@ def test_options_go_along() -> None:
             child.answer("sentiment_analysis", {"review": object()})
 
 
-def test_it_keeps_calibrations_as_its_store_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stored_calibrations_are_found_without_asking_the_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ECELLM_HOME", str(tmp_path))
     scope = Scope("sentiment_analysis", "choice", "5" * 64, "alpaca", "6" * 64, None)
     measures = Measures(-1.0, 0.1, 0.1)
@@ -113,18 +115,18 @@ def test_it_keeps_calibrations_as_its_store_has_them(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(("how", "error"), [("missing", ModelError), ("crash", CrashError)])
-def test_a_child_that_cannot_start_is_one_error(how: str, error: type[Exception]) -> None:
+def test_a_child_that_cannot_start_raises_one_error(how: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         ChildRuntime(command=[*FAKE_PIPE, how])
 
 
-def test_what_is_no_command_is_one_error() -> None:
+def test_an_invalid_command_raises_one_error() -> None:
     with pytest.raises(CrashError):
         ChildRuntime(command=["/nonsense/ecellm-lite"])
 
 
 @pytest.mark.parametrize(("kills", "count"), [(5, 800), pytest.param(30, 2000, marks=pytest.mark.slow)])
-def test_a_child_that_is_killed_again_and_again_loses_and_doubles_nothing(kills: int, count: int) -> None:
+def test_a_child_killed_repeatedly_loses_and_repeats_no_answer(kills: int, count: int) -> None:
     chance = random.Random(7)
     ended: list[int] = []
     futures: dict[int, Future[Answer]] = {}
@@ -154,7 +156,7 @@ def test_a_child_that_is_killed_again_and_again_loses_and_doubles_nothing(kills:
     assert all(answer.id == number for number, answer in answers.items())
 
 
-def test_a_child_that_is_killed_while_it_loads_is_started_again() -> None:
+def test_a_child_killed_while_loading_is_restarted() -> None:
     with ChildRuntime(command=[*FAKE_PIPE, "slow"]) as child:
         future = child.submit("sentiment_analysis", {"review": "good"})
         for _ in range(3):  # after the first time it is about to load
@@ -163,9 +165,7 @@ def test_a_child_that_is_killed_while_it_loads_is_started_again() -> None:
         assert child.answer("sentiment_analysis", {"review": "good"}).error is None
 
 
-def test_a_model_that_begins_to_crash_at_load_is_one_error_for_each_request(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_crashes_at_load_fails_each_request_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "STARTS", 3)
     note = tmp_path / "note"
     with ChildRuntime(command=[*FAKE_PIPE, "crash", str(note)]) as child:
@@ -181,7 +181,7 @@ def test_a_model_that_begins_to_crash_at_load_is_one_error_for_each_request(
         assert child.answer("sentiment_analysis", {"review": "good"}).error is None
 
 
-def test_a_lazy_child_loads_with_the_first_request_and_an_idle_one_is_given_back(tmp_path: Path) -> None:
+def test_a_lazy_child_loads_on_the_first_request_and_ends_when_idle(tmp_path: Path) -> None:
     model = write_tiny_model(tmp_path / "tiny.gguf")
     others = psutil.Process().children()
     with ChildRuntime(model, envelope="alpaca", lazy=True, idle_seconds=0.3, command=FAKE_PIPE) as child:
@@ -193,7 +193,7 @@ def test_a_lazy_child_loads_with_the_first_request_and_an_idle_one_is_given_back
         assert child.restarts == 0
 
 
-def test_a_lazy_child_that_crashes_is_an_error_of_each_request_and_no_loop(tmp_path: Path) -> None:
+def test_a_crashing_lazy_child_fails_each_request_without_a_loop(tmp_path: Path) -> None:
     model, note = write_tiny_model(tmp_path / "tiny.gguf"), tmp_path / "note"
     note.touch()
     with ChildRuntime(model, envelope="alpaca", lazy=True, command=[*FAKE_PIPE, "crash", str(note)]) as child:
@@ -205,7 +205,7 @@ def test_a_lazy_child_that_crashes_is_an_error_of_each_request_and_no_loop(tmp_p
         assert child.answer("sentiment_analysis", {"review": "good"}).error is None
 
 
-def test_the_request_that_kills_is_found_and_refused_and_the_others_are_answered() -> None:
+def test_a_request_that_kills_the_child_is_refused_and_the_others_answered() -> None:
     with ChildRuntime(command=FAKE_PIPE) as child:
         rows = [{"review": "poison" if number == 5 else f"row {number}"} for number in range(20)]
         futures = [child.submit("sentiment_analysis", row) for row in rows]
@@ -229,7 +229,7 @@ def test_a_child_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it cannot stop a process for a while")
-def test_a_child_that_is_stopped_is_replaced_and_can_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_suspended_child_is_replaced_and_can_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "HEARTBEAT", 0.1)
     monkeypatch.setattr(supervisor, "FAREWELL", 0.1)
     with ChildRuntime(command=FAKE_PIPE, hang_seconds=2) as child:
@@ -243,7 +243,7 @@ def test_a_child_that_is_stopped_is_replaced_and_can_be_closed(monkeypatch: pyte
     wait_until(lambda: is_gone(first) and is_gone(second))
 
 
-def test_when_all_is_cancelled_the_child_has_nothing_left_to_do() -> None:
+def test_cancelling_all_requests_leaves_the_child_idle() -> None:
     with ChildRuntime(command=FAKE_PIPE) as child:
         futures = [child.submit("sentiment_analysis", {"review": f"row {number}"}) for number in range(2000)]
         for future in futures:
@@ -260,7 +260,7 @@ def test_a_cancelled_row_is_cancelled_in_the_child_too() -> None:
         assert all(future.result(PATIENCE).error is None for future in futures[:-1])
 
 
-def test_closing_fails_what_waits_and_leaves_no_process() -> None:
+def test_closing_fails_waiting_requests_and_leaves_no_process() -> None:
     child = ChildRuntime(command=FAKE_PIPE)
     pid = child.pid
     futures = [child.submit("sentiment_analysis", {"review": f"row {number}"}) for number in range(2000)]
@@ -288,7 +288,7 @@ def test_a_host_that_is_killed_leaves_no_process(command: list[str]) -> None:
     wait_until(lambda: all(is_gone(process.pid) for process in ours))
 
 
-def test_a_deadline_holds_while_the_child_hangs_or_is_dead() -> None:
+def test_a_deadline_is_kept_while_the_child_hangs_or_is_dead() -> None:
     with ChildRuntime(command=FAKE_PIPE) as child:
         hanging = child.submit("sentiment_analysis", {"id": 1, "review": "hang"}, deadline_ms=200)
         answer = hanging.result(PATIENCE)
@@ -301,7 +301,7 @@ def test_a_deadline_holds_while_the_child_hangs_or_is_dead() -> None:
         assert child.answer("sentiment_analysis", {"review": "good"}, deadline_ms=1000 * PATIENCE).error is None
 
 
-def test_a_deadline_holds_while_the_model_loads(tmp_path: Path) -> None:
+def test_a_deadline_is_kept_while_the_model_loads(tmp_path: Path) -> None:
     model = write_tiny_model(tmp_path / "tiny.gguf")
     with ChildRuntime(model, envelope="alpaca", lazy=True, command=[*FAKE_PIPE, "slow"]) as child:
         with pytest.raises(DeadlineError):
@@ -309,7 +309,7 @@ def test_a_deadline_holds_while_the_model_loads(tmp_path: Path) -> None:
         assert child.answer("sentiment_analysis", {"review": "good"}).error is None
 
 
-def test_an_urgent_row_is_not_kept_behind_what_the_child_has_not_been_sent() -> None:
+def test_an_urgent_row_is_sent_before_rows_still_unsent() -> None:
     def asking(number: int, options: dict[str, Any]) -> Asking:
         return Asking(Ask(number, "SA", {}, options), b"", cast("Any", None), Future())
 
@@ -324,7 +324,7 @@ def test_an_urgent_row_is_not_kept_behind_what_the_child_has_not_been_sent() -> 
     assert len(requests.take_all()) == 3001
 
 
-def test_a_text_is_heard_as_it_grows() -> None:
+def test_a_listener_gets_the_growing_text() -> None:
     heard: list[str] = []
     with ChildRuntime(command=FAKE_PIPE) as child:
         answer = child.answer(

@@ -40,7 +40,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="only there each thre
 
 @linux
 @pytest.mark.parametrize("cores", ["1", "[core]"])
-def test_threads_follow(cores: str) -> None:
+def test_the_number_of_threads_follows_the_cores(cores: str) -> None:
     program = THREADS.format(cores=cores)
     counts = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert counts.stdout.split() == ["3", "3", "3"]
@@ -48,7 +48,7 @@ def test_threads_follow(cores: str) -> None:
 
 @linux
 @pytest.mark.parametrize("cores", [0, -1, [], [4095]])
-def test_cores_that_are_not_there_are_refused(cores: int | list[int]) -> None:
+def test_missing_cores_are_refused(cores: int | list[int]) -> None:
     before = os.sched_getaffinity(0)
     with pytest.raises(UsageError):
         keep_to_cores(cores)
@@ -66,12 +66,12 @@ def test_cores_are_a_number_or_a_list() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no such limit")
-def test_a_model_that_the_memory_is_too_small_for_is_one_error(demo_model: StoredModel) -> None:
+def test_a_model_larger_than_the_memory_limit_is_one_error(demo_model: StoredModel) -> None:
     with pytest.raises(EcellmError):
         ChildRuntime(demo_model.path, envelope="alpaca", memory_bytes=1 << 24, prompt_kernels="off")
 
 
-def test_the_command_serves_a_model_with_all_limits(demo_model: StoredModel, tmp_path: Path) -> None:
+def test_the_command_serves_a_model_under_all_limits(demo_model: StoredModel, tmp_path: Path) -> None:
     model = ["--model", str(demo_model.path), "--envelope", "alpaca"]
     command = [
         *COMMAND,

@@ -50,7 +50,7 @@ def test_any_bytes_are_a_message_or_an_error(line: bytes) -> None:
 
 @given(LIKELY)
 @example({"task": "sentiment_analysis", "options": {"nonsense": None}, "id": 0, "row": None})
-def test_what_is_read_is_what_the_schema_allows(data: dict[str, Any]) -> None:
+def test_reading_and_the_published_schema_agree(data: dict[str, Any]) -> None:
     try:
         message = read_message(json.dumps(data).encode())
         if isinstance(message, Ask):
@@ -84,27 +84,27 @@ def test_an_error_has_the_id_of_its_request() -> None:
         (b'{"id": "\\x", nonsense', None),
     ],
 )
-def test_a_line_that_is_no_json_has_the_id_that_it_begins_with(line: bytes, id_: int | str | None) -> None:
+def test_the_id_is_found_at_the_beginning_of_a_broken_line(line: bytes, id_: int | str | None) -> None:
     with pytest.raises(ProtocolError) as error:
         read_message(line)
     assert error.value.id == id_
 
 
 @given(st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=256), JSON, st.dictionaries(st.text(max_size=8), JSON))
-def test_a_request_comes_back_from_its_line(id_: int | str, row: Any, options: dict[str, Any]) -> None:
+def test_requests_survive_a_round_trip(id_: int | str, row: Any, options: dict[str, Any]) -> None:
     ask = Ask(id_, "sentiment_analysis", row, options)
     assert read_message(ask_line(ask)) == ask
     assert read_message(control_line(Control(id_, "ping"))) == Control(id_, "ping")
 
 
 @given(st.lists(st.binary(max_size=30).filter(lambda line: b"\n" not in line)), st.integers(1, 17))
-def test_lines_are_found_however_they_come_in(lines: list[bytes], size: int) -> None:
+def test_lines_are_found_in_pieces_of_any_size(lines: list[bytes], size: int) -> None:
     data = memoryview(b"\n".join(lines))
     pieces = iter([bytes(data[start : start + size]) for start in range(0, len(data), size)])
     assert list(read_lines(lambda _: next(pieces, b""))) == [line for line in lines if line.strip()]
 
 
-def test_of_a_line_without_end_only_the_beginning_is_kept() -> None:
+def test_only_the_beginning_of_an_endless_line_is_kept() -> None:
     pieces = iter([b"x" * (1 << 20)] * 40 + [b"\n{}"])
     long, short = read_lines(lambda _: next(pieces, b""))
     assert len(long) == LONGEST_LINE + 1
@@ -113,7 +113,7 @@ def test_of_a_line_without_end_only_the_beginning_is_kept() -> None:
         read_message(long)
 
 
-def test_a_row_means_the_same_behind_a_pipe() -> None:
+def test_a_row_means_the_same_through_a_pipe() -> None:
     row = read_json('{"title": 19.50, "feature": ["a", 1E3], "price": NaN, "attributes": [7]}')
     task = get_task("attribute_value_extraction")
     message = read_message(ask_line(Ask(1, task.name, row, {})))

@@ -35,7 +35,7 @@ def ids_by_type(messages: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return kinds
 
 
-def test_every_task_answers_in_the_contract() -> None:
+def test_every_task_is_answered() -> None:
     requests = [{"id": name, "task": name, "row": row} for name, row in EXAMPLES.items()]
     answers = {message["id"]: message["answer"] for message in converse(requests)}
     assert answers.keys() == EXAMPLES.keys()
@@ -71,7 +71,7 @@ def test_a_bad_row_is_an_answer_and_a_bad_request_an_error() -> None:
     assert (errors[6]["code"], errors[7]["field"], errors[8]["field"]) == ("usage", "type", "options.min_probability")
 
 
-def test_a_line_that_is_too_long_costs_itself_alone() -> None:
+def test_only_a_line_that_is_too_long_fails() -> None:
     long = json.dumps({"id": 1, "task": "SA", "row": {"review": "x" * LONGEST_LINE}}).encode() + b"\n"
     messages = converse([long, {**REVIEW, "id": 2}])
     assert ids_by_type(messages) == {"error": [1], "answer": [2]}
@@ -84,7 +84,7 @@ def test_control_requests_are_answered() -> None:
     assert messages[2]["stats"]["in_flight"] == 0
 
 
-def test_options_are_those_of_the_request() -> None:
+def test_options_apply_to_one_request() -> None:
     schema = {"type": "object", "properties": {"good": {"type": "boolean"}}, "required": ["good"]}
     row = {"task": "answer_generation", "row": EXAMPLES["answer_generation"]}
     messages = converse(
@@ -103,14 +103,14 @@ def test_options_are_those_of_the_request() -> None:
     assert (replies[4]["error"]["code"], replies[5]["error"]["code"]) == ("grammar", "protocol")
 
 
-def test_close_drains_and_a_second_id_is_refused_while_the_first_is_open() -> None:
+def test_close_answers_everything_read_before_it() -> None:
     requests = [{**REVIEW, "id": number, "row": {"review": f"row {number}"}} for number in range(200)]
     messages = converse([*requests, {"id": "end", "type": "close"}, {**REVIEW, "id": "late"}])
     assert sorted(message["id"] for message in messages if message["type"] == "answer") == list(range(200))
     assert messages[-1] == {"type": "closed", "id": "end"}
 
 
-def test_a_cancelled_request_gets_one_line_all_the_same() -> None:
+def test_a_cancelled_request_still_gets_one_line() -> None:
     requests: list[Any] = [{**REVIEW, "id": n, "row": {"review": f"row {n}"}} for n in range(300)]
     cancels = [{"id": n, "type": "cancel"} for n in range(100, 300)]
     kinds = ids_by_type(converse([*requests, *cancels]))
@@ -118,7 +118,7 @@ def test_a_cancelled_request_gets_one_line_all_the_same() -> None:
     assert sorted(once) == list(range(300))
 
 
-def test_ten_thousand_requests_in_one_write() -> None:
+def test_ten_thousand_requests_in_one_write_are_answered() -> None:
     requests = [{**REVIEW, "id": number, "row": {"review": f"row {number % 500}"}} for number in range(10_000)]
     assert sorted(message["id"] for message in converse(requests)) == list(range(10_000))
 
@@ -139,7 +139,7 @@ BROKEN = st.tuples(LINE, st.integers(0, 40)).map(lambda cut: cut[0][: cut[1]]) |
 
 
 @given(st.lists(LINE | BROKEN, max_size=60))
-def test_whatever_a_host_sends_it_gets_a_line_with_its_id(lines: list[bytes]) -> None:
+def test_every_request_gets_a_line_with_its_id(lines: list[bytes]) -> None:
     messages = session_over_fake([line.replace(b"\n", b" ") for line in lines])
     expected: Counter[Any] = Counter()
     cancels = 0
@@ -170,7 +170,7 @@ def session_over_fake(lines: list[bytes]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_a_long_conversation_leaves_nothing_behind() -> None:
+def test_a_long_conversation_leaks_no_memory() -> None:
     lines = b"".join(
         b'{"id": %d, "task": "SA", "row": {"review": "row %d"}}\n' % (number, number % 50)
         + b'{"id": %d, "type": "cancel"}\n{"id": %d, "type": "tasks"\n' % (number - 20, number)
@@ -195,7 +195,7 @@ def test_a_long_conversation_leaves_nothing_behind() -> None:
     assert sizes[-1] - sizes[0] < 32 << 20
 
 
-def test_a_model_that_does_not_load_is_said_and_ends_it() -> None:
+def test_a_model_that_does_not_load_is_reported_and_ends_the_pipe() -> None:
     with start([*FAKE_PIPE, "missing"]) as process:
         output, _ = process.communicate(b"", timeout=PATIENCE)
     assert json.loads(output)["error"]["code"] == "model"
@@ -222,7 +222,7 @@ def test_an_isolated_pipe_whose_engine_is_killed_answers_all() -> None:
 
 
 @pytest.mark.parametrize("side", ["output", "host"])
-def test_nobody_is_left_when_the_other_side_goes(side: str) -> None:
+def test_no_process_is_left_when_the_other_side_ends(side: str) -> None:
     process = start()
     assert process.stdin
     assert process.stdout
@@ -241,7 +241,7 @@ def test_nobody_is_left_when_the_other_side_goes(side: str) -> None:
         stream.close()
 
 
-def test_a_host_that_never_reads_stops_nobody_and_nothing_grows() -> None:
+def test_a_host_that_never_reads_makes_no_memory_grow() -> None:
     with start() as process:
         assert process.stdin
         big = json.dumps({**REVIEW, "row": {"review": "x" * 1000}}).encode() + b"\n"

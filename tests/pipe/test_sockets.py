@@ -84,7 +84,7 @@ def check(messages: list[dict[str, Any]]) -> None:
     assert all(answer["answer"]["error"] is None for answer in answers)
 
 
-def test_hosts_have_ids_of_their_own(path: Path) -> None:
+def test_ids_of_several_hosts_do_not_collide(path: Path) -> None:
     conversations: dict[int, list[dict[str, Any]]] = {}
 
     def talk(number: int) -> None:
@@ -103,7 +103,7 @@ def test_hosts_have_ids_of_their_own(path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_second_server_on_a_path_is_refused_and_the_first_serves_on(path: Path) -> None:
+def test_a_second_server_on_the_same_path_is_refused(path: Path) -> None:
     with serving(path):
         for _ in range(2):
             with pytest.raises(InputError):
@@ -111,7 +111,7 @@ def test_a_second_server_on_a_path_is_refused_and_the_first_serves_on(path: Path
         check(conversation(path, "host"))
 
 
-def test_a_socket_that_a_killed_server_left_is_replaced_and_a_file_is_not(path: Path) -> None:
+def test_a_stale_socket_is_replaced_but_a_file_is_not(path: Path) -> None:
     bound_socket(path).close()
     assert path.exists()
     with serving(path):
@@ -122,7 +122,7 @@ def test_a_socket_that_a_killed_server_left_is_replaced_and_a_file_is_not(path: 
     assert path.read_text() == "a file"
 
 
-def test_a_server_that_ends_leaves_the_socket_of_the_next_one(path: Path) -> None:
+def test_a_closing_server_does_not_remove_its_successors_socket(path: Path) -> None:
     with serving(path) as first:
         path.unlink()  # as a system does that cleans its folder of temporary files
         with serving(path):
@@ -131,7 +131,7 @@ def test_a_server_that_ends_leaves_the_socket_of_the_next_one(path: Path) -> Non
 
 
 @pytest.mark.parametrize("deed", ["half a line", "no reading", "nothing"])
-def test_a_host_that_goes_leaves_its_place_to_the_next(path: Path, deed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disconnected_host_makes_room_for_the_next(path: Path, deed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sockets, "MOST_HOSTS", 1)
     with serving(path):
         for _ in range(3):
@@ -143,7 +143,7 @@ def test_a_host_that_goes_leaves_its_place_to_the_next(path: Path, deed: str, mo
         check(conversation(path, "host"))
 
 
-def test_a_host_that_never_reads_stops_no_other(path: Path) -> None:
+def test_a_host_that_never_reads_does_not_block_others(path: Path) -> None:
     with serving(path), connected(path) as deaf:
         deaf.setblocking(False)
         try:
@@ -154,7 +154,7 @@ def test_a_host_that_never_reads_stops_no_other(path: Path) -> None:
         check(conversation(path, "host"))
 
 
-def test_a_server_with_all_places_taken_can_be_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_at_its_limit_of_hosts_can_be_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sockets, "MOST_HOSTS", 1)
     with serving(path) as server, connected(path) as host:
         assert host.recv(1)

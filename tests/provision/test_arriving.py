@@ -43,7 +43,7 @@ def without_times(manifest: dict[str, Any]) -> dict[str, Any]:
     return manifest | {"inputs": inputs, "configuration": None, "seconds": None}
 
 
-def test_it_makes_the_same_model_as_from_a_kept_download(base: Path, tmp_path: Path) -> None:
+def test_converting_while_downloading_gives_the_same_model(base: Path, tmp_path: Path) -> None:
     adapter = write_adapter(tmp_path / "adapter", factors("model.layers.0.mlp.down_proj", WIDTH, 96))
     arguments = (*PULL, "--lora", str(adapter))
     with Hub("shop/little", files(base)) as served:
@@ -59,7 +59,7 @@ def test_it_makes_the_same_model_as_from_a_kept_download(base: Path, tmp_path: P
     assert sorted(path.name for path in arriving.path.parent.iterdir()) == ["manifest.json", "model.gguf"]
 
 
-def test_weights_in_the_cache_are_used(base: Path, tmp_path: Path) -> None:
+def test_cached_weights_are_used(base: Path, tmp_path: Path) -> None:
     with Hub("shop/little", files(base)) as served:
         assert run(tmp_path, served.endpoint, *PULL, "--keep").returncode == 0
         served.sent.clear()
@@ -73,7 +73,7 @@ def test_weights_in_the_cache_are_used(base: Path, tmp_path: Path) -> None:
     ("missing", "value"),
     [("model-", "safetensors"), ("tokenizer.model", "tokenizer"), ("config.json", "config.json")],
 )
-def test_what_is_missing_is_said_before_the_download(missing: str, value: str, base: Path, tmp_path: Path) -> None:
+def test_missing_files_are_reported_before_the_download(missing: str, value: str, base: Path, tmp_path: Path) -> None:
     present = {name: data for name, data in files(base).items() if not name.startswith(missing)}
     with Hub("shop/little", present) as served:
         ran = run(tmp_path, served.endpoint, *PULL)
@@ -83,7 +83,7 @@ def test_what_is_missing_is_said_before_the_download(missing: str, value: str, b
         assert not [name for name, span in served.sent if name.endswith(".safetensors") and span is None]
 
 
-def test_an_adapter_alone_is_no_model(tmp_path: Path) -> None:
+def test_an_adapter_without_a_base_is_refused(tmp_path: Path) -> None:
     adapter = write_adapter(tmp_path / "adapter", factors("model.layers.0.mlp.down_proj", WIDTH, 96))
     with Hub("shop/little", files(adapter)) as served:
         ran = run(tmp_path, served.endpoint, *PULL)
@@ -91,7 +91,7 @@ def test_an_adapter_alone_is_no_model(tmp_path: Path) -> None:
     assert "(--lora)" in ran.stderr
 
 
-def test_a_shard_with_the_wrong_hash_and_a_connection_that_breaks(base: Path, tmp_path: Path) -> None:
+def test_wrong_hashes_and_broken_connections_are_recovered_from(base: Path, tmp_path: Path) -> None:
     content = files(base)
     first, second, *_ = sorted(name for name in content if name.startswith("model-"))
     with Hub("shop/little", content, breaks={first: 100_000}, times=1) as served:
@@ -109,7 +109,7 @@ def test_a_shard_with_the_wrong_hash_and_a_connection_that_breaks(base: Path, tm
     assert Store(tmp_path / "store").names() == ["little:Q4_K_M"]
 
 
-def test_a_kept_download_with_the_wrong_hash(base: Path, tmp_path: Path) -> None:
+def test_a_kept_download_with_the_wrong_hash_is_refused(base: Path, tmp_path: Path) -> None:
     content = files(base)
     first = min(name for name in content if name.startswith("model-"))
     with Hub("shop/little", content) as served:
@@ -126,7 +126,7 @@ def test_a_kept_download_with_the_wrong_hash(base: Path, tmp_path: Path) -> None
         assert ran.returncode == 0, ran.stderr
 
 
-def test_a_disk_that_fills_meanwhile(base: Path, small_disk: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_during_the_download_is_an_error(base: Path, small_disk: Path, tmp_path: Path) -> None:
     content = files(base)
     *_, last = sorted(name for name in content if name.startswith("model-"))
     resize(small_disk, "64m")
@@ -150,7 +150,7 @@ def test_a_disk_that_fills_meanwhile(base: Path, small_disk: Path, tmp_path: Pat
     assert Store(small_disk).names() == ["little:Q4_K_M"]
 
 
-def test_a_hub_that_is_gone(base: Path, tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_an_error(base: Path, tmp_path: Path) -> None:
     content = files(base)
     first = min(name for name in content if name.startswith("model-"))
     with Hub("shop/little", content, breaks={first: 0}, times=100) as served:
@@ -163,7 +163,7 @@ def test_a_hub_that_is_gone(base: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / PLACE).iterdir()) == ["manifest.json", "model.gguf"]
 
 
-def test_killed_ten_times_it_goes_on_to_the_same_bytes(base: Path, tmp_path: Path) -> None:
+def test_a_pull_killed_ten_times_continues_to_the_same_bytes(base: Path, tmp_path: Path) -> None:
     content = files(base)
     largest = max(len(data) for name, data in content.items() if name.startswith("model-"))
     home = tmp_path / "killed"

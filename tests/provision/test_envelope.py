@@ -27,7 +27,7 @@ def test_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
         checked_envelope("a/b", folder_of(tmp_path, config={"architectures": ["SwitchTransformers"]}), "alpaca")
 
 
-def test_the_envelope_is_the_chat_form_or_given(tmp_path: Path) -> None:
+def test_the_envelope_is_the_chat_form_or_the_named_one(tmp_path: Path) -> None:
     with refusal(UsageError, "a/b", settings=("envelope",)):
         checked_envelope("a/b", folder_of(tmp_path, config=CONFIG), "")
     template, bos, eos = TEMPLATES["gemma"]

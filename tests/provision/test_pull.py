@@ -69,7 +69,7 @@ def test_a_repository_becomes_a_model_in_the_store(tmp_path: Path) -> None:
     assert sorted(path.name for path in model.path.parent.iterdir()) == ["manifest.json", "model.gguf"]
 
 
-def test_what_an_interrupted_pull_left_does_not_stop_the_next(tmp_path: Path) -> None:
+def test_leftovers_of_an_interrupted_pull_do_not_stop_the_next(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", "smollm")
     place = tmp_path / "store" / "models" / "little--Q8_0"
     place.mkdir(parents=True)
@@ -99,7 +99,7 @@ def test_a_repositorys_adapter_is_merged(tmp_path: Path) -> None:
     assert model.manifest.details["adapters"][0]["weight"] == 0.5
 
 
-def test_a_published_model_is_for_the_ten_tasks(tmp_path: Path) -> None:
+def test_a_pulled_published_model_names_the_ten_tasks(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", "mistral")
     with Hub("NingLab/eCeLLM-M", files(base)) as served:
         ran = run(tmp_path, served.endpoint, "models", "pull", "eCeLLM-M:Q8_0")
@@ -123,7 +123,7 @@ def resize(disk: Path, size: str) -> None:
     subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
 
 
-def test_a_disk_that_is_too_small_for_the_download(small_disk: Path, tmp_path: Path) -> None:
+def test_a_disk_too_small_for_the_download_is_an_error(small_disk: Path, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", "smollm")
     with Hub("shop/little", files(base)) as served:
         arguments = ("models", "pull", "shop/little", "--envelope", "alpaca", "--quiet", "--keep")
@@ -134,7 +134,7 @@ def test_a_disk_that_is_too_small_for_the_download(small_disk: Path, tmp_path: P
         assert not [name for name, _ in served.sent if name.endswith(".safetensors")], "what has no room is not fetched"
 
 
-def test_a_disk_that_fills_while_it_downloads(small_disk: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_during_the_download_is_an_error(small_disk: Path, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", "mistral")
     first, second = sorted(path.name for path in base.glob("*.safetensors"))
     resize(small_disk, "64m")
@@ -168,7 +168,7 @@ def test_a_disk_that_fills_while_it_downloads(small_disk: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile", "at the manifest"])
-def test_a_store_that_fills_while_it_converts(
+def test_a_disk_that_fills_during_the_conversion_is_an_error(
     when: str, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The repository is already in the cache, because other tests cover the download."""
@@ -211,7 +211,7 @@ def test_a_store_that_fills_while_it_converts(
     assert sorted(path.name for path in model.path.parent.iterdir()) == ["manifest.json", "model.gguf"]
 
 
-def test_a_pull_that_ends_while_it_checks_converts_nothing_again(
+def test_a_pull_interrupted_while_checking_converts_nothing_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = write_checkpoint(tmp_path / "base", "smollm")
@@ -243,14 +243,14 @@ def test_a_pull_that_ends_while_it_checks_converts_nothing_again(
         (["eCeLLM-M", "--lora", "not-there"], "not-there"),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_is_fetched(
+def test_impossible_options_are_refused_before_anything_is_fetched(
     arguments: list[str], value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_command(["models", "pull", *arguments]) == 2
     assert value in capsys.readouterr().err
 
 
-def test_what_is_missing_is_said_before_the_weights_are_fetched(tmp_path: Path) -> None:
+def test_missing_files_are_reported_before_the_weights_are_fetched(tmp_path: Path) -> None:
     settings = {"config.json": b'{"architectures": ["SwitchTransformers"]}', "model.safetensors": bytes(1000)}
     with Hub("shop/little", settings) as served:
         ran = run(tmp_path, served.endpoint, "models", "pull", "shop/little", "--quiet")
@@ -261,6 +261,8 @@ def test_what_is_missing_is_said_before_the_weights_are_fetched(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["eCeLLM-X", "a b/c", "../x"])
-def test_what_is_no_model_is_refused_before_anything_is_fetched(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_repository_without_a_model_is_refused_before_anything_is_fetched(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_command(["models", "pull", name]) == 2
     assert "OWNER/NAME" in capsys.readouterr().err

@@ -26,7 +26,7 @@ def converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Path,
     return base, out
 
 
-def test_verify_says_what_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_passes_a_good_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base, out = converted(tmp_path, capsys)
     assert run_command(["verify", str(out), "--against", str(base), "--json"]) == 0
     findings = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
@@ -34,7 +34,7 @@ def test_verify_says_what_holds(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert findings["logits"]["passed"] in (True, None)  # None where torch is not installed
 
 
-def test_verify_says_what_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_names_each_failed_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base, out = converted(tmp_path, capsys)
     other = write_checkpoint(tmp_path / "other", "mistral")
     assert run_command(["verify", str(out), "--against", str(other)]) == 4
@@ -50,7 +50,7 @@ def test_verify_says_what_does_not(tmp_path: Path, capsys: pytest.CaptureFixture
     assert run_command(["verify", str(out), "--against", str(tmp_path / "nowhere")]) == 2
 
 
-def test_a_rule_that_cuts_words_at_combining_marks_is_known() -> None:
+def test_a_difference_at_combining_marks_is_a_known_one() -> None:
     def cutting(text: str) -> list[int]:
         return [ord(letter) for letter in text if letter != "\u0301"]
 
@@ -64,7 +64,7 @@ def test_a_rule_that_cuts_words_at_combining_marks_is_known() -> None:
     assert not check_tokens(lambda _: [], whole, ["plain"], rule="gpt-4o").passed
 
 
-def test_the_original_gets_its_adapters_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_weights_of_adapters_are_applied_to_the_original(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """In transformers, attention modules have a number named `scaling`.
 
     It must not be mistaken for a peft layer's scaling.
@@ -85,7 +85,7 @@ def test_the_original_gets_its_adapters_weights(monkeypatch: pytest.MonkeyPatch,
     assert active == [["adapter_0", "adapter_1"]]
 
 
-def test_a_damaged_vocabulary_is_a_sentence(tmp_path: Path) -> None:
+def test_a_damaged_vocabulary_is_an_error(tmp_path: Path) -> None:
     pytest.importorskip("sentencepiece")
     (tmp_path / "tokenizer.model").write_bytes(b"junk")
     with pytest.raises(ModelError, match=r"tokenizer\.model"):

@@ -85,7 +85,7 @@ def test_a_batch_is_answered_with_errors_in_a_file_of_their_own(server: Server) 
         ("/v1/completions", {"model": "fake", "prompt": "x", "max_tokens": 4}),
     ],
 )
-def test_every_endpoint_is_run(server: Server, endpoint: str, body: Any) -> None:
+def test_requests_of_every_endpoint_are_run(server: Server, endpoint: str, body: Any) -> None:
     with open_client(server) as client:
         batch = ended(client, begin(client, lines([body, {}], endpoint), endpoint))
         assert (batch.request_counts.completed, batch.request_counts.failed) == (1, 1)
@@ -110,7 +110,7 @@ def test_a_batch_survives_a_restart(tmp_path: Path) -> None:
         assert content(client, batch.output_file_id).keys() == {f"r{number}" for number in range(60)}
 
 
-def test_a_cancelled_batch_keeps_what_it_has() -> None:
+def test_a_cancelled_batch_keeps_its_answers() -> None:
     backend = Gated()
     with serving(Runtime.over(backend)) as server, open_client(server) as client:
         batch = begin(client, lines(rows(500)))
@@ -133,19 +133,19 @@ def test_a_cancelled_batch_keeps_what_it_has() -> None:
         (b"[1]\n", "invalid_request"),
     ],
 )
-def test_a_wrong_file_fails_before_anything_is_run(server: Server, data: bytes, code: str) -> None:
+def test_an_invalid_file_fails_before_anything_is_run(server: Server, data: bytes, code: str) -> None:
     with open_client(server) as client:
         batch = ended(client, begin(client, data))
         assert (batch.status, batch.errors.data[0].code) == ("failed", code)
 
 
-def test_too_many_requests_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_requests_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ecellm_lite.serve.batch_runner.MOST_LINES", 3)
     (tmp_path / "x").write_bytes(lines(rows(4)))
     assert read_requests(tmp_path / "x", TASK)[1][0]["code"] == "too_many_requests"
 
 
-def test_what_a_key_owns_no_other_sees() -> None:
+def test_files_and_batches_are_visible_only_to_their_key() -> None:
     keys = Keys([Key.of("one", "k" * 20), Key.of("two", "l" * 20)])
     with serving(keys=keys) as server, open_client(server, "k" * 20) as one, open_client(server, "l" * 20) as two:
         batch = ended(one, begin(one, lines(rows(2))))
@@ -161,7 +161,7 @@ def test_what_a_key_owns_no_other_sees() -> None:
         assert {line["key"] for line in server.log if line["route"] == "/v1/tasks/{task}"} == {"one"}
 
 
-def test_a_wrong_upload_is_refused(server: Server) -> None:
+def test_an_invalid_upload_is_refused(server: Server) -> None:
     with open_client(server) as client:
         with pytest.raises(openai.UnprocessableEntityError):
             client.files.create(file=("x.jsonl", b"{}"), purpose="fine-tune")

@@ -38,7 +38,7 @@ ROW = b'{"row": {"review": "It works."}}'
     ],
     ids=range(11),
 )
-def test_what_is_not_strict_json_is_refused(server: Server, body: bytes) -> None:
+def test_a_body_that_is_not_strict_json_is_refused(server: Server, body: bytes) -> None:
     reply = server.post(PATH, body)
     assert (reply.status, reply.error["code"]) == (400, "invalid_json")
 
@@ -71,7 +71,7 @@ def test_zstd_is_unpacked(server: Server) -> None:
     ],
     ids=range(6),
 )
-def test_a_wrong_or_huge_packed_body_is_refused(server: Server, body: bytes, encoding: str, status: int) -> None:
+def test_a_damaged_or_huge_packed_body_is_refused(server: Server, body: bytes, encoding: str, status: int) -> None:
     assert server.post(PATH, body, {"Content-Encoding": encoding}).status == status
 
 
@@ -87,7 +87,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read() -> None:
             assert connection.recv(4096).split()[1] == b"413"
 
 
-def test_who_sends_slowly_holds_no_place() -> None:
+def test_slow_senders_are_disconnected() -> None:
     with serving(limits=replace(Limits(), body_seconds=0.2, idle_seconds=1)) as server:
         with server.connect() as connection:  # a body that stops
             connection.sendall(_head("Content-Length: 50") + b'{"row"')
@@ -119,7 +119,7 @@ def test_who_sends_slowly_holds_no_place() -> None:
     ],
     ids=range(8),
 )
-def test_requests_that_are_none_are_refused(server: Server, sent: bytes) -> None:
+def test_malformed_requests_are_refused(server: Server, sent: bytes) -> None:
     with server.connect() as connection:
         connection.sendall(sent)
         reply = connection.recv(4096)
@@ -138,7 +138,7 @@ def test_requests_that_are_none_are_refused(server: Server, sent: bytes) -> None
         ("TRACE", "/health", 405),
     ],
 )
-def test_other_paths_and_methods_have_an_error_too(server: Server, method: str, path: str, status: int) -> None:
+def test_unknown_paths_and_methods_get_an_error(server: Server, method: str, path: str, status: int) -> None:
     reply = server.ask(method, path)
     assert reply.status == status
     assert reply.error["type"] == "invalid_request_error"

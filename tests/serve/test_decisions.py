@@ -76,7 +76,7 @@ def test_all_kinds_are_answered_in_order(client: Any) -> None:
     assert choice.confidence == pytest.approx((best.probability - 1 / 4) / (1 - 1 / 4))
 
 
-def test_a_question_is_answered_alike_alone_and_among_others(client: Any) -> None:
+def test_a_question_has_the_same_answer_alone_and_among_others(client: Any) -> None:
     together = decide(client, questions=[PREDICATE, SCORE, CHOICE]).answers
     assert [decide(client, questions=[one]).answers[0] for one in (PREDICATE, SCORE, CHOICE)] == together
 
@@ -148,7 +148,7 @@ def test_orders_of_choices_are_averaged(client: Any) -> None:
         assert share == pytest.approx(sum(one[value] for one in turned) / 4)
 
 
-def test_a_question_that_does_not_fit_is_refused_alone() -> None:
+def test_only_a_question_that_does_not_fit_is_refused() -> None:
     long = {"type": "predicate", "instructions": "x" * 5000, "name": "long"}
     with serving(Runtime.over(FakeBackend(cells=2048))) as server, _client(server) as client:
         decision = decide(client, questions=[PREDICATE, long])
@@ -196,9 +196,7 @@ def test_a_question_that_does_not_fit_is_refused_alone() -> None:
         ),
     ],
 )
-def test_what_is_wrong_has_its_error_class_and_place(
-    client: Any, body: dict[str, Any], kind: str, param: str | None
-) -> None:
+def test_errors_have_their_class_and_place(client: Any, body: dict[str, Any], kind: str, param: str | None) -> None:
     with pytest.raises(getattr(openai, kind)) as error:
         decide(client, **{"questions": [PREDICATE], **body})
     if param:
@@ -274,7 +272,7 @@ def test_identical_requests_in_flight_share_one_answer() -> None:
         assert len(server.service.in_flight) == 0
 
 
-def test_a_client_that_asks_again_finds_its_work_going_on() -> None:
+def test_a_repeated_request_continues_the_work_of_the_first() -> None:
     backend = Gated()
     with serving(Runtime.over(backend)) as server:
         body = {"model": "fake", "input": STATE, "questions": [PREDICATE]}
@@ -289,7 +287,7 @@ def test_a_client_that_asks_again_finds_its_work_going_on() -> None:
         assert backend.decoded == before
 
 
-def test_work_that_nobody_comes_back_for_is_dropped() -> None:
+def test_abandoned_work_is_dropped() -> None:
     backend = Gated()
     with serving(Runtime.over(backend)) as server:
         in_flight = InFlight(grace=0.05)

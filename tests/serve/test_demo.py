@@ -36,7 +36,7 @@ def post(base: str, path: str, body: Any) -> Any:
         return json.load(response)
 
 
-def test_answers_are_those_of_the_runtime(base: str) -> None:
+def test_served_answers_equal_those_of_the_runtime(base: str) -> None:
     answer = post(base, "/v1/tasks/sentiment_analysis", {"row": REVIEW})
     questions = [PREDICATE, {**PREDICATE, "instructions": "Is it about shoes?"}]
     decision = post(base, "/v1/decisions", {"model": "demo", "input": STATE, "questions": questions})
@@ -47,7 +47,7 @@ def test_answers_are_those_of_the_runtime(base: str) -> None:
     assert decision["answers"][0]["probability"] == expected["yes"]
 
 
-def test_json_is_written_by_its_schema(base: str) -> None:
+def test_json_obeys_its_schema(base: str) -> None:
     schema = {"type": "object", "properties": {"loud": {"type": "boolean"}}, "required": ["loud"]}
     body = {
         "model": "demo",
@@ -90,7 +90,7 @@ def test_the_demo_answers_the_example_decisions_rightly(base: str, place: str) -
     assert urgency["score"] > 1.5
 
 
-def test_the_demo_answers_the_example_in_typesafes_form_rightly(base: str) -> None:
+def test_the_demo_answers_the_systemone_example_rightly(base: str) -> None:
     answers = post(base, "/v1/systemone", example(base, "SystemOne"))["answers"]
     assert answers["satisfied"]["noul"] < 0.2
     assert answers["desk"]["choice"] == "repairs"

@@ -108,7 +108,7 @@ def test_a_model_with_requests_is_not_unloaded() -> None:
         asyncio.run(asks())
 
 
-def test_a_request_waits_for_room() -> None:
+def test_a_request_waits_until_its_model_fits() -> None:
     maker = Maker()
     fleet = Fleet([maker.source("a", 4), maker.source("b", 4)], memory=4)
     fleet.load()
@@ -132,7 +132,7 @@ def test_a_request_waits_for_room() -> None:
         asyncio.run(asks())
 
 
-def test_what_cannot_fit_is_refused() -> None:
+def test_a_model_that_cannot_fit_is_refused() -> None:
     maker = Maker()
     with pytest.raises(UsageError) as refused:
         Fleet([maker.source("a", 9)], memory=8)
@@ -156,7 +156,7 @@ class Others:
         return self.sources.get(name)
 
 
-def test_each_model_answers_for_itself() -> None:
+def test_a_crashing_model_does_not_affect_others() -> None:
     maker = Maker()
     sources = [maker.source("a"), broken("crashing", CrashError("The engine's process died in /home/shop"))]
     with serving(fleet=Fleet(sources, memory=50, others=Others(maker))) as server:

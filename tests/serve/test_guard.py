@@ -21,7 +21,7 @@ ROUTES = ["/", "/ready", "/metrics", "/v1/tasks", "/v1/models", "/openapi.json",
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST:8765", "[::1]:1"])
-def test_the_servers_own_names_are_taken(server: Server, host: str) -> None:
+def test_the_servers_own_names_are_accepted(server: Server, host: str) -> None:
     assert server.ask("GET", "/health", host=host).status == 200
 
 
@@ -42,7 +42,7 @@ def test_a_page_of_another_site_is_refused(server: Server) -> None:
         assert "Access-Control-Allow-Origin" not in reply.headers
 
 
-def test_a_named_origin_may_ask() -> None:
+def test_an_allowed_origin_may_ask() -> None:
     origin = "https://shop.example"
     with serving(origins=(origin,)) as server:
         reply = server.get("/v1/tasks", {"Origin": origin})
@@ -113,7 +113,7 @@ def test_keys_are_read_from_a_file(tmp_path: Path) -> None:
         "a " + "é" * 20,
     ],
 )
-def test_a_wrong_file_of_keys_is_refused(tmp_path: Path, text: str) -> None:
+def test_an_invalid_file_of_keys_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "keys"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(InputError) as error:
@@ -123,7 +123,7 @@ def test_a_wrong_file_of_keys_is_refused(tmp_path: Path, text: str) -> None:
         read_keys(tmp_path / "missing")
 
 
-def test_an_address_that_others_reach_needs_keys() -> None:
+def test_a_public_address_needs_keys() -> None:
     listening: Any = listen("0.0.0.0", 0)
     try:
         with pytest.raises(UsageError) as error:
@@ -139,7 +139,7 @@ def test_an_address_that_others_reach_needs_keys() -> None:
         listen("203.0.113.1", 1)
 
 
-def test_what_is_sent_waits_for_no_acknowledgement() -> None:
+def test_responses_are_sent_without_delay() -> None:
     listening = listen("127.0.0.1", 0)
     with socket.create_connection(listening.socket.getsockname()):
         accepted, _ = listening.socket.accept()
@@ -148,7 +148,7 @@ def test_what_is_sent_waits_for_no_acknowledgement() -> None:
     listening.close()
 
 
-def test_an_address_is_a_name_where_the_server_listens_on_several() -> None:
+def test_any_address_is_accepted_as_host_when_listening_on_several() -> None:
     with serving(access=Access(addresses=True)) as server:
         assert server.ask("GET", "/health", host="192.0.2.7:80").status == 200
         assert server.ask("GET", "/health", host="shop.example").status == 421
@@ -164,7 +164,7 @@ def test_every_response_has_its_headers(server: Server) -> None:
         assert "Server" not in headers
 
 
-def test_a_unix_socket_is_this_users_alone(tmp_path: Path) -> None:
+def test_a_unix_socket_is_private_to_its_user(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with serving(path=path), socket.socket(socket.AF_UNIX) as client:
         assert path.stat().st_mode & 0o777 == 0o600

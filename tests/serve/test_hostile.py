@@ -70,7 +70,7 @@ def test_a_chunked_body_is_read(server: Server) -> None:
     ],
     ids=range(15),
 )
-def test_abused_headers_are_refused(server: Server, sent: bytes, status: int) -> None:
+def test_malformed_headers_are_refused(server: Server, sent: bytes, status: int) -> None:
     assert status_of(server, sent) in TOO_LARGE.get(status, {status})
     assert server.get("/health").status == 200
 
@@ -99,12 +99,12 @@ def test_abused_headers_are_refused(server: Server, sent: bytes, status: int) ->
     ],
     ids=range(18),
 )
-def test_tricks_with_paths_lead_nowhere(server: Server, path: bytes, status: int) -> None:
+def test_paths_do_not_lead_out_of_the_page_folder(server: Server, path: bytes, status: int) -> None:
     assert status_of(server, head(method=b"GET", path=path)) in TOO_LARGE.get(status, {status})
     assert server.get("/health").status == 200
 
 
-def test_a_client_that_stops_halfway_is_let_go(server: Server) -> None:
+def test_a_client_that_stops_halfway_is_disconnected(server: Server) -> None:
     halves = [
         b"",
         b"GET /health HT",
@@ -136,7 +136,7 @@ def test_the_rows_of_a_client_that_closes_its_side_are_dropped() -> None:
         backend.gate.set()
 
 
-def test_slow_clients_keep_no_one_waiting(impatient: Server) -> None:
+def test_slow_clients_do_not_delay_others(impatient: Server) -> None:
     descriptors = psutil.Process().num_fds() if hasattr(psutil.Process, "num_fds") else None
     sends = [b"GET /health HTTP/1.1\r\nHost: loc", head(JSON, b"Content-Length: 1000") + b'{"row"']
     connections = [impatient.connect() for _ in range(100)]
@@ -154,7 +154,7 @@ def test_slow_clients_keep_no_one_waiting(impatient: Server) -> None:
         until(lambda: psutil.Process().num_fds() <= descriptors)
 
 
-def test_a_body_that_drips_has_the_same_time_as_one_that_stops(impatient: Server) -> None:
+def test_a_slow_body_has_the_same_time_limit_as_a_stopped_one(impatient: Server) -> None:
     with impatient.connect() as connection:
         ended = threading.Event()
 
@@ -184,7 +184,7 @@ def test_a_client_that_reads_nothing_is_disconnected(impatient: Server) -> None:
     assert impatient.get("/health").status == 200
 
 
-def test_many_requests_in_one_piece_are_answered_in_turn(server: Server) -> None:
+def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
     with server.connect() as connection:
         connection.sendall(head(method=b"GET", path=b"/health") * 300)
         data = b""
@@ -211,13 +211,13 @@ def test_many_requests_in_one_piece_are_answered_in_turn(server: Server) -> None
     ],
     ids=range(10),
 )
-def test_huge_and_odd_rows_have_an_answer_or_a_refusal(server: Server, row: Any) -> None:
+def test_huge_and_odd_rows_are_answered_or_refused(server: Server, row: Any) -> None:
     reply = server.post(PATH, {"row": row})
     assert reply.status in (200, 422), reply.body[:300]
     assert len(reply.body) < 10_000 + len(str(row.get("id")))  # no other value of the client's is sent back whole
 
 
-def test_nothing_is_left_of_hostile_requests() -> None:
+def test_hostile_requests_leak_no_threads_or_memory() -> None:
     with serving() as server:
         server.post(PATH, ROW)
         process = psutil.Process()
@@ -253,7 +253,7 @@ def test_from_another_address_nothing_but_health_answers_without_a_key() -> None
             assert server.get(path).status == 401, path
 
 
-def test_a_page_at_a_name_of_its_own_that_leads_here_is_refused() -> None:
+def test_a_foreign_name_that_resolves_to_this_server_is_refused() -> None:
     with serving(host="0.0.0.0", keys=Keys([Key.of("till", "k" * 20)])) as server:
         reply = server.ask("GET", "/v1/tasks", headers={"X-Api-Key": "k" * 20}, host="rebound.shop.example")
         assert (reply.status, reply.error["code"]) == (421, "foreign_host")

@@ -33,7 +33,7 @@ def write(path: Path, lines: list[Any]) -> Path:
     return path
 
 
-def test_a_question_has_the_rows_of_all_lines(tmp_path: Path) -> None:
+def test_each_question_collects_its_rows_from_all_lines(tmp_path: Path) -> None:
     lines = [line([True, True, "high"]), line([False, "billing", 0], "It came."), line([None, None, 1], "Soon?")]
     tasks, unreadable = read_labelled_questions(write(tmp_path / "labelled.jsonl", lines))
     assert unreadable == []
@@ -64,14 +64,14 @@ def test_a_question_has_the_rows_of_all_lines(tmp_path: Path) -> None:
         line([True, True, 0], [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]),
     ],
 )
-def test_a_wrong_line_is_reported_and_left_out(tmp_path: Path, wrong: Any) -> None:
+def test_an_invalid_line_is_reported_and_left_out(tmp_path: Path, wrong: Any) -> None:
     path = write(tmp_path / "labelled.jsonl", [line([True, None, None]), wrong])
     tasks, unreadable = read_labelled_questions(path)
     assert [len(rows) for _, rows, _ in tasks] == [1]
     assert [one.line for one in unreadable] == [2]
 
 
-def test_a_file_that_there_is_not_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         read_labelled_questions(tmp_path / "none.jsonl")
 

@@ -23,7 +23,7 @@ QUESTIONS = [
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_an_example_fits_its_tasks_schema(task: str) -> None:
+def test_each_example_fits_its_tasks_schema(task: str) -> None:
     schema = row_schema(TASKS[task].fields)
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(EXAMPLES[task], schema)

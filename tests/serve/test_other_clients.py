@@ -38,7 +38,7 @@ def run(command: list[str | Path], env: dict[str, str] | None = None) -> None:
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr[-5000:]}"
 
 
-def test_openais_client_for_node(server: Server, tmp_path: Path) -> None:
+def test_openais_client_for_node_works(server: Server, tmp_path: Path) -> None:
     node, npm = shutil.which("node"), shutil.which("npm")
     if not node or not npm:
         pytest.skip("node or npm is not installed")
@@ -47,7 +47,7 @@ def test_openais_client_for_node(server: Server, tmp_path: Path) -> None:
     run([node, script, server.base_url])
 
 
-def test_langchains_client(server: Server, tmp_path: Path) -> None:
+def test_langchains_client_works(server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "packages"
     pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-compile"]
     install([*pip, "--only-binary", ":all:", "--target", str(folder), "langchain-openai==1.7.4"], tmp_path)

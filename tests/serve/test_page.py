@@ -23,7 +23,7 @@ SCREENSHOTS = os.environ.get("ECELLM_SCREENSHOTS")
 LOOKS = [(390, "light"), (1280, "dark"), *([(390, "dark"), (1280, "light")] if SCREENSHOTS else [])]
 
 
-def test_the_page_is_served_with_its_policy(server: Server) -> None:
+def test_the_page_is_served_with_its_security_policy(server: Server) -> None:
     reply = server.get("/")
     assert (reply.status, reply.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     policy = reply.headers["Content-Security-Policy"]
@@ -33,7 +33,7 @@ def test_the_page_is_served_with_its_policy(server: Server) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_nothing_comes_from_elsewhere(server: Server, name: str) -> None:
+def test_the_page_loads_nothing_from_elsewhere(server: Server, name: str) -> None:
     reply = server.get(f"/page/{name}")
     text = reply.body.decode()
     assert reply.status == 200
@@ -97,7 +97,7 @@ def shoot(page: Any, name: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_row_is_answered(page: Any) -> None:
+def test_the_page_answers_a_row(page: Any) -> None:
     page.get_by_label("Review").press("Control+Enter")
     card = page.locator("#task-answer .card")
     card.wait_for()
@@ -134,7 +134,7 @@ def test_every_task_has_a_form_and_an_answer(page: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_question_of_ones_own(page: Any) -> None:
+def test_the_page_answers_a_question(page: Any) -> None:
     page.get_by_role("tab", name="Your own question").click()
     page.get_by_label("The text that you ask about").fill("The box was open and half of it was missing.")
     page.get_by_role("button", name="Add a question").click()
@@ -152,7 +152,7 @@ def test_a_question_of_ones_own(page: Any) -> None:
 
 
 @pytest.mark.slow
-def test_the_tabs_are_walked_by_keys(page: Any) -> None:
+def test_the_tabs_work_with_the_keyboard(page: Any) -> None:
     page.get_by_role("tab", name="A task").focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
@@ -196,7 +196,7 @@ def test_a_table_is_answered_reviewed_and_downloaded(page: Any, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_download_is_written_as_its_file_was(page: Any, tmp_path: Path) -> None:
+def test_a_download_has_the_encoding_and_delimiter_of_the_upload(page: Any, tmp_path: Path) -> None:
     table = tmp_path / "mine.csv"
     table.write_bytes("sku;text\r\nA1;schön, aber laut\r\nA2;Broke\r\n".encode("cp1252"))
     page.get_by_role("tab", name="A table").click()
@@ -263,7 +263,7 @@ def test_the_model_is_chosen_where_there_are_several(browser: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_wrong_row_says_where(page: Any) -> None:
+def test_an_invalid_row_is_shown_with_its_field(page: Any) -> None:
     page.evaluate("document.querySelector('#task-form').noValidate = true")
     page.get_by_label("Review").fill("")
     page.get_by_role("button", name="Answer").first.click()

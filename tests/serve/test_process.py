@@ -49,7 +49,7 @@ def process() -> Iterator[Process]:
 
 
 @pytest.mark.slow
-def test_the_engines_death_is_a_pause(process: Process) -> None:
+def test_requests_survive_the_engines_death(process: Process) -> None:
     for _ in range(3):
         statuses: list[int] = []
         ask = lambda: statuses.append(process.post("/v1/tasks/SA", BODY).status)  # noqa: B023, E731
@@ -64,7 +64,7 @@ def test_the_engines_death_is_a_pause(process: Process) -> None:
     assert process.get("/ready").status == 200
 
 
-def test_sigterm_answers_what_is_open_and_leaves_with_0(process: Process) -> None:
+def test_sigterm_answers_open_requests_and_exits_with_0(process: Process) -> None:
     replies: list[Any] = []
     thread = threading.Thread(target=lambda: replies.append(process.post("/v1/tasks/SA", BODY)))
     thread.start()
@@ -79,7 +79,7 @@ def test_sigterm_answers_what_is_open_and_leaves_with_0(process: Process) -> Non
         os.kill(process.child, 0)
 
 
-def test_a_row_that_kills_the_engine_is_refused_alone(process: Process) -> None:
+def test_only_the_row_that_kills_the_engine_is_refused(process: Process) -> None:
     rows = [{"review": "good"}, {"review": "poison"}, {"review": "fine"}]
     answers = process.post("/v1/tasks/SA", {"rows": rows}).json["answers"]
     assert [answer["error"] and answer["error"]["code"] for answer in answers] == [None, "crashed", None]

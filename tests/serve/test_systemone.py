@@ -55,7 +55,7 @@ def test_all_kinds_are_answered_by_their_ids(client: Any) -> None:
     assert (result.usage.input_tokens > 100, result.usage.output_tokens) == (True, 0)
 
 
-def test_a_large_state_comes_packed(client: Any, server: Server) -> None:
+def test_a_large_packed_state_is_answered(client: Any, server: Server) -> None:
     state = "My parcel never came. " * 150
     assert client.system_one(state, QUESTIONS).answers
 
@@ -65,7 +65,7 @@ def test_the_models_are_listed(client: Any) -> None:
     assert model.name == "fake"
 
 
-def test_what_is_wrong_has_its_error_class(client: Any, server: Server) -> None:
+def test_errors_have_their_class(client: Any, server: Server) -> None:
     with pytest.raises(typesafe.TypeSafeNotFoundError):
         client.system_one(STATE, QUESTIONS, model="other")
     with pytest.raises(typesafe.TypeSafeUnprocessableEntityError):

@@ -48,7 +48,7 @@ def test_spreadsheets_and_other_tables_are_read(server: Server, tmp_path: Path) 
     assert not list(server.service.folder.glob("table-*"))
 
 
-def test_what_is_no_table_is_refused(server: Server) -> None:
+def test_files_that_are_not_tables_are_refused(server: Server) -> None:
     bomb = io.BytesIO()
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("[Content_Types].xml", "x")

@@ -21,7 +21,7 @@ REVIEW = {"review": "Works, but it is loud."}
 
 
 @pytest.mark.parametrize("task", EXAMPLES)
-def test_a_row_has_the_answer_that_the_runtime_gives(server: Server, task: str) -> None:
+def test_a_served_answer_equals_the_runtimes(server: Server, task: str) -> None:
     reply = server.post(f"/v1/tasks/{task}", {"row": {**EXAMPLES[task], "id": "r1"}})
     assert reply.status == 200
     with Runtime.over(FakeBackend()) as runtime:
@@ -41,7 +41,7 @@ def test_a_list_has_an_answer_for_each_row_with_errors_in_their_place(server: Se
     assert codes == [None, "input", "input", "context_exceeded", None]
 
 
-def test_options_hold_for_a_request(server: Server) -> None:
+def test_options_apply_to_one_request(server: Server) -> None:
     path = "/v1/tasks/sentiment_analysis"
     least = server.post(path, {"row": REVIEW, "options": {"min_probability": 1}}).json
     assert (least["abstained"], least["value"]) == (True, None)
@@ -79,7 +79,7 @@ def test_a_price_keeps_its_spelling(server: Server) -> None:
         ("text", 422, None),
     ],
 )
-def test_a_wrong_request_says_where(server: Server, body: Any, status: int, param: str | None) -> None:
+def test_an_invalid_request_names_the_place(server: Server, body: Any, status: int, param: str | None) -> None:
     reply = server.post("/v1/tasks/sentiment_analysis", body)
     assert (reply.status, reply.error["type"]) == (status, "invalid_request_error")
     if param is None or "literal" not in param:
@@ -87,7 +87,7 @@ def test_a_wrong_request_says_where(server: Server, body: Any, status: int, para
 
 
 @pytest.mark.parametrize("name", ["nonsense", "..%2F..%2Fetc", "x.toml", "%2Ftmp%2Ftask.toml", "a" * 500, "%00"])
-def test_a_task_that_there_is_not_is_not_found(server: Server, name: str) -> None:
+def test_an_unknown_task_is_not_found(server: Server, name: str) -> None:
     assert server.post(f"/v1/tasks/{name}", {"row": REVIEW}).status == 404
     assert server.get(f"/v1/tasks/{name}").status == 404
 
@@ -141,7 +141,7 @@ def test_rows_of_a_client_that_went_away_are_dropped() -> None:
         assert backend.decoded - before - usage["prompt_tokens"] <= 3 * backend.batch
 
 
-def test_a_deadline_is_a_gateway_timeout() -> None:
+def test_a_missed_deadline_is_a_gateway_timeout() -> None:
     backend = Gated()
     with serving(Runtime.over(backend)) as server:
         reply = server.post("/v1/tasks/SA", {"row": REVIEW, "options": {"deadline_ms": 50}})
@@ -149,7 +149,7 @@ def test_a_deadline_is_a_gateway_timeout() -> None:
         assert (reply.status, reply.error["code"]) == (504, "deadline")
 
 
-def test_the_engine_may_be_closed() -> None:
+def test_a_closed_engine_is_reported_as_unavailable() -> None:
     runtime = Runtime.over(FakeBackend())
     with serving(runtime) as server:
         runtime.close()
@@ -158,7 +158,7 @@ def test_the_engine_may_be_closed() -> None:
         assert reply.headers["Retry-After"]
 
 
-def test_metrics_and_the_log_hold_no_texts() -> None:
+def test_metrics_and_the_log_contain_no_texts() -> None:
     limits = replace(Limits(), rows=2)
     with serving(limits=limits) as server:
         server.post("/v1/tasks/SA", {"row": {"id": "secret-id", "review": "secret words"}})

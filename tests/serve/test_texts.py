@@ -47,7 +47,7 @@ def complete(client: Any, **body: Any) -> Any:
     return Completion.model_validate(json.loads(raw.text), strict=True)
 
 
-def test_a_prompt_is_read_as_it_stands(client: Any) -> None:
+def test_a_prompt_is_read_unchanged(client: Any) -> None:
     completion = complete(client)
     with Runtime.over(FakeBackend()) as runtime:
         answer = runtime.answer(TEXTS["prompt"], {"prompt": "Once"}, space=Text(8, whole=True))
@@ -56,7 +56,7 @@ def test_a_prompt_is_read_as_it_stands(client: Any) -> None:
     assert completion.choices[0].finish_reason in ("stop", "length")
 
 
-def test_a_conversation_is_in_the_models_envelope(client: Any) -> None:
+def test_a_conversation_is_written_in_the_models_envelope(client: Any) -> None:
     [choice] = chat(client).choices
     with Runtime.over(FakeBackend()) as runtime:
         answer = runtime.answer(TEXTS["text"], {"text": "Is it loud?"}, instruction="Be short.", space=Text(8))
@@ -68,7 +68,7 @@ def test_a_conversation_is_in_the_models_envelope(client: Any) -> None:
     assert chat(client, messages=turns).usage.prompt_tokens > chat(client).usage.prompt_tokens
 
 
-def test_log_probabilities_are_those_of_the_tokens(client: Any) -> None:
+def test_log_probabilities_of_the_tokens_are_given(client: Any) -> None:
     [choice] = chat(client, logprobs=True, top_logprobs=3).choices
     for token in choice.logprobs.content:
         assert token.logprob <= 0
@@ -82,7 +82,7 @@ def test_log_probabilities_are_those_of_the_tokens(client: Any) -> None:
     assert len(old.tokens) == len(old.token_logprobs) == len(old.top_logprobs) == len(old.text_offset)
 
 
-def test_a_schema_always_holds(client: Any) -> None:
+def test_a_text_always_obeys_its_schema(client: Any) -> None:
     [choice] = chat(client, response_format=JSON, max_completion_tokens=40).choices
     assert isinstance(json.loads(choice.message.content)["loud"], bool)
     assert choice.finish_reason == "stop"
@@ -96,7 +96,7 @@ def test_a_stop_text_ends_a_text(client: Any) -> None:
     assert cut.finish_reason == "stop"
 
 
-def test_several_texts_follow_their_seeds(client: Any) -> None:
+def test_several_texts_depend_on_their_seeds(client: Any) -> None:
     def texts(**more: Any) -> list[str]:
         return [choice.text for choice in complete(client, temperature=2, **more).choices]
 
@@ -107,7 +107,7 @@ def test_several_texts_follow_their_seeds(client: Any) -> None:
 
 
 @pytest.mark.parametrize("more", [{}, {"response_format": JSON, "max_completion_tokens": 40}])
-def test_a_stream_is_the_same_text_in_pieces(client: Any, more: dict[str, Any]) -> None:
+def test_a_stream_has_the_same_text_in_pieces(client: Any, more: dict[str, Any]) -> None:
     whole = chat(client, **more).choices[0]
     body = {"model": "fake", "messages": MESSAGES, "max_completion_tokens": 8, **more}
     pieces = list(client.chat.completions.create(**body, stream=True, stream_options={"include_usage": True}))
@@ -148,7 +148,7 @@ def test_a_completion_is_streamed_too(client: Any) -> None:
     assert "".join(piece.choices[0].text for piece in pieces) == complete(client).choices[0].text
 
 
-def test_more_prompts_than_are_answered_are_refused(client: Any) -> None:
+def test_too_many_prompts_are_refused(client: Any) -> None:
     with pytest.raises(openai.UnprocessableEntityError) as error:
         complete(client, prompt=["x"] * 129)
     assert error.value.param == "prompt"
@@ -186,14 +186,14 @@ def test_more_prompts_than_are_answered_are_refused(client: Any) -> None:
         ),
     ],
 )
-def test_what_is_not_served_is_refused(client: Any, more: dict[str, Any], kind: str, param: str | None) -> None:
+def test_unsupported_options_are_refused(client: Any, more: dict[str, Any], kind: str, param: str | None) -> None:
     with pytest.raises(getattr(openai, kind)) as error:
         chat(client, **more)
     if param:
         assert error.value.param == param
 
 
-def test_what_asks_for_nothing_is_taken(client: Any) -> None:
+def test_options_without_effect_are_accepted(client: Any) -> None:
     chat(
         client,
         top_p=1,

@@ -50,7 +50,7 @@ LARGE = {
     [*((row, place) for row in BROKEN.values() for place in (1, 3, 6)), *((row, 3) for row in LARGE.values())],
     ids=[*(f"{name} {place}" for name in BROKEN for place in (1, 3, 6)), *LARGE],
 )
-def test_a_broken_row_costs_no_other(tmp_path: Path, broken: bytes, place: int) -> None:
+def test_a_broken_row_does_not_affect_others(tmp_path: Path, broken: bytes, place: int) -> None:
     data = lines()
     data.insert(place, broken)
     _, rows = read(write(tmp_path / "x.csv", b"id,title,price\n" + b"".join(data)))
@@ -63,7 +63,7 @@ def test_a_broken_row_costs_no_other(tmp_path: Path, broken: bytes, place: int) 
 
 
 @pytest.mark.parametrize(("broken", "field"), [(b"x,a\0b,z\n", "title"), (b"x,y,caf\xe9\n", "price")])
-def test_a_broken_cell_is_named(tmp_path: Path, broken: bytes, field: str) -> None:
+def test_a_broken_cell_is_named_with_its_column(tmp_path: Path, broken: bytes, field: str) -> None:
     _, rows = read(write(tmp_path / "x.csv", b"id,title,price\n" + b"".join([*lines(), broken])))
     assert rows[-1].error is not None
     assert rows[-1].error.field == field
@@ -77,14 +77,14 @@ def test_each_broken_row_has_its_own_error(tmp_path: Path) -> None:
     assert [dict(row.cells) for row in rows if not row.error] == [*(GOOD * 2)[: len(broken)], *GOOD]
 
 
-def test_a_line_without_end_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_line_is_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines_module, "LINE_CHARACTERS", 1000)
     _, rows = read(write(tmp_path / "x.csv", "a,b\n1,2\n3," + "x" * 100_000 + "\n5,6\n"))
     assert [row.error is None for row in rows] == [True, False, True]
     assert rows[2].line == 4
 
 
-def test_memory_is_bounded(tmp_path: Path) -> None:
+def test_an_endless_line_takes_bounded_memory(tmp_path: Path) -> None:
     """A line of 60 MB is not held in memory."""
     path = tmp_path / "x.csv.gz"
     with gzip.open(path, "wb", compresslevel=1) as file:
@@ -101,7 +101,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     assert [row.error is None for row in rows] == [True, False, True]
 
 
-def test_a_stream_takes_no_more_memory_the_longer_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_does_not_grow_with_the_length_of_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_module, "HEAD", 1 << 16)
 
     def peak(count: int) -> int:
@@ -126,7 +126,7 @@ CELL = st.sampled_from(["Mug é", 'Lamp, "big"', "two\nlines é", "a\n\nb", "pla
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(st.lists(st.tuples(CELL, CELL, st.booleans()), min_size=3, max_size=9), st.sampled_from(list(BROKEN)), st.data())
-def test_a_broken_row_among_rows_of_several_lines(
+def test_a_broken_row_among_multi_line_rows_fails_alone(
     tmp_path: Path, data: list[tuple[str, str, bool]], broken: str, draw: st.DataObject
 ) -> None:
     rows = [["0", "é", "quoted, é"], *([str(place), *row[:2]] for place, row in enumerate(data, 1))]
@@ -141,7 +141,7 @@ def test_a_broken_row_among_rows_of_several_lines(
     assert sum(1 for row in read_rows if row.error) == 1
 
 
-def test_a_file_that_is_cut_off_gives_its_rows_and_an_error(tmp_path: Path) -> None:
+def test_a_cut_file_gives_its_rows_and_an_error(tmp_path: Path) -> None:
     packed = gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (number, number * 7919 % 1000) for number in range(5000)))
     _, rows = read(write(tmp_path / "x.csv.gz", packed[: len(packed) // 2]))
     assert rows[-1].error is not None
@@ -149,7 +149,7 @@ def test_a_file_that_is_cut_off_gives_its_rows_and_an_error(tmp_path: Path) -> N
     assert all(row.error is None for row in rows[:-2])
 
 
-def test_cells_at_the_limit(tmp_path: Path) -> None:
+def test_cells_up_to_the_size_limit_are_read(tmp_path: Path) -> None:
     most = "x" * CELL_CHARACTERS
     _, rows = read(write(tmp_path / "x.csv", f'a,b\n1,"{most}"\n2,"{most}y"\n3,z\n'))
     assert [row.error is None for row in rows] == [True, False, True]

@@ -37,7 +37,7 @@ def test_columns_named_like_fields_map_by_themselves() -> None:
     }
 
 
-def test_googles_prefix_is_no_part_of_a_name() -> None:
+def test_the_prefix_of_google_feeds_is_ignored_in_names() -> None:
     row = {"title": "Mug", "g:price": "5.00 USD", "g:shipping.g:price": "2.00 USD"}
     constants = {"attributes": ["Color"]}
     assert mapped(EXTRACTION, row, constants=constants)["price"] == "5.00 USD"
@@ -62,7 +62,7 @@ def test_a_text_takes_several_columns() -> None:
     assert mapped(SENTIMENT, row, map=["review=review title", "review=body"]) == {"review": "Great I like it"}
 
 
-def test_numbers_are_texts_where_texts_are_wanted() -> None:
+def test_numbers_become_texts_in_text_fields() -> None:
     row = {"review": 5, "id": 4006381333931.0}
     assert mapped(SENTIMENT, row) == {"review": "5", "id": "4006381333931"}
 
@@ -80,7 +80,7 @@ def test_numbers_are_texts_where_texts_are_wanted() -> None:
         (EXTRACTION, ["a"], {"constants": {"attributes": ["Color"]}}, "map", "COLUMN"),
     ],
 )
-def test_what_is_missing_is_said_before_a_row_is_read(
+def test_a_missing_column_is_an_error_before_a_row_is_read(
     task: Task, columns: list[str], options: dict[str, Any], setting: str, step: str
 ) -> None:
     with pytest.raises(UsageError) as error:
@@ -90,13 +90,13 @@ def test_what_is_missing_is_said_before_a_row_is_read(
     assert step in error.value.step
 
 
-def test_rows_in_the_data_sets_own_form() -> None:
+def test_rows_in_the_data_sets_own_form_are_read() -> None:
     row = {"instruction": "Rate it.", "input": "I like it", "options": "A: good\nB: bad"}
     columns = ColumnMap(SENTIMENT, list(row))
     assert columns.row(TableRow(1, 2, row)).row == row
 
 
-def test_a_row_with_nothing_to_ask_is_an_error() -> None:
+def test_a_row_with_only_empty_fields_is_an_error() -> None:
     columns = ColumnMap(SENTIMENT, ["id", "review"])
     result = columns.row(TableRow(4, 9, {"id": "1", "review": "  "}))
     assert result.error is not None
@@ -106,14 +106,14 @@ def test_a_row_with_nothing_to_ask_is_an_error() -> None:
     assert "'id'" not in result.error.message, "it is not empty"
 
 
-def test_a_mapping_the_wrong_way_round_is_turned() -> None:
+def test_a_reversed_mapping_is_refused_with_the_right_one() -> None:
     with pytest.raises(UsageError) as error:
         ColumnMap(SENTIMENT, ["Text"], MapOptions(map=["Text=review"]))
     assert "review=Text" in (error.value.step or "")
 
 
 @pytest.mark.parametrize("options", [MapOptions(), MapOptions(map=["review=Text"])])
-def test_one_column_that_is_several_needs_a_delimiter(options: MapOptions) -> None:
+def test_a_single_unsplit_column_suggests_a_delimiter(options: MapOptions) -> None:
     with pytest.raises(UsageError) as error:
         ColumnMap(SENTIMENT, ["SKU;Text"], options)
     assert error.value.settings == ("delimiter",)
@@ -134,7 +134,7 @@ def test_one_column_that_is_several_needs_a_delimiter(options: MapOptions) -> No
         ("<b>tab\tand  space</b>\n\nline", "tab and space line"),
     ],
 )
-def test_html_is_text(html: str, text: str) -> None:
+def test_html_becomes_text(html: str, text: str) -> None:
     columns = ColumnMap(SENTIMENT, ["review"])
     result = columns.row(TableRow(1, 2, {"review": html}))
     assert result.row == {"review": text}
@@ -143,13 +143,13 @@ def test_html_is_text(html: str, text: str) -> None:
     assert keep.row(TableRow(1, 2, {"review": html})).row == {"review": html}
 
 
-def test_hostile_html_is_text_all_the_same() -> None:
+def test_hostile_html_becomes_text() -> None:
     deep = "<div>" * 100_000 + "x" + "</div>" * 100_000
     result = ColumnMap(SENTIMENT, ["review"]).row(TableRow(1, 2, {"review": deep}))
     assert result.row == {"review": "x"}
 
 
-def test_json_rows_stand_as_they_are_or_are_mapped() -> None:
+def test_json_rows_are_used_unchanged_or_mapped() -> None:
     row = {"product_1": {"title": "Mug"}, "product_2": {"title": "Cup"}, "id": 7}
     assert ColumnMap(MATCHING, None).row(TableRow(1, 1, row)).row == row
     other = {"left": "Mug", "product_2": {"title": "Cup"}, "id": 7}
@@ -157,20 +157,20 @@ def test_json_rows_stand_as_they_are_or_are_mapped() -> None:
     assert result.row == row
 
 
-def test_filled_cells_are_not_the_tables_own() -> None:
+def test_fill_down_does_not_change_the_tables_cells() -> None:
     columns = ColumnMap(SENTIMENT, ["review"], MapOptions(fill_down=["review"]))
     first, second = (columns.row(TableRow(n, n, {"review": text})) for n, text in ((1, "x"), (2, "")))
     assert first.row == second.row == {"review": "x"}
     assert second.source.cells == {"review": ""}
 
 
-def test_the_mapping_is_one_sentence() -> None:
+def test_the_mapping_has_a_description() -> None:
     columns = ColumnMap(SENTIMENT, ["Review", "id"])
     assert columns.columns == {"review": ("Review",), "id": ("id",)}
     assert "'Review'" in columns.description
 
 
-def test_a_row_is_not_changed_where_it_stands() -> None:
+def test_mapping_does_not_change_the_source_row() -> None:
     row = {"product_1": {"title": "Mug"}, "product_2": {"title": "Cup"}}
     columns = ColumnMap(MATCHING, None, MapOptions(constants={"product_1.price": "5.00"}))
     result = columns.row(TableRow(1, 1, row)).row

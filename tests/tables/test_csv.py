@@ -35,7 +35,7 @@ def tables(draw: st.DrawFn) -> tuple[str, list[list[str]]]:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(tables(), st.sampled_from(",;\t|"), st.sampled_from(["\n", "\r\n"]), st.booleans())
-def test_what_was_written_comes_back(
+def test_a_written_table_survives_a_round_trip(
     tmp_path: Path, table: tuple[str, list[list[str]]], delimiter: str, end: str, all_quoted: bool
 ) -> None:
     encoding, rows = table
@@ -64,7 +64,7 @@ WORD = st.text("abcdefgh éü日本,;|'", min_size=1, max_size=10).filter(str.st
     st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
     st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
 )
-def test_the_form_is_found(
+def test_delimiter_encoding_and_quoting_are_found(
     tmp_path: Path, data: list[tuple[str, str, Decimal]], delimiter: str, encoding: str, quoting: int
 ) -> None:
     rows = [[f"S{place}", *map(str, row)] for place, row in enumerate(data)]
@@ -80,14 +80,14 @@ def test_the_form_is_found(
     "text",
     ["2024-01-02,Mug\n2024-01-03,Cup\n", "yes,Mug\nno,Cup\nyes,Lamp\n", "https://a.example/1\nhttps://a.example/2\n"],
 )
-def test_a_table_without_a_header(tmp_path: Path, text: str) -> None:
+def test_a_table_without_a_header_is_read(tmp_path: Path, text: str) -> None:
     table, rows = read(write(tmp_path / "x.csv", text))
     assert len(rows) == text.count("\n")
     assert table.columns is not None
     assert table.columns[0] == "column 1"
 
 
-def test_a_header_of_years(tmp_path: Path) -> None:
+def test_a_header_of_years_is_recognised(tmp_path: Path) -> None:
     assert read(write(tmp_path / "x.csv", "Product,2021,2022\nMug,1,2\nCup,3,4\n"))[0].columns == (
         "Product",
         "2021",
@@ -95,7 +95,7 @@ def test_a_header_of_years(tmp_path: Path) -> None:
     )
 
 
-def test_a_header_that_stands_there_again_is_a_row(tmp_path: Path) -> None:
+def test_a_repeated_header_is_a_row(tmp_path: Path) -> None:
     _, rows = read(write(tmp_path / "x.csv", "title,brand\nMug,a\ntitle,brand\nLamp,b\n"))
     assert [row.cells["title"] for row in rows] == ["Mug", "title", "Lamp"]
 
@@ -118,7 +118,7 @@ def test_any_bytes_are_a_table_or_one_error(tmp_path: Path, data: bytes) -> None
     assert sorted(row.line for row in rows) == [row.line for row in rows]
 
 
-def test_carriage_returns_as_line_ends(tmp_path: Path) -> None:
+def test_carriage_returns_end_lines(tmp_path: Path) -> None:
     assert cells(read(write(tmp_path / "x.csv", "a,b\r1,2\r3,4\r"))[1]) == [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]
 
 
@@ -130,18 +130,18 @@ def test_carriage_returns_as_line_ends(tmp_path: Path) -> None:
         ('"i\nd",review\r1,"so\nso"\r2,bad\r', "so\nso"),
     ],
 )
-def test_line_ends_in_cells_are_not_those_of_lines(tmp_path: Path, text: str, review: str) -> None:
+def test_line_ends_in_cells_do_not_end_rows(tmp_path: Path, text: str, review: str) -> None:
     _, rows = read(write(tmp_path / "x.csv", text))
     assert [row.cells["review"] for row in rows] == [review, "bad"]
 
 
-def test_excels_own_first_line(tmp_path: Path) -> None:
+def test_the_sep_line_of_excel_is_followed(tmp_path: Path) -> None:
     _, rows = read(write(tmp_path / "x.csv", "sep=;\r\na;b\r\n1,5;2\r\n"))
     assert cells(rows) == [{"a": "1,5", "b": "2"}]
     assert rows[0].line == 3
 
 
-def test_one_column_with_commas(tmp_path: Path) -> None:
+def test_a_single_column_with_commas_is_read(tmp_path: Path) -> None:
     texts = ["Good, but loud", "Arrived late", "Nice, warm, soft", "Broke", "It is fine, I think", "ok"]
     _, rows = read(write(tmp_path / "x.csv", "review\n" + "\n".join(texts)))
     assert cells(rows) == [{"review": text} for text in texts]
@@ -161,13 +161,13 @@ def test_encodings_are_found(tmp_path: Path, encoding: str) -> None:
     "setting",
     [{"encoding": "klingon"}, {"encoding": "base64"}, {"delimiter": "ab"}, {"quote": "''"}, {"header_row": 9}],
 )
-def test_a_setting_that_cannot_be_is_a_usage_error(tmp_path: Path, setting: dict[str, str | int]) -> None:
+def test_an_impossible_setting_is_a_usage_error(tmp_path: Path, setting: dict[str, str | int]) -> None:
     with pytest.raises(UsageError) as error:
         read(write(tmp_path / "x.csv", "a,b\n1,2\n"), **setting)
     assert error.value.settings == tuple(setting)
 
 
-def test_an_encoding_that_shows_late(tmp_path: Path) -> None:
+def test_an_encoding_that_shows_only_late_in_the_file_is_found(tmp_path: Path) -> None:
     plain = "".join(f"S{number},Mug and lid number {number}\n" for number in range(60_000))
     data = ("sku,title\n" + plain).encode() + "X,Größe für Käse\n".encode("cp1252") * 3
     assert len(data) > 1 << 20
@@ -176,7 +176,7 @@ def test_an_encoding_that_shows_late(tmp_path: Path) -> None:
     assert len(rows) == 60_003
 
 
-def test_columns_without_distinct_names_get_some(tmp_path: Path) -> None:
+def test_columns_get_distinct_names(tmp_path: Path) -> None:
     table, _ = read(write(tmp_path / "x.csv", "Price,,Price,Price (2),\n1,2,3,4,5\n6,7,8,9,0\n"))
     assert table.columns is not None
     assert len(set(table.columns)) == 5

@@ -21,14 +21,14 @@ def test_any_bytes_are_rows_or_errors(data: bytes) -> None:
     assert all(isinstance(row, dict | InputError) for row in rows)
 
 
-def test_lines_are_numbered_as_an_editor_does() -> None:
+def test_lines_are_numbered_as_in_an_editor() -> None:
     rows = list(read_rows(io.BytesIO(b'\n{"a": 1}\n\n{"a": \n')))
     assert rows[0] == {"a": 1}
     assert isinstance(rows[1], InputError)
     assert rows[1].line == 4
 
 
-def test_a_line_without_end_is_not_read_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_line_is_not_held_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows_module, "LONGEST_LINE", 100)
     rows = list(read_rows(io.BytesIO(b'{"a": "' + b"x" * 1000 + b'"}\n{"b": 2}\n')))
     assert isinstance(rows[0], InputError)

@@ -289,7 +289,7 @@ def test_akeneo_categories_with_one_label_twice(tmp_path: Path) -> None:
     assert cells(read(path)[1]) == table(columns, rows)
 
 
-def test_every_finding_can_be_overruled(tmp_path: Path) -> None:
+def test_every_guess_can_be_overruled(tmp_path: Path) -> None:
     path = write(tmp_path / "odd.csv", 'a;b|c\n1;"2|3\nx;y|z\n')
     assert cells(read(path, delimiter="|", quote="none")[1]) == [{"a;b": '1;"2', "c": "3"}, {"a;b": "x;y", "c": "z"}]
     assert cells(read(path, delimiter=";", quote="none", header_row=2)[1]) == [{"1": "x", '"2|3': "y|z"}]

@@ -18,7 +18,7 @@ from ecellm_lite.tables.opening import open_table
 from tests.tables.reading import cells, read, write
 
 
-def test_a_packed_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_module, "UNPACKED_ALWAYS", 1 << 16)
     path = write(tmp_path / "x.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 500_000))
     with pytest.raises(InputError):
@@ -38,12 +38,12 @@ NO_TABLES: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("data", NO_TABLES.values(), ids=NO_TABLES)
-def test_what_is_no_table_is_one_error(tmp_path: Path, data: bytes) -> None:
+def test_a_file_that_is_not_a_table_is_one_error(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(InputError):
         read(write(tmp_path / "x", data))
 
 
-def test_json_lines_from_a_pipe_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_lines_from_a_pipe_are_read_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as source, os.fdopen(writer, "wb", buffering=0) as sink:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(source))
@@ -58,7 +58,7 @@ def test_json_lines_from_a_pipe_are_not_waited_for(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 16])
-def test_a_pipe_that_brings_little_at_a_time(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+def test_a_pipe_with_short_writes_is_read(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     class Slow(io.BytesIO):
         def read1(self, count: int | None = -1, /) -> bytes:
             return super().read(min(size, count or -1))
@@ -71,7 +71,7 @@ def test_a_pipe_that_brings_little_at_a_time(monkeypatch: pytest.MonkeyPatch, si
         assert [dict(row.cells) for row in table.rows()] == [{"a": "1", "b": "é"}, {"a": "2", "b": "x"}]
 
 
-def test_zstd(tmp_path: Path) -> None:
+def test_zstd_is_unpacked(tmp_path: Path) -> None:
     library = importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
     data = b"a,b\n" + b"".join(b"%d,%d\n" % (number, number * 7919 % 1000) for number in range(5000))
     packed: bytes = library.compress(data[:9]) + library.compress(data[9:])
@@ -80,7 +80,7 @@ def test_zstd(tmp_path: Path) -> None:
     assert rows[-1].error is not None
 
 
-def test_csv_needs_none_of_the_libraries(tmp_path: Path) -> None:
+def test_csv_needs_no_optional_library(tmp_path: Path) -> None:
     """The libraries take a second to import, and may not be installed."""
     path = write(tmp_path / "x.csv", "review\nI like it\n")
     code = f"""
@@ -111,7 +111,7 @@ def test_a_folder_and_a_missing_file_are_errors(tmp_path: Path) -> None:
             read(path)
 
 
-def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "x.csv", "a;b\n1;2\n")
     with path.open() as file:
         monkeypatch.setattr("sys.stdin", file)

@@ -59,7 +59,7 @@ def write_xlsx(path: Path, sheets: dict[str, list[list[object]]]) -> Path:
     return path
 
 
-def test_values_come_as_they_are(tmp_path: Path) -> None:
+def test_values_keep_their_types(tmp_path: Path) -> None:
     columns: list[object] = ["sku", "title", "price", "stock", "new", "since"]
     rows: list[list[object]] = [
         ["0012", 'Mug\n"blue" =1+1', 12.5, 4006381333931, True, datetime(2024, 5, 1, 12, 30)],
@@ -71,7 +71,7 @@ def test_values_come_as_they_are(tmp_path: Path) -> None:
     assert "products" in table.description
 
 
-def test_titles_before_the_header_and_totals(tmp_path: Path) -> None:
+def test_titles_before_the_header_and_totals_are_left_out(tmp_path: Path) -> None:
     rows: list[list[object]] = [
         ["Sales report"],
         [],
@@ -97,7 +97,7 @@ def test_a_sheet_is_named_or_numbered(tmp_path: Path) -> None:
     assert error.value.settings == ("sheet",)
 
 
-def test_ods_with_what_libreoffice_repeats(tmp_path: Path) -> None:
+def test_repeated_cells_of_libreoffice_are_read(tmp_path: Path) -> None:
     cell = '<table:table-cell table:number-columns-repeated="16384"/>'
     empty = f'<table:table-row table:number-rows-repeated="1048570">{cell}</table:table-row>'
     rows = ods_row("title", "note") + ods_row("Mug &amp; lid", "a<text:s text:c='2'/>b", repeated=2) + empty
@@ -105,7 +105,7 @@ def test_ods_with_what_libreoffice_repeats(tmp_path: Path) -> None:
     assert cells(read_rows) == [{"title": "Mug & lid", "note": "a  b"}] * 2
 
 
-def test_a_spreadsheet_from_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spreadsheet_from_a_pipe_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_xlsx(tmp_path / "x.xlsx", {"a": [["title"], ["Mug"], ["Lamp"]]})
 
     class Pipe:
@@ -146,14 +146,14 @@ def test_two_cells_far_from_each_other_take_no_memory(tmp_path: Path, rows: byte
         read(path)
 
 
-def test_a_sheet_without_places_is_read(tmp_path: Path) -> None:
+def test_a_sheet_without_cell_references_is_read(tmp_path: Path) -> None:
     row = b'<row><c t="inlineStr"><is><t>%s</t></is></c><c t="inlineStr"><is><t>%s</t></is></c></row>'
     sheet = _SHEET % (row % (b"title", b"price") + row % (b"Mug", b"five"))
     path = rewrite(write_xlsx(tmp_path / "x.xlsx", {"a": [["a"], ["b"]]}), sheet)
     assert cells(read(path)[1]) == [{"title": "Mug", "price": "five"}]
 
 
-def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sheet_bounds, "UNPACKED_BYTES", 8 << 20)
     path = rewrite(write_xlsx(tmp_path / "x.xlsx", {"a": [["a"], ["b"]]}), _SHEET % (b" " * (16 << 20)))
     assert path.stat().st_size < 100_000
@@ -161,7 +161,7 @@ def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         read(path)
 
 
-def test_repeated_cells_are_refused(tmp_path: Path) -> None:
+def test_too_many_repeated_cells_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         read(write_ods(tmp_path / "x.ods", ods_row("title", *"abcdefghijklmnopqrstuvwxyz" * 2, repeated=1_000_000)))
 
@@ -181,7 +181,7 @@ def test_a_damaged_file_is_one_error(tmp_path: Path, cut: float) -> None:
         read(path)
 
 
-def test_dates_without_a_time(tmp_path: Path) -> None:
+def test_dates_without_a_time_are_read(tmp_path: Path) -> None:
     path = tmp_path / "x.xlsx"
     with xlsxwriter.Workbook(path) as book:
         sheet = book.add_worksheet()

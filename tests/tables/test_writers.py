@@ -86,7 +86,7 @@ def test_the_inputs_columns_come_first_and_unchanged(tmp_path: Path, ending: str
     assert third == [empty] * 6
 
 
-def test_json_lines_are_the_answers(tmp_path: Path) -> None:
+def test_json_lines_contain_the_answers(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in written(tmp_path / "x.jsonl").read_text().splitlines()]
     assert ANSWERS[0] is not None
     assert lines[:2] == [json.loads(json.dumps(one.as_dict())) for one in (ANSWERS[0], FAILED)]
@@ -107,7 +107,7 @@ def test_an_extraction_has_a_column_for_each_attribute(tmp_path: Path) -> None:
     assert own.values(FAILED)[:2] == (None, None)
 
 
-def test_rankings_and_scores() -> None:
+def test_rankings_and_scores_have_readable_cells() -> None:
     assert AnswerColumns([]).values(answer(["a", "b"], "a, b", "labels"))[0] == "a, b"
     assert AnswerColumns([]).values(answer([], "none", "labels"))[0] == "none"
     assert AnswerColumns([]).values(answer(["B", "A"], "B,A", "ranking"))[0] == "B, A"
@@ -117,7 +117,7 @@ def test_rankings_and_scores() -> None:
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "xlsx"])
-def test_a_table_is_answered(tmp_path: Path, ending: str) -> None:
+def test_a_table_of_all_kinds_of_rows_is_written(tmp_path: Path, ending: str) -> None:
     """The table has a good row, a broken row, and a row that is skipped."""
     source, task = tmp_path / "x.csv", TASKS["sentiment_analysis"]
     source.write_text('Handle;Body\na;"<p>Soft &amp; warm</p>"\nb;x;y\nc;\n')
@@ -146,7 +146,7 @@ FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\uff1d1", '=HYPERLI
 
 
 @pytest.mark.parametrize("formula", FORMULAS)
-def test_no_cell_of_ours_is_a_formula(tmp_path: Path, formula: str) -> None:
+def test_no_cell_that_we_add_is_a_formula(tmp_path: Path, formula: str) -> None:
     one = answer(formula, formula, "text", error=RowError("input", formula))
     path = written(tmp_path / "x.csv", [{"sku": formula}], [one], ["sku"])
     with path.open(encoding="utf-8", newline="") as file:
@@ -155,19 +155,19 @@ def test_no_cell_of_ours_is_a_formula(tmp_path: Path, formula: str) -> None:
     assert row[1] == row[-1] == f"'{formula}"
 
 
-def test_safe_cells_guards_the_input_but_for_numbers(tmp_path: Path) -> None:
+def test_safe_cells_guards_input_cells_except_numbers(tmp_path: Path) -> None:
     rows = [{"sku": "=1+1", "price": "-5.00"}, {"sku": "-1+1", "price": "+3%"}]
     path = written(tmp_path / "x.csv", rows, [None, None], ["sku", "price"], safe_cells=True)
     result = cells(read(path)[1])
     assert [(row["sku"], row["price"]) for row in result] == [("'=1+1", "-5.00"), ("'-1+1", "+3%")]
 
 
-def test_a_byte_order_mark_for_excel(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_written_on_request(tmp_path: Path) -> None:
     assert written(tmp_path / "x.csv", bom=True).read_bytes().startswith(b"\xef\xbb\xbfsku")
     assert written(tmp_path / "x.csv").read_bytes().startswith(b"sku")
 
 
-def test_parquet_keeps_types_and_takes_nulls_first(tmp_path: Path) -> None:
+def test_parquet_keeps_types_even_if_nulls_come_first(tmp_path: Path) -> None:
     schema = pa.schema([("n", pa.int32()), ("tags", pa.list_(pa.string())), ("at", pa.timestamp("ns"))])
     rows: list[dict[str, Any]] = [
         {"n": 1, "tags": ["a"], "at": "1970-01-01 00:00:00.000000001"},
@@ -182,7 +182,7 @@ def test_parquet_keeps_types_and_takes_nulls_first(tmp_path: Path) -> None:
     assert [str(table.schema.field(name).type) for name in OWN[1:]] == ["double", "double", "bool", "string", "string"]
 
 
-def test_a_cell_too_long_for_a_spreadsheet_is_cut_and_said(tmp_path: Path) -> None:
+def test_a_cell_too_long_for_a_spreadsheet_is_cut_with_a_note(tmp_path: Path) -> None:
     with (tmp_path / "x.xlsx").open("wb") as file:
         writer = ResultWriter(file, "xlsx", ["a"], AnswerColumns(["a"]))
         writer.write(TableRow(1, 1, {"a": "x" * 40_000}), None)
@@ -192,18 +192,18 @@ def test_a_cell_too_long_for_a_spreadsheet_is_cut_and_said(tmp_path: Path) -> No
     assert row["a"] == "x" * 32_767
 
 
-def test_a_full_sheet_is_followed_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_sheet_continues_on_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xlsx_writer, "ROWS", 3)
     path = written(tmp_path / "x.xlsx")
     assert [row["sku"] for sheet in ("1", "2") for row in cells(read(path, sheet=sheet)[1])] == ["0012", "+1", "3"]
 
 
-def test_numbers_beyond_a_spreadsheets_are_texts(tmp_path: Path) -> None:
+def test_numbers_too_precise_for_a_spreadsheet_are_texts(tmp_path: Path) -> None:
     big = 123456789012345678901
     assert cells(read(written(tmp_path / "x.xlsx", [{"a": big}], [None], ["a"]))[1])[0]["a"] == str(big)
 
 
 @pytest.mark.parametrize("name", ["x.xls", "x.ods", "x.feather"])
-def test_endings_that_are_not_written(name: str) -> None:
+def test_unsupported_file_endings_are_refused(name: str) -> None:
     with pytest.raises(UsageError):
         form_of(name)
