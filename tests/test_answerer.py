@@ -45,7 +45,7 @@ def test_a_bad_row_is_an_answer_and_a_bad_request_raises() -> None:
             runtime.answer("sentiment_analysis", {"id": 1})
 
 
-def test_what_is_settled_for_one_request_leaves_the_others_alone() -> None:
+def test_options_of_one_request_do_not_affect_others() -> None:
     row = EXAMPLES["answer_generation"]
     with Runtime.over(FakeBackend()) as runtime:
         plain = runtime.answer("answer_generation", row)
@@ -86,7 +86,7 @@ def test_64_threads_each_get_their_own_answers() -> None:
         assert (answer.id, answer.task, answer.value) == (number, first.task, first.value)
 
 
-def test_callers_are_served_as_they_come() -> None:
+def test_a_single_row_is_answered_before_later_jobs() -> None:
     backend = Gated()
     ended: list[str] = []
     with Runtime.over(backend) as runtime:
@@ -103,7 +103,7 @@ def test_callers_are_served_as_they_come() -> None:
     assert ended.index("single") < 500 + 2 * 128
 
 
-def test_a_cancelled_row_takes_nothing_more_of_the_engine() -> None:
+def test_a_cancelled_row_needs_no_more_calls() -> None:
     backend = Gated()
     with Runtime.over(backend) as runtime:
         long = runtime.submit("answer_generation", EXAMPLES["answer_generation"], space=Text(2000))
@@ -117,7 +117,7 @@ def test_a_cancelled_row_takes_nothing_more_of_the_engine() -> None:
             long.result(PATIENCE)
 
 
-def test_cancelling_one_of_two_who_ask_the_same_leaves_the_other_its_answer() -> None:
+def test_cancelling_one_of_two_identical_rows_leaves_the_other_its_answer() -> None:
     backend = Gated()
     with Runtime.over(backend) as runtime:
         first, second = (runtime.submit("sentiment_analysis", {"review": "good"}) for _ in range(2))
@@ -126,7 +126,7 @@ def test_cancelling_one_of_two_who_ask_the_same_leaves_the_other_its_answer() ->
         assert second.result(PATIENCE).error is None
 
 
-def test_closing_fails_what_still_waits() -> None:
+def test_closing_fails_waiting_rows() -> None:
     backend = Gated()
     runtime = Runtime.over(backend)
     futures = [runtime.submit("sentiment_analysis", {"review": f"row {number}"}) for number in range(300)]
@@ -138,7 +138,7 @@ def test_closing_fails_what_still_waits() -> None:
         runtime.submit("sentiment_analysis", {"review": "good"})
 
 
-def test_a_callback_may_ask_again() -> None:
+def test_a_callback_may_submit_a_row() -> None:
     second: queue.SimpleQueue[Future[Answer]] = queue.SimpleQueue()
     with Runtime.over(FakeBackend()) as runtime:
         for _ in range(2):  # the same row twice: they are computed once
@@ -147,7 +147,7 @@ def test_a_callback_may_ask_again() -> None:
         assert all(second.get(timeout=PATIENCE).result(PATIENCE).error is None for _ in range(2))
 
 
-def test_a_runtime_that_is_forgotten_ends_its_thread() -> None:
+def test_a_garbage_collected_runtime_ends_its_thread() -> None:
     backend = FakeBackend()
     runtime = Runtime.over(backend)
     runtime.answer("sentiment_analysis", {"review": "good"})
@@ -158,7 +158,7 @@ def test_a_runtime_that_is_forgotten_ends_its_thread() -> None:
     assert backend._closed
 
 
-def test_an_idle_engine_sleeps() -> None:
+def test_an_idle_engine_uses_no_processor_time() -> None:
     with Runtime.over(FakeBackend()) as runtime:
         runtime.answer("sentiment_analysis", {"review": "good"})
         before = time.process_time()
@@ -166,7 +166,7 @@ def test_an_idle_engine_sleeps() -> None:
         assert time.process_time() - before < 0.05  # of a second; polling would take more
 
 
-def test_answers_flow_while_the_input_stalls() -> None:
+def test_answers_are_given_while_the_input_waits() -> None:
     """The input sends its next row only after the answer to the previous row."""
     sent: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     with Runtime.over(FakeBackend()) as runtime:
@@ -178,7 +178,7 @@ def test_answers_flow_while_the_input_stalls() -> None:
         assert list(answers) == []
 
 
-def test_an_error_of_the_input_comes_behind_the_answers_before_it() -> None:
+def test_an_error_of_the_input_is_raised_after_the_earlier_answers() -> None:
     def rows() -> Iterator[dict[str, Any]]:
         yield {"id": 1, "review": "good"}
         raise OSError("the disk is gone")
@@ -192,7 +192,7 @@ def test_an_error_of_the_input_comes_behind_the_answers_before_it() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_process_is_told_that_it_has_no_model() -> None:
+def test_a_forked_process_cannot_use_the_model() -> None:
     with Runtime.over(FakeBackend()) as runtime:
         runtime.answer("sentiment_analysis", {"review": "good"})
         child = os.fork()
@@ -211,7 +211,7 @@ def _note(order: list[int], place: int, _: Future[Answer]) -> None:
     order.append(place)
 
 
-def test_a_row_without_an_answer_at_its_deadline_has_an_error_while_the_model_computes() -> None:
+def test_a_deadline_is_kept_while_the_model_computes() -> None:
     backend = Gated()
     with Runtime.over(backend) as runtime:
         late = runtime.submit("sentiment_analysis", {"id": 1, "review": "late"}, deadline_ms=20)
@@ -231,7 +231,7 @@ def test_a_row_without_an_answer_at_its_deadline_has_an_error_while_the_model_co
             runtime.submit("sentiment_analysis", {"review": "good"}, priority=wrong)
 
 
-def test_a_row_past_its_deadline_costs_no_more_calls_and_its_twin_is_answered() -> None:
+def test_a_row_past_its_deadline_is_dropped_and_an_identical_one_answered() -> None:
     backend = Gated()
     row = EXAMPLES["answer_generation"]
     with Runtime.over(backend) as runtime:
@@ -246,7 +246,7 @@ def test_a_row_past_its_deadline_costs_no_more_calls_and_its_twin_is_answered() 
         assert backend.calls < 20
 
 
-def test_urgent_rows_are_answered_before_those_that_wait_in_the_order_in_which_they_came() -> None:
+def test_urgent_rows_are_answered_first_in_order_of_arrival() -> None:
     backend = Gated()
     order: list[int] = []
     with Runtime.over(backend) as runtime:

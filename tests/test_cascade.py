@@ -34,7 +34,7 @@ def alone() -> list[Answer]:
         return list(runtime.answers(TASK, ROWS))
 
 
-def test_the_unsure_rows_and_no_others_go_to_the_larger_model() -> None:
+def test_only_unsure_rows_go_to_the_larger_model() -> None:
     small = alone()
     least = sorted(answer.probability or 0.0 for answer in small)[20]
     with cascade(least) as models:
@@ -47,13 +47,13 @@ def test_the_unsure_rows_and_no_others_go_to_the_larger_model() -> None:
     assert {answer.model.name for answer in answers} == {"small", "large"}
 
 
-def test_with_the_highest_probability_the_larger_model_answers_all() -> None:
+def test_at_probability_one_the_larger_model_answers_all_rows() -> None:
     with cascade(1.0) as models:
         assert {answer.model.name for answer in models.answers(TASK, ROWS[:5])} == {"large"}
         assert models.answer(TASK, ROWS[0]).model.name == "large"
 
 
-def test_with_the_lowest_probability_only_odd_rows_go_on() -> None:
+def test_at_probability_zero_only_rows_with_warnings_are_escalated() -> None:
     with cascade(0.0) as models:
         answers = list(models.answers(TASK, ROWS))
     assert [answer.model.name == "large" for answer in answers] == [bool(answer.warnings) for answer in alone()]
@@ -68,14 +68,14 @@ def test_answers_without_a_probability_come_from_the_last_model() -> None:
     assert not small.decoded
 
 
-def test_the_least_probability_is_passed_on_and_only_the_last_model_abstains() -> None:
+def test_only_the_last_model_abstains() -> None:
     with cascade(0.0) as models:
         answers = list(models.answers(TASK, ROWS, min_probability=0.9))
     assert all(answer.abstained == (answer.probability < 0.9) for answer in answers if answer.probability is not None)
     assert {answer.model.name for answer in answers if answer.abstained} == {"large"}
 
 
-def test_a_row_too_long_for_the_first_model_goes_to_the_next_and_a_bad_row_does_not() -> None:
+def test_a_row_too_long_is_escalated_but_an_invalid_row_is_not() -> None:
     row = {"id": 1, "review": "word " * 400}
     with cascade(0.0, FakeBackend(cells=512)) as models:
         assert models.answer(TASK, row).model.name == "large"
@@ -86,7 +86,7 @@ def test_a_row_too_long_for_the_first_model_goes_to_the_next_and_a_bad_row_does_
             models.answer(TASK, {"id": 2})
 
 
-def test_rows_for_the_next_model_run_together() -> None:
+def test_escalated_rows_are_answered_in_batches() -> None:
     """Some dozens of rows at a time reach the next model, so it takes far fewer calls than rows."""
     with Runtime.over(FakeBackend(), name=SMALL) as small, Runtime.over(FakeBackend(), name=LARGE) as large:
         answers = list(Cascade([small, large], escalate_below=1.0).answers(TASK, ROWS))
@@ -95,7 +95,7 @@ def test_rows_for_the_next_model_run_together() -> None:
     assert calls < len(ROWS) / 2
 
 
-def test_a_deadline_counts_from_the_beginning_and_is_an_answer() -> None:
+def test_a_deadline_covers_all_models() -> None:
     gated = Gated()
     with cascade(1.0, large=gated) as models:
         answer = models.submit(TASK, ROWS[0], deadline_ms=200).result(PATIENCE)
@@ -104,7 +104,7 @@ def test_a_deadline_counts_from_the_beginning_and_is_an_answer() -> None:
     assert (answer.id, answer.error.code) == (0, "deadline")
 
 
-def test_a_cancelled_row_reaches_no_further_model() -> None:
+def test_a_cancelled_row_is_not_escalated() -> None:
     gated, large = Gated(), FakeBackend()
     with cascade(1.0, gated, large) as models:
         future = models.submit(TASK, ROWS[0])
@@ -130,7 +130,7 @@ def test_many_callers_each_get_their_own_answer() -> None:
     assert results == {n: n for n in range(20)}
 
 
-def test_closing_fails_what_waits() -> None:
+def test_closing_fails_waiting_rows() -> None:
     gated = Gated()
     with cascade(1.0, gated) as models:
         futures = [models.submit(TASK, row) for row in ROWS]
@@ -140,7 +140,7 @@ def test_closing_fails_what_waits() -> None:
     assert any(isinstance(failure, ClosedError) for failure in failures)
 
 
-def test_wrong_settings_are_refused() -> None:
+def test_invalid_settings_are_refused() -> None:
     with Runtime.over(FakeBackend()) as one, Runtime.over(FakeBackend()) as other:
         with pytest.raises(UsageError):
             Cascade([one], escalate_below=0.5)
@@ -152,7 +152,7 @@ def test_wrong_settings_are_refused() -> None:
                 models.submit(TASK, ROWS[0], **options)
 
 
-def test_the_name_of_a_cascade_tells_models_and_probability_apart() -> None:
+def test_the_identity_of_a_cascade_depends_on_models_and_probability() -> None:
     with cascade(0.5) as one, cascade(0.6) as other, cascade(0.5) as same:
         assert one.model == same.model != other.model
         assert one.model.name == "small,large"

@@ -71,16 +71,16 @@ def test_a_document_becomes_its_dataclass(path: Path) -> None:
         (" " * (LARGEST + 1), "1,000"),
     ],
 )
-def test_anything_else_is_refused(text: str | bytes, value: str, path: Path) -> None:
+def test_invalid_documents_are_refused(text: str | bytes, value: str, path: Path) -> None:
     with pytest.raises(ValueError, match=re.escape(value) or None):
         read(path, text)
 
 
-def test_a_document_that_is_nested_as_deep_as_may_be(path: Path) -> None:
+def test_a_document_nested_up_to_the_limit_is_read(path: Path) -> None:
     assert read(path, DEEP % ("[" * DEEPEST, "]" * DEEPEST)).details == {"x": json.loads("[" * DEEPEST + "]" * DEEPEST)}
 
 
-def test_nesting_beyond_the_parsers_own_limit(path: Path) -> None:
+def test_nesting_beyond_the_parsers_own_limit_is_refused(path: Path) -> None:
     path.write_text("[" * 200_000)
     with pytest.raises(ValueError, match=r"."):
         read_document(Note, path, largest=1 << 20)
@@ -96,6 +96,6 @@ def test_only_regular_files_are_read(path: Path, tmp_path: Path) -> None:
         read_document(Note, tmp_path / "none", largest=LARGEST)
 
 
-def test_without_formats_the_form_alone_decides(path: Path) -> None:
+def test_without_a_list_of_formats_any_format_is_read(path: Path) -> None:
     path.write_text('{"name": "a", "format": 9}')
     assert read_document(Note, path, largest=LARGEST) == Note("a", 9)

@@ -54,7 +54,7 @@ def columns_of(frame: Any) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("kind", FRAMES)
-def test_a_frame_comes_back_with_its_answers(kind: str, runtime: Runtime, tmp_path: Path) -> None:
+def test_a_frame_is_returned_with_its_answers(kind: str, runtime: Runtime, tmp_path: Path) -> None:
     frame = FRAMES[kind](COLUMNS)
     answered = runtime.answers_frame("sentiment_analysis", frame, map={"review": "Body", "id": "sku"})
     assert type(answered) is type(frame)
@@ -81,7 +81,7 @@ def test_a_frame_comes_back_with_its_answers(kind: str, runtime: Runtime, tmp_pa
     ]
 
 
-def test_attributes_have_columns_and_names_stay_apart(runtime: Runtime) -> None:
+def test_attributes_get_columns_of_distinct_names(runtime: Runtime) -> None:
     frame = pa.table({"title": ["navy mug", "red pot"], "error": ["x", "y"]})
     answered = answers_frame(
         runtime,
@@ -103,12 +103,12 @@ def test_a_field_takes_several_columns(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize("frame", [[1, 2], {"a": [1]}, "rows.csv", None])
-def test_what_is_no_frame_is_an_error(frame: Any, runtime: Runtime) -> None:
+def test_an_object_that_is_not_a_frame_is_refused(frame: Any, runtime: Runtime) -> None:
     with pytest.raises(InputError):
         runtime.answers_frame("SA", frame)
 
 
-def test_columns_that_do_not_fit_are_an_error(runtime: Runtime) -> None:
+def test_unusable_columns_are_an_error(runtime: Runtime) -> None:
     with pytest.raises(UsageError) as error:
         runtime.answers_frame("SA", pa.table({"Body": ["x"]}))
     assert error.value.field == "review"
@@ -117,11 +117,11 @@ def test_columns_that_do_not_fit_are_an_error(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: pa.table({"review": pa.array([], pa.string())})])
-def test_an_empty_frame_has_the_columns(make: Callable[[], Any], runtime: Runtime) -> None:
+def test_an_empty_frame_gets_the_answer_columns(make: Callable[[], Any], runtime: Runtime) -> None:
     assert runtime.answers_frame("SA", make()).column_names == ["review", *OWN]
 
 
-def test_no_frame_library_is_imported_before_a_frame_comes() -> None:
+def test_no_frame_library_is_imported_without_a_frame() -> None:
     code = (
         "import sys; from ecellm_lite import Runtime; from ecellm_lite.engine.fake import FakeBackend\n"
         "Runtime.over(FakeBackend()).close()\n"

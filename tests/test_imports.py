@@ -77,7 +77,7 @@ def test_imports_run_one_way(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_llama_cpp_has_few_doors(path: Path) -> None:
+def test_llama_cpp_is_imported_only_by_the_engine(path: Path) -> None:
     name, names = path.relative_to(ROOT).as_posix(), imported(path)
     if name != BINDING:
         assert not [one for one in names if one.split(".")[0] == "llama_cpp"]
@@ -93,7 +93,7 @@ def test_a_conversion_imports_no_torch_and_no_pickle() -> None:
     assert {name: names for name, names in heavy.items() if names} == {"original.py": {"torch", "transformers", "peft"}}
 
 
-def test_every_room_has_a_rank() -> None:
+def test_every_package_has_a_place_in_the_import_order() -> None:
     rooms = {room_of(path) for path in FILES} - {"__init__"}
     assert rooms == set(RANK)
 
@@ -102,5 +102,5 @@ def test_no_package_shadows_kernels() -> None:
     assert not (ROOT / "kernels" / "__init__.py").exists()
 
 
-def test_the_version_is_the_projects() -> None:
+def test_the_version_is_that_of_pyproject() -> None:
     assert __version__ == version("ecellm-lite")

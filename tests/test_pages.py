@@ -33,7 +33,7 @@ def anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_relative_links_have_a_target(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
         if target.startswith("http"):
             continue
@@ -48,7 +48,7 @@ def test_the_readme_is_short() -> None:
 
 
 @pytest.mark.parametrize("page", pages_module.PAGES, ids=lambda page: page.name)
-def test_tables_are_those_of_the_results(page: Path) -> None:
+def test_tables_equal_the_results(page: Path) -> None:
     text = page.read_text("utf-8")
     assert pages_module.filled(text) == text
     assert len(re.findall(r"<!-- table: ", text)) == len(re.findall(r"<!-- end -->", text))
@@ -59,12 +59,12 @@ def test_every_page_is_linked_from_the_readme() -> None:
     assert linked == {page.name for page in (ROOT / "docs").glob("*.md")}
 
 
-def test_every_command_is_spoken_of() -> None:
+def test_every_command_is_documented() -> None:
     everything = "".join(TEXTS.values())
     assert [name for name in COMMANDS if f"ecellm-lite {name}" not in everything] == []
 
 
-def test_the_options_that_are_spoken_of_are_there() -> None:
+def test_documented_options_exist() -> None:
     options = {"--help"}
     groups: list[click.Command] = [cli]
     while groups:
@@ -80,7 +80,7 @@ def test_the_options_that_are_spoken_of_are_there() -> None:
 
 
 @pytest.mark.parametrize("page", TEXTS)
-def test_commands_that_are_not_run_are_there(page: str) -> None:
+def test_commands_in_blocks_that_are_not_run_exist(page: str) -> None:
     lines = "".join(block.code for block in blocks_of(TEXTS[page]) if block.reason).replace("\\\n", " ")
     for line in lines.splitlines():
         if line.startswith("ecellm-lite "):
@@ -94,7 +94,7 @@ def test_commands_that_are_not_run_are_there(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", RUN)
-def test_json_is_json(page: str) -> None:
+def test_json_blocks_are_valid(page: str) -> None:
     for block in re.findall(r"^```json\n(.*?)^```", RUN[page], re.S | re.M):
         rest = block
         while rest := rest.lstrip():
@@ -104,7 +104,7 @@ def test_json_is_json(page: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in RUN if any(block.reason is None for block in blocks_of(RUN[page]))])
-def test_code_runs_as_it_stands(page: str, demo_model: StoredModel, tmp_path: Path) -> None:
+def test_code_blocks_run(page: str, demo_model: StoredModel, tmp_path: Path) -> None:
     """Each page's code blocks run in order, with the files that a reader would have and a separate store."""
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -124,7 +124,7 @@ def test_code_runs_as_it_stands(page: str, demo_model: StoredModel, tmp_path: Pa
         pytest.skip(f"not installed: {', '.join(sorted(missing))}; the blocks that need none of them ran")
 
 
-def test_the_tasks_are_those_that_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_listed_task_is_in_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
     run_command(["tasks", "--json"])
     for task in json.loads(capsys.readouterr().out):
         assert f"| {task['name']} | {task['abbreviation']} |" in TEXTS["README.md"]

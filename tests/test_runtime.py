@@ -40,7 +40,7 @@ def test_answers_come_in_order_with_errors_in_their_place() -> None:
     assert answers[100].usage is None or answers[100].usage.decoded_tokens == 0
 
 
-def test_batching_changes_nothing_but_the_time() -> None:
+def test_batching_changes_only_the_time() -> None:
     rows = [{"review": f"row {number} " * (number % 9 + 1)} for number in range(80)]
     with Runtime.over(FakeBackend()) as together, Runtime.over(FakeBackend(), deterministic=True) as alone:
         batched = [answer.probabilities for answer in together.answers("sentiment_analysis", rows)]
@@ -62,7 +62,7 @@ def test_the_instruction_is_read_once() -> None:
     assert backend.decoded - before == second.usage.prompt_tokens - second.usage.cached_tokens
 
 
-def test_many_instructions_share_few_sequences() -> None:
+def test_more_instructions_than_sequences_are_answered() -> None:
     with Runtime.over(FakeBackend(sequences=4, cells=2048)) as runtime:
         for number in range(30):
             answer = runtime.answer(
@@ -71,7 +71,7 @@ def test_many_instructions_share_few_sequences() -> None:
             assert answer.error is None
 
 
-def test_reproducible_answers_say_nothing_of_their_neighbours() -> None:
+def test_deterministic_answers_have_no_time_and_no_cache_counts() -> None:
     with Runtime.over(FakeBackend(), deterministic=True) as runtime:
         first = runtime.answer("sentiment_analysis", {"review": "good"})
         second = runtime.answer("sentiment_analysis", {"review": "good"})
@@ -81,7 +81,7 @@ def test_reproducible_answers_say_nothing_of_their_neighbours() -> None:
     assert first.usage.cached_tokens is None
 
 
-def test_little_memory_makes_rows_wait_and_loses_none() -> None:
+def test_rows_wait_for_memory_and_none_is_lost() -> None:
     backend = FakeBackend(cells=1400, sequences=8, batch=64)
     rows = [{"question": "how long?", "documents": ["d" * (1 + number * 53 % 500)]} for number in range(40)]
     with Runtime.over(backend) as runtime:
@@ -93,7 +93,7 @@ def test_little_memory_makes_rows_wait_and_loses_none() -> None:
         ]
 
 
-def test_a_prompt_that_does_not_fit_says_so() -> None:
+def test_a_prompt_longer_than_the_context_is_an_error() -> None:
     with Runtime.over(FakeBackend(cells=400)) as runtime:
         for length in (400, 1_000_000):  # the longer one is never tokenized
             with pytest.raises(ContextError) as error:
@@ -101,7 +101,7 @@ def test_a_prompt_that_does_not_fit_says_so() -> None:
             assert error.value.settings == ("context", "shorten")
 
 
-def test_an_answer_that_does_not_fit_says_so() -> None:
+def test_an_answer_longer_than_the_context_is_an_error() -> None:
     row = {"title": "word " * 8, "attributes": ["a"] * 20}
     prompt = 640
     with (
@@ -128,7 +128,7 @@ def test_several_threads_share_the_model() -> None:
     assert all([answer.probabilities for answer in by_thread[number]] == alone for number in range(4))
 
 
-def test_rows_that_nobody_waits_for_are_dropped() -> None:
+def test_rows_of_an_abandoned_iterator_are_dropped() -> None:
     backend = Gated()
     backend.gate.set()
 
@@ -151,7 +151,7 @@ def test_rows_that_nobody_waits_for_are_dropped() -> None:
         assert backend.decoded - before - usage.prompt_tokens <= 2 * backend.batch
 
 
-def test_a_call_that_fails_with_a_fault_of_ours_is_tried_again_row_by_row() -> None:
+def test_a_call_that_fails_is_repeated_row_by_row() -> None:
     rows = [{"review": f"row {number}"} for number in range(20)]
     calls = 0
 
@@ -169,7 +169,7 @@ def test_a_call_that_fails_with_a_fault_of_ours_is_tried_again_row_by_row() -> N
         assert first == again == [answer.probabilities for answer in sound.answers("sentiment_analysis", rows)]
 
 
-def test_a_fault_in_one_row_stays_there() -> None:
+def test_a_fault_fails_only_its_own_row() -> None:
     class Broken(Text):
         def decode(self, scene: Any) -> Any:
             yield from ()
@@ -180,7 +180,7 @@ def test_a_fault_in_one_row_stays_there() -> None:
     assert [answer.error.code for answer in answers if answer.error] == ["internal", "internal"]
 
 
-def test_unknown_tasks_and_closed_runtimes() -> None:
+def test_unknown_tasks_and_closed_runtimes_are_refused() -> None:
     runtime = Runtime.over(FakeBackend())
     with refusal(UsageError, "sentiment_analysis", settings=("task",)):
         runtime.answer("sentiment_analisys", {"review": "x"})
@@ -194,12 +194,12 @@ def test_unknown_tasks_and_closed_runtimes() -> None:
         runtime.answer("sentiment_analysis", {"review": "x"})
 
 
-def test_answers_are_lazy_about_their_task() -> None:
+def test_an_unknown_task_is_reported_at_the_first_answer() -> None:
     with Runtime.over(FakeBackend()) as runtime, pytest.raises(UsageError):
         next(iter(runtime.answers("nonsense", [])))
 
 
-def test_a_long_job_does_not_keep_other_threads_waiting() -> None:
+def test_a_long_job_does_not_block_other_threads() -> None:
     rows = ({"review": f"row {number}"} for number in range(100_000))
     with Runtime.over(FakeBackend()) as runtime:
         stop = threading.Event()
@@ -230,7 +230,7 @@ def test_an_id_is_a_text_or_a_number(row_id: Any) -> None:
     assert (good.id, good.error) == (2, None)
 
 
-def test_deep_and_unwritable_ids_cost_their_own_row() -> None:
+def test_invalid_ids_fail_only_their_own_row() -> None:
     deep: Any = []
     for _ in range(3000):
         deep = [deep]
@@ -243,7 +243,7 @@ def test_deep_and_unwritable_ids_cost_their_own_row() -> None:
         assert "\\u001b" not in line
 
 
-def test_a_failed_call_costs_the_row_that_makes_it_fail() -> None:
+def test_a_failed_call_fails_only_the_row_that_caused_it() -> None:
     class Picky(FakeBackend):
         def decode(self, chunks: Sequence[Any]) -> list[Logits]:
             if any(b"poison" in self.vocabulary.detokenize(chunk.tokens) for chunk in chunks):
@@ -258,7 +258,7 @@ def test_a_failed_call_costs_the_row_that_makes_it_fail() -> None:
     assert [a.probabilities for a in answers if a.id != 7] == [p for number, p in enumerate(expected) if number != 7]
 
 
-def test_a_space_that_fails_at_once_fails_its_row() -> None:
+def test_an_answer_space_that_raises_fails_its_row() -> None:
     class Broken(Text):
         def decode(self, scene: Any) -> Any:
             raise ZeroDivisionError("oops")
@@ -278,7 +278,7 @@ def test_a_space_that_fails_at_once_fails_its_row() -> None:
         {"deterministic": True, "kv_type": "q8_0"},
     ],
 )
-def test_settings_that_do_not_fit_are_refused(settings_: dict[str, Any]) -> None:
+def test_incompatible_settings_are_refused(settings_: dict[str, Any]) -> None:
     from ecellm_lite.engine.settings import Settings
 
     with pytest.raises(UsageError):

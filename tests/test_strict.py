@@ -53,12 +53,12 @@ GOOD: dict[str, Any] = asdict(Order(1, [Item("a", 0.5, 1.0)], {"a": 2.0}, True, 
 
 
 @given(ORDERS)
-def test_what_was_written_comes_back(order: Order) -> None:
+def test_a_dataclass_survives_a_round_trip(order: Order) -> None:
     assert decode(Order, json.loads(json.dumps(asdict(order)))) == order
 
 
 @given(st.sampled_from(sorted(GOOD)), PLAIN)
-def test_anything_else_is_the_form_or_refused(key: str, value: Any) -> None:
+def test_any_json_fits_the_form_or_is_refused(key: str, value: Any) -> None:
     refusal = None
     try:
         order = decode(Order, {**GOOD, key: value})
@@ -71,7 +71,7 @@ def test_anything_else_is_the_form_or_refused(key: str, value: Any) -> None:
         assert len(refusal) < 200
 
 
-def test_only_what_has_a_default_may_be_missing() -> None:
+def test_only_fields_with_a_default_may_be_missing() -> None:
     for key in GOOD:
         without = {name: value for name, value in GOOD.items() if name != key}
         if key == "note":
@@ -96,11 +96,11 @@ def test_only_what_has_a_default_may_be_missing() -> None:
         ({"x" * 60: 1}, f"'{'x' * 40}'"),
     ],
 )
-def test_the_place_is_named(change: dict[str, Any], place: str) -> None:
+def test_errors_name_the_place(change: dict[str, Any], place: str) -> None:
     with pytest.raises(ValueError, match=place):
         decode(Order, {**GOOD, **change})
 
 
-def test_a_whole_number_is_a_number() -> None:
+def test_an_integer_is_taken_as_a_float() -> None:
     price = decode(Order, {**GOOD, "prices": {"a": 2}}).prices["a"]
     assert (type(price), price) == (float, 2.0)

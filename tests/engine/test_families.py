@@ -100,7 +100,7 @@ def related(one: Request, other: Request) -> bool:
     return common(one.prompt, other.prompt) >= one.opening + LEAST_SAVING
 
 
-def test_no_client_is_answered_twice_while_another_waits() -> None:
+def test_no_client_waits_while_others_are_answered_twice() -> None:
     """Each client sends its next row after its answer. A row's wait is the number of rows answered before it.
 
     If each group were sorted by its prompts, a row of the last task that just missed a group would wait for nearly two

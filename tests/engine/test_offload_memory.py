@@ -79,7 +79,7 @@ def test_the_compute_buffer_is_close_to_llama_cpps_reservation(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", REPORTED_OF_TWO)
-def test_the_compute_buffer_of_two_devices_is_larger(name: str) -> None:
+def test_the_compute_buffer_of_two_devices_is_close_to_llama_cpps(name: str) -> None:
     for flash_attention in (False, True):
         guess = memory.compute_bytes(
             HEADERS[name], cells=4096, tokens=512, flash_attention=flash_attention, pipelined=True

@@ -96,9 +96,7 @@ def test_options_are_sent_to_the_child() -> None:
             child.answer("sentiment_analysis", {"review": object()})
 
 
-def test_stored_calibrations_are_found_without_asking_the_child(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kept_calibration_reads_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ECELLM_HOME", str(tmp_path))
     scope = Scope("sentiment_analysis", "choice", "5" * 64, "alpaca", "6" * 64, None)
     measures = Measures(-1.0, 0.1, 0.1)

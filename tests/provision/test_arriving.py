@@ -83,7 +83,7 @@ def test_missing_files_are_reported_before_the_download(missing: str, value: str
         assert not [name for name, span in served.sent if name.endswith(".safetensors") and span is None]
 
 
-def test_an_adapter_without_a_base_is_refused(tmp_path: Path) -> None:
+def test_a_repository_with_only_an_adapter_is_refused(tmp_path: Path) -> None:
     adapter = write_adapter(tmp_path / "adapter", factors("model.layers.0.mlp.down_proj", WIDTH, 96))
     with Hub("shop/little", files(adapter)) as served:
         ran = run(tmp_path, served.endpoint, *PULL)

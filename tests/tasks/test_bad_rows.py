@@ -46,7 +46,7 @@ from tests.support.questions import refusal
         ("answer_generation", {"question": "a?", "document": ["a"]}, "documents", "'document'"),
     ],
 )
-def test_a_missing_field(task: str, row: dict[str, Any], field: str, token: str) -> None:
+def test_a_missing_field_is_refused(task: str, row: dict[str, Any], field: str, token: str) -> None:
     error = refusal(task, row)
     assert error.field == field
     assert token in error.message
@@ -133,7 +133,7 @@ def test_extraction_needs_at_least_one_text(row: dict[str, Any]) -> None:
         ("answer_generation", {"question": "a?", "documents": [False]}, "documents[0]", "false"),
     ],
 )
-def test_a_field_of_the_wrong_type(task: str, row: dict[str, Any], field: str, value: str) -> None:
+def test_a_field_of_the_wrong_type_is_refused(task: str, row: dict[str, Any], field: str, value: str) -> None:
     error = refusal(task, row)
     assert error.field == field
     assert value in error.message
@@ -154,7 +154,7 @@ def bare(field: str) -> str:
         ("query_product_ranking", "products", {"query": "a", "products": ["b"] * 27}),
     ],
 )
-def test_there_are_26_letters(task: str, field: str, row: dict[str, Any]) -> None:
+def test_more_than_26_options_are_refused(task: str, field: str, row: dict[str, Any]) -> None:
     error = refusal(task, row)
     assert error.field == field
     assert "27" in error.message
@@ -162,7 +162,7 @@ def test_there_are_26_letters(task: str, field: str, row: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("row", ["Good.", 3, None, ["Good."]])
-def test_a_row_that_is_no_object(row: Any) -> None:
+def test_a_row_that_is_not_an_object_is_refused(row: Any) -> None:
     error = refusal("sentiment_analysis", row)
     assert "sentiment_analysis" in error.message
     assert {"Good.": '"Good."', "3": "3", "None": "null"}.get(str(row), '["Good."]') in error.message

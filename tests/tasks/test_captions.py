@@ -55,7 +55,7 @@ def test_two_products_have_a_caption_each() -> None:
     )
 
 
-def test_an_items_caption_stands_behind_its_text() -> None:
+def test_an_items_caption_follows_its_text() -> None:
     items = ["Tent", {"title": "Stove", "image_caption": 'It\'s "red".'}, {"title": "Mat", "image_caption": None}]
     question = get_task("SR").question({"history": items, "candidates": items})
     assert json.loads(question.text) == ["1st: Tent", '2nd: Stove. It\'s "red".', "3rd: Mat."]
@@ -80,7 +80,7 @@ def test_a_row_in_the_data_sets_form_is_unchanged() -> None:
 
 
 @pytest.mark.parametrize("caption", [True, ["A mouse."], {"text": "A mouse."}])
-def test_other_captions_are_refused(caption: object) -> None:
+def test_invalid_captions_are_refused(caption: object) -> None:
     with refusal(InputError, "image_caption", "text or null", field="image_caption"):
         get_task("SA").question({"review": "It works.", "image_caption": caption})
     with pytest.raises(InputError) as caught:

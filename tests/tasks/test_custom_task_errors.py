@@ -59,7 +59,7 @@ LABELS = 'type = "labels"\nchoices = ['
 
 
 @pytest.mark.parametrize(("old", "new"), [(old, new) for old, news in WRONG.items() for new in news])
-def test_a_wrong_file_names_its_file_and_the_key(old: str, new: str, write: Write) -> None:
+def test_errors_name_the_file_and_the_key(old: str, new: str, write: Write) -> None:
     assert ROUTING.count(old) == 1
     path = write(ROUTING.replace(old, new))
     field, value = WRONG[old][new]
@@ -106,7 +106,7 @@ def test_a_wrong_file_names_its_file_and_the_key(old: str, new: str, write: Writ
         ('type = "grammar"\ngrammar = "start: ("', "answer.grammar", ""),
     ],
 )
-def test_wrong_answers_name_the_key(answer: str, field: str, value: str, write: Write) -> None:
+def test_errors_in_the_answer_table_name_the_key(answer: str, field: str, value: str, write: Write) -> None:
     with pytest.raises(InputError) as raised:
         load_task(write(task_text(answer)))
     error = raised.value
@@ -116,13 +116,13 @@ def test_wrong_answers_name_the_key(answer: str, field: str, value: str, write: 
     assert len(str(error).splitlines()) == 1
 
 
-def test_what_is_ranked_is_never_cut(write: Write) -> None:
+def test_a_ranked_list_cannot_be_shortened(write: Write) -> None:
     text = task_text(ANSWERS["ranking"], FIELDS.replace("list = true", "list = true\nlong = true"))
     with refusal(InputError, "notes", field="answer"):
         load_task(write(text))
 
 
-def test_hostile_files(tmp_path: Path, write: Write) -> None:
+def test_hostile_files_are_refused(tmp_path: Path, write: Write) -> None:
     for data, (line, field) in {
         b"\xff": (1, None),
         b"x" * 70_000: (None, None),
@@ -158,7 +158,7 @@ def test_hostile_files(tmp_path: Path, write: Write) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.toml")
     with refusal(InputError, file=str(tmp_path / "pipe.toml")):
         load_task(tmp_path / "pipe.toml")
@@ -198,7 +198,7 @@ SNIPPETS = [
         max_size=4,
     ),
 )
-def test_any_change_is_a_task_or_an_error_of_ours(
+def test_any_change_of_a_task_file_is_a_task_or_our_error(
     valid: str, changes: list[tuple[float, int, str]], tmp_path: Path
 ) -> None:
     text = valid

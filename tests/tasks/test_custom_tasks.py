@@ -57,7 +57,7 @@ def test_hostile_rows_stay_text(answer: str, text: str, write: Write) -> None:
         check(runtime.answer(task, row), row, task.question(row).space)
 
 
-def test_what_the_model_sees(write: Write) -> None:
+def test_the_model_sees_the_options_and_the_row(write: Write) -> None:
     routed = load_task(write(ROUTING)).question({"mail": "Where is it?"})
     assert routed.text == "Where is it?"
     assert routed.options == '["A: billing: invoices, payments and refunds", "B: delivery: parcels", "C: B"]'
@@ -79,7 +79,7 @@ def test_what_the_model_sees(write: Write) -> None:
     assert scored.options == '["A: very bad", "B: bad", "C: good", "D: very good"]'
 
 
-def test_values_are_the_users_and_text_is_what_the_model_writes(write: Write) -> None:
+def test_value_is_the_users_name_and_text_is_the_models_letter(write: Write) -> None:
     task = load_task(write(ROUTING))
     assert task.long == (Words(("mail",)),)
     with Runtime.over(FakeBackend()) as runtime:
@@ -90,7 +90,7 @@ def test_values_are_the_users_and_text_is_what_the_model_writes(write: Write) ->
     assert all(list(answer.probabilities or ()) == list(written) for answer in answers)
 
 
-def test_a_row_in_the_data_sets_form(write: Write) -> None:
+def test_a_row_in_the_data_sets_form_is_taken(write: Write) -> None:
     row = {"instruction": "Choose.", "input": "Where is it?", "options": None}
     with Runtime.over(FakeBackend()) as runtime:
         assert runtime.answer(load_task(write(ROUTING)), row).error is None
@@ -99,7 +99,7 @@ def test_a_row_in_the_data_sets_form(write: Write) -> None:
                 runtime.answer(load_task(write(task_text(ANSWERS[answer]))), row)
 
 
-def test_a_row_that_does_not_fit_says_so(write: Write) -> None:
+def test_a_row_that_does_not_fit_the_task_is_refused(write: Write) -> None:
     task = load_task(write(task_text(ANSWERS["ranking"])))
     for row in ({"question": "x"}, {"question": "x", "notes": []}, {"question": "x", "notes": ["x"] * 27}):
         with pytest.raises(InputError) as raised:
@@ -112,7 +112,7 @@ def test_a_row_that_does_not_fit_says_so(write: Write) -> None:
     }
 
 
-def test_files_beside_a_task(write: Write, tmp_path: Path) -> None:
+def test_schemas_and_grammars_are_read_from_files_beside_the_task(write: Write, tmp_path: Path) -> None:
     write('{"enum": ["x", "y"]}', "answer.json")
     write('root ::= "x"', "answer.gbnf")
     schema = load_task(write(task_text('type = "schema"\nfile = "answer.json"')))
@@ -132,7 +132,7 @@ def test_files_beside_a_task(write: Write, tmp_path: Path) -> None:
         assert (raised.value.file, raised.value.field) == place
 
 
-def test_own_tasks_are_found_listed_and_described(
+def test_custom_tasks_are_found_listed_and_described(
     folder: Path, write: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "support_routing.toml").write_text(ROUTING)
@@ -171,7 +171,7 @@ def test_own_tasks_are_found_listed_and_described(
     assert '"mail": "I was charged twice."' in described
 
 
-def test_the_shell_completes_own_tasks(
+def test_the_shell_completes_custom_tasks(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "support_routing.toml").write_text(ROUTING)
@@ -185,7 +185,7 @@ def test_the_shell_completes_own_tasks(
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_answers_are_shown(answer: str, write: Write) -> None:
+def test_answers_of_custom_tasks_are_shown(answer: str, write: Write) -> None:
     from io import StringIO
 
     from rich.console import Console
@@ -207,7 +207,7 @@ def test_answers_are_shown(answer: str, write: Write) -> None:
         assert "A: A blue lamp" in shown
 
 
-def test_the_demo_answers_an_own_task(
+def test_the_demo_answers_a_custom_task(
     demo_model: StoredModel, write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = str(write(ROUTING))
@@ -226,14 +226,14 @@ def test_the_demo_answers_an_own_task(
 
 
 @pytest.mark.slow
-def test_the_demo_answers_in_every_form(demo: Runtime, write: Write) -> None:
+def test_the_demo_answers_every_type_of_custom_task(demo: Runtime, write: Write) -> None:
     for answer in ANSWERS.values():
         task = load_task(write(task_text(answer)))
         reply = demo.answer(task, ROW)
         check(reply, ROW, task.question(ROW).space)
 
 
-def test_limits_of_free_text(demo_model: StoredModel, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+def test_free_text_obeys_its_limits(demo_model: StoredModel, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     text, closed = str(write(task_text(ANSWERS["text"]))), str(write(ROUTING, "routing.toml"))
     row = json.dumps(ROW)
     assert run_command(["run", "-t", text, "-i", row, "--json", "--max-tokens", "3"]) == 0

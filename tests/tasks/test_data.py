@@ -22,7 +22,7 @@ def rows_of(data: Path, name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_every_row_can_be_asked_and_its_gold_answer_parsed(name: str, data: Path) -> None:
+def test_every_row_is_valid_and_its_gold_answer_is_parsed(name: str, data: Path) -> None:
     for row in rows_of(data, name):
         question = TASKS[name].question(row)
         value = question.space.parse(row["output"])
@@ -30,7 +30,7 @@ def test_every_row_can_be_asked_and_its_gold_answer_parsed(name: str, data: Path
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_few_rows_are_answered_from_their_sets(name: str, data: Path, demo: Runtime) -> None:
+def test_a_few_rows_get_answers_from_their_answer_sets(name: str, data: Path, demo: Runtime) -> None:
     rows = rows_of(data, name)[:3]
     for row, answer in zip(rows, demo.answers(name, rows), strict=True):
         assert answer.id == row["id"]

@@ -62,7 +62,7 @@ from tests.support.questions import NAMES, SA_OPTIONS, ask, refusal
         ("answer_generation", '{"question":"a?", "document":["é"]}', None, Text(max_tokens=100)),
     ],
 )
-def test_a_row_of_the_data_set_is_taken_as_it_stands(task: str, text: str, options: str | None, space: object) -> None:
+def test_a_row_of_the_data_set_is_taken_unchanged(task: str, text: str, options: str | None, space: object) -> None:
     row = {"instruction": "Do as I say. ", "input": text, "options": options, "output": "B", "split": "test"}
     question = ask(task, row)
     assert (question.instruction, question.text, question.options) == ("Do as I say. ", text, options)
@@ -109,13 +109,13 @@ def test_a_bad_row_of_the_data_set_is_refused(task: str, row: dict[str, Any], va
 
 
 @pytest.mark.parametrize("name", [name for name, _, _ in NAMES])
-def test_fields_may_stand_under_input(name: str) -> None:
+def test_fields_may_be_nested_under_input(name: str) -> None:
     example = get_task(name).example()
     fields = {key: value for key, value in example.items() if key != "id"}
     assert ask(name, {"id": "r1", "task": name, "input": fields, "output": "B"}) == ask(name, example)
 
 
-def test_a_nested_row_written_out() -> None:
+def test_a_nested_row_takes_only_the_nested_fields() -> None:
     row = {
         "id": 7,
         "task": "product_substitute_identification",

@@ -16,14 +16,14 @@ PROMPTS = Path(__file__).parent.parent / "golden" / "prompts"
 
 @pytest.mark.parametrize("envelope", ENVELOPES)
 @pytest.mark.parametrize("name", TASKS)
-def test_prompt_bytes(name: str, envelope: str) -> None:
+def test_prompts_have_the_golden_bytes(name: str, envelope: str) -> None:
     task = get_task(name)
     question = task.question(task.example())
     prompt = get_envelope(envelope).prompt(question.instruction, question.text, question.options)
     assert prompt.encode("utf-8") == (PROMPTS / f"{name}.{envelope}.txt").read_bytes()
 
 
-def test_no_golden_file_is_left_unread() -> None:
+def test_every_golden_file_is_tested() -> None:
     read = {f"{name}.{envelope}.txt" for name in TASKS for envelope in ENVELOPES}
     assert {path.name for path in PROMPTS.iterdir()} == read
     assert len(read) == 20

@@ -88,7 +88,7 @@ def test_few_labels_are_listed_in_the_prompt(tmp_path: Path) -> None:
     assert json.loads(question.options or "") == ["A: Toys > Puzzles: of wood", "B: Toys > Dolls"]
 
 
-def test_a_person_may_name_a_label_in_any_case(tmp_path: Path) -> None:
+def test_labels_are_recognised_in_any_case(tmp_path: Path) -> None:
     space = space_of(labelled(tmp_path, "labels.txt", "\n".join(f"Part > Label {n}" for n in range(300))))
     assert space.normalized(" part > LABEL 7 ") == "Part > Label 7"
     with pytest.raises(InputError):
@@ -114,7 +114,7 @@ FAULTS = {
 @pytest.mark.parametrize(
     ("name", "text", "line"), [(name, *fault) for name, faults in FAULTS.items() for fault in faults]
 )
-def test_a_bad_line_is_named(tmp_path: Path, name: str, text: bytes, line: int) -> None:
+def test_errors_name_the_line(tmp_path: Path, name: str, text: bytes, line: int) -> None:
     with pytest.raises(InputError) as fault:
         labelled(tmp_path, name, text, ', value = "id", parent = "above"')
     assert fault.value.line == line
@@ -136,7 +136,7 @@ def test_a_bad_key_is_refused(tmp_path: Path, keys: str, more: str) -> None:
         labelled(tmp_path, "labels.txt", "a\nb\n", keys, more)
 
 
-def test_a_file_elsewhere_or_without_labels_or_with_too_many_is_refused(tmp_path: Path) -> None:
+def test_a_file_elsewhere_or_with_no_or_too_many_labels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         labelled(tmp_path, "labels.txt", "only one\n")
     with pytest.raises(InputError) as fault:

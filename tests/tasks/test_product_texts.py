@@ -92,7 +92,7 @@ def test_matching_cuts_the_description_at_50_words(description: str, shown: str,
         ),
     ],
 )
-def test_matching_shows_what_is_missing_as_nan(product: dict[str, Any], shown: str) -> None:
+def test_matching_shows_a_missing_field_as_nan(product: dict[str, Any], shown: str) -> None:
     other = '{"title": "o", "description": NaN, "manufacturer": "nan", "price": "nan"}'
     first = ask("product_matching", {"product_1": product, "product_2": {"title": "o"}})
     assert first.text == f'{{"product 1": {shown}, "product 2": {other}}}'
@@ -155,7 +155,7 @@ def test_matching_shows_what_is_missing_as_nan(product: dict[str, Any], shown: s
         pytest.param({"title": f"{W25} w26"}, f"{W25}...", id="a long title is cut once"),
     ],
 )
-def test_items(item: Any, shown: str) -> None:
+def test_items_are_written_by_title_category_and_brand(item: Any, shown: str) -> None:
     question = ask("sequential_recommendation", {"history": ["Tent", item], "candidates": [item, "Lamp"]})
     assert question.text == f"['1st: Tent', '2nd: {shown}']"
     assert question.options == f"['A: {shown}', 'B: Lamp']"
@@ -183,7 +183,7 @@ def test_items_are_quoted_as_python_does(item: str, first: str, last: str) -> No
 
 
 @pytest.mark.parametrize("bought", [1, 2, 13, 23, 49, 50, 51, 53, 120])
-def test_the_last_50_of_the_history_count_from_1st(bought: int) -> None:
+def test_the_last_50_items_of_the_history_are_numbered_from_1st(bought: int) -> None:
     row = {"history": [f"item {number}" for number in range(1, bought + 1)], "candidates": ["Lamp", "Mug"]}
     oldest = max(1, bought - 49)
     shown = [f"'{ORDINALS.split()[number - oldest]}: item {number}'" for number in range(oldest, bought + 1)]
@@ -196,7 +196,7 @@ def test_the_last_50_of_the_history_count_from_1st(bought: int) -> None:
         assert text.endswith(", '49th: item 52', '50th: item 53']")
 
 
-def test_26_candidates_go_from_a_to_z() -> None:
+def test_26_candidates_are_lettered_a_to_z() -> None:
     row = {"history": ["Tent"], "candidates": ["Mug"] * 26}
     question = ask("sequential_recommendation", row)
     assert question.options is not None

@@ -28,7 +28,7 @@ SCORE = {
 }
 
 
-def test_the_state_stands_before_the_question() -> None:
+def test_the_state_comes_before_the_question() -> None:
     question = question_task(CHOICE).question(STATE)
     assert question.text == "My parcel never came.\n\nQuestion: Which desk?"
     assert question.text.startswith(question.stem)
@@ -37,21 +37,21 @@ def test_the_state_stands_before_the_question() -> None:
     assert len({question_task(one).question(STATE).instruction for one in (PREDICATE, CHOICE, SCORE)}) == 1
 
 
-def test_a_name_is_a_hash_of_the_question() -> None:
+def test_the_name_of_a_question_depends_on_its_contents() -> None:
     names = {question_task(one).name for one in (PREDICATE, CHOICE, SCORE, {**PREDICATE, "instructions": "Other?"})}
     assert len(names) == 4
     assert question_task(CHOICE).name == question_task(dict(reversed(CHOICE.items()))).name
 
 
 @pytest.mark.parametrize("definition", [PREDICATE, CHOICE, SCORE])
-def test_a_child_answers_as_this_process_does(definition: dict[str, Any]) -> None:
+def test_a_child_process_gives_the_same_answers(definition: dict[str, Any]) -> None:
     task = question_task(definition)
     with ChildRuntime(command=FAKE_PIPE) as child, Runtime.over(FakeBackend()) as runtime:
         there, here = child.answer(task, STATE), runtime.answer(task, STATE)
     assert (there.value, there.probabilities, there.task) == (here.value, here.probabilities, here.task)
 
 
-def test_nothing_of_a_state_goes_to_the_disk() -> None:
+def test_a_state_is_never_saved_to_disk() -> None:
     with Runtime.over(FakeBackend()) as runtime:
         request = runtime.request(question_task(PREDICATE).question(STATE))
         plain = runtime.request(question_task(PREDICATE).question(STATE | {"state": "y"}))
@@ -76,14 +76,14 @@ def test_nothing_of_a_state_goes_to_the_disk() -> None:
         ({**SCORE, "levels": [{"label": str(number)} for number in range(11)]}, "task.levels"),
     ],
 )
-def test_what_is_no_question_says_where(definition: dict[str, Any], field: str) -> None:
+def test_an_invalid_question_names_its_field(definition: dict[str, Any], field: str) -> None:
     with pytest.raises(InputError) as error:
         question_task(definition)
     assert error.value.field == field
 
 
 @given(st.lists(st.text(min_size=1, max_size=20).filter(str.strip), min_size=2, max_size=40, unique=True))
-def test_any_values_have_shares_that_sum_to_one(values: list[str]) -> None:
+def test_any_choices_get_probabilities_that_sum_to_one(values: list[str]) -> None:
     definition = {"type": "choice", "instructions": "?", "choices": [{"value": value} for value in values]}
     try:
         task = question_task(definition)

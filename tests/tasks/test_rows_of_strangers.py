@@ -108,20 +108,20 @@ def test_blank_paragraphs_are_left_out() -> None:
         ("123456789012345678901234567890", "123456789012345678901234567890"),
     ],
 )
-def test_a_number_is_taken_as_it_is_written(written: str, text: str) -> None:
+def test_a_number_keeps_its_spelling(written: str, text: str) -> None:
     row = read_json(f'{{"query": {written}, "title": {written}}}')
     question = ask("multiclass_product_classification", row)
     assert question.text == f'{{"query": "{text}", "product title": "{text}"}}'
     assert ask("multiclass_product_classification", pickle.loads(pickle.dumps(row))) == question
 
 
-def test_a_file_of_rows_keeps_the_spelling() -> None:
+def test_numbers_in_a_file_of_rows_keep_their_spelling() -> None:
     [row] = read_rows(io.BytesIO(b'{"review": 19.50}\n'))
     assert not isinstance(row, InputError)
     assert ask("sentiment_analysis", row).text == "19.50"
 
 
-def test_numbers_stand_for_texts_in_every_field() -> None:
+def test_every_text_field_takes_numbers() -> None:
     assert ask("sentiment_analysis", {"review": 19.5}).text == "19.5"
     row = {"title": 501, "description": ["a", 2], "price": 9.5, "attributes": [3]}
     assert ask("attribute_value_extraction", row).text == (
@@ -133,7 +133,7 @@ def test_numbers_stand_for_texts_in_every_field() -> None:
 
 
 @pytest.mark.parametrize("written", ["1e400", "-1e400", "Infinity", "true", "false", "{}", "1" + "0" * 400])
-def test_what_is_no_number_that_can_be_written_is_refused(written: str) -> None:
+def test_values_that_are_not_finite_numbers_are_refused(written: str) -> None:
     with pytest.raises(InputError) as caught:
         ask("sentiment_analysis", read_json(f'{{"review": {written}}}'))
     assert caught.value.field == "review"
@@ -165,7 +165,7 @@ def test_any_finite_number_reads_back(number: float) -> None:
         ("a\u200bb\u00a0c", "ab c"),
     ],
 )  # fmt: skip
-def test_signs_and_latin_letters_are_written_out(text: str, written: str) -> None:
+def test_symbols_and_latin_letters_become_ascii(text: str, written: str) -> None:
     question = ask("product_substitute_identification", {"query": text, "title": "x"})
     assert json.loads(question.text)["query"] == written
     assert not question.warnings
@@ -190,7 +190,7 @@ def test_letters_of_other_scripts_are_dropped_and_counted(text: str, written: st
     assert "products[1]" in warning.message
 
 
-def test_a_row_of_the_data_set_is_not_written_anew() -> None:
+def test_a_row_in_the_data_sets_form_is_not_transliterated() -> None:
     text = '{"query": "子供 ½", "product": "x"}'
     question = ask("product_substitute_identification", {"instruction": "i", "input": text})
     assert question.text == text
@@ -198,7 +198,7 @@ def test_a_row_of_the_data_set_is_not_written_anew() -> None:
 
 
 @given(st.text())
-def test_what_training_could_read_is_as_training_read_it(text: str) -> None:
+def test_text_that_the_training_data_could_hold_is_written_as_there(text: str) -> None:
     transliteration = Transliteration()
     written = transliteration.write("query", text)
     assert written.isascii()
@@ -260,7 +260,7 @@ def test_a_terminal_shows_the_warnings() -> None:
 
 
 @given(st.dictionaries(st.sampled_from(["title", "description", "feature", "price", "brand"]), st.text() | st.none()))
-def test_any_texts_are_a_question_or_name_a_field(texts: dict[str, Any]) -> None:
+def test_any_texts_are_taken_unless_all_are_blank(texts: dict[str, Any]) -> None:
     there = [text for text in texts.values() if text is not None and not is_blank(text)]
     with nullcontext() if there else pytest.raises(InputError, match="title"):
         assert ask("attribute_value_extraction", {**texts, "attributes": ["Color"]}).values

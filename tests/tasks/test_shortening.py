@@ -94,7 +94,7 @@ CASES = [
 
 @pytest.mark.parametrize("size", [1, 2, 5, 11, 20, 35, 50, 120, 1200])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.task)
-def test_the_least_is_cut(case: Case, size: int) -> None:
+def test_as_little_as_possible_is_cut(case: Case, size: int) -> None:
     row = case.row(size)
     with over(case.context) as runtime:
         answer = runtime.answer(case.task, row, shorten=True)
@@ -111,7 +111,7 @@ def test_the_least_is_cut(case: Case, size: int) -> None:
         check(answer, part, TASKS[case.task].question(part).space)
 
 
-def test_long_rows_are_cut_at_all() -> None:
+def test_the_long_rows_of_this_test_exceed_the_context() -> None:
     """Guards the test above, which would also pass if nothing were ever cut."""
     for case in CASES:
         with over(case.context) as runtime:
@@ -132,7 +132,7 @@ def test_an_extraction_offers_only_what_the_model_sees() -> None:
     assert space.sources["product feature"] == row["feature"]
 
 
-def test_the_next_field_is_cut_where_the_first_is_not_enough() -> None:
+def test_the_next_field_is_cut_if_the_first_is_not_enough() -> None:
     row = {"title": "a tent", "description": text(300), "feature": text(300, "f"), "attributes": ["color"]}
     with over(1100) as runtime:
         answer = runtime.answer("attribute_value_extraction", row, shorten=True)
@@ -165,7 +165,7 @@ def test_the_longer_of_two_is_cut_first() -> None:
         assert re.fullmatch(r"product_1.description: the first \d+ of 21 words", answer.shortened or "")
 
 
-def test_a_row_is_cut_only_when_asked_and_the_error_says_how() -> None:
+def test_a_row_is_cut_only_on_request() -> None:
     row = {"review": text(200)}
     with over(700) as runtime:
         with refusal(ContextError, "review", settings=("context", "shorten")):
@@ -224,11 +224,11 @@ def test_a_row_in_the_data_sets_form_is_not_cut() -> None:
         ("answer_generation", {"question": "q" * 900, "documents": ["one", "two"]}),
     ],
 )
-def test_what_cannot_be_made_to_fit_is_an_error(name: str, row: Row) -> None:
+def test_a_row_that_cannot_be_made_to_fit_is_an_error(name: str, row: Row) -> None:
     with over(380) as runtime, pytest.raises(ContextError):
         runtime.answer(name, row, shorten=True)
 
 
-def test_an_instruction_too_long_is_not_blamed_on_the_field() -> None:
+def test_an_instruction_that_is_too_long_is_named_as_the_cause() -> None:
     with over(700) as runtime, refusal(ContextError, settings=("context",)):
         runtime.answer("sentiment_analysis", {"review": text(50)}, instruction="Rate it. " * 100, shorten=True)

@@ -21,7 +21,7 @@ from tests.support.shortening import Row, documents, over, text
 
 
 @pytest.mark.parametrize("piece", ["word ", "x", "漢", "🧨", "a\n", "\ud800", '"\\ ', "! "])
-def test_a_megabyte_is_cut_in_few_looks(piece: str) -> None:
+def test_a_megabyte_is_cut_with_few_tokenizations(piece: str) -> None:
     with over(1200) as runtime:
         answer = runtime.answer("sentiment_analysis", {"review": piece * (1_000_000 // len(piece))}, shorten=True)
         assert runtime.tokenized < 14
@@ -29,7 +29,7 @@ def test_a_megabyte_is_cut_in_few_looks(piece: str) -> None:
     assert re.fullmatch(r"review: the first [\d,]+ of [\d,]+ words", answer.shortened or "")
 
 
-def test_the_same_row_is_cut_the_same() -> None:
+def test_the_same_row_is_always_cut_alike() -> None:
     rows = [documents(size) for size in (30, 50, 30, 80, 30)]
     with over(900) as runtime, over(900) as other:
         answers = [answer.shortened for answer in runtime.answers("answer_generation", rows, shorten=True)]
@@ -37,7 +37,7 @@ def test_the_same_row_is_cut_the_same() -> None:
     assert answers[0] == answers[2] == answers[4]
 
 
-def test_open_answers_get_room() -> None:
+def test_free_text_answers_get_room() -> None:
     row = documents(200)
     with over(1200) as runtime:
         for space, room in ((Text(50), 50), (Text(5000), 300), (schema({"type": "integer"}), 300)):
@@ -47,7 +47,7 @@ def test_open_answers_get_room() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in TASKS if TASKS[name].question(EXAMPLES[name]).space != Predicate()])
-def test_answers_keep_to_their_room(name: str) -> None:
+def test_answers_fit_the_room_reserved_for_them(name: str) -> None:
     with over(4096) as runtime:
         runtime.answer(name, EXAMPLES[name])
         assert runtime.last.outcome is not None
@@ -89,7 +89,7 @@ def test_any_row_is_answered_or_too_long(row: tuple[str, Row], context: int) -> 
 
 
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=300), st.data())
-def test_the_boundary_is_found_whatever_parts_weigh(weights: list[int], data: st.DataObject) -> None:
+def test_the_largest_size_that_fits_is_found(weights: list[int], data: st.DataObject) -> None:
     values = {"items": tuple(weights)}
     total = sum(weights)
     most = data.draw(st.integers(0, total - 1))
@@ -107,7 +107,7 @@ def test_the_boundary_is_found_whatever_parts_weigh(weights: list[int], data: st
         assert cut.note == f"items: the last {count} of {len(weights)} items"
 
 
-def test_words_end_where_they_end() -> None:
+def test_words_are_cut_at_their_ends() -> None:
     review = Words(("review",))
     row = {"review": "  One,  two\n\nthree\t— four  "}
     assert review.size(row) == 5

@@ -35,7 +35,7 @@ def test_the_options_block_is_there_only_with_options(name: str, envelope: str) 
 
 @pytest.mark.parametrize("envelope", ["alpaca", "mistral"])
 @pytest.mark.parametrize("options", [None, ""])
-def test_a_prompt_without_options(envelope: str, options: str | None) -> None:
+def test_a_prompt_without_options_has_no_options_block(envelope: str, options: str | None) -> None:
     opening = (
         "Below is an instruction that describes a task, paired with an input that provides further context. "
         "Write a response that appropriately completes the request."
@@ -47,7 +47,7 @@ def test_a_prompt_without_options(envelope: str, options: str | None) -> None:
     assert get_envelope(envelope).prompt("Do.", "This.", options) == expected[envelope]
 
 
-def test_the_answers_of_the_fixed_options() -> None:
+def test_fixed_options_give_a_choice() -> None:
     letters = Choice((Option("A", "A"), Option("B", "B"), Option("C", "C")))
     assert ask("product_relation_prediction", {"product_1": "a", "product_2": "b"}).space == letters
     assert ask("sequential_recommendation", {"history": ["a"], "candidates": ["b", "c", "d"]}).space == letters
@@ -78,7 +78,7 @@ def test_the_answers_of_the_fixed_options() -> None:
     )
 
 
-def test_the_other_answers() -> None:
+def test_the_other_tasks_have_their_answer_spaces() -> None:
     for name in ("product_matching", "product_substitute_identification", "answerability_prediction"):
         assert ask(name, get_task(name).example()).space == Predicate()
     ranking = ask("query_product_ranking", {"query": "a", "products": ["b", "c", "d", "e"]})
@@ -87,7 +87,7 @@ def test_the_other_answers() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, _, _ in NAMES])
-def test_another_instruction(name: str) -> None:
+def test_another_instruction_changes_only_the_instruction(name: str) -> None:
     example = get_task(name).example()
     seed = ask(name, example)
     other = ask(name, example, instruction="Décide: {input}?")

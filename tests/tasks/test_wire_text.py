@@ -67,7 +67,7 @@ def test_json_is_ascii() -> None:
         " x ",
     ],
 )
-def test_a_review_stands_as_it_is(review: str) -> None:
+def test_a_review_is_not_changed(review: str) -> None:
     question = ask("sentiment_analysis", {"review": review})
     assert question.text == review
     assert question.options == SA_OPTIONS
@@ -128,7 +128,7 @@ def test_a_review_stands_as_it_is(review: str) -> None:
         ),
     ],
 )
-def test_extraction_texts(row: dict[str, Any], shown: str) -> None:
+def test_extraction_shows_the_given_texts(row: dict[str, Any], shown: str) -> None:
     question = ask("attribute_value_extraction", row)
     assert question.text == shown
     assert question.options is None
@@ -142,12 +142,12 @@ def test_extraction_asks_for_the_attributes_in_the_given_texts() -> None:
 
 
 @pytest.mark.parametrize("text", ["{}", '""', "null", "7", '"ab"', '{"attribute": "a"}', '[["a"]]', "[1]", "[", ""])
-def test_what_is_no_list_of_entries_is_no_extraction(text: str) -> None:
+def test_text_that_is_not_a_list_of_entries_is_refused(text: str) -> None:
     with pytest.raises(InputError):
         Extraction(("Color",), {"product title": "blue"}).parse(text)
 
 
-def test_a_pair_keeps_the_colon_in_its_keys_and_the_users_order() -> None:
+def test_a_pair_is_written_in_the_data_sets_form() -> None:
     question = ask("product_relation_prediction", {"product_2": "Apple corer", "product_1": "Zinc tub"})
     assert question.text == '{"Product 1:": "Zinc tub", "Product 2:": "Apple corer"}'
     swapped = ask("product_relation_prediction", {"product_1": "Apple corer", "product_2": "Zinc tub"})
@@ -159,7 +159,7 @@ def test_a_pair_keeps_the_colon_in_its_keys_and_the_users_order() -> None:
     ("documents", "shown"),
     [(["one"], '["one"]'), (["b", "a, c"], '["b", "a, c"]'), ([" 9", 9], '[" 9", "9"]')],
 )
-def test_documents_are_a_list(task: str, documents: list[str], shown: str) -> None:
+def test_documents_are_written_as_a_list(task: str, documents: list[str], shown: str) -> None:
     question = ask(task, {"documents": documents, "question": "Is it blue?"})
     assert question.text == f'{{"question": "Is it blue?", "document": {shown}}}'
     assert question.options is None

@@ -73,7 +73,7 @@ def answer(lesson: Lesson, vocabulary: Vocabulary) -> str:
     return vocabulary.detokenize(lesson.tokens[-lesson.answer : -1]).decode()
 
 
-def test_a_held_out_row_is_what_run_would_send_and_its_answer(
+def test_a_held_out_lesson_is_the_prompt_of_run_and_the_gold_answer(
     lessons: Lessons, held_out: dict[str, list[Row]], demo: Runtime, vocabulary: Vocabulary
 ) -> None:
     rows = [row for own in held_out.values() for row in own]
@@ -116,7 +116,7 @@ def test_nothing_that_is_held_out_is_learned(
         assert not learned & unseen
 
 
-def test_each_pass_tells_every_row_and_those_that_are_made(lessons: Lessons) -> None:
+def test_each_pass_contains_every_row_and_the_made_ones(lessons: Lessons) -> None:
     assert lessons.passes == PASSES
     for turn in range(PASSES):
         for task in TASKS:
@@ -127,7 +127,7 @@ def test_each_pass_tells_every_row_and_those_that_are_made(lessons: Lessons) -> 
     assert orders[0] != orders[1]
 
 
-def test_instructions_are_said_in_every_known_way_but_those_held_out(lessons: Lessons, vocabulary: Vocabulary) -> None:
+def test_every_wording_of_an_instruction_is_used_except_held_out_ones(lessons: Lessons, vocabulary: Vocabulary) -> None:
     wordings: dict[str, set[str]] = {task: set() for task in TASKS}
     for lesson in lessons.lessons:
         text = prompt(lesson, vocabulary).partition("### Instruction:\n")[2].partition("\n\n### Input:")[0]
@@ -137,7 +137,7 @@ def test_instructions_are_said_in_every_known_way_but_those_held_out(lessons: Le
         assert HELD_OUT.get(name) not in wordings[name]
 
 
-def test_held_out_wordings_are_of_tasks_and_new() -> None:
+def test_held_out_wordings_are_not_used_elsewhere() -> None:
     assert set(PARAPHRASES) == set(TASKS)
     assert set(HELD_OUT) <= set(TASKS)
     wordings = [text for own in PARAPHRASES.values() for text in own] + [task.instruction for task in TASKS.values()]
@@ -145,7 +145,7 @@ def test_held_out_wordings_are_of_tasks_and_new() -> None:
     assert not {*HELD_OUT.values()} & {*wordings}
 
 
-def test_lessons_are_read_as_they_were_written(lessons: Lessons, tmp_path: Path) -> None:
+def test_lessons_survive_a_round_trip(lessons: Lessons, tmp_path: Path) -> None:
     lessons.write(tmp_path / "lessons.npz")
     copy = read_lessons(tmp_path / "lessons.npz")
     assert copy.end == lessons.end
@@ -156,20 +156,20 @@ def comparable(lesson: Lesson) -> tuple[Any, ...]:
     return lesson.task, [*lesson.tokens], lesson.answer, [*lesson.choices], lesson.gold, lesson.turn
 
 
-def test_a_large_vocabulary_is_kept_whole(tmp_path: Path) -> None:
+def test_token_ids_above_65535_are_kept(tmp_path: Path) -> None:
     written = Lessons(131071, [Lesson("product_matching", [70000, 5, 131071], 2)])
     written.write(tmp_path / "lessons.npz")
     assert read_lessons(tmp_path / "lessons.npz").lessons[0].tokens == [70000, 5, 131071]
 
 
-def test_another_file_is_no_lessons(tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("no array")
     with refusal(InputError, file=str(tmp_path / "other")):
         read_lessons(tmp_path / "other")
 
 
 @pytest.mark.parametrize("size", [0, 100, 4000])
-def test_a_file_that_was_cut_is_refused(size: int, lessons: Lessons, tmp_path: Path) -> None:
+def test_a_cut_file_is_refused(size: int, lessons: Lessons, tmp_path: Path) -> None:
     path = tmp_path / "lessons.npz"
     lessons.write(path)
     path.write_bytes(path.read_bytes()[:size])
@@ -177,7 +177,7 @@ def test_a_file_that_was_cut_is_refused(size: int, lessons: Lessons, tmp_path: P
         read_lessons(path)
 
 
-def test_an_array_alone_is_refused(tmp_path: Path) -> None:
+def test_a_single_array_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "lessons.npy", np.arange(3))
     with refusal(InputError, file=str(tmp_path / "lessons.npy")):
         read_lessons(tmp_path / "lessons.npy")
@@ -192,7 +192,7 @@ def test_a_row_that_is_too_long_is_left_out_and_counted(vocabulary: Vocabulary) 
     assert [len(curriculum.lessons.of(turn)) for turn in (VALIDATION, 0, 1)] == [0, 1, 1]
 
 
-def test_a_folder_of_ones_own_becomes_lessons_and_rows_to_calibrate_with(
+def test_a_folder_of_rows_becomes_lessons_and_calibration_rows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = training_rows(COUNT, ["product_matching", "sentiment_analysis"])
@@ -210,9 +210,7 @@ def test_a_folder_of_ones_own_becomes_lessons_and_rows_to_calibrate_with(
     assert not gathered.unreadable
 
 
-def test_a_pass_has_at_most_so_many_rows_of_every_task_or_of_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rows_of_a_pass_can_be_limited_for_all_tasks_or_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tasks = ["product_matching", "sentiment_analysis", "query_product_ranking"]
     for task, own in training_rows(COUNT, tasks).items():
         write_lines(tmp_path / "data" / task / "train.jsonl", own)
@@ -244,7 +242,7 @@ def test_a_pass_has_at_most_so_many_rows_of_every_task_or_of_one(
         ('{"task": "product_matching", "input": {}, "output": "yes"}', "'product_matching'", "task"),
     ],
 )
-def test_a_row_that_cannot_be_learned_is_named(
+def test_an_invalid_row_is_reported_with_its_line(
     line: str, value: str, field: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = json.dumps(training_row("sentiment_analysis", 1))
@@ -257,7 +255,7 @@ def test_a_row_that_cannot_be_learned_is_named(
     assert not (tmp_path / "lessons.npz").exists()
 
 
-def test_a_folder_without_rows_says_what_it_should_hold(tmp_path: Path) -> None:
+def test_a_folder_without_rows_is_refused(tmp_path: Path) -> None:
     with refusal(InputError, "train.jsonl", file=str(tmp_path)):
         read_rows(tmp_path)
 
@@ -274,7 +272,7 @@ def test_without_torch_the_command_says_what_to_install(
     assert "pip install 'ecellm-lite[train]'" in error
 
 
-def test_line_separators_in_a_review_end_no_line(tmp_path: Path) -> None:
+def test_unicode_line_separators_do_not_end_a_row(tmp_path: Path) -> None:
     row = training_row("sentiment_analysis", 1)
     row["input"] = {"review": "Good\u2028and loud\x85."}
     path = tmp_path / "sentiment_analysis" / "train.jsonl"
@@ -296,14 +294,14 @@ def test_every_row_is_learned_or_held_out(counts: dict[str, int], seed: int) -> 
         assert sorted(row["id"] for row in (*learned[task], *held_out[task])) == list(range(count))
 
 
-def test_no_more_than_enough_is_held_out() -> None:
+def test_the_number_of_held_out_rows_is_limited() -> None:
     learned, held_out = split_rows(
         {"product_matching": [{"id": number, "input": {"review": str(number)}} for number in range(5000)]}, Random(0)
     )
     assert (len(learned["product_matching"]), len(held_out["product_matching"])) == (4750, 250)
 
 
-def test_rows_are_written_as_they_came(tmp_path: Path) -> None:
+def test_rows_are_written_unchanged(tmp_path: Path) -> None:
     rows = {"sentiment_analysis": [training_row("sentiment_analysis", 1) | {"id": None, "note": "é\u2028"}]}
     write_rows(tmp_path, {**rows, "product_matching": []})
     written = (tmp_path / "sentiment_analysis" / "test.jsonl").read_text("utf-8").split("\n")
@@ -312,7 +310,7 @@ def test_rows_are_written_as_they_came(tmp_path: Path) -> None:
 
 
 @given(lengths=st.lists(st.integers(1, 90), min_size=1, max_size=200), rows=st.integers(1, 9), seed=st.integers(0, 9))
-def test_batches_take_every_lesson_once(lengths: list[int], rows: int, seed: int) -> None:
+def test_batches_contain_every_lesson_once(lengths: list[int], rows: int, seed: int) -> None:
     lessons = [Lesson("product_matching", [number] * length, 1) for number, length in enumerate(lengths)]
     drawn = list(batches(lessons, rows, Random(seed)))
     assert all(1 <= len(batch) <= rows for batch in drawn)
@@ -320,7 +318,7 @@ def test_batches_take_every_lesson_once(lengths: list[int], rows: int, seed: int
     assert drawn == list(batches(lessons, rows, Random(seed)))
 
 
-def test_what_is_held_out_is_not_learned_under_another_id() -> None:
+def test_duplicates_of_held_out_rows_are_not_learned() -> None:
     rows = {"sentiment_analysis": [{"id": number, "input": {"review": str(number % 50)}} for number in range(100)]}
     learned, held_out = split_rows(rows, Random(3))
     reviews = {row["input"]["review"] for row in held_out["sentiment_analysis"]}

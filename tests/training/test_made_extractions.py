@@ -51,7 +51,7 @@ def labelled_rows(draw: st.DrawFn) -> list[Row]:
 
 @settings(max_examples=60)
 @given(rows=labelled_rows(), seed=st.integers(0, 1 << 30))
-def test_a_values_field_is_the_one_that_holds_it(rows: list[Row], seed: int) -> None:
+def test_the_source_of_a_value_is_the_field_that_contains_it(rows: list[Row], seed: int) -> None:
     learned = {value for row in rows for entry in entries(row) for value in [entry["value"]]} - {"None"}
     extractions = extraction_rows(rows, REVIEWS, 12, Random(seed))
     assert len(extractions) == 12
@@ -75,7 +75,7 @@ def test_a_values_field_is_the_one_that_holds_it(rows: list[Row], seed: int) -> 
         TASKS[TASK].question({"input": variant}).space.parse(answer)
 
 
-def test_titles_stay_and_all_fields_are_told() -> None:
+def test_made_extractions_keep_titles_and_use_all_fields() -> None:
     rows = [labelled("Brand New Windproof Quick-Dry cotton Jacket", {"Material": "cotton", "Gender": "None"})]
     rows += [labelled("Brand New Light Jacket for women", {"Gender": "women"})]
     extractions = extraction_rows(rows, REVIEWS, 200, Random(1))
@@ -90,7 +90,7 @@ def test_titles_stay_and_all_fields_are_told() -> None:
     assert not any("TWO" in text or "Danelectro" in text or text == "Nice." for text in descriptions)
 
 
-def test_rows_that_have_other_fields_or_no_values_make_none_or_end() -> None:
+def test_unusable_rows_make_no_extractions() -> None:
     other = labelled("Brand Jacket", {"Material": "None"})
     assert extraction_rows([], REVIEWS, 5, Random(0)) == []
     assert extraction_rows([{**other, "input": {**other["input"], "feature": ["warm"]}}], REVIEWS, 5, Random(0)) == []

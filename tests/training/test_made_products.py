@@ -60,7 +60,7 @@ def test_an_answer_is_a_span_of_its_field(seed: int) -> None:
 
 
 @given(seed=SEED)
-def test_what_is_denied_stands_nowhere(seed: int) -> None:
+def test_the_value_of_a_missing_attribute_is_in_no_text(seed: int) -> None:
     for row in product_rows(8, Random(seed)):
         whole = " | ".join(texts(row).values())
         for entry in entries(row):
@@ -68,7 +68,7 @@ def test_what_is_denied_stands_nowhere(seed: int) -> None:
                 assert not any(holds(whole, value) for value in values(entry["attribute"])), row
 
 
-def test_all_is_said_in_all_fields_and_all_trades() -> None:
+def test_values_are_in_all_fields_and_products_of_all_trades() -> None:
     rows = product_rows(2000, Random(1))
     sources = Counter(entry["source"] for row in rows for entry in entries(row))
     assert all(sources[name] > 100 for name in ("product title", "product feature", "product description", "None"))

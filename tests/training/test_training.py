@@ -94,7 +94,7 @@ def torch_logits(model: Any, tokens: list[int]) -> NDArray[np.float32]:
     return logits
 
 
-def test_the_base_is_llama_cpps_model(tmp_path: Path) -> None:
+def test_the_base_computes_what_llama_cpp_computes(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "smollm", "smollm")
     path = converted(folder, tmp_path / "smollm.gguf")
     tokens = [1, 17, 423, 9000, 48000, 17, 5, 260, 33]
@@ -104,7 +104,7 @@ def test_the_base_is_llama_cpps_model(tmp_path: Path) -> None:
     np.testing.assert_allclose(ours, torch_logits(original, tokens), atol=1e-5)
 
 
-def test_another_model_is_refused(tmp_path: Path) -> None:
+def test_a_model_with_other_tensors_is_refused(tmp_path: Path) -> None:
     untied = write_tiny_model(tmp_path / "untied.gguf", tied=False)
     with refusal(ModelError, untied):
         load_base(untied)
@@ -119,7 +119,7 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
         load_base(unnamed)
 
 
-def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
     with refusal(ModelError, "nothing.gguf"):
         load_base(tmp_path / "nothing.gguf")
     for name, data in (("empty.gguf", b""), ("text.gguf", b"Not a model, but some words.")):
@@ -136,7 +136,7 @@ def test_the_same_seed_gives_the_same_curve(tiny: Path, lessons: Lessons, traine
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_going_on_from_a_checkpoint_changes_nothing(
+def test_resuming_from_a_checkpoint_gives_the_same_result(
     dropout: float, tiny: Path, lessons: Lessons, tmp_path: Path
 ) -> None:
     recipe = Recipe(rank=4, alpha=8, rate=2e-2, rows=8, seed=5, dropout=dropout)
@@ -154,7 +154,7 @@ def weights(folder: Path) -> bytes:
     return (folder / "adapter" / "adapter_model.safetensors").read_bytes()
 
 
-def test_it_learns(trained: Path) -> None:
+def test_training_lowers_the_loss(trained: Path) -> None:
     losses = [point["loss"] for point in curves(trained)["losses"]]
     assert sum(losses[-4:]) < 0.5 * sum(losses[:4])
     first, last = (one["tasks"]["product_matching"] for one in curves(trained)["validations"])
@@ -162,7 +162,7 @@ def test_it_learns(trained: Path) -> None:
     assert last["accuracy"] >= 0.9  # a coin has 0.5
 
 
-def test_how_many_rows_go_through_at_a_time_changes_nothing(tiny: Path, lessons: Lessons, tmp_path: Path) -> None:
+def test_the_size_of_a_part_does_not_change_the_loss(tiny: Path, lessons: Lessons, tmp_path: Path) -> None:
     for tokens in (20, 10_000):
         recipe = Recipe(rank=4, alpha=8, rate=1e-3, rows=8, tokens=tokens)
         Learning(load_base(tiny), lessons, recipe, tmp_path / str(tokens)).run(until=4, report=quiet)
@@ -183,9 +183,7 @@ def test_the_adapter_is_small_and_merges_into_what_was_trained(tiny: Path, train
         assert np.abs(ours - torch_logits(load_base(tiny), tokens)).max() > 1
 
 
-def test_a_later_sitting_starts_where_the_adapter_is(
-    tiny: Path, lessons: Lessons, trained: Path, tmp_path: Path
-) -> None:
+def test_training_can_start_from_an_adapter(tiny: Path, lessons: Lessons, trained: Path, tmp_path: Path) -> None:
     recipe = Recipe(rank=4, alpha=8, rate=1e-9, rows=8, seed=6)
     later = Learning(load_base(tiny), lessons, recipe, tmp_path, first_pass=1)
     assert later.steps == LATER_ROWS // 8
@@ -199,7 +197,9 @@ def test_a_later_sitting_starts_where_the_adapter_is(
     assert curves(tmp_path)["losses"][0]["loss"] < 0.5 * curves(trained)["losses"][0]["loss"]
 
 
-def test_an_adapter_of_another_shape_is_no_start(tiny: Path, lessons: Lessons, trained: Path, tmp_path: Path) -> None:
+def test_an_adapter_of_another_shape_cannot_be_started_from(
+    tiny: Path, lessons: Lessons, trained: Path, tmp_path: Path
+) -> None:
     learning = Learning(load_base(tiny), lessons, Recipe(rank=2, alpha=8), tmp_path)
     with refusal(ModelError, "rank 4", "alpha 8", settings=("rank", "alpha")):
         learning.start_from(trained / "adapter")
@@ -208,7 +208,7 @@ def test_an_adapter_of_another_shape_is_no_start(tiny: Path, lessons: Lessons, t
 
 
 @pytest.mark.parametrize("changed", [{"rate": 1e-3}, {"seed": 6}, {"rows": 4}])
-def test_a_checkpoint_of_another_training_is_not_gone_on_from(
+def test_a_checkpoint_of_another_training_is_refused(
     changed: dict[str, Any], tiny: Path, lessons: Lessons, trained: Path
 ) -> None:
     settings = {"rank": 4, "alpha": 8, "rate": 2e-2, "rows": 8, "seed": 5, "tokens": 100} | changed
@@ -216,7 +216,7 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_from(
         Learning(load_base(tiny), lessons, Recipe(**settings), trained).resume()
 
 
-def test_a_checkpoint_of_other_lessons_is_not_gone_on_from(tiny: Path, lessons: Lessons, trained: Path) -> None:
+def test_a_checkpoint_of_other_lessons_is_refused(tiny: Path, lessons: Lessons, trained: Path) -> None:
     [changed, *others] = lessons.lessons[-LATER_ROWS:]
     other = Lesson(changed.task, [66, *changed.tokens[1:]], changed.answer, changed.choices, changed.gold, changed.turn)
     with refusal(UsageError, trained):
@@ -225,7 +225,7 @@ def test_a_checkpoint_of_other_lessons_is_not_gone_on_from(tiny: Path, lessons: 
         ).resume()
 
 
-def test_no_more_passes_are_learned_than_there_are(tiny: Path, lessons: Lessons, tmp_path: Path) -> None:
+def test_more_passes_than_the_lessons_have_are_refused(tiny: Path, lessons: Lessons, tmp_path: Path) -> None:
     for first, passes, number in ((0, 3, 3), (1, 2, 3), (2, None, 3)):
         with refusal(UsageError, 2, number, settings=("passes", "first_pass")):
             Learning(load_base(tiny), lessons, RECIPE, tmp_path, first_pass=first, passes=passes)
@@ -238,7 +238,7 @@ def test_without_held_out_rows_the_last_adapter_is_kept(tiny: Path, lessons: Les
     assert curves(tmp_path)["validations"] == []
 
 
-def test_the_command_learns_in_two_sittings(
+def test_the_command_trains_in_two_sittings(
     tiny: Path, lessons: Lessons, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lessons.write(tmp_path / "lessons.npz")
@@ -257,7 +257,7 @@ def test_the_command_learns_in_two_sittings(
 
 
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40), tokens=st.integers(1, 300))
-def test_parts_hold_every_row_and_no_more_than_the_memory(lengths: list[int], tokens: int) -> None:
+def test_parts_contain_every_row_and_fit_the_memory(lengths: list[int], tokens: int) -> None:
     batch = [Lesson("product_matching", [0] * length, 1) for length in lengths]
     split = parts(batch, tokens)
     assert [lesson for part in split for lesson in part] == batch

@@ -27,7 +27,7 @@ def lines(svg: str, kind: str) -> list[list[float]]:
     return [[float(point.split(",")[0]) for point in points.split()] for points in polylines]
 
 
-def test_a_sitting_is_drawn_by_its_rows_up_to_what_it_kept() -> None:
+def test_a_sitting_is_drawn_up_to_the_kept_adapter() -> None:
     first, second = sitting(10, 100, {50: 0.2, 100: 0.3}), sitting(40, 60, {20: 0.5, 30: 0.6, 60: 0.4})
     svg = picture({"sittings": [first, second], "beside": [sitting(10, 100, {100: 0.1})]})
     whole = 10 * 100 + 40 * 30
@@ -40,7 +40,7 @@ def test_a_sitting_is_drawn_by_its_rows_up_to_what_it_kept() -> None:
     assert ">2<" in svg  # the thousands of rows at the right end
 
 
-def test_a_run_beside_that_is_longer_stays_in_its_panel() -> None:
+def test_a_longer_compared_run_stays_in_its_panel() -> None:
     svg = picture({"sittings": [sitting(10, 20, {20: 0.3})], "beside": [sitting(10, 200, {200: 0.1})]})
     assert max(x for points in lines(svg, "p1 curve") for x in points) <= MIDDLE + PANEL_WIDTH
     assert max(lines(svg, "p1 curve")[0]) == LEFT + PANEL_WIDTH

@@ -40,7 +40,7 @@ def test_macro_f1_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     assert result["score"] == pytest.approx(expected, abs=1e-4)
 
 
-def test_an_answer_is_exact_where_every_token_is_the_likeliest() -> None:
+def test_an_answer_is_exact_if_every_token_is_the_likeliest() -> None:
     validation = Validation()
     validation.add(row(0), logits(3, END))
     validation.add(row(0), logits(3, 3))  # the right choice, and no end
@@ -71,7 +71,7 @@ def test_the_score_is_the_mean_over_tasks_with_enough_rows() -> None:
     assert validation.result()["score"] == pytest.approx((1 + 0.75) / 2)
 
 
-def test_where_no_task_has_enough_rows_the_likelihood_decides() -> None:
+def test_the_likelihood_decides_if_no_task_has_enough_rows() -> None:
     better, worse = Validation(), Validation()
     better.add(row(0), logits(3, END))
     worse.add(row(0), logits(5, END))

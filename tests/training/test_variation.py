@@ -36,7 +36,7 @@ def test_two_products_keep_their_relation_in_either_order(seed: int) -> None:
         assert variant in (fields, {"product_1": "stove", "product_2": "tent"})
 
 
-def test_both_orders_are_told() -> None:
+def test_both_orders_of_a_pair_are_used() -> None:
     random = Random(0)
     fields = {"product_1": "tent", "product_2": "stove"}
     firsts = [varied("product_matching", fields, "no", random)[0]["product_1"] for _ in range(100)]
@@ -85,7 +85,7 @@ def test_the_letter_follows_the_next_item(history: list[str], candidates: list[s
 
 
 @given(count=st.integers(2, 26), seed=SEED)
-def test_a_ranking_stays_the_products_order(count: int, seed: int) -> None:
+def test_a_ranking_follows_the_reordered_products(count: int, seed: int) -> None:
     products = [f"product {number}" for number in range(count)]
     ranking = Random(seed + 1).sample(ascii_uppercase[:count], count)
     fields = {"query": "a", "products": products}
@@ -98,7 +98,7 @@ def test_a_ranking_stays_the_products_order(count: int, seed: int) -> None:
         ]
 
 
-def test_the_best_product_is_told_at_every_place() -> None:
+def test_the_best_product_appears_at_every_place() -> None:
     random = Random(0)
     fields = {"query": "a", "products": ["tent", "stove", "lamp"]}
     answers = [varied("query_product_ranking", fields, "B,A,C", random)[1] for _ in range(90)]
@@ -106,7 +106,7 @@ def test_the_best_product_is_told_at_every_place() -> None:
 
 
 @given(seed=SEED)
-def test_a_value_has_gone_to_the_field_that_holds_it_as_words(seed: int) -> None:
+def test_a_moved_value_stays_whole_words_of_its_new_field(seed: int) -> None:
     fields = {"title": "Hitman practice kit new 1996 men 6 ice hockey pants", "attributes": ["Gender", "Size", "Sport"]}
     values = {"gender": "men", "size": "6", "sport": "ice hockey"}
     entries = [{"attribute": name, "value": value, "source": "product title"} for name, value in values.items()]
@@ -116,7 +116,7 @@ def test_a_value_has_gone_to_the_field_that_holds_it_as_words(seed: int) -> None
         assert f" {entry['value']} " in f" {text} "
 
 
-def test_paragraphs_and_items_of_several_fields_are_told_as_they_are() -> None:
+def test_paragraphs_and_items_of_several_fields_are_not_varied() -> None:
     fields = {"title": ["Blue cotton shirt", "for women too"], "attributes": ["Color"]}
     answer = json.dumps([{"attribute": "color", "value": "blue", "source": "product title"}])
     for seed in range(20):
@@ -126,7 +126,7 @@ def test_paragraphs_and_items_of_several_fields_are_told_as_they_are() -> None:
     assert recommendation_rows(rows, 5, Random(0)) == []
 
 
-def test_rows_without_an_order_and_the_given_rows_stay_as_they_are() -> None:
+def test_variation_keeps_rows_without_an_order_and_changes_no_input() -> None:
     for task, rows in training_rows(4).items():
         for row in rows:
             before = json.dumps(row)
@@ -139,7 +139,7 @@ def test_rows_without_an_order_and_the_given_rows_stay_as_they_are() -> None:
 
 @settings(max_examples=40)
 @given(titles=TITLES, seed=SEED)
-def test_a_made_ranking_puts_the_querys_own_product_before_strangers(titles: list[str], seed: int) -> None:
+def test_a_made_ranking_puts_the_querys_own_product_first(titles: list[str], seed: int) -> None:
     for row in ranking_rows([], titles, 5, Random(seed)):
         query = set(row["input"]["query"].split())
         products = row["input"]["products"]
@@ -150,14 +150,14 @@ def test_a_made_ranking_puts_the_querys_own_product_before_strangers(titles: lis
         TASKS[row["task"]].question(row).space.parse(row["output"])
 
 
-def test_graded_products_are_told_in_any_order() -> None:
+def test_graded_products_appear_in_any_order() -> None:
     random = Random(0)
     fields = {"query": "a", "products": ["tent", "stove", "lamp"]}
     answers = [varied("query_product_ranking", fields, "A,C,B", random)[1] for _ in range(120)]
     assert len({*answers}) == 6
 
 
-def test_a_stranger_has_not_all_words_of_a_query_however_they_are_written() -> None:
+def test_an_unrelated_product_never_has_all_words_of_the_query() -> None:
     rows = [
         {"input": {"query": "LED 10 W", "products": [f"led 10 w bulb {number}", "garden hose"]}, "output": "A,B"}
         for number in range(6)
@@ -168,7 +168,7 @@ def test_a_stranger_has_not_all_words_of_a_query_however_they_are_written() -> N
     assert all(sum("bulb" in product for product in products) == 1 for products in judged)
 
 
-def test_a_judged_query_keeps_its_best_product_among_products_of_its_task() -> None:
+def test_a_judged_query_keeps_its_best_product() -> None:
     rows = [
         {"input": {"query": f"query {number}", "products": [f"good thing {number}x", "bad thing"]}, "output": "A,B"}
         for number in range(9)
@@ -187,7 +187,7 @@ def test_a_judged_query_keeps_its_best_product_among_products_of_its_task() -> N
     histories=st.lists(st.lists(st.integers(0, 9).map("bought {}".format), min_size=1, max_size=7), max_size=5),
     seed=SEED,
 )
-def test_a_made_recommendation_is_an_item_that_followed(histories: list[list[str]], seed: int) -> None:
+def test_a_made_recommendation_is_the_next_item_of_the_history(histories: list[list[str]], seed: int) -> None:
     offered = [f"offered {number}" for number in range(19)]
     rows = [
         {"input": {"history": history, "candidates": [f"next {number}", *offered]}, "output": "A"}
@@ -208,7 +208,7 @@ def test_a_made_recommendation_is_an_item_that_followed(histories: list[list[str
 
 @settings(max_examples=40)
 @given(titles=TITLES, seed=SEED)
-def test_a_made_judgement_is_right(titles: list[str], seed: int) -> None:
+def test_a_made_classification_fits_the_words_of_its_title(titles: list[str], seed: int) -> None:
     rows = classification_rows(titles, 6, Random(seed))
     for row in rows:
         query, title = set(row["input"]["query"].split()), set(row["input"]["title"].split())
@@ -219,14 +219,14 @@ def test_a_made_judgement_is_right(titles: list[str], seed: int) -> None:
     assert irrelevant == len(rows) // 2
 
 
-def test_too_few_titles_make_no_rows_and_end() -> None:
+def test_too_few_titles_make_no_rows() -> None:
     assert ranking_rows([], ["red lamp"], 5, Random(0)) == []
     assert recommendation_rows([], 5, Random(0)) == []
     assert classification_rows([], 5, Random(0)) == []
     assert len(classification_rows(["red lamp", "lamp red"], 5, Random(0))) == 1
 
 
-def test_titles_come_from_all_kinds_of_rows_once() -> None:
+def test_titles_are_collected_once_from_all_kinds_of_rows() -> None:
     rows: list[Row] = [
         {"input": {"title": "red desk lamp"}},
         {"input": {"product_1": {"title": "usb cable"}, "product_2": {"title": "red desk lamp"}}},
