@@ -58,8 +58,8 @@ def write_adapter_file(
 
     For `base`, see ConversionRequest. Raises UsageError for an unknown file type, or a target that is an input. Raises
     ModelError for an adapter that does not fit the base, or that llama.cpp cannot apply at run time. llama.cpp can only
-    add a product of two factors. So it cannot apply DoRA, which scales rows by norms of the merged weights, or
-    modules_to_save, which replaces tensors.
+    add a product of two factors. So it cannot apply DoRA, because DoRA scales rows by norms of the merged weights. It
+    cannot apply modules_to_save either, because these replace tensors.
     """
     if file_type not in _FILE_TYPES:
         raise UsageError(

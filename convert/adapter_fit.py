@@ -67,7 +67,7 @@ def fit(blueprint: Blueprint, source: TensorSource, adapter: PeftAdapter) -> Ada
 
 
 def _check_targets(blueprint: Blueprint, adapter: PeftAdapter, matrices: Set[str]) -> None:
-    """Raise ModelError if a matrix that target_modules names has no factors. The adapter's file is then incomplete."""
+    """Raise ModelError if target_modules names a matrix that has no factors. The adapter's file is then incomplete."""
     if not adapter.targets:
         return
     targets = set(adapter.targets)

@@ -1,7 +1,7 @@
 """Reads adapter_config.json, which has the scale of each module's factors and shows whether the adapter can be merged.
 
-The scale is the number by which the factors' product is multiplied before it is added. Settings that the merge cannot
-reproduce exactly are refused, because a partly merged model was never trained. PEFT's LoraConfig defines the settings
+The product of the factors is multiplied by the scale before it is added. Settings that the merge cannot reproduce
+exactly are refused, because a partly merged model was never trained. PEFT's LoraConfig defines the settings
 (https://github.com/huggingface/peft).
 """
 

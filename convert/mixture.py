@@ -89,7 +89,7 @@ def summary(types: Iterable[str]) -> dict[str, int]:
 class _Rules:
     """The rules for one file.
 
-    Tensors must be passed in the file's order, because some rules depend on how many came before.
+    Tensors must be passed in the file's order, because some rules depend on the number of earlier tensors.
     """
 
     def __init__(self, file_type: str, model: ModelShape, imatrix: bool, names: Iterable[str]) -> None:

@@ -1,8 +1,8 @@
 """Translates an adapter's module names to the names in the base's blueprint, if they differ.
 
 If a model also sees images, the modules of its language model have other names than in a language model alone
-(architectures/language_part.py). An adapter's changes to the part that sees images are left out, because the converter
-leaves out that part of the model too.
+(architectures/language_part.py). The converter leaves out the part of the model that sees images, and also an adapter's
+changes to it.
 
 Adapters of Phi-2 may have the names of Microsoft's first code for this model. In that code, the rows of q, k and v are
 stacked in one matrix, `mixer.Wqkv`. The factors of this matrix are therefore split into three pairs, each with the same

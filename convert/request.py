@@ -94,8 +94,8 @@ class ConversionRequest:
 
         It is taken from the first of these that has one: the request, the base's metadata (`metadata`), the catalogue's
         entry for the base's name, and the base's chat template (see chat_template.py). An adapter may have been trained
-        with another envelope than the base's chat form. So if there are adapters, a chat template does not count, and
-        neither does a general model of the catalogue.
+        with another envelope than the base's chat form. So if there are adapters, chat templates and general models of
+        the catalogue are ignored.
 
         Raises UsageError if none of them has an envelope.
         """

@@ -1,4 +1,4 @@
-"""An unfinished file, which is written under a temporary name, with a journal of the bytes that are on the disk.
+"""An unfinished file. It has a temporary name, and a journal records the bytes that are on the disk.
 
 The file gets its final name only when it is complete and on the disk. A lock on the journal keeps out a second writer
 of the same target until everything is done, including the manifest. Bytes are flushed before the journal counts them.

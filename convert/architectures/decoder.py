@@ -178,7 +178,7 @@ class Decoder:
 
 
 def _check_tied(checkpoint: Checkpoint) -> None:
-    """Compare the embedding and the output matrix of a checkpoint whose config.json says that they are the same (tied).
+    """Check that the embedding and the output matrix are equal, if config.json says so (`tie_word_embeddings`).
 
     Raises ModelError if they differ.
     """

@@ -20,7 +20,7 @@ _KINDS = ("sliding_attention", "full_attention")
 
 
 def check_config(config: Hyperparameters) -> None:
-    """Raise ModelError for a setting that llama.cpp ignores or computes differently, or that cannot be converted."""
+    """Raise ModelError for a setting that cannot be converted, or that llama.cpp ignores or computes differently."""
     config.refuse("quantization_config", "only 16-bit checkpoints can be converted")
     config.refuse("attention_bias", "llama.cpp's Gemma has no biases")
     config.refuse("use_bidirectional_attention", "llama.cpp generates text from what stands before only")
@@ -30,8 +30,8 @@ def check_config(config: Hyperparameters) -> None:
 def check_scale(config: Hyperparameters, sizes: Dimensions, largest: int) -> None:
     """Raise ModelError if the config.json has another scale for queries than llama.cpp.
 
-    A GGUF file has no key for the scale. llama.cpp derives it from width / heads for the model with `largest` layers
-    (the 27B), and from the number of values in a head for all others.
+    A GGUF file has no key for the scale. llama.cpp computes it from the number of values in a head. For the model with
+    `largest` layers (the 27B), it uses width / heads instead.
     """
     scalar = config.number("query_pre_attn_scalar", 256)
     expected = sizes.width // sizes.heads if sizes.layers == largest else sizes.size

@@ -41,7 +41,7 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
 def biases(config: Hyperparameters) -> dict[str, bool | None]:
     """Return whether each matrix has a bias, from the settings attention_bias and mlp_bias.
 
-    A matrix that is not in the result may have one or not.
+    For a matrix that is not in the result, both are allowed.
     """
     attention, feed_forward = config.flag("attention_bias", False) or None, config.flag("mlp_bias", False) or None
     return {**dict.fromkeys(_ATTENTION, attention), **dict.fromkeys(_FEED_FORWARD, feed_forward)}

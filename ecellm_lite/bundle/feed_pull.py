@@ -44,8 +44,8 @@ def pull_feed(address: str, keys: Sequence[PublicKey], store: Store, *, progress
 
     Files that the store has already are not fetched. An interrupted download continues in the next call. A model is
     replaced only when its new files are complete. Models that the index does not name stay in the store. Raises
-    UsageError for an address that is not https. Raises ModelError if the index is not signed with one of `keys`, or is
-    older than an index accepted before, or if a file is damaged or cannot be fetched.
+    UsageError for an address that is not https. Raises ModelError for an index that none of `keys` signed or that is
+    older than an earlier one. Also raises it if a file is damaged or cannot be fetched.
     """
     check_address(address)
     address = address if address.endswith(".json") else urljoin(f"{address.rstrip('/')}/", INDEX)

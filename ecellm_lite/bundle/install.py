@@ -51,8 +51,9 @@ def install(
 ) -> Installed:
     """Install a bundle signed with one of `keys` under `base`, and make it the current version.
 
-    Raises ModelError if the bundle is refused, is older than an installed one, does not fit this machine, or is a delta
-    to a version that is not installed. Raises BusyError while another process installs a version of the same bundle.
+    Raises ModelError if the bundle is refused, is older than an installed one, or is for another kind of machine. Also
+    raises it for a delta whose base version is not installed. Raises BusyError while another process installs a version
+    of the same bundle.
     """
     with opened(path, keys, unsigned=unsigned) as archive:
         index = archive.index

@@ -138,7 +138,7 @@ class Installation:
 def chosen(name: str | None, base: Path | None = None) -> Installation:
     """Return the installation of the bundle `name` or, without a name, of the only installed bundle.
 
-    Raises UsageError if that bundle is not installed, or if no name is given and there is not exactly one bundle.
+    Raises UsageError if that bundle is not installed. Without a name, raises it if no bundle or several are installed.
     """
     names = installed_names(base)
     if name is None and len(names) == 1:

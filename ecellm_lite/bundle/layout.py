@@ -79,7 +79,7 @@ def header_size(name: str) -> int:
 
 
 def read_local_header(header: bytes, name: str) -> Entry | None:
-    """Return the entry that a local header describes. Return None unless local_header wrote it for this name."""
+    """Return the entry that a local header describes. Return None if the header differs from that of local_header."""
     if len(header) != header_size(name):
         return None
     crc32 = LOCAL.unpack_from(header)[6]

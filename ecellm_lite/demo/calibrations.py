@@ -57,8 +57,8 @@ def install_calibrations(store: Store, model: StoredModel) -> None:
 def _replaceable(path: Path, recorded: str | None) -> bool:
     """Return whether a shipped calibration may be written to this path.
 
-    That is so if the path has an unchanged copy, if no file was ever there, or if the file there was fitted to an older
-    demo model. `recorded` is the recorded sha256 of the copy, or None.
+    That is allowed in three cases: the file is an unchanged copy, there never was a file, or the file was fitted to an
+    older demo model. `recorded` is the recorded sha256 of the copy, or None.
     """
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
     if digest == recorded:

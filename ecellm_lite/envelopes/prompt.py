@@ -18,8 +18,8 @@ class Mark:
     """A control token of a chat form, such as <|im_end|>.
 
     `text`: the token's spelling in the vocabulary.
-    `after`: text that follows the token in the printed prompt but is not tokenized: white space that the tokenizer
-      drops, or the space that SentencePiece puts before the next text by itself.
+    `after`: text that follows the token in the printed prompt and is left out of tokenization. It is white space
+      dropped by the tokenizer, or the space that SentencePiece itself puts before the next text.
     `strips`: whether the tokenizer drops white space at the start of the text that follows.
     `optional`: whether a vocabulary may lack the token. Its spelling is then tokenized as text.
     """

@@ -40,7 +40,7 @@ class JobRow(NamedTuple):
     def reused(self) -> bool:
         """Whether the row's answers to all tasks came from the journal.
 
-        Tasks that could not read the row do not count.
+        Tasks with an error in reading the row are ignored.
         """
         answers = self.answers
         return any(each.reused for each in answers) and all(each.reused or each.mapped.error for each in answers)

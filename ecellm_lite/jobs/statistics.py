@@ -50,7 +50,7 @@ class TaskStatistics:
     `answers` has the number of times that each answer was given. For an extraction, it counts for each attribute the
     answers with a value and the answers without one. For labels, it counts each label. `answers` counts at most
     DISTINCT different answers; `others` counts the rest. `bins` counts answers by probability, in ten ranges of equal
-    width. `automatic` counts answers that neither need a review nor were corrected. `reasons` counts the reasons for
+    width. `automatic` counts answers without a review and without a correction. `reasons` counts the reasons for
     reviews.
     """
 
@@ -117,7 +117,7 @@ class TaskStatistics:
 def _names(answer: Answer) -> Iterator[str]:
     """Yield the names that an answer is counted under in `answers`.
 
-    There are none for a free text or for an answer without a value.
+    A free text or an answer without a value has no such name.
     """
     if answer.value is None:
         return

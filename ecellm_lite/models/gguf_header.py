@@ -298,9 +298,10 @@ def _tensor(reader: _HeaderReader) -> TensorInfo:
 def _placed(
     reader: _HeaderReader, declared: list[TensorInfo], data_offset: int, alignment: int
 ) -> tuple[TensorInfo, ...]:
-    """Return the tensors with offsets from the beginning of the file, where `declared` has offsets in the tensor data.
+    """Return the tensors of `declared` with their offsets counted from the beginning of the file.
 
-    As in ggml, a tensor must begin at the end of the tensor before it, rounded up to the alignment.
+    In `declared`, offsets are counted from the beginning of the tensor data. As in ggml, a tensor must begin at the end
+    of the tensor before it, rounded up to the alignment.
     """
     names: set[str] = set()
     placed = []

@@ -66,8 +66,8 @@ def pull(
     `file_type`: the default is the type after the colon, or else FILE_TYPE.
     `adapters`: LoRA adapters to merge: folders or repositories, each with the weight of its change.
     `name`: the model's name in the store.
-    `keep`: whether to keep the weights in the hub's cache. Otherwise each shard is converted while the next ones are
-      downloaded, and then deleted, so the disk needs room only for the model's file and 1.2 shards. Weights that are in
+    `keep`: whether to keep the weights in the hub's cache. Otherwise each shard is deleted once it is converted, while
+      the next one is downloaded. The disk then needs room only for the model's file and 1.2 shards. Weights that are in
       the cache already are used and kept.
     `quiet`: whether to hide the download's progress bars.
     `announce`: called after all checks of the arguments and the repository, before the weights are fetched.
@@ -75,7 +75,7 @@ def pull(
     After an interruption, a second call continues where the first stopped.
 
     The weights are fetched last. Before that, a repository is refused if its architecture is unknown, if it has no
-    safetensors, or if its envelope is neither known nor passed as an argument.
+    safetensors, or if its envelope is unknown and `envelope` is not given.
 
     Raises UsageError for invalid arguments, before anything is downloaded. Raises ModelError if the download, the
     conversion or a check fails.

@@ -47,7 +47,7 @@ def verify(file: Path, base: str | None = None, adapters: Adapters = ()) -> list
 def check_against(file: Path, folder: Path, adapters: Adapters = ()) -> list[CheckResult]:
     """Compare a file's tokens and logits with those of the checkpoint and the adapters that it was made from.
 
-    If a comparison needs a package that is not installed, its result is neither passed nor failed (None).
+    If a comparison needs a package that is not installed, `passed` is None in its result.
     """
     header = read_header(file)
     envelope = _envelope_of(header, file.name)

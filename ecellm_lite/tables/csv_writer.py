@@ -48,7 +48,7 @@ class CsvWriter:
         self._writer.writerow([*map(self._input, cells), *map(_own, own)])
 
     def close(self) -> None:
-        """Write what is buffered."""
+        """Write the rows that are still in memory. The file stays open."""
         self._text.flush()
         self._text.detach()
 

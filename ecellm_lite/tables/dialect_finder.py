@@ -101,7 +101,7 @@ def _read(lines: Sequence[Line], dialect: Dialect, whole: bool) -> Reading:
 
 
 def _share(records: Sequence[Record], width: int) -> float:
-    """Return the share of records that are not malformed and have this width.
+    """Return the share of well-formed records with this width.
 
     Records before the first record of this width count a quarter each.
     """

@@ -14,8 +14,8 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bar
 class Quoting(Enum):
     """Whether a quote character at the start of a cell begins a quoted cell: yes, no, or unsure.
 
-    It is unsure if the first lines have no such cell. Then quotes begin quoted cells, except in a line that would be
-    malformed that way.
+    It is unsure if the first lines have no such cell. Then quotes begin quoted cells, except in lines that would be
+    malformed if read so.
     """
 
     QUOTED = "quoted"

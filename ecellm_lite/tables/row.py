@@ -32,7 +32,7 @@ class TableRow:
     """One row of a table: its number from 1 and its cells by column, unchanged.
 
     `line` is the line of a text file or the row of a spreadsheet where the row begins. For other files, it is `number`.
-    A row that cannot be used has an `error` with the reason, and only the cells that could be read.
+    If a row cannot be used, `error` is the reason, and `cells` has only the cells that were read.
     """
 
     number: int

@@ -67,7 +67,7 @@ class Spreadsheet(Table):
 
 
 def open_spreadsheet(source: Source, options: TableOptions) -> Spreadsheet:
-    """Return the sheet that `options` name, or else the first sheet that is neither empty nor hidden."""
+    """Return the sheet that `options` name. If they name none, return the first visible sheet with cells."""
     calamine = library("python_calamine", "A spreadsheet")
     file = source.seekable()
     check_bounds(file, source.name)

@@ -76,7 +76,7 @@ def forged(
 
 
 def refused(path: Path, base: Path, *values: object) -> None:
-    """Check that loading refuses the adapter with an error that names its path, before llama.cpp is called."""
+    """Check that the adapter is refused before llama.cpp is called, with an error that names its path."""
     with pytest.raises(ModelError) as caught:
         Runtime(base, envelope="alpaca", context=256, adapters={"shop": path})
     check_error(caught.value, path, *values)

@@ -1,4 +1,4 @@
-"""Tensors that are computed from the configuration, and vectors that a number is added to."""
+"""Tensors whose values are computed from the configuration, and vectors to which a number is added."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helpers that run commands which must fail with one sentence, or answer with JSON."""
+"""Helpers that run commands. The commands must fail with one sentence, or answer with JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks that a GGUF file is refused with a ModelError that has a path and a next step, without using much memory."""
+"""Checks that a GGUF file is refused without using much memory. The ModelError must have a path and a next step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def refused(path: Path, *values: object) -> None:
 
 
 def unfit(header: Header, *values: object) -> None:
-    """Check that a model with this header is refused with a ModelError that has its path and these values."""
+    """Check that a model with this header is refused, and that the ModelError has its path and these values."""
     with pytest.raises(ModelError) as caught:
         check_model(header)
     check_error(caught.value, header.path, *values)

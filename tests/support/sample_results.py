@@ -1,4 +1,4 @@
-"""A made-up evaluation of all ten tasks, with texts that are hostile to an HTML page."""
+"""A made-up evaluation of all ten tasks. Its texts contain HTML, which a report must escape."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ BINARY = ["f1", "accuracy", "precision", "recall", "specificity", "negative_pred
 def sample_results(seed: int = 1) -> Results:
     """Return made-up results of ten tasks.
 
-    The task AG has no figures, QPR has no rows, and MPC has failed rows. The texts are hostile to an HTML page.
+    The task AG has no figures, QPR has no rows, and MPC has failed rows. The texts contain HTML, which a report must
+    escape.
     """
     chance = random.Random(seed)
     return Results(
