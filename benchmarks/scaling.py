@@ -20,7 +20,7 @@ SEVEN = "Mistral-7B's shape"  # in the results of cold_start
 
 
 def rows(throughput: Facts) -> list[tuple[str, ...]]:
-    """Return a table row for each task: tokens and core seconds per row, and the time for many rows on each machine."""
+    """Return a line of the table for each task: tokens and core seconds of an input row, and each machine's times."""
     lines = []
     for task in _shown(throughput):
         facts = throughput["tasks"][task]

@@ -94,7 +94,7 @@ class TimedBackend:
         self._backend.fork(source, target, length)
 
     def truncate(self, sequence: int, length: int) -> None:
-        """Truncate the sequence; if it is emptied, note that its answer has not begun."""
+        """Truncate the sequence. If nothing is left of it, forget that its answer has begun."""
         if not length:
             self._answering.discard(sequence)
         self._backend.truncate(sequence, length)

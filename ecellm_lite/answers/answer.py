@@ -81,7 +81,7 @@ class RowError:
 
 @dataclass(frozen=True, slots=True)
 class AnswerWarning:
-    """Something odd about an answer that was still given: a stable code, and a sentence."""
+    """A warning about an answer: a stable code, and a sentence that says what is odd."""
 
     code: str
     message: str

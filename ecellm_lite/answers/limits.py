@@ -98,7 +98,7 @@ def depth(value: Any, what: str = "schema") -> int:
 
 
 def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield every object in a JSON value: the schemas, and also other objects, which do no harm here."""
+    """Yield every object inside a JSON schema. Not all of them are schemas; the callers may check the others too."""
     waiting = [value]
     while waiting:
         one = waiting.pop()

@@ -1,8 +1,8 @@
 """Computes many answers at once: rows fork the prefix that they share, and one call of the model serves many rows.
 
 In fast mode each call is filled with the tokens of as many rows as fit. Batching is not bit-stable in llama.cpp. So
-deterministic mode runs one row at a time over an otherwise empty memory. It always reads a prompt in the same two
-calls, [prefix] and [row], even if the prefix was in memory.
+deterministic mode runs one row at a time, with no other row in memory. It always reads a prompt in the same two calls,
+first the prefix and then the row.
 
 All rows of a call have the same adapter, and adapters take turns (see `turns`).
 """

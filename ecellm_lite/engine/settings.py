@@ -17,7 +17,7 @@ class Settings:
     """How a model is loaded.
 
     `context`: the size of the KV memory in tokens, over all sequences. By default, it is as large as the rows need, but
-      at most 4096, the model's training context, and what fits into free memory.
+      no larger than 4096 tokens, than the model's training context, or than fits into free memory.
     `threads`: the maximum number of threads in a call (see engine/threads.py). By default, one per core.
     `gpu_layers`: `auto` (as many as fit), `all` or a number. With 0, no GPU is used.
     `micro_batch`: how many tokens one call of the model may have. Attention reads the memory of all rows in a call, so

@@ -124,7 +124,7 @@ class Requests:
         return self._sent.get(number)
 
     def is_sent(self, number: int) -> bool:
-        """Return whether the child has a request."""
+        """Return whether the request with this number was sent to the child and has no answer yet."""
         return number in self._sent
 
     def take(self, number: int) -> Asking | None:

@@ -1,8 +1,8 @@
 """A lesson is a training example: a labelled row's tokens.
 
-The tokens are the prompt's, as `run` would send it, then the answer's, and the end-of-sequence token. Lessons are made
-where llama.cpp is installed, with the model's vocabulary, and stored in one file of arrays. So the machine that trains
-needs no llama.cpp.
+They are the tokens of the prompt that `run` would send, then those of the answer, then the end-of-sequence token.
+Lessons are made where llama.cpp is installed, with the model's vocabulary, and stored in one file of arrays. So the
+machine that trains needs no llama.cpp.
 """
 
 from __future__ import annotations

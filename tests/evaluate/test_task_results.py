@@ -72,7 +72,7 @@ def test_a_ranking_is_right_only_if_its_whole_order_is() -> None:
 
 
 def test_an_extraction_is_right_only_if_all_its_entries_are() -> None:
-    """Each attribute is asked for once. So a second value in the data does not make an entry wrong."""
+    """An answer has one value for an attribute. It is right if the labels have this value among several."""
     [one] = rows_of("AVE", 1)
     second = {"attribute": "color", "value": "blue", "source": "product title"}
     gold = json.dumps([*json.loads(one.gold), second])

@@ -1,4 +1,4 @@
-"""Rows that are too long: as little as possible is cut, if the task allows it, and the answer says what was cut."""
+"""A row that is too long is cut as little as possible, if its task allows that, and the answer says what was cut."""
 
 from __future__ import annotations
 
