@@ -173,6 +173,7 @@ def answer_sets() -> str:
     ]
     head = ("task", "rows", "sets with the right answer", "in the worst split", "answers in a set")
     return (
-        f"A guarantee of {facts['guarantee']:.0%}, {facts['splits']} random splits into halves:\n\n"
+        f"A guarantee of {facts['guarantee']:.0%}, {facts['splits']} random splits. {facts['chosen_on']:.0%} of the "
+        "rows choose the least probability, the others are counted:\n\n"
         f"{table(head, rows)}\n\n{provenance('answer_sets')}"
     )
