@@ -135,6 +135,7 @@ def slowly(base: Path, target: Path, seconds: float) -> subprocess.Popen[str]:
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     converted(base, tmp_path / "whole.gguf")

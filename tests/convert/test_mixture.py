@@ -36,7 +36,9 @@ def shapes(header: Header) -> dict[str, tuple[int, ...]]:
     return {one.name: tuple(reversed(one.shape)) for one in header.tensors}
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if "odd" in name else pytest.mark.slow) for name in MODELS]
+)
 def test_types_and_bytes_are_those_of_llama_quantize(name: str, tmp_path: Path) -> None:
     layers, heads, kv_heads, width, inner, tied = MODELS[name]
     source = write_tiny_model(

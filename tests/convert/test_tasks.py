@@ -51,6 +51,7 @@ def test_a_model_names_no_tasks_unless_they_are_known(base: Path, tmp_path: Path
     assert "ecellm.tasks" not in read_header(out).metadata
 
 
+@pytest.mark.slow
 def test_a_bases_tasks_are_kept_unless_an_adapter_changes_it(matcher: Path, tmp_path: Path) -> None:
     adapter = write_adapter(tmp_path / "lora", factors("model.layers.0.mlp.down_proj", WIDTH, 96))
     out = tmp_path / "out.gguf"

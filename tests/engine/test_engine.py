@@ -82,7 +82,7 @@ def test_the_text_of_a_special_token_is_not_that_token(backend: LlamaBackend) ->
     assert vocabulary.detokenize([vocabulary.end]) == b""
 
 
-@pytest.mark.parametrize("letter", ["a", "1", " ", "\n", "'", "漢", "\0"])
+@pytest.mark.parametrize("letter", ["a", "漢", *(pytest.param(letter, marks=pytest.mark.slow) for letter in "1 \n'\0")])
 def test_a_megabyte_is_refused_or_tokenized_but_never_crashes(
     letter: str, backend: LlamaBackend, demo: Runtime
 ) -> None:
@@ -115,6 +115,7 @@ def as_bytes(answers: list[Any]) -> list[str]:
     return [json.dumps(answer.as_dict()) for answer in answers]
 
 
+@pytest.mark.slow
 def test_deterministic_answers_are_bit_identical(demo_model: StoredModel) -> None:
     """The bytes do not depend on the batch, the order of rows, or what is in memory or on disk."""
     with Runtime(demo_model.path, envelope="alpaca", deterministic=True) as runtime:
@@ -149,11 +150,11 @@ def test_a_changing_number_of_threads_changes_no_deterministic_answer(
     assert llama.llama_n_threads(backend._context) == 3
     rows = [EXAMPLES["sentiment_analysis"], {"review": "Broke within a week. " * 8}]
     answers = []
-    for threads in (1, 2, 3):
+    for threads in (1, 3):
         settings: Any = {"deterministic": True, "threads": threads, "prefix_files": False}
         with Runtime(demo_model.path, envelope="alpaca", **settings) as one:
             answers.append([one.answer("sentiment_analysis", row).probabilities for row in rows])
-    assert answers[0] == answers[1] == answers[2]
+    assert answers[0] == answers[1]
 
 
 def test_fast_mode_is_close_to_deterministic_mode(demo: Runtime, demo_model: StoredModel) -> None:
