@@ -116,8 +116,10 @@ def _prompt_kernels() -> Check:
     except EcellmError as error:
         return Check("prompt kernels", "bad", error.message, error.step or "")
     if state.variant:
-        return Check("prompt kernels", "ok", f"{state.variant} (ECELLM_PROMPT_KERNELS=off leaves prompts to llama.cpp)")
-    return Check("prompt kernels", "note", f"llama.cpp reads prompts by itself: {state.reason}")
+        finding = f"{state.variant} (ECELLM_PROMPT_KERNELS=off leaves prompts to llama.cpp)"
+        return Check("prompt kernels", "ok", f"{finding}; deterministic mode runs rows together")
+    finding = f"llama.cpp reads prompts by itself: {state.reason}"
+    return Check("prompt kernels", "note", f"{finding}; deterministic mode runs one row at a time")
 
 
 def _packages() -> list[Check]:

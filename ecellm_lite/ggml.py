@@ -109,6 +109,11 @@ def start_library() -> None:
     llama.llama_backend_init()
 
 
+def operation(number: int) -> str:
+    """Return the name of an operation by its number in enum ggml_op."""
+    return _text(symbol("ggml_op_name", ctypes.c_char_p, ctypes.c_int)(number))
+
+
 def reason() -> str:
     """Return llama.cpp's last errors, for use in a message, and clear them."""
     message = "; ".join(_errors) or "it gave no reason"

@@ -11,10 +11,10 @@ from ecellm_lite.engine.slot import Slot
 from ecellm_lite.engine.turns import Turns
 from ecellm_lite.errors import ModelError
 
-# Rows are admitted until their prompts add up to this many batches. Attention reads every cell in use, including other
-# rows', so each further row slows a call that is already full. Generated answers need a call for nearly every token,
-# and only many rows together fill such calls: such rows are admitted until they take two thirds of the memory, with
-# RESERVE tokens for each answer.
+# Rows are admitted until their prompts add up to this many batches. More rows would not fill a call better. They would
+# even slow it down with llama.cpp's own attention, which reads every cell in use; the prompt kernels' attention reads
+# a row's own cells only. Generated answers need a call for nearly every token, and only many rows together fill such
+# calls: such rows are admitted until they take two thirds of the memory, with RESERVE tokens for each answer.
 CROWD, GENERATING_CROWD = 2, 10
 
 # A row is admitted only if this many tokens of memory are free besides its prompt's. A row that needs more waits until

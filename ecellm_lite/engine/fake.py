@@ -113,12 +113,14 @@ class FakeBackend:
         sequences: int = 16,
         batch: int = 512,
         adapters: Mapping[str, LogitsOf] | None = None,
+        stable: bool = False,
     ) -> None:
         self.vocabulary: Vocabulary = FakeVocabulary()
         self.cells = cells
         self.most = self.longest = most or cells
         self.sequences = sequences
         self.batch = batch
+        self.stable = stable
         self.decoded = 0
         self._closed = False
         self._logits: dict[str | None, LogitsOf] = {None: logits}

@@ -28,6 +28,8 @@ class Backend(Protocol):
     `sequences`: how many sequences there are. They are numbered from 0.
     `batch`: the maximum number of tokens in one call of `decode`.
     `adapters`: the names of the adapters that it can compute with.
+    `stable`: whether the bits of a sequence's logits depend only on its tokens and its adapter. Otherwise they may
+      depend on other sequences, and on how the tokens are divided into calls.
     """
 
     vocabulary: Vocabulary
@@ -37,6 +39,7 @@ class Backend(Protocol):
     sequences: int
     batch: int
     adapters: Sequence[str]
+    stable: bool
 
     def adapt(self, adapter: str | None) -> None:
         """From now on, compute with this adapter (one of `adapters`), or with the model alone (None).

@@ -47,6 +47,8 @@ class LlamaBackend:
     """A GGUF model in llama.cpp, with one KV memory in which sequences share the cells of their prefixes.
 
     `placement` says which layers are on which GPU. `adapters` are the checked GGUF files of LoRA adapters, by name.
+    `stable` (see Backend) is true with deterministic settings, if the prompt kernels compute all that matters for it.
+    Otherwise `unstable` says why.
     """
 
     def __init__(self, path: Path, settings: Settings, adapters: Mapping[str, Path] | None = None) -> None:
@@ -60,6 +62,8 @@ class LlamaBackend:
         self._kernels = prompt.start(settings.prompt_kernels)
         self._model: Any = None
         self._context: Any = None
+        # Whether the memory is empty, was loaded since the last call, and has each sequence's tokens in order.
+        self._empty, self._loaded, self._in_order = True, False, True
         self._adapters = dict(adapters or {})
         self.adapters: Sequence[str] = tuple(self._adapters)
         self._adapter: str | None = None  # of the next call
@@ -105,6 +109,7 @@ class LlamaBackend:
             self.batch = settings.micro_batch
             self.sequences = _SEQUENCES
             self._window: int = llama.llama_model_n_swa(self._model)
+            self._set_unstable(self._why_unstable())
             self.cells = 0
             original = self._original_context()
             self._long_factors = original is not None and padded(self.most) > original
@@ -152,6 +157,23 @@ class LlamaBackend:
             return prompt.State("", "layers are on a GPU")
         return self._kernels
 
+    def _set_unstable(self, reason: str) -> None:
+        self.unstable, self.stable = reason, not reason
+
+    def _why_unstable(self) -> str:
+        """Return why the model cannot be stable with these settings. It is empty if only a context can tell."""
+        if not self._settings.deterministic:
+            return "it was not asked for"
+        if not self.prompt_kernels.variant:
+            return f"the prompt kernels are not used: {self.prompt_kernels.reason}"
+        if self._settings.flash_attention == "off":
+            return "flash attention is off"
+        if self._settings.kv_type != "f16":
+            return f"the KV memory is {self._settings.kv_type}"
+        if self._window:
+            return "layers attend to a window"
+        return "llama.cpp computes the adapters" if self._adapters else ""
+
     @property
     def repacks(self) -> bool:
         """Whether llama.cpp may repack weights for speed. The prompt kernels cannot read repacked weights."""
@@ -173,11 +195,12 @@ class LlamaBackend:
             "tensor_split": self.placement.tensor_split,
             "kv_type": settings.kv_type,
             "kv_unified": True,
-            "flash_attention": settings.flash,
+            "flash_attention": self._flash,
             "micro_batch": settings.micro_batch,
             "threads": self._most_threads,
             "deterministic": settings.deterministic,
             "prompt_kernels": self.prompt_kernels.variant,
+            "stable": self.stable,
             **({"long_factors": True} if self._long_factors else {}),
         }
         return json.dumps(facts)
@@ -188,12 +211,13 @@ class LlamaBackend:
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
         """Append the chunks to the memory and return the logits of each chunk that asks for logits; see Backend."""
-        prompt.use(self.prompt_kernels)
+        prompt.use(self.prompt_kernels, self._mode)
         threads = self._threads.count
         llama.llama_set_n_threads(self._context, threads, threads)
         self._loras.apply(self._context, self._adapter)
         status = llama.llama_decode(self._context, self._fill.filled(chunks))
         prompt.use(prompt.OFF)
+        self._empty = self._loaded = False
         if self._window and not status:
             for chunk in chunks:
                 self._shadow(chunk.sequence, chunk.position)
@@ -233,6 +257,7 @@ class LlamaBackend:
     def truncate(self, sequence: int, length: int) -> None:
         """Forget all but the first `length` tokens of a sequence."""
         llama.llama_memory_seq_rm(self._memory, sequence, length, -1)
+        self._in_order = False  # llama.cpp uses the free cells again, for tokens of other sequences
         if self._window:
             llama.llama_memory_seq_rm(self._memory, self.sequences + sequence, length, -1)
 
@@ -240,6 +265,7 @@ class LlamaBackend:
         """Forget every sequence."""
         if self._context:
             llama.llama_memory_clear(self._memory, False)
+            self._empty, self._loaded, self._in_order = True, False, True
 
     def grow(self, cells: int) -> None:
         """Replace the context by an empty one of `cells` tokens or, if that fails, of the old size."""
@@ -258,17 +284,27 @@ class LlamaBackend:
 
     def _make_context(self, cells: int) -> bool:
         """Replace the context by a new one; False if llama.cpp cannot make it."""
-        prompt.use(self.prompt_kernels)
-        context = llama.llama_init_from_model(self._model, self._parameters(cells))
-        prompt.use(prompt.OFF)
-        check_interrupt()
+        context = self._new_context(cells)
+        if context and self.stable and (operation := prompt.declined()):
+            self._set_unstable(f"the prompt kernels do not compute {operation} as this model has it")
+            llama.llama_free(context)
+            context = self._new_context(cells)
         if not context:
             return False
         self._free_context()
         self._context, self.cells = context, cells
         self._loras.forget()
         self._memory = llama.llama_get_memory(context)
+        self._empty, self._loaded, self._in_order = True, False, True
         return True
+
+    def _new_context(self, cells: int) -> Any:
+        """Return a context, or None if llama.cpp cannot make it."""
+        prompt.use(self.prompt_kernels, self._mode)
+        context = llama.llama_init_from_model(self._model, self._parameters(cells))
+        prompt.use(prompt.OFF)
+        check_interrupt()
+        return context
 
     def _free_context(self) -> None:
         context, self._context, self.cells = self._context, None, 0
@@ -278,8 +314,11 @@ class LlamaBackend:
     def save(self, sequence: int) -> bytes:
         """Return llama.cpp's state of a sequence, or no bytes if llama.cpp cannot give the whole state.
 
-        With sliding-window attention, llama.cpp leaves out the tokens outside the window.
+        With sliding-window attention, llama.cpp leaves out the tokens outside the window. A state has its tokens in the
+        order of the memory's cells. A stable backend saves only states whose tokens are in their own order.
         """
+        if self.stable and not self._in_order:
+            return b""
         if self._window and llama.llama_memory_seq_pos_max(self._memory, sequence) >= self._window:
             return b""
         size = llama.llama_state_seq_get_size_ext(self._context, sequence, 0)
@@ -288,10 +327,17 @@ class LlamaBackend:
         return ctypes.string_at(buffer, length)
 
     def load(self, sequence: int, state: bytes) -> bool:
-        """Restore a state from `save`, which must be undamaged and of this model: llama.cpp does not check it."""
+        """Restore a state from `save`, which must be undamaged and of this model: llama.cpp does not check it.
+
+        A stable backend loads only into an empty memory: there llama.cpp uses the cells in order.
+        """
+        if self.stable and not self._empty:
+            return False
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
         read = llama.llama_state_seq_set_data_ext(self._context, buffer, len(state), sequence, 0)
+        self._empty = False
         if state and read == len(state):
+            self._loaded = True
             if self._window:
                 self._shadow(sequence, 0)
             return True
@@ -315,13 +361,23 @@ class LlamaBackend:
         parameters.type_k = parameters.type_v = _KV_TYPES[settings.kv_type]
         # Without it llama_memory_seq_cp copies buffers, and aborts the process on part of a sequence.
         parameters.kv_unified = True
-        flash = settings.flash
+        flash = self._flash
         if flash == "auto" and self.prompt_kernels.variant:
             # llama.cpp would turn it off, because the kernels' device is not the one of the layers, a CPU. Without the
             # kernels, a CPU always turns it on.
             flash = "on"
         parameters.flash_attn_type = _FLASH_ATTENTION[flash]
         return parameters
+
+    @property
+    def _flash(self) -> str:
+        return "on" if self.stable else self._settings.flash
+
+    @property
+    def _mode(self) -> prompt.Mode:
+        if not self.stable:
+            return prompt.Mode.FAST
+        return prompt.Mode.STABLE_LOADED if self._loaded else prompt.Mode.STABLE
 
 
 def _metadata(model: Any, key: str) -> str | None:

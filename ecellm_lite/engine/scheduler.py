@@ -1,8 +1,8 @@
 """Computes many answers at once: rows fork the prefix that they share, and one call of the model serves many rows.
 
-In fast mode each call is filled with the tokens of as many rows as fit. Batching is not bit-stable in llama.cpp. So
-deterministic mode runs one row at a time, with no other row in memory. It always reads a prompt in the same two calls,
-first the prefix and then the row.
+Each call is filled with the tokens of as many rows as fit. If the backend is not stable, this may change the last bits
+of a row's logits. With such a backend, deterministic mode runs one row at a time, with no other row in memory. It then
+always reads a prompt in the same two calls, first the prefix and then the row.
 
 All rows of a call have the same adapter, and adapters take turns (see `turns`).
 """
@@ -19,7 +19,7 @@ from ecellm_lite.engine.prefixes import Prefixes
 from ecellm_lite.engine.request import Request, context_error
 from ecellm_lite.engine.sharing import Sharing
 from ecellm_lite.engine.slot import Slot
-from ecellm_lite.engine.turns import DETERMINISTIC_TURN_SECONDS, TURN_SECONDS, Turns
+from ecellm_lite.engine.turns import ALONE_TURN_SECONDS, TURN_SECONDS, Turns
 from ecellm_lite.engine.twins import Twins
 from ecellm_lite.errors import ContextError, EcellmError, UsageError
 
@@ -39,7 +39,7 @@ class Scheduler:
 
     `files`: stores the states of instructions for later processes.
     `grouped`: if False, rows run in order of arrival and share only their instruction.
-    `drafts`: if False, free text is generated token by token.
+    `drafts`: if False, free text is generated token by token. So it is in deterministic mode with a stable backend.
     `turn_seconds`: how long one adapter's rows may run while another adapter's rows wait.
     """
 
@@ -57,14 +57,16 @@ class Scheduler:
             raise UsageError("A backend needs at least two sequences, one for a prefix and one for a row.")
         self._backend = backend
         self.deterministic = deterministic
-        self._grouped = grouped and not deterministic
-        self._drafts = min(DRAFTING, backend.batch) - 1 if drafts else 0  # the most in one step
-        prefix_sequences = 1 if deterministic else max(1, min(PREFIX_SEQUENCES, backend.sequences // 4))
+        alone = deterministic and not backend.stable  # whether rows run one at a time
+        self._grouped = grouped and not alone
+        # The most drafts in one step. How many are checked depends on other rows, and may change an answer's usage.
+        self._drafts = min(DRAFTING, backend.batch) - 1 if drafts and (alone or not deterministic) else 0
+        prefix_sequences = 1 if alone else max(1, min(PREFIX_SEQUENCES, backend.sequences // 4))
         self._prefixes = Prefixes(backend, range(prefix_sequences))
-        self._sequences = list(range(prefix_sequences, prefix_sequences + 1 if deterministic else backend.sequences))
+        self._sequences = list(range(prefix_sequences, prefix_sequences + 1 if alone else backend.sequences))
         self._free = list(self._sequences)
         if turn_seconds is None:
-            turn_seconds = DETERMINISTIC_TURN_SECONDS if deterministic else TURN_SECONDS
+            turn_seconds = ALONE_TURN_SECONDS if alone else TURN_SECONDS
         self._waiting = Turns(backend.adapters, grouped=self._grouped, seconds=turn_seconds)
         self._twins = Twins()
         self._active: list[Slot] = []  # oldest first
@@ -76,11 +78,11 @@ class Scheduler:
             self._prefixes,
             self._waiting,
             self._admission,
-            deterministic=deterministic,
+            alone=alone,
             grouped=self._grouped,
             files=files,
         )
-        if deterministic and backend.cells < backend.most:
+        if alone and backend.cells < backend.most:
             backend.grow(backend.most)  # the answer must not depend on a size that earlier rows left
         backend.clear()
 

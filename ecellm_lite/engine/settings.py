@@ -20,9 +20,9 @@ class Settings:
       no larger than 4096 tokens, than the model's training context, or than fits into free memory.
     `threads`: the maximum number of threads in a call (see engine/threads.py). By default, one per core.
     `gpu_layers`: `auto` (as many as fit), `all` or a number. With 0, no GPU is used.
-    `micro_batch`: how many tokens one call of the model may have. Attention reads the memory of all rows in a call, so
-      larger calls were slower on a CPU.
-    `flash_attention`: `auto`, `on` or `off`. `deterministic` turns it off.
+    `micro_batch`: how many tokens one call of the model may have. In larger calls llama.cpp's own attention, which
+      reads the memory of all rows, was slower on a CPU. The prompt kernels' attention reads each row's own memory.
+    `flash_attention`: `auto`, `on` or `off`. `deterministic` turns llama.cpp's own off.
     `prompt_kernels`: `auto`, `off` or a variant (see ecellm_lite.kernels.prompt).
     """
 

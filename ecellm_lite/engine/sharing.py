@@ -14,6 +14,7 @@ class Sharing:
     """Finds the prefix that a row forks from, and adds to the tree the prefixes that later rows will share.
 
     Instructions are loaded from `files` if given. `grouped` says whether rows may share more than their instruction.
+    `alone` says whether rows run one at a time, each reading its prompt in the same two calls.
     """
 
     def __init__(
@@ -23,7 +24,7 @@ class Sharing:
         waiting: Turns,
         admission: Admission,
         *,
-        deterministic: bool,
+        alone: bool,
         grouped: bool,
         files: PrefixFiles | None,
     ) -> None:
@@ -31,14 +32,14 @@ class Sharing:
         self._prefixes = prefixes
         self._waiting = waiting
         self._admission = admission
-        self._deterministic = deterministic
+        self._alone = alone
         self._grouped = grouped
         self._files = files
 
     def find(self, request: Request) -> Match:
         """Return the longest prefix of the prompt that is in memory, or soon will be."""
         match = self._prefixes.find(request.prompt, request.adapter)
-        if not self._deterministic:
+        if not self._alone:
             return match
         # Results are bit-identical only if the same tokens are read in the same call.
         if match.prefix and len(match.prefix.tokens) == match.length == request.instruction:

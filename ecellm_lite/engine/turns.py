@@ -16,8 +16,9 @@ from ecellm_lite.engine.waiting import Waiting
 # Seconds of calls after which another adapter's turn comes, if it has rows. One call may take longer.
 TURN_SECONDS = 0.5
 
-# In deterministic mode the instruction is read again after each change, which costs more than the rows of a short turn.
-DETERMINISTIC_TURN_SECONDS = 5.0
+# If rows run one at a time, the instruction is read again after each change. That costs more than the rows of a short
+# turn.
+ALONE_TURN_SECONDS = 5.0
 
 
 class Turns:

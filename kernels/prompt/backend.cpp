@@ -1,7 +1,9 @@
-/* The back end: a ggml device of kind ACCEL, like its BLAS back end, for MUL_MAT and FLASH_ATTN_EXT only. */
+/* The back end: a ggml device of kind ACCEL, like its BLAS back end, for MUL_MAT and FLASH_ATTN_EXT, and in stable mode
+ * also for SET_ROWS. */
 #include "attention.h"
 #include "ecellm_prompt.h"
 #include "ggml_interface.h"
+#include "kv_memory.h"
 #include "multiply.h"
 #include "variants.h"
 #include "weights.h"
@@ -16,10 +18,15 @@ ecellm_ggml ggml{};
 const Variant *variant = nullptr;
 size_t least_columns = 0;
 std::atomic<uint64_t> products{0}, attentions{0};
-thread_local bool in_use = false;
+thread_local int mode = ECELLM_PROMPT_OFF, declined = -1;
+
+bool is_stable() {
+    return mode >= ECELLM_PROMPT_STABLE;
+}
 
 struct Context {
     Memory memory;
+    WrittenCells cells;
     int threads = 1;
 };
 
@@ -31,6 +38,9 @@ extern ggml_backend_reg registry;
 /* With fewer columns ggml's own path is as fast: unpacking a panel takes as long as three to five columns. Measured on
  * whole prompts of a small model on Zen 2 (benchmarks/prompts.py). */
 size_t least(int type) {
+    if (is_stable()) {
+        return 1;
+    }
     if (least_columns) {
         return least_columns;
     }
@@ -79,7 +89,7 @@ bool is_our_attention(const ggml_tensor &op) {
            && q.ne[3] == 1 && k.ne[3] == 1 && v.ne[3] == 1 && mask->ne[2] == 1 && mask->ne[3] == 1    // one memory
            && k.ne[2] == v.ne[2] && k.ne[2] > 0 && q.ne[2] % k.ne[2] == 0                             // heads
            && k.ne[1] == v.ne[1] && mask->ne[0] == k.ne[1] && mask->ne[1] >= q.ne[1]                  // cells, tokens
-           && q.ne[1] >= least_tokens && q.nb[1] % 4 == 0 && q.nb[2] % 4 == 0;
+           && (is_stable() || q.ne[1] >= least_tokens) && q.nb[1] % 4 == 0 && q.nb[2] % 4 == 0;
 }
 
 Attention attention_of(const ggml_tensor &op) {
@@ -94,6 +104,36 @@ Attention attention_of(const ggml_tensor &op) {
     attention.heads = (size_t)q.ne[2], attention.kv_heads = (size_t)k.ne[2];
     std::memcpy(&attention.scale, op.op_params, sizeof attention.scale);
     return attention;
+}
+
+/* A write of float32 rows to a KV memory of float16. */
+bool is_our_write(const ggml_tensor &op) {
+    const ggml_tensor &x = *op.src[0], &cells = *op.src[1];
+    return is_stable() && x.type == ggml_type_f32 && op.type == ggml_type_f16 && cells.type == ggml_type_i64 // types
+           && x.nb[0] == 4 && op.nb[0] == 2 && cells.nb[0] == 8 && x.nb[1] % 4 == 0 && op.nb[1] % 2 == 0     // whole rows
+           && x.ne[2] == 1 && x.ne[3] == 1 && op.ne[2] == 1 && op.ne[3] == 1                                 // one memory
+           && x.ne[0] == op.ne[0] && x.ne[1] == cells.ne[0] && cells.ne[1] == 1 && cells.ne[2] == 1;
+}
+
+Write write_of(const ggml_tensor &op) {
+    const ggml_tensor &x = *op.src[0];
+    return {(const uint8_t *)x.data, (uint8_t *)op.data,   (const int64_t *)op.src[1]->data, x.nb[1], op.nb[1],
+            (size_t)x.ne[1],         (size_t)x.ne[0], (size_t)op.ne[1]};
+}
+
+bool compute_write(Context &context, const ggml_tensor &op) {
+    const Write write = write_of(op);
+    if (!context.cells.note(write, mode == ECELLM_PROMPT_STABLE_LOADED)) {
+        return false;
+    }
+    store(write, context.threads);
+    return true;
+}
+
+bool compute_attention(Context &context, const ggml_tensor &op) {
+    Attention attention = attention_of(op);
+    return (!is_stable() || context.cells.arrange(attention, context.threads))
+           && attend(*variant, attention, context.threads, context.memory);
 }
 
 const char *backend_name(ggml_backend *) {
@@ -118,8 +158,10 @@ int compute(ggml_backend *backend, ggml_cgraph *graph) {
             done = multiply(*variant, product_of(op), context.threads, context.memory);
             products++;
         } else if (op.op == ggml_op_flash_attn_ext) {
-            done = attend(*variant, attention_of(op), context.threads, context.memory);
+            done = compute_attention(context, op);
             attentions++;
+        } else if (op.op == ggml_op_set_rows) {
+            done = compute_write(context, op);
         }
         if (!done) {
             return ggml_status_alloc_failed;
@@ -182,10 +224,20 @@ ggml_backend_buffer *buffer_from_host(ggml_backend_device *, void *data, size_t 
     return (ggml_backend_buffer *)ggml.cpu_buffer_from_ptr(data, size);
 }
 
+bool is_by_row(int op) {
+    for (const int each : ggml_ops_by_row) {
+        if (op == each) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool supports_op(ggml_backend_device *, const ggml_tensor *op) {
-    if (!in_use || !variant) {
+    if (mode == ECELLM_PROMPT_OFF || !variant) {
         return false;
     }
+    bool ours = false;
     switch (op->op) {
     case ggml_op_none:
     case ggml_op_reshape:
@@ -194,12 +246,19 @@ bool supports_op(ggml_backend_device *, const ggml_tensor *op) {
     case ggml_op_transpose:
         return true;
     case ggml_op_mul_mat:
-        return is_ours(*op);
+        ours = is_ours(*op);
+        break;
     case ggml_op_flash_attn_ext:
-        return is_our_attention(*op);
-    default:
-        return false;
+        ours = is_our_attention(*op);
+        break;
+    case ggml_op_set_rows:
+        ours = is_our_write(*op);
+        break;
     }
+    if (!ours && is_stable() && !is_by_row(op->op)) {
+        declined = op->op;
+    }
+    return ours;
 }
 
 bool supports_buffer_type(ggml_backend_device *, ggml_backend_buffer_type *type) {
@@ -261,8 +320,15 @@ int ecellm_prompt_start(const char *name, const ecellm_ggml *functions, size_t l
     return ECELLM_PROMPT_OK;
 }
 
-void ecellm_prompt_use(int on) {
-    in_use = on != 0;
+void ecellm_prompt_use(int chosen) {
+    mode = chosen;
+    if (is_stable()) {
+        declined = -1;
+    }
+}
+
+int ecellm_prompt_declined(void) {
+    return declined;
 }
 
 uint64_t ecellm_prompt_products(void) {

@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-#define ECELLM_PROMPT_VERSION 2
+#define ECELLM_PROMPT_VERSION 3
 
 #if defined(_WIN32)
 #define ECELLM_PROMPT_API __declspec(dllexport)
@@ -48,8 +48,23 @@ ECELLM_PROMPT_API const char *ecellm_prompt_variants(void);
 /* Choose a variant for products of at least `least` columns. 0 stands for the measured best number for each type. */
 ECELLM_PROMPT_API int ecellm_prompt_start(const char *variant, const struct ecellm_ggml *functions, size_t least);
 
-/* Set whether llama.cpp calls by this thread may use the kernels; initially they may not. */
-ECELLM_PROMPT_API void ecellm_prompt_use(int on);
+/* What llama.cpp leaves to the kernels. */
+enum ecellm_prompt_mode {
+    ECELLM_PROMPT_OFF = 0,  /* nothing */
+    ECELLM_PROMPT_FAST = 1, /* products and attention that are faster than ggml's own */
+    /* All products, attention and writes to the KV memory. A token's results then depend on its own sequence only, up to
+     * the last bit: not on the other tokens of a call, on where the KV memory holds its sequence, or on threads. */
+    ECELLM_PROMPT_STABLE = 2,
+    /* The same, after sequences were loaded into an empty KV memory, each in the order of the cells. */
+    ECELLM_PROMPT_STABLE_LOADED = 3,
+};
+
+/* Set the mode of llama.cpp calls by this thread, initially ECELLM_PROMPT_OFF. */
+ECELLM_PROMPT_API void ecellm_prompt_use(int mode);
+
+/* In a stable mode, some operations must not be left to ggml. Return the number (enum ggml_op) of one that was, since
+ * this thread last called ecellm_prompt_use with a stable mode, or -1 if there was none. */
+ECELLM_PROMPT_API int ecellm_prompt_declined(void);
 
 /* How many products, and how many attentions, the back end has computed in this process. */
 ECELLM_PROMPT_API uint64_t ecellm_prompt_products(void);
@@ -76,6 +91,7 @@ struct ecellm_attention {
     size_t q_stride, q_head_stride, k_stride, k_head_stride, v_stride, v_head_stride, mask_stride, y_stride, y_head_stride;
     size_t width, tokens, cells, heads, kv_heads; /* width: a multiple of 8, at most 256 */
     float scale;
+    const uint32_t *order; /* the cell in `k` and `v` of each cell of the mask; if null, the mask has them in place */
 };
 
 /* Compute one attention, with the same results as the back end. `y` must not overlap the other buffers. */

@@ -14,9 +14,13 @@ extern "C" {
 constexpr int ggml_api_version = 2;
 
 /* The values used of enum ggml_type, ggml_op, ggml_tensor_flag, ggml_status and ggml_backend_dev_type. */
-constexpr int ggml_type_f32 = 0, ggml_type_f16 = 1;
+constexpr int ggml_type_f32 = 0, ggml_type_f16 = 1, ggml_type_i64 = 27;
 constexpr int ggml_op_none = 0, ggml_op_mul_mat = 29, ggml_op_flash_attn_ext = 74;
 constexpr int ggml_op_reshape = 36, ggml_op_view = 37, ggml_op_permute = 38, ggml_op_transpose = 39;
+constexpr int ggml_op_set_rows = 42;
+/* Operations that compute each row of a matrix by itself: add, sub, mul, div, norm, rms_norm, scale, cpy, cont, get_rows,
+ * rope, unary and glu. */
+constexpr int ggml_ops_by_row[] = {2, 6, 7, 8, 24, 25, 32, 34, 35, 40, 48, 91, 100};
 constexpr int ggml_flag_compute = 16;
 constexpr int ggml_status_alloc_failed = -2, ggml_status_success = 0;
 constexpr int ggml_device_type_accel = 3;

@@ -78,7 +78,7 @@ def test_prompts_are_read_with_and_without_the_kernels_in_turn(demo_model: Store
     assert np.corrcoef(logits[0], logits[1])[0, 1] > 0.99
 
 
-@pytest.mark.parametrize("setting", [{"flash_attention": "off"}, {"kv_type": "q8_0"}, {"deterministic": True}])
+@pytest.mark.parametrize("setting", [{"flash_attention": "off"}, {"kv_type": "q8_0"}])
 def test_unsupported_attention_is_left_to_llama_cpp(
     demo_model: StoredModel, variant: str, setting: dict[str, Any]
 ) -> None:
@@ -148,7 +148,7 @@ def test_an_unmeasured_processor_uses_ggmls_kernels(monkeypatch: pytest.MonkeyPa
 
 # What is changed in the source, and what the reason then names. The trial in a child process finds the last three.
 DOCTORED = {
-    "another version": ("ecellm_prompt.h", "PROMPT_VERSION 2", "PROMPT_VERSION 99", "version 99"),
+    "another version": ("ecellm_prompt.h", "PROMPT_VERSION 3", "PROMPT_VERSION 99", "version 99"),
     "a missing symbol": ("backend.cpp", "int ecellm_prompt_start(", "int ecellm_prompt_begin(", "ecellm_prompt_start"),
     "no processor": ("variants.cpp", "(*each)->runs()", "false", ""),
     "another API version": ("ggml_interface.h", "api_version = 2", "api_version = 99", ""),

@@ -129,6 +129,13 @@ def test_deterministic_mode_reads_every_prompt_in_the_same_two_calls() -> None:
     assert backend.calls[3:] == [20, 16, len(PREFIX), 20]
 
 
+def test_deterministic_rows_run_together_over_a_stable_backend() -> None:
+    backend = Counting(stable=True)
+    scheduler = Scheduler(backend, deterministic=True)
+    finish(scheduler, [Request(prompt, len(PREFIX), Text(1)) for prompt in prompts([20, 30, 25])])
+    assert backend.calls == [len(PREFIX), 75]
+
+
 def test_a_request_is_done_only_after_all_its_fields_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
     was = Request.__setattr__

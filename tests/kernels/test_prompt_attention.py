@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -29,8 +29,11 @@ class Call:
     mask: NDArray[np.float16]
     scale: float
 
-    def by_the_kernels(self, variant: str, *, threads: int = 1) -> NDArray[np.float32]:
-        return library.attend(self.q, self.k, self.v, self.mask, self.scale, variant=variant, threads=threads)
+    def by_the_kernels(
+        self, variant: str, *, threads: int = 1, order: NDArray[np.uint32] | None = None
+    ) -> NDArray[np.float32]:
+        operands = self.q, self.k, self.v, self.mask
+        return library.attend(*operands, self.scale, variant=variant, threads=threads, order=order)
 
     def expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the result in float64, and how far float32 arithmetic may be from it."""
@@ -165,6 +168,40 @@ def test_threads_and_masked_cells_change_no_bit(variant: str) -> None:
     result = one.by_the_kernels(variant)
     one.k[60] = one.v[60] = np.nan
     assert np.array_equal(result, one.by_the_kernels(variant, threads=3))
+
+
+@pytest.mark.parametrize("variant", variants())
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    tokens=st.integers(1, 50),
+    prefix=st.integers(0, 120),
+    longest=st.sampled_from([1, 5, 30]),
+    sharing=st.integers(1, 5),
+    width=st.sampled_from([64, 80, 128]),
+    threads=st.integers(1, 3),
+)
+def test_a_token_has_the_same_bits_whatever_else_is_read(
+    variant: str, seed: int, tokens: int, prefix: int, longest: int, sharing: int, width: int, threads: int
+) -> None:
+    """The bits change neither with other tokens, nor with where the cells are. Deterministic batches need this."""
+    generator = np.random.default_rng(seed)
+    reads = rows(generator, tokens, prefix, longest)
+    one = call(generator, tokens, reads.shape[1], 2 * sharing, 2, width, reads)
+    one.k[generator.random(len(one.k)) < 0.1] *= np.float16(30)  # the highest score changes often
+    together = one.by_the_kernels(variant, threads=threads)
+    alone = []
+    for token in range(tokens):
+        cells = np.flatnonzero(reads[token])
+        mask = np.zeros((1, len(cells)), dtype=np.float16)
+        alone.append(
+            Call(one.q[token : token + 1], one.k[cells], one.v[cells], mask, one.scale).by_the_kernels(variant)
+        )
+    assert np.array_equal(np.concatenate(alone), together)
+    order = generator.permutation(reads.shape[1]).astype(np.uint32)
+    moved = Call(one.q, np.empty_like(one.k), np.empty_like(one.v), one.mask, one.scale)
+    moved.k[order], moved.v[order] = one.k, one.v
+    assert np.array_equal(moved.by_the_kernels(variant, order=order), together)
 
 
 @pytest.mark.parametrize("variant", variants())

@@ -13,6 +13,6 @@ versions changes. If a check fails, llama.cpp computes by itself, and `doctor` s
 
 from __future__ import annotations
 
-from ecellm_lite.kernels.prompt.choice import CHOICES, OFF, State, start, use
+from ecellm_lite.kernels.prompt.choice import CHOICES, OFF, Mode, State, declined, start, use
 
-__all__ = ["CHOICES", "OFF", "State", "start", "use"]
+__all__ = ["CHOICES", "OFF", "Mode", "State", "declined", "start", "use"]

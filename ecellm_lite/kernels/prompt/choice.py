@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cache
 
 from ecellm_lite import ggml
@@ -25,6 +26,18 @@ class State:
 
 
 OFF = State("", "they are switched off")
+
+
+class Mode(IntEnum):
+    """What llama.cpp leaves to the kernels: enum ecellm_prompt_mode.
+
+    `FAST`: what they compute faster. `STABLE`: all that could make a row's logits depend on other rows.
+    `STABLE_LOADED`: the same, after sequences were loaded into an empty KV memory.
+    """
+
+    FAST = 1
+    STABLE = 2
+    STABLE_LOADED = 3
 
 
 def start(choice: str = "auto") -> State:
@@ -52,14 +65,23 @@ def start(choice: str = "auto") -> State:
         return State("", error.message)
 
 
-def use(state: State) -> None:
-    """Set whether llama.cpp's next calls by this thread may use the kernels.
+def use(state: State, mode: Mode = Mode.FAST) -> None:
+    """Set what llama.cpp's next calls by this thread leave to the kernels: nothing if `state` has no variant.
 
     Switch the kernels off again after the calls. Otherwise, if other code in this process makes a context with flash
     attention on `auto`, llama.cpp gives it none.
     """
     if _registered.cache_info().currsize:
-        library.library(library.path()).ecellm_prompt_use(int(bool(state.variant)))
+        library.library(library.path()).ecellm_prompt_use(mode if state.variant else 0)
+
+
+def declined() -> str:
+    """Return the name of an operation that is not bit-stable in ggml and that the kernels do not compute.
+
+    Only the calls since this thread's last `use` with a stable mode count. The name is empty if there was none.
+    """
+    number = int(library.library(library.path()).ecellm_prompt_declined())
+    return "" if number < 0 else ggml.operation(number)
 
 
 def _variant(choice: str) -> str:

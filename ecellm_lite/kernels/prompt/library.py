@@ -16,7 +16,7 @@ from ecellm_lite import ggml
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.tensor_types import TensorType
 
-VERSION = 2  # ECELLM_PROMPT_VERSION of ecellm_prompt.h
+VERSION = 3  # ECELLM_PROMPT_VERSION of ecellm_prompt.h
 
 # enum ecellm_prompt_status
 _STATUS = {
@@ -47,6 +47,7 @@ class _Attention(ctypes.Structure):
         *((f"{name}_stride", ctypes.c_size_t) for name in ("y", "y_head")),
         *((name, ctypes.c_size_t) for name in ("width", "tokens", "cells", "heads", "kv_heads")),
         ("scale", ctypes.c_float),
+        ("order", ctypes.c_void_p),
     )
 
 
@@ -140,15 +141,18 @@ def attend(
     *,
     variant: str,
     threads: int = 1,
+    order: NDArray[np.uint32] | None = None,
 ) -> NDArray[np.float32]:
     """Return the attention of each token and head, in the shape of `q`.
 
     `q`: (tokens, heads, width). `k` and `v`: (cells, KV heads, width). `mask`: (tokens, cells), added to the scores.
+    `order`: for each cell of the mask, its place in `k` and `v`; by default they are in the same order.
     Raises EcellmError if the library refuses the shape.
     """
     tokens, heads, width = q.shape
     cells, kv_heads, _ = k.shape
-    if v.shape != k.shape or mask.shape != (tokens, cells) or k.shape[2] != width:
+    places = np.arange(cells, dtype=np.uint32) if order is None else order
+    if v.shape != k.shape or mask.shape != (tokens, len(places)) or k.shape[2] != width or places.max() >= cells:
         raise EcellmError(f"Attention of {q.shape} over {k.shape}, {v.shape} with a mask of {mask.shape}.")
     if any(array.strides[-1] != array.itemsize for array in (q, k, v, mask)):
         raise EcellmError("The elements of a head must be neighbours.")
@@ -158,8 +162,9 @@ def attend(
         *(stride for array in (q, k, v) for stride in array.strides[:2]),
         mask.strides[0],
         *y.strides[:2],
-        *(width, tokens, cells, heads, kv_heads),
+        *(width, tokens, len(places), heads, kv_heads),
         scale,
+        places.ctypes.data,
     )
     status = library(path()).ecellm_prompt_attend(variant.encode(), ctypes.byref(call), threads)
     if status:

@@ -27,7 +27,7 @@ constexpr size_t most_waste = 2;
 struct Buffer {
     float *queries, *results; /* (vectors, width, lanes) */
     float *keys, *values;     /* (cells, width) */
-    float *weights;           /* (vectors of a pass, cells, lanes): scores, then their exponentials */
+    float *weights;           /* (vectors of a pass, cells, lanes): scores, then powers of two */
 
     static size_t bytes(size_t width) {
         return sizeof(float) * (2 * most_vectors * width * lanes + 2 * block_cells(width) * width + 2 * most_cells * lanes);
@@ -172,7 +172,7 @@ class AttentionTile {
     const Attention &attention;
     const Buffer buffer;
     const size_t token, tokens, size, head, heads, width, vectors;
-    alignas(32) float largest[most_vectors][lanes], sum[most_vectors][lanes];
+    alignas(32) float base[most_vectors][lanes], sum[most_vectors][lanes];
 
     struct Lane {
         bool in_use;
@@ -192,11 +192,12 @@ class AttentionTile {
                 rows[i] = one.in_use ? (const float *)((const uint8_t *)attention.q + place) : nullptr;
             }
             float *const target = buffer.queries + vector * width * lanes;
+            const __m256 scale = _mm256_set1_ps(attention.scale * bits_of_e); /* scores are powers of two */
             for (size_t d = 0; d < width; d += 8) {
                 __m256i eight[8];
                 for (size_t i = 0; i < lanes; i++) {
                     const __m256 x = rows[i] ? _mm256_loadu_ps(rows[i] + d) : _mm256_setzero_ps();
-                    eight[i] = _mm256_castps_si256(_mm256_mul_ps(x, _mm256_set1_ps(attention.scale)));
+                    eight[i] = _mm256_castps_si256(_mm256_mul_ps(x, scale));
                 }
                 transpose(eight);
                 for (size_t i = 0; i < 8; i++) {
@@ -209,7 +210,8 @@ class AttentionTile {
     void load_cells(const Cells &cells, const uint16_t *source, size_t stride, size_t head_stride, float *target) {
         const uint8_t *const start = (const uint8_t *)source + head / (attention.heads / attention.kv_heads) * head_stride;
         for (size_t i = 0; i < cells.in_block(); i++) {
-            const uint16_t *const halves = (const uint16_t *)(start + cells.cell[i] * stride);
+            const size_t cell = attention.order ? attention.order[cells.cell[i]] : cells.cell[i];
+            const uint16_t *const halves = (const uint16_t *)(start + cell * stride);
             for (size_t d = 0; d < width; d += 8) {
                 _mm256_store_ps(target + i * width + d, from_halves(halves + d));
             }
@@ -251,29 +253,33 @@ class AttentionTile {
         }
     }
 
-    /* Add the mask to a vector's scores and replace them by their exponentials, relative to the largest so far. */
+    /* Add the mask to a vector's scores, and replace each by 2^(score - base). The base is the highest score so far,
+     * rounded up. When it grows, the sums so far are multiplied by a power of two, which rounds nothing. So a lane's
+     * results do not depend on how its cells are divided into blocks, nor on cells that it must not read. */
     void soften(size_t vector, const Cells &cells, float *scores) {
         const size_t count = cells.in_block(), half = size > lanes ? vector % 2 * lanes : 0;
-        const __m256 before = _mm256_load_ps(largest[vector]);
+        const __m256 before = _mm256_load_ps(base[vector]);
         __m256 most = before;
         for (size_t c = 0; c < count; c++) {
-            const __m256 score = _mm256_add_ps(_mm256_load_ps(scores + c * lanes), from_halves(cells.added[c] + half));
+            const __m256 mask = from_halves(cells.added[c] + half);
+            const __m256 score = _mm256_fmadd_ps(mask, _mm256_set1_ps(bits_of_e), _mm256_load_ps(scores + c * lanes));
             most = _mm256_max_ps(most, score);
             _mm256_store_ps(scores + c * lanes, score);
         }
-        /* A lane that has read no cell yet has minus infinity as its largest, which must not be subtracted. */
-        const __m256 none = _mm256_cmp_ps(most, _mm256_set1_ps(-__builtin_inff()), _CMP_EQ_OQ);
-        const __m256 zero = _mm256_andnot_ps(none, most);
-        __m256 total = _mm256_setzero_ps();
+        const __m256 after = _mm256_ceil_ps(most);
+        /* A lane that has read no cell yet has minus infinity as its base, which must not be subtracted. */
+        const __m256 none = _mm256_cmp_ps(after, _mm256_set1_ps(-__builtin_inff()), _CMP_EQ_OQ);
+        const __m256 zero = _mm256_andnot_ps(none, after);
+        const __m256 factor = power_of_two(before, zero);
+        __m256 total = _mm256_mul_ps(_mm256_load_ps(sum[vector]), factor);
         for (size_t c = 0; c < count; c++) {
-            const __m256 weight = exponential(_mm256_sub_ps(_mm256_load_ps(scores + c * lanes), zero));
+            const __m256 weight = power_of_two(_mm256_load_ps(scores + c * lanes), zero);
             total = _mm256_add_ps(total, weight);
             _mm256_store_ps(scores + c * lanes, weight);
         }
-        const __m256 factor = exponential(_mm256_sub_ps(before, zero));
-        _mm256_store_ps(largest[vector], most);
-        _mm256_store_ps(sum[vector], _mm256_fmadd_ps(_mm256_load_ps(sum[vector]), factor, total));
-        if (_mm256_movemask_ps(_mm256_cmp_ps(most, before, _CMP_NEQ_UQ))) {
+        _mm256_store_ps(base[vector], after);
+        _mm256_store_ps(sum[vector], total);
+        if (_mm256_movemask_ps(_mm256_cmp_ps(after, before, _CMP_NEQ_UQ))) {
             float *const result = buffer.results + vector * width * lanes;
             for (size_t d = 0; d < width; d++) {
                 _mm256_store_ps(result + d * lanes, _mm256_mul_ps(_mm256_load_ps(result + d * lanes), factor));
@@ -374,7 +380,7 @@ class AttentionTile {
         load_queries();
         memset(buffer.results, 0, vectors * width * lanes * sizeof(float));
         for (size_t vector = 0; vector < vectors; vector++) {
-            _mm256_store_ps(largest[vector], _mm256_set1_ps(-__builtin_inff()));
+            _mm256_store_ps(base[vector], _mm256_set1_ps(-__builtin_inff()));
             _mm256_store_ps(sum[vector], _mm256_setzero_ps());
         }
         const Mask mask(attention, token, tokens, size);

@@ -1,4 +1,4 @@
-/* Vectors of eight floats: exponentials and conversions. */
+/* Vectors of eight floats: powers of two and conversions. */
 #pragma once
 
 #include <cstdint>
@@ -11,24 +11,22 @@ inline __m256 from_halves(const uint16_t *eight) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)eight));
 }
 
-/* e^x for x <= 0, within 2 units in the last place; 0 below -87, and NaN for NaN. */
-inline __m256 exponential(__m256 x) {
-    const __m256 least = _mm256_set1_ps(-87.0f);
-    const __m256 counts = _mm256_cmp_ps(x, least, _CMP_GE_OQ);
-    /* x = n ln 2 + r, with ln 2 in two parts; n stays in the low bits of a float near 1.5 * 2^23. */
-    const __m256 shift = _mm256_set1_ps(0x1.8p23f);
-    const __m256 shifted = _mm256_fmadd_ps(x, _mm256_set1_ps(0x1.715476p+0f), shift);
-    const __m256 n = _mm256_sub_ps(shifted, shift);
-    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.62e4p-1f), x);
-    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.7f7d1cp-20f), r);
-    /* e^r by its Taylor polynomial of degree 6: |r| <= 0.347, so the rest is below 2^-23. */
-    __m256 sum = _mm256_set1_ps(1.0f / 720);
-    for (const float factor : {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) {
-        sum = _mm256_fmadd_ps(sum, r, _mm256_set1_ps(factor));
+constexpr float bits_of_e = 0x1.715476p+0f; /* log2 e */
+
+/* 2^(x - base) for a whole number `base` that is not below x, within 2 units in the last place. It is 0 below 2^-125, and
+ * NaN if x or `base` is. The power of the fraction of x does not depend on the base. */
+inline __m256 power_of_two(__m256 x, __m256 base) {
+    const __m256 whole = _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m256 exponent = _mm256_sub_ps(whole, base), fraction = _mm256_sub_ps(x, whole);
+    const __m256 counts = _mm256_cmp_ps(exponent, _mm256_set1_ps(-125), _CMP_GE_OQ);
+    /* Its Taylor polynomial of degree 6: the fraction times ln 2 is at most 0.347, so the rest is below 2^-23. */
+    __m256 power = _mm256_set1_ps(0x1.430912p-13f);
+    for (const float factor : {0x1.5d87fep-10f, 0x1.3b2ab6p-7f, 0x1.c6b08ep-5f, 0x1.ebfbep-3f, 0x1.62e43p-1f, 1.0f}) {
+        power = _mm256_fmadd_ps(power, fraction, _mm256_set1_ps(factor));
     }
-    const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
-    const __m256 power = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), exponent));
-    return _mm256_or_ps(_mm256_and_ps(power, counts), _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    const __m256i shift = _mm256_slli_epi32(_mm256_cvtps_epi32(exponent), 23);
+    power = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(power), shift));
+    return _mm256_or_ps(_mm256_and_ps(power, counts), _mm256_cmp_ps(exponent, exponent, _CMP_UNORD_Q));
 }
 
 } // namespace

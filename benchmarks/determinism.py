@@ -1,0 +1,185 @@
+"""Claim: deterministic answers are the same bytes in every batch, at 90% of fast mode's rate or more.
+
+    python -m benchmarks.determinism --rows 2000
+
+Labelled rows of all ten tasks are answered in deterministic mode several times. Each pass has other batch sizes,
+threads and orders of rows, and other text that rows share. In one of them each row has the memory for itself, for the
+first `--alone` rows. Answers are compared as JSON, with all digits of their probabilities.
+
+The rates are of the scored tasks' rows, in each task's order: both modes take turns, and each repeat loads them again.
+The rate of deterministic mode without the prompt kernels, one row at a time, is measured once.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+
+from benchmarks.agreement import SCORED
+from benchmarks.facts import write_results
+from ecellm_lite import Answer, Runtime
+from ecellm_lite.engine.settings import available_cores
+from ecellm_lite.kernels import prompt
+from ecellm_lite.tasks.registry import TASKS, get_task
+
+WINDOW = 200  # rows that wait or run at a time
+WARM_ROWS = 8
+
+Row = tuple[str, dict[str, Any]]  # a task's name, and a labelled row with an id
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How a pass runs: the tokens of a call, the threads, the order of the rows, and whether they share text."""
+
+    name: str
+    micro_batch: int
+    threads: int
+    order: str
+    grouped: bool = True
+
+
+SETUPS = (
+    Setup("256 tokens, rows shuffled", 256, 2, "shuffled"),
+    Setup("64 tokens, rows by task", 64, 2, "by task"),
+    Setup("512 tokens, rows by task, backwards", 512, 2, "backwards"),
+    Setup("100 tokens, one thread, only instructions shared", 100, 1, "shuffled again", grouped=False),
+)
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
+@click.option("--rows", type=click.IntRange(10), default=2000, show_default=True, help="Of all tasks together.")
+@click.option("--alone", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--timed-rows", type=click.IntRange(7), default=280, show_default=True, help="Of the scored tasks.")
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--model", default="demo", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/determinism.json"))
+def main(data: Path, rows: int, alone: int, timed_rows: int, repeats: int, model: str, output: Path) -> None:
+    """Compare the passes, measure the rates and write the results."""
+    if reason := prompt.start().reason:
+        raise click.ClickException(f"Deterministic mode runs one row at a time here: {reason}.")
+    labelled = mixed(data, list(TASKS), rows)
+    reference: dict[str, str] = {}
+    passes = []
+    for setup in SETUPS:
+        started = time.perf_counter()
+        seen = answered(model, setup, ordered(labelled, setup.order))
+        reference = reference or seen
+        passes.append(compared(setup.name, reference, seen, time.perf_counter() - started))
+    seen = one_by_one(model, ordered(labelled, "shuffled")[:alone])
+    passes.append(compared("each row alone", reference, seen))
+    rates = measured(model, mixed(data, list(SCORED), timed_rows), repeats)
+    medians = {name: median(each) for name, each in rates.items()}
+    write_results(
+        output,
+        "determinism",
+        {
+            "rows": len(labelled),
+            "passes": passes,
+            "identical": all(one["different"] == 0 for one in passes),
+            "timed_rows": timed_rows,
+            "rows_per_second": medians,
+            "each_repeat": rates,
+            "share_of_fast": round(medians["deterministic"] / medians["fast"], 3),
+        },
+    )
+
+
+def mixed(data: Path, tasks: Sequence[str], count: int) -> list[Row]:
+    """Return `count` labelled rows, or all there are, in turns from each task; their ids are unique."""
+    lines = {task: (data / get_task(task).name / "test.jsonl").read_text("utf-8").splitlines() for task in tasks}
+    chosen: list[Row] = []
+    for place in range(max(map(len, lines.values()))):
+        for task in tasks:
+            if place < len(lines[task]) and len(chosen) < count:
+                chosen.append((task, {**json.loads(lines[task][place]), "id": f"{task} {place}"}))
+    return chosen
+
+
+def ordered(rows: Sequence[Row], order: str) -> list[Row]:
+    """Return the rows in one of the orders of SETUPS."""
+    by_task = sorted(rows, key=lambda row: row[0])
+    if order.startswith("shuffled"):
+        random.Random(order).shuffle(by_task)
+    return by_task[::-1] if order == "backwards" else by_task
+
+
+def answered(model: str, setup: Setup, rows: Sequence[Row]) -> dict[str, str]:
+    """Return each answer as JSON, by the row's id, of rows that run together."""
+    waiting: list[Future[Answer]] = []
+    answers: list[Answer] = []
+    with Runtime(
+        model,
+        deterministic=True,
+        micro_batch=setup.micro_batch,
+        threads=setup.threads,
+        grouped=setup.grouped,
+        prefix_files=False,
+    ) as runtime:
+        for task, row in rows:
+            waiting.append(runtime.submit(task, row))
+            if len(waiting) == WINDOW:
+                answers.append(waiting.pop(0).result())
+        answers.extend(future.result() for future in waiting)
+    return {str(answer.id): json.dumps(answer.as_dict()) for answer in answers}
+
+
+def one_by_one(model: str, rows: Sequence[Row]) -> dict[str, str]:
+    """Return each answer as JSON, by the row's id, of rows of which each waits for the one before."""
+    with Runtime(model, deterministic=True) as runtime:
+        answers = [runtime.answer(task, row) for task, row in rows]
+    return {str(answer.id): json.dumps(answer.as_dict()) for answer in answers}
+
+
+def compared(
+    name: str, reference: dict[str, str], seen: dict[str, str], seconds: float | None = None
+) -> dict[str, Any]:
+    """Return how many of a pass's answers differ from the reference's, and which."""
+    different = sorted(row for row, answer in seen.items() if answer != reference[row])
+    rate = {"rows_per_second": round(len(seen) / seconds, 3)} if seconds else {}
+    click.echo(f"{name}: {len(different)} of {len(seen)} answers differ {rate}", err=True)
+    return {"name": name, "rows": len(seen), "different": len(different), "which": different[:20], **rate}
+
+
+def measured(model: str, rows: Sequence[Row], repeats: int) -> dict[str, list[float]]:
+    """Return the rates of the modes in each repeat, in rows per second."""
+    modes: dict[str, dict[str, Any]] = {
+        "fast": {},
+        "deterministic": {"deterministic": True},
+        "one row at a time": {"deterministic": True, "prompt_kernels": "off"},
+    }
+    rates: dict[str, list[float]] = {name: [] for name in modes}
+    for repeat in range(repeats):
+        for name, options in modes.items():
+            if repeat and name == "one row at a time":
+                continue
+            rates[name].append(rate(model, rows, options))
+            click.echo(f"{name}: {rates[name][-1]} rows/s", err=True)
+    return rates
+
+
+def rate(model: str, rows: Sequence[Row], options: dict[str, Any]) -> float:
+    """Return the rows per second of a new Runtime, task by task, after a few rows of each task as a warm-up."""
+    seconds = 0.0
+    with Runtime(model, threads=available_cores(), **options) as runtime:
+        for task in dict.fromkeys(task for task, _ in rows):
+            own = [row for name, row in rows if name == task]
+            list(runtime.answers(task, own[:WARM_ROWS]))
+            started = time.perf_counter()
+            list(runtime.answers(task, own))
+            seconds += time.perf_counter() - started
+    return round(len(rows) / seconds, 3)
+
+
+if __name__ == "__main__":
+    main()
