@@ -255,6 +255,8 @@ def id_of(row: Mapping[str, Any]) -> str | int | None:
 
 
 def _warnings(outcome: Outcome | None) -> Iterator[AnswerWarning]:
+    if outcome:
+        yield from outcome.warnings
     if outcome and outcome.coverage is not None and outcome.coverage < LEAST_COVERAGE:
         yield AnswerWarning(
             "low_coverage",

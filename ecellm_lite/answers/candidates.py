@@ -104,6 +104,10 @@ class Walked:
     probability: float
     coverage: float
 
+    def then(self, other: Walked) -> Walked:
+        """Return a walk that goes on with another one: its index is the other's."""
+        return Walked(other.index, self.probability * other.probability, min(self.coverage, other.coverage))
+
 
 def walk(candidates: Candidates, tape: Tape, *, depth: int = 0) -> Generator[Step, Logits, Walked]:
     """Choose a candidate by taking the likeliest token wherever candidates differ, and put its tokens on `tape`.

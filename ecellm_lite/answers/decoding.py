@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ecellm_lite.answers.answer import AnswerWarning
 from ecellm_lite.envelopes.ecinstruct import RESPONSE
 from ecellm_lite.envelopes.envelope import Envelope
 from ecellm_lite.envelopes.prompt import mark_id
@@ -79,6 +80,7 @@ class Outcome:
       extraction: the lowest coverage of all its choices.
     `unexplored`: the probability of the answers that were not looked at; None if all were.
     `shortened`: which limit ended the answer, if one did.
+    `warnings`: other problems of the answer.
     """
 
     value: Any
@@ -90,6 +92,7 @@ class Outcome:
     coverage: float | None = None
     unexplored: float | None = None
     shortened: str | None = None
+    warnings: Sequence[AnswerWarning] = ()
 
 
 Decoding = Generator[Step, Logits, Outcome]

@@ -2,30 +2,38 @@
 
 The answer is JSON in exactly ECInstruct's form, for example `[{"attribute": "color", "value": "navy blue", "source":
 "product title"}, …]`. It has one object for each requested attribute, in the order of the request. If the model finds
-no value, both the value and the source are `"None"`. In ECInstruct, an attribute may have several values. This project
-answers with one.
+no value, both the value and the source are `"None"`. An attribute whose form allows several values may have an object
+for each of them. After each value, the model then chooses between another one and the next attribute. An attribute
+whose form has a closed list of values gets one of them, and the source that the model takes it from.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.answer import Answer, AnswerWarning
+from ecellm_lite.answers.attribute_forms import PLAIN, AttributeForm
 from ecellm_lite.answers.calibration import tempered_odds
 from ecellm_lite.answers.candidates import Candidates, Walked, walk
 from ecellm_lite.answers.claims import Claim
+from ecellm_lite.answers.closed_values import ClosedValues
 from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene, Step
 from ecellm_lite.answers.details import Detail
+from ecellm_lite.answers.numbers import UnreadableError
+from ecellm_lite.answers.places import Origin
 from ecellm_lite.answers.space import Space
-from ecellm_lite.answers.spans import SourceText, Span
+from ecellm_lite.answers.spans import NONE, SourceText, Span
 from ecellm_lite.answers.tape import Tape
 from ecellm_lite.errors import InputError
 
-NONE = Span("None", "None")
+# What follows an entry: the end of the answer, or another entry.
+_LAST = "]"
+_NEXT = ', {"attribute":'
+_SOURCE = '"source":'
 
 # Punctuation marks count as words, and one token can hold many, so the context size does not limit a row's work.
 MAX_WORDS = 10_000
@@ -35,11 +43,16 @@ MAX_WORDS = 10_000
 class Extraction(Space):
     """A space whose answers give each attribute a value: a span of one of the product's texts, or None.
 
-    There is at least one attribute. `sources` maps the names of the product's texts to the texts.
+    `attributes`: at least one.
+    `sources`: the product's texts by their names.
+    `forms`: what is asked of some attributes beyond that, by the attribute's index.
+    `origins`: the row's field of each source whose name differs from the field's.
     """
 
     attributes: tuple[str, ...]
     sources: Mapping[str, str]
+    forms: Mapping[int, AttributeForm] = field(default_factory=dict)
+    origins: Mapping[str, Origin] = field(default_factory=dict)
     type: ClassVar[str] = "extraction"
     scored: ClassVar[bool] = True
     biased: ClassVar[bool] = True
@@ -50,37 +63,74 @@ class Extraction(Space):
         An entry's probability is the product of the probabilities of its choices. The answer's probability is the
         product of its entries' probabilities. The answer's coverage is the lowest coverage of any choice.
         """
-        texts = [SourceText(source, text) for source, text in self.sources.items()]
-        words = sum(len(text.starts) for text in texts)
+        texts = self._texts
+        words = sum(len(text.starts) for text in texts.values())
         if words > MAX_WORDS:
             message = f"The product's texts have {words:,} words and signs"
             raise InputError(message, step=f"shorten them to at most {MAX_WORDS:,}")
-        grid = _Grid(scene, texts)
+        grid = _Grid(scene, list(texts.values()))
         tape = Tape()
         tape.force(scene.continuation('[{"attribute":'))
+        tape.force(self._name_tokens(scene, 0))
         entries: list[dict[str, Any]] = []
         objects: list[str] = []
+        warnings: list[AnswerWarning] = []
         probability = coverage = 1.0
-        for place, attribute in enumerate(self.attributes, start=1):
-            name = json.dumps(attribute.lower())
-            # Each piece begins with a space, where tokenizers start a new token, so it can be tokenized alone.
-            tape.force(scene.continuation(f' {name}, "value":', after='{"attribute":'))
-            close = "]" if place == len(self.attributes) else ', {"attribute":'
-            span, walked = yield from grid.choose(close, tape)
-            has_value = span != NONE
-            entries.append(
-                {
-                    "attribute": attribute,
-                    "value": span.value if has_value else None,
-                    "source": span.source if has_value else None,
-                    "probability": walked.probability,
-                }
-            )
-            objects.append(f'{{"attribute": {name}, "value":{span.json}')
-            probability *= walked.probability
-            coverage = min(coverage, walked.coverage)
+        for index in range(len(self.attributes)):
+            for span, walked in (yield from self._values(index, scene, grid, tape)):
+                entries.append(self._entry(index, span, texts, walked.probability, warnings))
+                objects.append(self._object(index, span))
+                probability *= walked.probability
+                coverage = min(coverage, walked.coverage)
         text = f"[{', '.join(objects)}]"
-        return Outcome(entries, text, tape.tokens, probability=probability, coverage=coverage)
+        return Outcome(entries, text, tape.tokens, probability=probability, coverage=coverage, warnings=tuple(warnings))
+
+    def _values(
+        self, index: int, scene: Scene, grid: _Grid, tape: Tape
+    ) -> Generator[Step, Logits, list[tuple[Span, Walked]]]:
+        """Choose the values of the attribute whose name is at the end of the tape; then append the next name.
+
+        After a value, the model chooses between this attribute's name and the next one, or the end of the answer.
+        """
+        own = self._name_tokens(scene, index)
+        next_ = self._name_tokens(scene, index + 1) if index + 1 < len(self.attributes) else None
+        form = self._form(index)
+        closed = form.values
+        values: list[tuple[Span, Walked]] = []
+        again = True
+        while again:
+            spans = [span for span, _ in values]
+            most = min(form.at_most, len(closed.by_text) if closed else grid.words)
+            more = len(spans) + 1 < most and own != next_
+            closes = (_NEXT,) if next_ else (_LAST, _NEXT) if more else (_LAST,)
+            if closed:
+                span, close, walked = yield from self._closed(closed, scene, closes, tape, spans)
+            else:
+                span, close, walked = yield from grid.choose(closes, tape, without=spans)
+            again = more and close == _NEXT and span != NONE
+            if again and next_:
+                name = yield from walk(Candidates([own, next_], scene.end), tape)
+                walked, again = walked.then(name), name.index == 0
+            elif again:
+                tape.force(own)
+            elif next_:
+                tape.force(next_)
+            values.append((span, walked))
+        return values
+
+    def _closed(
+        self, closed: ClosedValues, scene: Scene, closes: tuple[str, ...], tape: Tape, without: Sequence[Span]
+    ) -> Generator[Step, Logits, tuple[Span, str, Walked]]:
+        """Choose a value of a closed list, then its source; see _Grid.choose."""
+        value, walked = yield from closed.choose(scene, tape, {span.value for span in without})
+        if value == NONE.value:
+            tape.force(scene.continuation(f' "{NONE.source}"}}{closes[0]}', after=_SOURCE))
+            return NONE, closes[0], walked
+        ends = [(source, close) for source in self.sources for close in closes]
+        rows = [scene.continuation(f" {json.dumps(source)}}}{close}", after=_SOURCE) for source, close in ends]
+        chosen = yield from walk(Candidates(rows, scene.end), tape)
+        source, close = ends[chosen.index]
+        return Span(value, source), close, walked.then(chosen)
 
     def normalized(self, text: str) -> str:
         """Return the answer string for a JSON object {attribute: value}; a missing attribute has the value None.
@@ -99,22 +149,57 @@ class Extraction(Space):
             raise InputError(
                 f"{min(unknown)!r} is not one of the row's attributes", step=f"give values of {attributes}"
             )
-        return self._answer_text({name: self._span(name, lowered.get(name)) for name in self._names})
+        objects: list[str] = []
+        for index, name in enumerate(self._names):
+            written = lowered.get(name)
+            several = isinstance(written, list) and self._form(index).at_most > 1
+            values = written if several and written else [written]
+            objects += [self._object(index, self._span(index, value)) for value in values]
+        return f"[{', '.join(objects)}]"
+
+    def written(self, output: str | list[Any]) -> str:
+        """Return the answer string of a labelled row's output, which may be a list of objects {attribute, value}.
+
+        An object may have a source. By default, it is the first one that contains the value, or the first of all.
+        """
+        if isinstance(output, str):
+            return output
+        objects: list[str] = []
+        for entry in output:
+            name = str(entry.get("attribute")).lower() if isinstance(entry, Mapping) else None
+            if name not in self._names:
+                raise InputError(
+                    f"The output has {str(entry)[:80]!r}", step="list objects {attribute, value}", field="output"
+                )
+            index, value = self._names.index(name), entry.get("value")
+            words = NONE.value if value is None else str(value).strip().lower()
+            containing = [source for source, text in self.sources.items() if words in text.lower()]
+            source = str(entry.get("source") or [*containing, *self.sources][0])
+            objects.append(self._object(index, NONE if value is None else Span(words, source)))
+        return f"[{', '.join(objects)}]"
 
     def value_of(self, text: str) -> list[dict[str, Any]]:
-        """Return an entry for each attribute, with its first value in the answer string."""
-        entries = {entry["attribute"]: entry for entry in reversed(self.parse(text))}
-        firsts = [entries.get(name.lower(), {}) for name in self.attributes]
+        """Return the entries of an answer string: the first values of each attribute, as many as its form allows."""
+        spans: dict[str, list[Span]] = {}
+        for entry in self.parse(text):
+            span = Span(entry["value"] or NONE.value, entry["source"] or NONE.source)
+            spans.setdefault(str(entry["attribute"]), []).append(NONE if entry["value"] is None else span)
+        texts = self._texts
         return [
-            {"attribute": name, "value": entry.get("value"), "source": entry.get("source"), "probability": None}
-            for name, entry in zip(self.attributes, firsts, strict=True)
+            self._entry(index, span, texts, None, [])
+            for index, name in enumerate(self._names)
+            for span in spans.get(name, [NONE])[: self._form(index).at_most]
         ]
 
     def longest(self, scene: Scene) -> int:
         """Return the number of tokens of the longest answer: each value is the span with the longest JSON."""
-        spans = [SourceText(source, text).longest for source, text in self.sources.items()]
-        longest = max([NONE, *spans], key=lambda span: len(span.json))
-        return len(scene.continuation(self._answer_text(dict.fromkeys(self._names, longest))))
+        longest = max([NONE, *(text.longest for text in self._texts.values())], key=lambda span: len(span.json))
+        objects = [
+            self._object(index, self._longest_listed(index) or longest)
+            for index in range(len(self.attributes))
+            for _ in range(self._form(index).at_most)
+        ]
+        return len(scene.continuation(f"[{', '.join(objects)}]"))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
         """Return the outcome with a calibrated probability for each entry and for the whole answer.
@@ -138,28 +223,34 @@ class Extraction(Space):
         gold_values: dict[str, set[tuple[str | None, str | None]]] = {}
         for entry in self.parse(gold):
             gold_values.setdefault(str(entry["attribute"]).lower(), set()).add((entry["value"], entry["source"]))
+        closed = {self.attributes[index] for index, form in self.forms.items() if form.values}
         claims = []
         for entry in answer.value:
-            correct = (entry["value"], entry["source"]) in gold_values.get(entry["attribute"].lower(), {(None, None)})
+            pairs = gold_values.get(entry["attribute"].lower(), {(None, None)})
+            if entry["attribute"] in closed:  # a source is no part of a value that the texts need not contain
+                correct = str(entry["value"]).lower() in {str(value).lower() for value, _ in pairs}
+            else:
+                correct = (entry["value"], entry["source"]) in pairs
             claims.append(Claim((entry["probability"], 1.0 - entry["probability"]), 0 if correct else 1))
         return tuple(claims)
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
         """Return the answer in which no attribute has a value."""
-        return (self._answer_text(dict.fromkeys(self._names, NONE)),)
+        objects = [self._object(index, NONE) for index in range(len(self.attributes))]
+        return (f"[{', '.join(objects)}]",)
 
     def headline(self, answer: Answer) -> str:
         """Return how many of the attributes were found."""
-        present = sum(entry["value"] is not None for entry in answer.value)
-        return f"{present} of {len(answer.value)} attributes found"
+        present = {entry["attribute"] for entry in answer.value if entry["value"] is not None}
+        return f"{len(present)} of {len({*self.attributes})} attributes found"
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return each attribute with its value, source and probability; no lines for an abstention."""
+        """Return each attribute with its value, source, typed value and probability; no lines for an abstention."""
         return tuple(
             Detail(
                 entry["attribute"],
                 "none" if entry["value"] is None else entry["value"],
-                entry["source"] or "",
+                ", ".join(filter(None, (entry["source"], _shown(entry)))),
                 entry["probability"],
                 chosen=entry["value"] is not None,
             )
@@ -170,20 +261,90 @@ class Extraction(Space):
     def _names(self) -> tuple[str, ...]:
         return tuple(name.lower() for name in self.attributes)
 
-    def _span(self, name: str, value: Any) -> Span:
+    def _span(self, index: int, value: Any) -> Span:
         """Return the span for a value that a person wrote, in the first source that contains it."""
         if value is None or str(value).strip().lower() in ("", "none"):
             return NONE
         words = str(value).strip().lower()
+        closed = self._form(index).values
+        if closed:
+            place = closed.index(words)
+            if place is None:
+                reason = f"The value {words[:80]!r} of {self.attributes[index]} is not in its list of values"
+                raise InputError(reason, step="take one of the list")
+            words = closed.labels.texts[place].lower()
         for source, text in self.sources.items():
             if words in text.lower():
                 return Span(words, source)
-        raise InputError(f"The value {words[:80]!r} of {name} is in none of the row's texts", step="copy it from one")
+        if closed:
+            return Span(words, next(iter(self.sources)))
+        message = f"The value {words[:80]!r} of {self._names[index]} is in none of the row's texts"
+        raise InputError(message, step="copy it from one")
 
-    def _answer_text(self, spans: Mapping[str, Span]) -> str:
-        """Return the answer string for the values in `spans`, whose keys are the attributes' names in lower case."""
-        objects = [f'{{"attribute": {json.dumps(name)}, "value":{spans[name].json}' for name in self._names]
-        return f"[{', '.join(objects)}]"
+    @property
+    def _texts(self) -> dict[str, SourceText]:
+        return {source: SourceText(source, text) for source, text in self.sources.items()}
+
+    def _longest_listed(self, index: int) -> Span | None:
+        values = self._form(index).values
+        source = max(self.sources, key=len, default=NONE.source)
+        return Span(max(values.by_text, key=lambda text: len(json.dumps(text))), source) if values else None
+
+    def _form(self, index: int) -> AttributeForm:
+        return self.forms.get(index, PLAIN)
+
+    def _name_tokens(self, scene: Scene, index: int) -> list[int]:
+        # Each piece begins with a space, where tokenizers start a new token, so it can be tokenized alone.
+        return scene.continuation(f' {json.dumps(self._names[index])}, "value":', after='{"attribute":')
+
+    def _object(self, index: int, span: Span) -> str:
+        """Return an entry of the answer string."""
+        return f'{{"attribute": {json.dumps(self._names[index])}, "value":{span.json}'
+
+    def _entry(
+        self,
+        index: int,
+        span: Span,
+        texts: Mapping[str, SourceText],
+        probability: float | None,
+        warnings: list[AnswerWarning],
+    ) -> dict[str, Any]:
+        """Return an entry of the answer's value. A value that its form's reader cannot read adds a warning."""
+        has_value = span != NONE
+        entry: dict[str, Any] = {
+            "attribute": self.attributes[index],
+            "value": span.value if has_value else None,
+            "source": span.source if has_value and span.source != NONE.source else None,
+            "probability": probability,
+        }
+        if index not in self.forms:
+            return entry
+        closed = self.forms[index].values
+        place = closed.by_text.get(span.value.lower()) if closed and has_value else None
+        if closed:
+            entry["value"] = entry["value"] if place is None else closed.labels.texts[place]
+            entry["id"] = None if place is None else closed.labels.keys[place]
+        entry["written"], entry["place"] = self._place(span, texts.get(span.source) if has_value else None)
+        if reader := self.forms[index].reader:
+            entry["normalized"] = None
+            written = entry["written"] or entry["value"]
+            try:
+                entry["normalized"] = written and reader.read(written)
+            except UnreadableError as error:
+                message = f"{self.attributes[index]}: {written[:80]!r} was not read as {reader.description}: {error}."
+                warnings.append(AnswerWarning("value_not_read", message))
+        return entry
+
+    def _place(self, span: Span, text: SourceText | None) -> tuple[str | None, dict[str, Any] | None]:
+        """Return a value as it is written, and its first place in one of the row's texts."""
+        places = list(text.places(span.value.lower())) if text else []
+        if not text or not places:
+            return None, None
+        origin = self.origins.get(span.source) or Origin(span.source)
+        for start, end in places:
+            if place := origin.place(start, end):
+                return text.original[start:end], place
+        return text.original[slice(*places[0])], None
 
     def parse(self, text: str) -> list[dict[str, str | None]]:
         """Return the entries of an answer string; the values "None" and null become None.
@@ -208,11 +369,34 @@ class Extraction(Space):
             raise InputError(message, step=step) from None
 
 
+def _shown(entry: Mapping[str, Any]) -> str | None:
+    """Return an entry's typed value or id for a person: `= 9.07185 kg`, or None."""
+    typed = entry.get("normalized")
+    if isinstance(typed, Mapping):
+        ends = dict.fromkeys((f"{typed['least']:.6g}", f"{typed['most']:.6g}"))
+        return f"= {' to '.join(ends)} {typed['unit']}"
+    if typed is not None:
+        return f"= {typed}"
+    id_ = entry.get("id")
+    return None if id_ in (None, entry["value"]) else f"id {id_}"
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """A span with the text that follows it, and the tokens of both."""
+
+    span: Span
+    close: str
+    row: list[int]
+
+
 class _Grid:
     """The candidate spans of a row's texts, tokenized in two steps: first their beginnings (heads), then the rest.
 
     A title of 25 words has about 250 spans and a description thousands. Once a head is chosen, only the spans that
     begin with it are tokenized in full.
+
+    `words`: how many spans there are at least, which is the number of different words of each text.
     """
 
     # The length of a head in tokens: the opening quote, which may include a character of the value, and the next one.
@@ -221,32 +405,47 @@ class _Grid:
     def __init__(self, scene: Scene, texts: list[SourceText]) -> None:
         self._scene = scene
         self._heads: dict[tuple[int, ...], list[tuple[SourceText, int]]] = {self._head(NONE): []}
-        self._by_head: dict[tuple[tuple[int, ...], str], tuple[list[Span], Candidates]] = {}
+        self._by_head: dict[tuple[tuple[int, ...], tuple[str, ...]], tuple[list[_End], Candidates]] = {}
+        self.words = sum(len(text.words) for text in texts)
         for text in texts:
             for word in range(len(text.starts)):
                 # The head's tokens do not reach past the second word, so longer spans have the same heads.
                 for head in {self._head(span) for span in text.spans(word, most=2)}:
                     self._heads.setdefault(head, []).append((text, word))
 
-    def choose(self, close: str, tape: Tape) -> Generator[Step, Logits, tuple[Span, Walked]]:
-        """Choose a span or NONE, and append it and the text `close` to the tape.
+    def choose(
+        self, closes: tuple[str, ...], tape: Tape, without: Collection[Span] = ()
+    ) -> Generator[Step, Logits, tuple[Span, str, Walked]]:
+        """Choose a span and one of the texts `closes`, and append both to the tape.
 
-        Return the span, and how likely the choice was.
+        `without`: spans that were chosen before. If there are any, NONE is no candidate either. If NONE is chosen, the
+        first of `closes` follows. Return the span, the close, and how likely the choice was.
         """
-        heads = list(self._heads)
         end = self._scene.end
+        heads = list(self._heads)
+        if without:
+            taken = {*without, NONE}
+            maybe_used_up = {self._head(span) for span in taken}
+            heads = [head for head in heads if head not in maybe_used_up or self._left(head, closes, taken)]
         head = yield from walk(Candidates(heads, end), tape)
-        spans, candidates = self._beginning_with(heads[head.index], close)
+        ends, candidates = self._beginning_with(heads[head.index], closes)
+        if without:
+            ends = self._left(heads[head.index], closes, taken)
+            candidates = Candidates([each.row for each in ends], end)
         rest = yield from walk(candidates, tape, depth=self.HEAD)
-        walked = Walked(rest.index, head.probability * rest.probability, min(head.coverage, rest.coverage))
-        return spans[rest.index], walked
+        return ends[rest.index].span, ends[rest.index].close, head.then(rest)
 
-    def _beginning_with(self, head: tuple[int, ...], close: str) -> tuple[list[Span], Candidates]:
-        if (head, close) not in self._by_head:
-            spans = {span: None for text, word in self._heads[head] for span in text.spans(word)} | {NONE: None}
-            rows = {span: row for span in spans if tuple((row := self._tokens(span, close))[: self.HEAD]) == head}
-            self._by_head[head, close] = list(rows), Candidates(list(rows.values()), self._scene.end)
-        return self._by_head[head, close]
+    def _left(self, head: tuple[int, ...], closes: tuple[str, ...], taken: Collection[Span]) -> list[_End]:
+        return [each for each in self._beginning_with(head, closes)[0] if each.span not in taken]
+
+    def _beginning_with(self, head: tuple[int, ...], closes: tuple[str, ...]) -> tuple[list[_End], Candidates]:
+        if (head, closes) not in self._by_head:
+            spans = {span: None for text, word in self._heads[head] for span in text.spans(word)}
+            ends = [_End(span, close, self._tokens(span, close)) for span in spans for close in closes]
+            ends.append(_End(NONE, closes[0], self._tokens(NONE, closes[0])))
+            ends = [each for each in ends if tuple(each.row[: self.HEAD]) == head]
+            self._by_head[head, closes] = ends, Candidates([each.row for each in ends], self._scene.end)
+        return self._by_head[head, closes]
 
     def _head(self, span: Span) -> tuple[int, ...]:
         return tuple(self._tokens(span, "")[: self.HEAD])

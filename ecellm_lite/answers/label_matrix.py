@@ -31,20 +31,24 @@ FORMAT = 1
 _kept: WeakKeyDictionary[Vocabulary, dict[str, Candidates]] = WeakKeyDictionary()
 
 
-def label_matrix(digest: str, texts: Sequence[str], scene: Scene) -> Candidates:
+def label_matrix(
+    digest: str, texts: Sequence[str], scene: Scene, *, after: str | None = None, lasting: bool = True
+) -> Candidates:
     """Return the candidates for `texts` as answers in a scene; `digest` is a hash of the texts.
 
-    They are kept on disk only if the vocabulary has an identity. Disk errors are never raised.
+    They are kept on disk only if they are `lasting`, which texts from a row are not, and if the vocabulary has an
+    identity. Disk errors are never raised. `after`: see Scene.continuation.
     """
     vocabulary = scene.vocabulary
     sets = _kept.setdefault(vocabulary, {})
-    kept = f"{digest} {scene.form.after!r} {scene.form.lead!r} {scene.end}"
+    place = f"{scene.form.after!r} {scene.form.lead!r}" if after is None else repr(after)
+    kept = f"{digest} {place} {scene.end}"
     if kept not in sets:
         key = hashlib.sha256(f"{FORMAT} {kept} {vocabulary.identity}".encode()).hexdigest()
-        path = home() / "labels" / f"{key}.npz" if vocabulary.identity else None
+        path = home() / "labels" / f"{key}.npz" if vocabulary.identity and lasting else None
         candidates = _read(path, len(texts), scene) if path else None
         if candidates is None:
-            candidates = Candidates([scene.continuation(text) for text in texts], scene.end)
+            candidates = Candidates([scene.continuation(text, after=after) for text in texts], scene.end)
             if path:
                 _write(path, candidates)
         while len(sets) >= SETS:

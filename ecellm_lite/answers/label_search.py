@@ -13,7 +13,7 @@ does not belong. When the limit is reached, the other nodes stay unexplored, and
 from __future__ import annotations
 
 import heapq
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from ecellm_lite.answers.candidates import Candidates
@@ -51,12 +51,12 @@ class Found:
 
 
 def search(
-    candidates: Candidates, tape: Tape, *, detours: int, best: int, least: float = 0.0
+    candidates: Candidates, tape: Tape, *, detours: int, best: int, least: float = 0.0, before: Sequence[int] = ()
 ) -> Generator[Step, Logits, Found]:
     """Return up to `best` labels, the likeliest first.
 
     If `detours` is large enough, they are the likeliest labels of all. After the first label is reached, nodes less
-    probable than `least` are skipped. The tape must be empty.
+    probable than `least` are skipped. The tape must have the tokens `before` the label, and no others.
     """
     nodes = [_Node(-1.0, 0, len(candidates.order), 0, 0)]
     labels: list[_Node] = []
@@ -72,7 +72,7 @@ def search(
             depth = node.depth
             while len((branches := candidates.branches(node.low, node.high, depth)).tokens) == 1:
                 depth += 1
-            tape.move(candidates.matrix[node.low, :depth].tolist())
+            tape.move([*before, *candidates.matrix[node.low, :depth].tolist()])
             restricted = restrict((yield tape.step()), branches.tokens)
             coverage = restricted.coverage if coverage is None else coverage
             asked += 1

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 LONGEST = 16  # words
 
@@ -30,15 +33,24 @@ class Span:
         return f' {json.dumps(self.value)}, "source": {json.dumps(self.source)}}}'
 
 
+NONE = Span("None", "None")
+
+
 class SourceText:
-    """One text of a product, lower-cased and cut into words."""
+    """One text of a product, lower-cased and cut into words; `original` is the text as the user wrote it."""
 
     def __init__(self, source: str, text: str) -> None:
         self.source = source
+        self.original = text
         self.text = text.lower()
         words = list(_WORD.finditer(self.text))
         self.starts = [word.start() for word in words]
         self.ends = [word.end() for word in words]
+
+    @property
+    def words(self) -> set[str]:
+        """The different words."""
+        return {self.text[start:end] for start, end in zip(self.starts, self.ends, strict=True)}
 
     def spans(self, word: int, *, most: int = LONGEST) -> Iterator[Span]:
         """Yield the spans of 1 to `most` words that begin with the word at this index."""
@@ -54,3 +66,24 @@ class SourceText:
         last = len(self.starts) - 1
         spans = (self.text[start : self.ends[min(word + LONGEST - 1, last)]] for word, start in enumerate(self.starts))
         return Span(max(spans, key=lambda span: len(json.dumps(span)), default=""), self.source)
+
+    def places(self, value: str) -> Iterator[tuple[int, int]]:
+        """Yield each place of a value in the original text: its first character and its end.
+
+        The value has whole words, is in lower case, and may lack a plural s.
+        """
+        starts, ends = set(self.starts), set(self.ends)
+        start = self.text.find(value) if value else -1
+        while start >= 0:
+            end = start + len(value)
+            plural = self.text[end : end + 1] == "s" and end + 1 in ends
+            if start in starts and (end in ends or plural):
+                yield bisect_right(self._offsets, start) - 1, bisect_left(self._offsets, end)
+            start = self.text.find(value, start + 1)
+
+    @cached_property
+    def _offsets(self) -> range | list[int]:
+        """Where each character of the original text begins in lower case. A few letters, such as İ, become two."""
+        if len(self.text) == len(self.original):
+            return range(len(self.text) + 1)
+        return list(accumulate((len(character.lower()) for character in self.original), initial=0))

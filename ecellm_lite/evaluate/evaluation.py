@@ -12,11 +12,13 @@ from heapq import nlargest, nsmallest
 from importlib.metadata import PackageNotFoundError, version
 
 from ecellm_lite.answers.answer import Answer, ModelName
+from ecellm_lite.answers.extraction import Extraction
 from ecellm_lite.evaluate.bootstrap import interval
 from ecellm_lite.evaluate.cases import Case, case_of
 from ecellm_lite.evaluate.labelled import Labelled
 from ecellm_lite.evaluate.metrics.kinds import measure, primary_metric
 from ecellm_lite.evaluate.metrics.measured import Measured, Pair
+from ecellm_lite.evaluate.metrics.typed import typed_counts
 from ecellm_lite.evaluate.paper import paper_figures
 from ecellm_lite.evaluate.reliability import reliability, risk
 from ecellm_lite.evaluate.results import (
@@ -105,7 +107,12 @@ def evaluate(
 
 def measure_rows(task: Task, rows: Sequence[Labelled], answers: Sequence[Answer]) -> Measured:
     """Return the metrics of answers, one for each labelled row."""
-    return measure(task, [Pair(row.gold, answer.text, row.labels) for row, answer in zip(rows, answers, strict=True)])
+    extracts = isinstance(task.question(task.example()).space, Extraction)
+    pairs = [
+        Pair(row.gold, answer.text, row.labels, typed_counts(row.space, row.gold, answer.value) if extracts else (0, 0))
+        for row, answer in zip(rows, answers, strict=True)
+    ]
+    return measure(task, pairs)
 
 
 def no_rows(task: Task, unreadable: Sequence[Unreadable]) -> TaskResult:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from ecellm_lite.tables.dialects import DELIMITERS
 from ecellm_lite.tables.html_text import html_text, is_html
 from ecellm_lite.tables.mapped_row import MappedRow
 from ecellm_lite.tables.row import Table, TableRow
+from ecellm_lite.tasks.attributes import Attribute, AttributesField, attributes_of
 from ecellm_lite.tasks.fields import Field, ItemsField, ParagraphsField, RecordField, TextsField
 from ecellm_lite.tasks.task import Task
 
@@ -77,10 +79,15 @@ class ColumnMap:
             self._check()
 
     @property
-    def attributes(self) -> tuple[str, ...]:
-        """The attributes that an extraction asks for, if the mapping sets them for all rows, else an empty tuple."""
-        value = self._constants.get("attributes", ())
-        return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
+    def attributes(self) -> tuple[Attribute, ...]:
+        """The attributes that an extraction asks for, if they are the same for all rows, else an empty tuple."""
+        fields = [each for each in self._fields.values() if isinstance(each, AttributesField)]
+        if not fields:
+            return attributes_of(self._task.question(self._task.example()).space)
+        value = self._constants.get(fields[0].name)
+        with suppress(InputError):  # each row will have this error
+            return fields[0].read(list(value) if isinstance(value, tuple) else value, fields[0].name)
+        return ()
 
     @property
     def description(self) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 
 from ecellm_lite.errors import InputError
 from ecellm_lite.tables.extras import library
-from ecellm_lite.tables.results import Kind, OwnColumn
+from ecellm_lite.tables.kinds import Kind
+from ecellm_lite.tables.results import OwnColumn
 from ecellm_lite.tables.row import TableRow, fault_of
 
 _ABSENT = frozenset(("NAType", "NaTType"))  # how pandas writes a missing cell, beside NaN

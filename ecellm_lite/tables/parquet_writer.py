@@ -10,7 +10,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ecellm_lite.tables.cells import exact_text
 from ecellm_lite.tables.extras import library
-from ecellm_lite.tables.results import Kind, OwnColumn
+from ecellm_lite.tables.kinds import Kind
+from ecellm_lite.tables.results import OwnColumn
 from ecellm_lite.tasks.fields import encodable
 
 if TYPE_CHECKING:

@@ -10,21 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from ecellm_lite.answers.answer import Answer
+from ecellm_lite.tables.attribute_columns import attribute_cells, attribute_columns, extracted
 from ecellm_lite.tables.header import distinct
+from ecellm_lite.tables.kinds import Kind
+from ecellm_lite.tasks.attributes import Attribute
 from ecellm_lite.tasks.task import Task
-
-
-class Kind(Enum):
-    """The type of a column that a job adds."""
-
-    TEXT = "text"
-    NUMBER = "number"
-    TRUTH = "truth"
-
 
 _BESIDE = {
     "probability": Kind.NUMBER,
@@ -59,18 +52,18 @@ class AnswerColumns:
         self,
         columns: Sequence[str],
         *,
-        attributes: Sequence[str] = (),
+        attributes: Sequence[Attribute] = (),
         scores: bool = False,
         more: Sequence[str] = (),
         task: str | None = None,
     ) -> None:
-        kinds = dict.fromkeys(attributes, Kind.TEXT) or {"answer": Kind.NUMBER if scores else Kind.TEXT}
+        kinds = attribute_columns(attributes) or {"answer": Kind.NUMBER if scores else Kind.TEXT}
         own = [*kinds.items(), *_BESIDE.items(), *((name, Kind.TEXT) for name in more)]
         before = f"{task}." if task else ""
         names = distinct([*columns, *(before + name for name, _ in own)])[len(columns) :]
         self.columns = tuple(OwnColumn(name, kind) for name, (_, kind) in zip(names, own, strict=True))
         self._more = tuple(more)
-        self._attributes = tuple(kinds) if attributes else ()
+        self._attributes = tuple(attributes)
         self._scores = scores
 
     @classmethod
@@ -79,7 +72,7 @@ class AnswerColumns:
         task: Task,
         columns: Sequence[str],
         *,
-        attributes: Sequence[str] = (),
+        attributes: Sequence[Attribute] = (),
         more: Sequence[str] = (),
         named: bool = False,
     ) -> AnswerColumns:
@@ -105,8 +98,7 @@ class AnswerColumns:
 
     def _answer(self, answer: Answer) -> tuple[Any, ...]:
         if self._attributes:
-            values = _extracted(answer.value)
-            return tuple(values.get(attribute) for attribute in self._attributes)
+            return tuple(attribute_cells(self._attributes, answer.value).values())
         if answer.value is None:
             return (None,)
         if self._scores:
@@ -114,7 +106,7 @@ class AnswerColumns:
         if answer.type == "ranking":
             return (", ".join(answer.value),)
         if answer.type == "extraction":
-            return (json.dumps(_extracted(answer.value), ensure_ascii=False),)
+            return (json.dumps(extracted(answer.value), ensure_ascii=False),)
         return (shown_text(answer),)
 
 
@@ -123,7 +115,3 @@ def shown_text(answer: Answer) -> str | None:
     if answer.type == "choice" and answer.text is not None and not answer.text.startswith(str(answer.value)):
         return str(answer.value)
     return answer.text
-
-
-def _extracted(value: Any) -> Mapping[str, str | None]:
-    return {entry["attribute"]: entry["value"] for entry in value or ()}

@@ -8,7 +8,8 @@ from typing import Any
 
 from ecellm_lite.answers.extraction import Extraction
 from ecellm_lite.errors import InputError
-from ecellm_lite.tasks.fields import ParagraphsField, TextField, TextsField
+from ecellm_lite.tasks.attributes import Attribute, AttributesField, extraction, listed_values
+from ecellm_lite.tasks.fields import ParagraphsField, TextField
 from ecellm_lite.tasks.shortening import Words
 from ecellm_lite.tasks.task import Task, Wire
 from ecellm_lite.tasks.wire import read_object
@@ -25,9 +26,10 @@ def _write(row: Mapping[str, Any]) -> Wire:
             "The row has none of title, description, feature, price and brand",
             step='give at least one, for example {"title": "Navy blue cotton T-shirt, size M"}',
         )
-    attributes: tuple[str, ...] = row["attributes"]
-    text = json.dumps({**sources, _TARGET: " and ".join(attributes)})
-    return Wire(text, None, Extraction(attributes, sources))
+    attributes: tuple[Attribute, ...] = row["attributes"]
+    text = json.dumps({**sources, _TARGET: " and ".join(attribute.name for attribute in attributes)})
+    fields = {f"product {name}": name for name in _SOURCES}
+    return Wire(text, listed_values(attributes), extraction(attributes, sources, fields))
 
 
 def _read(text: str, options: str | None) -> Extraction:
@@ -61,7 +63,7 @@ TASK = Task(
         ParagraphsField("feature", "Its features.", "machine washable", required=False),
         TextField("price", "Its price.", "$12.99", required=False),
         ParagraphsField("brand", "Its brand.", "Northpoint", required=False),
-        TextsField("attributes", "The attributes whose values are wanted.", ["Color", "Material"], most=_MOST),
+        AttributesField("attributes", "The attributes whose values are wanted.", ["Color", "Material"], most=_MOST),
     ),
     write=_write,
     read=_read,

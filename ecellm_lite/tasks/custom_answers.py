@@ -29,7 +29,6 @@ from typing import Any
 
 from ecellm_lite.answers import structured
 from ecellm_lite.answers.choice import Choice
-from ecellm_lite.answers.extraction import Extraction
 from ecellm_lite.answers.label_set import DETOURS, Labels, LabelSet
 from ecellm_lite.answers.options import Option
 from ecellm_lite.answers.predicate import Predicate
@@ -39,6 +38,7 @@ from ecellm_lite.answers.several_labels import NONE, THRESHOLD, SeveralLabels
 from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.text import MAX_TOKENS, Text
 from ecellm_lite.errors import GrammarError, InputError
+from ecellm_lite.tasks.attributes import Attribute, AttributesField, extraction, listed_values, read_attributes
 from ecellm_lite.tasks.fields import Field, TextField, TextsField, shown
 from ecellm_lite.tasks.label_files import Label, read_labels
 from ecellm_lite.tasks.table import TaskTable, read_file
@@ -170,14 +170,16 @@ def _extraction(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     table.only("type", "attributes", "attributes_from")
     if ("attributes" in table) == ("attributes_from" in table):
         raise _one_of(table, "attributes", "attributes_from")
-    attribute_names: tuple[str, ...] = ()
+    of_all_rows: tuple[Attribute, ...] = ()
     names_field: str | None = None
     if "attributes" in table:
-        attribute_names = table.texts("attributes", least=1, most=MAX_ATTRIBUTES, longest=LONGEST_LABEL)
+        of_all_rows = read_attributes(table, "attributes", most=MAX_ATTRIBUTES)
     else:
         names_field = _list_field(table, "attributes_from", fields)
         fields = tuple(
-            replace(each, most=MAX_ATTRIBUTES) if isinstance(each, TextsField) and each.name == names_field else each
+            AttributesField(each.name, each.doc, each.example, most=MAX_ATTRIBUTES)
+            if isinstance(each, TextsField) and each.name == names_field
+            else each
             for each in fields
         )
     texts = [field.name for field in fields if isinstance(field, TextField)]
@@ -188,10 +190,11 @@ def _extraction(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
         raise table.error("type", reason, "rename the field")
 
     def write(row: Row) -> Wire:
-        attributes = row[names_field] if names_field else attribute_names
+        attributes: tuple[Attribute, ...] = row[names_field] if names_field else of_all_rows
         others = {name: value for name, value in row.items() if name != names_field}
-        text = json.dumps({**others, TARGET: " and ".join(attributes)})
-        return Wire(text, None, Extraction(attributes, {name: row[name] for name in texts if name in row}))
+        text = json.dumps({**others, TARGET: " and ".join(attribute.name for attribute in attributes)})
+        sources = {name: row[name] for name in texts if name in row}
+        return Wire(text, listed_values(attributes), extraction(attributes, sources, {name: name for name in texts}))
 
     description = "For each attribute a span of one of the texts with its source, or none."
     return Answers(description, fields, write, _no_wire, subject=names_field)

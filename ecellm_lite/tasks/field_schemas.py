@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ecellm_lite.tasks.attributes import AttributesField
 from ecellm_lite.tasks.captions import TitleField
 from ecellm_lite.tasks.fields import (
     CaptionField,
@@ -34,6 +35,9 @@ def _schema(field: Field) -> dict[str, Any]:
         return {**_TEXT, "examples": [field.example]}
     if isinstance(field, ParagraphsField):
         return {"anyOf": [{**_TEXT}, {"type": "array", "items": {**_TEXT}}]}
+    if isinstance(field, AttributesField):
+        form = {"type": "object", "required": ["name"], "properties": {"name": {**_TEXT}}}
+        return _list(field.least, field.most, {"anyOf": [{**_TEXT}, form]})
     if isinstance(field, TextsField):
         return _list(field.least, field.most, {**_TEXT})
     if isinstance(field, CaptionField):

@@ -14,10 +14,14 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from ecellm_lite.answers.places import Piece
 from ecellm_lite.errors import InputError
 from ecellm_lite.tasks.written import WrittenNumber
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # Unicode's categories of invisible characters: control and format characters, and spaces.
 _INVISIBLE = frozenset(("Cc", "Cf", "Zl", "Zp", "Zs"))
@@ -65,6 +69,35 @@ class TextField:
         return _text(self, value, place)
 
 
+class Joined(str):
+    """The texts of a list as one text, with a comma and a space between them; `pieces` says where each one is."""
+
+    pieces: tuple[Piece, ...]
+
+    def __new__(cls, text: str, pieces: Sequence[Piece] = ()) -> Self:
+        """Return the text with its pieces."""
+        joined = super().__new__(cls, text)
+        joined.pieces = tuple(pieces)
+        return joined
+
+    @classmethod
+    def of(cls, texts: Mapping[int, str]) -> Joined:
+        """Join texts, given by their indexes in the list."""
+        pieces: list[Piece] = []
+        start = 0
+        for item, text in texts.items():
+            pieces.append(Piece(item, start, start + len(text)))
+            start += len(text) + len(_BETWEEN)
+        return cls(_BETWEEN.join(texts.values()), pieces)
+
+    def first(self, length: int) -> Joined:
+        """Return the first characters."""
+        return Joined(self[:length], self.pieces)
+
+
+_BETWEEN = ", "
+
+
 @dataclass(frozen=True, slots=True)
 class ParagraphsField:
     """A field with a text or a list of paragraphs.
@@ -83,7 +116,9 @@ class ParagraphsField:
         if not isinstance(value, list):
             return _text(self, value, place)
         parts = [(index, part) for index, part in enumerate(value) if not _is_empty(part)]
-        return _text(self, ", ".join(_text(self, part, f"{place}[{index}]") for index, part in parts), place)
+        joined = Joined.of({index: _text(self, part, f"{place}[{index}]") for index, part in parts})
+        _text(self, joined, place)
+        return joined
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
+from ecellm_lite.tasks.fields import Joined
+
 # Without spaces, as in Japanese, this many characters count as one word.
 LONGEST_WORD = 32
 
@@ -211,7 +213,7 @@ def _count(value: str | Sequence[str] | None) -> int:
 def _first_words(value: str | Sequence[str], count: int) -> str | tuple[str, ...]:
     if isinstance(value, str):
         *_, last = islice(_WORD.finditer(value), count)
-        return value[: last.end()]
+        return value.first(last.end()) if isinstance(value, Joined) else value[: last.end()]
     texts: list[str] = []
     for text in value:
         words = list(islice(_WORD.finditer(text), count))

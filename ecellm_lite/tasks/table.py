@@ -66,10 +66,11 @@ def _at_once(name: str, flags: int) -> int:
 class TaskTable:
     """One table of a file. Each value is checked when it is read, and an unknown key is an error.
 
-    `place` is the table's path in the file, such as `answer.choices[1]`. It is empty for the top-level table.
+    `path`: the file; None for an object in a row, which cannot name files.
+    `place`: the table's path in the file, such as `answer.choices[1]`. It is empty for the top-level table.
     """
 
-    def __init__(self, path: Path, place: str, values: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path | None, place: str, values: Mapping[str, Any]) -> None:
         self.path = path
         self._place = place
         self._values = values
@@ -145,12 +146,21 @@ class TaskTable:
             raise self.error(key, f"is {shown(value)}", "write a number from 0 to 1")
         return float(value)
 
+    def one_of(self, key: str, *values: str) -> str:
+        """Return the text under a key, which is one of some values."""
+        value = self.value(key)
+        if value not in values:
+            raise self.error(key, f"is {shown(value)}", f"write {', '.join(values[:-1])} or {values[-1]}")
+        return str(value)
+
     def path_beside(self, key: str) -> Path:
         """Return the path under a key; it must be in the folder of the task's file, or in a folder below."""
         name = self.text(key, most=LONGEST_PATH)
         inside = PurePosixPath(name)
         if inside.is_absolute() or ".." in inside.parts or "\\" in name or ":" in name:
             raise self.error(key, f"is {name!r}", "name a file beside the task's own or below it, without '..'")
+        if self.path is None:
+            raise self.error(key, f"is {name!r}, and a row cannot name files", "give the values themselves")
         return self.path.parent / inside
 
     def table(self, key: str) -> TaskTable:
@@ -171,13 +181,25 @@ class TaskTable:
             tables.append(TaskTable(self.path, place, value))
         return tables
 
+    def texts_or_tables(self, key: str, *, least: int, most: int, longest: int) -> list[str | TaskTable]:
+        """Return the list under a key: `least` to `most` tables, or texts of at most `longest` characters."""
+        parts: list[str | TaskTable] = []
+        for index, value in enumerate(self._list(key, least, most, "texts or tables")):
+            if isinstance(value, Mapping):
+                parts.append(TaskTable(self.path, f"{self._at(key)}[{index}]", value))
+            else:
+                parts.append(self._checked(key, value, longest, False))
+        return parts
+
     def different(self, key: str, texts: tuple[str, ...]) -> None:
         """Raise InputError about `key` if a text occurs twice."""
-        for index, text in enumerate(texts):
-            if text in texts[:index]:
-                raise self.error(key, f"has {text[:80]!r} twice", "give each one once")
+        if len(set(texts)) < len(texts):
+            text = next(text for index, text in enumerate(texts) if text in texts[:index])
+            raise self.error(key, f"has {text[:80]!r} twice", "give each one once")
 
     def _error(self, place: str, reason: str, step: str) -> InputError:
+        if self.path is None:
+            return InputError(f"The field {place} {reason}", step=step, field=place)
         message = f"{self.path}: {place} {reason}" if place else f"{self.path} {reason}"
         return InputError(message, step=step, field=place or None, file=str(self.path))
 

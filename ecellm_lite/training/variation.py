@@ -38,7 +38,8 @@ def _attributes(fields: Fields, answer: str, random: Random) -> Varied:
     The answer gets the new order, and each value's source becomes the field where the value is now.
     """
     attributes = random.sample(fields["attributes"], len(fields["attributes"]))
-    place = {attribute.lower(): number for number, attribute in enumerate(attributes)}
+    names = [attribute["name"] if isinstance(attribute, Mapping) else attribute for attribute in attributes]
+    place = {name.lower(): number for number, name in enumerate(names)}
     entries = sorted(json.loads(answer), key=lambda entry: place.get(entry["attribute"], len(place)))
     fields = {**fields, "attributes": attributes}
     if only_titled(fields) and random.random() < 0.5:

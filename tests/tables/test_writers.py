@@ -22,6 +22,7 @@ from ecellm_lite.tables.opening import open_table
 from ecellm_lite.tables.results import AnswerColumns
 from ecellm_lite.tables.row import TableRow
 from ecellm_lite.tables.writers import ResultWriter, WriteOptions, form_of
+from ecellm_lite.tasks.attributes import Attribute
 from ecellm_lite.tasks.registry import TASKS
 from tests.tables.reading import cells, read
 
@@ -99,7 +100,7 @@ def test_an_extraction_has_a_column_for_each_attribute(tmp_path: Path) -> None:
         {"attribute": "Size", "value": None, "source": None, "probability": 0.9},
     ]
     one = answer(value, "text", "extraction")
-    own = AnswerColumns(["sku"], attributes=["Color", "Size"])
+    own = AnswerColumns(["sku"], attributes=[Attribute("Color"), Attribute("Size")])
     [row] = cells(read(written(tmp_path / "x.csv", [{"sku": "1"}], [one], ["sku"], own))[1])
     assert (row["Color"], row["Size"]) == ("blue", "")
     assert "answer" not in row

@@ -25,11 +25,13 @@ class Pair:
     """A row's gold answer string, and the model's answer string or None.
 
     `labels`: the relevance of each product of a ranking (see metrics/ranking.py).
+    `typed`: how many typed values the answer has right, and how many the gold answer has (see metrics/typed.py).
     """
 
     gold: str
     text: str | None
     labels: tuple[str, ...] | None = None
+    typed: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ The authors' script measures out-of-domain rows less strictly, by metrics whose 
 a triple matches another if the attributes are equal, one value contains the other, and one source contains the other.
 Precision is the share of the model's triples that match a gold triple. Recall is the share of gold triples that match a
 triple of the model.
+
+If the labels have typed values, `typed` is the share of them that the model has right (see metrics/typed.py).
 """
 
 from __future__ import annotations
@@ -68,20 +70,24 @@ def measure_triples(pairs: Sequence[Pair]) -> Measured:
     1. the model's triples,
     2. the gold triples,
     3. the model's triples that match a gold triple, as the contained_ metrics define a match,
-    4. the gold triples that match a triple of the model, as the contained_ metrics define a match.
+    4. the gold triples that match a triple of the model, as the contained_ metrics define a match,
+    5. the gold answer's typed values that the model has,
+    6. the gold answer's typed values.
     """
     gold = [triples_of(pair.gold) or frozenset() for pair in pairs]
     answers = [triples_of(pair.text) for pair in pairs]
-    columns: Numbers = np.zeros((len(pairs), 5))
+    columns: Numbers = np.zeros((len(pairs), 7))
     scores = []
     for row, (gold_triples, answer) in enumerate(zip(gold, answers, strict=True)):
         triples = answer or frozenset()
         score = [len(gold_triples & triples), len(triples), len(gold_triples)]
         near = (sum(any(one.contains(other) for other in gold_triples) for one in triples - gold_triples),
                 sum(any(one.contains(other) for other in triples) for one in gold_triples - triples))  # fmt: skip
-        columns[row] = [*score, score[0] + near[0], score[0] + near[1]]
+        columns[row] = [*score, score[0] + near[0], score[0] + near[1], *pairs[row].typed]
         scores.append(score)
     metrics = {**_metrics("", 0, 0), **_metrics("contained_", 3, 4)}
+    if columns[:, 6].any():
+        metrics["typed"] = lambda sums: ratio(sums[..., 5], sums[..., 6])
     return Measured(
         columns=columns,
         primary="f1",

@@ -23,6 +23,10 @@ METRICS: Mapping[str, tuple[str, str]] = {
     ),
     "contained_precision": ("Precision, near enough", "Precision counted in the same generous way."),
     "contained_recall": ("Recall, near enough", "Recall counted in the same generous way."),
+    "typed": (
+        "Typed values",
+        "The share of the labelled numbers, dates, quantities and listed values that it gives, in any spelling.",
+    ),
     "specificity": ("Specificity", "Of the rows where “no” is right: the share where it says “no”."),
     "negative_predictive_value": ("Negative predictive value", "When it says “no”: how often that is right."),
     "macro_f1": (

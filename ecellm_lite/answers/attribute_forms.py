@@ -1,0 +1,25 @@
+"""What a user asks of an attribute beyond its value and source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ecellm_lite.answers.closed_values import ClosedValues
+from ecellm_lite.answers.typed_values import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeForm:
+    """The form of an attribute's entries. Each has the value as it is written in the row, and its place there.
+
+    `at_most`: how many values the attribute may have.
+    `reader`: reads each value as a number, a date or a quantity.
+    `values`: the only values that the attribute may have. There is no reader then.
+    """
+
+    at_most: int = 1
+    reader: Reader | None = None
+    values: ClosedValues | None = None
+
+
+PLAIN = AttributeForm()

@@ -1,0 +1,70 @@
+"""A closed list of values for an attribute: the model writes one of them, and not a span of the product's texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Generator, Mapping
+from functools import cached_property
+
+from ecellm_lite.answers.candidates import Candidates, Walked
+from ecellm_lite.answers.decoding import Logits, Scene, Step
+from ecellm_lite.answers.label_matrix import label_matrix
+from ecellm_lite.answers.label_search import search
+from ecellm_lite.answers.label_set import DETOURS, Labels
+from ecellm_lite.answers.spans import NONE
+from ecellm_lite.answers.tape import Tape
+
+_AFTER = '"value":'
+
+
+class ClosedValues:
+    """The values that an attribute may have, which differ even in lower case.
+
+    - `labels`: the id of each value, and its text.
+    - `lasting`: whether they come from a task's file, so that their tokens may be kept on disk. Those of a row are not.
+    """
+
+    def __init__(self, labels: Labels, *, lasting: bool) -> None:
+        self.labels = labels
+        self.lasting = lasting
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ClosedValues) and self.labels == other.labels
+
+    def __hash__(self) -> int:
+        return hash(self.labels)
+
+    @cached_property
+    def by_text(self) -> Mapping[str, int]:
+        """The index of each value by its text in lower case."""
+        return {text.lower(): index for index, text in enumerate(self.labels.texts)}
+
+    def index(self, name: str) -> int | None:
+        """Return the index of the value that a person names by its text or id, in any case; None if there is none."""
+        text = self.labels.by_name.get(name.strip().casefold())
+        return None if text is None else self.by_text[text.lower()]
+
+    def choose(
+        self, scene: Scene, tape: Tape, without: Collection[str] = ()
+    ) -> Generator[Step, Logits, tuple[str, Walked]]:
+        """Search for the likeliest value, and append it to the tape, with the key of its source.
+
+        The tape ends with the key of the value. `without`: values that were chosen before, in lower case. If there are
+        any, NONE is no candidate either. Return the value in lower case, or that of NONE, and how likely it is.
+        """
+        digest = f"{self.labels.digest} with none"
+        matrix = label_matrix(digest, self._pieces, scene, after=_AFTER, lasting=self.lasting)
+        texts = (*self.by_text, NONE.value)
+        if without:
+            kept = [row for row, index in enumerate(matrix.order) if texts[index] not in {*without, NONE.value}]
+            order = [matrix.order[row] for row in kept]
+            matrix = Candidates.restored(matrix.matrix[kept], order, scene.end)
+        before = tuple(tape.tokens)
+        found = yield from search(matrix, tape, detours=DETOURS, best=1, before=before)
+        index, probability = found.labels[0]
+        tape.move([*before, *matrix.rest(matrix.order.index(index), 0)])
+        return texts[index], Walked(index, probability, found.coverage)
+
+    @cached_property
+    def _pieces(self) -> list[str]:
+        return [f' {json.dumps(text)}, "source":' for text in (*self.by_text, NONE.value)]

@@ -1,0 +1,70 @@
+"""Reads dates as they are written in product texts, by dateutil.
+
+A date must have a day, a month, and a year of four digits. dateutil alone would fill in what is missing, and would
+take 03/04/2025 for the third month's fourth day; here both are refused, unless `day_first` says what comes first.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date, datetime
+from importlib import import_module
+from typing import Any
+
+from ecellm_lite.answers.numbers import UnreadableError, cleaned
+from ecellm_lite.errors import UsageError
+
+_ISO = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?:[T ]\d{2}:\d{2}.*)?", re.ASCII)
+_COMPACT = re.compile(r"(\d{4})()(\d{2})(\d{2})", re.ASCII)
+_YEAR = re.compile(r"(?<!\d)(?:1[5-9]|20|21)\d{2}(?!\d)", re.ASCII)
+_DIGITS = re.compile(r"\d+", re.ASCII)
+
+# They differ in all parts, so a date is complete if both give the same one.
+_DEFAULTS = (datetime(2000, 1, 1), datetime(1999, 2, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class DateReader:
+    """Reads dates. `day_first`: whether 03/04/2025 is in April (true) or in March (false)."""
+
+    day_first: bool | None = None
+
+    @property
+    def description(self) -> str:
+        """What a value is read as."""
+        return "a date"
+
+    def read(self, text: str) -> str:
+        """Return the date as YYYY-MM-DD; raises UnreadableError for a text that is none, or could be several."""
+        text = cleaned(text)
+        if match := _ISO.fullmatch(text) or _COMPACT.fullmatch(text):
+            try:
+                return date(int(match[1]), int(match[3]), int(match[4])).isoformat()
+            except ValueError:
+                raise UnreadableError("there is no such day") from None
+        if len(_YEAR.findall(text)) != 1 or len(_DIGITS.findall(text)) > 3:
+            raise UnreadableError("it is not a date with a year of four digits")
+        orders = (True, False) if self.day_first is None else (self.day_first,)
+        dates = {_parsed(text, day_first, default) for day_first in orders for default in _DEFAULTS}
+        if len({_parsed(text, orders[0], default) for default in _DEFAULTS}) > 1:
+            raise UnreadableError("it lacks the day or the month")
+        if len(dates) > 1:
+            raise UnreadableError("the day or the month may come first, unless day_first is set")
+        return dates.pop().isoformat()
+
+
+def _parsed(text: str, day_first: bool, default: datetime) -> date:
+    try:
+        parsed: datetime = date_parser().parse(text, dayfirst=day_first, default=default, ignoretz=True)
+    except (ValueError, OverflowError, TypeError, AttributeError, ArithmeticError):
+        raise UnreadableError("it is not a date") from None
+    return parsed.date()
+
+
+def date_parser() -> Any:
+    """Return dateutil's parser. Raises UsageError if it is not installed."""
+    try:
+        return import_module("dateutil.parser")
+    except ImportError:
+        raise UsageError("Dates need python-dateutil", step="run `pip install 'ecellm-lite[units]'`") from None

@@ -1,0 +1,102 @@
+"""Reads numbers as they are written in product texts: `20`, `1,234.5`, `0,5`, `1/2`, `1 ½` and `1-1/2`.
+
+Whatever could be read in two ways is refused: `1,500` is 1500 to some and 1.5 to others, so a caller has to say which
+sign is the decimal one.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Literal
+
+Decimal = Literal[".", ","]
+
+LONGEST = 64  # characters of a value
+MOST_DIGITS = 15
+
+# A mixed number or a fraction, or digits with any signs between them.
+NUMBER = r"(?:(?:\d+[ -])?\d+/\d+|\d[\d.,]*\d|\d|\.\d+)"
+
+_NUMBER = re.compile(rf"(?P<sign>[+-]?)\s*(?P<number>{NUMBER})", re.ASCII)
+_FRACTION = re.compile(r"(?:(\d+)[ -])?(\d+)/(\d+)", re.ASCII)
+_DECIMAL_POINT = re.compile(r"(?:[1-9]\d{0,2}(?:,\d{3})+|\d+)?(?:\.\d+)?", re.ASCII)
+_RAISED = re.compile(r"\d[\u00b9\u00b2\u00b3\u2070-\u2079]")
+
+_MARKS = str.maketrans({
+    "\u2212": "-", "\u2010": "-", "\u2011": "-", "\u2013": "-", "\u2014": "-",
+    "\u2032": "'", "\u2018": "'", "\u2019": "'",
+    "\u201c": '"', "\u201d": '"',
+    "\u2044": "/", "\u00d7": "x",
+})  # fmt: skip
+_THIN_SPACES = re.compile("(?<=[0-9])[\u2009\u202f](?=[0-9]{3}(?![0-9]))")
+
+
+class UnreadableError(ValueError):
+    """A value that cannot be read, or could be read in several ways; the message is the reason."""
+
+
+def cleaned(text: str) -> str:
+    """Return a value with plain spaces, hyphens, quotes and fractions: `1½ in` becomes `1 1/2 in`.
+
+    Raises UnreadableError for a value that is too long, has a control character, or has a power such as 10².
+    """
+    if len(text) > LONGEST:
+        raise UnreadableError(f"it has more than {LONGEST} characters")
+    if any(unicodedata.category(character) == "Cc" and not character.isspace() for character in text):
+        raise UnreadableError("it has a control character")
+    if _RAISED.search(text):
+        raise UnreadableError("it has a power")
+    text = _THIN_SPACES.sub("", text).replace("\u00ba", "°").replace("\u02da", "°")
+    text = "".join(_as_fraction(character) for character in text)
+    text = unicodedata.normalize("NFKC", text).translate(_MARKS).replace("''", '"')
+    return " ".join(text.split())
+
+
+def read_number(text: str, decimal: Decimal | None = None) -> float:
+    """Return the number that a text is; `decimal` is the sign before its fraction.
+
+    Raises UnreadableError if it is no number, or several ones without `decimal`.
+    """
+    match = _NUMBER.fullmatch(cleaned(text))
+    if not match:
+        raise UnreadableError("it is not a number")
+    value = number_of(match["number"], decimal)
+    return -value if match["sign"] == "-" else value
+
+
+def number_of(number: str, decimal: Decimal | None) -> float:
+    """Return the value of a text that matches NUMBER; see read_number."""
+    if sum(map(str.isdigit, number)) > MOST_DIGITS:
+        raise UnreadableError(f"it has more than {MOST_DIGITS} digits")
+    if fraction := _FRACTION.fullmatch(number):
+        whole, part, parts = (int(group or 0) for group in fraction.groups())
+        if not parts or (fraction[1] and part >= parts):
+            raise UnreadableError("it is not a number")
+        return whole + part / parts
+    values = {_decimal(number, sign) for sign in ((decimal,) if decimal else (".", ","))} - {None}
+    if len(values) > 1:
+        raise UnreadableError(f"{number} has two meanings, unless the decimal sign is set")
+    for value in values:
+        if value is not None:
+            return value
+    raise UnreadableError("it is not a number")
+
+
+def tidy(value: float) -> float | int:
+    """Return a number without the digits that only rounding brings, and a whole number as int."""
+    rounded = float(f"{value:.12g}")
+    return int(rounded) if rounded.is_integer() and abs(rounded) < 1 << 53 else rounded
+
+
+def _decimal(number: str, sign: str) -> float | None:
+    """Return the number if it is written with this decimal sign, and with the other one between thousands."""
+    if sign == ",":
+        number = number.translate({ord(","): ".", ord("."): ","})
+    return float(number.replace(",", "")) if _DECIMAL_POINT.fullmatch(number) else None
+
+
+def _as_fraction(character: str) -> str:
+    if unicodedata.decomposition(character).startswith("<fraction>"):
+        return f" {unicodedata.normalize('NFKC', character)}"
+    return character

@@ -1,0 +1,41 @@
+"""Counts the typed values of an extraction that are right: numbers, dates, quantities, and ids of closed lists.
+
+The gold value is read like the model's. So `20 lb` in a label is right for `20-lb.` in a title, and for `9.07 kg`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.answers.space import Space
+
+# How far numbers may differ: people round the values of their labels.
+TOLERANCE = 1e-3
+
+
+def typed_counts(space: Space, gold: str, value: Sequence[Mapping[str, Any]] | None) -> tuple[int, int]:
+    """Return how many typed values of a gold answer string an answer's value has, and how many the gold one has.
+
+    A gold value that cannot be read is not counted.
+    """
+    if not isinstance(space, Extraction) or not space.forms:
+        return 0, 0
+    wanted = [(entry["attribute"], typed) for entry in space.value_of(gold) if (typed := _typed(entry)) is not None]
+    answered = [(entry["attribute"], _typed(entry)) for entry in value or ()]
+    right = sum(any(name == other and _same(typed, got) for other, got in answered) for name, typed in wanted)
+    return right, len(wanted)
+
+
+def _typed(entry: Mapping[str, Any]) -> Any:
+    return entry.get("id", entry.get("normalized"))
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return all(_same(one[end], other[end]) for end in ("least", "most"))
+    if isinstance(one, str) or isinstance(other, str) or other is None:
+        return bool(one == other)
+    return math.isclose(one, other, rel_tol=TOLERANCE)

@@ -1,0 +1,88 @@
+"""The columns of an extraction's answers if all rows ask for the same attributes, and their cells.
+
+An attribute has a column with its value. If it has a form, it also has the column `Color.place`, with `title:0-9` or
+`feature[1]:4-8`. A typed value has one more: `Size.number`, `Made.date` or `Weight.kg`. A value of a closed list has
+`Color.id`. Several values share a cell, with semicolons between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ecellm_lite.answers.dates import DateReader
+from ecellm_lite.answers.quantities import QuantityReader
+from ecellm_lite.answers.typed_values import NumberReader
+from ecellm_lite.tables.kinds import Kind
+from ecellm_lite.tasks.attributes import Attribute
+
+_BETWEEN = "; "
+
+
+def attribute_columns(attributes: Sequence[Attribute]) -> dict[str, Kind]:
+    """Return the names and types of the attributes' columns."""
+    columns: dict[str, Kind] = {}
+    for attribute in attributes:
+        columns[attribute.name] = Kind.TEXT
+        if attribute.form:
+            columns[f"{attribute.name}.place"] = Kind.TEXT
+            if typed := _typed_column(attribute):
+                number = isinstance(attribute.form.reader, NumberReader | QuantityReader)
+                columns[typed] = Kind.NUMBER if number and attribute.form.at_most == 1 else Kind.TEXT
+    return columns
+
+
+def attribute_cells(attributes: Sequence[Attribute], value: Any) -> dict[str, Any]:
+    """Return the cells of an answer's value by their columns' names; a value of None has empty cells."""
+    cells: dict[str, Any] = {}
+    for attribute in attributes:
+        entries = [entry for entry in value or () if entry["attribute"] == attribute.name]
+        cells[attribute.name] = _joined(entry["value"] for entry in entries)
+        if attribute.form:
+            cells[f"{attribute.name}.place"] = _joined(map(_place, entries))
+            if typed := _typed_column(attribute):
+                values = [entry["id"] if attribute.form.values else _plain(entry["normalized"]) for entry in entries]
+                several = attribute.form.at_most > 1
+                cells[typed] = _joined(map(_text, values)) if several else next(iter(values), None)
+    return cells
+
+
+def extracted(value: Any) -> Mapping[str, Any]:
+    """Return each attribute's value: a text, None, or a list if there are several."""
+    values: dict[str, list[str | None]] = {}
+    for entry in value or ():
+        values.setdefault(entry["attribute"], []).append(entry["value"])
+    return {name: each[0] if len(each) == 1 else each for name, each in values.items()}
+
+
+def _joined(texts: Iterable[str | None]) -> str | None:
+    return _BETWEEN.join(filter(None, texts)) or None
+
+
+def _place(entry: Mapping[str, Any]) -> str | None:
+    place = entry["place"]
+    if place is None:
+        return None
+    item = "" if place["item"] is None else f"[{place['item']}]"
+    return f"{place['field']}{item}:{place['start']}-{place['end']}"
+
+
+def _typed_column(attribute: Attribute) -> str | None:
+    reader = attribute.form and attribute.form.reader
+    if attribute.form and attribute.form.values:
+        return f"{attribute.name}.id"
+    if isinstance(reader, QuantityReader):
+        return f"{attribute.name}.{reader.unit}"
+    if isinstance(reader, DateReader):
+        return f"{attribute.name}.date"
+    return f"{attribute.name}.number" if reader else None
+
+
+def _plain(normalized: Any) -> float | str | None:
+    """Return a typed value as a cell: a number, a date, or a quantity's value; None for a range."""
+    value: float | str | None = normalized["value"] if isinstance(normalized, dict) else normalized
+    return value
+
+
+def _text(value: float | str | None) -> str | None:
+    return None if value is None else str(value)

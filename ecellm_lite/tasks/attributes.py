@@ -1,0 +1,172 @@
+"""The attributes that a row or a user's task asks for: a name, or an object that asks for more.
+
+    ["Color", { name = "Material", at_most = 3 }, { name = "Weight", type = "quantity", unit = "kg" }]
+
+An entry of an attribute that is an object also has the value as it is written, and its place in the row.
+
+| key | |
+|---|---|
+| at_most | how many values the attribute may have: 1 to 20, by default 1 |
+| type | number, date or quantity: each value is also read as such |
+| unit | of a quantity: the unit to convert to |
+| system | of a quantity: us or imperial, for gallons, fluid ounces and tons; by default us |
+| decimal | of a number or quantity: "." or ",", the sign before the fraction; by default 1,500 is not read |
+| day_first | of a date: whether 03/04/2025 is in April; by default such dates are not read |
+| values | in place of a type, the only values: a list of texts and objects {id, value}, or a file (see label_files) |
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ecellm_lite.answers.attribute_forms import AttributeForm
+from ecellm_lite.answers.closed_values import ClosedValues
+from ecellm_lite.answers.dates import DateReader, date_parser
+from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.answers.label_set import Labels
+from ecellm_lite.answers.numbers import UnreadableError
+from ecellm_lite.answers.places import Origin
+from ecellm_lite.answers.quantities import QuantityReader
+from ecellm_lite.answers.space import Space
+from ecellm_lite.answers.spans import NONE
+from ecellm_lite.answers.typed_values import NumberReader, Reader
+from ecellm_lite.answers.units import unit_of, units_registry
+from ecellm_lite.tasks.fields import Joined, TextsField
+from ecellm_lite.tasks.label_files import read_labels
+from ecellm_lite.tasks.table import TaskTable
+from ecellm_lite.tasks.wire import LONGEST_OPTIONS
+
+MAX_VALUES = 20
+LONGEST_NAME = 200  # characters
+LONGEST_UNIT = 30
+MAX_LISTED = 255  # values that a list may have, and that a prompt shows
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """An attribute to extract; `form` is None if only its name is given."""
+
+    name: str
+    form: AttributeForm | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttributesField(TextsField):
+    """A field with the names of attributes, or with objects for them."""
+
+    @property
+    def kind(self) -> str:
+        """The form of a valid value in words."""
+        return f'a list of {self.least} to {self.most} texts, or objects such as {{"name": "Color", "at_most": 3}}'
+
+    def read(self, value: Any, place: str) -> tuple[Attribute, ...]:  # type: ignore[override]
+        """Return the attributes."""
+        objects: dict[int, Attribute] = {}
+        if isinstance(value, list):
+            objects = {
+                index: read_attribute(TaskTable(None, f"{place}[{index}]", part))
+                for index, part in enumerate(value[: self.most])
+                if isinstance(part, Mapping)
+            }
+            value = [objects[index].name if index in objects else part for index, part in enumerate(value)]
+        names = TextsField.read(self, value, place)
+        return tuple(objects.get(index, Attribute(name)) for index, name in enumerate(names))
+
+
+def read_attributes(table: TaskTable, key: str, *, most: int) -> tuple[Attribute, ...]:
+    """Return the attributes under a key of a task's file: 1 to `most` different texts or tables."""
+    attributes = tuple(
+        read_attribute(part) if isinstance(part, TaskTable) else Attribute(part)
+        for part in table.texts_or_tables(key, least=1, most=most, longest=LONGEST_NAME)
+    )
+    table.different(key, tuple(attribute.name for attribute in attributes))
+    return attributes
+
+
+def read_attribute(table: TaskTable) -> Attribute:
+    """Return the attribute that a table describes. Raises UsageError if a package that its type needs is missing."""
+    reader, keys = (None, ("values",)) if "values" in table else _reader(table)
+    table.only("name", "at_most", *keys)
+    name = table.text("name", most=LONGEST_NAME)
+    at_most = table.number("at_most", least=1, most=MAX_VALUES, default=1)
+    return Attribute(name, AttributeForm(at_most, reader, _values(table) if "values" in table else None))
+
+
+def _reader(table: TaskTable) -> tuple[Reader | None, Sequence[str]]:
+    """Return the reader of the table's type, and the keys that the table may have for it."""
+    if "type" not in table:
+        return None, ("type", "values")
+    kind = table.one_of("type", "number", "date", "quantity")
+    if kind == "date":
+        date_parser()
+        day_first = table.flag("day_first", default=False) if "day_first" in table else None
+        return DateReader(day_first), ("type", "day_first")
+    decimal: Any = table.one_of("decimal", ".", ",") if "decimal" in table else None
+    if kind == "number":
+        return NumberReader(decimal), ("type", "decimal")
+    units_registry()
+    system: Any = table.one_of("system", "us", "imperial") if "system" in table else "us"
+    unit = table.text("unit", most=LONGEST_UNIT)
+    try:
+        unit_of(unit, system)
+    except UnreadableError:
+        raise table.error("unit", f"is {unit!r}", "write one such as kg, ml, cm, in, GB, W, mAh, °C or %") from None
+    return QuantityReader(unit, system, decimal), ("type", "decimal", "unit", "system")
+
+
+def _values(table: TaskTable) -> ClosedValues:
+    """Return the values of a list, or of the file that a task's table names."""
+    if isinstance(table.value("values"), Mapping):
+        labels = [(label.value, label.text) for label in read_labels(table.table("values"))]
+    else:
+        labels = [
+            (part, part) if isinstance(part, str) else _value(part)
+            for part in table.texts_or_tables("values", least=1, most=MAX_LISTED, longest=LONGEST_NAME)
+        ]
+    ids, texts = zip(*labels, strict=True)
+    lowered = tuple(text.lower() for text in texts)
+    table.different("values", lowered)
+    table.different("values", ids)
+    if NONE.value.lower() in lowered:
+        raise table.error("values", f"has {NONE.value!r}, which says that there is no value", "write another word")
+    return ClosedValues(Labels(ids, texts), lasting=table.path is not None)
+
+
+def _value(table: TaskTable) -> tuple[str, str]:
+    table.only("id", "value")
+    return table.text("id", most=LONGEST_NAME), table.text("value", most=LONGEST_NAME)
+
+
+def listed_values(attributes: Sequence[Attribute]) -> str | None:
+    """Return the options that list the values of closed lists, or None if there are none or too many."""
+    lists = {each.name: each.form.values.labels.texts for each in attributes if each.form and each.form.values}
+    if not lists or sum(map(len, lists.values())) > MAX_LISTED:
+        return None
+    options = json.dumps(lists)
+    return options if len(options) <= LONGEST_OPTIONS else None
+
+
+def extraction(attributes: Sequence[Attribute], sources: Mapping[str, str], fields: Mapping[str, str]) -> Extraction:
+    """Return the space of the attributes' values in the sources.
+
+    `fields` has the row's field of each source.
+    """
+    names = tuple(attribute.name for attribute in attributes)
+    forms = {index: attribute.form for index, attribute in enumerate(attributes) if attribute.form}
+    if not forms:
+        return Extraction(names, sources)
+    origins = {
+        source: Origin(fields[source], text.pieces if isinstance(text, Joined) else ())
+        for source, text in sources.items()
+    }
+    return Extraction(names, sources, forms, origins)
+
+
+def attributes_of(space: Space) -> tuple[Attribute, ...]:
+    """Return the attributes of an extraction; empty for another space."""
+    if not isinstance(space, Extraction):
+        return ()
+    return tuple(Attribute(name, space.forms.get(index)) for index, name in enumerate(space.attributes))

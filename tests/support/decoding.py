@@ -1,0 +1,39 @@
+"""Decodes one answer of a space, with logits that follow a text or are random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ecellm_lite.answers.decoding import Logits, Outcome, Scene
+from ecellm_lite.answers.space import Space
+from ecellm_lite.engine.fake import FakeVocabulary
+
+ROOM = 1 << 14
+
+
+def decoded(space: Space, logits: Callable[[Sequence[int]], Logits]) -> Outcome:
+    """Return the outcome; `logits` gets the answer's tokens so far."""
+    decoding = space.decode(Scene(FakeVocabulary(), ROOM))
+    tokens: list[int] = []
+    try:
+        step = next(decoding)
+        while True:
+            tokens = [*tokens[: step.keep], *step.tokens]
+            step = decoding.send(logits(tokens))
+    except StopIteration as end:
+        outcome: Outcome = end.value
+        return outcome
+
+
+def writes(text: str) -> Callable[[Sequence[int]], Logits]:
+    """Return logits that prefer the tokens of a text at their places."""
+    wanted = [*FakeVocabulary().tokenize(text), FakeVocabulary.end]
+
+    def logits(tokens: Sequence[int]) -> Logits:
+        row = np.zeros(FakeVocabulary.size, dtype=np.float32)
+        row[wanted[min(len(tokens), len(wanted) - 1)]] = 30
+        return row
+
+    return logits
