@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -23,9 +23,10 @@ from ecellm_lite.answers.claims import Claim
 from ecellm_lite.answers.closed_values import ClosedValues
 from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene, Step
 from ecellm_lite.answers.details import Detail
-from ecellm_lite.answers.numbers import UnreadableError
+from ecellm_lite.answers.entries import add_form, plain_entry, typed_text
 from ecellm_lite.answers.places import Origin
 from ecellm_lite.answers.space import Space
+from ecellm_lite.answers.span_grid import SpanGrid
 from ecellm_lite.answers.spans import NONE, SourceText, Span
 from ecellm_lite.answers.tape import Tape
 from ecellm_lite.errors import InputError
@@ -68,7 +69,7 @@ class Extraction(Space):
         if words > MAX_WORDS:
             message = f"The product's texts have {words:,} words and signs"
             raise InputError(message, step=f"shorten them to at most {MAX_WORDS:,}")
-        grid = _Grid(scene, list(texts.values()))
+        grid = SpanGrid(scene, list(texts.values()))
         tape = Tape()
         tape.force(scene.continuation('[{"attribute":'))
         tape.force(self._name_tokens(scene, 0))
@@ -86,7 +87,7 @@ class Extraction(Space):
         return Outcome(entries, text, tape.tokens, probability=probability, coverage=coverage, warnings=tuple(warnings))
 
     def _values(
-        self, index: int, scene: Scene, grid: _Grid, tape: Tape
+        self, index: int, scene: Scene, grid: SpanGrid, tape: Tape
     ) -> Generator[Step, Logits, list[tuple[Span, Walked]]]:
         """Choose the values of the attribute whose name is at the end of the tape; then append the next name.
 
@@ -121,7 +122,7 @@ class Extraction(Space):
     def _closed(
         self, closed: ClosedValues, scene: Scene, closes: tuple[str, ...], tape: Tape, without: Sequence[Span]
     ) -> Generator[Step, Logits, tuple[Span, str, Walked]]:
-        """Choose a value of a closed list, then its source; see _Grid.choose."""
+        """Choose a value of a closed list, then its source; see SpanGrid.choose."""
         value, walked = yield from closed.choose(scene, tape, {span.value for span in without})
         if value == NONE.value:
             tape.force(scene.continuation(f' "{NONE.source}"}}{closes[0]}', after=_SOURCE))
@@ -250,7 +251,7 @@ class Extraction(Space):
             Detail(
                 entry["attribute"],
                 "none" if entry["value"] is None else entry["value"],
-                ", ".join(filter(None, (entry["source"], _shown(entry)))),
+                ", ".join(filter(None, (entry["source"], typed_text(entry)))),
                 entry["probability"],
                 chosen=entry["value"] is not None,
             )
@@ -309,42 +310,12 @@ class Extraction(Space):
         probability: float | None,
         warnings: list[AnswerWarning],
     ) -> dict[str, Any]:
-        """Return an entry of the answer's value. A value that its form's reader cannot read adds a warning."""
-        has_value = span != NONE
-        entry: dict[str, Any] = {
-            "attribute": self.attributes[index],
-            "value": span.value if has_value else None,
-            "source": span.source if has_value and span.source != NONE.source else None,
-            "probability": probability,
-        }
-        if index not in self.forms:
-            return entry
-        closed = self.forms[index].values
-        place = closed.by_text.get(span.value.lower()) if closed and has_value else None
-        if closed:
-            entry["value"] = entry["value"] if place is None else closed.labels.texts[place]
-            entry["id"] = None if place is None else closed.labels.keys[place]
-        entry["written"], entry["place"] = self._place(span, texts.get(span.source) if has_value else None)
-        if reader := self.forms[index].reader:
-            entry["normalized"] = None
-            written = entry["written"] or entry["value"]
-            try:
-                entry["normalized"] = written and reader.read(written)
-            except UnreadableError as error:
-                message = f"{self.attributes[index]}: {written[:80]!r} was not read as {reader.description}: {error}."
-                warnings.append(AnswerWarning("value_not_read", message))
+        """Return an entry of the answer's value. What is wrong with it is added to `warnings`."""
+        entry = plain_entry(self.attributes[index], span, probability)
+        if form := self.forms.get(index):
+            origin = self.origins.get(span.source) or Origin(span.source)
+            warnings += add_form(entry, form, span, texts.get(span.source), origin)
         return entry
-
-    def _place(self, span: Span, text: SourceText | None) -> tuple[str | None, dict[str, Any] | None]:
-        """Return a value as it is written, and its first place in one of the row's texts."""
-        places = list(text.places(span.value.lower())) if text else []
-        if not text or not places:
-            return None, None
-        origin = self.origins.get(span.source) or Origin(span.source)
-        for start, end in places:
-            if place := origin.place(start, end):
-                return text.original[start:end], place
-        return text.original[slice(*places[0])], None
 
     def parse(self, text: str) -> list[dict[str, str | None]]:
         """Return the entries of an answer string; the values "None" and null become None.
@@ -367,88 +338,3 @@ class Extraction(Space):
             message = f"The answer {text[:80]!r} is not a JSON list of attribute, value and source ({error})"
             step = 'write it as [{"attribute": "color", "value": "blue", "source": "product title"}]'
             raise InputError(message, step=step) from None
-
-
-def _shown(entry: Mapping[str, Any]) -> str | None:
-    """Return an entry's typed value or id for a person: `= 9.07185 kg`, or None."""
-    typed = entry.get("normalized")
-    if isinstance(typed, Mapping):
-        ends = dict.fromkeys((f"{typed['least']:.6g}", f"{typed['most']:.6g}"))
-        return f"= {' to '.join(ends)} {typed['unit']}"
-    if typed is not None:
-        return f"= {typed}"
-    id_ = entry.get("id")
-    return None if id_ in (None, entry["value"]) else f"id {id_}"
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    """A span with the text that follows it, and the tokens of both."""
-
-    span: Span
-    close: str
-    row: list[int]
-
-
-class _Grid:
-    """The candidate spans of a row's texts, tokenized in two steps: first their beginnings (heads), then the rest.
-
-    A title of 25 words has about 250 spans and a description thousands. Once a head is chosen, only the spans that
-    begin with it are tokenized in full.
-
-    `words`: how many spans there are at least, which is the number of different words of each text.
-    """
-
-    # The length of a head in tokens: the opening quote, which may include a character of the value, and the next one.
-    HEAD = 2
-
-    def __init__(self, scene: Scene, texts: list[SourceText]) -> None:
-        self._scene = scene
-        self._heads: dict[tuple[int, ...], list[tuple[SourceText, int]]] = {self._head(NONE): []}
-        self._by_head: dict[tuple[tuple[int, ...], tuple[str, ...]], tuple[list[_End], Candidates]] = {}
-        self.words = sum(len(text.words) for text in texts)
-        for text in texts:
-            for word in range(len(text.starts)):
-                # The head's tokens do not reach past the second word, so longer spans have the same heads.
-                for head in {self._head(span) for span in text.spans(word, most=2)}:
-                    self._heads.setdefault(head, []).append((text, word))
-
-    def choose(
-        self, closes: tuple[str, ...], tape: Tape, without: Collection[Span] = ()
-    ) -> Generator[Step, Logits, tuple[Span, str, Walked]]:
-        """Choose a span and one of the texts `closes`, and append both to the tape.
-
-        `without`: spans that were chosen before. If there are any, NONE is no candidate either. If NONE is chosen, the
-        first of `closes` follows. Return the span, the close, and how likely the choice was.
-        """
-        end = self._scene.end
-        heads = list(self._heads)
-        if without:
-            taken = {*without, NONE}
-            maybe_used_up = {self._head(span) for span in taken}
-            heads = [head for head in heads if head not in maybe_used_up or self._left(head, closes, taken)]
-        head = yield from walk(Candidates(heads, end), tape)
-        ends, candidates = self._beginning_with(heads[head.index], closes)
-        if without:
-            ends = self._left(heads[head.index], closes, taken)
-            candidates = Candidates([each.row for each in ends], end)
-        rest = yield from walk(candidates, tape, depth=self.HEAD)
-        return ends[rest.index].span, ends[rest.index].close, head.then(rest)
-
-    def _left(self, head: tuple[int, ...], closes: tuple[str, ...], taken: Collection[Span]) -> list[_End]:
-        return [each for each in self._beginning_with(head, closes)[0] if each.span not in taken]
-
-    def _beginning_with(self, head: tuple[int, ...], closes: tuple[str, ...]) -> tuple[list[_End], Candidates]:
-        if (head, closes) not in self._by_head:
-            spans = {span: None for text, word in self._heads[head] for span in text.spans(word)}
-            ends = [_End(span, close, self._tokens(span, close)) for span in spans for close in closes]
-            ends.append(_End(NONE, closes[0], self._tokens(NONE, closes[0])))
-            ends = [each for each in ends if tuple(each.row[: self.HEAD]) == head]
-            self._by_head[head, closes] = ends, Candidates([each.row for each in ends], self._scene.end)
-        return self._by_head[head, closes]
-
-    def _head(self, span: Span) -> tuple[int, ...]:
-        return tuple(self._tokens(span, "")[: self.HEAD])
-
-    def _tokens(self, span: Span, close: str) -> list[int]:
-        return self._scene.continuation(span.json + close, after='"value":')

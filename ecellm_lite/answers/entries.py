@@ -1,0 +1,72 @@
+"""The entries of an extraction's value: what the model wrote for an attribute, and what the attribute's form adds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ecellm_lite.answers.answer import AnswerWarning
+from ecellm_lite.answers.attribute_forms import AttributeForm
+from ecellm_lite.answers.numbers import UnreadableError
+from ecellm_lite.answers.places import Origin
+from ecellm_lite.answers.spans import NONE, SourceText, Span
+
+
+def plain_entry(attribute: str, span: Span, probability: float | None) -> dict[str, Any]:
+    """Return the entry of an attribute without a form."""
+    has_value = span != NONE
+    return {
+        "attribute": attribute,
+        "value": span.value if has_value else None,
+        "source": span.source if has_value and span.source != NONE.source else None,
+        "probability": probability,
+    }
+
+
+def add_form(
+    entry: dict[str, Any], form: AttributeForm, span: Span, text: SourceText | None, origin: Origin
+) -> list[AnswerWarning]:
+    """Add to a plain entry what the form asks for; return a warning if the value cannot be read as its type.
+
+    `text` and `origin` are those of the span's source.
+    """
+    if form.values:
+        index = form.values.by_text.get(span.value.lower()) if span != NONE else None
+        entry["value"] = entry["value"] if index is None else form.values.labels.texts[index]
+        entry["id"] = None if index is None else form.values.labels.keys[index]
+    entry["written"], entry["place"] = _place(span, text, origin)
+    if form.reader is None:
+        return []
+    entry["normalized"] = None
+    if entry["value"] is None:
+        return []
+    written = entry["written"] or entry["value"]
+    try:
+        entry["normalized"] = form.reader.read(written)
+    except UnreadableError as error:
+        message = f"{entry['attribute']}: {written[:80]!r} was not read as {form.reader.description}: {error}."
+        return [AnswerWarning("value_not_read", message)]
+    return []
+
+
+def _place(span: Span, text: SourceText | None, origin: Origin) -> tuple[str | None, dict[str, Any] | None]:
+    """Return a value as it is written, and its first place in one of the row's texts."""
+    places = list(text.places(span.value.lower())) if text and span != NONE else []
+    if not text or not places:
+        return None, None
+    for start, end in places:
+        if place := origin.place(start, end):
+            return text.original[start:end], place
+    return text.original[slice(*places[0])], None
+
+
+def typed_text(entry: Mapping[str, Any]) -> str | None:
+    """Return an entry's typed value or id for a person, such as `= 9.07185 kg`; None if it has none."""
+    typed = entry.get("normalized")
+    if isinstance(typed, Mapping):
+        ends = dict.fromkeys((f"{typed['least']:.6g}", f"{typed['most']:.6g}"))
+        return f"= {' to '.join(ends)} {typed['unit']}"
+    if typed is not None:
+        return f"= {typed}"
+    id_ = entry.get("id")
+    return None if id_ in (None, entry["value"]) else f"id {id_}"

@@ -1,0 +1,84 @@
+"""The spans that a row's texts offer for an attribute's value, and the choice of one of them by the model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator
+from dataclasses import dataclass
+
+from ecellm_lite.answers.candidates import Candidates, Walked, walk
+from ecellm_lite.answers.decoding import Logits, Scene, Step
+from ecellm_lite.answers.spans import NONE, SourceText, Span
+from ecellm_lite.answers.tape import Tape
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """A span with the text that follows it, and the tokens of both."""
+
+    span: Span
+    close: str
+    row: list[int]
+
+
+class SpanGrid:
+    """The candidate spans of a row's texts, tokenized in two steps: first their beginnings (heads), then the rest.
+
+    A title of 25 words has about 250 spans and a description thousands. Once a head is chosen, only the spans that
+    begin with it are tokenized in full.
+
+    `words`: how many spans there are at least, which is the number of different words of each text.
+    """
+
+    # The length of a head in tokens: the opening quote, which may include a character of the value, and the next one.
+    HEAD = 2
+
+    def __init__(self, scene: Scene, texts: list[SourceText]) -> None:
+        self._scene = scene
+        self._heads: dict[tuple[int, ...], list[tuple[SourceText, int]]] = {self._head(NONE): []}
+        self._by_head: dict[tuple[tuple[int, ...], tuple[str, ...]], tuple[list[_End], Candidates]] = {}
+        self.words = sum(len(text.words) for text in texts)
+        for text in texts:
+            for word in range(len(text.starts)):
+                # The head's tokens do not reach past the second word, so longer spans have the same heads.
+                for head in {self._head(span) for span in text.spans(word, most=2)}:
+                    self._heads.setdefault(head, []).append((text, word))
+
+    def choose(
+        self, closes: tuple[str, ...], tape: Tape, without: Collection[Span] = ()
+    ) -> Generator[Step, Logits, tuple[Span, str, Walked]]:
+        """Choose a span and one of the texts `closes`, and append both to the tape.
+
+        `without`: spans that were chosen before. If there are any, NONE is no candidate either. If NONE is chosen, the
+        first of `closes` follows. Return the span, the close, and how likely the choice was.
+        """
+        end = self._scene.end
+        heads = list(self._heads)
+        if without:
+            taken = {*without, NONE}
+            maybe_used_up = {self._head(span) for span in taken}
+            heads = [head for head in heads if head not in maybe_used_up or self._left(head, closes, taken)]
+        head = yield from walk(Candidates(heads, end), tape)
+        ends, candidates = self._beginning_with(heads[head.index], closes)
+        if without:
+            ends = self._left(heads[head.index], closes, taken)
+            candidates = Candidates([each.row for each in ends], end)
+        rest = yield from walk(candidates, tape, depth=self.HEAD)
+        return ends[rest.index].span, ends[rest.index].close, head.then(rest)
+
+    def _left(self, head: tuple[int, ...], closes: tuple[str, ...], taken: Collection[Span]) -> list[_End]:
+        return [each for each in self._beginning_with(head, closes)[0] if each.span not in taken]
+
+    def _beginning_with(self, head: tuple[int, ...], closes: tuple[str, ...]) -> tuple[list[_End], Candidates]:
+        if (head, closes) not in self._by_head:
+            spans = {span: None for text, word in self._heads[head] for span in text.spans(word)}
+            ends = [_End(span, close, self._tokens(span, close)) for span in spans for close in closes]
+            ends.append(_End(NONE, closes[0], self._tokens(NONE, closes[0])))
+            ends = [each for each in ends if tuple(each.row[: self.HEAD]) == head]
+            self._by_head[head, closes] = ends, Candidates([each.row for each in ends], self._scene.end)
+        return self._by_head[head, closes]
+
+    def _head(self, span: Span) -> tuple[int, ...]:
+        return tuple(self._tokens(span, "")[: self.HEAD])
+
+    def _tokens(self, span: Span, close: str) -> list[int]:
+        return self._scene.continuation(span.json + close, after='"value":')
