@@ -91,7 +91,7 @@ class AnswerPolicy:
 
     def calibration(self, calibrations: Calibrations | None, task: Task, question: Question) -> Calibration | None:
         """Return the calibration that applies to a question, or None."""
-        return calibrations.find(_scope(calibrations, task, question)) if calibrations else None
+        return calibrations.find(_scope(calibrations, task, question), question.space.keys) if calibrations else None
 
     def refusal(self, calibrations: Calibrations | None, task: Task, instruction: str | None = None) -> str | None:
         """Return why a task's calibration is not used with this instruction.
@@ -100,9 +100,9 @@ class AnswerPolicy:
         """
         if calibrations is None:
             return None
+        questions = [task.question(task.example(), instruction=text) for text in (None, instruction)]
         own, other = (
-            calibrations.refusal(_scope(calibrations, task, task.question(task.example(), instruction=text)))
-            for text in (None, instruction)
+            calibrations.refusal(_scope(calibrations, task, question), question.space.keys) for question in questions
         )
         if other and not own:
             return (
@@ -122,7 +122,7 @@ class AnswerPolicy:
         if calibrations is None or not calibrations.has(task.name):
             return None
         question = task.question(row, instruction=instruction)
-        reason = calibrations.refusal(_scope(calibrations, task, question), of_row=True)
+        reason = calibrations.refusal(_scope(calibrations, task, question), question.space.keys, of_row=True)
         if reason and question.values is not None:  # the row has no instruction of its own
             return self.refusal(calibrations, task, instruction) or reason
         return reason
@@ -145,6 +145,8 @@ class AnswerPolicy:
             if row.calibration.sets and outcome.probabilities:
                 plausible = row.calibration.sets.answers(outcome.probabilities)
             outcome = row.calibration.applied(request.space, outcome)
+            if plausible and (likeliest := _likeliest(outcome)) not in plausible:
+                plausible.append(likeliest)  # the calibration made it the likeliest; a larger set keeps its guarantee
         abstained = outcome is not None and _abstains(outcome, row)
         usage = seconds = None
         if request and not row.failure:
@@ -270,6 +272,11 @@ def _abstains(outcome: Outcome, row: Submission) -> bool:
         return False
     unfamiliar = row.calibration and outcome.coverage is not None and outcome.coverage < row.calibration.least_coverage
     return bool(unfamiliar) or outcome.probability < row.min_probability
+
+
+def _likeliest(outcome: Outcome) -> str:
+    shares = outcome.probabilities or {}
+    return max(shares, key=shares.__getitem__)
 
 
 def _scope(calibrations: Calibrations, task: Task, question: Question) -> Scope:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from ecellm_lite.answers.candidates import Candidates, weigh
 from ecellm_lite.answers.claims import Claim
 from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
 from ecellm_lite.answers.details import Detail, bars
+from ecellm_lite.answers.option_corrections import OptionCorrection
 from ecellm_lite.answers.probabilities import confidence
 from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.tape import Tape
@@ -58,6 +59,11 @@ class OneOf(Space):
         """The options' texts."""
         return tuple(option.text for option in self.offered)
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The options' keys."""
+        return tuple(option.key for option in self.offered)
+
     def decode(self, scene: Scene) -> Decoding:
         """Give every option its probability.
 
@@ -101,6 +107,27 @@ class OneOf(Space):
     def longest(self, scene: Scene) -> int:
         """Return the number of tokens of the longest option."""
         return max(len(scene.continuation(text)) for text in self.alternatives)
+
+    def corrected_by_option(self, outcome: Outcome, correction: OptionCorrection) -> Outcome:
+        """Return an outcome with corrected probabilities, and the option that is now the likeliest.
+
+        Of options that are equally likely, the one that was likelier before is the answer.
+        """
+        before = outcome.probabilities
+        if not before:
+            return outcome
+        [shares] = correction.corrected(np.array([[before[key] for key in correction.keys]])).tolist()
+        by_key = dict(zip(correction.keys, shares, strict=True))
+        after = {key: by_key[key] for key in before}
+        best = max(after, key=lambda key: (after[key], before[key]))
+        return replace(
+            outcome,
+            value=self.value(best),
+            text=self.alternatives[self.keys.index(best)],
+            probability=after[best],
+            probabilities=after,
+            confidence=confidence(tuple(after.values())),
+        )
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
         """Return one claim: that the likeliest option is the right one."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.answers.calibration import tempered_outcome
 from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
+from ecellm_lite.answers.option_corrections import OptionCorrection
 from ecellm_lite.answers.options import OneOf, Option
 
 
@@ -41,6 +42,10 @@ class Score(OneOf):
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
         """Return the outcome with its probabilities rescaled by a temperature, and the position recomputed."""
         return _averaged(tempered_outcome(outcome, temperature))
+
+    def corrected_by_option(self, outcome: Outcome, correction: OptionCorrection) -> Outcome:
+        """Return the outcome with corrected probabilities, the likeliest level's text, and the position recomputed."""
+        return _averaged(OneOf.corrected_by_option(self, outcome, correction))
 
     def headline(self, answer: Answer) -> str:
         """Return the position and the number of levels."""

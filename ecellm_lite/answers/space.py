@@ -11,6 +11,7 @@ from ecellm_lite.answers.calibration import Correction, tempered_outcome
 from ecellm_lite.answers.claims import Claim
 from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
 from ecellm_lite.answers.details import Detail, bars
+from ecellm_lite.answers.option_corrections import OptionCorrection
 from ecellm_lite.errors import InputError
 
 # A quarter of the context is kept free for an answer of open length: its limit says little about its length.
@@ -69,6 +70,11 @@ class Space(ABC):
         """The answer strings that the model chooses from; empty if there are too many to list."""
         return ()
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the options, for answers that are one of a few options; else empty."""
+        return ()
+
     def longest(self, scene: Scene) -> int:
         """Return how many tokens to reserve for an answer, at least 1. `scene.room` is the whole context."""
         return max(1, scene.room // SHARE)
@@ -84,6 +90,13 @@ class Space(ABC):
     def corrected(self, outcome: Outcome, correction: Correction, own: Mapping[str, Correction]) -> Outcome:
         """Return an outcome with calibrated probabilities. `own` has the corrections of single labels, by label."""
         return self.calibrated(outcome, correction.temperature, correction.bias)
+
+    def corrected_by_option(self, outcome: Outcome, correction: OptionCorrection) -> Outcome:
+        """Return an outcome with probabilities that were corrected by option, and the answer that is now the likeliest.
+
+        The correction's keys must be the space's. A space without keys has no such corrections.
+        """
+        raise NotImplementedError
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
         """Return the claims that an answer makes, each compared with the gold answer string.

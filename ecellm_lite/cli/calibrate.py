@@ -80,9 +80,9 @@ def calibrate(
 ) -> None:
     """Make a model's probabilities reliable: of answers with probability 0.8, eight in ten should be right.
 
-    Answers labelled rows and fits a temperature to them. The temperature is stored beside the model if it helps: on
-    rows that it was not fitted to, the right answers must get clearly higher probabilities. Later runs use it
-    automatically. Do not use the rows on which you measure the model.
+    Answers labelled rows and fits a temperature to them. With 200 rows and more, other methods are compared with it.
+    The result is stored beside the model if it helps: on rows that it was not fitted to, the right answers must get
+    clearly higher probabilities. Later runs use it automatically. Do not use the rows on which you measure the model.
 
     \b
     ecellm-lite calibrate --task sentiment_analysis --data reviews.jsonl
@@ -219,6 +219,7 @@ def _show_removed(model: StoredModel, task: str | None, removed: Sequence[str]) 
 
 
 def _lines(result: CalibrationResult, path: str | None) -> list[str]:
+    from ecellm_lite.answers.option_corrections import VectorScaling
     from ecellm_lite.models.calibrations import HIGHEST
 
     fit = result.fit
@@ -227,15 +228,23 @@ def _lines(result: CalibrationResult, path: str | None) -> list[str]:
     if fit is None:
         return [f"{result.scope.task}: not kept: {result.refusal}{left_out}."]
     bias = f", bias {fit.bias:.3g}" if fit.bias else ""
-    lines = [f"{result.scope.task}: temperature {fit.temperature:.3g}{bias}, fitted to {fit.rows:,} rows{left_out}"]
+    kind = f"temperature {fit.temperature:.3g}{bias}"
+    if fit.by_option:
+        kind = "vector scaling" if isinstance(fit.by_option, VectorScaling) else "isotonic regression"
+    lines = [f"{result.scope.task}: {kind}, fitted to {fit.rows:,} rows{left_out}"]
     lines.append(f"  {'on held-out rows':24}{'before':>9}{'after':>9}")
     for name, label in (("log_likelihood", "log-likelihood per row"), ("ece", "ECE"), ("brier", "Brier")):
         lines.append(f"  {label:24}{getattr(fit.before, name):9.3f}{getattr(fit.after, name):9.3f}")
     lines.append(f"  {'least coverage':24}{fit.least_coverage:9.3g}")
+    if fit.methods:
+        lines.append("  log-likelihood per row by method, on rows of ten parts that were each held out")
+        for name, figures in fit.methods.items():
+            behind = f"{figures.behind:9.3f} \u00b1 {figures.error:.3f} behind" if figures.behind else "     best"
+            lines.append(f"    {name:22}{figures.log_likelihood:9.3f}{behind}")
     if fit.temperature > 0.99 * HIGHEST:
         lines.append("  The probabilities mean little: at such a high temperature all answers are nearly equal.")
     if result.refusal:
-        lines.append(f"  {'temperature ' if result.calibration else ''}not kept: {result.refusal}.")
+        lines.append(f"  {'correction ' if result.calibration else ''}not kept: {result.refusal}.")
     for label, own in (result.labels or {}).items():
         lines.append(f"  {label}: temperature {own.temperature:.3g}, bias {own.bias:.3g}, of its own")
     if result.automatic:

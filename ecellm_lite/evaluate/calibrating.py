@@ -12,6 +12,8 @@ from ecellm_lite.answerer import Answerer
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.answers.calibration import Correction
 from ecellm_lite.answers.decoding import Outcome
+from ecellm_lite.answers.option_corrections import IsotonicRegression, VectorScaling
+from ecellm_lite.answers.options import OneOf
 from ecellm_lite.answers.several_labels import SeveralLabels
 from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import InputError
@@ -21,6 +23,7 @@ from ecellm_lite.evaluate.fitting import Fit, check_installed, fit
 from ecellm_lite.evaluate.label_fitting import own_corrections
 from ecellm_lite.evaluate.labelled import Labelled
 from ecellm_lite.evaluate.labelled_files import SETTING, SPLIT, gather, labelled_files
+from ecellm_lite.evaluate.method_fitting import OptionRows, choose_method
 from ecellm_lite.evaluate.results import DataFile, Unreadable
 from ecellm_lite.evaluate.thresholds import automatic, judged
 from ecellm_lite.models.answer_sets import AnswerSets
@@ -69,6 +72,7 @@ class CalibrationResult:
         if fit is None or (self.refusal and not (self.automatic or self.sets or self.labels)):
             return None
         refused = self.refusal is not None
+        by_option = None if refused else fit.by_option
         return Calibration(
             scope=self.scope,
             temperature=1.0 if refused else fit.temperature,
@@ -85,6 +89,9 @@ class CalibrationResult:
             automatic=self.automatic,
             sets=self.sets,
             labels=self.labels,
+            vector=by_option if isinstance(by_option, VectorScaling) else None,
+            isotonic=by_option if isinstance(by_option, IsotonicRegression) else None,
+            methods=fit.methods,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -125,6 +132,8 @@ def calibrate_task(
 ) -> CalibrationResult:
     """Answer labelled rows without a calibration, and fit a temperature to the answers.
 
+    With enough rows, other methods are compared with a temperature (see evaluate/method_fitting.py).
+
     `adapter` is the name of the adapter that answers, or None for the model alone. `target_precision` is a share of
     right answers. If it is given, the result also has the thresholds above which this share is reached.
     `coverage_guarantee` is the share of rows whose set of plausible answers must have the right one. Rows with
@@ -148,15 +157,22 @@ def calibrate_task(
         if answer.error is None:
             cases.append(case_of(question.space, answer, row.gold, row.labels))
             scored.append((question.space, answer, row))
+    same = len({question.space.alternatives for _, question in pairs}) == 1 and bool(space.alternatives)
     fitted: Fit | None = None
     try:
         fitted = fit(cases, biased=space.biased, seed=seed)
+        if same and isinstance(space, OneOf):
+            rows_of_options = [
+                (answer.probabilities or {}, space.alternatives.index(row.gold)) for _, answer, row in scored
+            ]
+            fitted = choose_method(fitted, OptionRows.of(space.keys, rows_of_options), seed=seed)
         refusal = fitted.refusal
     except InputError as error:
         refusal = str(error).rstrip(".")
     scope = _scope(answerer, task, space.type, [question for _, question in pairs], adapter)
     failed, others = len(pairs) - len(cases), len(rows) - len(pairs)
     shared = Correction(fitted.temperature, fitted.bias) if fitted and not refusal else Correction()
+    by_option = fitted.by_option if fitted and not refusal else None
     own: dict[str, Correction] = {}
     if fitted and isinstance(space, SeveralLabels):
         own = own_corrections(space.labels, cases, shared, seed=seed)
@@ -164,10 +180,11 @@ def calibrate_task(
     if fitted and target_precision is not None:
 
         def correct(space: Space, outcome: Outcome) -> Outcome:
+            if by_option:
+                return space.corrected_by_option(outcome, by_option)
             return space.corrected(outcome, shared, own)
 
         whole = [judged(*each, correct, fitted.least_coverage) for each in scored]
-        same = len({question.space.alternatives for _, question in pairs}) == 1 and bool(space.alternatives)
         thresholds = automatic(whole, target_precision, by_answer=same, seed=seed)
     sets: AnswerSets | None = None
     if fitted and coverage_guarantee is not None:

@@ -9,8 +9,9 @@ a choice, it is the probability of the right option. The temperature must pass t
   A model that needs no calibration passes this test by chance at most 5% of the time, even with few rows. The second
   test is the split likelihood ratio of Wasserman, Ramdas and Balakrishnan, "Universal inference" (PNAS 2020).
 
-If both tests are passed, the temperature is fitted again, on all rows. For an extraction or several labels, a
-temperature and a bias are fitted and tested together in the same way.
+If both tests are passed, the temperature is fitted again, on all rows. With many rows, other methods are compared with
+it (see evaluate/method_fitting.py). For an extraction or several labels, a temperature and a bias are fitted and tested
+together in the same way.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecellm_lite.answers.calibration import log_shares
+from ecellm_lite.answers.option_corrections import IsotonicRegression, VectorScaling
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.evaluate.cases import Case
 from ecellm_lite.evaluate.reliability import reliability
-from ecellm_lite.models.calibrations import HIGHEST, LARGEST_BIAS, LOWEST, Measures
+from ecellm_lite.models.calibrations import HIGHEST, LARGEST_BIAS, LOWEST, Measures, MethodFigures
 
 LEAST_ROWS = 10
 LEAST_RATIO = 20.0  # of the held-out rows' likelihood with the temperature to that without it
@@ -38,12 +40,15 @@ Indices = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A fitted temperature, and its effect on held-out rows.
+    """A fitted temperature or other correction, and its effect on held-out rows.
 
     `gain`: by how much the mean logarithm of a row's likelihood rises, in nats.
     `error`: the standard error of this gain.
     `log_ratio`: the logarithm of the factor by which the temperature raises the likelihood of a half. The factor is the
       mean over both halves.
+    `least_ratio`: how large this factor must be.
+    `by_option`: the correction with figures for each option, used instead of the temperature, which is then 1.
+    `methods`: the methods that were compared, by name, if there were enough rows.
     """
 
     temperature: float
@@ -55,10 +60,13 @@ class Fit:
     before: Measures
     after: Measures
     least_coverage: float
+    least_ratio: float = LEAST_RATIO
+    by_option: VectorScaling | IsotonicRegression | None = None
+    methods: dict[str, MethodFigures] | None = None
 
     @property
     def refusal(self) -> str | None:
-        """Why the temperature should not be kept, or None to keep it."""
+        """Why the correction should not be kept, or None to keep it."""
         if self.gain <= 0:
             return "held-out rows are no likelier with it"
         if self.gain <= self.error:
@@ -66,20 +74,30 @@ class Fit:
                 f"on held-out rows it gains {self.gain:.3f} nats per row, "
                 f"no more than the standard error of {self.error:.3f}"
             )
-        if self.log_ratio < math.log(LEAST_RATIO):
+        if self.log_ratio < math.log(self.least_ratio):
             return (
                 f"held-out rows become {math.exp(self.log_ratio):.1f} times as likely, "
-                f"and fewer than {LEAST_RATIO:g} times may be chance"
+                f"and fewer than {self.least_ratio:g} times may be chance"
             )
         return None
 
 
 def check_installed() -> None:
-    """Raise UsageError if scipy, which fitting needs, is not installed."""
+    """Raise UsageError if scipy or scikit-learn, which fitting needs, is not installed."""
     try:
         import scipy.optimize  # noqa: F401 - only whether it can be imported
+        import sklearn.isotonic  # noqa: F401
     except ImportError:
-        raise UsageError("Fitting a temperature needs scipy", step="run `pip install 'ecellm-lite[eval]'`") from None
+        raise UsageError(
+            "Fitting a calibration needs scipy and scikit-learn", step="run `pip install 'ecellm-lite[eval]'`"
+        ) from None
+
+
+def random_parts(rows: int, parts: int, seed: int) -> Indices:
+    """Return the number of the part that each row belongs to. The parts are drawn at random and equally large."""
+    numbers = np.arange(rows) % parts
+    np.random.default_rng(seed).shuffle(numbers)
+    return numbers
 
 
 def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
@@ -93,8 +111,7 @@ def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
         raise InputError(message, step="label more")
     check_installed()
     claims = _Claims.of(cases)
-    halves = np.arange(len(cases)) % 2
-    np.random.default_rng(seed).shuffle(halves)
+    halves = random_parts(len(cases), 2, seed)
     unchanged = np.tile([1.0, 0.0], (len(cases), 1))
     before = claims.log_likelihoods(unchanged)
     # For each row, the settings fitted to the other half.

@@ -68,7 +68,7 @@ def judged(
     )
     case = case_of(space, calibrated, row.gold, row.labels)  # of several labels, others may hold now
     assert after.probability is not None  # a case has one
-    return Judged(likeliest(answer), after.probability, case.correct, case.coverage >= least_coverage)
+    return Judged(likeliest(calibrated), after.probability, case.correct, case.coverage >= least_coverage)
 
 
 def automatic(rows: Sequence[Judged], precision: float, *, by_answer: bool, seed: int = 0) -> Automatic:

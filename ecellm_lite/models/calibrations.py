@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from ecellm_lite.answers.calibration import Correction
 from ecellm_lite.answers.decoding import Outcome
+from ecellm_lite.answers.option_corrections import IsotonicRegression, OptionCorrection, VectorScaling
 from ecellm_lite.answers.space import Space
 from ecellm_lite.documents import read_document
 from ecellm_lite.errors import ModelError
@@ -30,6 +32,8 @@ LARGEST = 1 << 18  # bytes; a calibration is about a page, and may have a line f
 LOWEST, HIGHEST = 0.05, 20.0
 LARGEST_BIAS = 10.0
 MOST_ROWS = 10**12
+
+_LATER = ("automatic", "sets", "labels", "vector", "isotonic", "methods")  # keys that older calibrations lack
 
 MOST_CACHED = 4096  # calibrations, and tasks known to have none
 
@@ -107,11 +111,27 @@ class Measures:
 
 
 @dataclass(frozen=True, slots=True)
+class MethodFigures:
+    """How good the probabilities of held-out rows were with one of the compared methods.
+
+    `log_likelihood`: the mean logarithm of the right answer's probability. Nearer to 0 is better.
+    `behind`: how much higher this is with the best method; `error` is the standard error of the difference.
+    """
+
+    log_likelihood: float
+    behind: float
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """A correction of a model's probabilities, with its scope and a record of how it was fitted.
 
     `temperature`, `bias`: the correction. `rows` is the number of rows that it was fitted to. The bias is used only for
       extractions and labels.
+    `vector`, `isotonic`: a correction with figures for each option. It is used instead of the temperature, which is
+      then 1. At most one of the two is given.
+    `methods`: the methods that were compared, by name, if there were enough rows.
     `before`, `after`: how good the probabilities of held-out rows were before and after correction. `held_out` is the
       number of these rows. The correction of each half was fitted to the other half.
     `least_coverage`: the coverage that 99% of the rows reached or exceeded.
@@ -136,10 +156,30 @@ class Calibration:
     automatic: Automatic | None = None
     sets: AnswerSets | None = None
     labels: dict[str, Correction] | None = None
+    vector: VectorScaling | None = None
+    isotonic: IsotonicRegression | None = None
+    methods: dict[str, MethodFigures] | None = None
+
+    @property
+    def by_option(self) -> OptionCorrection | None:
+        """The correction with figures for each option, or None."""
+        return self.vector or self.isotonic
 
     def applied(self, space: Space, outcome: Outcome) -> Outcome:
-        """Return the outcome with its probabilities corrected by this calibration."""
+        """Return the outcome with its probabilities corrected. The calibration must be for the keys of the space."""
+        if self.by_option:
+            return space.corrected_by_option(outcome, self.by_option)
         return space.corrected(outcome, Correction(self.temperature, self.bias), self.labels or {})
+
+    def differs(self, scope: Scope, keys: Sequence[str], subject: str = "the task") -> str | None:
+        """Return in words why the calibration does not apply to a scope and the keys of its options, or None.
+
+        `subject` names the thing that these belong to, such as "the row".
+        """
+        reason = self.scope.differs(scope, subject)
+        if reason is None and self.by_option and set(self.by_option.keys) != set(keys):
+            return f"{subject} has other options than it was fitted with"
+        return reason
 
     @property
     def name(self) -> str:
@@ -148,12 +188,13 @@ class Calibration:
         The last part is a hash: `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`.
         """
         facts = asdict(self)
-        for part, name in ((facts, "automatic"), (facts, "sets"), (facts, "labels"), (facts["scope"], "adapter")):
+        for part, name in (*((facts, name) for name in _LATER), (facts["scope"], "adapter")):
             if part[name] is None:  # as in the names that were given before there were any
                 del part[name]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         bias = f" b={self.bias:.3g}" if self.bias else ""
-        return f"{self.scope.task} T={self.temperature:.3g}{bias} ({self.rows} rows, {digest[:8]})"
+        method = "vector" if self.vector else "isotonic" if self.isotonic else f"T={self.temperature:.3g}{bias}"
+        return f"{self.scope.task} {method} ({self.rows} rows, {digest[:8]})"
 
     def write(self, path: Path) -> None:
         """Write the calibration atomically; raises ModelError if it cannot be written."""
@@ -201,10 +242,10 @@ class Calibrations:
         hashed = None if options is None else text_hash(options)
         return Scope(task, kind, self._model, self._envelope, text_hash(instruction), hashed, self._adapter)
 
-    def find(self, scope: Scope) -> Calibration | None:
-        """Return the calibration that applies to a scope, or None if there is none."""
+    def find(self, scope: Scope, keys: Sequence[str] = ()) -> Calibration | None:
+        """Return the calibration that applies to a scope and to the keys of its options, or None if there is none."""
         calibration = self._of(scope.task)
-        return calibration if calibration and calibration.scope.differs(scope) is None else None
+        return calibration if calibration and calibration.differs(scope, keys) is None else None
 
     def get(self, task: str) -> Calibration | None:
         """Return a task's calibration, or None. The calibration may not apply to every question of the task."""
@@ -214,17 +255,17 @@ class Calibrations:
         """Return whether a task has a calibration, even if its file is damaged."""
         return self._of(task) is not None or task in self._unusable
 
-    def refusal(self, scope: Scope, *, of_row: bool = False) -> str | None:
+    def refusal(self, scope: Scope, keys: Sequence[str] = (), *, of_row: bool = False) -> str | None:
         """Return why a task's calibration is not used for a scope. Return None if it is used or does not exist.
 
-        With `of_row`, the text is about one row, otherwise about the task.
+        `keys` are those of the options. With `of_row`, the text is about one row, otherwise about the task.
         """
         calibration = self._of(scope.task)
         if unusable := self._unusable.get(scope.task):
             return unusable
         if (
             calibration is None
-            or (reason := calibration.scope.differs(scope, "the row" if of_row else "the task")) is None
+            or (reason := calibration.differs(scope, keys, "the row" if of_row else "the task")) is None
         ):
             return None
         advice = "" if of_row else "; calibrate again, or remove it"
@@ -289,6 +330,14 @@ def _check(calibration: Calibration) -> None:
             raise ValueError(f"temperature is {correction.temperature!r}, not from {LOWEST} to {HIGHEST:g}")
         if abs(correction.bias) > (LARGEST_BIAS if scope.type in ("extraction", "labels") else 0):
             raise ValueError(f"bias is {correction.bias!r}")
+    if calibration.vector and calibration.isotonic:
+        raise ValueError("it has both vector and isotonic")
+    if calibration.by_option:
+        calibration.by_option.check()
+        if scope.type not in ("predicate", "choice", "score"):
+            raise ValueError(f"answers of type {scope.type} have no correction by option")
+        if shared != Correction():
+            raise ValueError("it has a temperature beside a correction by option")
     if not 0 <= calibration.least_coverage <= 1:
         raise ValueError(f"least_coverage is {calibration.least_coverage!r}")
     if calibration.automatic:

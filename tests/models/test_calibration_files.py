@@ -12,6 +12,7 @@ import pytest
 
 from ecellm_lite import ModelError, Runtime, UsageError
 from ecellm_lite.answers.decoding import Outcome
+from ecellm_lite.answers.option_corrections import VectorScaling
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.models.calibration_files import calibration_folder, calibration_path, stored_calibrations
 from ecellm_lite.models.calibrations import FORMAT, LARGEST, Calibrations, read_calibration
@@ -90,7 +91,12 @@ def test_calibrated_answers_stay_deterministic(store: Store, model: StoredModel)
 
 
 GOOD = asdict(calibration_of("sentiment_analysis"))
-OPTIONAL = ("automatic", "sets", "labels")  # keys that older files lack
+OPTIONAL = ("automatic", "sets", "labels", "vector", "isotonic", "methods")  # keys that older files lack
+PLAIN = {**GOOD, "temperature": 1.0}
+VECTOR = {"scales": dict.fromkeys("ABCDE", 0.5), "biases": dict.fromkeys("ABCDE", -0.5)}
+CURVE = {"before": [0.0, 0.5, 1.0], "after": [0.1, 0.1, 0.9]}
+ISOTONIC = {"curves": dict.fromkeys("ABCDE", CURVE)}
+FIGURES = {"log_likelihood": -1.0, "behind": 0.0, "error": 0.0}
 AUTOMATIC = {"precision": 0.95, "thresholds": {"A": 0.9, "B": None}, "rows": 100, "share": 0.5, "reached": 0.96}
 
 
@@ -101,6 +107,47 @@ def test_thresholds_are_kept_with_a_calibration(tmp_path: Path) -> None:
     assert calibration is not None
     assert asdict(calibration)["automatic"] == AUTOMATIC
     assert calibration.name != replace(calibration, automatic=None).name
+
+
+@pytest.mark.parametrize("method", [{"vector": VECTOR}, {"isotonic": ISOTONIC}])
+def test_a_correction_by_option_is_kept_and_used(method: dict[str, Any], store: Store, model: StoredModel) -> None:
+    path = calibration_path(store, model, "sentiment_analysis")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({**PLAIN, **method, "methods": {"temperature": FIGURES}}))
+    calibration = read_calibration(path)
+    assert calibration is not None
+    calibration.write(path)
+    assert read_calibration(path) == calibration
+    assert re.fullmatch(rf"sentiment_analysis {next(iter(method))} \(319 rows, [0-9a-f]{{8}}\)", calibration.name)
+    with Runtime.over(FakeBackend(), name=MODEL) as plain:
+        before = plain.answer("sentiment_analysis", REVIEW)
+    calibrations = Calibrations(SHA256, "alpaca", calibration_folder(store, model))
+    with Runtime.over(FakeBackend(), name=MODEL, calibrations=calibrations) as runtime:
+        after = runtime.answer("sentiment_analysis", REVIEW)
+    assert after.calibration == calibration.name
+    assert after.probabilities != before.probabilities
+    assert sum((after.probabilities or {}).values()) == pytest.approx(1)
+
+
+def test_a_correction_by_option_is_not_used_for_other_options(store: Store, model: StoredModel) -> None:
+    calibration = replace(
+        calibration_of("sentiment_analysis", 1.0),
+        vector=VectorScaling(dict.fromkeys("AB", 0.5), dict.fromkeys("AB", 0.0)),
+    )
+    calibrations = stored(store, model, calibration)
+    with Runtime.over(FakeBackend(), name=MODEL, calibrations=calibrations) as runtime:
+        assert runtime.answer("sentiment_analysis", REVIEW).calibration is None
+        assert "options" in str(runtime.uncalibrated("sentiment_analysis"))
+        assert "options" in str(runtime.uncalibrated("sentiment_analysis", REVIEW))
+
+
+def test_older_files_keep_their_names(tmp_path: Path) -> None:
+    """The name has a hash of the file's facts, and answers of before must stay comparable."""
+    (tmp_path / "a.json").write_text(json.dumps({key: value for key, value in GOOD.items() if key not in OPTIONAL}))
+    calibration = read_calibration(tmp_path / "a.json")
+    assert calibration == calibration_of("sentiment_analysis")
+    assert calibration is not None
+    assert calibration.name == "sentiment_analysis T=2 (319 rows, NAME)"
 
 
 def without(key: str) -> dict[str, Any]:
@@ -130,6 +177,22 @@ def without(key: str) -> dict[str, Any]:
         json.dumps({**GOOD, "data_sha256": "z" * 64}),
         json.dumps({**GOOD, "versions": {"a": 1}}),
         json.dumps({**GOOD, "more": 1}),
+        json.dumps({**GOOD, "vector": VECTOR}),  # beside a temperature
+        json.dumps({**PLAIN, "vector": VECTOR, "isotonic": ISOTONIC}),
+        json.dumps({**PLAIN, "vector": VECTOR, "scope": {**GOOD["scope"], "type": "ranking"}}),
+        *(json.dumps({**PLAIN, "vector": {**VECTOR, key: dict.fromkeys("ABCDE", value)}})
+          for key, value in (("scales", 0.0), ("scales", -1.0), ("scales", 21), ("scales", "1"), ("biases", 11))),
+        *(json.dumps({**PLAIN, "vector": vector})
+          for vector in ({}, {"scales": {}, "biases": {}}, {**VECTOR, "biases": {"A": 0.0}}, {**VECTOR, "more": {}},
+                         {"scales": {"A": 1.0}, "biases": {"A": 0.0}})),
+        *(json.dumps({**PLAIN, "isotonic": {"curves": {**dict.fromkeys("ABCD", CURVE), "E": {**CURVE, **wrong}}}})
+          for wrong in ({"before": []}, {"before": [0.0, 0.5]}, {"before": [0.0, 0.0, 1.0]}, {"before": [0, 0.5, 1.1]},
+                        {"before": [-0.1, 0.5, 1.0]}, {"after": [0.0, 0.1, 0.2]}, {"after": [0.5, 0.4, 0.9]},
+                        {"after": [0.1, 0.2, 1.5]}, {"after": ["0.1", 0.2, 0.3]}, {"more": 1},
+                        {"before": [place / 1999 for place in range(2000)], "after": [0.5] * 2000})),
+        json.dumps({**PLAIN, "isotonic": {"curves": {}}}),
+        json.dumps({**GOOD, "methods": {"temperature": {**FIGURES, "behind": None}}}),
+        json.dumps({**GOOD, "methods": [FIGURES]}),
         *(json.dumps({**GOOD, "format": value}) for value in (0, FORMAT + 1, 1.0, True)),
         json.dumps({**GOOD, "data": "x" * LARGEST}),
     ],

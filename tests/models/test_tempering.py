@@ -14,6 +14,7 @@ from ecellm_lite.answers.calibration import tempered, tempered_among, tempered_o
 from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.decoding import Outcome
 from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.answers.option_corrections import Curve, IsotonicRegression, VectorScaling
 from ecellm_lite.answers.options import Option
 from ecellm_lite.answers.probabilities import confidence
 from ecellm_lite.answers.ranking import Ranking
@@ -133,6 +134,49 @@ def test_an_extraction_is_tempered_by_its_entries() -> None:
     assert [entry["probability"] for entry in biased.value] == pytest.approx([0.5, 4 / 13])
     assert [{**entry, "probability": 0} for entry in after.value] == [{**entry, "probability": 0} for entry in entries]
     assert (after.probabilities, after.coverage) == (None, 0.3)
+
+
+def test_a_choice_corrected_by_option_has_the_answer_that_is_now_the_likeliest() -> None:
+    space = Choice((Option("A", "A: bad"), Option("B", "B: good")))
+    before = Outcome("B", "B: good", [1], 0.6, {"A": 0.4, "B": 0.6}, confidence((0.4, 0.6)), 0.5)
+    # Half of each logarithm, and twice the odds of A: sqrt(0.4) * 2 against sqrt(0.6).
+    after = space.corrected_by_option(before, VectorScaling({"B": 0.5, "A": 0.5}, {"B": 0.0, "A": float(np.log(2))}))
+    first = 2 * 0.4**0.5 / (2 * 0.4**0.5 + 0.6**0.5)
+    assert after.probabilities == pytest.approx({"A": first, "B": 1 - first})
+    assert (after.value, after.text, after.coverage) == ("A", "A: bad", 0.5)
+    assert after.probability == pytest.approx(first)
+    assert after.confidence == pytest.approx(2 * first - 1)
+
+
+def test_a_curve_by_hand() -> None:
+    space = Choice((Option("A", "A: bad"), Option("B", "B: good")))
+    before = Outcome("B", "B: good", [1], 0.6, {"A": 0.4, "B": 0.6}, 0.2, 0.5)
+    curves = {"A": Curve((0.2, 0.6), (0.1, 0.5)), "B": Curve((0.7,), (0.3,))}
+    after = space.corrected_by_option(before, IsotonicRegression(curves))
+    assert after.probabilities == pytest.approx({"A": 0.5, "B": 0.5})
+    assert after.value == "B"  # equally likely now: the answer stays
+
+
+def test_a_score_corrected_by_option_moves() -> None:
+    before = Outcome(1.8, "good", [1], 0.8, {"bad": 0.2, "good": 0.8}, 0.6, 1.0)
+    even = VectorScaling({"bad": 1.0, "good": 1.0}, {"bad": float(np.log(4)), "good": 0.0})
+    assert Score(("bad", "good")).corrected_by_option(before, even).value == pytest.approx(1.5)
+
+
+@given(SHARES, st.data())
+def test_corrections_by_option_give_probabilities(shares: list[float], data: st.DataObject) -> None:
+    keys = tuple(map(str, range(len(shares))))
+    scales = data.draw(st.lists(st.floats(0.05, 20), min_size=len(keys), max_size=len(keys)))
+    biases = data.draw(st.lists(st.floats(-10, 10), min_size=len(keys), max_size=len(keys)))
+    scaling = VectorScaling(dict(zip(keys, scales, strict=True)), dict(zip(keys, biases, strict=True)))
+    values = sorted(data.draw(st.lists(st.floats(1e-9, 1), min_size=3, max_size=3)))
+    curves = IsotonicRegression(dict.fromkeys(keys, Curve((0.0, 0.3, 0.9), tuple(values))))
+    for correction in (scaling, curves):
+        correction.check()
+        after = correction.corrected(np.array([shares, shares]))
+        assert after.shape == (2, len(shares))
+        assert (after >= 0).all()
+        assert after.sum(axis=1) == pytest.approx([1, 1])
 
 
 def test_free_text_is_not_tempered() -> None:
