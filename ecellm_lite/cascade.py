@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,24 @@ GATHERED = 32
 WINDOW = 512
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one model of a cascade has done so far: the rows that it was asked, and the seconds during which it had any.
+
+    On shared cores, the seconds of several models overlap.
+    """
+
+    model: ModelName
+    rows: int
+    seconds: float
+
+
+def cascade_name(models: Sequence[ModelName], escalate_below: float) -> ModelName:
+    """Return a cascade's models as one name, and a hash of all models and of the probability."""
+    facts = " ".join([*(model.sha256 for model in models), repr(escalate_below)])
+    return ModelName(",".join(model.name for model in models), hashlib.sha256(facts.encode()).hexdigest())
+
+
 class Cascade:
     """Answers each row by the first of several models that is sure enough; a context manager that closes the models.
 
@@ -54,14 +73,32 @@ class Cascade:
             raise UsageError("A cascade has two models or more", step="name at least two", settings=("model",))
         checked_probability(escalate_below)
         self._stages = [_Stage(answerer) for answerer in answerers]
-        self._least = escalate_below
+        self.escalate_below = escalate_below
 
     @property
     def model(self) -> ModelName:
         """One name for all models, and a hash of the models and of `escalate_below`."""
-        models = [stage.answerer.model for stage in self._stages]
-        facts = " ".join([*(model.sha256 for model in models), repr(self._least)])
-        return ModelName(",".join(model.name for model in models), hashlib.sha256(facts.encode()).hexdigest())
+        return cascade_name([stage.answerer.model for stage in self._stages], self.escalate_below)
+
+    @property
+    def answerers(self) -> tuple[Answerer, ...]:
+        """The models, the cheapest first."""
+        return tuple(stage.answerer for stage in self._stages)
+
+    @property
+    def work(self) -> tuple[Work, ...]:
+        """What each model has done so far."""
+        return tuple(stage.work for stage in self._stages)
+
+    @property
+    def ready(self) -> bool:
+        """Whether all models can answer now; see ChildRuntime."""
+        return all(getattr(stage.answerer, "ready", True) for stage in self._stages)
+
+    @property
+    def restarts(self) -> int:
+        """How often the models' engines were restarted; see ChildRuntime."""
+        return sum(getattr(stage.answerer, "restarts", 0) for stage in self._stages)
 
     @property
     def adapters(self) -> Mapping[str, str]:
@@ -91,7 +128,9 @@ class Cascade:
         least = checked_probability(options.pop("min_probability", None))
         deadline_ms = checked_deadline(options.pop("deadline_ms", None))
         checked_task = task if isinstance(task, Task) else get_task(task)
-        passage = _Passage(self._stages, checked_task, row, options, max(self._least, least or 0.0), least, deadline_ms)
+        passage = _Passage(
+            self._stages, checked_task, row, options, max(self.escalate_below, least or 0.0), least, deadline_ms
+        )
         passage.enter(len(self._stages) - 1 if self._is_open(checked_task, options) else 0)
         return passage.future
 
@@ -129,12 +168,32 @@ class _Stage:
         self.answerer = answerer
         self._lock = threading.Lock()
         self._running = 0
+        self._rows = 0
+        self._seconds = 0.0
+        self._since = 0.0  # when it last got a row after having none
         self._gathered: list[_Passage] = []
 
-    def count(self, change: int) -> bool:
-        """Add `change` to the number of rows that this model has; return whether it now has no rows."""
+    @property
+    def work(self) -> Work:
+        """What this model has done so far."""
         with self._lock:
-            self._running += change
+            running = time.monotonic() - self._since if self._running else 0.0
+            return Work(self.answerer.model, self._rows, self._seconds + running)
+
+    def begin(self) -> None:
+        """Count a row that this model gets."""
+        with self._lock:
+            if not self._running:
+                self._since = time.monotonic()
+            self._running += 1
+            self._rows += 1
+
+    def end(self) -> bool:
+        """Count a row that this model no longer has; return whether it has none now."""
+        with self._lock:
+            self._running -= 1
+            if not self._running:
+                self._seconds += time.monotonic() - self._since
             return not self._running
 
     def gather(self, passage: _Passage) -> None:
@@ -187,11 +246,11 @@ class _Passage:
             if left <= 0:
                 raise deadline_error(self._deadline_ms)
             options["deadline_ms"] = left
-        stage.count(1)
+        stage.begin()
         try:
             self._inner = inner = stage.answerer.submit(self._task, self._row, **options)
         except BaseException:
-            stage.count(-1)
+            stage.end()
             raise
         inner.add_done_callback(partial(self._leave, place))
 
@@ -205,7 +264,7 @@ class _Passage:
             further[0].gather(self)
         else:
             self._settle(inner.result())
-        idle = stage.count(-1)
+        idle = stage.end()
         if further:
             for passage in further[0].released(all_of_them=idle):
                 passage.go_on(place + 1)

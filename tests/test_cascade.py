@@ -152,6 +152,14 @@ def test_invalid_settings_are_refused() -> None:
                 models.submit(TASK, ROWS[0], **options)
 
 
+def test_each_model_counts_its_rows_and_its_time() -> None:
+    with cascade(1.0) as models:
+        assert [(work.rows, work.seconds) for work in models.work] == [(0, 0.0), (0, 0.0)]
+        list(models.answers(TASK, ROWS))
+        assert [(work.model, work.rows) for work in models.work] == [(SMALL, len(ROWS)), (LARGE, len(ROWS))]
+        assert all(work.seconds > 0 for work in models.work)
+
+
 def test_the_identity_of_a_cascade_depends_on_models_and_probability() -> None:
     with cascade(0.5) as one, cascade(0.6) as other, cascade(0.5) as same:
         assert one.model == same.model != other.model

@@ -34,6 +34,12 @@ if TYPE_CHECKING:
     metavar="A.json B.json",
     help="Show what changed from one --output to another, and stop.",
 )
+@click.option(
+    "--escalate-below",
+    type=click.FloatRange(0, 1),
+    metavar="P",
+    help="With --model A,B: rows that A answers with a lower probability are answered by B.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @certainty_options
 @adapter_option
@@ -48,6 +54,7 @@ def evaluate(
     output: Path | None,
     report: Path | None,
     compare: tuple[Path, Path] | None,
+    escalate_below: float | None,
     as_json: bool,
     quiet: bool,
     **model: Any,
@@ -68,7 +75,9 @@ def evaluate(
         raise UsageError("Give --task (or all) and --data, or --compare with two files of results.")
     if instruction and len(tasks) > 1:
         raise UsageError("--instruction replaces one task's own: give that task with --task, and not all.")
-    from ecellm_lite.cli.loading import load_runtime
+    if escalate_below is not None and (model["adapter"] or model["calibration"] not in ("auto", False)):
+        raise UsageError("--escalate-below uses each model's own calibrations: leave --adapter and --calibration out.")
+    from ecellm_lite.cli.loading import load_cascade, load_runtime
     from ecellm_lite.cli.progress import rows_progress
     from ecellm_lite.evaluate.outputs import Outputs
     from ecellm_lite.evaluate.run import prepare_evaluation
@@ -77,9 +86,14 @@ def evaluate(
     evaluation = prepare_evaluation(data, tasks, split=split, setting=setting, limit=limit, outputs=outputs)
     options = split_options(model) | {"instruction": instruction}
     try:
-        with load_runtime(model, quiet=quiet) as runtime, rows_progress(evaluation.count, hidden=quiet) as progress:
+        with (
+            load_runtime(model, quiet=quiet)
+            if escalate_below is None
+            else load_cascade(model, escalate_below, quiet=quiet) as answerer,
+            rows_progress(evaluation.count, hidden=quiet) as progress,
+        ):
             results = evaluation.run(
-                runtime, progress=progress, keep=outputs.keep, warn=partial(_warn, quiet=quiet), **options
+                answerer, progress=progress, keep=outputs.keep, warn=partial(_warn, quiet=quiet), **options
             )
     except BaseException:
         if outputs.partial:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from ecellm_lite.cli.forms import Cores
 from ecellm_lite.cli.options import adapters_option, model_options
+from ecellm_lite.errors import UsageError
 
 if TYPE_CHECKING:
     from ecellm_lite.answerer import Answerer
     from ecellm_lite.pipe.session import Progress
+    from ecellm_lite.runtime import Runtime
 
 
 @click.command()
@@ -30,9 +33,22 @@ if TYPE_CHECKING:
 @click.option("--memory-bytes", type=click.IntRange(1 << 24), help="The most memory to allocate, besides the model.")
 @click.option("--nice", type=click.IntRange(0, 19), help="Lower the priority: the higher, the more.")
 @click.option("--prefix-files/--no-prefix-files", default=True, help="Keep processed instructions on disk.")
+@click.option(
+    "--escalate-below",
+    type=click.FloatRange(0, 1),
+    metavar="P",
+    help="With --model A,B: rows that A answers with a lower probability are answered by B.",
+)
 @adapters_option
 @model_options
-def pipe(socket: Path | None, isolated: bool, idle: float | None, lazy: bool, **settings: Any) -> None:
+def pipe(
+    socket: Path | None,
+    isolated: bool,
+    idle: float | None,
+    lazy: bool,
+    escalate_below: float | None,
+    **settings: Any,
+) -> None:
     """Answer a host program: one JSON request per line in, one JSON answer per line out.
 
     \b
@@ -43,9 +59,14 @@ def pipe(socket: Path | None, isolated: bool, idle: float | None, lazy: bool, **
 
     split_options(settings)
     settings.pop("quiet")
+    apart = isolated or lazy or idle
+    if escalate_below is not None and (apart or settings["adapters"]):
+        raise UsageError("--escalate-below runs in this process and without adapters: leave the other option out.")
 
     def load() -> tuple[Answerer, Progress | None]:
-        if isolated or lazy or idle:
+        if escalate_below is not None:
+            return load_cascade(escalate_below, **settings)
+        if apart:
             from ecellm_lite.pipe.child_runtime import ChildRuntime
 
             return ChildRuntime(idle_seconds=idle, lazy=lazy, **settings), None
@@ -55,3 +76,21 @@ def pipe(socket: Path | None, isolated: bool, idle: float | None, lazy: bool, **
         serve_socket(load, socket)
     else:
         serve_standard_streams(load)
+
+
+def load_cascade(
+    escalate_below: float, *, memory_bytes: int | None, nice: int | None, cores: Any, **settings: Any
+) -> tuple[Answerer, Progress | None]:
+    """Limit this process, and return a cascade of the models with their common progress."""
+    from ecellm_lite.cli import loading
+    from ecellm_lite.pipe.serve import limit_process
+
+    limit_process(memory_bytes=memory_bytes, nice=nice, cores=cores)
+    cascade = loading.load_cascade(settings, escalate_below, quiet=True)
+    runtimes = cast("Sequence[Runtime]", cascade.answerers)
+
+    def progress() -> tuple[bool, int]:
+        each = [runtime.progress() for runtime in runtimes]
+        return any(busy for busy, _ in each), sum(calls for _, calls in each)
+
+    return cascade, progress

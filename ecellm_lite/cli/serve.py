@@ -11,6 +11,7 @@ import click
 from ecellm_lite.cli.forms import Size
 from ecellm_lite.cli.options import adapters_option, engine_options
 from ecellm_lite.cli.types import ALL, ModelType
+from ecellm_lite.errors import UsageError
 
 
 @click.command()
@@ -65,6 +66,12 @@ from ecellm_lite.cli.types import ALL, ModelType
     show_default=True,
     help="Engines of each model, each on its share of the cores.",
 )
+@click.option(
+    "--escalate-below",
+    type=click.FloatRange(0, 1),
+    metavar="P",
+    help="With --model A,B: rows that A answers with a lower probability are answered by B.",
+)
 @click.option("--memory-bytes", type=click.IntRange(1 << 24), help="The most memory an engine may allocate.")
 @click.option("--nice", type=click.IntRange(0, 19), help="Lower the engine's priority: the higher, the more.")
 @click.option("--prefix-files/--no-prefix-files", default=True, help="Keep processed instructions on disk.")
@@ -84,6 +91,7 @@ def serve(
     models: tuple[str, ...],
     memory: int | None,
     workers: int,
+    escalate_below: float | None,
     **settings: Any,
 ) -> None:
     """Answer over HTTP: tasks, typed decisions, text and batches, and a web page.
@@ -95,6 +103,7 @@ def serve(
     curl http://127.0.0.1:8765/v1/tasks/sentiment_analysis -H 'Content-Type: application/json' \\
       -d '{"row": {"review": "Works, but it is loud."}}'
     """  # noqa: D301 - click needs a real backspace character
+    from ecellm_lite.cli.loading import cascade_names
     from ecellm_lite.cli.options import split_options
     from ecellm_lite.cli.progress import waiting as shown
     from ecellm_lite.serve.extras import check_extras
@@ -105,7 +114,7 @@ def serve(
     from ecellm_lite.serve.keys import Key, Keys, read_keys
     from ecellm_lite.serve.limits import Limits
     from ecellm_lite.serve.listening import listen
-    from ecellm_lite.serve.model_source import StoreModels, free_memory, source_of
+    from ecellm_lite.serve.model_source import ModelSource, StoreModels, cascade_source, free_memory, source_of
     from ecellm_lite.serve.server import check_private, run
     from ecellm_lite.serve.service import Service
 
@@ -118,11 +127,18 @@ def serve(
     limits = Limits(body_bytes=body_bytes, rows=rows, waiting=waiting)
     names: list[str | None] = [*dict.fromkeys(name for name in models if name != ALL)] or [None]
     others = StoreModels(settings, workers) if ALL in models else None
-    if memory is None and (others or workers > 1 or len(names) > 1):
+    if memory is None and (others or workers > 1 or len(names) > 1 or escalate_below is not None):
         memory = free_memory()
+    if escalate_below is not None and (adapters or not any("," in (name or "") for name in names)):
+        raise UsageError("--escalate-below needs two models and no adapter: give --model demo,eCeLLM-M.")
+
+    def source(name: str | None, **more: Any) -> ModelSource:
+        if escalate_below is None or "," not in (name or ""):
+            return source_of(name, workers, **more, **settings)
+        return cascade_source([source_of(part, workers, **settings) for part in cascade_names(name)], escalate_below)
+
     with shown("loading the model", hidden=quiet):
-        first = source_of(names[0], workers, adapters=adapters, **settings)
-        sources = [first, *(source_of(name, workers, **settings) for name in names[1:])]
+        sources = [source(names[0], adapters=adapters), *map(source, names[1:])]
         fleet = Fleet(sources, memory=memory, others=others)
         fleet.load()
     with fleet:

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.cascade import Work
 from ecellm_lite.evaluate.bootstrap import interval
 from ecellm_lite.evaluate.cases import Case, case_of
 from ecellm_lite.evaluate.labelled import Labelled
@@ -28,6 +29,7 @@ from ecellm_lite.evaluate.results import (
     Example,
     Interval,
     Metrics,
+    ModelResult,
     Results,
     RowResult,
     TaskResult,
@@ -49,6 +51,7 @@ def evaluate(
     prompt: Callable[[Labelled], str],
     refusal: Callable[[Labelled], str | None] = lambda _: None,
     unreadable: Sequence[Unreadable] = (),
+    work: Sequence[Work] = (),
 ) -> TaskResult:
     """Return the result of a task's answers, one for each row.
 
@@ -56,7 +59,9 @@ def evaluate(
     `prompt`: returns a row's prompt, for the examples.
     `refusal`: returns why the task's calibration is not used for a row. It returns None if the calibration is used, or
       if the task has none.
+    `work`: what each model did, if several models share the rows.
     """
+    models = [_model_result(task, rows, answers, one) for one in work] or None
     measured = measure_rows(task, rows, answers)
     paper, all_rows = measured.values()
     records = [
@@ -91,7 +96,7 @@ def evaluate(
         primary=measured.primary,
         metrics=Metrics(paper, all_rows),
         interval=interval(measured.columns, measured.all[measured.primary]),
-        notes=[*measured.notes, *_setting_notes(rows, all_rows)],
+        notes=[*measured.notes, *_setting_notes(rows, all_rows), *_model_notes(measured.primary, models or [])],
         confusion=measured.confusion,
         reliability=reliability([claim.probability for claim in claims], [claim.correct for claim in claims]),
         risk=risk(probabilities, [case.correct for case in cases.values()], len(records)),
@@ -102,6 +107,7 @@ def evaluate(
         calibration=next((answer.calibration for answer in answers if answer.calibration), None),
         uncalibrated=_uncalibrated(rows, answers, refusal),
         labels=None if measured.labels is None else list(measured.labels),
+        models=models,
     )
 
 
@@ -182,6 +188,24 @@ def _example(record: RowResult, prompt: str) -> Example:
         seconds=record.seconds,
         prompt=prompt,
     )
+
+
+def _model_result(task: Task, rows: Sequence[Labelled], answers: Sequence[Answer], work: Work) -> ModelResult:
+    places = [place for place, answer in enumerate(answers) if answer.model == work.model]
+    metric = None
+    if places:
+        measured = measure_rows(task, [rows[place] for place in places], [answers[place] for place in places])
+        metric = measured.values()[1][measured.primary]
+    return ModelResult(work.model.title, work.rows, len(places), metric, work.seconds)
+
+
+def _model_notes(primary: str, models: Sequence[ModelResult]) -> list[str]:
+    total = sum(model.answers for model in models) or 1
+    return [
+        f"{model.model} was asked {model.asked:,} rows in {model.seconds:.1f} s and gave {model.answers:,} answers "
+        f"({model.answers / total:.0%}{'' if model.metric is None else f', {primary} {model.metric:.3f}'})."
+        for model in models
+    ]
 
 
 def _setting_notes(rows: Sequence[Labelled], metrics: Mapping[str, float]) -> list[str]:

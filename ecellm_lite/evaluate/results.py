@@ -139,14 +139,33 @@ class Uncalibrated:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelResult:
+    """One model's part in a task that several models answered.
+
+    `model`: its name.
+    `asked`: the number of rows that it was asked.
+    `answers`: the number of rows whose answer is its own.
+    `metric`: the primary metric over these rows, or None if there are none.
+    `seconds`: the time during which it had rows.
+    """
+
+    model: str
+    asked: int
+    answers: int
+    metric: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class TaskResult:
     """The results of one task. `interval` is the 95% interval of the primary metric over all rows.
 
     `abbreviation`: the task's abbreviation, or the name of a user's own task.
     `calibration`: the name of the calibration that was used, as in the answers.
     `labels`: a line for each label, if the task's answers have several.
+    `models`: a line for each model, the cheapest first, if several models share the work.
 
-    In older files `calibration`, `uncalibrated` and `labels` are missing; they are then None.
+    In older files `calibration`, `uncalibrated`, `labels` and `models` are missing; they are then None.
     """
 
     abbreviation: str
@@ -169,6 +188,7 @@ class TaskResult:
     calibration: str | None = None
     uncalibrated: Uncalibrated | None = None
     labels: list[LabelResult] | None = None
+    models: list[ModelResult] | None = None
 
     @property
     def without_calibration(self) -> str | None:
@@ -205,6 +225,8 @@ class EvaluationSettings:
     `split`, `setting`: which of the labelled rows were used.
     `instruction`: the instruction that replaced the task's own, or None.
     `min_probability`: answers with a lower probability count as abstentions. It is None in older files.
+    `escalate_below`: rows whose answer has a lower probability go to the next model. It is None if there is one model,
+      and in older files.
     """
 
     limit: int | None
@@ -213,6 +235,7 @@ class EvaluationSettings:
     deterministic: bool
     instruction: str | None
     min_probability: float | None = None
+    escalate_below: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

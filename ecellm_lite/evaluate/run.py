@@ -9,16 +9,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from ecellm_lite.answerer import RequestOptions, model_of
+from ecellm_lite.answerer import Answerer, RequestOptions, Row, model_of
 from ecellm_lite.answers.answer import Answer
+from ecellm_lite.cascade import Cascade, Work
 from ecellm_lite.evaluate.evaluation import evaluate, no_rows, results
 from ecellm_lite.evaluate.labelled_files import SETTING, SPLIT, LabelledRows, gather, labelled_files
 from ecellm_lite.evaluate.metrics.kinds import check_measurable
 from ecellm_lite.evaluate.outputs import Outputs
 from ecellm_lite.evaluate.results import DataFile, EvaluationSettings, Results, TaskResult
-from ecellm_lite.runtime import Runtime
+from ecellm_lite.models.calibrations import CalibrationChoice
 from ecellm_lite.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -26,6 +27,29 @@ if TYPE_CHECKING:
 
 
 def _ignore(_: object) -> None: ...
+
+
+@runtime_checkable
+class Explains(Answerer, Protocol):
+    """A model in this process, which can show its prompts and say why a calibration is not used; see Runtime."""
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether a row always gets the same bytes."""
+
+    def prompt(self, task: str | Task, row: Row, *, instruction: str | None = None) -> str:
+        """Return the exact prompt of a row."""
+
+    def uncalibrated(
+        self,
+        task: str | Task,
+        row: Row | None = None,
+        *,
+        instruction: str | None = None,
+        calibration: CalibrationChoice = "auto",
+        adapter: str | None = None,
+    ) -> str | None:
+        """Return why a task's stored calibration is not used, or None if it is used or does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +70,7 @@ class Evaluation:
 
     def run(
         self,
-        runtime: Runtime,
+        answerer: Explains | Cascade,
         *,
         progress: Callable[[Answer], None] = _ignore,
         keep: Callable[[Results], None] = _ignore,
@@ -55,46 +79,44 @@ class Evaluation:
     ) -> Results:
         """Answer the rows of all tasks, measure the answers, and return the results.
 
+        For a cascade, whose models must all be in this process, the results say what part each model had.
         `progress` is called with each answer, and `keep` with the results so far before each next task. `warn` is
         called with a sentence for each task whose stored calibration is not used. Raises UsageError if the options name
         a calibration that is for another task.
         """
         started = time.perf_counter()
         measured: dict[str, TaskResult] = {}
-        uncalibrated = self._uncalibrated(runtime, options)
+        uncalibrated = self._uncalibrated(answerer, options)
         for refusal in uncalibrated.values():
             warn(refusal)
         for task in self.tasks:
             if task.name not in self.rows.rows and task.name not in self.rows.unreadable:
                 continue
             if measured:
-                keep(self._results(runtime, options, measured, started))
-            result = measured[task.name] = self._measure(runtime, task, options, progress)
+                keep(self._results(answerer, options, measured, started))
+            result = measured[task.name] = self._measure(answerer, task, options, progress)
             if (reason := result.without_calibration) and task.name not in uncalibrated:
                 warn(f"{result.abbreviation}: {reason}")
-        return self._results(runtime, options, measured, started)
+        return self._results(answerer, options, measured, started)
 
-    def _uncalibrated(self, runtime: Runtime, options: RequestOptions) -> dict[str, str]:
+    def _uncalibrated(self, answerer: Explains | Cascade, options: RequestOptions) -> dict[str, str]:
         """Return the reasons why stored calibrations are not used, by the names of their tasks."""
-        instruction, calibration = options.get("instruction"), options.get("calibration", "auto")
-        adapter = options.get("adapter")
         refusals = {
-            task.name: runtime.uncalibrated(task, instruction=instruction, calibration=calibration, adapter=adapter)
-            for task in self.tasks
-            if task.name in self.rows.rows
+            task.name: _refusal(answerer, task, None, options) for task in self.tasks if task.name in self.rows.rows
         }
         return {name: refusal for name, refusal in refusals.items() if refusal}
 
     def _measure(
-        self, runtime: Runtime, task: Task, options: RequestOptions, progress: Callable[[Answer], None]
+        self, answerer: Explains | Cascade, task: Task, options: RequestOptions, progress: Callable[[Answer], None]
     ) -> TaskResult:
         rows, unreadable = self.rows.rows.get(task.name, []), self.rows.unreadable.get(task.name, [])
         if not rows:
             return no_rows(task, unreadable)
-        instruction, calibration = options.get("instruction"), options.get("calibration", "auto")
+        instruction = options.get("instruction")
         answers = []
+        before = _work(answerer)
         started = time.perf_counter()
-        for answer in runtime.answers(task, (row.row for row in rows), **options):
+        for answer in answerer.answers(task, (row.row for row in rows), **options):
             answers.append(answer)
             progress(answer)
         return evaluate(
@@ -102,33 +124,61 @@ class Evaluation:
             rows,
             answers,
             seconds=time.perf_counter() - started,
-            prompt=lambda row: runtime.prompt(task, row.row, instruction=instruction),
-            refusal=lambda row: runtime.uncalibrated(
-                task, row.row, instruction=instruction, calibration=calibration, adapter=options.get("adapter")
-            ),
+            prompt=lambda row: _models(answerer)[0].prompt(task, row.row, instruction=instruction),
+            refusal=lambda row: _refusal(answerer, task, row.row, options),
             unreadable=unreadable,
+            work=[
+                Work(now.model, now.rows - then.rows, now.seconds - then.seconds)
+                for now, then in zip(_work(answerer), before, strict=True)
+            ],
         )
 
     def _results(
-        self, runtime: Runtime, options: RequestOptions, measured: dict[str, TaskResult], started: float
+        self, answerer: Explains | Cascade, options: RequestOptions, measured: dict[str, TaskResult], started: float
     ) -> Results:
         settings = EvaluationSettings(
             limit=self.limit,
             split=self.split,
             setting=self.setting,
-            deterministic=runtime.deterministic,
+            deterministic=all(model.deterministic for model in _models(answerer)),
             instruction=options.get("instruction"),
             min_probability=options.get("min_probability"),
+            escalate_below=answerer.escalate_below if isinstance(answerer, Cascade) else None,
         )
         return results(
-            model_of(runtime, options.get("adapter")),
-            runtime.envelope.name,
+            model_of(answerer, options.get("adapter")),
+            answerer.envelope.name,
             data=self.data,
             settings=settings,
             seconds=time.perf_counter() - started,
             unreadable=self.rows.unreadable.get(None, []),
             tasks=dict(measured),
         )
+
+
+def _models(answerer: Explains | Cascade) -> list[Explains]:
+    """Return the models that answer, the cheapest first."""
+    models = answerer.answerers if isinstance(answerer, Cascade) else (answerer,)
+    return [model for model in models if isinstance(model, Explains)]
+
+
+def _work(answerer: Explains | Cascade) -> Sequence[Work]:
+    return answerer.work if isinstance(answerer, Cascade) else ()
+
+
+def _refusal(answerer: Explains | Cascade, task: Task, row: Row | None, options: RequestOptions) -> str | None:
+    """Return why the first model with a calibration that is not used does not use it, or None."""
+    reasons = (
+        model.uncalibrated(
+            task,
+            row,
+            instruction=options.get("instruction"),
+            calibration=options.get("calibration", "auto"),
+            adapter=options.get("adapter"),
+        )
+        for model in _models(answerer)
+    )
+    return next(filter(None, reasons), None)
 
 
 def prepare_evaluation(

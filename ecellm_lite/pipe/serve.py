@@ -26,6 +26,18 @@ from ecellm_lite.runtime import Runtime
 Load = Callable[[], tuple[Answerer, Progress | None]]
 
 
+def limit_process(
+    *, memory_bytes: int | None = None, nice: int | None = None, cores: int | Sequence[int] | None = None
+) -> None:
+    """Limit the memory, the priority and the cores of this process; see pipe/limits.py."""
+    if memory_bytes is not None:
+        limit_memory(memory_bytes)
+    if nice is not None:
+        lower_priority(nice)
+    if cores is not None:
+        keep_to_cores(cores)
+
+
 def load_runtime(
     *,
     memory_bytes: int | None = None,
@@ -33,13 +45,8 @@ def load_runtime(
     cores: int | Sequence[int] | None = None,
     **settings: Any,
 ) -> tuple[Answerer, Progress | None]:
-    """Limit this process (see pipe/limits.py), and return a new Runtime with these settings and its `progress`."""
-    if memory_bytes is not None:
-        limit_memory(memory_bytes)
-    if nice is not None:
-        lower_priority(nice)
-    if cores is not None:
-        keep_to_cores(cores)
+    """Limit this process, and return a new Runtime with these settings and its `progress`."""
+    limit_process(memory_bytes=memory_bytes, nice=nice, cores=cores)
     runtime = Runtime(**settings)
     return runtime, runtime.progress
 

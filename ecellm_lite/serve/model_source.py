@@ -9,6 +9,7 @@ from typing import Any
 
 from ecellm_lite.answerer import Answerer
 from ecellm_lite.answers.answer import AdapterName, ModelName
+from ecellm_lite.cascade import Cascade, cascade_name
 from ecellm_lite.engine.footprint import footprint
 from ecellm_lite.engine.settings import Settings, available_cores
 from ecellm_lite.engine.tuned import tuned_settings
@@ -107,6 +108,23 @@ def source_of(name: str | None, workers: int = 1, **settings: Any) -> ModelSourc
         start,
         {adapter.name: adapter.sha256 for adapter in adapters},
     )
+
+
+def cascade_source(sources: Sequence[ModelSource], escalate_below: float) -> ModelSource:
+    """Return a cascade of models, the cheapest first, as one model to be loaded."""
+
+    def start() -> Answerer:
+        with ExitStack() as stack:
+            answerers: list[Answerer] = []
+            for source in reversed(sources):  # the last one, which is the largest, gets its memory first
+                answerers.insert(0, source.start())
+                stack.callback(answerers[0].close)
+            cascade = Cascade(answerers, escalate_below=escalate_below)
+            stack.pop_all()
+        return cascade
+
+    name = cascade_name([source.model for source in sources], escalate_below)
+    return ModelSource(name, sources[0].envelope, sum(source.bytes for source in sources), start)
 
 
 def free_memory() -> int:

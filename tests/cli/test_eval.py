@@ -124,6 +124,35 @@ def test_eval_writes_a_report(
     assert "</html>" in path.read_text("utf-8")
 
 
+def test_a_cascade_tells_each_models_part(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fake(*, model: str, **_: Any) -> Runtime:
+        return Runtime.over(FakeBackend(), name=ModelName(model, {"small": "a", "large": "b"}[model] * 64))
+
+    monkeypatch.setattr(runtime_module, "Runtime", fake)
+    path = tmp_path / "results.json"
+    arguments = ("-t", "SA", "--data", str(rows), "--model", "small,large", "--quiet")
+    output_of(capsys, 0, *arguments, "--escalate-below", "0.5", "--output", str(path))
+    results = read_results(path)
+    assert (results.model.name, results.settings.escalate_below) == ("small,large", 0.5)
+    task = results.tasks["sentiment_analysis"]
+    assert task.models is not None
+    small, large = task.models
+    assert (small.model, large.model) == ("small", "large")
+    assert small.asked == task.rows == small.answers + large.answers
+    assert large.asked == large.answers
+    assert sum(note.startswith(("small", "large")) for note in task.notes) == 2
+    output_of(capsys, 0, *arguments, "--escalate-below", "1", "--output", str(path))
+    models = read_results(path).tasks["sentiment_analysis"].models
+    assert models is not None
+    assert [(model.asked, model.answers) for model in models] == [(6, 0), (6, 6)]
+    assert models[0].metric is None
+    for wrong in (("--calibration", "a.json"), ("--adapter", "shop=a.gguf")):
+        output_of(capsys, 2, *arguments, "--escalate-below", "0.5", *wrong)
+    output_of(capsys, 2, "-t", "SA", "--data", str(rows), "--model", "small", "--escalate-below", "0.5")
+
+
 def test_damaged_rows_give_exit_code_5(tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
     long = {**row("sentiment_analysis", 1), "input": {"review": "far too long " * 2000}}
     path = write_lines(tmp_path / "rows.jsonl", [row("sentiment_analysis", 0), "{", long])

@@ -17,7 +17,7 @@ from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import CrashError
 from ecellm_lite.serve.errors import RefusedError
 from ecellm_lite.serve.fleet import Fleet
-from ecellm_lite.serve.model_source import ModelSource, shared_cores
+from ecellm_lite.serve.model_source import ModelSource, cascade_source, shared_cores
 from ecellm_lite.serve.workers import Workers
 from tests.serve.serving import PATIENCE, serving, until
 from tests.support.gated import Gated
@@ -130,6 +130,37 @@ def test_a_request_waits_until_its_model_fits() -> None:
 
     with fleet:
         asyncio.run(asks())
+
+
+def test_a_cascade_is_one_model_of_the_fleet() -> None:
+    maker = Maker()
+    source = cascade_source([maker.source("a", 3), maker.source("b", 4)], 1.0)
+    with pytest.raises(UsageError):
+        Fleet([source], memory=6)
+    fleet = Fleet([source, maker.source("c", 4)], memory=8)
+    fleet.load()
+
+    async def asks() -> list[str]:
+        answering = []
+        for name in ("a,b", "c"):
+            model = await fleet.find(name)
+            assert model
+            async with fleet.use(model) as answerer:
+                answering.append(answerer.submit("sentiment_analysis", REVIEW).result(PATIENCE).model.name)
+        return answering
+
+    with fleet:
+        assert asyncio.run(asks()) == ["b", "c"]
+        assert maker.started == ["b", "a", "c"]  # the larger model gets its memory first
+        assert maker.closed == ["a", "b"]
+
+
+def test_a_cascade_that_does_not_load_whole_leaves_nothing_behind() -> None:
+    maker = Maker()
+    source = cascade_source([broken("a", ModelError("It is damaged.")), maker.source("b")], 0.9)
+    with pytest.raises(ModelError):
+        source.start()
+    assert maker.closed == ["b"]
 
 
 def test_a_model_that_cannot_fit_is_refused() -> None:
