@@ -103,14 +103,18 @@ def enum_space(texts: Sequence[str]) -> JsonText:
     return JsonText(compiled, LONGEST_ANSWER, 0.0, definition)
 
 
-def label_task(folder: Path, labels: str) -> Task:
-    """Return a task that assigns a product to one of the `labels`, which has one label on each line."""
+def label_task(folder: Path, labels: str, *, shortlist: int = 0) -> Task:
+    """Return a task that assigns a product to one of the `labels`, which has one label on each line.
+
+    `shortlist` is the number of labels in the prompt.
+    """
     (folder / "labels.txt").write_text(labels, "utf-8")
     path = folder / "taxonomy.toml"
     path.write_text(
         'name = "taxonomy"\nsummary = "A product\'s place in a taxonomy."\n'
         'instruction = "Write the category of the product in the shop\'s taxonomy."\n'
-        '[[fields]]\nname = "product"\n[answer]\ntype = "choice"\nlabels = { file = "labels.txt" }\n',
+        '[[fields]]\nname = "product"\n[answer]\ntype = "choice"\n'
+        f'labels = {{ file = "labels.txt", shortlist = {shortlist} }}\n',
         "utf-8",
     )
     return load_task(path)

@@ -15,7 +15,8 @@
 Levels and up to 26 choices are listed with letters, like ECInstruct's options, and the model answers with a letter.
 More choices are listed without letters, and the model answers with the value itself. If the labels are too many for a
 list, the prompt does not contain them, and a search finds the likeliest label. `detours` limits this search (see
-label_search).
+label_search). With a `shortlist`, the prompt contains the labels that are nearest to the row's texts. The answer may
+still be any label.
 """
 
 from __future__ import annotations
@@ -41,12 +42,14 @@ from ecellm_lite.errors import GrammarError, InputError
 from ecellm_lite.tasks.attributes import Attribute, AttributesField, extraction, listed_values, read_attributes
 from ecellm_lite.tasks.fields import Field, TextField, TextsField, shown
 from ecellm_lite.tasks.label_files import Label, read_labels
+from ecellm_lite.tasks.nearest import Nearest, check_installed
 from ecellm_lite.tasks.table import TaskTable, read_file
 from ecellm_lite.tasks.task import Wire
 from ecellm_lite.tasks.wire import LONGEST_OPTIONS
 
 MAX_CHOICES = 255
 MAX_DETOURS = 1000
+MAX_SHORTLIST = 100
 MAX_LEVELS = 10
 MAX_ATTRIBUTES = 100
 LONGEST_LABEL = 200  # characters
@@ -99,13 +102,36 @@ def _choice(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     description = f"One of {', '.join(values[:26])}{', …' if len(values) > 26 else ''}."
     lettered = len(labels) <= len(ascii_uppercase)
     lines = [f"{label.text}: {label.description}" if label.description else label.text for label in labels]
-    options = _lettered(lines) if lettered else json.dumps(lines)
+    options = _lettered(lines) if lettered else _json(lines)
     if len(labels) <= MAX_CHOICES and len(options) <= LONGEST_OPTIONS:
         texts = ascii_uppercase if lettered else [label.text for label in labels]
         return _same(description, fields, Choice(tuple(map(Option, values, texts, lines))), options)
     if "labels" in table:
-        return _same(description, fields, LabelSet(Labels(values, [label.text for label in labels]), detours))
+        space = LabelSet(Labels(values, [label.text for label in labels]), detours)
+        shortlist = table.table("labels").number("shortlist", least=0, most=MAX_SHORTLIST, default=0)
+        if shortlist:
+            return _with_shortlist(description, fields, space, labels, shortlist)
+        return _same(description, fields, space)
     raise _too_long(table, options)
+
+
+def _with_shortlist(
+    description: str, fields: tuple[Field, ...], space: LabelSet, labels: Sequence[Label], count: int
+) -> Answers:
+    """Return answers whose options are the nearest labels to each row, for answers that may be any label."""
+    check_installed()
+    nearest = Nearest([f"{label.text} {label.description}" for label in labels])
+
+    def write(row: Row) -> Wire:
+        parts = (row[field.name] for field in fields if field.name in row)
+        text = " ".join(part if isinstance(part, str) else " ".join(part) for part in parts)
+        near = [labels[place].text for place in nearest.find(text, count)]
+        return Wire(_input(fields, row), _json(near) if near else None, space)
+
+    def read(text: str, options: str | None) -> Space:
+        return space
+
+    return Answers(description, fields, write, read)
 
 
 def _labels(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
@@ -123,7 +149,7 @@ def _labels(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
         lines.append(f"{value}: {description}" if description else value)
         thresholds.append(part.share("threshold", default=threshold))
     table.different("choices", tuple(value.casefold() for value in values))
-    options = json.dumps(lines)
+    options = _json(lines)
     if len(options) > LONGEST_OPTIONS:
         raise _too_long(table, options)
     at_least = table.number("at_least", least=0, most=len(values), default=0)
@@ -161,7 +187,7 @@ def _ranking(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     def write(row: Row) -> Wire:
         letters = tuple(ascii_uppercase[: len(row[over])])
         lines = [f"{letter}: {item}" for letter, item in zip(letters, row[over], strict=True)]
-        return Wire(json.dumps({**row, over: lines}), None, Ranking(letters, tuple(lines)))
+        return Wire(_json({**row, over: lines}), None, Ranking(letters, tuple(lines)))
 
     return Answers(f"All letters of {over}, best first, A for the first item.", fields, write, _no_wire, subject=over)
 
@@ -257,7 +283,12 @@ def _input(fields: Sequence[Field], row: Row) -> str:
     if len(fields) == 1 and isinstance(fields[0], TextField):
         text: str = row[fields[0].name]
         return text
-    return json.dumps(row)
+    return _json(row)
+
+
+def _json(value: Any) -> str:
+    """Return JSON with the letters of every script as they are. ECInstruct escapes them, but own tasks do not."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _no_wire(text: str, options: str | None) -> Space:
@@ -266,7 +297,7 @@ def _no_wire(text: str, options: str | None) -> Space:
 
 
 def _lettered(lines: Sequence[str]) -> str:
-    return json.dumps([f"{letter}: {line}" for letter, line in zip(ascii_uppercase, lines, strict=False)])
+    return _json([f"{letter}: {line}" for letter, line in zip(ascii_uppercase, lines, strict=False)])
 
 
 def _list_field(table: TaskTable, key: str, fields: Sequence[Field]) -> str:

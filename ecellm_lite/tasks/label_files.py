@@ -1,6 +1,6 @@
 """A file with the labels of a user's own task, read as hostile input: CSV, TSV, JSON Lines, or one label per line.
 
-    labels = { file = "taxonomy.csv", value = "id", name = "name", parent = "above", separator = " > " }
+    labels = { file = "taxonomy.csv", value = "id", name = "name", parent = "above", separator = " > ", shortlist = 20 }
 
 A name that ends in .csv, .tsv or .jsonl says what kind of file it is. Any other file is read as text.
 
@@ -10,6 +10,8 @@ A name that ends in .csv, .tsv or .jsonl says what kind of file it is. Any other
   path of names, such as `Toys > Puzzles`.
 - `description`: a column that explains the label, for lists that are short enough to stand in the prompt.
 - `separator`: what stands between the parts of a path, by default ` > `.
+- `shortlist`: how many labels, the nearest to the row, stand in the prompt if all are too many; by default none. It is
+  read in custom_answers.
 
 Google's product taxonomy can be used as it is: a text file's first line is a comment if it begins with `#`.
 """
@@ -23,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecellm_lite.errors import InputError
-from ecellm_lite.tasks.fields import shown
+from ecellm_lite.tasks.fields import encodable, shown
 from ecellm_lite.tasks.table import CONTROL, TaskTable, read_file
 
 MAX_LABELS = 100_000
@@ -50,7 +52,7 @@ def read_labels(table: TaskTable) -> list[Label]:
 
     Raises an InputError that names the wrong key, or the file's wrong line.
     """
-    table.only("file", "value", "name", "parent", "description", "separator")
+    table.only("file", "value", "name", "parent", "description", "separator", "shortlist")
     path = table.path_beside("file")
     separator = _separator(table)
     columns = {key: table.text(key, most=200) for key in ("value", "name", "parent", "description") if key in table}
@@ -143,7 +145,7 @@ def _cell(file: _LabelFile, line: int, row: Mapping[str, object], column: str, k
     if column not in row:
         raise file.error(line, f"has no column {column!r}", f"name one of {', '.join(map(str, row))[:200]}")
     cell = row[column]
-    text = "" if cell is None else cell.strip() if isinstance(cell, str) else json.dumps(cell)
+    text = "" if cell is None else encodable(cell.strip()) if isinstance(cell, str) else json.dumps(cell)
     if not text and key in ("value", "name"):
         raise file.error(line, f"has nothing in {column!r}", "write the label, or remove the line")
     if CONTROL.search(text):

@@ -88,7 +88,7 @@ def question_task(definition: Mapping[str, Any]) -> Task:
     except ValueError as error:
         raise InputError(f"{error}", step="write it as the protocol's page says", field="task") from None
     lines, space = _offered(form)
-    options = json.dumps(lines)
+    options = json.dumps(lines, ensure_ascii=False)
     if len(form.instructions) > LONGEST_INSTRUCTIONS:
         raise _wrong("instructions", f"has {len(form.instructions):,} characters", f"at most {LONGEST_INSTRUCTIONS:,}")
     if len(options) > LONGEST_OPTIONS:

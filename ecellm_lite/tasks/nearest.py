@@ -1,0 +1,75 @@
+"""Finds the texts that share the most telling words with a given text, by BM25 (extra `bm25`).
+
+A word that few texts have counts more than one that many have. Words are compared without case, and without a plural
+"s". Scripts without spaces between words, such as Chinese and Thai, are compared by pairs of characters.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import unicodedata
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from ecellm_lite.errors import UsageError
+
+LEAST_PLURAL = 4  # letters; a shorter word keeps its s, as in "gas"
+
+# Thai and Lao, Myanmar, Khmer, and from CJK radicals on: Chinese characters and kana.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+
+
+def check_installed() -> None:
+    """Raise UsageError if bm25s is not installed."""
+    if find_spec("bm25s") is None:
+        raise UsageError("Finding the nearest texts needs bm25s", step="run `pip install 'ecellm-lite[bm25]'`")
+
+
+class Nearest:
+    """An index of texts, built when it is first needed; any number of threads may use it."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+        self._lock = threading.Lock()
+        self._index: Any = None
+
+    def find(self, text: str, count: int) -> list[int]:
+        """Return the places of the `count` nearest texts, the nearest first; only of texts that share a word.
+
+        Of equally near texts, the earlier comes first. Raises UsageError if bm25s is not installed.
+        """
+        index = self._built()
+        tokens = index.get_tokens_ids(list(words(text)))
+        if not tokens:
+            return []
+        scores = index.get_scores_from_ids(tokens)
+        order = np.argsort(-scores, kind="stable")[:count]
+        return [int(place) for place in order if scores[place] > 0]
+
+    def _built(self) -> Any:
+        with self._lock:
+            if self._index is None:
+                check_installed()
+                import bm25s
+
+                index = bm25s.BM25(backend="numpy")
+                index.index([list(words(text)) for text in self._texts], show_progress=False)
+                self._index = index
+            return self._index
+
+
+def words(text: str) -> Iterator[str]:
+    """Yield the words of a text as they are compared."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    letters = "".join(one if unicodedata.category(one)[0] in "LMN" else " " for one in folded)
+    for word in letters.split():
+        if _UNSPACED.search(word) and len(word) > 1:
+            yield from (word[place : place + 2] for place in range(len(word) - 1))
+        elif len(word) >= LEAST_PLURAL and word.isascii():
+            yield word.removesuffix("s")
+        else:
+            yield word
