@@ -14,7 +14,9 @@ from ecellm_lite.cli.types import TasksType
 from ecellm_lite.errors import JobError, UsageError
 
 if TYPE_CHECKING:
+    from ecellm_lite.cascade import Cascade
     from ecellm_lite.evaluate.results import Results
+    from ecellm_lite.runtime import Runtime
     from ecellm_lite.tasks.task import Task
 
 
@@ -86,12 +88,12 @@ def evaluate(
     evaluation = prepare_evaluation(data, tasks, split=split, setting=setting, limit=limit, outputs=outputs)
     options = split_options(model) | {"instruction": instruction}
     try:
-        with (
-            load_runtime(model, quiet=quiet)
-            if escalate_below is None
-            else load_cascade(model, escalate_below, quiet=quiet) as answerer,
-            rows_progress(evaluation.count, hidden=quiet) as progress,
-        ):
+        loaded: Runtime | Cascade
+        if escalate_below is None:
+            loaded = load_runtime(model, quiet=quiet)
+        else:
+            loaded = load_cascade(model, escalate_below, quiet=quiet)
+        with loaded as answerer, rows_progress(evaluation.count, hidden=quiet) as progress:
             results = evaluation.run(
                 answerer, progress=progress, keep=outputs.keep, warn=partial(_warn, quiet=quiet), **options
             )
