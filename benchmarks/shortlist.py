@@ -107,9 +107,8 @@ def near(task: Task, row: dict[str, Any]) -> list[str]:
 def top_right(answers: Sequence[Answer], rows: Sequence[dict[str, Any]]) -> float:
     """Return the share of rows whose answer has the right name at the top of its path."""
     pairs = zip(answers, rows, strict=True)
-    return sum(
-        (answer.text or "").split(SEPARATOR)[0] == row["label"].split(SEPARATOR)[0] for answer, row in pairs
-    ) / len(rows)
+    right = sum((answer.text or "").split(SEPARATOR)[0] == row["label"].split(SEPARATOR)[0] for answer, row in pairs)
+    return float(right / len(rows))
 
 
 if __name__ == "__main__":

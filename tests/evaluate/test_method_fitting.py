@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ecellm_lite.answers.claims import Claim
 from ecellm_lite.answers.option_corrections import MOST_POINTS, IsotonicRegression, VectorScaling
-from ecellm_lite.evaluate.cases import Case, Claim
+from ecellm_lite.evaluate.cases import Case
 from ecellm_lite.evaluate.fitting import LEAST_RATIO, Fit, fit
 from ecellm_lite.evaluate.method_fitting import (
     ISOTONIC,
@@ -87,7 +88,7 @@ def test_a_preferred_option_needs_vector_scaling() -> None:
     assert kept.temperature == 1.0
     biases = kept.by_option.biases
     assert biases["A"] - biases["B"] == pytest.approx(-2.5, abs=0.8)
-    assert kept.after.ece < 0.06 < kept.before.ece
+    assert kept.after.ece < 0.1 < 0.2 < kept.before.ece
     assert kept.methods is not None
     assert kept.methods[VECTOR].log_likelihood > kept.methods[TEMPERATURE].log_likelihood + 0.1
 

@@ -91,6 +91,15 @@ def test_calibrated_answers_stay_deterministic(store: Store, model: StoredModel)
 
 
 GOOD = asdict(calibration_of("sentiment_analysis"))
+WRONG_VECTORS: list[dict[str, Any]] = [
+    {}, {"scales": {}, "biases": {}}, {"scales": {"A": 1.0}, "biases": {"A": 0.0}},
+]  # fmt: skip
+WRONG_CURVES: list[dict[str, Any]] = [
+    {"before": []}, {"before": [0.0, 0.5]}, {"before": [0.0, 0.0, 1.0]}, {"before": [0, 0.5, 1.1]},
+    {"before": [-0.1, 0.5, 1.0]}, {"after": [0.0, 0.1, 0.2]}, {"after": [0.5, 0.4, 0.9]}, {"after": [0.1, 0.2, 1.5]},
+    {"after": ["0.1", 0.2, 0.3]}, {"more": 1},
+    {"before": [place / 2099 for place in range(2100)], "after": [0.5] * 2100},
+]  # fmt: skip
 OPTIONAL = ("automatic", "sets", "labels", "vector", "isotonic", "methods")  # keys that older files lack
 PLAIN = {**GOOD, "temperature": 1.0}
 VECTOR = {"scales": dict.fromkeys("ABCDE", 0.5), "biases": dict.fromkeys("ABCDE", -0.5)}
@@ -147,7 +156,7 @@ def test_older_files_keep_their_names(tmp_path: Path) -> None:
     calibration = read_calibration(tmp_path / "a.json")
     assert calibration == calibration_of("sentiment_analysis")
     assert calibration is not None
-    assert calibration.name == "sentiment_analysis T=2 (319 rows, NAME)"
+    assert calibration.name == "sentiment_analysis T=2 (319 rows, a075a793)"
 
 
 def without(key: str) -> dict[str, Any]:
@@ -183,13 +192,9 @@ def without(key: str) -> dict[str, Any]:
         *(json.dumps({**PLAIN, "vector": {**VECTOR, key: dict.fromkeys("ABCDE", value)}})
           for key, value in (("scales", 0.0), ("scales", -1.0), ("scales", 21), ("scales", "1"), ("biases", 11))),
         *(json.dumps({**PLAIN, "vector": vector})
-          for vector in ({}, {"scales": {}, "biases": {}}, {**VECTOR, "biases": {"A": 0.0}}, {**VECTOR, "more": {}},
-                         {"scales": {"A": 1.0}, "biases": {"A": 0.0}})),
+          for vector in (*WRONG_VECTORS, {**VECTOR, "biases": {"A": 0.0}}, {**VECTOR, "more": {}})),
         *(json.dumps({**PLAIN, "isotonic": {"curves": {**dict.fromkeys("ABCD", CURVE), "E": {**CURVE, **wrong}}}})
-          for wrong in ({"before": []}, {"before": [0.0, 0.5]}, {"before": [0.0, 0.0, 1.0]}, {"before": [0, 0.5, 1.1]},
-                        {"before": [-0.1, 0.5, 1.0]}, {"after": [0.0, 0.1, 0.2]}, {"after": [0.5, 0.4, 0.9]},
-                        {"after": [0.1, 0.2, 1.5]}, {"after": ["0.1", 0.2, 0.3]}, {"more": 1},
-                        {"before": [place / 1999 for place in range(2000)], "after": [0.5] * 2000})),
+          for wrong in WRONG_CURVES),
         json.dumps({**PLAIN, "isotonic": {"curves": {}}}),
         json.dumps({**GOOD, "methods": {"temperature": {**FIGURES, "behind": None}}}),
         json.dumps({**GOOD, "methods": [FIGURES]}),

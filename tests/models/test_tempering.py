@@ -151,10 +151,11 @@ def test_a_choice_corrected_by_option_has_the_answer_that_is_now_the_likeliest()
 def test_a_curve_by_hand() -> None:
     space = Choice((Option("A", "A: bad"), Option("B", "B: good")))
     before = Outcome("B", "B: good", [1], 0.6, {"A": 0.4, "B": 0.6}, 0.2, 0.5)
-    curves = {"A": Curve((0.2, 0.6), (0.1, 0.5)), "B": Curve((0.7,), (0.3,))}
+    curves = {"A": Curve((0.2, 0.6), (0.1, 0.5)), "B": Curve((0.7,), (0.9,))}
     after = space.corrected_by_option(before, IsotonicRegression(curves))
-    assert after.probabilities == pytest.approx({"A": 0.5, "B": 0.5})
-    assert after.value == "B"  # equally likely now: the answer stays
+    assert after.probabilities == pytest.approx({"A": 0.25, "B": 0.75})
+    level = IsotonicRegression(dict.fromkeys("AB", Curve((0.5,), (0.3,))))
+    assert space.corrected_by_option(before, level).value == "B"  # equally likely now: the answer stays
 
 
 def test_a_score_corrected_by_option_moves() -> None:
