@@ -36,6 +36,7 @@ class Nearest:
         self._texts = texts
         self._lock = threading.Lock()
         self._index: Any = None
+        self._is_built = False
 
     def find(self, text: str, count: int) -> list[int]:
         """Return the places of the `count` nearest texts, the nearest first; only of texts that share a word.
@@ -43,7 +44,7 @@ class Nearest:
         Of equally near texts, the earlier comes first. Raises UsageError if bm25s is not installed.
         """
         index = self._built()
-        tokens = index.get_tokens_ids(list(words(text)))
+        tokens = index.get_tokens_ids(list(words(text))) if index is not None else None
         if not tokens:
             return []
         scores = index.get_scores_from_ids(tokens)
@@ -51,14 +52,17 @@ class Nearest:
         return [int(place) for place in order if scores[place] > 0]
 
     def _built(self) -> Any:
+        """Return the index, or None if no text has a word."""
         with self._lock:
-            if self._index is None:
+            if not self._is_built:
                 check_installed()
                 import bm25s
 
-                index = bm25s.BM25(backend="numpy")
-                index.index([list(words(text)) for text in self._texts], show_progress=False)
-                self._index = index
+                tokens = [list(words(text)) for text in self._texts]
+                if any(tokens):
+                    self._index = bm25s.BM25(backend="numpy")
+                    self._index.index(tokens, show_progress=False)
+                self._is_built = True
             return self._index
 
 

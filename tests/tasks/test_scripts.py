@@ -53,7 +53,8 @@ def own(folder: Path, answer: str, fields: str = ONE_FIELD) -> Task:
 
 
 def choices(values: Sequence[str]) -> str:
-    return f'type = "choice"\nchoices = [{", ".join(f"{{ value = {json.dumps(each)} }}" for each in values)}]\n'
+    parts = (f"{{ value = {json.dumps(each, ensure_ascii=False)} }}" for each in values)
+    return f'type = "choice"\nchoices = [{", ".join(parts)}]\n'
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_a_text_is_in_the_prompt_as_it_is(text: str, predicate: Task, product_ta
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30).map("a{}z".format))
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=30).map("a{}z".format))
 def test_any_text_is_in_the_prompt_as_it_is(text: str, predicate: Task, product_task: Task) -> None:
     check_prompts(text, predicate, product_task)
 
