@@ -158,8 +158,9 @@ class Evaluation:
 
 def _models(answerer: Explains | Cascade) -> list[Explains]:
     """Return the models that answer, the cheapest first."""
-    models = answerer.answerers if isinstance(answerer, Cascade) else (answerer,)
-    return [model for model in models if isinstance(model, Explains)]
+    if isinstance(answerer, Cascade):
+        return [model for model in answerer.answerers if isinstance(model, Explains)]
+    return [answerer]
 
 
 def _work(answerer: Explains | Cascade) -> Sequence[Work]:
