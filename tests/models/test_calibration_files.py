@@ -14,6 +14,7 @@ from ecellm_lite import ModelError, Runtime, UsageError
 from ecellm_lite.answers.decoding import Outcome
 from ecellm_lite.answers.option_corrections import VectorScaling
 from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.models.answer_sets import AnswerSets
 from ecellm_lite.models.calibration_files import calibration_folder, calibration_path, stored_calibrations
 from ecellm_lite.models.calibrations import FORMAT, LARGEST, Calibrations, read_calibration
 from ecellm_lite.models.store import Store, StoredModel
@@ -136,6 +137,21 @@ def test_a_correction_by_option_is_kept_and_used(method: dict[str, Any], store: 
     assert after.calibration == calibration.name
     assert after.probabilities != before.probabilities
     assert sum((after.probabilities or {}).values()) == pytest.approx(1)
+
+
+def test_an_answer_that_a_correction_made_the_likeliest_is_plausible(store: Store, model: StoredModel) -> None:
+    calibration = replace(
+        calibration_of("sentiment_analysis", 1.0),
+        vector=VectorScaling(dict.fromkeys("ABCDE", 1.0), {**dict.fromkeys("ABCDE", -10.0), "E": 10.0}),
+        sets=AnswerSets(0.5, 1.0, 100, 0.5, 1.0),
+    )
+    calibrations = stored(store, model, calibration)
+    rows = [{"review": f"Number {number}"} for number in range(20)]
+    with Runtime.over(FakeBackend(), name=MODEL, calibrations=calibrations) as runtime:
+        plain = [answer.value for answer in runtime.answers("sentiment_analysis", rows, calibration=False)]
+        answers = list(runtime.answers("sentiment_analysis", rows))
+    assert {answer.value for answer in answers} == {"E"} != set(plain)
+    assert [answer.plausible for answer in answers] == [[value, "E"] if value != "E" else ["E"] for value in plain]
 
 
 def test_a_correction_by_option_is_not_used_for_other_options(store: Store, model: StoredModel) -> None:
