@@ -1,17 +1,20 @@
 """How one pass of the demo's training is composed.
 
-The rows of tasks with few rows are repeated, and synthetic ("made") rows are added.
+The rows of tasks with few rows are repeated, and synthetic ("made") rows are added: rows of the tasks' usual kind, and
+hard cases (ecellm_lite/training/hard_cases).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from random import Random
 
 from benchmarks.demo_rows.made_extractions import extraction_rows
 from benchmarks.demo_rows.made_products import product_rows
 from benchmarks.demo_rows.made_rows import classification_rows, ranking_rows, recommendation_rows, titles_of
-from ecellm_lite.training.curriculum import Layout
+from ecellm_lite.training.curriculum import Layout, Maker
+from ecellm_lite.training.hard_cases import hard_rows
 from ecellm_lite.training.rows import Row, Rows
 
 REPEATS = {"multiclass_product_classification": 3, "product_substitute_identification": 3, "query_product_ranking": 2}
@@ -22,17 +25,39 @@ MADE = {
     "sequential_recommendation": 2000,
     "attribute_value_extraction": 1000,
 }
+# Hard cases per pass.
+HARD = {
+    "product_matching": 600,
+    "attribute_value_extraction": 1000,
+    "sentiment_analysis": 300,
+    "multiclass_product_classification": 240,
+    "product_substitute_identification": 240,
+    "answerability_prediction": 300,
+}
 
 
 def demo_layout(most: Mapping[str, int] | None = None) -> Layout:
-    """Return the layout of a pass; for `most`, see Layout."""
-    makers = {
+    """Return the layout of a pass. `most` limits both the labelled rows and the made rows of a task."""
+    most = most or {}
+    makers: dict[str, Maker] = {
         "query_product_ranking": _rankings,
         "multiclass_product_classification": _classifications,
         "sequential_recommendation": _recommendations,
         "attribute_value_extraction": _extractions,
     }
-    return Layout(REPEATS, most or {}, {task: (maker, MADE[task]) for task, maker in makers.items()})
+    counts = {task: MADE.get(task, 0) + HARD.get(task, 0) for task in {**MADE, **HARD}}
+    made = {
+        task: (partial(_made, task, makers.get(task)), min(count, most.get(task, count)))
+        for task, count in counts.items()
+    }
+    return Layout(REPEATS, most, made)
+
+
+def _made(task: str, maker: Maker | None, rows: Rows, count: int, random: Random) -> list[Row]:
+    """Return `count` made rows of a task, its hard cases among them in the share that HARD and MADE give them."""
+    hard = count * HARD.get(task, 0) // (HARD.get(task, 0) + MADE.get(task, 0))
+    usual = maker(rows, count - hard, random) if maker else []
+    return usual + hard_rows(task, hard, random)
 
 
 def _rankings(rows: Rows, count: int, random: Random) -> list[Row]:

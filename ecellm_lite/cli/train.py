@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +18,12 @@ from ecellm_lite.envelopes import ENVELOPES, get_envelope
 from ecellm_lite.errors import UsageError
 
 if TYPE_CHECKING:
-    from ecellm_lite.training.curriculum import Curriculum
+    from random import Random
+
+    from ecellm_lite.training.curriculum import Curriculum, Layout
+    from ecellm_lite.training.rows import Row, Rows
+
+MOST_HELD_OUT = 250  # as in training.rows, whose import would make `--help` slow
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -65,8 +71,9 @@ def lesson_options(command: Command) -> Command:
             click.option(
                 "--data",
                 type=click.Path(path_type=Path, exists=True, file_okay=False),
+                multiple=True,
                 required=True,
-                help='A folder of TASK/train.jsonl, one {"input", "output"} per line.',
+                help='A folder of TASK/train.jsonl, one {"input", "output"} per line. May be given several times.',
             ),
             model_option,
             click.option("--envelope", type=click.Choice(list(ENVELOPES)), default="alpaca", show_default=True),
@@ -77,6 +84,19 @@ def lesson_options(command: Command) -> Command:
                 type=Most(),
                 multiple=True,
                 help="Most rows of each task in a pass, drawn anew each time; TASK=N for one task.  [default: all]",
+            ),
+            click.option(
+                "--leave-out",
+                multiple=True,
+                metavar="SOURCE",
+                help='Do not learn the rows with this "source", and validate on them.',
+            ),
+            click.option(
+                "--most-held-out",
+                type=click.IntRange(1),
+                default=MOST_HELD_OUT,
+                show_default=True,
+                help="Most held-out rows of a task, and of its left-out sources.",
             ),
             click.option(
                 "--held-out",
@@ -92,21 +112,57 @@ def lesson_options(command: Command) -> Command:
 
 @train.command()
 @lesson_options
-def lessons(
-    data: Path,
+@click.option(
+    "--hard",
+    type=Most(),
+    multiple=True,
+    help="Make this many hard cases by rule in each pass, for tasks that have such rules; TASK=N for one task.",
+)
+def lessons(most: Sequence[tuple[str | None, int]], hard: Sequence[tuple[str | None, int]], **options: Any) -> None:
+    """Turn labelled rows into tokens, with a tenth held out for validation."""
+    from ecellm_lite.training.curriculum import Layout
+    from ecellm_lite.training.hard_cases import MAKERS
+
+    counts = limits(hard)
+    for task, _ in hard:
+        if task and task not in MAKERS:
+            raise UsageError(f"No rule makes hard cases of {task}", step=f"use one of {', '.join(MAKERS)}")
+    made = {task: (partial(_hard_rows, task), counts[task]) for task in MAKERS if task in counts}
+    write_lessons(Layout(most=limits(most), made=made), **options)
+
+
+def _hard_rows(task: str, rows: Rows, count: int, random: Random) -> list[Row]:
+    from ecellm_lite.training.hard_cases import hard_rows
+
+    return hard_rows(task, count, random)
+
+
+def write_lessons(
+    layout: Layout,
+    *,
+    data: Sequence[Path],
     model: Path | None,
     envelope: str,
     passes: int,
     seed: int,
-    most: Sequence[tuple[str | None, int]],
+    leave_out: Sequence[str],
+    most_held_out: int,
     held_out: Path | None,
     output: Path,
 ) -> None:
-    """Turn labelled rows into tokens, with a tenth held out for validation."""
-    from ecellm_lite.training.curriculum import Layout, read_curriculum
+    """Make the lessons of a layout as the options say, and write them."""
+    from ecellm_lite.training.curriculum import read_curriculum
 
-    layout = Layout(most=limits(most))
-    curriculum = read_curriculum(data, model or base(), get_envelope(envelope), passes=passes, seed=seed, layout=layout)
+    curriculum = read_curriculum(
+        data,
+        model or base(),
+        get_envelope(envelope),
+        passes=passes,
+        seed=seed,
+        layout=layout,
+        sources=leave_out,
+        most_held_out=most_held_out,
+    )
     curriculum.write(output, held_out)
     click.echo(summary(curriculum), err=True)
 
@@ -189,10 +245,7 @@ def base() -> Path:
 
 
 def limits(most: Sequence[tuple[str | None, int]]) -> dict[str, int]:
-    """Return how many rows a task may have at most, for each task with a limit.
-
-    A limit for one task overrides the limit for all.
-    """
+    """Return the number of rows of each task that has one. A number for one task overrides the number for all."""
     from ecellm_lite.tasks.registry import TASKS
 
     every = {task: rows for task in TASKS for name, rows in most if name is None}

@@ -1,14 +1,16 @@
 """A curriculum: the training examples (lessons) made from labelled rows, for several passes over these rows.
 
-Each held-out row becomes one lesson, with the task's own instruction. Every other row becomes one lesson in each pass.
-This lesson varies: lists are shuffled if their order means nothing, and the instruction may be a paraphrase.
+Each held-out row becomes one lesson, with the task's own instruction. So do some rows of each source that is left out.
+Nothing is learned from such a source: its rows show how the model answers rows unlike those that it learned. Every
+other row becomes one lesson in each pass. This lesson varies: lists are shuffled if their order means nothing, and the
+instruction may be a paraphrase.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -18,7 +20,7 @@ from ecellm_lite.envelopes import Envelope
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons
 from ecellm_lite.training.paraphrases import PARAPHRASES
-from ecellm_lite.training.rows import Row, Rows, read_rows, split_rows, write_rows
+from ecellm_lite.training.rows import MOST_HELD_OUT, Row, Rows, leave_out, read_rows, split_rows, write_rows
 from ecellm_lite.training.variation import varied
 
 LONGEST = 1024  # tokens: longer lessons are left out
@@ -32,8 +34,8 @@ class Layout:
     """Which rows a pass consists of. The keys of each field are tasks.
 
     `repeats`: how often each row of the task occurs (default: once).
-    `most`: the maximum number of the task's rows in a pass. They are chosen at random for each pass.
-    `made`: a function that makes further rows of the task, and how many it makes. `most` limits these rows too.
+    `most`: the maximum number of the task's labelled rows in a pass. They are chosen at random for each pass.
+    `made`: a function that makes further rows of the task, and how many it makes.
     """
 
     repeats: Mapping[str, int] = field(default_factory=dict)
@@ -57,22 +59,40 @@ class Curriculum:
 
 
 def read_curriculum(
-    data: Path, model: Path, envelope: Envelope, *, passes: int, seed: int, layout: Layout | None = None
+    folders: Sequence[Path],
+    model: Path,
+    envelope: Envelope,
+    *,
+    passes: int,
+    seed: int,
+    layout: Layout | None = None,
+    sources: Sequence[str] = (),
+    most_held_out: int = MOST_HELD_OUT,
 ) -> Curriculum:
-    """Return the curriculum of the rows in DATA/TASK/train.jsonl, tokenized with the vocabulary of a GGUF file.
+    """Return the curriculum of the rows in FOLDER/TASK/train.jsonl, tokenized with the vocabulary of a GGUF file.
 
-    A tenth of each task's rows, at most 250, is held out. Raises InputError for a row that cannot be learned, and
+    A tenth of each task's rows, at most `most_held_out`, is held out. Rows of the given `sources` are not learned, and
+    as many of them validate. Raises InputError for a row that cannot be learned, UsageError for an unknown source, and
     ModelError if the file is not a model.
     """
     from ecellm_lite.engine.llama import LlamaBackend
     from ecellm_lite.engine.settings import Settings
 
     random = Random(seed)  # noqa: S311 - nothing secret is drawn
-    learned, held_out = split_rows(read_rows(data), random)
+    rows, of_sources = leave_out(read_rows(*folders), sources)
+    learned, held_out = split_rows(rows, random, most=most_held_out)
+    left_out = {task: random.sample(own, min(len(own), most_held_out)) for task, own in of_sources.items()}
     backend = LlamaBackend(model, Settings(context=256, gpu_layers=0))
     try:
         return make_curriculum(
-            learned, held_out, backend.vocabulary, envelope, passes=passes, random=random, layout=layout
+            learned,
+            held_out,
+            backend.vocabulary,
+            envelope,
+            passes=passes,
+            random=random,
+            layout=layout,
+            left_out=left_out,
         )
     finally:
         backend.close()
@@ -87,12 +107,18 @@ def make_curriculum(
     passes: int,
     random: Random,
     layout: Layout | None = None,
+    left_out: Rows | None = None,
 ) -> Curriculum:
-    """Return the lessons of `passes` passes. Raises InputError if a row's output is not an answer of its task."""
+    """Return the lessons of `passes` passes. Raises InputError if a row's output is not an answer of its task.
+
+    `left_out` are rows from sources that are not learned, by task.
+    """
     layout = layout or Layout()
     school = _School(vocabulary, envelope)
     for row in (row for rows in held_out.values() for row in rows):
         school.teach(row, VALIDATION)
+    for row in (row for rows in (left_out or {}).values() for row in rows):
+        school.teach(row, VALIDATION, left_out=True)
     repeated = {task: list(rows) * layout.repeats.get(task, 1) for task, rows in learned.items()}
     for turn in range(passes):
         drawn = _drawn(repeated, layout, random)
@@ -109,7 +135,7 @@ def _drawn(rows: Rows, layout: Layout, random: Random) -> list[Row]:
         drawn += random.sample(labelled, most) if most < len(labelled) else labelled
         if labelled and task in layout.made:
             maker, count = layout.made[task]
-            drawn += maker(rows, min(count, most), random)
+            drawn += maker(rows, count, random)
     return drawn
 
 
@@ -123,7 +149,7 @@ class _School:
         self._vocabulary = vocabulary
         self._envelope = envelope
 
-    def teach(self, row: Row, turn: int, random: Random | None = None) -> None:
+    def teach(self, row: Row, turn: int, random: Random | None = None, *, left_out: bool = False) -> None:
         """Add a row's lesson. If `random` is given, the row and the wording of its instruction are varied."""
         task = get_task(row["task"])
         fields, answer, instruction = row["input"], row["output"], None
@@ -142,5 +168,5 @@ class _School:
         choices = [self._scene.continuation(text)[0] for text in texts]
         gold = texts.index(answer) if texts else -1
         self.lessons.lessons.append(
-            Lesson(task.name, [*tokens, *answer_tokens], len(answer_tokens), choices, gold, turn)
+            Lesson(task.name, [*tokens, *answer_tokens], len(answer_tokens), choices, gold, turn, left_out)
         )

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -36,6 +37,7 @@ from ecellm_lite.training.validation import Validation
 
 MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 WARM_UP = 0.03  # of all steps
+LEAST_SHARED = 16  # tokens
 EVERY = 25  # steps between two points of the loss curve, and between two checkpoints
 _SAME = ("recipe", "steps", "first_pass", "passes", "lessons")  # must not change when a training is resumed
 
@@ -113,6 +115,7 @@ class Learning:
         self._learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._optimizer = torch.optim.AdamW(self._learning, lr=recipe.rate, weight_decay=0.0, fused=device == "cuda")
         self.step = 0
+        self._started = False  # from a trained adapter
         self.best = -math.inf
         self.losses: list[dict[str, float]] = []
         self.validations: list[dict[str, Any]] = []
@@ -123,8 +126,13 @@ class Learning:
         return len(self._plan)
 
     def run(self, *, until: int | None = None, report: Callable[[str], None] = print) -> None:
-        """Learn up to the step `until`, or to the end; a checkpoint is written every EVERY steps."""
+        """Learn up to the step `until`, or to the end; a checkpoint is written every EVERY steps.
+
+        An adapter from which the training starts is validated first. It is kept if no later one is better.
+        """
         end = self.steps if until is None else min(until, self.steps)
+        if self._started and self.step == 0 and self._lessons.of(VALIDATION):
+            self._validate(report)
         started, since = time.monotonic(), self.step
         recent: list[float] = []
         while self.step < end:
@@ -185,6 +193,7 @@ class Learning:
                 settings=("rank", "alpha"),
             )
         set_peft_model_state_dict(self.model, load_peft_weights(str(folder), device=self.device))
+        self._started = True
 
     def _learn(self, batch: Sequence[Lesson]) -> float:
         """Take one step and return the loss: minus the log-probability of a row's answer, averaged over the batch."""
@@ -193,7 +202,7 @@ class Learning:
         for group in self._optimizer.param_groups:
             group["lr"] = self.recipe.rate * self._schedule()
         total = 0.0
-        for part in parts(batch, self.recipe.tokens):
+        for part in parts(sorted(batch, key=lambda lesson: [*lesson.tokens]), self.recipe.tokens):
             states, places = self._states(part)
             labels = torch.tensor([token for lesson in part for token in lesson.tokens[-lesson.answer :]])
             logits = self._output(states[places])
@@ -215,17 +224,25 @@ class Learning:
     def _states(self, part: Sequence[Lesson]) -> tuple[Any, Any]:
         """Return the last layer's state for each token, and a mask that is true where the next token is the answer's.
 
-        The shapes are (rows, longest row, width) and (rows, longest row).
+        The shapes are (rows, longest row, width) and (rows, longest row). The tokens with which all rows begin, such as
+        an instruction, are computed once and left out of both.
         """
-        longest = max(len(lesson.tokens) for lesson in part)
+        shared = shared_tokens(part)
+        longest = max(len(lesson.tokens) for lesson in part) - shared
         tokens = torch.zeros(len(part), longest, dtype=torch.int64)
         places = torch.zeros(len(part), longest, dtype=torch.bool)
         for row, lesson in enumerate(part):
-            tokens[row, : len(lesson.tokens)] = torch.tensor(lesson.tokens)
-            places[row, len(lesson.tokens) - lesson.answer - 1 : len(lesson.tokens) - 1] = True
+            own = lesson.tokens[shared:]
+            tokens[row, : len(own)] = torch.tensor(own)
+            places[row, len(own) - lesson.answer - 1 : len(own) - 1] = True
+        model, cache = self.model.base_model.model.model, None
         # Padding comes last, and causal attention never looks ahead, so no mask is needed.
         with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.bfloat16):
-            states = self.model.base_model.model.model(input_ids=tokens.to(self.device), use_cache=False)
+            if shared:
+                first = torch.tensor([part[0].tokens[:shared]], device=self.device)
+                cache = model(input_ids=first, use_cache=True).past_key_values
+                cache.batch_repeat_interleave(len(part))
+            states = model(input_ids=tokens.to(self.device), past_key_values=cache, use_cache=cache is not None)
         return states.last_hidden_state, places.to(self.device)
 
     def _output(self, states: Any) -> Any:
@@ -278,6 +295,20 @@ class Learning:
             "losses": self.losses,
             "validations": self.validations,
         }
+
+
+def shared_tokens(part: Sequence[Lesson]) -> int:
+    """Return with how many tokens all lessons begin; 0 if they are too few to be worth a call of the model.
+
+    The token before an answer is never counted, because its state is needed for each lesson.
+    """
+    if len(part) == 1:
+        return 0
+    ordered = sorted([*lesson.tokens] for lesson in part)
+    first, last = ordered[0], ordered[-1]
+    most = min(len(lesson.tokens) - lesson.answer - 1 for lesson in part)
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first[:most], last, strict=False)))
+    return shared if shared >= LEAST_SHARED else 0
 
 
 def parts(batch: Sequence[Lesson], tokens: int) -> list[list[Lesson]]:

@@ -31,6 +31,7 @@ class Lesson:
 
     `choices` are the first tokens of the possible answers, and `gold` is the index of the right one. If the first token
     does not decide the answer, `choices` is empty and `gold` is -1. `turn` is the index of the pass, from 0.
+    `left_out`: whether the row is from a source from which no row is learned.
     """
 
     task: str
@@ -39,6 +40,7 @@ class Lesson:
     choices: Sequence[int] = ()
     gold: int = -1
     turn: int = VALIDATION
+    left_out: bool = False
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class Lessons:
                 choice_ends=_ends(len(lesson.choices) for lesson in self.lessons),
                 gold=np.array([lesson.gold for lesson in self.lessons], dtype=np.int16),
                 turn=np.array([lesson.turn for lesson in self.lessons], dtype=np.int16),
+                left_out=np.array([lesson.left_out for lesson in self.lessons], dtype=np.bool_),
             )
 
 
@@ -92,10 +95,12 @@ def _read(path: Path) -> Lessons:
         names = [str(name) for name in arrays["tasks"]]
         tokens = np.split(arrays["tokens"], arrays["ends"][:-1])
         choices = np.split(arrays["choices"], arrays["choice_ends"][:-1])
-        rows = zip(arrays["task"], tokens, arrays["answer"], choices, arrays["gold"], arrays["turn"], strict=True)
+        numbers = (arrays[name].tolist() for name in ("task", "answer", "gold", "turn", "left_out"))
         lessons = [
-            Lesson(names[task], row_tokens.tolist(), int(answer), row_choices.tolist(), int(gold), int(turn))
-            for task, row_tokens, answer, row_choices, gold, turn in rows
+            Lesson(names[task], row_tokens.tolist(), answer, row_choices.tolist(), gold, turn, left_out)
+            for row_tokens, row_choices, task, answer, gold, turn, left_out in zip(
+                tokens, choices, *numbers, strict=True
+            )
         ]
         return Lessons(int(arrays["end"]), lessons)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ecellm_lite.errors import InputError
+from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.models.files import replacing
 from ecellm_lite.tasks.registry import TASKS, get_task
 
@@ -18,16 +18,23 @@ Rows = Mapping[str, Sequence[Row]]  # by task
 SHARE_HELD_OUT, MOST_HELD_OUT = 0.1, 250  # of a task's rows
 
 
-def read_rows(folder: Path) -> dict[str, list[Row]]:
-    """Return the rows in FOLDER/TASK/train.jsonl by task; raises InputError for a line that cannot be learned."""
-    paths = {task: folder / task / "train.jsonl" for task in TASKS}
-    rows = {task: _read(path, task) for task, path in paths.items() if path.is_file()}
-    if not any(rows.values()):
-        raise InputError(
-            f"{folder} has no rows to train on",
-            step="write them to TASK/train.jsonl in it, one per line",
-            file=str(folder),
-        )
+def read_rows(*folders: Path) -> dict[str, list[Row]]:
+    """Return the rows in the files FOLDER/TASK/train.jsonl by task.
+
+    Raises InputError for a line that cannot be learned, and for a folder without rows.
+    """
+    rows: dict[str, list[Row]] = {}
+    for folder in folders:
+        paths = {task: folder / task / "train.jsonl" for task in TASKS}
+        own = {task: _read(path, task) for task, path in paths.items() if path.is_file()}
+        if not any(own.values()):
+            raise InputError(
+                f"{folder} has no rows to train on",
+                step="write them to TASK/train.jsonl in it, one per line",
+                file=str(folder),
+            )
+        for task, labelled in own.items():
+            rows.setdefault(task, []).extend(labelled)
     return rows
 
 
@@ -67,19 +74,44 @@ def _labelled(line: str, task: str) -> Row:
     return row
 
 
-def split_rows(rows: Rows, random: Random) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
-    """Return the rows to learn and the held-out rows. The same seed gives the same split.
+def split_rows(
+    rows: Rows, random: Random, *, most: int = MOST_HELD_OUT
+) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
+    """Return the rows to learn and the held-out rows: a tenth of each task's rows, at most `most`.
 
-    Other rows with the same input as a held-out row are left out.
+    The same seed gives the same split. Other rows with the same input as a held-out row are left out.
     """
     learned, held_out = {}, {}
     for task, labelled in rows.items():
         shuffled = random.sample(labelled, len(labelled))
-        count = min(MOST_HELD_OUT, int(len(labelled) * SHARE_HELD_OUT))
+        count = min(most, int(len(labelled) * SHARE_HELD_OUT))
         held_out[task] = shuffled[:count]
         inputs = {_input(row) for row in held_out[task]}
         learned[task] = [row for row in shuffled[count:] if _input(row) not in inputs]
     return learned, held_out
+
+
+def leave_out(rows: Rows, sources: Sequence[str]) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
+    """Return the rows of other sources, and those of the given `sources`, by task.
+
+    A row's source is its key `source`. The source `wdc` covers `wdc/watches` and `wdc/shoes`, too. Raises UsageError
+    for a source that no row has, or if a task would have no rows to learn.
+    """
+    others: dict[str, list[Row]] = {task: [] for task in rows}
+    left_out: dict[str, list[Row]] = {}
+    unused = set(sources)
+    for task, labelled in rows.items():
+        for row in labelled:
+            covering = [source for source in sources if f"{row.get('source', '')}/".startswith(f"{source}/")]
+            unused.difference_update(covering)
+            (left_out.setdefault(task, []) if covering else others[task]).append(row)
+        if labelled and not others[task]:
+            raise UsageError(f"All rows of {task} would be left out", step="leave out fewer sources")
+    if unused:
+        names = sorted({str(row["source"]) for labelled in rows.values() for row in labelled if "source" in row})
+        step = f"name one of {', '.join(names)}" if names else 'give the rows a key "source"'
+        raise UsageError(f"No row is from the source {min(unused)!r}", step=step)
+    return others, left_out
 
 
 def _input(row: Row) -> str:

@@ -26,10 +26,11 @@ class Validation:
 
     def __init__(self) -> None:
         self._tasks: dict[str, _Totals] = {}
+        self._left_out: dict[str, _Totals] = {}  # of the rows from sources that were left out
 
     def add(self, lesson: Lesson, logits: NDArray[np.float32]) -> None:
         """Add a row. `logits` (answer, vocabulary) predict each token of its answer."""
-        totals = self._tasks.setdefault(lesson.task, _Totals())
+        totals = (self._left_out if lesson.left_out else self._tasks).setdefault(lesson.task, _Totals())
         labels = np.asarray(lesson.tokens[-lesson.answer :])
         peak = logits.max(axis=1)
         whole = peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1))
@@ -42,18 +43,24 @@ class Validation:
     def result(self) -> dict[str, Any]:
         """Return {"score", "tasks": {task: {"rows", "loss", "exact", "accuracy", "macro_f1"}}}.
 
-        The score is the mean over the tasks with at least LEAST_ROWS rows. A task counts with its macro-F1, or with its
+        If sources were left out, their rows have figures of their own, in "left_out", in the same form as "tasks".
+        The score is the mean over all figures of at least LEAST_ROWS rows. A task counts with its macro-F1, or with its
         share of exact answers if it has no choices. If there are no such tasks, the score is the negative mean loss.
         """
-        tasks: dict[str, dict[str, float]] = {}
-        for name, totals in self._tasks.items():
-            figures = {"rows": len(totals.loss), "loss": mean(totals.loss), "exact": mean(totals.exact)}
-            if totals.pairs:
-                figures["accuracy"] = mean(right == likeliest for right, likeliest in totals.pairs)
-                figures["macro_f1"] = _macro_f1(totals.pairs)
-            tasks[name] = {key: round(value, 4) for key, value in figures.items()}
-        scores = [one.get("macro_f1", one["exact"]) for one in tasks.values() if one["rows"] >= LEAST_ROWS]
-        return {"score": round(mean(scores or [-mean(one["loss"] for one in tasks.values())]), 5), "tasks": tasks}
+        groups = (self._tasks, self._left_out)
+        tasks, left_out = ({name: _figures(one) for name, one in group.items()} for group in groups)
+        figures = [*tasks.values(), *left_out.values()]
+        scores = [one.get("macro_f1", one["exact"]) for one in figures if one["rows"] >= LEAST_ROWS]
+        score = mean(scores or [-mean(one["loss"] for one in figures)])
+        return {"score": round(score, 5), "tasks": tasks, **({"left_out": left_out} if left_out else {})}
+
+
+def _figures(totals: _Totals) -> dict[str, float]:
+    figures = {"rows": len(totals.loss), "loss": mean(totals.loss), "exact": mean(totals.exact)}
+    if totals.pairs:
+        figures["accuracy"] = mean(right == likeliest for right, likeliest in totals.pairs)
+        figures["macro_f1"] = _macro_f1(totals.pairs)
+    return {key: round(value, 4) for key, value in figures.items()}
 
 
 def _macro_f1(pairs: list[tuple[int, int]]) -> float:

@@ -12,6 +12,8 @@ from random import Random
 from string import ascii_uppercase
 from typing import Any
 
+from ecellm_lite.training.attribute_names import other_name
+
 Fields = Mapping[str, Any]
 Varied = tuple[Fields, str]
 
@@ -35,16 +37,36 @@ def _swapped(fields: Fields, answer: str, random: Random) -> Varied:
 def _attributes(fields: Fields, answer: str, random: Random) -> Varied:
     """Put the attributes into a random order, and half of the time move a title's end to another field.
 
-    The answer gets the new order, and each value's source becomes the field where the value is now.
+    Some attributes get another name. The answer gets the new order and the new names, and each value's source becomes
+    the field where the value is now.
     """
     attributes = random.sample(fields["attributes"], len(fields["attributes"]))
-    names = [attribute["name"] if isinstance(attribute, Mapping) else attribute for attribute in attributes]
-    place = {name.lower(): number for number, name in enumerate(names)}
+    attributes, answer = _renamed(attributes, answer, random)
+    place = {_name(attribute).lower(): number for number, attribute in enumerate(attributes)}
     entries = sorted(json.loads(answer), key=lambda entry: place.get(entry["attribute"], len(place)))
     fields = {**fields, "attributes": attributes}
     if only_titled(fields) and random.random() < 0.5:
         fields, entries = _spread(fields, entries, random)
     return fields, json.dumps(entries)
+
+
+def _name(attribute: Any) -> str:
+    return str(attribute["name"] if isinstance(attribute, Mapping) else attribute)
+
+
+def _renamed(attributes: Sequence[Any], answer: str, random: Random) -> tuple[list[Any], str]:
+    """Return the attributes, a third of them with another name if they have one, and the answer with these names."""
+    names = {
+        name: other_name(name, [_name(other) for other in attributes if other != name], random)
+        for name in attributes
+        if isinstance(name, str) and random.random() < 1 / 3
+    }
+    lowered = {name.lower(): other.lower() for name, other in names.items()}
+    entries = [
+        {**entry, "attribute": lowered.get(entry["attribute"], entry["attribute"])} for entry in json.loads(answer)
+    ]
+    renamed = [names.get(name, name) if isinstance(name, str) else name for name in attributes]
+    return renamed, json.dumps(entries)
 
 
 def _spread(fields: Fields, entries: Sequence[dict[str, str]], random: Random) -> tuple[Fields, list[dict[str, str]]]:

@@ -25,20 +25,21 @@ from ecellm_lite.cli.main import run_command
 from ecellm_lite.engine.llama import LlamaBackend
 from ecellm_lite.engine.settings import Settings
 from ecellm_lite.envelopes import ALPACA
-from ecellm_lite.errors import InputError
+from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.evaluate.labelled_files import gather, labelled_files
 from ecellm_lite.models.store import StoredModel
 from ecellm_lite.tasks.registry import TASKS
 from ecellm_lite.training.curriculum import LONGEST, Layout, make_curriculum
 from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons, batches, read_lessons
 from ecellm_lite.training.paraphrases import HELD_OUT, PARAPHRASES
-from ecellm_lite.training.rows import Row, read_rows, split_rows, write_rows
+from ecellm_lite.training.rows import Row, leave_out, read_rows, split_rows, write_rows
 from tests.support.labelled_rows import write_lines
 from tests.support.lesson_rows import training_row, training_rows
 from tests.support.refusals import refusal
 
 COUNT, PASSES, MADE = 20, 3, 4
 CHOSEN = {name for name in TASKS if name.startswith(("product_", "sent", "seq", "multi", "answerability"))}
+TASK = "sentiment_analysis"
 ITEM = re.compile(r"item\d{3}")
 
 
@@ -153,7 +154,7 @@ def test_lessons_survive_a_round_trip(lessons: Lessons, tmp_path: Path) -> None:
 
 
 def comparable(lesson: Lesson) -> tuple[Any, ...]:
-    return lesson.task, [*lesson.tokens], lesson.answer, [*lesson.choices], lesson.gold, lesson.turn
+    return lesson.task, [*lesson.tokens], lesson.answer, [*lesson.choices], lesson.gold, lesson.turn, lesson.left_out
 
 
 def test_token_ids_above_65535_are_kept(tmp_path: Path) -> None:
@@ -224,11 +225,51 @@ def test_rows_of_a_pass_can_be_limited_for_all_tasks_or_one(tmp_path: Path, caps
     result = CliRunner().invoke(demo_lessons, [*options, *most])  # plus as many synthetic rows
     assert result.exit_code == 0, result.output
     counts = Counter(lesson.task for lesson in read_lessons(lessons).of(0))
-    assert counts == {"product_matching": 7, "sentiment_analysis": 5, "query_product_ranking": 5 + 5}
+    assert counts == {"product_matching": 7 + 7, "sentiment_analysis": 5 + 5, "query_product_ranking": 5 + 5}
     capsys.readouterr()
     for wrong, reason in [("pm=0", "x>=1"), ("many", "'many'"), ("none=3", "none")]:
         assert run_command(["train", "lessons", *options, "--most", wrong]) == 2
         assert reason in capsys.readouterr().err
+
+
+def test_hard_cases_are_made_for_tasks_with_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tasks = ["product_matching", "sentiment_analysis", "query_product_ranking"]
+    for task, own in training_rows(COUNT, tasks).items():
+        write_lines(tmp_path / "data" / task / "train.jsonl", own)
+    options = ["--data", str(tmp_path / "data"), "--passes", "1", "-o", str(tmp_path / "lessons.npz")]
+    assert run_command(["train", "lessons", *options, "--most", "2", "--hard", "9", "--hard", "PM=4"]) == 0
+    counts = Counter(lesson.task for lesson in read_lessons(tmp_path / "lessons.npz").of(0))
+    assert counts == {"product_matching": 2 + 4, "sentiment_analysis": 2 + 9, "query_product_ranking": 2}
+    assert run_command(["train", "lessons", *options, "--hard", "QPR=4"]) == 2
+    assert "query_product_ranking" in capsys.readouterr().err
+
+
+def test_rows_of_a_source_that_is_left_out_validate_alone(tmp_path: Path) -> None:
+    rows = [row | {"source": f"shop/{number % 2}"} for number, row in enumerate(training_rows(40, [TASK])[TASK])]
+    write_lines(tmp_path / "data" / TASK / "train.jsonl", rows)
+    write_lines(tmp_path / "more" / TASK / "train.jsonl", training_rows(41, [TASK])[TASK][40:])
+    output = tmp_path / "lessons.npz"
+    call = ["train", "lessons", "--data", str(tmp_path / "data"), "--data", str(tmp_path / "more"), "--passes", "1"]
+    assert run_command([*call, "--leave-out", "shop/1", "--most-held-out", "7", "-o", str(output)]) == 0
+    lessons = read_lessons(output)
+    assert Counter((lesson.turn, lesson.left_out) for lesson in lessons.lessons) == {
+        (0, False): 21 - 2,
+        (VALIDATION, False): 2,
+        (VALIDATION, True): 7,
+    }
+
+
+def test_a_source_covers_its_parts_and_must_exist() -> None:
+    sources = ["wdc/watches", "wdc/shoes", "wdcx", ""]
+    rows = {TASK: [{"id": name, **({"source": name} if name else {})} for name in sources]}
+    others, left_out = leave_out(rows, ["wdc"])
+    assert [row["id"] for row in left_out[TASK]] == ["wdc/watches", "wdc/shoes"]
+    assert [row["id"] for row in others[TASK]] == ["wdcx", ""]
+    assert leave_out(rows, []) == (rows, {})
+    with refusal(UsageError, "watches"):
+        leave_out(rows, ["watches"])
+    with refusal(UsageError, TASK):
+        leave_out({TASK: rows[TASK][:2]}, ["wdc"])
 
 
 @pytest.mark.parametrize(

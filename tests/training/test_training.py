@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -30,7 +31,7 @@ transformers = pytest.importorskip("transformers", reason="learning needs transf
 
 from ecellm_lite.training import learning as module  # noqa: E402 - where torch is
 from ecellm_lite.training.base import load_base  # noqa: E402
-from ecellm_lite.training.learning import MATRICES, Learning, Recipe, parts  # noqa: E402
+from ecellm_lite.training.learning import MATRICES, Learning, Recipe, parts, shared_tokens  # noqa: E402
 
 # peft still calls this by its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -170,6 +171,21 @@ def test_the_size_of_a_part_does_not_change_the_loss(tiny: Path, lessons: Lesson
     assert one == pytest.approx(other, abs=2e-5)
 
 
+def test_rows_that_begin_alike_learn_the_same_as_apart(
+    tiny: Path, lessons: Lessons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instruction = [*range(97, 117)]
+    begun = [replace(lesson, tokens=[*instruction, *lesson.tokens]) for lesson in lessons.lessons]
+    assert shared_tokens(begun[:8]) == len(instruction)
+    assert shared_tokens(lessons.lessons[:8]) == shared_tokens(begun[:1]) == 0
+    for least in (1, 1000):
+        monkeypatch.setattr(module, "LEAST_SHARED", least)
+        recipe = replace(RECIPE, tokens=1000)
+        Learning(load_base(tiny), Lessons(256, begun), recipe, tmp_path / str(least)).run(until=6, report=quiet)
+    one, other = ([point["loss"] for point in curves(tmp_path / name)["losses"]] for name in ("1", "1000"))
+    assert one == pytest.approx(other, abs=2e-4)
+
+
 def test_the_adapter_is_small_and_merges_into_what_was_trained(tiny: Path, trained: Path, tmp_path: Path) -> None:
     tensors = peft.load_peft_weights(str(trained / "adapter"), device="cpu")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
@@ -191,10 +207,22 @@ def test_training_can_start_from_an_adapter(tiny: Path, lessons: Lessons, traine
     later.run(report=quiet)
     assert (curves(tmp_path)["first_pass"], curves(tmp_path)["passes"]) == (2, 1)
     # At such a rate nothing is learned, so the figures are those of the given adapter.
-    [first] = curves(tmp_path)["validations"]
+    start, last = curves(tmp_path)["validations"]
     best = max(curves(trained)["validations"], key=lambda one: one["score"])
-    assert first["score"] == pytest.approx(best["score"], abs=2e-3)
+    assert (start["step"], last["step"]) == (0, LATER_ROWS // 8)
+    assert start["score"] == pytest.approx(best["score"], abs=2e-3)
+    assert last["score"] == pytest.approx(best["score"], abs=2e-3)
     assert curves(tmp_path)["losses"][0]["loss"] < 0.5 * curves(trained)["losses"][0]["loss"]
+
+
+def test_an_adapter_that_gets_worse_is_not_kept(tiny: Path, lessons: Lessons, trained: Path, tmp_path: Path) -> None:
+    wrong = [replace(lesson, tokens=[*lesson.tokens[:-2], 97, 256]) for lesson in lessons.of(1)]
+    later = Learning(load_base(tiny), Lessons(256, [*lessons.of(VALIDATION), *wrong]), RECIPE, tmp_path, first_pass=1)
+    later.start_from(trained / "adapter")
+    later.run(report=quiet)
+    start, last = curves(tmp_path)["validations"]
+    assert last["score"] < start["score"]
+    assert weights(tmp_path) == weights(trained)
 
 
 def test_an_adapter_of_another_shape_cannot_be_started_from(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,3 +77,14 @@ def test_the_likelihood_decides_if_no_task_has_enough_rows() -> None:
     better.add(row(0), logits(3, END))
     worse.add(row(0), logits(5, END))
     assert better.result()["score"] > worse.result()["score"]
+
+
+def test_rows_of_sources_that_were_left_out_have_figures_of_their_own() -> None:
+    validation = Validation()
+    for _ in range(LEAST_ROWS):
+        validation.add(row(0), logits(CHOICES[0], END))
+        validation.add(replace(row(1), left_out=True), logits(CHOICES[0], END))
+    result = validation.result()
+    assert result["tasks"]["sentiment_analysis"]["macro_f1"] == 1
+    assert result["left_out"]["sentiment_analysis"]["macro_f1"] == 0
+    assert result["score"] == 0.5

@@ -1,0 +1,32 @@
+"""Makes labelled rows by rule, of cases that a model gets wrong and a customer notices first.
+
+They are about invented products, and each row's answer follows from how the row was made. `hard_rows` makes rows of one
+task; `MAKERS` has the tasks that have such rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import Random
+
+from ecellm_lite.training.hard_cases.extraction import extraction_rows
+from ecellm_lite.training.hard_cases.matching import matching_rows
+from ecellm_lite.training.hard_cases.questions import question_rows
+from ecellm_lite.training.hard_cases.relevance import relevance_rows, substitute_rows
+from ecellm_lite.training.hard_cases.reviews import review_rows
+from ecellm_lite.training.rows import Row
+
+MAKERS: Mapping[str, Callable[[int, Random], list[Row]]] = {
+    "product_matching": matching_rows,
+    "attribute_value_extraction": extraction_rows,
+    "sentiment_analysis": review_rows,
+    "multiclass_product_classification": relevance_rows,
+    "product_substitute_identification": substitute_rows,
+    "answerability_prediction": question_rows,
+}
+
+
+def hard_rows(task: str, count: int, random: Random) -> list[Row]:
+    """Return `count` made rows of a task, or no rows if the task has no rule."""
+    maker = MAKERS.get(task)
+    return maker(count, random) if maker else []

@@ -1,0 +1,26 @@
+"""Adds to a text what is left of HTML when a shop exports its products: entities, line breaks, bold words."""
+
+from __future__ import annotations
+
+import re
+from random import Random
+
+_ENTITIES = {"&": "&amp;", "'": "&#39;", '"': "&quot;"}
+_BREAKS = ("<br />", "<br>", " <br/> ", "&nbsp;", "</p><p>")
+_SENTENCE_END = re.compile(r"(?<=[.!?]) ")
+
+
+def with_leftovers(text: str, random: Random) -> str:
+    """Return the text with HTML left-overs. Its words stay the same and in the same order."""
+    for character, entity in _ENTITIES.items():
+        if random.random() < 0.7:
+            text = text.replace(character, entity)
+    text = _SENTENCE_END.sub(lambda _: random.choice((" ", *_BREAKS)), text)
+    words = text.split(" ")
+    if random.random() < 0.4:
+        place = random.randrange(len(words))
+        words[place] = f"<b>{words[place]}</b>"
+    text = " ".join(words)
+    if random.random() < 0.4:
+        text += random.choice(_BREAKS)
+    return text
