@@ -5,8 +5,15 @@
     ecellm-lite eval --task PM --data ../shared/data --instruction "..." --output words.json
     python -m benchmarks.demo demo.json base.json --paraphrased words.json
 
+On rows of other sources, where no base is needed:
+
+    ecellm-lite eval --task all --data ../shared/data/more --output more.json
+    python -m benchmarks.demo more.json --data ../shared/data/more --output benchmarks/results/demo_more.json
+
+`--before` names the results of an earlier adapter on the same rows, which are then another way to answer.
+
 `base.gguf` is the base without the adapter, converted to the demo's file type. The paraphrased instructions are those
-of ecellm_lite/training/paraphrases.py that were not trained on. The test rows are answered in four ways:
+of ecellm_lite/training/paraphrases.py that were not trained on. The test rows are answered in these ways:
 
 - by the demo;
 - by the base;
@@ -35,7 +42,7 @@ from ecellm_lite.evaluate.labelled_files import gather, labelled_files
 from ecellm_lite.evaluate.metrics.classes import class_table
 from ecellm_lite.evaluate.metrics.kinds import measure
 from ecellm_lite.evaluate.metrics.measured import Metric, Numbers, Pair
-from ecellm_lite.evaluate.metrics.predicates import word_table
+from ecellm_lite.evaluate.metrics.predicates import f1_of_yes, word_table
 from ecellm_lite.evaluate.results import RowResult, read_results
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.tasks.task import Task
@@ -49,7 +56,7 @@ OPTIONS = ("PRP", "SA", "MPC")
 
 @click.command()
 @click.argument("demo", type=click.Path(exists=True, path_type=Path))
-@click.argument("base", type=click.Path(exists=True, path_type=Path))
+@click.argument("base", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option(
     "--paraphrased",
@@ -57,10 +64,14 @@ OPTIONS = ("PRP", "SA", "MPC")
     multiple=True,
     help="Results with paraphrased instructions.",
 )
+@click.option("--before", type=click.Path(exists=True, path_type=Path), help="Results of an earlier adapter.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/demo.json"))
-def main(demo: Path, base: Path, data: Path, paraphrased: Sequence[Path], output: Path) -> None:
-    """Compare the four ways and write the results."""
-    demo_results, base_results = read_results(demo), read_results(base)
+def main(
+    demo: Path, base: Path | None, data: Path, paraphrased: Sequence[Path], before: Path | None, output: Path
+) -> None:
+    """Compare the ways and write the results."""
+    demo_results = read_results(demo)
+    models = {name: read_results(path) for name, path in (("base", base), ("before", before)) if path}
     words = {name: task for path in paraphrased for name, task in read_results(path).tasks.items()}
     tasks = {}
     for name, result in demo_results.tasks.items():
@@ -73,14 +84,14 @@ def main(demo: Path, base: Path, data: Path, paraphrased: Sequence[Path], output
         test = [row for row in all_test if input_of(row) not in learned]
         ways = {
             "demo": _texts(result.records),
-            "base": _texts(base_results.tasks[name].records),
+            **{model: _texts(results.tasks[name].records) for model, results in models.items()},
             "majority": _constant(majority(training), test),
             "best_constant": _constant(best_constant(task, training), test),
         }
         tasks[name] = {
             **measured(task, test, ways),
             "left_out_as_learned": len(all_test) - len(test),
-            "f1_of_yes": result.metrics.all.get("f1") if task.abbreviation in YES_NO else None,
+            "f1_of_yes": _f1_of_yes(test, ways["demo"]) if task.abbreviation in YES_NO else None,
             "ece": result.reliability.ece if result.reliability else None,
             "brier": result.reliability.brier if result.reliability else None,
             "ece_count": result.reliability.count if result.reliability else None,
@@ -92,7 +103,7 @@ def main(demo: Path, base: Path, data: Path, paraphrased: Sequence[Path], output
         click.echo(f"{task.abbreviation}: {tasks[name]['values']} {tasks[name]['above']}", err=True)
     facts = {
         "model": demo_results.model.sha256,
-        "base": base_results.model.sha256,
+        **{name: results.model.sha256 for name, results in models.items()},
         "calibrated": demo_results.calibrated,
         "tasks": tasks,
     }
@@ -142,6 +153,15 @@ def _columns(task: Task, rows: Sequence[Labelled], answers: Texts) -> tuple[str,
     pairs = [Pair(row.gold, text, row.labels) for row, text in zip(rows, texts, strict=True)]
     all_rows = measure(task, pairs)
     return all_rows.primary, all_rows.columns, all_rows.all[all_rows.primary]
+
+
+def _f1_of_yes(rows: Sequence[Labelled], answers: Texts) -> dict[str, float]:
+    """Return F1 of yes with its interval, over the rows that have an answer record."""
+    kept = [row for row in rows if (row.id, row.line) in answers]
+    table = word_table([row.gold for row in kept], [answers[row.id, row.line] for row in kept])
+    metric = f1_of_yes(table)
+    value = round(float(metric(table.columns.sum(axis=0))), 4)
+    return {"value": value, **_rounded(interval(table.columns, metric))}
 
 
 def _texts(records: Sequence[RowResult]) -> Texts:

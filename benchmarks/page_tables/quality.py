@@ -45,6 +45,26 @@ def demo() -> str:
     return table(("task", "rows", "metric", "demo", "base", "majority", "best constant"), rows)
 
 
+def demo_more() -> str:
+    """Return the table of the demo's metrics on rows of other sources, next to those of constant answers."""
+    rows = []
+    for task, one in results("demo_more")["tasks"].items():
+        yes = one["f1_of_yes"]
+        rows.append(
+            (
+                short(task),
+                str(one["rows"]),
+                _METRICS[one["metric"]],
+                interval(one["values"]["demo"]),
+                *others(one, "majority", "best_constant"),
+                interval(yes) if yes else "",
+                f"{one['ece']:.3f}" if one["ece"] is not None else "",
+            )
+        )
+    head = ("task", "rows", "metric", "demo", "majority", "best constant", "F1 of yes", "ECE")
+    return f"{table(head, rows)}\n\n{provenance('demo_more')}"
+
+
 def ece() -> str:
     """Return the table of the demo's calibration error out of the box, on the tasks with many rows."""
     tests = {name: task["test"] for name, task in results("calibration")["tasks"].items()}

@@ -111,7 +111,11 @@ def _train(folder: Path, _: ExitStack) -> Environment:
     """Write enough labelled reviews for training, held-out rows and a measurement."""
     texts = {"A: very positive": "I love it", "E: very negative": "It broke on the first day"}
     reviews = [
-        {"input": {"review": f"{text}. Order {number}."}, "output": answer}
+        {
+            "input": {"review": f"{text}. Order {number}."},
+            "output": answer,
+            "source": f"shop/{['shoes', 'hats'][number % 2]}",
+        }
         for number in range(12)
         for answer, text in texts.items()
     ]
