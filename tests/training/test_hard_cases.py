@@ -88,6 +88,7 @@ def test_records_that_do_not_match_differ_in_a_word(seed: int) -> None:
 def test_matching_records_have_all_telling_facts_in_common() -> None:
     for row in hard_rows("product_matching", 300, Random(4))[::2]:
         titles = [unescape(row["input"][f"product_{number}"]["title"]).lower() for number in (1, 2)]
+        titles = [title.replace("3peaks", "") for title in titles]  # a title may lack the brand
         numbers = [set(re.findall(r"\d+", title)) for title in titles]
         assert numbers[0] <= numbers[1] or numbers[1] <= numbers[0], row
 

@@ -54,7 +54,7 @@ def _row(random: Random) -> Row:
     if pair:
         values[pair[0]].append((pair[1], "title"))
     keys = _asked(values, moved, random)
-    names = {key: random.choice(_own_names(key, {*keys, *values})) for key in keys}
+    names = {key: random.choice(_own_names(key, {*keys, *values, *([moved] if moved else [])})) for key in keys}
     if random.random() < 0.5 or moved:
         fields |= {field: [] for field in ("description", "feature")}
         for field, texts in _FILLERS.items():

@@ -12,15 +12,15 @@ _SENTENCE_END = re.compile(r"(?<=[.!?]) ")
 
 def with_leftovers(text: str, random: Random) -> str:
     """Return the text with HTML left-overs. Its words stay the same and in the same order."""
-    for character, entity in _ENTITIES.items():
-        if random.random() < 0.7:
-            text = text.replace(character, entity)
-    text = _SENTENCE_END.sub(lambda _: random.choice((" ", *_BREAKS)), text)
     words = text.split(" ")
     if random.random() < 0.4:
         place = random.randrange(len(words))
         words[place] = f"<b>{words[place]}</b>"
     text = " ".join(words)
+    for character, entity in _ENTITIES.items():
+        if random.random() < 0.7:
+            text = text.replace(character, entity)
+    text = _SENTENCE_END.sub(lambda _: random.choice((" ", *_BREAKS)), text)
     if random.random() < 0.4:
         text += random.choice(_BREAKS)
     return text

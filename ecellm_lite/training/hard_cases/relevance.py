@@ -68,7 +68,7 @@ def _query(good: Good, keys: list[str], random: Random, *, branded: bool) -> str
     random.shuffle(words)
     if branded:
         words.insert(random.choice((0, 0, len(words))), good.brand)
-    return " ".join(words).lower().replace(",", "")
+    return " ".join(words).lower()
 
 
 def _another_brand(brand: str, random: Random) -> str:
