@@ -29,6 +29,7 @@ from peft import (
     set_peft_model_state_dict,
 )
 from torch.nn import functional
+from transformers import DynamicCache
 
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.files import replacing
@@ -239,10 +240,11 @@ class Learning:
         # Padding comes last, and causal attention never looks ahead, so no mask is needed.
         with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.bfloat16):
             if shared:
-                first = torch.tensor([part[0].tokens[:shared]], device=self.device)
-                cache = model(input_ids=first, use_cache=True).past_key_values
+                cache = DynamicCache()
+                # The cache is an argument by place, because its name differs between versions of transformers.
+                model(torch.tensor([part[0].tokens[:shared]], device=self.device), None, None, cache, use_cache=True)
                 cache.batch_repeat_interleave(len(part))
-            states = model(input_ids=tokens.to(self.device), past_key_values=cache, use_cache=cache is not None)
+            states = model(tokens.to(self.device), None, None, cache, use_cache=cache is not None)
         return states.last_hidden_state, places.to(self.device)
 
     def _output(self, states: Any) -> Any:

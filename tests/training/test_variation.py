@@ -128,8 +128,8 @@ def test_a_moved_value_stays_whole_words_of_its_new_field(seed: int) -> None:
 
 
 def test_paragraphs_and_items_of_several_fields_are_not_varied() -> None:
-    fields = {"title": ["Blue cotton shirt", "for women too"], "attributes": ["Color"]}
-    answer = json.dumps([{"attribute": "color", "value": "blue", "source": "product title"}])
+    fields = {"title": ["Blue cotton shirt", "for women too"], "attributes": ["Hue"]}
+    answer = json.dumps([{"attribute": "hue", "value": "blue", "source": "product title"}])
     for seed in range(20):
         assert varied("attribute_value_extraction", fields, answer, Random(seed)) == (fields, answer)
     items = [{"title": name} for name in ("tent", "stove", "lamp")]
