@@ -16,7 +16,7 @@ from ecellm_lite.tasks.registry import TASKS
 
 WRITTEN = Path(__file__).parent / "written_products.jsonl"
 HARD_CASES = Path(__file__).parent / "hard_cases.jsonl"
-RIGHT = 0  # of the hard cases
+RIGHT = 20  # of the hard cases
 pytestmark = pytest.mark.slow
 
 
@@ -62,9 +62,10 @@ def test_attributes_are_extracted_from_real_looking_products(demo: Runtime) -> N
 
 
 def test_hard_cases_written_by_hand(demo: Runtime) -> None:
-    """The bar is 34 of 40: model numbers, pack sizes, accessories, negations and the like.
+    """The bar of a demo that a shop would believe is 34 of 40, and the demo does not reach it: it gets 21 right.
 
-    The floor is what the demo really reaches. The cases were written for this test, and no rule made them.
+    Of 12 pairs of records it says "yes" to 8 that differ in one thing. The floor is one lower than what it reaches,
+    because another processor rounds differently. No rule made the cases, and no model was trained on them.
     """
     rows = [json.loads(line) for line in HARD_CASES.read_text("utf-8").splitlines()]
     assert len({json.dumps(row["input"]) for row in rows}) == 40
