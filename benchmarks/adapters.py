@@ -31,7 +31,7 @@ from benchmarks.facts import write_results
 from ecellm_lite import Answer
 from ecellm_lite.answerer import Row
 from ecellm_lite.convert.adapter_file import write_adapter_file
-from ecellm_lite.convert.conversion import prepared
+from ecellm_lite.convert.conversion import prepare_conversion
 from ecellm_lite.convert.request import ConversionRequest
 from ecellm_lite.demo.build import ADAPTER, ENVELOPE, FILE_TYPE, shipped_weights
 from ecellm_lite.engine.settings import available_cores
@@ -118,7 +118,7 @@ def written(folder: Path) -> Files:
 def convert(base: str, target: Path, *adapters: tuple[Path, float]) -> None:
     """Convert a base with adapters to a model of the demo's file type."""
     request = ConversionRequest(base, target, FILE_TYPE, adapters, envelope=ENVELOPE)
-    with prepared(request) as conversion:
+    with prepare_conversion(request) as conversion:
         conversion.run(threads=available_cores())
 
 

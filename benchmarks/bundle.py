@@ -25,7 +25,7 @@ from typing import Any
 import click
 
 from benchmarks.facts import write_results
-from ecellm_lite.bundle.archive import opened
+from ecellm_lite.bundle.archive import open_archive
 from ecellm_lite.bundle.contents import Contents, create
 from ecellm_lite.bundle.install import install
 from ecellm_lite.bundle.keys import make_key
@@ -99,7 +99,7 @@ def demo_bundle(folder: Path, **parts: Path | None) -> dict[str, Any]:
     started = time.perf_counter()
     create(path, Contents(model, **parts), store, name="demo", serial=time.time_ns() // 1000, key=key)  # type: ignore[arg-type]
     created = time.perf_counter()
-    with opened(path, [key.public]) as archive:
+    with open_archive(path, [key.public]) as archive:
         archive.verify()
     verified = time.perf_counter()
     install(path, [key.public], base=base)

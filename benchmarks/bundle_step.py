@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from ecellm_lite.bundle.archive import opened
+from ecellm_lite.bundle.archive import open_archive
 from ecellm_lite.bundle.index import FORMAT, Index
 from ecellm_lite.bundle.keys import PublicKey, SecretKey
 from ecellm_lite.bundle.writer import Source, write_bundle
@@ -32,7 +32,7 @@ def main() -> None:
         draft = Index(FORMAT, "large", 1, "", "large", "", None, None, [])
         write_bundle(target, draft, [Source("home/models/large/model.gguf", source)], key)
     else:
-        with opened(Path(sys.argv[2]), [key.public]) as archive:
+        with open_archive(Path(sys.argv[2]), [key.public]) as archive:
             archive.verify()
     seconds = time.perf_counter() - started
     print(json.dumps({"seconds": seconds, "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))

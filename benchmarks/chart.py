@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 
 WIDTH, RIGHT, TOP, BAR = 860, 150, 104, 14  # pixels; RIGHT is the space for the text after the longest bar
 
-# The page has a colour of its own, for viewers that do not know about dark pages.
+# The page has a color of its own, for viewers that do not know about dark pages.
 STYLE = """
   text { font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #24292f }
   .title { font-size: 16px; font-weight: 600 }

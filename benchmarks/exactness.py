@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.facts import write_results
-from ecellm_lite.convert.conversion import prepared
+from ecellm_lite.convert.conversion import prepare_conversion
 from ecellm_lite.convert.original import original_logits
 from ecellm_lite.convert.request import ConversionRequest
 from ecellm_lite.convert.verify import log_softmax
@@ -46,7 +46,7 @@ def main(prompts: int, output: Path) -> None:
             for adapters in ((), ((adapter_of(Path(name) / f"{kind}-adapter", kind), 1.0),)):
                 target = Path(name) / "out.gguf"
                 request = ConversionRequest(str(base), target, "F32", adapters, envelope="alpaca")
-                with prepared(request) as conversion:
+                with prepare_conversion(request) as conversion:
                     conversion.run(threads=2)
                 case = f"{kind}{' with an adapter' if adapters else ''}"
                 results[case] = compared(target, base, adapters, prompts)

@@ -149,7 +149,7 @@ def titles(data: Path, count: int) -> list[str]:
 def preparation(model: str, space: LabelSet) -> tuple[float, float]:
     """Return the seconds to tokenize the labels, and the seconds to read the finished matrix from its file."""
     backend = load_model(model, envelope=None, prefix_files=False).backend
-    scene = Scene(backend.vocabulary, backend.longest)
+    scene = Scene(backend.vocabulary, backend.max_length)
     seconds = []
     for _ in range(2):
         forget(backend.vocabulary)

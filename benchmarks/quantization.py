@@ -32,7 +32,7 @@ from benchmarks.type_report import REFERENCE, picture, sentence, spelt
 from benchmarks.verdict import LEAST_AGREEMENT, Rated, agreement, divergence, recommended
 from ecellm_lite import Answer, Runtime
 from ecellm_lite.bench.rates import decode_rate, prefill_rate
-from ecellm_lite.convert.conversion import prepared
+from ecellm_lite.convert.conversion import prepare_conversion
 from ecellm_lite.convert.request import ConversionRequest
 from ecellm_lite.demo.build import ENVELOPE, shipped_weights
 from ecellm_lite.engine.llama import LlamaBackend
@@ -173,7 +173,7 @@ def converted(request: ConversionRequest, threads: int, others: Mapping[str, Fil
 
     If one of `others` has the same tensor types, write nothing and return that file's name.
     """
-    with prepared(request) as conversion:
+    with prepare_conversion(request) as conversion:
         plan = conversion.plan
         types = {tensor.name: tensor.type.name for tensor in plan.tensors}
         for name, other in others.items():
@@ -215,8 +215,8 @@ def measured_rates(files: Mapping[str, File], threads: int, turns: int) -> dict[
         for name in sorted(rates, key=list(files).index):
             backend = LlamaBackend(files[name].path, Settings(threads=threads))
             try:
-                if backend.cells < backend.most:
-                    backend.grow(backend.most)
+                if backend.cells < backend.max_cells:
+                    backend.grow(backend.max_cells)
                 rates[name].append((prefill_rate(backend), decode_rate(backend, 1)))
             finally:
                 backend.close()

@@ -31,8 +31,8 @@ def rows(throughput: Facts) -> list[tuple[str, ...]]:
                 f"{facts['tokens_computed'] / facts['rows']:.0f}",
                 f"{seconds:.2f}",
                 f"{1 / seconds:.2f}",
-                *(in_words(MILLION * seconds / cores) for cores in (LAPTOP, SERVER, MACHINES * SERVER)),
-                *(in_words(MANY * seconds / cores) for cores in (SERVER, MACHINES * SERVER)),
+                *(size_text(MILLION * seconds / cores) for cores in (LAPTOP, SERVER, MACHINES * SERVER)),
+                *(size_text(MANY * seconds / cores) for cores in (SERVER, MACHINES * SERVER)),
             )
         )
     return lines
@@ -60,9 +60,9 @@ def limits(throughput: Facts, quantization: Facts, job_cost: Facts, cold_start: 
         f"**Storage**: the journal takes {journal:,} bytes a row, {journal * MILLION / 1e9:.1f} GB for a million and "
         f"{journal * MANY / 1e9:.0f} GB for a hundred million. Delete a part's when the part is done.",
         f"**Larger models**: a model of {SEVEN} read {rate:.1f} tokens/s a core. A row of PM then takes {seconds:.0f} "
-        f"core seconds, and a million of them {in_words(MILLION * seconds / SERVER)} on {SERVER} cores.",
+        f"core seconds, and a million of them {size_text(MILLION * seconds / SERVER)} on {SERVER} cores.",
         f"**A GPU**: the demo's base answered {gpu:.0f} rows/s of PM on one H100, a million in "
-        f"{in_words(MILLION / gpu)}. That was measured on {offload['rows']} rows.",
+        f"{size_text(MILLION / gpu)}. That was measured on {offload['rows']} rows.",
     ]
 
 
@@ -86,10 +86,10 @@ def tokens_per_second(cold_start: Facts) -> float:
     return rate
 
 
-def in_words(seconds: float) -> str:
+def size_text(seconds: float) -> str:
     """Return a long time in minutes, hours or days. A number below 10 gets one decimal, a larger number none.
 
-    >>> in_words(90), in_words(5400), in_words(200000)
+    >>> size_text(90), size_text(5400), size_text(200000)
     ('1.5 min', '1.5 h', '2.3 days')
     """
     for unit, size in (("days", 86400.0), ("h", 3600.0)):

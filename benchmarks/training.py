@@ -30,7 +30,7 @@ Run = tuple[str, Sequence[dict[str, Any]]]  # a name, and the curves of its sitt
 
 LEFT, MIDDLE, TOP, PANEL, HEIGHT = 52, 430, 104, 230, 384  # pixels; two panels of the same width and height
 PANEL_WIDTH = 300
-# The bars' colours, as lines.
+# The bars' colors, as lines.
 STROKES = """
   .p0 { stroke: #0b7a53 } .p1 { stroke: #d18616 } .curve { fill: none; stroke-width: 2 }
   .task { fill: none; stroke: #8b949e; stroke-width: 1.2 }

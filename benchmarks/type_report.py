@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.chart import Group, draw
 from benchmarks.verdict import Recommendation
-from ecellm_lite.models.files import in_words
+from ecellm_lite.models.files import size_text
 
 REFERENCE = "F16"
 
@@ -15,11 +15,11 @@ REFERENCE = "F16"
 def sentence(advice: Recommendation, types: Mapping[str, Any]) -> str:
     """Return the recommendation in words."""
     small, fast = types[advice.smallest], types[advice.fastest]
-    start = f"Use {advice.smallest}: at {in_words(small['bytes'])} it is the smallest that answers as F16 does"
+    start = f"Use {advice.smallest}: at {size_text(small['bytes'])} it is the smallest that answers as F16 does"
     if advice.smallest == advice.fastest:
         return f"{start} ({small['agreement']:.1%} of the answers are F16's), and the fastest."
     return (
-        f"{start} ({small['agreement']:.1%} of the answers are F16's); {advice.fastest} ({in_words(fast['bytes'])}, "
+        f"{start} ({small['agreement']:.1%} of the answers are F16's); {advice.fastest} ({size_text(fast['bytes'])}, "
         f"{fast['agreement']:.1%}) is the fastest that does."
     )
 
@@ -33,7 +33,7 @@ def picture(results: Mapping[str, Any]) -> str:
         kl = "" if one["kl"] is None else f"   KL {one['kl']:.4f}"
         rates = ("prefill_tokens_per_second", "decode_tokens_per_second")
         bars = [
-            (one["bytes"] / base["bytes"], in_words(one["bytes"])),
+            (one["bytes"] / base["bytes"], size_text(one["bytes"])),
             *((one[rate] / base[rate], f"{one[rate]:,.0f} tokens/s") for rate in rates),
             (one["agreement"], f"{one['agreement']:.1%}{kl}"),
         ]

@@ -23,7 +23,7 @@ from ecellm_lite.convert.source import InputFile
 from ecellm_lite.errors import ModelError
 from ecellm_lite.kernels import Factors
 from ecellm_lite.kernels.floats import widened
-from ecellm_lite.models.files import in_words
+from ecellm_lite.models.files import size_text
 
 _PREFIX = "base_model.model."
 _FACTORS = {
@@ -139,7 +139,7 @@ def check_memory(path: Path, shapes: Iterable[Sequence[int]]) -> None:
     needed, free = 4 * sum(map(math.prod, shapes)), psutil.virtual_memory().available
     if needed > free:
         raise ModelError(
-            f"{path} needs {in_words(needed)} of memory, and {in_words(free)} are free",
+            f"{path} needs {size_text(needed)} of memory, and {size_text(free)} are free",
             step="check that it is an adapter, and merge it on a larger machine",
             file=str(path),
         )
@@ -152,7 +152,7 @@ def _read_tensors(
 
     The kinds are "a" and "b" for the factors, and "magnitude". For `saved` and `base_layers`, see PeftAdapter.
     """
-    check_memory(file.path, [one.shape for key, one in file.tensors.items() if key.endswith(tuple(_FACTORS))])
+    check_memory(file.path, [tensor.shape for key, tensor in file.tensors.items() if key.endswith(tuple(_FACTORS))])
     parts: dict[str, dict[str, NDArray[np.float32]]] = {}
     saved: dict[str, WholeTensor] = {}
     base_layers: dict[str, WholeTensor] = {}

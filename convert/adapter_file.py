@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ecellm_lite.convert.adapter_settings import is_scale
 from ecellm_lite.convert.blueprint import Blueprint, MetadataValue, TensorRecipe
-from ecellm_lite.convert.conversion import opened_base, read_any_adapter, with_names_of
+from ecellm_lite.convert.conversion import open_base, read_any_adapter, with_current_module_names
 from ecellm_lite.convert.gguf_bytes import aligned, header_bytes
 from ecellm_lite.convert.merging import WeightedAdapter, attach_adapters
 from ecellm_lite.convert.planned_tensor import PlannedTensor
@@ -66,12 +66,12 @@ def write_adapter_file(
             f"An adapter cannot be written as {file_type}", step="give F16 or F32", settings=("file_type",)
         )
     adapter = read_any_adapter(folder)
-    if any(target.exists() and target.samefile(path) for path in (folder, *(one.path for one in adapter.inputs))):
+    if any(target.exists() and target.samefile(path) for path in (folder, *(file.path for file in adapter.inputs))):
         raise UsageError(f"{target} is one of the inputs", step="give another output file", settings=("target",))
-    with opened_base(base) as (source, blueprint):
+    with open_base(base) as (source, blueprint):
         if Path(base).is_file() and target.exists() and target.samefile(base):
             raise UsageError(f"{target} is one of the inputs", step="give another output file", settings=("target",))
-        adapter = with_names_of(adapter, blueprint)
+        adapter = with_current_module_names(adapter, blueprint)
         attached = attach_adapters(blueprint, source, [WeightedAdapter(adapter, weight)])
         recipes = _applicable(attached, blueprint, folder)
     alpha = _common_alpha(recipes)

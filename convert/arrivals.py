@@ -156,7 +156,7 @@ class _Meter:
     def __init__(
         self, source: ArrivingCheckpoint, done: int, progress: Callable[[ConversionProgress], None] | None
     ) -> None:
-        self._total = sum(one.input.size for one in source.shards)
+        self._total = sum(shard.input.size for shard in source.shards)
         self._done = self._began = done + source.staged_bytes()
         self._progress = progress
         self._started = time.perf_counter()

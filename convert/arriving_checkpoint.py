@@ -74,18 +74,18 @@ class ArrivingCheckpoint(Checkpoint):
 
     def __init__(self, folder: Path, weights: Sequence[HubFile], staging: Path) -> None:
         self.staging = staging
-        self._remote = {one.name: one for one in weights}
+        self._remote = {file.name: file for file in weights}
         self.shards: list[ArrivingShard] = []
         super().__init__(folder)
 
     @property
     def largest(self) -> int:
         """The size of the largest shard in bytes."""
-        return max(one.input.size for one in self.shards)
+        return max(shard.input.size for shard in self.shards)
 
     def staged_bytes(self) -> int:
         """Return the total number of the shards' bytes that are on the disk."""
-        return sum(one.staged_bytes() for one in self.shards)
+        return sum(shard.staged_bytes() for shard in self.shards)
 
     def stage(self, done: Collection[str]) -> None:
         """Make the staging folder, and delete the files in it that an earlier run left and this run does not need.
@@ -93,7 +93,7 @@ class ArrivingCheckpoint(Checkpoint):
         Shards are needed unless they are in `done`.
         """
         self.staging.mkdir(exist_ok=True)
-        pending = {one.place for one in self.shards if one.path.name not in done}
+        pending = {shard.place for shard in self.shards if shard.path.name not in done}
         for path in set(self.staging.iterdir()) - pending:
             path.unlink()
 

@@ -42,7 +42,7 @@ def form_of(metadata: Mapping[str, MetadataValue]) -> str | None:
     template = str(metadata.get("tokenizer.chat_template", ("STRING", ""))[1])
     if not template:
         return None
-    return known_form(template) or recognised(template, *(_token(metadata, name) for name in ("bos", "eos")))
+    return known_form(template) or recognized_form(template, *(_token(metadata, name) for name in ("bos", "eos")))
 
 
 def form_of_folder(folder: Path) -> str | None:
@@ -54,12 +54,12 @@ def form_of_folder(folder: Path) -> str | None:
     template = chat_template(folder, settings)
     if not template:
         return None
-    return known_form(template) or recognised(
+    return known_form(template) or recognized_form(
         template, *(token_text(settings.get(f"{name}_token")) or "" for name in ("bos", "eos"))
     )
 
 
-def recognised(template: str, bos: str, eos: str) -> str | None:
+def recognized_form(template: str, bos: str, eos: str) -> str | None:
     """Return the name of the chat form with the same prompts as a template, or None.
 
     `bos`, `eos`: the texts of the BOS and EOS tokens, which the template may use.

@@ -2,7 +2,7 @@
 
 For example:
 
-    with prepared(ConversionRequest(base="eCeLLM-M", target=Path("out.gguf"))) as conversion:
+    with prepare_conversion(ConversionRequest(base="eCeLLM-M", target=Path("out.gguf"))) as conversion:
         print(conversion.plan.size)
         conversion.run(threads=8)
 """
@@ -120,7 +120,9 @@ class Conversion:
 
     def _other_inputs(self) -> list[Path]:
         """Return the input files other than those with the weights."""
-        files = [file for one in self.adapters for file in one.adapter.inputs] + list(self.source.configuration())
+        files = [file for weighted in self.adapters for file in weighted.adapter.inputs] + list(
+            self.source.configuration()
+        )
         paths = [file.path for file in files]
         return [*paths, self.imatrix.path] if self.imatrix else paths
 
@@ -151,19 +153,23 @@ class Conversion:
 
 
 @contextmanager
-def prepared(request: ConversionRequest, draw: Callable[[Checkpoint], Blueprint] | None = None) -> Iterator[Conversion]:
+def prepare_conversion(
+    request: ConversionRequest, draw: Callable[[Checkpoint], Blueprint] | None = None
+) -> Iterator[Conversion]:
     """Open the inputs and make the plan. The inputs stay open inside the `with` block.
 
-    `draw` is a function that makes the blueprint. The default is `drawn`. Raises ModelError if the inputs are damaged
-    or do not fit together. Raises UsageError if the request cannot be fulfilled.
+    `draw` is a function that makes the blueprint. The default is `blueprint_of`. Raises ModelError if the inputs are
+    damaged or do not fit together. Raises UsageError if the request cannot be fulfilled.
     """
     request.check_paths()
     adapters = tuple(WeightedAdapter(read_any_adapter(path), weight) for path, weight in request.adapters)
     imatrix = read_imatrix(request.imatrix) if request.imatrix else None
-    with _opened(request, draw or drawn) as (source, blueprint):
+    with _open_inputs(request, draw or blueprint_of) as (source, blueprint):
         envelope = request.choose_envelope(blueprint.metadata)
         blueprint = replace(blueprint, metadata=_with_request(blueprint.metadata, envelope, request))
-        adapters = tuple(replace(one, adapter=with_names_of(one.adapter, blueprint)) for one in adapters)
+        adapters = tuple(
+            replace(weighted, adapter=with_current_module_names(weighted.adapter, blueprint)) for weighted in adapters
+        )
         plan = draw_plan(
             attach_adapters(blueprint, source, adapters),
             source,
@@ -173,15 +179,15 @@ def prepared(request: ConversionRequest, draw: Callable[[Checkpoint], Blueprint]
             max_memory=request.max_memory,
         )
         # The plan has what it needs from the adapters; dropping the rest, such as the base's tensors, frees memory.
-        adapters = tuple(replace(one, adapter=one.adapter.without_tensors()) for one in adapters)
+        adapters = tuple(replace(weighted, adapter=weighted.adapter.without_tensors()) for weighted in adapters)
         yield Conversion(request, plan, envelope, source, adapters, imatrix)
 
 
-def drawn(checkpoint: Checkpoint) -> Blueprint:
+def blueprint_of(checkpoint: Checkpoint) -> Blueprint:
     """Return the blueprint of a checkpoint, made by the code for its architecture, with the vocabulary."""
     from ecellm_lite.convert.vocabulary import vocabulary_metadata
 
-    blueprint = drawn_without_vocabulary(checkpoint)
+    blueprint = blueprint_without_vocabulary(checkpoint)
     # A config.json may leave the number of tokens to its architecture's default, and name special tokens in a part.
     size = next(recipe.shape[0] for recipe in blueprint.recipes if recipe.name == "token_embd.weight")
     part = Hyperparameters(checkpoint.config).part("text_config").values
@@ -189,7 +195,7 @@ def drawn(checkpoint: Checkpoint) -> Blueprint:
     return replace(blueprint, metadata={**blueprint.metadata, **vocabulary})
 
 
-def drawn_without_vocabulary(checkpoint: Checkpoint) -> Blueprint:
+def blueprint_without_vocabulary(checkpoint: Checkpoint) -> Blueprint:
     """Return the blueprint of a checkpoint, made by the code for its architecture, without the vocabulary."""
     from ecellm_lite.convert.architectures import architecture_of
 
@@ -197,8 +203,8 @@ def drawn_without_vocabulary(checkpoint: Checkpoint) -> Blueprint:
 
 
 @contextmanager
-def opened_base(
-    base: str, draw: Callable[[Checkpoint], Blueprint] = drawn_without_vocabulary
+def open_base(
+    base: str, draw: Callable[[Checkpoint], Blueprint] = blueprint_without_vocabulary
 ) -> Iterator[tuple[TensorSource, Blueprint]]:
     """Open a base, and yield its weights and its blueprint. `draw` makes the blueprint of a checkpoint."""
     if Path(base).is_file():
@@ -210,14 +216,14 @@ def opened_base(
 
 
 @contextmanager
-def _opened(
+def _open_inputs(
     request: ConversionRequest, draw: Callable[[Checkpoint], Blueprint]
 ) -> Iterator[tuple[TensorSource, Blueprint]]:
     if request.weights:
         with ArrivingCheckpoint(Path(request.base), request.weights, staging_folder(request.target)) as checkpoint:
             yield checkpoint, draw(checkpoint)
     else:
-        with opened_base(request.base, draw) as opened:
+        with open_base(request.base, draw) as opened:
             yield opened
 
 
@@ -226,7 +232,7 @@ def read_any_adapter(path: Path) -> PeftAdapter:
     return read_gguf_adapter(path) if path.is_file() else read_adapter(path)
 
 
-def with_names_of(adapter: PeftAdapter, blueprint: Blueprint) -> PeftAdapter:
+def with_current_module_names(adapter: PeftAdapter, blueprint: Blueprint) -> PeftAdapter:
     """Return the adapter with the module names of a current checkpoint instead of GGUF names or outdated names."""
     if adapter.path.is_file():
         return with_checkpoint_names(adapter, blueprint)

@@ -44,8 +44,10 @@ class GgufBase:
                 file=str(path),
             )
         self._tensors = {
-            one.name: SourceTensor(one.name, one.type.name, tuple(reversed(one.shape)), one.offset, one.size)
-            for one in self.header.tensors
+            tensor.name: SourceTensor(
+                tensor.name, tensor.type.name, tuple(reversed(tensor.shape)), tensor.offset, tensor.size
+            )
+            for tensor in self.header.tensors
         }
         self._descriptor = open_for_reading(path)
         self._input = InputFile.of(path, os.fstat(self._descriptor))

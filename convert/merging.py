@@ -61,12 +61,14 @@ def attach_adapters(blueprint: Blueprint, source: TensorSource, adapters: Sequen
 
 
 def _check_combination(adapters: Sequence[WeightedAdapter]) -> None:
-    for one in adapters:
-        if not math.isfinite(one.weight) or one.weight == 0:
-            raise _unusable(f"The weight of {one.adapter.path} is {one.weight}", "give a finite number other than 0")
-        if one.adapter.magnitudes and (len(adapters) > 1 or one.weight != 1):
+    for weighted in adapters:
+        if not math.isfinite(weighted.weight) or weighted.weight == 0:
             raise _unusable(
-                f"{one.adapter.path} is a DoRA adapter, which scales whole rows", "merge it alone, with weight 1"
+                f"The weight of {weighted.adapter.path} is {weighted.weight}", "give a finite number other than 0"
+            )
+        if weighted.adapter.magnitudes and (len(adapters) > 1 or weighted.weight != 1):
+            raise _unusable(
+                f"{weighted.adapter.path} is a DoRA adapter, which scales whole rows", "merge it alone, with weight 1"
             )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ecellm_lite.convert.reading import damaged, inside, read_json
 from ecellm_lite.errors import ModelError
-from ecellm_lite.models.files import in_words
+from ecellm_lite.models.files import size_text
 
 Tokenize = Callable[[str], list[int]]
 
@@ -62,7 +62,7 @@ def original_logits(
     needed = 2 * sum(path.stat().st_size for path in weights)  # from 16 to 32 bits
     if needed > psutil.virtual_memory().available:
         raise ModelError(
-            f"The original needs {in_words(needed)} of memory, more than is free", step="verify it on a larger machine"
+            f"The original needs {size_text(needed)} of memory, more than is free", step="verify it on a larger machine"
         )
     other = next((path for path, _ in adapters if not (path / "adapter_model.safetensors").is_file()), None)
     if other:

@@ -59,11 +59,11 @@ def unfinished_file(
     - ModelError if the earlier run had another plan or source.
     """
     inputs = source.inputs()
-    if any(_are_same(target, path) for path in (*(one.path for one in inputs), *other_inputs)):
+    if any(_are_same(target, path) for path in (*(file.path for file in inputs), *other_inputs)):
         raise UsageError(
             f"{target} is one of the inputs", step="give another output file", settings=("target",), file=str(target)
         )
-    states = [[one.path.name, one.size, one.sha256 or one.changed] for one in inputs]
+    states = [[file.path.name, file.size, file.sha256 or file.changed] for file in inputs]
     facts = {"plan": plan.identity, "inputs": states}
     return UnfinishedFile(target, plan.size, facts, resume=resume)
 
@@ -120,7 +120,7 @@ def estimated_seconds(plan: Plan, source: TensorSource, threads: int) -> float:
     For the estimate, a block of each type is converted.
     """
     largest: dict[str, PlannedTensor] = {}
-    for tensor in sorted(plan.tensors, key=lambda one: one.size):
+    for tensor in sorted(plan.tensors, key=lambda each: each.size):
         largest[tensor.type.name] = tensor
     seconds = 0.0
     for kind, tensor in largest.items():
@@ -128,7 +128,7 @@ def estimated_seconds(plan: Plan, source: TensorSource, threads: int) -> float:
         started = time.perf_counter()
         converted(tensor, 0, read_block(tensor, source, 0, count), threads)
         each = (time.perf_counter() - started) / count / tensor.columns
-        seconds += each * sum(one.rows * one.columns for one in plan.tensors if one.type.name == kind)
+        seconds += each * sum(tensor.rows * tensor.columns for tensor in plan.tensors if tensor.type.name == kind)
     return seconds
 
 

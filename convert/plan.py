@@ -24,7 +24,7 @@ from ecellm_lite.convert.source import TensorSource
 from ecellm_lite.errors import EcellmError, ModelError, UsageError
 from ecellm_lite.ggml import FILE_TYPES
 from ecellm_lite.kernels.floats import FLOATS
-from ecellm_lite.models.files import in_words
+from ecellm_lite.models.files import size_text
 from ecellm_lite.tensor_types import CONVERTED, TensorType
 from ecellm_lite.version import __version__
 
@@ -93,7 +93,7 @@ class Plan:
         missing = self.size + beside - bytes_written
         if missing > free:
             raise ModelError(
-                f"{target} needs {in_words(missing)}, and {folder} has {in_words(free)} free",
+                f"{target} needs {size_text(missing)}, and {folder} has {size_text(free)} free",
                 step="make room, or choose a smaller type",
                 settings=("file_type",),
                 file=str(target),
@@ -101,7 +101,7 @@ class Plan:
         available = psutil.virtual_memory().available
         if self.memory > available:
             raise ModelError(
-                f"The conversion needs up to {in_words(self.memory)} of memory, and {in_words(available)} are free",
+                f"The conversion needs up to {size_text(self.memory)} of memory, and {size_text(available)} are free",
                 step="close other programs, or limit the memory",
                 settings=("max_memory",),
             )
@@ -215,7 +215,7 @@ def _blocks(tensors: Sequence[PlannedTensor], most: int | None) -> tuple[int, in
     memory = fixed_bytes + int(block * weight * _BLOCKS)
     if most is not None and memory > most:
         raise UsageError(
-            f"The conversion needs at least {in_words(memory)} of memory, more than the limit of {in_words(most)}",
+            f"The conversion needs at least {size_text(memory)} of memory, more than the limit of {size_text(most)}",
             step="raise the limit",
             settings=("max_memory",),
         )

@@ -46,7 +46,7 @@ def record(
 
     Raises ModelError if an input has changed since it was read.
     """
-    additions = "".join(f" + {one.weight:g} * {one.adapter.path.resolve().name}" for one in adapters)
+    additions = "".join(f" + {weighted.weight:g} * {weighted.adapter.path.resolve().name}" for weighted in adapters)
     details = {
         "file_type": plan.file_type,
         "tensor_types": plan.types,
@@ -58,12 +58,12 @@ def record(
         "configuration": [_entry(file, hash_inputs) for file in configuration],
         "adapters": [
             {
-                "name": one.adapter.path.resolve().name,
-                "weight": one.weight,
-                "base_model": one.adapter.base_model,
-                "files": [_entry(file, hash_inputs) for file in one.adapter.inputs],
+                "name": weighted.adapter.path.resolve().name,
+                "weight": weighted.weight,
+                "base_model": weighted.adapter.base_model,
+                "files": [_entry(file, hash_inputs) for file in weighted.adapter.inputs],
             }
-            for one in adapters
+            for weighted in adapters
         ],
         "versions": {
             "ecellm-lite": __version__,

@@ -23,6 +23,7 @@ from ecellm_lite.convert.reading import changed_meanwhile, damaged, open_for_rea
 from ecellm_lite.convert.source import InputFile, SourceTensor
 from ecellm_lite.errors import ModelError
 from ecellm_lite.kernels.floats import FLOATS
+from ecellm_lite.strict import refuse_constant, unique_keys
 
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 MAX_DIMENSIONS = 8
@@ -106,7 +107,7 @@ class SafetensorsFile:
         if not text.startswith(b"{"):
             raise self._damaged("its header is not a JSON object")
         try:
-            header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+            header = json.loads(text.decode("utf-8"), object_pairs_hook=unique_keys, parse_constant=refuse_constant)
         except (ValueError, RecursionError) as error:
             raise self._damaged(f"its header is not valid JSON ({error})") from None
         metadata = header.pop("__metadata__", {})
@@ -170,19 +171,6 @@ def check_weights(tensor: SourceTensor, path: Path) -> None:
             file=str(path),
             field=tensor.name,
         )
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    entries: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in entries:
-            raise ValueError(f"{name[:80]!r} occurs twice")
-        entries[name] = value
-    return entries
-
-
-def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is not a number")
 
 
 def _are_counts(values: object) -> bool:

@@ -77,7 +77,7 @@ def check_tokens(tokenize: Tokenize, original: Tokenize, texts: Sequence[str], *
             cut += 1
             continue
         pairs = enumerate(zip(tokens, expected, strict=False))
-        place = next((i for i, (one, other) in pairs if one != other), min(len(tokens), len(expected)))
+        place = next((i for i, (token, other) in pairs if token != other), min(len(tokens), len(expected)))
         detail = (
             f"{text[:60]!r} becomes {tokens[place : place + 4]} from token {place} on, "
             f"and {expected[place : place + 4]} with the original's tokenizer"

@@ -25,8 +25,8 @@ if sys.platform == "linux":
     with suppress(OSError):  # a system with another C++ runtime, or none
         ctypes.CDLL("libstdc++.so.6", mode=ctypes.RTLD_GLOBAL)
 
-# How often a waiting thread looks before it sleeps (benchmarks/neighbours.py).
-_LOOKS = 1000
+# How often a waiting thread looks for work before it sleeps (benchmarks/neighbours.py).
+_SPIN_COUNT = 1000
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def _short_waits() -> Iterator[None]:
     if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         yield
         return
-    os.environ["GOMP_SPINCOUNT"] = str(_LOOKS)
+    os.environ["GOMP_SPINCOUNT"] = str(_SPIN_COUNT)
     try:
         yield
     finally:

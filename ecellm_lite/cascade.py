@@ -125,14 +125,13 @@ class Cascade:
         if options.get("calibration", "auto") not in ("auto", False):
             step = "leave it out, so that each model uses its own"
             raise UsageError("A calibration's file is for one model of a cascade", step=step, field="calibration")
-        least = checked_probability(options.pop("min_probability", None))
+        min_probability = checked_probability(options.pop("min_probability", None))
         deadline_ms = checked_deadline(options.pop("deadline_ms", None))
         checked_task = task if isinstance(task, Task) else get_task(task)
-        passage = _Passage(
-            self._stages, checked_task, row, options, max(self.escalate_below, least or 0.0), least, deadline_ms
-        )
-        passage.enter(len(self._stages) - 1 if self._is_open(checked_task, options) else 0)
-        return passage.future
+        limit = max(self.escalate_below, min_probability or 0.0)
+        cascade_row = _CascadeRow(self._stages, checked_task, row, options, limit, min_probability, deadline_ms)
+        cascade_row.enter(len(self._stages) - 1 if self._is_unscored(checked_task, options) else 0)
+        return cascade_row.future
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
         """Return the answer to one row, or raise its error; see Answerer."""
@@ -155,7 +154,7 @@ class Cascade:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _is_open(self, task: Task, options: RequestOptions) -> bool:
+    def _is_unscored(self, task: Task, options: RequestOptions) -> bool:
         """Whether the answers have no probability to decide by; if so, only the last model answers."""
         space = options.get("space") or task.free_text
         return space is not None and not space.scored
@@ -171,7 +170,7 @@ class _Stage:
         self._rows = 0
         self._seconds = 0.0
         self._since = 0.0  # when it last got a row after having none
-        self._gathered: list[_Passage] = []
+        self._gathered: list[_CascadeRow] = []
 
     @property
     def work(self) -> Work:
@@ -196,21 +195,21 @@ class _Stage:
                 self._seconds += time.monotonic() - self._since
             return not self._running
 
-    def gather(self, passage: _Passage) -> None:
+    def gather(self, row: _CascadeRow) -> None:
         """Let a row wait for this model."""
         with self._lock:
-            self._gathered.append(passage)
+            self._gathered.append(row)
 
-    def released(self, *, all_of_them: bool) -> list[_Passage]:
+    def take_gathered(self, *, all_rows: bool) -> list[_CascadeRow]:
         """Return the rows that need not wait any longer, and forget them."""
         with self._lock:
-            if not all_of_them and len(self._gathered) < GATHERED:
+            if not all_rows and len(self._gathered) < GATHERED:
                 return []
             gathered, self._gathered = self._gathered, []
         return gathered
 
 
-class _Passage:
+class _CascadeRow:
     """A row that passes through the stages of a cascade, and the future of its answer."""
 
     def __init__(
@@ -219,8 +218,8 @@ class _Passage:
         task: Task,
         row: Row | InputError,
         options: RequestOptions,
-        enough: float,
-        least: float | None,
+        escalate_below: float,
+        min_probability: float | None,
         deadline_ms: float | None,
     ) -> None:
         self.future: Future[Answer] = Future()
@@ -228,19 +227,19 @@ class _Passage:
         self._task = task
         self._row = row
         self._options = options
-        self._enough = enough
-        self._least = least
+        self._escalate_below = escalate_below
+        self._min_probability = min_probability
         self._deadline_ms = deadline_ms
         self._started = time.monotonic()
         self._inner: Future[Answer] | None = None
-        self.future.add_done_callback(self._withdraw)
+        self.future.add_done_callback(self._cancel)
 
     def enter(self, place: int) -> None:
         """Submit the row to a stage; raises UsageError for wrong options."""
         stage = self._stages[place]
         options = self._options.copy()
-        if place == len(self._stages) - 1 and self._least is not None:
-            options["min_probability"] = self._least
+        if place == len(self._stages) - 1 and self._min_probability is not None:
+            options["min_probability"] = self._min_probability
         if self._deadline_ms is not None:
             left = self._deadline_ms - 1000 * (time.monotonic() - self._started)
             if left <= 0:
@@ -252,25 +251,25 @@ class _Passage:
         except BaseException:
             stage.end()
             raise
-        inner.add_done_callback(partial(self._leave, place))
+        inner.add_done_callback(partial(self._answered, place))
 
-    def _leave(self, place: int, inner: Future[Answer]) -> None:
-        stage, further = self._stages[place], self._stages[place + 1 : place + 2]
+    def _answered(self, place: int, inner: Future[Answer]) -> None:
+        stage, next_stage = self._stages[place], self._stages[place + 1 : place + 2]
         if inner.cancelled() or self.future.cancelled():
             self.future.cancel()
         elif failure := inner.exception():
             self._settle(failure)
-        elif further and self._is_unsure(inner.result()):
-            further[0].gather(self)
+        elif next_stage and self._is_unsure(inner.result()):
+            next_stage[0].gather(self)
         else:
             self._settle(inner.result())
         idle = stage.end()
-        if further:
-            for passage in further[0].released(all_of_them=idle):
-                passage.go_on(place + 1)
+        if next_stage:
+            for row in next_stage[0].take_gathered(all_rows=idle):
+                row.escalate(place + 1)
 
-    def go_on(self, place: int) -> None:
-        """Enter a further stage. If that fails, the row's answer or future gets the error."""
+    def escalate(self, place: int) -> None:
+        """Enter the next stage. If that fails, the row's answer or future gets the error."""
         try:
             if not self.future.cancelled():
                 self.enter(place)
@@ -293,8 +292,8 @@ class _Passage:
         if answer.error:
             return answer.error.code == ContextError.code  # the next model may have a larger context
         odd = any(warning.code == "low_coverage" for warning in answer.warnings or ())
-        return odd or answer.probability is None or answer.probability < self._enough
+        return odd or answer.probability is None or answer.probability < self._escalate_below
 
-    def _withdraw(self, future: Future[Answer]) -> None:
+    def _cancel(self, future: Future[Answer]) -> None:
         if future.cancelled() and self._inner:
             self._inner.cancel()

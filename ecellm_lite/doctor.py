@@ -187,7 +187,7 @@ def _tunings(store: Store) -> list[Check]:
             settings = ", ".join(f"{setting} {value}" for setting, value in tuning.settings.items())
             checks.append(Check(name, "ok", settings or "the defaults are best here"))
         else:
-            there = f"{tuning.machine.cores} cores, {', '.join(tuning.machine.devices)}"
+            measured_on = f"{tuning.machine.cores} cores, {', '.join(tuning.machine.devices)}"
             versions = f"ecellm-lite {tuning.machine.ecellm_lite}, llama-cpp-python {tuning.machine.llama_cpp_python}"
-            checks.append(Check(name, "note", f"not used: it was measured with {there}, {versions}", again))
+            checks.append(Check(name, "note", f"not used: it was measured with {measured_on}, {versions}", again))
     return checks

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ecellm_lite.strict import decode
+from ecellm_lite.strict import decode, refuse_constant, unique_keys
 
 Document = TypeVar("Document")
 
@@ -56,22 +56,10 @@ def _read(path: Path, largest: int) -> bytes:
 def _parsed(data: bytes) -> Any:
     try:
         return json.loads(
-            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite
+            data.decode("utf-8"), object_pairs_hook=unique_keys, parse_constant=refuse_constant, parse_float=_finite
         )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"it has the key {next(key for key in keys if keys.count(key) > 1)[:40]!r} twice")
-    return value
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
 
 
 def _finite(text: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ecellm_lite.answers.decoding import AnswerForm, Scene
 from ecellm_lite.answers.space import Space
 from ecellm_lite.engine.driver import Driver
-from ecellm_lite.engine.prefixes import common
+from ecellm_lite.engine.prefixes import common_length
 from ecellm_lite.engine.request import Request, context_error
 from ecellm_lite.envelopes import Envelope, Prompt
 from ecellm_lite.tasks.task import Question
@@ -20,12 +20,12 @@ LONGEST_TOKEN = 256
 class Prompts:
     """The prompts of one model; safe to use from any number of threads.
 
-    `longest` is the most tokens that a prompt and its answer may have together. Raises ModelError if the model's
+    `max_length` is the most tokens that a prompt and its answer may have together. Raises ModelError if the model's
     vocabulary lacks one of the envelope's control tokens.
     """
 
-    def __init__(self, envelope: Envelope, driver: Driver, longest: int) -> None:
-        self.longest = longest
+    def __init__(self, envelope: Envelope, driver: Driver, max_length: int) -> None:
+        self.max_length = max_length
         self._envelope = envelope
         self._driver = driver
         self._beginnings: dict[Prompt, list[int]] = {}  # the tokens of prompts' beginnings
@@ -54,13 +54,13 @@ class Prompts:
         """
         prompt = self.prompt(question)
         if self._endless(prompt):
-            raise context_error(f"{len(str(prompt)):,} characters", self.longest, question.advice, question.settings)
+            raise context_error(f"{len(str(prompt)):,} characters", self.max_length, question.advice, question.settings)
         tokens = self.tokenize(prompt)
         # The last characters of the beginning may have merged with the row's first ones into one token.
-        shared = common(self._beginning(question, question.stem), tokens)
-        opening = common(self._beginning(question), tokens) if question.stem else shared
+        shared = common_length(self._beginning(question, question.stem), tokens)
+        opening = common_length(self._beginning(question), tokens) if question.stem else shared
         # A row in the data set's form has its own instruction, and no part of a row may be stored on disk.
-        lasting = question.values is not None and not question.stem
+        storable = question.values is not None and not question.stem
         return Request(
             tokens,
             shared,
@@ -68,7 +68,7 @@ class Prompts:
             seed,
             self._form,
             opening=opening,
-            lasting=lasting,
+            storable=storable,
             advice=question.advice,
             settings=question.settings,
         )
@@ -76,20 +76,20 @@ class Prompts:
     def needs(self, question: Question, space: Space | None = None) -> int:
         """Return how many tokens a question and its longest answer take.
 
-        It is more than `longest` if the prompt is too long.
+        It is more than `max_length` if the prompt is too long.
         """
         prompt = self.prompt(question)
         if self._endless(prompt):
             return len(str(prompt))
         tokens = len(self.tokenize(prompt))
-        if tokens >= self.longest:
+        if tokens >= self.max_length:
             return tokens + 1  # too long already; computing an extraction's room takes time
         with self._driver.model_in_use() as backend:
-            scene = Scene(backend.vocabulary, self.longest, form=self._form)
+            scene = Scene(backend.vocabulary, self.max_length, form=self._form)
             return tokens + (space or question.space).longest(scene)
 
     def _endless(self, prompt: Prompt) -> bool:
-        return len(str(prompt)) > LONGEST_TOKEN * self.longest
+        return len(str(prompt)) > LONGEST_TOKEN * self.max_length
 
     def _beginning(self, question: Question, stem: str = "") -> list[int]:
         """Return the tokens of the beginning that this prompt shares with others: the instruction, then the stem.

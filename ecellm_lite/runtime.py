@@ -134,7 +134,9 @@ class Runtime:
         """
         runtime = cls.__new__(cls)
         name = name or ModelName("fake", "")
-        known = {one: LoadedAdapter(replace(name, adapter=AdapterName(one, ""))) for one in backend.adapters}
+        known = {
+            adapter: LoadedAdapter(replace(name, adapter=AdapterName(adapter, ""))) for adapter in backend.adapters
+        }
         known.update(adapters or {})
         loaded = LoadedModel(backend, name, envelope, calibrations, files, adapters=known)
         runtime._start(loaded, deterministic=deterministic, grouped=grouped, drafts=drafts)
@@ -149,8 +151,8 @@ class Runtime:
         models: dict[str | None, LoadedAdapter] = {None: LoadedAdapter(loaded.model, loaded.calibrations)}
         models.update(loaded.adapters)
         self._policies = {
-            name: AnswerPolicy(one.model, loaded.envelope, deterministic, one.calibrations)
-            for name, one in models.items()
+            name: AnswerPolicy(own.model, loaded.envelope, deterministic, own.calibrations)
+            for name, own in models.items()
         }
         self._deadlines = Deadlines()
         self._backend = backend = loaded.backend
@@ -159,7 +161,7 @@ class Runtime:
                 backend, deterministic=deterministic, grouped=grouped, drafts=drafts, files=loaded.files
             )
             self._driver = Driver(scheduler, backend)
-            self._prompts = Prompts(self.envelope, self._driver, backend.longest)
+            self._prompts = Prompts(self.envelope, self._driver, backend.max_length)
         except BaseException:
             backend.close()
             raise
@@ -332,7 +334,7 @@ class Runtime:
             question = task.question(row, instruction=instruction)
             if options.get("shorten"):
                 needs = partial(self._prompts.needs, space=space)
-                question = task.shortened(question, needs, self._prompts.longest)
+                question = task.shortened(question, needs, self._prompts.max_length)
                 submission.shortened = question.shortened
             submission.warnings = question.warnings
             submission.request = self.request(question, space, seed=options.get("seed", 0))

@@ -1,5 +1,7 @@
 """Decodes plain data from a file into dataclasses, strictly: unknown keys and values of a wrong type are refused.
 
+`unique_keys` and `refuse_constant` make the json module strict.
+
 Only a field with a default may be missing. A field of type Any accepts any JSON nested at most DEEPEST levels deep.
 """
 
@@ -9,11 +11,26 @@ import math
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 Data = TypeVar("Data")
 
 DEEPEST = 32
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object's keys and values; raises ValueError for a repeated key. For json's `object_pairs_hook`."""
+    value: dict[str, Any] = {}
+    for key, part in pairs:
+        if key in value:
+            raise ValueError(f"the key {key[:80]!r} occurs twice")
+        value[key] = part
+    return value
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """Raise ValueError, because NaN and infinities are not JSON. For json's `parse_constant`."""
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def decode(form: type[Data], value: Any, place: str = "it") -> Data:
@@ -28,15 +45,15 @@ def _decode(form: Any, value: Any, place: str) -> Any:
         return _one_of(get_args(form), value, place)
     if get_origin(form) is list and isinstance(value, list):
         [item] = get_args(form)
-        return [_decode(item, one, f"{place}[{index}]") for index, one in enumerate(value)]
+        return [_decode(item, part, f"{place}[{index}]") for index, part in enumerate(value)]
     if get_origin(form) is tuple and isinstance(value, list):
         item, _ = get_args(form)  # tuple[item, ...]
-        return tuple(_decode(item, one, f"{place}[{index}]") for index, one in enumerate(value))
+        return tuple(_decode(item, part, f"{place}[{index}]") for index, part in enumerate(value))
     if form is Any:
         return _shallow(value, place, DEEPEST)
     if get_origin(form) is dict and isinstance(value, dict):
         item = get_args(form)[1]
-        return {key: _decode(item, one, f"{place}.{key[:40]}") for key, one in value.items()}
+        return {key: _decode(item, part, f"{place}.{key[:40]}") for key, part in value.items()}
     if form is float and type(value) in (int, float):
         return _finite(value, place)
     if isinstance(form, type) and type(value) is form:

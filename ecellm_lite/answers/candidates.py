@@ -64,7 +64,7 @@ class Candidates:
         starts = np.concatenate(([0], np.flatnonzero(column[1:] != column[:-1]) + 1))
         return Branches(column[starts], np.append(starts, high - low) + low)
 
-    def way(self, low: int, high: int, depth: int, most: int) -> list[int]:
+    def common_path(self, low: int, high: int, depth: int, most: int) -> list[int]:
         """Return a path of at most `most` tokens from `depth` on.
 
         At each depth, the path takes the token that most of the remaining rows have. It ends at the last depth where
@@ -84,15 +84,15 @@ class Candidates:
             depth += 1
         return tokens[:ends]
 
-    def rest(self, row: int, depth: int) -> list[int]:
+    def remaining_tokens(self, row: int, depth: int) -> list[int]:
         """Return the row's tokens from `depth` on, without the token `end`."""
         tokens = self.matrix[row, depth:]
-        rest: list[int] = tokens[tokens != _PAD][:-1].tolist()
-        return rest
+        remaining: list[int] = tokens[tokens != _PAD][:-1].tolist()
+        return remaining
 
 
 @dataclass(frozen=True, slots=True)
-class Walked:
+class ChosenCandidate:
     """The result of a walk.
 
     - `index`: the candidate's index in the original order.
@@ -104,12 +104,12 @@ class Walked:
     probability: float
     coverage: float
 
-    def then(self, other: Walked) -> Walked:
+    def then(self, other: ChosenCandidate) -> ChosenCandidate:
         """Return a walk that goes on with another one: its index is the other's."""
-        return Walked(other.index, self.probability * other.probability, min(self.coverage, other.coverage))
+        return ChosenCandidate(other.index, self.probability * other.probability, min(self.coverage, other.coverage))
 
 
-def walk(candidates: Candidates, tape: Tape, *, depth: int = 0) -> Generator[Step, Logits, Walked]:
+def walk(candidates: Candidates, tape: Tape, *, depth: int = 0) -> Generator[Step, Logits, ChosenCandidate]:
     """Choose a candidate by taking the likeliest token wherever candidates differ, and put its tokens on `tape`.
 
     The tape already holds the first `depth` tokens, which all candidates have in common. The tokens after the last
@@ -130,19 +130,19 @@ def walk(candidates: Candidates, tape: Tape, *, depth: int = 0) -> Generator[Ste
                 tape.choose(int(next_.tokens[best]))
             low, high = int(next_.starts[best]), int(next_.starts[best + 1])
         depth += 1
-    tape.force(candidates.rest(low, depth))
-    return Walked(candidates.order[low], probability, coverage)
+    tape.force(candidates.remaining_tokens(low, depth))
+    return ChosenCandidate(candidates.order[low], probability, coverage)
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
+class CandidateShares:
     """The share of each candidate in the original order, and the coverage of the first choice. The shares sum to 1."""
 
     shares: Probabilities
     coverage: float
 
 
-def weigh(candidates: Candidates, tape: Tape, *, drafts: int = 0) -> Generator[Step, Logits, Weighed]:
+def weigh(candidates: Candidates, tape: Tape, *, drafts: int = 0) -> Generator[Step, Logits, CandidateShares]:
     """Return the exact probability of each candidate, asking the model at every place where two of them differ.
 
     The candidates are whole answers, starting at the prompt's end. If their first tokens are all different, as with
@@ -161,10 +161,10 @@ def weigh(candidates: Candidates, tape: Tape, *, drafts: int = 0) -> Generator[S
             shares[candidates.order[low]] = share
             continue
         tape.move(candidates.matrix[low, :depth].tolist())
-        way = candidates.way(low, high, depth, drafts)
-        rows = np.atleast_2d((yield tape.step(way)))
+        path = candidates.common_path(low, high, depth, drafts)
+        rows = np.atleast_2d((yield tape.step(path)))
         # No token follows the last row of logits: the path ends here, or the engine checked no further.
-        for logits, token in zip_longest(rows, way[: len(rows) - 1]):
+        for logits, token in zip_longest(rows, path[: len(rows) - 1]):
             next_ = candidates.branches(low, high, depth)
             restricted = restrict(logits, next_.tokens)
             coverage = restricted.coverage if coverage is None else coverage
@@ -180,4 +180,4 @@ def weigh(candidates: Candidates, tape: Tape, *, drafts: int = 0) -> Generator[S
             if token is not None:
                 tape.confirm(token)
                 low, high, _, share = onward
-    return Weighed(shares / shares.sum(), 1.0 if coverage is None else coverage)
+    return CandidateShares(shares / shares.sum(), 1.0 if coverage is None else coverage)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Generator, Mapping
 from functools import cached_property
 
-from ecellm_lite.answers.candidates import Candidates, Walked
+from ecellm_lite.answers.candidates import Candidates, ChosenCandidate
 from ecellm_lite.answers.decoding import Logits, Scene, Step
 from ecellm_lite.answers.label_matrix import label_matrix
 from ecellm_lite.answers.label_search import search
@@ -46,7 +46,7 @@ class ClosedValues:
 
     def choose(
         self, scene: Scene, tape: Tape, without: Collection[str] = ()
-    ) -> Generator[Step, Logits, tuple[str, Walked]]:
+    ) -> Generator[Step, Logits, tuple[str, ChosenCandidate]]:
         """Search for the likeliest value, and append it to the tape, with the key of its source.
 
         The tape ends with the key of the value. `without`: values that were chosen before, in lower case. If there are
@@ -62,8 +62,8 @@ class ClosedValues:
         before = tuple(tape.tokens)
         found = yield from search(matrix, tape, detours=DETOURS, best=1, before=before)
         index, probability = found.labels[0]
-        tape.move([*before, *matrix.rest(matrix.order.index(index), 0)])
-        return texts[index], Walked(index, probability, found.coverage)
+        tape.move([*before, *matrix.remaining_tokens(matrix.order.index(index), 0)])
+        return texts[index], ChosenCandidate(index, probability, found.coverage)
 
     @cached_property
     def _pieces(self) -> list[str]:

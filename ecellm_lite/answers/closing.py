@@ -16,11 +16,11 @@ import numpy as np
 
 from ecellm_lite.answers.decoding import Logits, Vocabulary
 
-# What to try first, character by character; digits and date signs are for strings with a pattern or a format.
+# What to try first, character by character; digits, hyphens and so on are for strings with a pattern or a format.
 _IN_STRING = '"0123456789-:.aA TZ'
 _BETWEEN = '}],"0123456789[{'
 
-# How many of the likeliest tokens are tried before the signs above.
+# How many of the likeliest tokens are tried before the characters above.
 _TRIES = 8
 
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
@@ -34,41 +34,41 @@ class Closing:
         self._in_string = self._tokens(_IN_STRING)
         self._between = self._tokens(_BETWEEN)
 
-    def in_time(self, matcher: Any, tokens: Sequence[int], limit: int, logits: Logits, token: int) -> int:
+    def closable_token(self, matcher: Any, tokens: Sequence[int], limit: int, logits: Logits, token: int) -> int:
         """Return `token` if the text can be closed after it, else the likeliest token that lets the text be closed.
 
         The matcher has read `tokens`. The closed text may have at most `limit` tokens. Tokens that are not allowed have
         logits of -inf. If no way to close the text is found, `token` is returned all the same.
         """
         text, most = self._vocabulary.detokenize(tokens), limit - len(tokens)
-        if self._closes(matcher, text, token, most) or not (way := self._way(matcher, text, most)):
+        if self._can_close(matcher, text, token, most) or not (closing := self._closing_tokens(matcher, text, most)):
             return token
         likeliest = np.argsort(-logits)[:_TRIES].tolist()
-        signs = sorted({*self._in_string, *self._between}, key=lambda sign: (-float(logits[sign]), sign))
-        for other in [*likeliest, *signs]:
-            if np.isfinite(logits[other]) and self._closes(matcher, text, other, most):
+        closers = sorted({*self._in_string, *self._between}, key=lambda closer: (-float(logits[closer]), closer))
+        for other in [*likeliest, *closers]:
+            if np.isfinite(logits[other]) and self._can_close(matcher, text, other, most):
                 return int(other)
-        return way[0]
+        return closing[0]
 
-    def _closes(self, matcher: Any, text: bytes, token: int, most: int) -> bool:
+    def _can_close(self, matcher: Any, text: bytes, token: int, most: int) -> bool:
         """Return whether the text can be closed with at most `most` tokens, of which `token` is the first."""
         if token in self._vocabulary.ends:
             return True
         matcher = matcher.deep_copy()
         matcher.consume_tokens([token])
-        return self._way(matcher, text + self._vocabulary.detokenize([token]), most - 1) is not None
+        return self._closing_tokens(matcher, text + self._vocabulary.detokenize([token]), most - 1) is not None
 
-    def _way(self, matcher: Any, text: bytes, most: int) -> list[int] | None:
+    def _closing_tokens(self, matcher: Any, text: bytes, most: int) -> list[int] | None:
         """Return at most `most` tokens that complete `text`, or None. The matcher has read `text`."""
         matcher = matcher.deep_copy()
-        way: list[int] = []
+        closing: list[int] = []
         while not matcher.is_accepting():
             step = matcher.compute_ff_tokens() or self._next(matcher, text)
-            if not step or len(way) + len(step) > most or not matcher.consume_tokens(step):
+            if not step or len(closing) + len(step) > most or not matcher.consume_tokens(step):
                 return None
-            way += step
+            closing += step
             text += self._vocabulary.detokenize(step)
-        return way
+        return closing
 
     def _next(self, matcher: Any, text: bytes) -> list[int]:
         in_string = _ESCAPE.sub(b"", text).count(b'"') % 2
@@ -78,6 +78,6 @@ class Closing:
         bits = int.from_bytes(matcher.compute_bitmask(), "little")
         return [(bits & -bits).bit_length() - 1] if bits else []
 
-    def _tokens(self, signs: str) -> list[int]:
+    def _tokens(self, characters: str) -> list[int]:
         tokenizer = self._vocabulary.grammar_tokenizer()
-        return [token for sign in signs for token in tokenizer.greedy_tokenize(sign)]
+        return [token for character in characters for token in tokenizer.greedy_tokenize(character)]

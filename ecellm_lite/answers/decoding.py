@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ecellm_lite.answers.answer import AnswerWarning
 from ecellm_lite.envelopes.ecinstruct import RESPONSE
 from ecellm_lite.envelopes.envelope import Envelope
-from ecellm_lite.envelopes.prompt import mark_id
+from ecellm_lite.envelopes.prompt import control_token_id
 from ecellm_lite.errors import ModelError
 
 Logits = NDArray[np.float32]  # (vocabulary.size,), valid until the next step is yielded; with drafts one row for each
@@ -39,7 +39,7 @@ class Vocabulary(Protocol):
         Nothing in the text is read as a special token.
         """
 
-    def mark(self, text: str) -> int | None:
+    def special_token_id(self, text: str) -> int | None:
         """Return the id of the control or added token with this spelling, or None."""
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
@@ -105,14 +105,14 @@ Listener = Callable[[str], None]
 class AnswerForm:
     """How an answer continues the prompts of an envelope.
 
-    `after`: the text at the prompt's end; an answer is tokenized as its continuation.
+    `prompt_end`: the text at the prompt's end; an answer is tokenized as its continuation.
     `lead`: what the model writes between the prompt's end and the answer, such as a space.
     `end`: the token that ends an answer; None for the vocabulary's end-of-sequence token.
     `spellings`: whether other spellings of an option count as the option. They do for a general model, which was not
       trained to write exactly the option.
     """
 
-    after: str = RESPONSE
+    prompt_end: str = RESPONSE
     lead: str = ""
     end: int | None = None
     spellings: bool = False
@@ -120,10 +120,10 @@ class AnswerForm:
     @classmethod
     def of(cls, envelope: Envelope, vocabulary: Vocabulary) -> AnswerForm:
         """Return an envelope's form; raises ModelError if the vocabulary lacks one of the envelope's tokens."""
-        for mark in envelope.marks:
-            mark_id(mark, vocabulary)
-        end = mark_id(envelope.end, vocabulary) if envelope.end else None
-        return cls(envelope.after, envelope.lead, end, envelope.general)
+        for token in envelope.control_tokens:
+            control_token_id(token, vocabulary)
+        end = control_token_id(envelope.end, vocabulary) if envelope.end else None
+        return cls(envelope.prompt_end, envelope.lead, end, envelope.general)
 
 
 ECINSTRUCT = AnswerForm()
@@ -163,7 +163,7 @@ class Scene:
         ModelError if the vocabulary has one token for the end of `after` and the start of `text`.
         """
         if after is None:
-            after, text = self.form.after, self.form.lead + text
+            after, text = self.form.prompt_end, self.form.lead + text
         anchor = self.vocabulary.tokenize(after)
         joint = self.vocabulary.tokenize(after + text)
         if joint[: len(anchor)] != anchor:

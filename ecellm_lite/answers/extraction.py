@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from ecellm_lite.answers.answer import Answer, AnswerWarning
 from ecellm_lite.answers.attribute_forms import PLAIN, AttributeForm
 from ecellm_lite.answers.calibration import tempered_odds
-from ecellm_lite.answers.candidates import Candidates, Walked, walk
+from ecellm_lite.answers.candidates import Candidates, ChosenCandidate, walk
 from ecellm_lite.answers.claims import Claim
 from ecellm_lite.answers.closed_values import ClosedValues
 from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene, Step
@@ -88,7 +88,7 @@ class Extraction(Space):
 
     def _values(
         self, index: int, scene: Scene, grid: SpanGrid, tape: Tape
-    ) -> Generator[Step, Logits, list[tuple[Span, Walked]]]:
+    ) -> Generator[Step, Logits, list[tuple[Span, ChosenCandidate]]]:
         """Choose the values of the attribute whose name is at the end of the tape; then append the next name.
 
         After a value, the model chooses between this attribute's name and the next one, or the end of the answer.
@@ -97,7 +97,7 @@ class Extraction(Space):
         next_ = self._name_tokens(scene, index + 1) if index + 1 < len(self.attributes) else None
         form = self._form(index)
         closed = form.values
-        values: list[tuple[Span, Walked]] = []
+        values: list[tuple[Span, ChosenCandidate]] = []
         again = True
         while again:
             spans = [span for span, _ in values]
@@ -121,7 +121,7 @@ class Extraction(Space):
 
     def _closed(
         self, closed: ClosedValues, scene: Scene, closes: tuple[str, ...], tape: Tape, without: Sequence[Span]
-    ) -> Generator[Step, Logits, tuple[Span, str, Walked]]:
+    ) -> Generator[Step, Logits, tuple[Span, str, ChosenCandidate]]:
         """Choose a value of a closed list, then its source; see SpanGrid.choose."""
         value, walked = yield from closed.choose(scene, tape, {span.value for span in without})
         if value == NONE.value:

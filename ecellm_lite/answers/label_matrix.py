@@ -28,7 +28,7 @@ FILES = 64
 # A change of the files' format must change this number.
 FORMAT = 1
 
-_kept: WeakKeyDictionary[Vocabulary, dict[str, Candidates]] = WeakKeyDictionary()
+_matrices: WeakKeyDictionary[Vocabulary, dict[str, Candidates]] = WeakKeyDictionary()
 
 
 def label_matrix(
@@ -40,11 +40,11 @@ def label_matrix(
     identity. Disk errors are never raised. `after`: see Scene.continuation.
     """
     vocabulary = scene.vocabulary
-    sets = _kept.setdefault(vocabulary, {})
-    place = f"{scene.form.after!r} {scene.form.lead!r}" if after is None else repr(after)
-    kept = f"{digest} {place} {scene.end}"
-    if kept not in sets:
-        key = hashlib.sha256(f"{FORMAT} {kept} {vocabulary.identity}".encode()).hexdigest()
+    sets = _matrices.setdefault(vocabulary, {})
+    place = f"{scene.form.prompt_end!r} {scene.form.lead!r}" if after is None else repr(after)
+    matrix_name = f"{digest} {place} {scene.end}"
+    if matrix_name not in sets:
+        key = hashlib.sha256(f"{FORMAT} {matrix_name} {vocabulary.identity}".encode()).hexdigest()
         path = home() / "labels" / f"{key}.npz" if vocabulary.identity and lasting else None
         candidates = _read(path, len(texts), scene) if path else None
         if candidates is None:
@@ -53,13 +53,13 @@ def label_matrix(
                 _write(path, candidates)
         while len(sets) >= SETS:
             del sets[next(iter(sets))]
-        sets[kept] = candidates
-    return sets[kept]
+        sets[matrix_name] = candidates
+    return sets[matrix_name]
 
 
 def forget(vocabulary: Vocabulary) -> None:
     """Forget the vocabulary's matrices in memory. When needed again, they are read from their files."""
-    _kept.pop(vocabulary, None)
+    _matrices.pop(vocabulary, None)
 
 
 def _read(path: Path, count: int, scene: Scene) -> Candidates | None:

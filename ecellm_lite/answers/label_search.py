@@ -26,18 +26,18 @@ from ecellm_lite.answers.tape import Tape
 class _Node:
     """The rows [low, high) of the matrix, which have the same first `depth` tokens. A likelier node sorts first.
 
-    `asked`: how many questions to the model led to this node.
+    `questions`: how many questions to the model led to this node.
     """
 
     cost: float  # the negative of its probability
     low: int
     high: int
     depth: int
-    asked: int
+    questions: int
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """The labels that a search reached.
 
     - `labels`: the index of each label in the original order with its probability, the likeliest first; at least one.
@@ -52,7 +52,7 @@ class Found:
 
 def search(
     candidates: Candidates, tape: Tape, *, detours: int, best: int, least: float = 0.0, before: Sequence[int] = ()
-) -> Generator[Step, Logits, Found]:
+) -> Generator[Step, Logits, SearchResult]:
     """Return up to `best` labels, the likeliest first.
 
     If `detours` is large enough, they are the likeliest labels of all. After the first label is reached, nodes less
@@ -61,12 +61,14 @@ def search(
     nodes = [_Node(-1.0, 0, len(candidates.order), 0, 0)]
     labels: list[_Node] = []
     coverage: float | None = None
-    asked, unexplored = 0, 0.0
+    questions, unexplored = 0, 0.0
     while nodes and len(labels) < best:
         node = heapq.heappop(nodes)
         if node.high - node.low == 1:
             labels.append(node)
-        elif asked - node.asked > detours or (labels and (asked - labels[0].asked >= detours or -node.cost < least)):
+        elif questions - node.questions > detours or (
+            labels and (questions - labels[0].questions >= detours or -node.cost < least)
+        ):
             unexplored -= node.cost
         else:
             depth = node.depth
@@ -75,11 +77,11 @@ def search(
             tape.move([*before, *candidates.matrix[node.low, :depth].tolist()])
             restricted = restrict((yield tape.step()), branches.tokens)
             coverage = restricted.coverage if coverage is None else coverage
-            asked += 1
+            questions += 1
             for branch, share in enumerate(restricted.shares.tolist()):
                 low, high = int(branches.starts[branch]), int(branches.starts[branch + 1])
-                heapq.heappush(nodes, _Node(node.cost * share, low, high, depth + 1, node.asked + 1))
+                heapq.heappush(nodes, _Node(node.cost * share, low, high, depth + 1, node.questions + 1))
     unexplored -= sum(node.cost for node in nodes if node.high - node.low > 1)
     labels.sort()
     reached = tuple((candidates.order[node.low], -node.cost) for node in labels)
-    return Found(reached, min(1.0, max(0.0, unexplored)), 1.0 if coverage is None else coverage)
+    return SearchResult(reached, min(1.0, max(0.0, unexplored)), 1.0 if coverage is None else coverage)

@@ -81,18 +81,18 @@ class LabelSet(Space):
         the other labels are missing. `unexplored` is the probability of labels that were not looked at.
         """
         candidates = label_matrix(self.labels.digest, self.labels.texts, scene)
-        found = yield from search(candidates, Tape(), detours=self.detours, best=self.best, least=LEAST_SHARE)
-        index, probability = found.labels[0]
+        result = yield from search(candidates, Tape(), detours=self.detours, best=self.best, least=LEAST_SHARE)
+        index, probability = result.labels[0]
         text = self.labels.texts[index]
         return Outcome(
             value=self.labels.keys[index],
             text=text,
             tokens=scene.continuation(text),
             probability=probability,
-            probabilities={self.labels.keys[index]: share for index, share in found.labels},
+            probabilities={self.labels.keys[index]: share for index, share in result.labels},
             confidence=self._confidence(probability),
-            coverage=found.coverage,
-            unexplored=found.unexplored,
+            coverage=result.coverage,
+            unexplored=result.unexplored,
         )
 
     def parse(self, text: str) -> str:

@@ -87,13 +87,13 @@ def depth(value: Any, what: str = "schema") -> int:
     """Return how deep lists and objects are nested in a JSON value; raises GrammarError above twice MAX_DEPTH."""
     deepest, waiting = 0, [(value, 1)]
     while waiting:
-        one, level = waiting.pop()
-        if not isinstance(one, Mapping | list):
+        node, level = waiting.pop()
+        if not isinstance(node, Mapping | list):
             continue
         if level > 2 * MAX_DEPTH:
             raise GrammarError(f"The {what} is nested more than {MAX_DEPTH} deep", step="flatten it")
         deepest = max(deepest, level)
-        waiting.extend((part, level + 1) for part in (one.values() if isinstance(one, Mapping) else one))
+        waiting.extend((part, level + 1) for part in (node.values() if isinstance(node, Mapping) else node))
     return deepest
 
 
@@ -101,12 +101,12 @@ def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
     """Yield every object inside a JSON schema. Not all of them are schemas; the callers may check the others too."""
     waiting = [value]
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, Mapping):
-            yield one
-            waiting.extend(one.values())
-        elif isinstance(one, list):
-            waiting.extend(one)
+        node = waiting.pop()
+        if isinstance(node, Mapping):
+            yield node
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
 
 
 def _target(definition: Any, reference: str) -> Any:

@@ -31,7 +31,7 @@ def restrict(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Rest
 
     Raises ModelError if a logit is NaN or infinite.
     """
-    whole = sound(logits)
+    whole = checked_logits(logits)
     peak = whole.max()
     total = float(np.exp(whole - peak).sum(dtype=np.float64))
     some = whole[np.asarray(allowed)].astype(np.float64)
@@ -41,13 +41,13 @@ def restrict(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Rest
     return Restricted(shares, min(coverage, 1.0))
 
 
-def sound(logits: Logits) -> Logits:
+def checked_logits(logits: Logits) -> Logits:
     """Return the logits, with very large ones limited, so that the difference of two logits stays finite.
 
     Raises ModelError if a logit is NaN or infinite. Undamaged weights never give such a logit, and an answer chosen by
     it would be arbitrary.
     """
-    # False for NaN too; a sound model's logits always pass.
+    # False for NaN too; a good model's logits always pass.
     if logits.min() > -_HUGE and logits.max() < _HUGE:
         return logits
     if not np.isfinite(logits).all():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Generator
 from dataclasses import dataclass
 
-from ecellm_lite.answers.candidates import Candidates, Walked, walk
+from ecellm_lite.answers.candidates import Candidates, ChosenCandidate, walk
 from ecellm_lite.answers.decoding import Logits, Scene, Step
 from ecellm_lite.answers.spans import NONE, SourceText, Span
 from ecellm_lite.answers.tape import Tape
@@ -45,7 +45,7 @@ class SpanGrid:
 
     def choose(
         self, closes: tuple[str, ...], tape: Tape, without: Collection[Span] = ()
-    ) -> Generator[Step, Logits, tuple[Span, str, Walked]]:
+    ) -> Generator[Step, Logits, tuple[Span, str, ChosenCandidate]]:
         """Choose a span and one of the texts `closes`, and append both to the tape.
 
         `without`: spans that were chosen before. If there are any, NONE is no candidate either. If NONE is chosen, the

@@ -13,7 +13,7 @@ from ecellm_lite.answers.closing import Closing
 from ecellm_lite.answers.decoding import Decoding, Outcome, Scene, Vocabulary
 from ecellm_lite.answers.gbnf import is_gbnf, lark_of
 from ecellm_lite.answers.limits import MAX_DEPTH, check_lark, check_schema, check_size, depth
-from ecellm_lite.answers.probabilities import sound
+from ecellm_lite.answers.probabilities import checked_logits
 from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.tape import Tape
 from ecellm_lite.answers.text import pick
@@ -78,13 +78,13 @@ class Structured(Space):
                     step="allow more tokens, or limit the lengths in the schema or grammar",
                     settings=("max_tokens",),
                 )
-            logits = sound((yield tape.step())).copy()
+            logits = checked_logits((yield tape.step())).copy()
             fill_next_token_bitmask(matcher, bits)
             allowed = np.unpackbits(bits[0].view(np.uint8), bitorder="little")[: vocabulary.size].astype(bool)
             logits[~allowed] = -np.inf
             token = pick(logits, self.temperature, generator)
             if closing and len(tape.tokens) >= limit - LAST:
-                fitting = closing.in_time(matcher, tape.tokens, limit, logits, token)
+                fitting = closing.closable_token(matcher, tape.tokens, limit, logits, token)
                 closed = closed or fitting != token
                 token = fitting
             matcher.consume_token(token)
@@ -193,9 +193,9 @@ def _closed(schema: Any, depth: int = 1) -> Any:
     closed = dict(schema)
     for key, part in schema.items():
         if key in _BY_NAME and isinstance(part, Mapping):
-            closed[key] = {name: _closed(one, depth + 1) for name, one in part.items()}
+            closed[key] = {name: _closed(subschema, depth + 1) for name, subschema in part.items()}
         elif key in _LISTED and isinstance(part, list):
-            closed[key] = [_closed(one, depth + 1) for one in part]
+            closed[key] = [_closed(subschema, depth + 1) for subschema in part]
         elif key in _SINGLE:
             closed[key] = _closed(part, depth + 1)
     if isinstance(schema.get("properties"), Mapping) and "allOf" not in schema:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene
 from ecellm_lite.answers.drafts import Lookup
-from ecellm_lite.answers.probabilities import sound
+from ecellm_lite.answers.probabilities import checked_logits
 from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.tape import Tape
 from ecellm_lite.answers.token_scores import TokenScores
@@ -64,14 +64,14 @@ class Text(Space):
         lookup = Lookup(scene.prompt)
         limit = min(self.max_tokens, scene.room)
         scores = None if self.logprobs is None else TokenScores(vocabulary, self.logprobs)
-        told = ""
+        reported = ""
         ended = False
         while not ended and len(tape.tokens) < limit:
             drafts = lookup.guess(min(scene.drafts, limit - len(tape.tokens) - 1))
             rows = np.atleast_2d((yield tape.step(drafts)))
-            tried, right = len(rows) - 1, 0
+            checked, accepted = len(rows) - 1, 0
             for place, row in enumerate(rows):
-                logits = sound(row).copy()
+                logits = checked_logits(row).copy()
                 logits[forbidden] = -np.inf
                 token = pick(logits, self.temperature, generator)
                 ended = token in ends
@@ -80,16 +80,16 @@ class Text(Space):
                 if scores:
                     scores.add(logits, token)
                 lookup.append(token)
-                if place == tried or token != drafts[place]:
+                if place == checked or token != drafts[place]:
                     tape.choose(token)
                     break
                 tape.confirm(token)
-                right += 1
-            if tried:
-                lookup.learn(tried, right)
-            if scene.listener and len(settled := self._settled(vocabulary.detokenize(tape.tokens))) > len(told):
-                told = settled
-                scene.listener(told)
+                accepted += 1
+            if checked:
+                lookup.learn(checked, accepted)
+            if scene.listener and len(settled := self._settled(vocabulary.detokenize(tape.tokens))) > len(reported):
+                reported = settled
+                scene.listener(reported)
             if self.stop and self._stopped(_decoded(vocabulary.detokenize(tape.tokens))) is not None:
                 ended = True
         # A limit may fall within a character: its incomplete bytes are dropped.

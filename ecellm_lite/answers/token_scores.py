@@ -22,18 +22,20 @@ class TokenScores:
         peak = logits.max()
         logarithms = logits - (peak + np.log(np.exp(logits - peak, dtype=np.float64).sum()))
         best = np.argsort(-logarithms, kind="stable")[: self._top]
-        self._tokens.append({**self._scored(logarithms, token), "top": [self._scored(logarithms, one) for one in best]})
+        self._tokens.append(
+            {**self._scored(logarithms, token), "top": [self._scored(logarithms, candidate) for candidate in best]}
+        )
 
     def within(self, text: str) -> list[dict[str, Any]]:
         """Return the tokens, each as a dict, from the first one to the one in which `text` ends."""
         most, size = len(text.encode("utf-8", "replace")), 0
-        kept: list[dict[str, Any]] = []
+        tokens: list[dict[str, Any]] = []
         for token in self._tokens:
-            if size >= most and kept:
+            if size >= most and tokens:
                 break
-            kept.append(token)
+            tokens.append(token)
             size += len(token["bytes"])
-        return kept if most else []
+        return tokens if most else []
 
     def _scored(self, logarithms: Logits, token: int) -> dict[str, Any]:
         return {"bytes": list(self._vocabulary.detokenize([int(token)])), "logprob": float(logarithms[token])}

@@ -77,8 +77,8 @@ def measure(
     load_seconds = time.perf_counter() - started
     # The scheduler needs the memory for itself, so it starts after the rates of the bare backend are measured.
     try:
-        if backend.cells < backend.most:
-            backend.grow(backend.most)
+        if backend.cells < backend.max_cells:
+            backend.grow(backend.max_cells)
         say("reading a prompt")
         prefill = prefill_rate(backend)
         decode = {}
@@ -101,7 +101,7 @@ def prefill_rate(backend: Backend) -> float:
 
     Each prompt begins with an empty KV cache.
     """
-    tokens = _tokens(backend, min(PROMPT, backend.longest - 1))
+    tokens = _tokens(backend, min(PROMPT, backend.max_length - 1))
 
     def read() -> int:
         backend.clear()
@@ -118,7 +118,7 @@ def decode_rate(backend: Backend, sequences: int) -> float:
 
     The sequences share one prompt.
     """
-    most = min(STEPS, max(1, (backend.longest - 1) // (2 * sequences)))
+    most = min(STEPS, max(1, (backend.max_length - 1) // (2 * sequences)))
     tokens = _tokens(backend, most)
     backend.clear()
     for start in range(0, most, backend.batch):

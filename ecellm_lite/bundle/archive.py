@@ -23,7 +23,7 @@ from ecellm_lite.bundle.index import BundleFile, Index, read_index
 from ecellm_lite.bundle.keys import PublicKey
 from ecellm_lite.bundle.layout import LOCAL_MAGIC, Entry, Layout, header_size, layout, read_local_header
 from ecellm_lite.errors import ModelError
-from ecellm_lite.models.files import in_words
+from ecellm_lite.models.files import size_text
 
 INDEX = "index.json"
 SIGNATURE = "index.json.minisig"
@@ -86,7 +86,7 @@ class Archive:
 
 
 @contextmanager
-def opened(path: Path, keys: Sequence[PublicKey], *, unsigned: bool = False) -> Iterator[Archive]:
+def open_archive(path: Path, keys: Sequence[PublicKey], *, unsigned: bool = False) -> Iterator[Archive]:
     """Open a bundle that was signed with one of `keys`. With `unsigned`, also open a bundle without a signature.
 
     Raises ModelError if the file cannot be read, is not a bundle, or is damaged. Also raises it if the bundle is
@@ -122,7 +122,7 @@ def _read(path: Path, file: FileIO, keys: Sequence[PublicKey], unsigned: bool) -
     except ValueError as error:
         raise _damaged(path, f"its index: {error}") from None
     _check_starter(path, file, index, start)
-    entries += [Entry(one.path, one.size, int(one.crc32, 16), one.mode) for one in index.included]
+    entries += [Entry(file.path, file.size, int(file.crc32, 16), file.mode) for file in index.included]
     places = layout(entries, start)
     _check_layout(path, file, places)
     return Archive(path, file, index, index_bytes, key, places)
@@ -165,7 +165,7 @@ def _check_starter(path: Path, file: FileIO, index: Index, start: int) -> None:
 def _check_layout(path: Path, file: FileIO, places: Layout) -> None:
     size = os.fstat(file.fileno()).st_size
     if size != places.size:
-        raise _damaged(path, f"it has {size:,} bytes, and its index names {places.size:,} ({in_words(places.size)})")
+        raise _damaged(path, f"it has {size:,} bytes, and its index names {places.size:,} ({size_text(places.size)})")
     for place, right in [*places.headers, places.tail]:
         if _peek(file, place, len(right)) != right:
             raise _damaged(path, f"the archive's own bytes at offset {place:,} are not what the index implies")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ecellm_lite.bundle.archive import Progress, opened
+from ecellm_lite.bundle.archive import Progress, open_archive
 from ecellm_lite.bundle.index import FORMAT, Index
 from ecellm_lite.bundle.keys import SecretKey
 from ecellm_lite.bundle.launcher import HOME
@@ -85,7 +85,7 @@ def create(
     if since is None:
         return write_bundle(target, draft, sources, key, progress=progress)
     # What is left out is compared by its sha256, so a false old bundle can only make a delta that does not install.
-    with opened(since, [key.public] if key else [], unsigned=key is None) as old:
+    with open_archive(since, [key.public] if key else [], unsigned=key is None) as old:
         if old.index.name != draft.name or old.index.serial >= draft.serial:
             raise UsageError(
                 f"{since.name} is {old.index.name} with serial number {old.index.serial}, and the new one is "

@@ -47,7 +47,7 @@ def check_address(address: str) -> None:
         raise UsageError(f"{address[:200]} is not encrypted", step="use https")
 
 
-def small(address: str, largest: int) -> bytes:
+def fetch_small(address: str, largest: int) -> bytes:
     """Return the bytes at an address. Raises ModelError if there are more than `largest`, or if the server fails."""
 
     def read() -> bytes:
@@ -76,7 +76,7 @@ def fetch(address: str, target: Path, size: int, sha256: str, advance: Callable[
         target.unlink()
         present = 0
     for attempt in (1, 2):
-        _repeated(address, lambda: _size(target), lambda: _go_on(address, target, size, advance))
+        _repeated(address, lambda: _size(target), lambda: _resume(address, target, size, advance))
         if _size(target) == size and sha256_of(target) == sha256:
             return
         target.unlink(missing_ok=True)
@@ -85,7 +85,7 @@ def fetch(address: str, target: Path, size: int, sha256: str, advance: Callable[
     raise ModelError(f"The server has other bytes at {address} than its index names", step="have it pushed again")
 
 
-def _go_on(address: str, target: Path, size: int, advance: Callable[[int], None] | None) -> None:
+def _resume(address: str, target: Path, size: int, advance: Callable[[int], None] | None) -> None:
     """Append the missing bytes to `target`. If the server can only send the whole file, write all of it again."""
     done = _size(target)
     if done == size and size:

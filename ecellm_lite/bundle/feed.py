@@ -27,7 +27,7 @@ from ecellm_lite.bundle.paths import check_paths
 from ecellm_lite.documents import parse_document
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.calibration_files import fitting_calibrations
-from ecellm_lite.models.files import copied, replacing, sha256_of
+from ecellm_lite.models.files import copy_file, replacing, sha256_of
 from ecellm_lite.models.store import Store, StoredModel
 
 FORMAT = 1
@@ -108,12 +108,12 @@ def push(
     try:
         old = _present(folder, key)
         files = [_put(folder, path, source) for path, source in _files(model, store)]
-        others = [one for one in old.models if one.name != model.manifest.name] if old else []
+        others = [other for other in old.models if other.name != model.manifest.name] if old else []
         new = FeedIndex(
             FORMAT,
             name or (old.name if old else folder.resolve().name),
             serial or max(int(time.time()), old.serial + 1 if old else 1),
-            sorted([*others, FeedModel(model.manifest.name, files)], key=lambda one: one.name),
+            sorted([*others, FeedModel(model.manifest.name, files)], key=lambda other: other.name),
         )
         try:
             _check(new)
@@ -175,7 +175,7 @@ def _put(folder: Path, path: str, source: bytes | Path) -> FeedFile:
     digest = sha256_of(source)
     target = folder / FILES / digest
     present = target.is_file() and sha256_of(target) == digest
-    if not present and copied(source, target) != digest:
+    if not present and copy_file(source, target) != digest:
         target.unlink()
         raise ModelError(f"{source} changed while it was read", step="try again once it is written")
     return FeedFile(path, target.stat().st_size, digest)

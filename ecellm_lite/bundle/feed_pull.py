@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 
 from ecellm_lite.bundle import signature
 from ecellm_lite.bundle.archive import INDEX, SIGNATURE, Progress
-from ecellm_lite.bundle.download import PAUSE, check_address, fetch, small
+from ecellm_lite.bundle.download import PAUSE, check_address, fetch, fetch_small
 from ecellm_lite.bundle.feed import FILES, MANIFEST, MODEL, FeedFile, FeedIndex, FeedModel, read_feed_index
 from ecellm_lite.bundle.index import LARGEST
 from ecellm_lite.bundle.keys import PublicKey
@@ -23,7 +23,7 @@ from ecellm_lite.errors import ModelError
 from ecellm_lite.home import bundle_home
 from ecellm_lite.models.calibration_files import calibration_folder
 from ecellm_lite.models.calibrations import read_calibration
-from ecellm_lite.models.files import copied, sha256_of
+from ecellm_lite.models.files import copy_file, sha256_of
 from ecellm_lite.models.manifest import read_manifest
 from ecellm_lite.models.store import Store
 from ecellm_lite.models.store_lock import only_writer
@@ -78,8 +78,8 @@ def pull_feed(address: str, keys: Sequence[PublicKey], store: Store, *, progress
 
 def _index(address: str, keys: Sequence[PublicKey]) -> tuple[FeedIndex, bytes]:
     for attempt in range(1, _TRIES + 1):
-        text = small(f"{address}{SIGNATURE.removeprefix(INDEX)}", signature.LARGEST)
-        data = small(address, LARGEST)
+        text = fetch_small(f"{address}{SIGNATURE.removeprefix(INDEX)}", signature.LARGEST)
+        data = fetch_small(address, LARGEST)
         try:
             return read_feed_index(data, text, keys, address), data
         except ModelError:
@@ -119,7 +119,7 @@ def _update(model: FeedModel, store: Store, address: str, advance: Callable[[int
         return path
 
     [weights] = [file for file in model.files if file.path == MODEL]
-    for file in sorted(needed, key=lambda one: one.path != MANIFEST):
+    for file in sorted(needed, key=lambda each: each.path != MANIFEST):
         if file.path == MANIFEST:
             manifest = read_manifest(fetched(file))
             if (manifest.name, manifest.sha256, manifest.size) != (model.name, weights.sha256, weights.size):
@@ -142,4 +142,4 @@ def _place_calibration(path: Path, name: str, store: Store, model: str) -> None:
     stored = store.get(model)
     if calibration and f"{calibration.scope.task}.json" == name:
         with store.writing_beside(stored):
-            copied(path, calibration_folder(store, stored) / name)
+            copy_file(path, calibration_folder(store, stored) / name)

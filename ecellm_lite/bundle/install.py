@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ecellm_lite.bundle.archive import INDEX, Archive, Progress, opened
+from ecellm_lite.bundle.archive import INDEX, Archive, Progress, open_archive
 from ecellm_lite.bundle.contents import this_platform
 from ecellm_lite.bundle.index import BundleFile
 from ecellm_lite.bundle.installation import Installation, Version
@@ -24,7 +24,7 @@ from ecellm_lite.bundle.newest import check_newer, remember
 from ecellm_lite.bundle.start import check_start
 from ecellm_lite.bundle.wheels import WHEELS, make_environment
 from ecellm_lite.errors import ModelError
-from ecellm_lite.models.files import in_words, sha256_of
+from ecellm_lite.models.files import sha256_of, size_text
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.model_check import check_model
 from ecellm_lite.models.store import Store
@@ -55,7 +55,7 @@ def install(
     raises it for a delta whose base version is not installed. Raises BusyError while another process installs a version
     of the same bundle.
     """
-    with opened(path, keys, unsigned=unsigned) as archive:
+    with open_archive(path, keys, unsigned=unsigned) as archive:
         index = archive.index
         if index.platform and index.platform != this_platform():
             message = f"The program in {path.name} is for {index.platform}, and this is {this_platform()}"
@@ -103,7 +103,7 @@ def _new_version(installation: Installation, archive: Archive, progress: Progres
     free = shutil.disk_usage(installation.root).free
     if total > free:
         raise ModelError(
-            f"The bundle needs {in_words(total)}, and {installation.root} has {in_words(free)} free",
+            f"The bundle needs {size_text(total)}, and {installation.root} has {size_text(free)} free",
             step="free some space",
         )
     older = _base_of(installation, archive) if index.base else None
@@ -115,7 +115,7 @@ def _new_version(installation: Installation, archive: Archive, progress: Progres
             target.parent.mkdir(parents=True, exist_ok=True)
             if not file.included:
                 assert older is not None
-                _take(older.folder / file.path, target, file)
+                _link_or_copy(older.folder / file.path, target, file)
                 continue
             with os.fdopen(os.open(target, _FLAGS, file.mode), "wb") as written:
                 for block in archive.data(file):
@@ -152,7 +152,7 @@ def _base_of(installation: Installation, archive: Archive) -> Version:
     )
 
 
-def _take(source: Path, target: Path, file: BundleFile) -> None:
+def _link_or_copy(source: Path, target: Path, file: BundleFile) -> None:
     """Hard-link or copy an unchanged file from the version that a delta is based on, and check its sha256."""
     try:
         target.hardlink_to(source)

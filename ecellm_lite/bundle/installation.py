@@ -27,7 +27,7 @@ from ecellm_lite.home import bundle_home
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.store_lock import only_writer
 
-_AGAIN = "make a bundle of it again, with a higher serial number"
+_REMAKE = "make a bundle of it again, with a higher serial number"
 
 KEPT = 2  # versions: the current one and the one before
 
@@ -48,8 +48,8 @@ class Version:
         for file in self.index.files:
             path = self.folder / file.path
             if not path.is_file() or path.stat().st_size != file.size or sha256_of(path) != file.sha256:
-                raise ModelError(f"{path} is damaged or missing", step=_AGAIN)
-        check_start(self.folder, _AGAIN)
+                raise ModelError(f"{path} is damaged or missing", step=_REMAKE)
+        check_start(self.folder, _REMAKE)
 
 
 class Installation:
@@ -112,10 +112,10 @@ class Installation:
         current = self.current()
         if current is None:
             return
-        older = [one for one in self.versions() if one.index.serial < current.index.serial]
-        kept = {current.folder, *(one.folder for one in older[1 - KEPT :])}
+        older = [version for version in self.versions() if version.index.serial < current.index.serial]
+        kept_folders = {current.folder, *(version.folder for version in older[1 - KEPT :])}
         for version in self.versions():
-            if version.folder not in kept:
+            if version.folder not in kept_folders:
                 # Without its index it is no version any more, even if the rest cannot be removed.
                 (version.folder / INDEX).unlink(missing_ok=True)
                 shutil.rmtree(version.folder, ignore_errors=True)
@@ -127,7 +127,7 @@ class Installation:
         """
         with self.writing():
             current = self.current()
-            older = [one for one in self.versions() if current and one.index.serial < current.index.serial]
+            older = [version for version in self.versions() if current and version.index.serial < current.index.serial]
             if not older:
                 raise ModelError(f"There is no earlier version of the bundle {self.name!r}", step="install one")
             older[-1].check()
@@ -135,7 +135,7 @@ class Installation:
             return older[-1]
 
 
-def chosen(name: str | None, base: Path | None = None) -> Installation:
+def find_installation(name: str | None, base: Path | None = None) -> Installation:
     """Return the installation of the bundle `name` or, without a name, of the only installed bundle.
 
     Raises UsageError if that bundle is not installed. Without a name, raises it if no bundle or several are installed.

@@ -77,8 +77,10 @@ def _licence(metadata: Message) -> str:
     expression, text = metadata.get("License-Expression"), metadata.get("License")
     if expression or (text and len(text) <= _LONGEST and "\n" not in text):
         return str(expression or text)
-    classifiers = [one for one in metadata.get_all("Classifier", []) if one.startswith("License ::")]
-    return ", ".join(one.rpartition(":: ")[2] for one in classifiers)
+    classifiers = [
+        classifier for classifier in metadata.get_all("Classifier", []) if classifier.startswith("License ::")
+    ]
+    return ", ".join(classifier.rpartition(":: ")[2] for classifier in classifiers)
 
 
 def _licences(name: str) -> dict[str, Any]:

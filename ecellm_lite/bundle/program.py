@@ -109,8 +109,12 @@ def _requirements(name: str) -> set[str]:
             continue
         names.add(name)
         # Other projects' extras are not what this program runs with.
-        needed = requirements if name == NAME else [one for one in requirements if "extra ==" not in one]
-        waiting += [match[0] for one in needed if (match := re.match(r"[A-Za-z0-9._-]+", one))]
+        needed = (
+            requirements
+            if name == NAME
+            else [requirement for requirement in requirements if "extra ==" not in requirement]
+        )
+        waiting += [match[0] for requirement in needed if (match := re.match(r"[A-Za-z0-9._-]+", requirement))]
     return names
 
 

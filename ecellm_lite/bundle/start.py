@@ -46,7 +46,7 @@ def _fault(ended: subprocess.CompletedProcess[str]) -> str | None:
     try:
         checks = json.loads(ended.stdout)["checks"]
         return next(
-            (str(one["finding"]) for one in checks if (one["name"], one["state"]) == ("llama.cpp", "bad")), None
+            (str(check["finding"]) for check in checks if (check["name"], check["state"]) == ("llama.cpp", "bad")), None
         )
     except (ValueError, LookupError, TypeError):
         return (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]

@@ -97,12 +97,12 @@ def environment_python(folder: Path) -> Path:
 def _read_wheel(path: Path) -> Wheel:
     try:
         with zipfile.ZipFile(path) as wheel:
-            [name] = [one for one in wheel.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", one)]
-            texts = [one for one in wheel.infolist() if is_licence(one.filename) and not one.is_dir()]
-            if any(one.file_size > _LARGEST_TEXT for one in [wheel.getinfo(name), *texts]):
+            [name] = [member for member in wheel.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", member)]
+            texts = [member for member in wheel.infolist() if is_licence(member.filename) and not member.is_dir()]
+            if any(member.file_size > _LARGEST_TEXT for member in [wheel.getinfo(name), *texts]):
                 raise ValueError("its metadata or licence is too large")
             metadata = BytesParser().parsebytes(wheel.read(name))
-            return Wheel(path, metadata, [(one.filename, wheel.read(one)) for one in texts])
+            return Wheel(path, metadata, [(member.filename, wheel.read(member)) for member in texts])
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path} is not a wheel ({error})", step="fetch it again") from None
 

@@ -23,7 +23,7 @@ from ecellm_lite.bundle.layout import Entry, layout
 from ecellm_lite.bundle.signature import sign
 from ecellm_lite.bundle.starter import starter_of
 from ecellm_lite.errors import ModelError, UsageError
-from ecellm_lite.models.files import in_words, replacing
+from ecellm_lite.models.files import replacing, size_text
 
 _BLOCK = 1 << 20
 _NO_SHA256, _NO_CRC32 = "0" * 64, "0" * 8
@@ -97,7 +97,7 @@ def _write(
             done += source.size
             if progress:
                 progress(done, total)
-    index = replace(index, files=[hashed.get(one.path, one) for one in index.files])
+    index = replace(index, files=[hashed.get(file.path, file) for file in index.files])
     script = _starter(index, key)
     index = replace(index, starter=hashlib.sha256(script).hexdigest() if script else None)
     places = layout(_entries(index, key), len(script))
@@ -181,6 +181,6 @@ def _check_room(target: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
         raise ModelError(
-            f"The bundle needs {in_words(size)}, and {folder} has {in_words(free)} free",
+            f"The bundle needs {size_text(size)}, and {folder} has {size_text(free)} free",
             step="free some space, or write elsewhere",
         )

@@ -83,7 +83,7 @@ def create(
     from ecellm_lite.bundle.keys import read_secret_key
     from ecellm_lite.cli.progress import bytes_progress
     from ecellm_lite.loading import find_model
-    from ecellm_lite.models.files import in_words
+    from ecellm_lite.models.files import size_text
 
     key = read_secret_key(sign) if sign else None
     store, stored = find_model(model)
@@ -95,7 +95,7 @@ def create(
     files = f"{len(index.included)} of {len(index.files)} files" if since else f"{len(index.files)} files"
     signed = f"signed with the key {key.public.name}" if key else "not signed"
     click.echo(f"{output}: {index.name}, serial number {index.serial}, {files}, {signed}")
-    click.echo(f"{in_words(output.stat().st_size)}")
+    click.echo(f"{size_text(output.stat().st_size)}")
 
 
 @bundle.command()
@@ -104,11 +104,11 @@ def create(
 @trust_options
 def verify(file: Path, key: Path | None, unsigned: bool, as_json: bool) -> None:
     """Check a bundle's signature, and every byte in it."""
-    from ecellm_lite.bundle.archive import opened
+    from ecellm_lite.bundle.archive import open_archive
     from ecellm_lite.bundle.keys import keys_for
     from ecellm_lite.cli.progress import bytes_progress
 
-    with opened(file, keys_for(key), unsigned=unsigned) as archive, bytes_progress("reading") as progress:
+    with open_archive(file, keys_for(key), unsigned=unsigned) as archive, bytes_progress("reading") as progress:
         archive.verify(progress)
     index = archive.index
     facts = {
@@ -121,7 +121,7 @@ def verify(file: Path, key: Path | None, unsigned: bool, as_json: bool) -> None:
         "sha256": archive.sha256,
         "base": index.base,
         "files": len(index.files),
-        "bytes": sum(one.size for one in index.included),
+        "bytes": sum(file.size for file in index.included),
     }
     if as_json:
         click.echo(json.dumps(facts, indent=2))
@@ -156,9 +156,9 @@ def install(file: Path, key: Path | None, unsigned: bool, base: Path | None) -> 
 @debug_option
 def rollback(name: str | None, base: Path | None) -> None:
     """Go back to the version that was installed before."""
-    from ecellm_lite.bundle.installation import chosen
+    from ecellm_lite.bundle.installation import find_installation
 
-    version = chosen(name, base).rollback()
+    version = find_installation(name, base).rollback()
     click.echo(f"{version.index.name} is back at serial number {version.index.serial}.")
 
 

@@ -160,8 +160,8 @@ def calibrate(
                 if task.definition:
                     click.echo(task.definition["instructions"])
                 click.echo("\n".join(_lines(result, path)))
-                kept = calibration_path(store, stored, task.name, result.scope.adapter)
-                if result.refusal and not path and kept.is_file():
+                existing = calibration_path(store, stored, task.name, result.scope.adapter)
+                if result.refusal and not path and existing.is_file():
                     click.echo("  The existing calibration stays in use.")
     if not results:
         raise InputError(

@@ -14,7 +14,7 @@ from ecellm_lite.cli.loading import cascade_names, load_runtime
 from ecellm_lite.cli.progress import rows_progress
 from ecellm_lite.errors import InputError
 from ecellm_lite.evaluate.calibrating import read_tasks
-from ecellm_lite.evaluate.cascading import CascadeResult, Compared, cascade_result
+from ecellm_lite.evaluate.cascading import CascadeResult, ComparedRow, cascade_result
 from ecellm_lite.evaluate.cases import case_of
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ def calibrate_cascade(
         with load_runtime({**model, "model": name}, quiet=quiet) as runtime:
             for task, rows, _ in labelled:
                 with rows_progress(len(rows), hidden=quiet, name=f"{task.name} by {name}") as progress:
-                    given = []
+                    task_answers = []
                     for answer in runtime.answers(task, (row.row for row in rows)):
                         progress(answer)
-                        given.append(answer)
-                answers.setdefault(task.name, []).append(given)
+                        task_answers.append(answer)
+                answers.setdefault(task.name, []).append(task_answers)
     results: dict[str, Any] = {}
     for task, rows, _ in labelled:
         result = cascade_result(_compared(task, rows, *answers[task.name]), agreement)
@@ -62,17 +62,19 @@ def calibrate_cascade(
         click.echo(json.dumps({"models": [first, last], "agreement": agreement, "tasks": results}, indent=2))
 
 
-def _compared(task: Task, rows: Sequence[Labelled], first: Sequence[Answer], last: Sequence[Answer]) -> list[Compared]:
-    compared: list[Compared] = []
-    for row, one, other in zip(rows, first, last, strict=True):
-        if one.error or other.error:
+def _compared(
+    task: Task, rows: Sequence[Labelled], first: Sequence[Answer], last: Sequence[Answer]
+) -> list[ComparedRow]:
+    compared: list[ComparedRow] = []
+    for row, first_answer, last_answer in zip(rows, first, last, strict=True):
+        if first_answer.error or last_answer.error:
             continue
-        if one.probability is None:
-            message = f"{task.name} has answers of type {one.type}, without a probability"
+        if first_answer.probability is None:
+            message = f"{task.name} has answers of type {first_answer.type}, without a probability"
             raise InputError(message, step="choose another task: the last model answers all rows of this one")
         space = task.question(row.row).space
-        right = [case_of(space, answer, row.gold, row.labels).correct for answer in (one, other)]
-        compared.append(Compared(one.probability, one.text == other.text, *right))
+        right = [case_of(space, answer, row.gold, row.labels).correct for answer in (first_answer, last_answer)]
+        compared.append(ComparedRow(first_answer.probability, first_answer.text == last_answer.text, *right))
     return compared
 
 

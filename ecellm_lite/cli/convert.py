@@ -94,7 +94,7 @@ def convert(
     file_type = file_type or "Q4_K_M"
     from ecellm_lite.cli.plan import show_plan
     from ecellm_lite.cli.progress import conversion_progress
-    from ecellm_lite.convert.conversion import prepared
+    from ecellm_lite.convert.conversion import prepare_conversion
     from ecellm_lite.convert.request import ConversionRequest
 
     path, manifest_path = _place(target, name)
@@ -114,7 +114,7 @@ def convert(
     if check and Path(base).is_file():
         raise UsageError("--verify compares with a checkpoint's folder, and BASE is a GGUF file", step="leave it out")
     workers = threads or os.cpu_count() or 1
-    with prepared(request) as conversion:
+    with prepare_conversion(request) as conversion:
         if dry_run:
             show_plan(conversion, workers, as_json=as_json)
             return

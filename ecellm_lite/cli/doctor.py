@@ -42,8 +42,8 @@ def doctor(offload: bool, model: str | None, envelope: str | None, as_json: bool
         click.echo(json.dumps(examination.as_json(checks), indent=2))
     else:
         for check in checks:
-            mark, colour = _MARKS[check.state]
-            click.echo(f"{click.style(mark, fg=colour)} {check.name:18} {check.finding}")
+            mark, color = _MARKS[check.state]
+            click.echo(f"{click.style(mark, fg=color)} {check.name:18} {check.finding}")
             if check.advice:
                 click.echo(f"  {'':18} → {check.advice}")
     bad = [check.name for check in checks if check.state == "bad"]
@@ -85,9 +85,9 @@ def _show(check: OffloadCheck) -> None:
     if check.difference is not None:
         answers = "The same answer" if check.same_answer else "Another answer"
         click.echo(f"\n{answers}; probabilities differ by at most {check.difference:.4f}.")
-    mark, colour = _MARKS["bad"]
+    mark, color = _MARKS["bad"]
     for problem in check.findings:
-        click.echo(f"\n{click.style(mark, fg=colour)} {problem.placement.upper()}  {plain(problem.finding)}")
+        click.echo(f"\n{click.style(mark, fg=color)} {problem.placement.upper()}  {plain(problem.finding)}")
         click.echo(f"  → {problem.advice}")
         if problem.last_lines:
             click.echo("  The last lines its process wrote (for a crash, the innermost call comes first):")

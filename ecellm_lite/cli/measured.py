@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ecellm_lite.answers.answer import ModelName
 from ecellm_lite.cli.plain import plain
-from ecellm_lite.evaluate.comparison import Comparison, Flipped
+from ecellm_lite.evaluate.comparison import ChangedRows, Comparison
 from ecellm_lite.evaluate.paper import paper_figures
 from ecellm_lite.evaluate.results import Interval, Results, TaskResult, Unreadable
 
@@ -101,14 +101,14 @@ def show_comparison(comparison: Comparison, console: Console | None = None) -> N
         table.add_column(name, justify="left" if name in {"task", "metric", "better", "worse"} else "right")
     for task in comparison.tasks.values():
         sure = task.interval.low > 0 or task.interval.high < 0
-        colour = "green" if task.difference > 0 else "red"
+        color = "green" if task.difference > 0 else "red"
         table.add_row(
             task.abbreviation,
             f"{task.rows:,}",
             _NAMES.get(task.metric, plain(task.metric)),
             f"{task.before:.3f}",
             f"{task.after:.3f}",
-            Text(f"{task.difference:+.3f}", style=f"bold {colour}" if sure else ""),
+            Text(f"{task.difference:+.3f}", style=f"bold {color}" if sure else ""),
             _ends(task.interval, "+"),
             _named(task.better),
             _named(task.worse),
@@ -123,7 +123,7 @@ def _ends(interval: Interval, sign: str = "") -> str:
     return f"{interval.low:{sign}.3f}…{interval.high:{sign}.3f}"
 
 
-def _named(flipped: Flipped) -> Text:
+def _named(flipped: ChangedRows) -> Text:
     more = ", …" if flipped.count > len(flipped.rows) else ""
     rows = f" ({', '.join(plain(str(row)[:24]) for row in flipped.rows)}{more})" if flipped.rows else ""
     return Text(f"{flipped.count:,}{rows}")

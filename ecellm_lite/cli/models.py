@@ -143,16 +143,16 @@ def pull(
 
 def _show_download(download: Download) -> None:
     """Print what a pull is about to fetch, and what another file type of the same weights would take."""
-    from ecellm_lite.models.files import in_words
+    from ecellm_lite.models.files import size_text
 
     fate = (
         "The weights stay in the hub's cache."
         if download.kept
-        else f"It is converted as it arrives and needs {in_words(download.result)} in the store and up to "
-        f"{in_words(int(1.2 * download.largest))} meanwhile. The weights are not kept: another --quant downloads them "
+        else f"It is converted as it arrives and needs {size_text(download.result)} in the store and up to "
+        f"{size_text(int(1.2 * download.largest))} meanwhile. The weights are not kept: another --quant downloads them "
         "again, unless you pull with --keep."
     )
-    click.echo(f"{download.repository}: {in_words(download.size)} to download. {fate}", err=True)
+    click.echo(f"{download.repository}: {size_text(download.size)} to download. {fate}", err=True)
 
 
 def pull_models(address: str, key: Path | None, *, quiet: bool) -> None:

@@ -116,7 +116,7 @@ def run(
     if len(tasks) > 1:
         own: dict[str, Any] = {"input": value, "instruction": instruction, "schema": schema, "grammar": grammar}
         own |= {"max-tokens": max_tokens, "temperature": temperature or None}
-        if name := next((name for name, given in own.items() if given is not None), None):
+        if name := next((name for name, setting in own.items() if setting is not None), None):
             raise UsageError(f"--{name} is for one task: give --task once, or leave --{name} out.")
     job = job_options(model)
     if job.report is not None and rows is None:

@@ -83,7 +83,7 @@ def _adapter() -> Path:
 
 def _built(store: Store, threads: int) -> StoredModel:
     # Imported here because the converter loads native code, which is not needed if the model exists already.
-    from ecellm_lite.convert.conversion import prepared
+    from ecellm_lite.convert.conversion import prepare_conversion
     from ecellm_lite.convert.request import ConversionRequest
 
     folder = store.folder(DEMO)
@@ -99,7 +99,7 @@ def _built(store: Store, threads: int) -> StoredModel:
         licence=LICENCE,
         details={"source_sha256": SHA256, "adapter_sha256": ADAPTER_SHA256},
     )
-    with prepared(request) as conversion:
+    with prepare_conversion(request) as conversion:
         conversion.run(threads=threads)
     store.note(DEMO)
     return store.load(DEMO)

@@ -38,7 +38,7 @@ class Admission:
         self._prefixes = prefixes
         self._active = active
         self._grouped = grouped
-        self._largest = backend.most  # the largest size that the memory grows to for many rows
+        self._largest = backend.max_cells  # the largest size that the memory grows to for many rows
         self._draining = False
         self._retries = 0  # rows that still have to run one at a time
 
@@ -70,7 +70,7 @@ class Admission:
             return False
         if own + RESERVE > self.room:
             # The memory can only grow when it is empty, and it never would be if rows kept joining.
-            self._draining = self._backend.cells < self._backend.most
+            self._draining = self._backend.cells < self._backend.max_cells
             return False
         return True
 
@@ -94,9 +94,9 @@ class Admission:
         The new size is rounded up to a power of two, so that the memory rarely has to grow.
         """
         backend = self._backend
-        if backend.cells < min(tokens, backend.most):
+        if backend.cells < min(tokens, backend.max_cells):
             try:
-                backend.grow(min(backend.most, 1 << (tokens - 1).bit_length()))
+                backend.grow(min(backend.max_cells, 1 << (tokens - 1).bit_length()))
             finally:
                 self._prefixes.forget()
 
@@ -125,7 +125,7 @@ class Admission:
         if standing <= CROWD * self._backend.batch:
             return False
         requests = [request, *(slot.request for slot in slots)]
-        if not any(one.space.generates for one in requests):
+        if not any(each.space.generates for each in requests):
             return True
         room = 2 * (self._backend.cells - self._prefixes.cells) // 3
         return standing + RESERVE * len(requests) > min(GENERATING_CROWD * self._backend.batch, room)

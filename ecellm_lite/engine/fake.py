@@ -23,7 +23,7 @@ from ecellm_lite.errors import EcellmError
 END, BEGIN = 256, 257
 
 # The control tokens of all chat forms.
-_MARKS = tuple(sorted({mark.text for envelope in ENVELOPES.values() for mark in envelope.marks}))
+_CONTROL_TEXTS = tuple(sorted({token.text for envelope in ENVELOPES.values() for token in envelope.control_tokens}))
 
 # Strings that are one token. As in a real vocabulary, a space belongs to the word after it.
 _STRINGS = (b' "', b' {"', b'",', b'":', b'"}', b"the", b" co")
@@ -32,10 +32,10 @@ _PIECES = (
     b"<end>",
     b"<begin>",
     *_STRINGS,
-    *(mark.encode() for mark in _MARKS),
+    *(text.encode() for text in _CONTROL_TEXTS),
 )
 _IDS = {piece: token for token, piece in enumerate(_PIECES) if token not in (END, BEGIN)}
-_CONTROL = (END, BEGIN, *range(len(_PIECES) - len(_MARKS), len(_PIECES)))
+_CONTROL_IDS = (END, BEGIN, *range(len(_PIECES) - len(_CONTROL_TEXTS), len(_PIECES)))
 _NEXT = re.compile(b"|".join([*map(re.escape, sorted(_STRINGS, key=len, reverse=True)), b"."]), re.DOTALL)
 
 # Maps the tokens of a sequence to the logits after them, (vocabulary.size,) float32.
@@ -49,19 +49,19 @@ class FakeVocabulary:
     size = len(_PIECES)
     end = END
     ends = frozenset({END})
-    control = np.array(_CONTROL, dtype=np.int32)
+    control = np.array(_CONTROL_IDS, dtype=np.int32)
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
         """Return the tokens of the text's UTF-8 bytes, longest match first, after a BOS if `begin`."""
         return [BEGIN] * begin + _ids(text.encode("utf-8", "replace"))
 
-    def mark(self, text: str) -> int | None:
+    def special_token_id(self, text: str) -> int | None:
         """Return the id of a chat form's token, or None."""
-        return _IDS[text.encode()] if text in _MARKS else None
+        return _IDS[text.encode()] if text in _CONTROL_TEXTS else None
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
         """Return the bytes of the tokens."""
-        return b"".join(_PIECES[token] for token in tokens if token not in _CONTROL)
+        return b"".join(_PIECES[token] for token in tokens if token not in _CONTROL_IDS)
 
     def grammar_tokenizer(self) -> Any:
         """Return llguidance's view of this vocabulary."""
@@ -74,7 +74,7 @@ class _ByteTokenizer:
     eos_token_id = END
     bos_token_id = BEGIN
     tokens = _PIECES
-    special_token_ids = _CONTROL
+    special_token_ids = _CONTROL_IDS
 
     def __call__(self, text: str | bytes) -> list[int]:
         return _ids(text.encode() if isinstance(text, str) else text)
@@ -109,7 +109,7 @@ class FakeBackend:
         logits: LogitsOf = scattered,
         *,
         cells: int = 4096,
-        most: int | None = None,
+        max_cells: int | None = None,
         sequences: int = 16,
         batch: int = 512,
         adapters: Mapping[str, LogitsOf] | None = None,
@@ -117,7 +117,7 @@ class FakeBackend:
     ) -> None:
         self.vocabulary: Vocabulary = FakeVocabulary()
         self.cells = cells
-        self.most = self.longest = most or cells
+        self.max_cells = self.max_length = max_cells or cells
         self.sequences = sequences
         self.batch = batch
         self.stable = stable
@@ -186,7 +186,7 @@ class FakeBackend:
 
     def grow(self, cells: int) -> None:
         """Make the memory larger, and empty."""
-        if not self.cells <= cells <= self.most:
+        if not self.cells <= cells <= self.max_cells:
             raise EcellmError(f"The fake engine cannot grow from {self.cells} cells to {cells}.")
         self.cells = cells
         self.clear()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ecellm_lite.engine.prefixes import LEAST_SAVING, common
+from ecellm_lite.engine.prefixes import LEAST_SAVING, common_length
 from ecellm_lite.engine.request import Request
 
 # The most requests that leave together. The text that they share is read again for each further part of a family at
@@ -45,4 +45,4 @@ def _related(one: Request, other: Request, *, many: bool) -> bool:
     """
     opening = min(one.opening, other.opening)
     least = max(opening, LEAST_SAVING) if many else opening + LEAST_SAVING
-    return common(one.prompt, other.prompt) >= least
+    return common_length(one.prompt, other.prompt) >= least

@@ -23,8 +23,8 @@ class Backend(Protocol):
     """A model with a memory of token sequences.
 
     `cells`: how many tokens the memory can hold now, over all sequences. A forked prefix counts once.
-    `most`: how many tokens it can grow to.
-    `longest`: how many tokens one sequence can have, once the memory has grown.
+    `max_cells`: how many tokens it can grow to.
+    `max_length`: how many tokens one sequence can have, once the memory has grown.
     `sequences`: how many sequences there are. They are numbered from 0.
     `batch`: the maximum number of tokens in one call of `decode`.
     `adapters`: the names of the adapters that it can compute with.
@@ -34,8 +34,8 @@ class Backend(Protocol):
 
     vocabulary: Vocabulary
     cells: int
-    most: int
-    longest: int
+    max_cells: int
+    max_length: int
     sequences: int
     batch: int
     adapters: Sequence[str]
@@ -64,7 +64,7 @@ class Backend(Protocol):
         """Forget every sequence."""
 
     def grow(self, cells: int) -> None:
-        """Grow the memory to `cells` tokens, at most `most`, and empty it; raises ModelError if it cannot grow."""
+        """Grow the memory to `cells` tokens, at most `max_cells`, and empty it; raises ModelError if it cannot grow."""
 
     def save(self, sequence: int) -> bytes:
         """Return the state of a sequence, for `load` to restore; empty if the backend cannot save it."""

@@ -100,22 +100,22 @@ class LlamaBackend:
             self.vocabulary: Vocabulary = LlamaVocabulary(self._model)
             self._loras = Adapters(self._model, self._adapters)
             training_context: int = llama.llama_model_n_ctx_train(self._model)
-            self.most = _cells(settings, training_context)
+            self.max_cells = _cells(settings, training_context)
             # Not in deterministic mode, where a row's answer must not depend on what else fills the memory.
             if not (settings.context or settings.deterministic or self.placement.n_gpu_layers):
                 available = psutil.virtual_memory().available
-                self.most = min(self.most, affordable_cells(read_header(path), settings.kv_type, available))
-            self.longest = min(self.most, training_context)
+                self.max_cells = min(self.max_cells, affordable_cells(read_header(path), settings.kv_type, available))
+            self.max_length = min(self.max_cells, training_context)
             self.batch = settings.micro_batch
             self.sequences = _SEQUENCES
             self._window: int = llama.llama_model_n_swa(self._model)
             self._set_unstable(self._why_unstable())
             self.cells = 0
             original = self._original_context()
-            self._long_factors = original is not None and padded(self.most) > original
+            self._long_factors = original is not None and padded(self.max_cells) > original
             # A context that grew past the original one would change the factors on the way.
             smallest = padded(original + 1) if original is not None and self._long_factors else _SMALLEST_CONTEXT
-            self.grow(settings.context or min(smallest, self.most))
+            self.grow(settings.context or min(smallest, self.max_cells))
         except BaseException:
             self.close()
             raise
@@ -221,7 +221,7 @@ class LlamaBackend:
         if self._window and not status:
             for chunk in chunks:
                 self._shadow(chunk.sequence, chunk.position)
-        self._threads.look()
+        self._threads.update()
         check_interrupt()
         if status:
             message = f"llama.cpp failed to compute a batch ({status}: {reason()})"

@@ -92,20 +92,20 @@ class Prefixes:
         best = Match()
         for node in self._nodes:
             if node.adapter == adapter and len(node.tokens) > best.length:
-                shared = min(common(node.tokens, prompt), len(prompt) - 1)
+                shared = min(common_length(node.tokens, prompt), len(prompt) - 1)
                 # Tokens shared with a node's origin are matched there: no node can be cut shorter than its origin.
                 if shared > max(best.length, node.origin.length):
                     best = Match(node, shared)
         return best
 
     def hold(self, match: Match) -> None:
-        """Count one more user of a node. A node is dropped only after `let_go` was called for each user."""
+        """Count one more user of a node. A node is dropped only after `release` was called for each user."""
         if node := match.prefix:
             node.uses.append(match.length)
             self._nodes.remove(node)
             self._nodes.append(node)
 
-    def let_go(self, match: Match) -> None:
+    def release(self, match: Match) -> None:
         """Undo one `hold`."""
         if match.prefix:
             match.prefix.uses.remove(match.length)
@@ -120,7 +120,7 @@ class Prefixes:
         """
         self.hold(origin)
         if not self._free and not self._drop():
-            self.let_go(origin)
+            self.release(origin)
             return origin
         node = Prefix(tuple(tokens), self._free.pop(), origin, instruction, adapter)
         self._nodes.append(node)
@@ -157,7 +157,7 @@ class Prefixes:
         """Fill an empty node from a saved state; False if the state cannot be loaded."""
         if not self._backend.load(node.sequence, state):
             return False
-        self.let_go(node.origin)
+        self.release(node.origin)
         node.origin, node.begun, node.filled, node.saved = Match(), True, len(node.tokens), True
         return True
 
@@ -181,7 +181,7 @@ class Prefixes:
                 self._backend.truncate(node.sequence, 0)
                 self._free.append(node.sequence)
                 self._nodes.remove(node)
-                self.let_go(node.origin)
+                self.release(node.origin)
                 return True
         return False
 
@@ -191,7 +191,7 @@ class Prefixes:
         self._free = list(self._sequences)
 
 
-def common(one: Sequence[int], other: Sequence[int]) -> int:
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
     """Return the length of the common prefix of two token sequences."""
     most = min(len(one), len(other))
     place, step = 0, 32

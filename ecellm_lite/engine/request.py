@@ -27,7 +27,7 @@ class Request:
       question is about is not part of them.
     `form`: how an answer continues the prompt.
     `adapter`: the backend's adapter to compute with, or None for the model alone.
-    `lasting`: whether the instruction may be stored on disk. It may if it comes from the task or the caller and not
+    `storable`: whether the instruction may be stored on disk. It may if it comes from the task or the caller and not
       from a row.
     `urgent`: whether the request is admitted before all others.
     `advice`, `settings`: the `step` and `settings` of the error if the row is too long.
@@ -52,7 +52,7 @@ class Request:
     form: AnswerForm = ECINSTRUCT
     adapter: str | None = None
     opening: int = 0
-    lasting: bool = False
+    storable: bool = False
     urgent: bool = False
     advice: str = SHORTEN
     settings: Sequence[str] = CONTEXT
@@ -100,7 +100,7 @@ class Request:
         self.decoded, self.forced = twin.decoded, twin.forced
         self.end(twin.outcome, twin.error)
 
-    def asks_the_same(self, other: Request) -> bool:
+    def can_share_answer(self, other: Request) -> bool:
         """Whether the other request is identical, so that one answer is enough for both.
 
         After this request is done, the result is False.

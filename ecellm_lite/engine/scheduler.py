@@ -82,13 +82,13 @@ class Scheduler:
             grouped=self._grouped,
             files=files,
         )
-        if alone and backend.cells < backend.most:
-            backend.grow(backend.most)  # the answer must not depend on a size that earlier rows left
+        if alone and backend.cells < backend.max_cells:
+            backend.grow(backend.max_cells)  # the answer must not depend on a size that earlier rows left
         backend.clear()
 
     def submit(self, request: Request) -> None:
         """Queue a request. If its prompt leaves no room for an answer, it ends at once with a ContextError."""
-        if len(request.prompt) >= self._backend.longest:
+        if len(request.prompt) >= self._backend.max_length:
             request.end(error=self._too_long(request))
         elif not self._twins.join(request):
             self._waiting.put(request)
@@ -159,7 +159,7 @@ class Scheduler:
             self._prefixes.hold(match)
             while own + RESERVE > self._admission.room and self._prefixes.evict():
                 pass
-            self._prefixes.let_go(match)
+            self._prefixes.release(match)
             if not self._admission.allows(request, own):
                 return
             started = time.perf_counter()
@@ -171,7 +171,7 @@ class Scheduler:
             self._start(slot)
 
     def _decoding(self, request: Request) -> Decoding:
-        room = self._backend.longest - len(request.prompt)
+        room = self._backend.max_length - len(request.prompt)
         vocabulary, listener = self._backend.vocabulary, request.listener
         scene = Scene(vocabulary, room, request.seed, request.prompt, self._drafts, listener, request.form)
         return (yield from request.space.decode(scene))
@@ -230,7 +230,7 @@ class Scheduler:
                 continue
             slot = self._active[-1]
             self._release(slot)
-            if self._active or self._backend.cells < self._backend.most:
+            if self._active or self._backend.cells < self._backend.max_cells:
                 self._waiting.put_back([slot.request])
                 if not self._active:
                     self._admission.reserve(2 * self._backend.cells)
@@ -266,7 +266,7 @@ class Scheduler:
             slot.drafted = step.drafted
             request.forced += step.forced
             request.decoded += len(step.tokens) - step.forced - step.drafted
-            if base + step.keep + len(step.tokens) <= self._backend.longest:
+            if base + step.keep + len(step.tokens) <= self._backend.max_length:
                 return
             failure = self._too_long(request, with_answer=True)
         request.seconds = time.perf_counter() - slot.started
@@ -276,7 +276,7 @@ class Scheduler:
 
     def _too_long(self, request: Request, *, with_answer: bool = False) -> ContextError:
         length = f"{len(request.prompt):,} tokens" + (" and more with its answer" if with_answer else "")
-        return context_error(length, self._backend.longest, request.advice, request.settings)
+        return context_error(length, self._backend.max_length, request.advice, request.settings)
 
     def _end(self, request: Request, outcome: Outcome | None = None, error: EcellmError | None = None) -> None:
         # Last, because the waiting caller may continue at once.
@@ -288,7 +288,7 @@ class Scheduler:
         self._active.remove(slot)
         self._backend.truncate(slot.sequence, 0)
         self._free.append(slot.sequence)
-        self._prefixes.let_go(slot.match)
+        self._prefixes.release(slot.match)
 
     def _retry(self, error: EcellmError, rows: int) -> None:
         """Run the rows of a failed call again, one at a time. If a row ran alone already, end it with the error."""

@@ -57,7 +57,7 @@ class Sharing:
         instruction = request.instruction
         if instruction > match.length:
             match = self._prefixes.add(
-                prompt[:instruction], match, instruction=request.lasting, adapter=request.adapter
+                prompt[:instruction], match, instruction=request.storable, adapter=request.adapter
             )
             if self._load(request, match):
                 request.cached = instruction

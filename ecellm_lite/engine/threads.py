@@ -57,7 +57,7 @@ class Threads:
         if not self._fixed:
             self._since, self._seconds = self._machine.clock(), self._machine.seconds()
 
-    def look(self) -> None:
+    def update(self) -> None:
         """After a call, set `count`, the number of threads for the next call, by the load from other programs."""
         if self._fixed:
             return

@@ -22,7 +22,7 @@ class Twins:
         key = _key(request)
         with self._lock:
             first = self._unanswered.get(key)
-            if first and first.asks_the_same(request):
+            if first and first.can_share_answer(request):
                 first.twins.append(request)
                 return True
             self._unanswered[key] = request

@@ -61,7 +61,7 @@ class LlamaVocabulary:
         ids: list[int] = tokens[:count]
         return [*self._begin, *ids] if begin else ids
 
-    def mark(self, text: str) -> int | None:
+    def special_token_id(self, text: str) -> int | None:
         """Return the id of the control or added token with this spelling, or None."""
         if text not in self._marks:
             data, tokens = text.encode("utf-8"), (llama.llama_token * 2)()

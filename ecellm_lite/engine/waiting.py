@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from ecellm_lite.engine.families import by_family
-from ecellm_lite.engine.prefixes import common
+from ecellm_lite.engine.prefixes import common_length
 from ecellm_lite.engine.request import Request
 
 # Rows that are put in order together. A job reads twice as many ahead, so that calls stay full while one group ends.
@@ -82,7 +82,7 @@ class Waiting:
         `prompt` is the prompt of the group's first row. The first pair is for two rows, and each further pair is for
         one row more. Pairs with `least` tokens or fewer are left out.
         """
-        lengths = (common(prompt, other.prompt) for other in islice(self._group, 1, None))
+        lengths = (common_length(prompt, other.prompt) for other in islice(self._group, 1, None))
         for rows, shared in enumerate(sorted(lengths, reverse=True), start=2):
             if shared <= least:
                 return

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ecellm_lite.envelopes.chat_forms import CHAT_FORMS
 from ecellm_lite.envelopes.ecinstruct import ALPACA, MISTRAL, OPENING, RESPONSE
 from ecellm_lite.envelopes.envelope import Envelope, Turn
-from ecellm_lite.envelopes.prompt import Mark, Prompt
+from ecellm_lite.envelopes.prompt import ControlToken, Prompt
 from ecellm_lite.errors import UsageError
 
 __all__ = [
@@ -18,8 +18,8 @@ __all__ = [
     "MISTRAL",
     "OPENING",
     "RESPONSE",
+    "ControlToken",
     "Envelope",
-    "Mark",
     "Prompt",
     "Turn",
     "get_envelope",

@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ecellm_lite.envelopes.envelope import Envelope, Turn
-from ecellm_lite.envelopes.prompt import Mark, Part, Prompt, joined, marks_of
+from ecellm_lite.envelopes.prompt import ControlToken, Part, Prompt, control_tokens_of, joined
 
 
 @dataclass(frozen=True, slots=True)
-class Around:
-    """The text and control tokens before and behind a turn's text."""
+class TurnForm:
+    """The text and control tokens before and after a turn's text."""
 
     before: tuple[Part, ...]
-    behind: tuple[Part, ...]
+    after: tuple[Part, ...]
 
     def parts(self, text: str) -> tuple[Part, ...]:
         """Return the parts of a turn with this text."""
-        return (*self.before, text, *self.behind)
+        return (*self.before, text, *self.after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ class ChatForm(Envelope):
     """
 
     name: str
-    user: Around
-    assistant: Around
+    user: TurnForm
+    assistant: TurnForm
     tail: tuple[Part, ...]
-    end: Mark
-    system: Around | None = None
+    end: ControlToken
+    system: TurnForm | None = None
     head: tuple[Part, ...] = ()
     default: str | None = None
     folded: Literal["first", "last"] = "first"
@@ -55,7 +55,7 @@ class ChatForm(Envelope):
     general: ClassVar[bool] = True
 
     @property
-    def after(self) -> str:
+    def prompt_end(self) -> str:
         """The text after the last control token of a prompt."""
         text = ""
         for part in self.tail:
@@ -63,11 +63,11 @@ class ChatForm(Envelope):
         return text
 
     @property
-    def marks(self) -> tuple[Mark, ...]:
+    def control_tokens(self) -> tuple[ControlToken, ...]:
         """The distinct control tokens of the form."""
-        arounds = [around for around in (self.system, self.user, self.assistant) if around]
-        parts = [part for around in arounds for part in (*around.before, *around.behind)]
-        return tuple(dict.fromkeys(marks_of([*self.head, *parts, *self.tail, self.end])))
+        turn_forms = [form for form in (self.system, self.user, self.assistant) if form]
+        parts = [part for form in turn_forms for part in (*form.before, *form.after)]
+        return tuple(dict.fromkeys(control_tokens_of([*self.head, *parts, *self.tail, self.end])))
 
     def prefix(self, instruction: str) -> Prompt:
         """Return the beginning of the prompt, which is the same for all rows with the same instruction."""

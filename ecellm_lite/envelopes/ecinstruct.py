@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ecellm_lite.envelopes.envelope import Envelope, Turn
-from ecellm_lite.envelopes.prompt import Mark, Prompt
+from ecellm_lite.envelopes.prompt import ControlToken, Prompt
 
 OPENING = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
@@ -38,10 +38,10 @@ class HeadingsEnvelope(Envelope):
     head: str
     tail: str
     lead: str = ""
-    end: Mark | None = None
+    end: ControlToken | None = None
 
     @property
-    def after(self) -> str:
+    def prompt_end(self) -> str:
         """The last line of a prompt."""
         return RESPONSE
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
-from ecellm_lite.envelopes.prompt import Mark, Prompt
+from ecellm_lite.envelopes.prompt import ControlToken, Prompt
 
 Role: TypeAlias = Literal["user", "assistant"]
 
@@ -33,12 +33,12 @@ class Envelope(ABC):
 
     name: str
     lead: str
-    end: Mark | None
+    end: ControlToken | None
     general: ClassVar[bool] = False
 
     @property
     @abstractmethod
-    def after(self) -> str:
+    def prompt_end(self) -> str:
         """The text after the last control token of a prompt. Answers are tokenized as its continuation."""
 
     @abstractmethod
@@ -58,7 +58,7 @@ class Envelope(ABC):
         """Return the prompt of a conversation. `system` is the system message, or empty if there is none."""
 
     @property
-    def marks(self) -> tuple[Mark, ...]:
+    def control_tokens(self) -> tuple[ControlToken, ...]:
         """The control tokens that the model's vocabulary must have."""
         return (self.end,) if self.end else ()
 

@@ -1,6 +1,6 @@
 """A prompt: a sequence of texts and of a chat form's control tokens, such as <|im_end|>.
 
-Only a `Mark` becomes a control token. Text never does, even if a row contains the spelling of a control token.
+Only a `ControlToken` becomes a control token. Text never does, even if it is spelled like one.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from ecellm_lite.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class ControlToken:
     """A control token of a chat form, such as <|im_end|>.
 
     `text`: the token's spelling in the vocabulary.
-    `after`: text that follows the token in the printed prompt and is left out of tokenization. It is white space
-      dropped by the tokenizer, or the space that SentencePiece itself puts before the next text.
+    `trailing_space`: white space that follows the token in the printed prompt and is left out of tokenization. Either
+      the tokenizer drops it, or SentencePiece itself puts it before the next text.
     `strips`: whether the tokenizer drops white space at the start of the text that follows.
     `optional`: whether a vocabulary may lack the token. Its spelling is then tokenized as text.
     """
 
     text: str
-    after: str = ""
+    trailing_space: str = ""
     strips: bool = False
     optional: bool = False
 
     def __str__(self) -> str:
-        return self.text + self.after
+        return self.text + self.trailing_space
 
 
-Part: TypeAlias = str | Mark
+Part: TypeAlias = str | ControlToken
 
 
 class Tokenizer(Protocol):
@@ -42,7 +42,7 @@ class Tokenizer(Protocol):
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
         """Return the token ids of `text`. If `begin`, put a BOS token first if the model expects one."""
 
-    def mark(self, text: str) -> int | None:
+    def special_token_id(self, text: str) -> int | None:
         """Return the id of the control or added token with this spelling, or None."""
 
 
@@ -51,7 +51,7 @@ class Prompt:
     """The texts and control tokens of a prompt, in order. `str` returns the prompt with its control tokens as text.
 
     `begin`: whether the prompt begins with a BOS token, if the model expects one. It is False for a chat form, which
-    has its BOS token as a `Mark`.
+    has its BOS token as a `ControlToken`.
     """
 
     parts: tuple[Part, ...]
@@ -67,12 +67,12 @@ class Prompt:
         """Return the prompt's token ids. Raises ModelError if the vocabulary lacks a control token."""
         ids: list[int] = []
         text, strips = "", False
-        marks = {part.text: mark_id(part, tokenizer) for part in self.parts if isinstance(part, Mark)}
-        forbidden = {spelling: token for spelling, token in marks.items() if token is not None}
+        token_ids = {token.text: control_token_id(token, tokenizer) for token in control_tokens_of(self.parts)}
+        forbidden = {spelling: token for spelling, token in token_ids.items() if token is not None}
         for part in self.parts:
             if isinstance(part, str):
                 text += part
-            elif (token := marks[part.text]) is None:
+            elif (token := token_ids[part.text]) is None:
                 text += str(part)
             else:
                 ids += _literal(text.lstrip() if strips else text, forbidden, tokenizer)
@@ -82,15 +82,15 @@ class Prompt:
         return [*tokenizer.tokenize("", begin=True), *ids] if self.begin else ids
 
 
-def mark_id(mark: Mark, tokenizer: Tokenizer) -> int | None:
+def control_token_id(control_token: ControlToken, tokenizer: Tokenizer) -> int | None:
     """Return a control token's id, or None if it is optional and not in the vocabulary.
 
     Raises ModelError if the vocabulary lacks a token that is not optional.
     """
-    token = tokenizer.mark(mark.text)
-    if token is None and not mark.optional:
+    token = tokenizer.special_token_id(control_token.text)
+    if token is None and not control_token.optional:
         raise ModelError(
-            f"The model's vocabulary has no token {mark.text!r}, which its envelope needs",
+            f"The model's vocabulary has no token {control_token.text!r}, which its envelope needs",
             step="give another envelope",
             settings=("envelope",),
         )
@@ -123,6 +123,6 @@ def joined(parts: Iterable[Part]) -> tuple[Part, ...]:
     return tuple(result)
 
 
-def marks_of(parts: Sequence[Part]) -> tuple[Mark, ...]:
+def control_tokens_of(parts: Sequence[Part]) -> tuple[ControlToken, ...]:
     """Return the control tokens among the parts."""
-    return tuple(part for part in parts if isinstance(part, Mark))
+    return tuple(part for part in parts if isinstance(part, ControlToken))

@@ -15,7 +15,7 @@ LEAST_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparedRow:
     """A row's answers by both models: how sure the first is, whether they agree, and whether each is right."""
 
     probability: float
@@ -59,7 +59,7 @@ class CascadeResult:
         return asdict(self)
 
 
-def cascade_result(rows: Sequence[Compared], agreement: float, *, seed: int = 0) -> CascadeResult:
+def cascade_result(rows: Sequence[ComparedRow], agreement: float, *, seed: int = 0) -> CascadeResult:
     """Return all points, and choose one: with at least this agreement, the point with the fewest escalated rows.
 
     Raises InputError for fewer than 100 rows.
@@ -84,13 +84,13 @@ def cascade_result(rows: Sequence[Compared], agreement: float, *, seed: int = 0)
     )
 
 
-def curve(rows: Sequence[Compared]) -> tuple[Point, ...]:
+def curve(rows: Sequence[ComparedRow]) -> tuple[Point, ...]:
     """Return a point for 0, for each probability of a row, and for 1. At 0, no row is escalated."""
     levels = sorted({0.0, *(row.probability for row in rows if row.probability < 1.0), 1.0})
     return tuple(_point(rows, level) for level in levels)
 
 
-def _point(rows: Sequence[Compared], level: float) -> Point:
+def _point(rows: Sequence[ComparedRow], level: float) -> Point:
     escalated = [row.probability < level for row in rows]
     count = len(rows)
     return Point(

@@ -21,7 +21,7 @@ NAMED = 5  # rows that are listed as better, and as worse
 
 
 @dataclass(frozen=True, slots=True)
-class Flipped:
+class ChangedRows:
     """How many rows' scores rose (or fell), and the ids of the first few of these rows.
 
     A row without an id is named by its line number.
@@ -43,8 +43,8 @@ class TaskComparison:
     after: float
     difference: float
     interval: Interval
-    better: Flipped
-    worse: Flipped
+    better: ChangedRows
+    worse: ChangedRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +79,16 @@ def compare(before: Results, after: Results) -> Comparison:
         if name not in after.tasks:
             warnings.append(f"Only the first has {name}.")
             continue
-        one, other = before.tasks[name], after.tasks[name]
-        if one.primary != other.primary:
-            warnings.append(f"The primary metric of {name} differs: {one.primary}, then {other.primary}.")
+        old, new = before.tasks[name], after.tasks[name]
+        if old.primary != new.primary:
+            warnings.append(f"The primary metric of {name} differs: {old.primary}, then {new.primary}.")
             continue
-        pairs = _common(one.records, other.records)
+        pairs = _common(old.records, new.records)
         if not pairs:
             warnings.append(f"The two have no row of {name} in common.")
             continue
-        left_out = len(one.records) + len(other.records) - 2 * len(pairs)
-        tasks[name] = _compared(one.abbreviation, one.primary, pairs, left_out)
+        left_out = len(old.records) + len(new.records) - 2 * len(pairs)
+        tasks[name] = _compared(old.abbreviation, old.primary, pairs, left_out)
     warnings += [f"Only the second has {name}." for name in after.tasks if name not in before.tasks]
     if not tasks:
         raise InputError("The two files of results have no row in common", step="evaluate the same rows twice")
@@ -162,5 +162,5 @@ def _share(score: Score) -> float:
     return score
 
 
-def _flipped(records: Sequence[RowResult]) -> Flipped:
-    return Flipped(len(records), [record.line if record.id is None else record.id for record in records[:NAMED]])
+def _flipped(records: Sequence[RowResult]) -> ChangedRows:
+    return ChangedRows(len(records), [record.line if record.id is None else record.id for record in records[:NAMED]])

@@ -59,7 +59,7 @@ class LabelledFile:
                     if self._is_unselected(row, split, setting):  # whatever its task is
                         continue
                     task = self._task(row, own) or expected
-                    if task and task.name not in {one.name for one in tasks}:
+                    if task and task.name not in {chosen.name for chosen in tasks}:
                         continue
                     _check_places(row)
                     yield labelled(_checked_task(task), line, row)

@@ -95,8 +95,8 @@ def estimate(job: Job, answerer: Answerer, **options: Unpack[RequestOptions]) ->
     for group in _groups(rows):
         started = time.perf_counter()
         for place, part in enumerate(job.tasks):
-            asked = [row for each in group if (row := each[place]) is not None]
-            for answer in answerer.answers(part.task, asked, **options):
+            task_rows = [row for each in group if (row := each[place]) is not None]
+            for answer in answerer.answers(part.task, task_rows, **options):
                 failed += answer.error is not None
                 models[answer.model.title] += 1
         seconds = time.perf_counter() - started

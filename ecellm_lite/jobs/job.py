@@ -201,8 +201,8 @@ class Job:
         """Yield each row with its answers to all tasks, in the table's order."""
         pending: deque[JobAnswer] = deque()
 
-        def submit(asked: tuple[JobTask, MappedRow]) -> Future[Answer | None]:
-            part, mapped = asked
+        def submit(pair: tuple[JobTask, MappedRow]) -> Future[Answer | None]:
+            part, mapped = pair
             key = part.key(mapped.row) if journal and mapped.row is not None else None
             journalled = journal.get(key) if journal and key else None
             reused = False
@@ -216,10 +216,10 @@ class Job:
             pending.append(JobAnswer(mapped, key, None, reused, self.table.share))
             return future
 
-        asked = (pair for _, mapped in self.rows() for pair in zip(self.tasks, mapped, strict=True))
+        pairs = (pair for _, mapped in self.rows() for pair in zip(self.tasks, mapped, strict=True))
         answers: list[JobAnswer] = []
         most = max(WINDOW * len(self.tasks), getattr(answerer, "window", 0))  # a cluster answers more rows at a time
-        for answer in read_ahead(asked, submit, most=most):
+        for answer in read_ahead(pairs, submit, most=most):
             each = pending.popleft()
             if answer:
                 if journal and each.key and not each.reused and not (answer.error and answer.error.code in _PASSING):

@@ -98,8 +98,10 @@ def job_writer(
             beside = stack.enter_context(output_file(review_of(output)))
             more = review_columns(alone=len(tasks) == 1)
             # With several tasks, each line of the review table is about one task, so all tasks share the same columns.
-            one = tasks[0].answer_columns(names, more) if len(tasks) == 1 else AnswerColumns(names, more=more)
-            review = writer(beside, [one])
+            answer_columns = (
+                tasks[0].answer_columns(names, more) if len(tasks) == 1 else AnswerColumns(names, more=more)
+            )
+            review = writer(beside, [answer_columns])
         rows = JobWriter(tasks, tally, writer(file, columns), review, rules)
         yield rows
         rows.close()

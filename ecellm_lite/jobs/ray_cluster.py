@@ -43,7 +43,7 @@ STARTS = 3  # how many actors may die one after another before they are ready
 
 
 @dataclass(slots=True, eq=False)
-class Asked:
+class SubmittedRow:
     """A row that waits for its answer.
 
     `options` are in the format of the pipe's protocol (docs/pipe.md).
@@ -99,9 +99,9 @@ class RayRuntime:
                 f"No node of the cluster has {self._share['num_cpus']} cores", step="use fewer", settings=("threads",)
             )
         self._lock = threading.Lock()
-        self._waiting: deque[list[Asked]] = deque()  # batches whose actor died; they are sent first
-        self._open: dict[int, list[Asked]] = {}  # batches that were sent to an actor, by id()
-        self._rows: deque[Asked] = deque()
+        self._waiting: deque[list[SubmittedRow]] = deque()  # batches whose actor died; they are sent first
+        self._open: dict[int, list[SubmittedRow]] = {}  # batches that were sent to an actor, by id()
+        self._rows: deque[SubmittedRow] = deque()
         self._workers: set[Worker] = set()
         self._failed_starts = 0
         self._closing = False
@@ -135,11 +135,11 @@ class RayRuntime:
             future: Future[Answer] = Future()
             future.set_result(self._refused(checked, row, options.get("adapter"), row))
             return future
-        asked = Asked(checked, row, wire)
+        submitted = SubmittedRow(checked, row, wire)
         with self._lock:
-            self._rows.append(asked)
+            self._rows.append(submitted)
         self._news.put(self._send)
-        return asked.future
+        return submitted.future
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
         """Return the answer to one row, or raise the error that its answer would carry; see Answerer."""
@@ -231,7 +231,7 @@ class RayRuntime:
             batch = self._batch(len(free))
             if not batch:
                 return
-            rows = [(asked.task, asked.row, asked.options) for asked in batch]
+            rows = [(submitted.task, submitted.row, submitted.options) for submitted in batch]
             try:
                 answers = worker.actor.answers.remote(rows)
             except TypeError as error:  # a task or a row that cannot be pickled
@@ -241,21 +241,21 @@ class RayRuntime:
             self._open[id(batch)] = batch
             self._when_done(answers, partial(self._answered, worker, batch))
 
-    def _batch(self, free: int) -> list[Asked]:
+    def _batch(self, free: int) -> list[SubmittedRow]:
         if self._waiting:
             return self._waiting.popleft()
         with self._lock:
             size = min(BATCH, math.ceil(len(self._rows) / free))
             return [self._rows.popleft() for _ in range(size)]
 
-    def _answered(self, worker: Worker, batch: list[Asked], done: Future[Any]) -> None:
+    def _answered(self, worker: Worker, batch: list[SubmittedRow], done: Future[Any]) -> None:
         worker.calls -= 1
         del self._open[id(batch)]
         error = done.exception()
         if error is None:
-            for asked, answer in zip(batch, done.result(), strict=True):
-                if asked.future.set_running_or_notify_cancel():
-                    asked.future.set_result(answer)
+            for submitted, answer in zip(batch, done.result(), strict=True):
+                if submitted.future.set_running_or_notify_cancel():
+                    submitted.future.set_result(answer)
         elif isinstance(error, self._ray.exceptions.RayActorError):
             self._lost(batch)
             self._replace(worker)
@@ -263,18 +263,20 @@ class RayRuntime:
             self._settle(batch, getattr(error, "cause", None) or error)
         self._send()
 
-    def _lost(self, batch: list[Asked]) -> None:
-        for asked in batch:
-            asked.deaths += 1
+    def _lost(self, batch: list[SubmittedRow]) -> None:
+        for submitted in batch:
+            submitted.deaths += 1
         if batch[0].deaths < ALONE:
             self._waiting.append(batch)
         elif batch[0].deaths < REFUSED or len(batch) > 1:
-            self._waiting.extend([asked] for asked in batch)
+            self._waiting.extend([submitted] for submitted in batch)
         else:
             error = CrashError("The cluster's actors died while they worked on this row", step="leave the row out")
-            for asked in batch:
-                if asked.future.set_running_or_notify_cancel():
-                    asked.future.set_result(self._refused(asked.task, asked.row, asked.options.get("adapter"), error))
+            for submitted in batch:
+                if submitted.future.set_running_or_notify_cancel():
+                    submitted.future.set_result(
+                        self._refused(submitted.task, submitted.row, submitted.options.get("adapter"), error)
+                    )
 
     def _refused(self, task: Task, row: Row | InputError, adapter: str | None, error: EcellmError) -> Answer:
         return Answer.failed(task.name, error, model=model_of(self, adapter), envelope=self.envelope.name, row=row)
@@ -295,10 +297,10 @@ class RayRuntime:
         for batch in batches:
             self._settle(batch, error)
 
-    def _settle(self, batch: Sequence[Asked], error: BaseException) -> None:
-        for asked in batch:
-            if not asked.future.done() and asked.future.set_running_or_notify_cancel():
-                asked.future.set_exception(error)
+    def _settle(self, batch: Sequence[SubmittedRow], error: BaseException) -> None:
+        for submitted in batch:
+            if not submitted.future.done() and submitted.future.set_running_or_notify_cancel():
+                submitted.future.set_exception(error)
 
     def _when_done(self, reference: Any, event: Callable[[Future[Any]], None]) -> None:
         future: Future[Any] = reference.future()

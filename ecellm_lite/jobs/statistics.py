@@ -105,9 +105,9 @@ class TaskStatistics:
     def _time(self, mapped: MappedRow, answer: Answer) -> None:
         if answer.seconds is None or (len(self._slow) >= SLOWEST and answer.seconds <= self._slow[0].seconds):
             return
-        asked = json.dumps(mapped.row, ensure_ascii=False, default=str)
+        row_text = json.dumps(mapped.row, ensure_ascii=False, default=str)
         id_ = "" if answer.id is None else str(answer.id)
-        row = SlowRow(answer.seconds, mapped.source.line, id_, asked, shown_text(answer) or "")
+        row = SlowRow(answer.seconds, mapped.source.line, id_, row_text, shown_text(answer) or "")
         if len(self._slow) < SLOWEST:
             heappush(self._slow, row)
         else:

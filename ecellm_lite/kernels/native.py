@@ -133,7 +133,10 @@ def _struct(block: Block, target: NDArray[np.uint8]) -> _BlockStruct:
     row_size = source.shape[1] * source.itemsize
     stride = source.strides[0] if len(source) > 1 else row_size
     adapters = (_AdapterStruct * len(block.adapters))(
-        *[_AdapterStruct(_data(one.a), _data(one.b), len(one.a), one.scale) for one in block.adapters]
+        *[
+            _AdapterStruct(_data(adapter.a), _data(adapter.b), len(adapter.a), adapter.scale)
+            for adapter in block.adapters
+        ]
     )
     searched_by_ggml = block.importance is not None and block.target_type in _SEARCHED_BY_GGML
     return _BlockStruct(

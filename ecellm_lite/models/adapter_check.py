@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ecellm_lite.errors import ModelError
-from ecellm_lite.models.gguf_header import Header, TensorInfo, shown
+from ecellm_lite.models.gguf_header import Header, TensorInfo, printable
 
 Shape = tuple[int, ...]
 
@@ -44,9 +44,9 @@ def check_adapter(header: Header, architecture: str, shapes: Mapping[str, Shape]
         ("general.architecture", architecture),
     ):
         if metadata.get(key) != expected:
-            raise _unfit(header, f"its {key} is {shown(str(metadata.get(key)))}, not {expected!r}")
+            raise _unfit(header, f"its {key} is {printable(str(metadata.get(key)))}, not {expected!r}")
     if activated := sorted(key for key in metadata if key.startswith("adapter.alora.")):
-        raise _unfit(header, f"it has {shown(activated[0])}, and an activated LoRA works only after certain tokens")
+        raise _unfit(header, f"it has {printable(activated[0])}, and an activated LoRA works only after certain tokens")
     alpha = metadata.get("adapter.lora.alpha")
     if header.kinds.get("adapter.lora.alpha") != _FLOAT32 or not isinstance(alpha, float):
         raise _unfit(header, "its adapter.lora.alpha is missing or not a 32-bit float")
@@ -56,9 +56,9 @@ def check_adapter(header: Header, architecture: str, shapes: Mapping[str, Shape]
     for tensor in header.tensors:
         name, _, factor = tensor.name.rpartition(".")
         if factor not in _FACTORS or not name:
-            raise _unfit(header, f"the tensor {shown(tensor.name)} is not a factor")
+            raise _unfit(header, f"the tensor {printable(tensor.name)} is not a factor")
         if tensor.type.name not in _TYPES:
-            raise _unfit(header, f"the tensor {shown(tensor.name)} is of type {tensor.type.name}, not a float")
+            raise _unfit(header, f"the tensor {printable(tensor.name)} is of type {tensor.type.name}, not a float")
         pairs.setdefault(name, {})[factor] = tensor
     if not pairs:
         raise _unfit(header, "it holds no factors")
@@ -79,7 +79,7 @@ def check_finite(header: Header) -> None:
                     if not bits.size:
                         raise ModelError(f"The adapter {header.path} is cut short", step="copy it again")
                     if (bits & exponent == exponent).any():
-                        raise _unfit(header, f"the tensor {shown(tensor.name)} holds an infinity or NaN")
+                        raise _unfit(header, f"the tensor {printable(tensor.name)} holds an infinity or NaN")
                     left -= bits.size
     except OSError as error:
         raise ModelError(
@@ -89,20 +89,22 @@ def check_finite(header: Header) -> None:
 
 def _check_pair(header: Header, name: str, pair: Mapping[str, TensorInfo], shapes: Mapping[str, Shape]) -> None:
     if pair.keys() != set(_FACTORS):
-        raise _unfit(header, f"it has only one factor of {shown(name)}")
+        raise _unfit(header, f"it has only one factor of {printable(name)}")
     if name not in shapes:
-        raise _unfit(header, f"it changes {shown(name)}, which the base does not have", _ANOTHER_BASE)
+        raise _unfit(header, f"it changes {printable(name)}, which the base does not have", _ANOTHER_BASE)
     base, a, b = shapes[name], pair["lora_a"].shape, pair["lora_b"].shape
     if name == _EMBEDDING:
         raise _unfit(header, "it changes the embedding, which llama.cpp cannot do while it runs", _MERGE)
     if len(base) != 2 or not name.endswith(".weight"):
-        raise _unfit(header, f"it changes {shown(name)}, which is not a matrix")
+        raise _unfit(header, f"it changes {printable(name)}, which is not a matrix")
     if len(a) != 2 or len(b) != 2 or a[0] != base[0] or b[1] != base[1] or a[1] != b[0]:
         raise _unfit(
-            header, f"its factors of {shown(name)} have the shapes {a} and {b}, and the base's is {base}", _ANOTHER_BASE
+            header,
+            f"its factors of {printable(name)} have the shapes {a} and {b}, and the base's is {base}",
+            _ANOTHER_BASE,
         )
     if a[1] > min(base):
-        raise _unfit(header, f"its factors of {shown(name)} have the rank {a[1]:,}, more than the matrix itself")
+        raise _unfit(header, f"its factors of {printable(name)} have the rank {a[1]:,}, more than the matrix itself")
 
 
 _ANOTHER_BASE = "use the base that it was trained on"

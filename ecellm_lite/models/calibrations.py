@@ -22,7 +22,7 @@ from ecellm_lite.documents import read_document
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.answer_sets import AnswerSets
 from ecellm_lite.models.automatic import Automatic
-from ecellm_lite.models.files import replacing
+from ecellm_lite.models.files import write_json
 
 # Calibrations of rankings in format 1 are refused: they were fitted to the first place only. Other types are valid.
 FORMAT = 2
@@ -198,12 +198,7 @@ class Calibration:
 
     def write(self, path: Path) -> None:
         """Write the calibration atomically; raises ModelError if it cannot be written."""
-        try:
-            with replacing(path) as temporary:
-                temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            message = f"{path} cannot be written ({error.strerror})"
-            raise ModelError(message, step="free some space or check its permissions") from None
+        write_json(path, asdict(self))
 
 
 class Calibrations:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
+from typing import Any
+
+from ecellm_lite.errors import ModelError
 
 _BLOCK = 1 << 20
 _TOKEN = 4  # random bytes in the name of a temporary file
@@ -42,7 +46,7 @@ def temporaries(path: Path) -> list[Path]:
     return list(path.parent.glob(f".{escape(path.name)}.{'[0-9a-f]' * 2 * _TOKEN}"))
 
 
-def copied(source: Path, target: Path) -> str:
+def copy_file(source: Path, target: Path) -> str:
     """Copy a file atomically and return the sha256 of the copied bytes, in hex."""
     digest = hashlib.sha256()
     with replacing(target) as temporary, source.open("rb") as read, temporary.open("wb") as copy:
@@ -52,7 +56,7 @@ def copied(source: Path, target: Path) -> str:
     return digest.hexdigest()
 
 
-def in_words(size: int) -> str:
+def size_text(size: int) -> str:
     """Return a number of bytes with its unit: `4.4 GB`, or `6.3 MB` if it is less than 1 GB."""
     return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"
 
@@ -64,3 +68,13 @@ def sha256_of(path: Path) -> str:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a document as JSON, atomically; raises ModelError if it cannot be written."""
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        message = f"{path} cannot be written ({error.strerror})"
+        raise ModelError(message, step="free some space or check its permissions") from None

@@ -152,9 +152,9 @@ class _HeaderReader:
         try:
             name = raw.decode()
         except UnicodeDecodeError:
-            raise self.damaged(f"{what}, {shown(raw)}, is not UTF-8") from None
+            raise self.damaged(f"{what}, {printable(raw)}, is not UTF-8") from None
         if not name or "\0" in name:  # llama.cpp would end the name at the zero
-            raise self.damaged(f"{what}, {shown(name)}, is empty or holds a zero byte")
+            raise self.damaged(f"{what}, {printable(name)}, is empty or holds a zero byte")
         return name
 
     def strings(self, count: int) -> tuple[str, ...]:
@@ -187,7 +187,7 @@ class _HeaderReader:
             self._buffer += chunk
 
 
-def shown(text: str | bytes) -> str:
+def printable(text: str | bytes) -> str:
     """Return text from a file in a form that is safe to print: short, and without control characters."""
     return repr(text[:60])
 
@@ -213,7 +213,7 @@ def _parse(reader: _HeaderReader) -> Header:
     for _ in range(key_count):
         key = reader.name(MAX_KEY_BYTES, "a metadata key")
         if key in metadata:
-            raise reader.damaged(f"the metadata key {shown(key)} occurs twice")
+            raise reader.damaged(f"the metadata key {printable(key)} occurs twice")
         kind: int = reader.number("<I")
         metadata[key] = _value(reader, key, kind)
         kinds[key] = kind
@@ -244,29 +244,29 @@ def _value(reader: _HeaderReader, key: str, kind: int) -> Value:
         return _scalar(reader, key, kind)
     item: int = reader.number("<I")
     if item == _ARRAY:
-        raise reader.damaged(f"{shown(key)} is an array of arrays, which no model needs")
+        raise reader.damaged(f"{printable(key)} is an array of arrays, which no model needs")
     if item == _STRING:
-        return reader.strings(reader.count(MAX_ARRAY_ITEMS, 8, f"strings in {shown(key)}"))
+        return reader.strings(reader.count(MAX_ARRAY_ITEMS, 8, f"strings in {printable(key)}"))
     if item not in _ITEMS:
-        raise reader.damaged(f"{shown(key)} is an array of the unknown type {item}")
+        raise reader.damaged(f"{printable(key)} is an array of the unknown type {item}")
     dtype = np.dtype(_ITEMS[item])
-    count = reader.count(MAX_ARRAY_ITEMS, dtype.itemsize, f"items in {shown(key)}")
+    count = reader.count(MAX_ARRAY_ITEMS, dtype.itemsize, f"items in {printable(key)}")
     array: NDArray[Any] = np.frombuffer(reader.take(count * dtype.itemsize), dtype)
     if item != _BOOL:
         return array
     if array.size and array.max() > 1:
-        raise reader.damaged(f"{shown(key)} holds the truth value {array.max()}, not 0 or 1")
+        raise reader.damaged(f"{printable(key)} holds the truth value {array.max()}, not 0 or 1")
     return array.astype(np.bool_)
 
 
 def _scalar(reader: _HeaderReader, key: str, kind: int) -> int | float | bool:
     if kind not in _SCALARS:
-        raise reader.damaged(f"{shown(key)} is of the unknown type {kind}")
+        raise reader.damaged(f"{printable(key)} is of the unknown type {kind}")
     value: int | float = reader.number(_SCALARS[kind])
     if kind != _BOOL:
         return value
     if value > 1:
-        raise reader.damaged(f"{shown(key)} is the truth value {value}, not 0 or 1")
+        raise reader.damaged(f"{printable(key)} is the truth value {value}, not 0 or 1")
     return bool(value)
 
 
@@ -275,22 +275,22 @@ def _tensor(reader: _HeaderReader) -> TensorInfo:
     name = reader.name(MAX_NAME_BYTES, "a tensor's name")
     dimensions: int = reader.number("<I")
     if not 1 <= dimensions <= MAX_DIMENSIONS:
-        raise reader.damaged(f"the tensor {shown(name)} has {dimensions} dimensions, not 1 to {MAX_DIMENSIONS}")
+        raise reader.damaged(f"the tensor {printable(name)} has {dimensions} dimensions, not 1 to {MAX_DIMENSIONS}")
     shape: tuple[int, ...] = tuple(reader.number("<Q") for _ in range(dimensions))
     number: int = reader.number("<I")
     offset: int = reader.number("<Q")
     values = math.prod(shape)
     if not 0 < values < 1 << 63:
-        raise reader.damaged(f"the tensor {shown(name)} has the impossible shape {shape}")
+        raise reader.damaged(f"the tensor {printable(name)} has the impossible shape {shape}")
     if number not in TENSOR_TYPES:
         raise ModelError(
-            f"The model {reader.path} has the tensor {shown(name)} of the unknown type {number}",
+            f"The model {reader.path} has the tensor {printable(name)} of the unknown type {number}",
             step="update ecellm-lite or convert the model to another type",
         )
     type_ = TENSOR_TYPES[number]
     if shape[0] % type_.block:
         raise reader.damaged(
-            f"the tensor {shown(name)} of type {type_.name} has rows of {shape[0]}, not a multiple of {type_.block}"
+            f"the tensor {printable(name)} of type {type_.name} has rows of {shape[0]}, not a multiple of {type_.block}"
         )
     return TensorInfo(name, shape, type_, offset, values // type_.block * type_.block_bytes)
 
@@ -308,11 +308,11 @@ def _placed(
     expected = 0
     for tensor in declared:
         if tensor.name in names:
-            raise reader.damaged(f"the tensor {shown(tensor.name)} occurs twice")
+            raise reader.damaged(f"the tensor {printable(tensor.name)} occurs twice")
         names.add(tensor.name)
         if tensor.offset != expected:
             raise reader.damaged(
-                f"the tensor {shown(tensor.name)} begins at byte {tensor.offset} of the data, not at {expected}, "
+                f"the tensor {printable(tensor.name)} begins at byte {tensor.offset} of the data, not at {expected}, "
                 "where the one before it ends"
             )
         placed.append(TensorInfo(tensor.name, tensor.shape, tensor.type, data_offset + expected, tensor.size))

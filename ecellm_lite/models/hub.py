@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from ecellm_lite.errors import ModelError, UsageError
-from ecellm_lite.models.files import in_words
+from ecellm_lite.models.files import size_text
 
 _WEIGHTS = "*.safetensors"
 FILES = (
@@ -74,7 +74,7 @@ def download(repository: str, revision: str | None = None, *, weights: bool = Tr
     cache, size = Path(HF_HUB_CACHE), 0
     try:
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
-        sizes = {one.rfilename: one.size or 0 for one in info.siblings or []}
+        sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
         patterns = [pattern for pattern in FILES if weights or pattern != _WEIGHTS]
         names = [name for name in sizes if any(fnmatch(name, pattern) for pattern in patterns)]
         size = sum(sizes[name] for name in names)
@@ -96,7 +96,7 @@ def download(repository: str, revision: str | None = None, *, weights: bool = Tr
     except Exception as error:  # noqa: BLE001 - huggingface_hub and its HTTP library raise errors of many kinds
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
             _check_room(repository, size, cache)
-        raise explained(repository, error) from None
+        raise explained_error(repository, error) from None
     return folder
 
 
@@ -116,7 +116,7 @@ def _check_room(repository: str, size: int, cache: Path) -> None:
     if size - present > free:
         missing = size - present
         raise ModelError(
-            f"{repository} needs {in_words(missing)} to download, and {disk} has {in_words(free)} free",
+            f"{repository} needs {size_text(missing)} to download, and {disk} has {size_text(free)} free",
             step="free some space, or set HF_HOME to a larger disk, and pull again; complete files are kept",
         )
 
@@ -126,7 +126,7 @@ def _check(repository: str) -> None:
         raise UsageError(f"{repository[:100]!r} is not a repository on the hub", step="give OWNER/NAME")
 
 
-def explained(repository: str, error: Exception) -> ModelError:
+def explained_error(repository: str, error: Exception) -> ModelError:
     """Return a ModelError that explains why a request to the hub failed."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import sha256_of
-from ecellm_lite.models.hub import explained
+from ecellm_lite.models.hub import explained_error
 
 
 class StoppedError(Exception):
@@ -88,7 +88,7 @@ class HubFile:
                     f"The disk is full and has no room for {self.name} of {self.repository}",
                     step="free some space and pull again; what has arrived is kept",
                 ) from None
-            raise explained(self.repository, error) from None
+            raise explained_error(self.repository, error) from None
 
 
 class _Reporting:
@@ -120,11 +120,12 @@ def weight_files(repository: str, commit: str) -> tuple[HubFile, ...]:
     try:
         files = HfApi().model_info(repository, revision=commit, files_metadata=True).siblings or []
     except Exception as error:  # noqa: BLE001 - as above
-        raise explained(repository, error) from None
-    weights = [one for one in files if one.rfilename.endswith(".safetensors")]
-    _check_checkpoint(repository, sorted(one.rfilename for one in files), bool(weights))
+        raise explained_error(repository, error) from None
+    weights = [file for file in files if file.rfilename.endswith(".safetensors")]
+    _check_checkpoint(repository, sorted(file.rfilename for file in files), bool(weights))
     return tuple(
-        HubFile(repository, commit, one.rfilename, one.size or 0, one.lfs.sha256 if one.lfs else "") for one in weights
+        HubFile(repository, commit, file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else "")
+        for file in weights
     )
 
 

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from ecellm_lite.errors import ModelError
-from ecellm_lite.models.gguf_header import Header, shown
+from ecellm_lite.models.gguf_header import Header, printable
 
 ARCHITECTURES = frozenset((
     "gemma", "gemma2", "gemma3", "granite", "llama", "mistral3", "olmo2", "phi2", "phi3", "qwen2", "qwen3", "smollm3",
@@ -37,14 +37,16 @@ def check_model(header: Header) -> None:
     keys = _Keys(header)
     if (kind := keys.text("general.type", "model")) != "model":
         step = "give its base as the model, and this file as an adapter" if kind == "adapter" else _STEP
-        raise keys.unfit(f"general.type is {shown(kind)}, not 'model'", step)
+        raise keys.unfit(f"general.type is {printable(kind)}, not 'model'", step)
     if keys.integer("split.count", 0, 1 << 16, 0) > 1:
         raise keys.unfit("it is one part of several: join them with llama-gguf-split")
     if header.alignment % _MAPPED_ALIGNMENT:
         raise keys.unfit(f"general.alignment is {header.alignment}, not a multiple of {_MAPPED_ALIGNMENT}")
     architecture = keys.text("general.architecture")
     if architecture not in ARCHITECTURES:
-        raise keys.unfit(f"its architecture is {shown(architecture)}, not one of {', '.join(sorted(ARCHITECTURES))}")
+        raise keys.unfit(
+            f"its architecture is {printable(architecture)}, not one of {', '.join(sorted(ARCHITECTURES))}"
+        )
     embedding = _check_hyperparameters(keys, f"{architecture}.", architecture in _PARTLY_ROTATED)
     vocabulary = _check_vocabulary(keys)
     _check_weights(keys, (embedding, vocabulary))
@@ -99,7 +101,7 @@ def _check_hyperparameters(keys: _Keys, prefix: str, partly_rotated: bool) -> in
             numbers = np.asarray(value)
             within = np.isfinite(numbers) if numbers.dtype.kind == "f" else numbers < 1 << 31
             if not within.all():
-                raise keys.unfit(f"{shown(key)} is or holds {numbers[~within].flat[0]}, which is out of bounds")
+                raise keys.unfit(f"{printable(key)} is or holds {numbers[~within].flat[0]}, which is out of bounds")
     layers = keys.integer(prefix + "block_count", 1, _MAX_LAYERS)
     keys.integer(prefix + "context_length", 1, 2**31 - 1)
     keys.integer(prefix + "nextn_predict_layers", 0, layers, 0)
@@ -117,9 +119,9 @@ def _check_hyperparameters(keys: _Keys, prefix: str, partly_rotated: bool) -> in
     for key in ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"):
         epsilon = keys.metadata.get(prefix + key, 0.0)
         if not isinstance(epsilon, float) or epsilon < 0:
-            raise keys.unfit(f"{prefix}{key} is {shown(str(epsilon))}, not a number of at least 0")
+            raise keys.unfit(f"{prefix}{key} is {printable(str(epsilon))}, not a number of at least 0")
     if (scaling := keys.text(prefix + "rope.scaling.type", "none")) not in _SCALINGS:
-        raise keys.unfit(f"{prefix}rope.scaling.type is {shown(scaling)}, not one of {', '.join(_SCALINGS)}")
+        raise keys.unfit(f"{prefix}rope.scaling.type is {printable(scaling)}, not one of {', '.join(_SCALINGS)}")
     if keys.metadata.get(prefix + "attention.causal", True) is not True:
         raise keys.unfit(f"{prefix}attention.causal is not true: the model does not generate text")
     return embedding
@@ -150,7 +152,7 @@ def _check_windows(keys: _Keys, prefix: str, layers: int) -> None:
     for key in ("attn_logit_softcapping", "final_logit_softcapping"):
         cap = keys.metadata.get(prefix + key, 1.0)
         if not isinstance(cap, float) or cap <= 0:
-            raise keys.unfit(f"{prefix}{key} is {shown(str(cap))}, not a number above 0")
+            raise keys.unfit(f"{prefix}{key} is {printable(str(cap))}, not a number above 0")
 
 
 def _check_experts(keys: _Keys, prefix: str, layers: int) -> None:
@@ -168,7 +170,7 @@ def _check_vocabulary(keys: _Keys) -> int:
     prefix = "tokenizer.ggml."
     model = keys.text(prefix + "model")
     if model not in _DEFAULT_TOKENS:
-        raise keys.unfit(f"its tokenizer is {shown(model)}, not one of {', '.join(_DEFAULT_TOKENS)}")
+        raise keys.unfit(f"its tokenizer is {printable(model)}, not one of {', '.join(_DEFAULT_TOKENS)}")
     if keys.text(prefix + "pre", "default") == "whitespace":
         raise keys.unfit("its tokenizer splits text at white space, on which llama.cpp aborts")
     tokens = keys.metadata.get(prefix + "tokens")
@@ -178,7 +180,7 @@ def _check_vocabulary(keys: _Keys) -> int:
     for index, token in enumerate(tokens):
         text = token.partition("\0")[0] or f"[EMPTY_{index}]"  # as llama.cpp reads it
         if text in texts:
-            raise keys.unfit(f"its vocabulary has the token {shown(text)} twice")
+            raise keys.unfit(f"its vocabulary has the token {printable(text)} twice")
         texts.add(text)
     if model == "llama":
         for byte in range(256):
@@ -202,8 +204,10 @@ def _check_weights(keys: _Keys, embedding_shape: tuple[int, int]) -> None:
         if tensor.name == "token_embd.weight" and tensor.shape != embedding_shape:
             raise keys.unfit(f"token_embd.weight has the shape {tensor.shape}, not {embedding_shape}")
         if tensor.type.name in _NO_WEIGHTS:
-            raise keys.unfit(f"the tensor {shown(tensor.name)} is of type {tensor.type.name}, which holds no weights")
+            raise keys.unfit(
+                f"the tensor {printable(tensor.name)} is of type {tensor.type.name}, which holds no weights"
+            )
         if math.prod(tensor.shape) == tensor.shape[0] and tensor.type.name != "F32":
-            raise keys.unfit(f"the vector {shown(tensor.name)} is of type {tensor.type.name}, not F32")
+            raise keys.unfit(f"the vector {printable(tensor.name)} is of type {tensor.type.name}, not F32")
     if all(tensor.name != "token_embd.weight" for tensor in keys.header.tensors):
         raise keys.unfit("it has no tensor token_embd.weight")

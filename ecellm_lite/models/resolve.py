@@ -32,7 +32,7 @@ def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | N
     Raises ModelError if there is no such model or its file is damaged. Raises UsageError if no name is given and the
     store has several models, or if the file's envelope is unknown.
     """
-    name = name or os.environ.get("ECELLM_MODEL") or _only(store) or DEMO
+    name = name or os.environ.get("ECELLM_MODEL") or _only_model(store) or DEMO
     if name in makers:
         model = makers[name](store)
     elif store.has(name):
@@ -48,7 +48,7 @@ def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | N
 
 def resolve_envelope(name: str | None, store: Store, demo_envelope: str) -> str:
     """Return the envelope of the model that `name` means. The model is not converted, hashed or loaded."""
-    name = name or os.environ.get("ECELLM_MODEL") or _only(store) or DEMO
+    name = name or os.environ.get("ECELLM_MODEL") or _only_model(store) or DEMO
     if store.has(name):
         return store.get(name).manifest.envelope
     if name == DEMO:
@@ -61,7 +61,7 @@ def resolve_envelope(name: str | None, store: Store, demo_envelope: str) -> str:
     raise _unknown(name, store)
 
 
-def _only(store: Store) -> str | None:
+def _only_model(store: Store) -> str | None:
     names = [name for name in store.names() if name != DEMO]
     if len(names) > 1:
         raise UsageError(

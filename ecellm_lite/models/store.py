@@ -17,7 +17,7 @@ from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.home import home
 from ecellm_lite.models.catalogue import DEMO, how_to_get
 from ecellm_lite.models.file_identity import FileIdentities, FileIdentity
-from ecellm_lite.models.files import copied, sha256_of, temporaries
+from ecellm_lite.models.files import copy_file, sha256_of, temporaries
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.manifest import Manifest, read_manifest
 from ecellm_lite.models.model_check import check_model
@@ -223,7 +223,7 @@ class Store:
         with self.placing(name) as place:
             check_model(read_header(source))
             try:
-                sha256 = _bring(source, place.file, move=move)
+                sha256 = _place_file(source, place.file, move=move)
                 size = place.file.stat().st_size
                 origin = origin or f"{source.name}, added by hand"
                 manifest = Manifest(name, _MODEL, size, sha256, envelope, origin, licence)
@@ -291,7 +291,7 @@ class Store:
                 self._forget_states(sha256)
 
 
-def _bring(source: Path, target: Path, *, move: bool) -> str:
+def _place_file(source: Path, target: Path, *, move: bool) -> str:
     """Copy a file into the store, and return its sha256. The original stays.
 
     With `move`, the file is hard-linked instead, and the caller removes the original at the end. A symbolic link or a
@@ -305,4 +305,4 @@ def _bring(source: Path, target: Path, *, move: bool) -> str:
         with suppress(OSError):
             target.hardlink_to(source)
             return sha256
-    return copied(source, target)
+    return copy_file(source, target)

@@ -6,7 +6,6 @@ its folder. The tuning of any other GGUF file is in the store, under the file's 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from ecellm_lite import ggml
 from ecellm_lite.documents import read_document
 from ecellm_lite.errors import ModelError
-from ecellm_lite.models.files import replacing
+from ecellm_lite.models.files import write_json
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.version import __version__
 
@@ -70,12 +69,7 @@ class Tuning:
 
     def write(self, path: Path) -> None:
         """Write the tuning atomically; raises ModelError if the store cannot be written."""
-        try:
-            with replacing(path) as temporary:
-                temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            message = f"{path} cannot be written ({error.strerror})"
-            raise ModelError(message, step="free some space or check its permissions") from None
+        write_json(path, asdict(self))
 
 
 def tuning_path(store: Store, model: StoredModel) -> Path:

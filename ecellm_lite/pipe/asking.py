@@ -23,7 +23,7 @@ REMEMBERED = 1024
 
 
 @dataclass(slots=True, eq=False)
-class Asking:
+class PendingRequest:
     """A request, its future answer, and how many children died while they were answering it."""
 
     ask: Ask
@@ -35,7 +35,7 @@ class Asking:
     deaths: int = 0
 
     @classmethod
-    def of(cls, ask: Ask, failed: Callable[[EcellmError], Answer], listener: Listener | None = None) -> Asking:
+    def of(cls, ask: Ask, failed: Callable[[EcellmError], Answer], listener: Listener | None = None) -> PendingRequest:
         """Return a request to send; raises InputError if the row is not JSON or too long for the protocol.
 
         `failed` turns an error into the answer of the failed row.
@@ -49,7 +49,7 @@ class Asking:
             raise InputError(f"The row is not JSON ({error})", step="give texts, numbers, lists and objects") from None
         return cls(ask, line, failed, Future(), listener)
 
-    def hear(self, start: int, part: str) -> None:
+    def extend_text(self, start: int, part: str) -> None:
         """Add a part of the answer's text, which begins at character `start` of the text.
 
         If the text has grown, call the listener with the text so far.
@@ -88,7 +88,7 @@ class Asking:
                 self.future.set_exception(error or CrashError("The engine's process gave no answer."))
 
 
-class Requests:
+class RequestQueue:
     """The requests of a ChildRuntime: those sent to the child, those waiting, and the hashes of refused ones.
 
     An urgent request is sent at once, even if the child already has many requests. The engine starts it before the
@@ -97,29 +97,29 @@ class Requests:
     """
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[int, Asking] = OrderedDict()
-        self._urgent: OrderedDict[int, Asking] = OrderedDict()
-        self._suspects: OrderedDict[int, Asking] = OrderedDict()
-        self._sent: dict[int, Asking] = {}
+        self._waiting: OrderedDict[int, PendingRequest] = OrderedDict()
+        self._urgent: OrderedDict[int, PendingRequest] = OrderedDict()
+        self._suspects: OrderedDict[int, PendingRequest] = OrderedDict()
+        self._sent: dict[int, PendingRequest] = {}
         self._refused: OrderedDict[bytes, None] = OrderedDict()
 
     def __bool__(self) -> bool:
         return any(self._places())
 
-    def add(self, asking: Asking) -> None:
+    def add(self, request: PendingRequest) -> None:
         """Queue a request."""
-        self._place(asking)[asking.number] = asking
+        self._place(request)[request.number] = request
 
-    def to_send(self) -> Iterator[Asking]:
+    def to_send(self) -> Iterator[PendingRequest]:
         """Yield the requests to send now, and mark each as sent."""
         queues = ((self._suspects, 1),) if self._suspects else ((self._urgent, sys.maxsize), (self._waiting, MOST_SENT))
         for queue, most in queues:
             while queue and len(self._sent) < most:
-                number, asking = queue.popitem(last=False)
-                self._sent[number] = asking
-                yield asking
+                number, request = queue.popitem(last=False)
+                self._sent[number] = request
+                yield request
 
-    def sent(self, number: int) -> Asking | None:
+    def sent(self, number: int) -> PendingRequest | None:
         """Return the request with this number, or None if the child does not have it."""
         return self._sent.get(number)
 
@@ -127,51 +127,51 @@ class Requests:
         """Return whether the request with this number was sent to the child and has no answer yet."""
         return number in self._sent
 
-    def take(self, number: int) -> Asking | None:
+    def take(self, number: int) -> PendingRequest | None:
         """Remove and return the request with this number, or return None if there is none."""
         for place in self._places():
             if number in place:
                 return place.pop(number)
         return None
 
-    def take_all(self) -> list[Asking]:
+    def take_all(self) -> list[PendingRequest]:
         """Remove and return every request."""
-        requests = [asking for place in self._places() for asking in place.values()]
+        requests = [request for place in self._places() for request in place.values()]
         for place in self._places():
             place.clear()
         return requests
 
-    def child_died(self) -> tuple[list[Asking], list[Asking]]:
+    def child_died(self) -> tuple[list[PendingRequest], list[PendingRequest]]:
         """Put the dead child's requests back at the front of their queues, to be sent again.
 
         Return two lists of dropped requests: cancelled ones, and lost ones. A lost request was sent alone, so it must
         have killed the child. From now on it is refused.
         """
         lost, cancelled = [], []
-        for number, asking in reversed(self._sent.items()):
-            if asking.future.cancelled():
-                cancelled.append(asking)
-            elif asking.suspect:  # it was sent alone
-                self._refuse(asking.key)
-                lost.append(asking)
+        for number, request in reversed(self._sent.items()):
+            if request.future.cancelled():
+                cancelled.append(request)
+            elif request.suspect:  # it was sent alone
+                self._refuse(request.key)
+                lost.append(request)
             else:
-                asking.deaths += 1
-                place = self._place(asking)
-                place[number] = asking
+                request.deaths += 1
+                place = self._place(request)
+                place[number] = request
                 place.move_to_end(number, last=False)
         self._sent.clear()
         return cancelled, lost
 
-    def refuses(self, asking: Asking) -> bool:
+    def refuses(self, request: PendingRequest) -> bool:
         """Return whether an identical request killed a child that had no other request."""
-        return bool(self._refused) and asking.key in self._refused
+        return bool(self._refused) and request.key in self._refused
 
-    def _place(self, asking: Asking) -> OrderedDict[int, Asking]:
-        if asking.suspect:
+    def _place(self, request: PendingRequest) -> OrderedDict[int, PendingRequest]:
+        if request.suspect:
             return self._suspects
-        return self._urgent if asking.urgent else self._waiting
+        return self._urgent if request.urgent else self._waiting
 
-    def _places(self) -> tuple[dict[int, Asking], ...]:
+    def _places(self) -> tuple[dict[int, PendingRequest], ...]:
         return self._sent, self._suspects, self._urgent, self._waiting
 
     def _refuse(self, key: bytes) -> None:

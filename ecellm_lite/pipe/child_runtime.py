@@ -29,7 +29,7 @@ from ecellm_lite.models.adapters import find_adapters
 from ecellm_lite.models.calibration_files import stored_calibrations
 from ecellm_lite.models.calibrations import Calibration, CalibrationChoice, Calibrations
 from ecellm_lite.models.store import Store
-from ecellm_lite.pipe.asking import Asking
+from ecellm_lite.pipe.asking import PendingRequest
 from ecellm_lite.pipe.messages import Ask
 from ecellm_lite.pipe.options import wire_options
 from ecellm_lite.pipe.supervisor import Supervisor
@@ -140,17 +140,17 @@ class ChildRuntime:
             if isinstance(row, InputError):
                 raise row
             failed = partial(self._failed, checked_task, row, adapter)
-            asking = Asking.of(Ask(number, name, row, wire_options(options)), failed, options.get("listener"))
+            request = PendingRequest.of(Ask(number, name, row, wire_options(options)), failed, options.get("listener"))
         except InputError as error:
             future: Future[Answer] = Future()
             future.set_result(self._failed(checked_task, row, adapter, error))
             return future
-        self._supervisor.ask(asking)
+        self._supervisor.ask(request)
         if deadline_ms is not None:  # the deadline is watched here too: the child may be dead, or start counting later
-            expire = partial(self._supervisor.expire, asking, failed(deadline_error(deadline_ms)))
+            expire = partial(self._supervisor.expire, request, failed(deadline_error(deadline_ms)))
             withdraw = self._deadlines.add(started + deadline_ms / 1000, expire)
-            asking.future.add_done_callback(lambda _: withdraw())
-        return asking.future
+            request.future.add_done_callback(lambda _: withdraw())
+        return request.future
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
         """Return the answer to one row, or raise the row's error; see Answerer."""

@@ -40,7 +40,7 @@ def lower_priority(nice: int) -> None:
                 Path("/proc/self/autogroup").write_text(str(nice), "ascii")
 
 
-def keep_to_cores(cores: int | Sequence[int]) -> None:
+def use_only_cores(cores: int | Sequence[int]) -> None:
     """Limit this process to its last N cores if `cores` is a number N, else to the cores in the list."""
     import psutil
 

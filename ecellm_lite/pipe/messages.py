@@ -9,11 +9,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeGuard
+from typing import Any, TypeGuard
 
 from ecellm_lite.answers.answer import Answer, RowError
 from ecellm_lite.errors import EcellmError, ProtocolError
-from ecellm_lite.tasks.written import WrittenNumber, as_written
+from ecellm_lite.tasks.written import as_written, read_strict_json
 
 PROTOCOL = 1
 LONGEST_LINE = 16 << 20  # bytes, including the line end
@@ -56,7 +56,7 @@ def read_message(line: bytes) -> Message:
             id=_first_id(line),
         )
     try:
-        data = json.loads(line, parse_constant=_no_number, parse_float=WrittenNumber, object_pairs_hook=_once)
+        data = read_strict_json(line)
     except (ValueError, RecursionError) as error:
         message = f"The line is not JSON ({error})"
         raise ProtocolError(message, step="send one JSON object per line", id=_first_id(line)) from None
@@ -65,14 +65,14 @@ def read_message(line: bytes) -> Message:
     id_ = _id(data)
     kind = data.get("type", "answer")
     if kind in CONTROLS if isinstance(kind, str) else False:
-        _only(data, {"id", "type"}, id_)
+        _refuse_other_keys(data, {"id", "type"}, id_)
         return Control(id_, kind)
     if kind != "answer":
         types = ", ".join(["answer", *sorted(CONTROLS)])
         raise ProtocolError(
             f"There is no request of type {str(kind)[:80]!r}", step=f"send one of {types}", field="type", id=id_
         )
-    _only(data, _ASK_KEYS, id_)
+    _refuse_other_keys(data, _ASK_KEYS, id_)
     task, options = data.get("task"), data.get("options")
     if not isinstance(task, str | dict):
         raise ProtocolError(
@@ -143,7 +143,7 @@ def _first_id(line: bytes) -> Id | None:
     return None
 
 
-def _only(data: Mapping[str, Any], keys: set[str], id_: Id) -> None:
+def _refuse_other_keys(data: Mapping[str, Any], keys: set[str], id_: Id) -> None:
     if unknown := sorted(data.keys() - keys):
         names = ", ".join(sorted(keys))
         raise ProtocolError(
@@ -154,14 +154,3 @@ def _only(data: Mapping[str, Any], keys: set[str], id_: Id) -> None:
 def _kind(value: Any) -> str:
     names: dict[type, str] = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
     return "missing" if value is None else names.get(type(value), "a number")
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    data = dict(pairs)
-    if len(data) < len(pairs):
-        raise ValueError("an object has a key twice")
-    return data

@@ -14,7 +14,7 @@ from typing import Any
 from ecellm_lite.answerer import Answerer
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.pipe.lifetime import end_with_parent
-from ecellm_lite.pipe.limits import keep_to_cores, limit_memory, lower_priority
+from ecellm_lite.pipe.limits import limit_memory, lower_priority, use_only_cores
 from ecellm_lite.pipe.lines import Output, read_lines
 from ecellm_lite.pipe.messages import error_line
 from ecellm_lite.pipe.session import Progress, Session
@@ -35,7 +35,7 @@ def limit_process(
     if nice is not None:
         lower_priority(nice)
     if cores is not None:
-        keep_to_cores(cores)
+        use_only_cores(cores)
 
 
 def load_runtime(

@@ -13,14 +13,14 @@ from ecellm_lite.answers.answer import Answer, RowError
 from ecellm_lite.engine.driver import closed_error, forked_error
 from ecellm_lite.errors import CrashError, EcellmError
 from ecellm_lite.exit_codes import ending
-from ecellm_lite.pipe.asking import Asking, Requests
+from ecellm_lite.pipe.asking import PendingRequest, RequestQueue
 from ecellm_lite.pipe.child import Child, Message
 from ecellm_lite.pipe.messages import PROTOCOL, Control, control_line
 
 HEARTBEAT = 2.0  # seconds between two pings of the child
-STARTS = 6  # how many children may die in a row before they are ready
+MOST_STARTS = 6  # how many children may die in a row before they are ready
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds before a restart, doubled each time until a child replies
-FAREWELL = 5.0  # seconds that a child gets to exit by itself
+CLOSING_SECONDS = 5.0  # seconds that a child gets to exit by itself
 
 
 class Supervisor:
@@ -50,7 +50,7 @@ class Supervisor:
         self._hang_seconds = hang_seconds
         self._idle_seconds = idle_seconds
         self._changed = threading.Condition()
-        self._requests = Requests()
+        self._requests = RequestQueue()
         self._child: Child | None = None
         self._ready: Message | None = None
         self._failure: EcellmError | None = None
@@ -87,23 +87,23 @@ class Supervisor:
                 return self._ready
             raise self._failure or closed_error()
 
-    def ask(self, asking: Asking) -> None:
+    def ask(self, request: PendingRequest) -> None:
         """Queue a request; raises ClosedError, or the child's error if its start has failed."""
         self.check_open()
         with self._changed:
             self.check_open()
-            refused = self._requests.refuses(asking)
+            refused = self._requests.refuses(request)
             if not refused:
                 if not self._requests:
                     self._alive = time.monotonic()
                     self._wanted = True
                     self._changed.notify_all()
-                self._requests.add(asking)
+                self._requests.add(request)
                 self._send_what_waits()
         if refused:
-            asking.settle(asking.failed(_crashed()))
+            request.settle(request.failed(_crashed()))
         else:
-            asking.future.add_done_callback(lambda future: self._cancel(asking) if future.cancelled() else None)
+            request.future.add_done_callback(lambda future: self._cancel(request) if future.cancelled() else None)
 
     def check_open(self) -> None:
         """Raise an error if no more requests are accepted: after `close` or a failed start, or in a forked process."""
@@ -123,12 +123,12 @@ class Supervisor:
             child, idle = self._child, bool(self._ready) and not self._requests
             abandoned = self._requests.take_all()
             self._changed.notify_all()
-        for asking in abandoned:
-            asking.settle(error=closed_error())
+        for request in abandoned:
+            request.settle(error=closed_error())
         if child:
             _end(child, gently=idle)
         if threading.current_thread() is not self._thread:
-            self._thread.join(FAREWELL)
+            self._thread.join(CLOSING_SECONDS)
 
     def _supervise(self) -> None:
         """Run the supervisor's thread: keep a child running while one is needed, and check that it works."""
@@ -145,10 +145,10 @@ class Supervisor:
                         self._start()
                     continue
                 idle = bool(self._ready) and not self._requests
-                if self._changed.wait_for(partial(self._has_news, idle), self._patience(idle)):
+                if self._changed.wait_for(partial(self._must_act, idle), self._patience(idle)):
                     continue
                 if not idle:
-                    self._look_after(self._child)
+                    self._watch_child(self._child)
                 elif self._patience(idle) == 0:
                     unused, self._child, self._ready, self._wanted = self._child, None, None, False
             if unused:
@@ -160,7 +160,7 @@ class Supervisor:
             return HEARTBEAT
         return None if self._idle_seconds is None else max(0.0, self._alive + self._idle_seconds - time.monotonic())
 
-    def _has_news(self, idle: bool) -> bool:
+    def _must_act(self, idle: bool) -> bool:
         return self._closing or self._failure is not None or self._child is None or (idle and bool(self._requests))
 
     def _start(self) -> None:
@@ -173,7 +173,7 @@ class Supervisor:
             abandoned = self._fail(failure)
             threading.Thread(target=_settle_all, args=(abandoned, failure), daemon=True).start()  # outside the lock
 
-    def _look_after(self, child: Child) -> None:
+    def _watch_child(self, child: Child) -> None:
         silence = time.monotonic() - self._alive
         if silence > (self._hang_seconds if self._ready else self._start_seconds):
             child.kill()
@@ -186,8 +186,8 @@ class Supervisor:
         kind, number = message["type"], message["id"] if message["type"] != "ready" else None
         answer = Answer.from_dict(message["answer"]) if kind == "answer" else None
         error = RowError(**message["error"]).exception() if kind == "error" else None
-        asking = growing = None
-        abandoned: list[Asking] = []
+        request = growing = None
+        abandoned: list[PendingRequest] = []
         with self._changed:
             if child is not self._child:
                 return
@@ -198,7 +198,7 @@ class Supervisor:
                 self._calls = message["calls"]
             elif kind == "ready":
                 if message.get("protocol") == PROTOCOL:
-                    self._welcome(message)
+                    self._child_is_ready(message)
                 else:
                     error = CrashError(
                         f"The engine's process speaks protocol {message.get('protocol')!r}, not {PROTOCOL}."
@@ -214,22 +214,22 @@ class Supervisor:
             elif isinstance(number, int) and number:
                 self._alive = time.monotonic()
                 self._pause = 0.0
-                asking = self._requests.take(number)
+                request = self._requests.take(number)
                 self._send_what_waits()
         if growing:
-            growing.hear(message["start"], message["text"])
-        if asking:
-            asking.settle(answer, error)
+            growing.extend_text(message["start"], message["text"])
+        if request:
+            request.settle(answer, error)
         _settle_all(abandoned, error)
 
-    def _welcome(self, message: Message) -> None:
+    def _child_is_ready(self, message: Message) -> None:
         self._ready, self._proven, self._failed_starts, self._alive = message, True, 0, time.monotonic()
         self._send_what_waits()
         self._changed.notify_all()
 
     def _ended(self, child: Child) -> None:
         failure: EcellmError | None = None
-        abandoned: list[Asking] = []
+        abandoned: list[PendingRequest] = []
         with self._changed:
             if child is not self._child:
                 return
@@ -237,7 +237,7 @@ class Supervisor:
             cancelled, lost = self._requests.child_died()
             if not was_ready and not self._failure and not self._closing:
                 self._failed_starts += 1
-                if self._failed_starts >= STARTS or not self._proven:
+                if self._failed_starts >= MOST_STARTS or not self._proven:
                     failure = CrashError(
                         f"The engine's process {ending(child.exit_code) or 'ended'} while it loaded the model",
                         step="check the model's file, and that there is enough memory",
@@ -246,40 +246,40 @@ class Supervisor:
             if self._wanted and not self._failure and not self._closing:
                 self.restarts += 1
             self._changed.notify_all()
-        for asking in cancelled:
-            asking.settle()
-        for asking in lost:
-            asking.settle(asking.failed(_crashed()))
+        for request in cancelled:
+            request.settle()
+        for request in lost:
+            request.settle(request.failed(_crashed()))
         _settle_all(abandoned, failure)
 
     def _send_what_waits(self) -> None:
         if self._child and self._ready:
-            for asking in self._requests.to_send():
-                self._child.send(asking.line)
+            for request in self._requests.to_send():
+                self._child.send(request.line)
 
-    def _cancel(self, asking: Asking) -> None:
+    def _cancel(self, request: PendingRequest) -> None:
         """Drop a cancelled request. If the child has it, it is dropped only when the child replies."""
         with self._changed:
-            if self._requests.is_sent(asking.number):
+            if self._requests.is_sent(request.number):
                 if self._child:
-                    self._child.send(control_line(Control(asking.number, "cancel")))
+                    self._child.send(control_line(Control(request.number, "cancel")))
                 return
-            dropped = self._requests.take(asking.number)
+            dropped = self._requests.take(request.number)
             self._send_what_waits()
         if dropped:
             dropped.settle()
 
-    def expire(self, asking: Asking, answer: Answer) -> None:
+    def expire(self, request: PendingRequest, answer: Answer) -> None:
         """Fail and drop a request whose deadline has passed, unless it has an answer already."""
         with self._changed:
-            if self._child and self._requests.is_sent(asking.number):
-                self._child.send(control_line(Control(asking.number, "cancel")))
-            if not self._requests.take(asking.number):
+            if self._child and self._requests.is_sent(request.number):
+                self._child.send(control_line(Control(request.number, "cancel")))
+            if not self._requests.take(request.number):
                 return
             self._send_what_waits()
-        asking.settle(answer)
+        request.settle(answer)
 
-    def _fail(self, error: EcellmError) -> list[Asking]:
+    def _fail(self, error: EcellmError) -> list[PendingRequest]:
         """Give up on the child, and return the requests that must now fail.
 
         If no child was ever ready and the supervisor is not `lazy`, later requests fail too. Otherwise the next request
@@ -299,14 +299,14 @@ class Supervisor:
 def _end(child: Child, *, gently: bool) -> None:
     """End a child. If `gently`, give it time to exit by itself first."""
     child.send(control_line(Control(0, "close")))
-    if not gently or not child.wait(FAREWELL):
+    if not gently or not child.wait(CLOSING_SECONDS):
         child.kill()
-        child.wait(FAREWELL)
+        child.wait(CLOSING_SECONDS)
 
 
-def _settle_all(abandoned: Sequence[Asking], error: EcellmError | None) -> None:
-    for asking in abandoned:
-        asking.settle(error=copy(error))
+def _settle_all(abandoned: Sequence[PendingRequest], error: EcellmError | None) -> None:
+    for request in abandoned:
+        request.settle(error=copy(error))
 
 
 def _crashed() -> CrashError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from ecellm_lite.convert.conversion import Conversion, prepared
+from ecellm_lite.convert.conversion import Conversion, prepare_conversion
 from ecellm_lite.convert.mixture import DEFAULTS, unknown_file_type
 from ecellm_lite.convert.pipeline import ConversionProgress
 from ecellm_lite.convert.request import ConversionRequest
@@ -121,7 +121,7 @@ def pull(
             details={"repository": repository, "revision": folder.name},
         )
         if request.weights and keep:
-            with prepared(request) as conversion:
+            with prepare_conversion(request) as conversion:
                 conversion.plan.check_room(request.target)
                 _announce(conversion, keep, announce)
             download(repository, revision, quiet=quiet)
@@ -144,7 +144,7 @@ def pull(
 def _missing(repository: str, folder: Path) -> tuple[HubFile, ...]:
     """Return all of a repository's weight files if any of them is missing from `folder`, else an empty tuple."""
     files = () if is_offline() else weight_files(repository, folder.name)
-    paths = {folder / one.name: one.size for one in files}
+    paths = {folder / file.name: file.size for file in files}
     return () if all(path.is_file() and path.stat().st_size == size for path, size in paths.items()) else files
 
 
@@ -178,7 +178,7 @@ def _convert(
     announce: Callable[[Download], None] | None,
     accept: Callable[[], None],
 ) -> Manifest:
-    with prepared(request) as conversion:
+    with prepare_conversion(request) as conversion:
         if request.weights and not only_named(request.target):
             conversion.check_room()
             _announce(conversion, False, announce)

@@ -62,7 +62,7 @@ def check_against(file: Path, folder: Path, adapters: Adapters = ()) -> list[Che
             texts = [str(prompt) for prompt in _prompts(ALPACA)]
             rule = str(header.metadata.get("tokenizer.ggml.pre", ""))
             tokens = check_tokens(backend.vocabulary.tokenize, tokenize, [*TEXTS, *texts], rule=rule)
-        ids = [prompt.tokens(backend.vocabulary)[: backend.longest] for prompt in _prompts(envelope)]
+        ids = [prompt.tokens(backend.vocabulary)[: backend.max_length] for prompt in _prompts(envelope)]
         try:
             pairs = zip(logits_of(backend, ids), original_logits(folder, adapters, ids), strict=True)
             logits = check_logits(pairs, _file_type(header))

@@ -53,15 +53,15 @@ def create_app(service: Service, access: Access | None = None, *, log: Log | Non
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=_life,
+        lifespan=_lifespan,
         default_response_class=JsonResponse,
     )
     app.state.service = service
     for room in (health, tasks, tables, decisions, systemone, chat, completions, models, files, batches, front_page):
         app.include_router(room.router)
-    app.add_exception_handler(EcellmError, _ours)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(EcellmError, _our_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
     # Each middleware wraps those added before it.
     app.add_middleware(Guard, keys=service.keys, access=access)
     if access.origins:
@@ -77,7 +77,7 @@ def create_app(service: Service, access: Access | None = None, *, log: Log | Non
 
 
 @asynccontextmanager
-async def _life(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Start the batch runner, which resumes an earlier server's batches, and stop it at shutdown."""
     service: Service = app.state.service
     with ExitStack() as stack:
@@ -91,11 +91,11 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
         await service.runner.close()
 
 
-async def _ours(_: Request, error: Exception) -> Response:
+async def _our_error(_: Request, error: Exception) -> Response:
     return error_response(cast("EcellmError", error))
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
+async def _invalid_request(request: Request, error: Exception) -> Response:
     """Return the response (422) to an invalid body. It names the place of each fault, but repeats no value."""
     faults = cast("RequestValidationError", error).errors()
     first = faults[0]
@@ -110,7 +110,7 @@ def _sentence(fault: Mapping[str, Any], place: str | None) -> str:
     return f"{place}: {message}." if place else f"The body does not fit: {message}."
 
 
-async def _http(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     fault = cast("HTTPException", error)
     code = {404: "not_found", 405: "method_not_allowed"}.get(fault.status_code, "http_error")
     body = error_body(fault.status_code, code, f"{fault.detail}.")

@@ -20,7 +20,7 @@ from ecellm_lite.serve.errors import RefusedError
 
 WINDOW = 24 * 3600  # seconds; OpenAI's API has no other completion window
 _ID = re.compile(r"batch_[0-9a-f]{24}")
-OVER = ("failed", "completed", "expired", "cancelled")
+ENDED = ("failed", "completed", "expired", "cancelled")
 _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
 
 
@@ -58,9 +58,9 @@ class Batch:
         return replace(self, status=status, times={**self.times, status: int(time.time())}, **changes)
 
     @property
-    def over(self) -> bool:
+    def ended(self) -> bool:
         """Whether the batch has completed, failed, expired or been cancelled."""
-        return self.status in OVER
+        return self.status in ENDED
 
     @property
     def expires_at(self) -> int:

@@ -31,7 +31,7 @@ MOST_LINES = 50_000
 AT_ONCE = 64  # requests of a batch in flight at a time
 LONGEST_LINE = 4 << 20  # bytes
 _SAVE = 1.0  # seconds between two saves of a batch's progress
-_AGAIN = 1.0  # seconds before a request is sent again after the queue was full
+_RETRY_SECONDS = 1.0  # before a request is sent again after the queue was full
 _LISTED = 20  # errors reported for one file, at most
 _FULL, _AWAY = 429, 503
 
@@ -62,7 +62,7 @@ class BatchRunner:
         """Resume the batches that an earlier server left unfinished. `app` answers their requests."""
         self._app = app
         for batch in self._store:
-            if not batch.over:
+            if not batch.ended:
                 self.run(batch)
 
     def check(self) -> None:
@@ -82,7 +82,7 @@ class BatchRunner:
 
         Raises RefusedError (409) if the batch has ended.
         """
-        if batch.over:
+        if batch.ended:
             raise RefusedError(409, "batch_over", f"The batch is {batch.status}", step="make another")
         batch = batch.at("cancelling")
         self._store.put(batch)
@@ -160,7 +160,7 @@ class BatchRunner:
             failed = response.status == _AWAY and response.body["error"]["code"] == "model_failed"
             if failed or response.status not in (_FULL, _AWAY):
                 break
-            await asyncio.sleep(_AGAIN)
+            await asyncio.sleep(_RETRY_SECONDS)
         return {
             "id": f"batch_req_{secrets.token_hex(12)}",
             "custom_id": line.custom_id,
@@ -178,10 +178,10 @@ class BatchRunner:
         journal = self._store.journal(batch)
         ids: dict[str, str | None] = {"output": None, "error": None}
         for name, good in (("output", True), ("error", False)):
-            kept = [one for one in responses(journal) if (one["response"]["status_code"] < 400) is good]
+            kept = [response for response in responses(journal) if (response["response"]["status_code"] < 400) is good]
             if kept:
                 with self._files.adding(batch.owner, f"{batch.id}_{name}.jsonl", "batch_output") as (file, stored):
-                    file.writelines(json.dumps(one).encode() + b"\n" for one in kept)
+                    file.writelines(json.dumps(response).encode() + b"\n" for response in kept)
                 ids[name] = stored[0].id
         batch = batch.at(status, output_file_id=ids["output"], error_file_id=ids["error"])
         self._store.put(batch)

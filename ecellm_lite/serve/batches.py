@@ -45,7 +45,7 @@ async def made(body: NewBatch, request: Request, service: Served) -> dict[str, A
     elif body.endpoint not in _ENDPOINTS:
         message = "The endpoint is none that batches are for"
         raise RefusedError(422, "endpoint", message, step=f"use {', '.join(_ENDPOINTS)}", field="endpoint")
-    if sum(batch.owner == owner and not batch.over for batch in service.batches) >= _MOST_OPEN:
+    if sum(batch.owner == owner and not batch.ended for batch in service.batches) >= _MOST_OPEN:
         headers = {"Retry-After": "60"}
         raise RefusedError(429, "too_many_batches", f"{_MOST_OPEN} batches wait already", headers=headers)
     batch = Batch.made(owner, body.endpoint, body.input_file_id, body.metadata or {})
@@ -59,8 +59,10 @@ async def made(body: NewBatch, request: Request, service: Served) -> dict[str, A
 async def listed(request: Request, service: Served, after: str = "", limit: int = 20) -> dict[str, Any]:
     """Return the batches of the request's API key, newest first; `after` is the id of the last one already seen."""
     owner = exchange_of(request).owner
-    owned = sorted((one for one in service.batches if one.owner == owner), key=lambda one: (-one.created_at, one.id))
-    place = next((place for place, one in enumerate(owned, start=1) if one.id == after), 0)
+    owned = sorted(
+        (batch for batch in service.batches if batch.owner == owner), key=lambda batch: (-batch.created_at, batch.id)
+    )
+    place = next((place for place, batch in enumerate(owned, start=1) if batch.id == after), 0)
     page = owned[place : place + max(1, min(limit, 100))]
     return {
         "object": "list",

@@ -17,7 +17,18 @@ from ecellm_lite.serve.errors import RefusedError
 from ecellm_lite.serve.form import Form, by_type, text_or
 from ecellm_lite.serve.json_response import JsonResponse
 from ecellm_lite.serve.service import Served
-from ecellm_lite.serve.texts import Asked, Sampling, Text, growing, head, only, options_of, shown, streamed, written
+from ecellm_lite.serve.texts import (
+    Sampling,
+    Text,
+    TextRequest,
+    event_stream,
+    generate_texts,
+    only,
+    options_of,
+    response_head,
+    stream_text,
+    token_text,
+)
 
 router = APIRouter(tags=["text"], route_class=JsonRoute)
 
@@ -151,13 +162,13 @@ async def chat(body: Chat, request: Request, service: Served) -> Response:
     system, messages = conversation(body.messages)
     if system:
         options["instruction"] = system
-    asked = Asked("chat", {"messages": messages}, options)
+    text_request = TextRequest("chat", {"messages": messages}, options)
     if body.stream:
         body.refuse_several()
-        opening = head("chat.completion.chunk", "chatcmpl", model.title)
-        growth = growing(service, request, model, asked, body.seed)
-        return await streamed(_pieces(opening, growth, with_usage=body.usage_streamed))
-    texts, usage = await written(service, request, model, [asked], body.n, body.seed)
+        opening = response_head("chat.completion.chunk", "chatcmpl", model.title)
+        growth = stream_text(service, request, model, text_request, body.seed)
+        return await event_stream(_pieces(opening, growth, with_usage=body.usage_streamed))
+    texts, usage = await generate_texts(service, request, model, [text_request], body.n, body.seed)
     choices = [
         {
             "index": index,
@@ -167,7 +178,9 @@ async def chat(body: Chat, request: Request, service: Served) -> Response:
         }
         for index, text in enumerate(texts)
     ]
-    return JsonResponse({**head("chat.completion", "chatcmpl", model.title), "choices": choices, "usage": usage})
+    return JsonResponse(
+        {**response_head("chat.completion", "chatcmpl", model.title), "choices": choices, "usage": usage}
+    )
 
 
 def conversation(messages: Sequence[Message]) -> tuple[str, list[dict[str, str]]]:
@@ -225,5 +238,8 @@ async def _pieces(
 
 def _logprob(token: Mapping[str, Any]) -> dict[str, Any]:
     """Return a token's log-probability in the format of OpenAI's chat completions."""
-    top = [{"token": shown(one), "bytes": one["bytes"], "logprob": one["logprob"]} for one in token["top"]]
-    return {"token": shown(token), "bytes": token["bytes"], "logprob": token["logprob"], "top_logprobs": top}
+    top = [
+        {"token": token_text(candidate), "bytes": candidate["bytes"], "logprob": candidate["logprob"]}
+        for candidate in token["top"]
+    ]
+    return {"token": token_text(token), "bytes": token["bytes"], "logprob": token["logprob"], "top_logprobs": top}

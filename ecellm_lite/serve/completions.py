@@ -16,7 +16,18 @@ from ecellm_lite.serve.document import ROWS, replies
 from ecellm_lite.serve.form import text_or
 from ecellm_lite.serve.json_response import JsonResponse
 from ecellm_lite.serve.service import Served
-from ecellm_lite.serve.texts import Asked, Sampling, Text, growing, head, only, options_of, shown, streamed, written
+from ecellm_lite.serve.texts import (
+    Sampling,
+    Text,
+    TextRequest,
+    event_stream,
+    generate_texts,
+    only,
+    options_of,
+    response_head,
+    stream_text,
+    token_text,
+)
 
 router = APIRouter(tags=["text"], route_class=JsonRoute)
 
@@ -49,13 +60,13 @@ async def completions(body: Completions, request: Request, service: Served) -> R
     model = await service.model(body.model)
     options = options_of(body, 16 if body.max_tokens is None else body.max_tokens, body.logprobs, None)
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
-    asked = [Asked("prompt", {"prompt": prompt}, options) for prompt in prompts]
-    opening = head("text_completion", "cmpl", model.title)
+    text_requests = [TextRequest("prompt", {"prompt": prompt}, options) for prompt in prompts]
+    opening = response_head("text_completion", "cmpl", model.title)
     if body.stream:
         body.refuse_several(len(prompts))
-        growth = growing(service, request, model, asked[0], body.seed)
-        return await streamed(_pieces(opening, growth, with_usage=body.usage_streamed))
-    texts, usage = await written(service, request, model, asked, body.n, body.seed)
+        growth = stream_text(service, request, model, text_requests[0], body.seed)
+        return await event_stream(_pieces(opening, growth, with_usage=body.usage_streamed))
+    texts, usage = await generate_texts(service, request, model, text_requests, body.n, body.seed)
     choices = [
         {
             "index": index,
@@ -84,11 +95,13 @@ async def _pieces(
 
 def _logprobs(tokens: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return log-probabilities in the format of OpenAI's older endpoint, `/v1/completions`."""
-    names = [shown(token) for token in tokens]
+    names = [token_text(token) for token in tokens]
     offsets = [sum(map(len, names[:place])) for place in range(len(names))]
     return {
         "tokens": names,
         "token_logprobs": [token["logprob"] for token in tokens],
-        "top_logprobs": [{shown(one): one["logprob"] for one in token["top"]} for token in tokens],
+        "top_logprobs": [
+            {token_text(candidate): candidate["logprob"] for candidate in token["top"]} for token in tokens
+        ],
         "text_offset": offsets,
     }

@@ -91,7 +91,7 @@ class Score(Form):
     name: Name | None = None
 
 
-Asked = Annotated[
+AnyQuestion = Annotated[
     Annotated[Predicate, Tag("~predicate")] | Annotated[Choice, Tag("~choice")] | Annotated[Score, Tag("~score")],
     by_type("predicate", "choice", "score"),
 ]
@@ -126,7 +126,7 @@ class Decisions(Form):
 
     model: str
     input: Input
-    questions: list[Asked] = Field(min_length=1, max_length=MOST)
+    questions: list[AnyQuestion] = Field(min_length=1, max_length=MOST)
     prompt_cache_key: str | None = Field(default=None, description="Taken, and without effect.")
     prompt_cache_options: dict[str, Any] | None = Field(default=None, description="Taken, and without effect.")
     safety_identifier: str | None = Field(default=None, description="Taken, and without effect.")
@@ -152,7 +152,7 @@ async def decisions(body: Decisions, request: Request, service: Served) -> Respo
     )
     if all(each.error for each in decided) and decided[0].error:
         return row_error_response(decided[0].error, "input")
-    answers = [_answer(asked, each) for asked, each in zip(body.questions, decided, strict=True)]
+    answers = [_answer(question, each) for question, each in zip(body.questions, decided, strict=True)]
     return JsonResponse(
         {"answers": answers, "model": model.title, "usage": _usage(decided)},
         headers=calibration_header(decided),
@@ -164,29 +164,29 @@ async def prompt(body: Decisions, service: Served) -> dict[str, Any]:
     """Return the exact prompt of each question, in order, without asking the model."""
     model = await service.model(body.model)
     row = {"state": input_text(body.input)}
-    asked = await asyncio.to_thread(
+    task_questions = await asyncio.to_thread(
         lambda: [task_of(each.definition, place).question(row) for place, each in enumerate(_questions(body))]
     )
-    return {"prompts": [model.envelope.prompt(each.instruction, each.text, each.options) for each in asked]}
+    return {"prompts": [model.envelope.prompt(each.instruction, each.text, each.options) for each in task_questions]}
 
 
 def _questions(body: Decisions) -> list[Question]:
     return [
-        Question(definition_of(asked, content_text(asked.instructions, f"questions.{place}.instructions")))
-        for place, asked in enumerate(body.questions)
+        Question(definition_of(question, content_text(question.instructions, f"questions.{place}.instructions")))
+        for place, question in enumerate(body.questions)
     ]
 
 
-def definition_of(asked: Predicate | Choice | Score, instructions: str) -> Mapping[str, Any]:
+def definition_of(question: Predicate | Choice | Score, instructions: str) -> Mapping[str, Any]:
     """Return a question's definition for tasks/questions.py. `instructions` are the question's instructions as text."""
-    definition: dict[str, Any] = {"type": asked.type, "instructions": instructions}
-    if isinstance(asked, Choice):
-        texts = {choice.value for choice in asked.choices if isinstance(choice.value, str)}
+    definition: dict[str, Any] = {"type": question.type, "instructions": instructions}
+    if isinstance(question, Choice):
+        texts = {choice.value for choice in question.choices if isinstance(choice.value, str)}
         definition["choices"] = [
-            {"value": _text(choice.value, texts), "description": choice.description} for choice in asked.choices
+            {"value": _text(choice.value, texts), "description": choice.description} for choice in question.choices
         ]
-    elif isinstance(asked, Score):
-        definition["levels"] = [level.model_dump() for level in asked.levels]
+    elif isinstance(question, Score):
+        definition["levels"] = [level.model_dump() for level in question.levels]
     return definition
 
 
@@ -201,14 +201,14 @@ def _text(value: str | bool, texts: set[str]) -> str:
     return f"{text} (boolean)" if text in texts else text
 
 
-def _answer(asked: Predicate | Choice | Score, decided: Decided) -> dict[str, Any]:
-    answer: dict[str, Any] = {"type": asked.type, "name": asked.name}
+def _answer(question: Predicate | Choice | Score, decided: Decided) -> dict[str, Any]:
+    answer: dict[str, Any] = {"type": question.type, "name": question.name}
     if decided.error:
-        return {"type": "refusal", "name": asked.name}
-    if isinstance(asked, Predicate):
+        return {"type": "refusal", "name": question.name}
+    if isinstance(question, Predicate):
         return {**answer, "probability": decided.shares[0]}
-    if isinstance(asked, Choice):
-        values = [choice.value for choice in asked.choices]
+    if isinstance(question, Choice):
+        values = [choice.value for choice in question.choices]
         probabilities = [
             {"value": value, "probability": share} for value, share in zip(values, decided.shares, strict=True)
         ]
@@ -220,7 +220,7 @@ def _answer(asked: Predicate | Choice | Score, decided: Decided) -> dict[str, An
         }
     levels = [
         {"value": place, "label": level.label, "probability": share}
-        for place, (level, share) in enumerate(zip(asked.levels, decided.shares, strict=True))
+        for place, (level, share) in enumerate(zip(question.levels, decided.shares, strict=True))
     ]
     return {**answer, "score": decided.mean, "confidence": decided.agreement, "probabilities": levels}
 

@@ -48,7 +48,7 @@ class Resident:
     loads: int = 0
     failed: float | None = None  # when it last failed to load
     past_restarts: int = 0
-    held: int = 0  # bytes, from the moment that its room is made
+    reserved_bytes: int = 0  # from the moment that its room is made
 
     @property
     def state(self) -> str:
@@ -124,7 +124,7 @@ class Fleet:
     def load(self) -> None:
         """Load the default model, before the event loop runs; raises an EcellmError if that fails."""
         resident = self.residents[self.default]
-        resident.held = resident.source.bytes
+        resident.reserved_bytes = resident.source.bytes
         resident.answerer = resident.source.start()
         resident.loads += 1
 
@@ -147,14 +147,14 @@ class Fleet:
         if base in self.residents and adapter in self.residents[base].source.adapters:
             return self.residents[base].source.adapted(adapter)
         resident = self.residents.get(name)
-        if not self._others or (resident and resident.held):
+        if not self._others or (resident and resident.reserved_bytes):
             return resident.source if resident else None
         try:
             source = await asyncio.to_thread(self._others.find, name)
         except EcellmError as error:
             raise _failed(name, error, FAILED_SECONDS) from error
         resident = self.residents.setdefault(name, Resident(source)) if source else self.residents.get(name)
-        if source and resident and not resident.held and not resident.loading:
+        if source and resident and not resident.reserved_bytes and not resident.loading:
             resident.source = source  # the store may have another file under this name now
         return resident.source if resident else None
 
@@ -212,7 +212,7 @@ class Fleet:
         finally:
             resident.loading = None
             if not resident.answerer:
-                resident.held = 0
+                resident.reserved_bytes = 0
             self._freed.set()
         resident.loads += 1
         if self._closed:
@@ -226,13 +226,13 @@ class Fleet:
         """
         async with self._turn:
             while self.memory is not None and self._held() + resident.source.bytes > self.memory:
-                idle = [one for one in self.residents.values() if one.answerer and not one.requests]
+                idle = [resident for resident in self.residents.values() if resident.answerer and not resident.requests]
                 if idle:
-                    await self._unload(min(idle, key=lambda one: one.used))
+                    await self._unload(min(idle, key=lambda resident: resident.used))
                 else:
                     self._freed.clear()
                     await asyncio.wait_for(self._freed.wait(), max(0.0, deadline - time.monotonic()))
-            resident.held = resident.source.bytes
+            resident.reserved_bytes = resident.source.bytes
 
     async def _unload(self, resident: Resident) -> None:
         answerer, resident.answerer = resident.answerer, None
@@ -241,10 +241,10 @@ class Fleet:
         try:
             await asyncio.shield(asyncio.to_thread(answerer.close))
         finally:
-            resident.held = 0
+            resident.reserved_bytes = 0
 
     def _held(self) -> int:
-        return sum(resident.held for resident in self.residents.values())
+        return sum(resident.reserved_bytes for resident in self.residents.values())
 
     def _too_large(self, source: ModelSource) -> bool:
         return self.memory is not None and source.bytes > self.memory

@@ -27,7 +27,7 @@ from ecellm_lite.serve.keys import Key, Keys
 
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 LARGEST_HEAD = 1 << 14  # bytes of a request's line and headers
-_OPEN = "/health"  # needs no key: it shows only that the process runs
+_PUBLIC = "/health"  # needs no key: it shows only that the process runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Guard:
                 step="let the server know the page's origin",
                 settings=("allow_origin",),
             )
-        if not self._keys or request.scope["path"] == _OPEN:
+        if not self._keys or request.scope["path"] == _PUBLIC:
             return
         key = self._key(headers)
         if key is None:

@@ -15,7 +15,7 @@ from ecellm_lite.serve.service import Served
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health", summary="The server lives", responses=replies(Health))
+@router.get("/health", summary="The server is running", responses=replies(Health))
 async def health() -> dict[str, str]:
     """Report that the server runs, without asking the engine. This needs no API key."""
     return {"status": "ok"}

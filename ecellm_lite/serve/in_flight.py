@@ -49,7 +49,7 @@ class InFlight:
             work = self._works[key] = _Work(asyncio.create_task(make()))
         work.waiting += 1
         try:
-            result: Result = await until_gone(request, asyncio.shield(work.task))
+            result: Result = await unless_disconnected(request, asyncio.shield(work.task))
             return result
         finally:
             work.waiting -= 1
@@ -68,17 +68,17 @@ class InFlight:
             del self._works[key]
 
 
-async def until_gone(request: Request, result: Awaitable[Result]) -> Result:
+async def unless_disconnected(request: Request, result: Awaitable[Result]) -> Result:
     """Return the awaited result; if the client closes its connection first, cancel it and raise GoneError."""
     future = asyncio.ensure_future(result)
-    gone = asyncio.create_task(_disconnected(request))
+    disconnection = asyncio.create_task(_disconnected(request))
     try:
-        await asyncio.wait((future, gone), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((future, disconnection), return_when=asyncio.FIRST_COMPLETED)
         if future.done():
             return future.result()
         raise GoneError("The client closed its connection.")
     finally:
-        gone.cancel()
+        disconnection.cancel()
         future.cancel()
 
 

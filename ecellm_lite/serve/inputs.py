@@ -69,7 +69,7 @@ Part = Annotated[
     | Annotated[ImagePart, Tag("~input_image")],
     by_type("input_text", "input_json", "input_image"),
 ]
-SaidPart = Annotated[
+AssistantPart = Annotated[
     Annotated[OutputPart, Tag("~output_text")] | Annotated[RefusalPart, Tag("~refusal")],
     by_type("output_text", "refusal"),
 ]

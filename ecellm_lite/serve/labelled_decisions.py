@@ -21,7 +21,7 @@ from ecellm_lite.evaluate.calibrating import LabelledTask
 from ecellm_lite.evaluate.labelled import Labelled
 from ecellm_lite.evaluate.results import DataFile, Unreadable
 from ecellm_lite.models.files import sha256_of
-from ecellm_lite.serve.decisions import Asked, Choice, Decisions, Predicate, definition_of
+from ecellm_lite.serve.decisions import AnyQuestion, Choice, Decisions, Predicate, definition_of
 from ecellm_lite.serve.form import place_of
 from ecellm_lite.serve.inputs import content_text, input_text
 from ecellm_lite.tables.json_lines import numbered_rows
@@ -75,27 +75,27 @@ def _labelled(number: int, line: Any) -> list[Labelled]:
         raise InputError(message, step="give one for each, or null", field="answers")
     row = {"state": input_text(body.input)}
     labelled = []
-    for place, (asked, answer) in enumerate(zip(body.questions, body.answers, strict=True)):
+    for place, (question, answer) in enumerate(zip(body.questions, body.answers, strict=True)):
         if answer is not None:
-            instructions = content_text(asked.instructions, f"questions.{place}.instructions")
-            task = question_task(definition_of(asked, instructions))
+            instructions = content_text(question.instructions, f"questions.{place}.instructions")
+            task = question_task(definition_of(question, instructions))
             space = task.question(row).space
             assert isinstance(space, OneOf)
-            labelled.append(Labelled(task, number, row, space.offered[_place(asked, answer, place)].text))
+            labelled.append(Labelled(task, number, row, space.offered[_place(question, answer, place)].text))
     return labelled
 
 
-def _place(asked: Asked, answer: bool | str | int, place: int) -> int:
+def _place(question: AnyQuestion, answer: bool | str | int, place: int) -> int:
     """Return the index of the right answer among a question's options. Raises InputError if it is not one of them."""
     values: list[Any]
-    if isinstance(asked, Predicate):
+    if isinstance(question, Predicate):
         values = [True, False]
-    elif isinstance(asked, Choice):
-        values = [choice.value for choice in asked.choices]
+    elif isinstance(question, Choice):
+        values = [choice.value for choice in question.choices]
     elif isinstance(answer, int):
-        values = list(range(len(asked.levels)))
+        values = list(range(len(question.levels)))
     else:
-        values = [level.label for level in asked.levels]
+        values = [level.label for level in question.levels]
     # True equals 1, and is another answer.
     places = [index for index, value in enumerate(values) if value == answer and type(value) is type(answer)]
     if not places:

@@ -70,11 +70,17 @@ class _ModelGauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         values: dict[tuple[str, str], Callable[[Resident], float]] = {
-            ("ecellm_model_ready", "Whether the model is loaded and answers."): lambda one: one.state == "ready",
-            ("ecellm_model_requests", "Requests in flight."): lambda one: one.requests,
-            ("ecellm_model_memory_bytes", "Memory that the loaded model may take."): lambda one: one.held,
-            ("ecellm_model_loads", "Times that the model was loaded."): lambda one: one.loads,
-            ("ecellm_engine_restarts", "Times that an engine's process was started again."): lambda one: one.restarts,
+            ("ecellm_model_ready", "Whether the model is loaded and answers."): lambda resident: (
+                resident.state == "ready"
+            ),
+            ("ecellm_model_requests", "Requests in flight."): lambda resident: resident.requests,
+            ("ecellm_model_memory_bytes", "Memory that the loaded model may take."): lambda resident: (
+                resident.reserved_bytes
+            ),
+            ("ecellm_model_loads", "Times that the model was loaded."): lambda resident: resident.loads,
+            ("ecellm_engine_restarts", "Times that an engine's process was started again."): lambda resident: (
+                resident.restarts
+            ),
         }
         for (name, help_), value in values.items():
             family = GaugeMetricFamily(name, help_, labels=["model"])

@@ -68,7 +68,7 @@ class Box(Form):
     type: Literal["box"]
 
 
-Asked = Annotated[
+AnyQuestion = Annotated[
     Annotated[Noul, Tag("~noul")]
     | Annotated[Choice, Tag("~choice")]
     | Annotated[Score, Tag("~score")]
@@ -97,7 +97,7 @@ class SystemOne(Form):
 
     model: str
     state: Content
-    questions: dict[str, Asked] = Field(min_length=1, max_length=MOST)
+    questions: dict[str, AnyQuestion] = Field(min_length=1, max_length=MOST)
     assets: Any = Field(default=None, description="Images, which are refused.")
 
     @field_validator("state")
@@ -119,31 +119,33 @@ async def systemone(body: SystemOne, request: Request, service: Served) -> Respo
     if body.assets:
         raise RefusedError(400, "unsupported_image", "The model sees no images", step="send no assets", field="assets")
     state = _text(body.state)
-    questions = [Question(_definition(id_, asked)) for id_, asked in body.questions.items()]
+    questions = [Question(_definition(id_, question)) for id_, question in body.questions.items()]
     count_rows(request, len(questions))
     decided = await service.in_flight.share(request, lambda: decide(service, request, model, state, questions))
     for id_, each in zip(body.questions, decided, strict=True):
         if each.error:
             return row_error_response(each.error, f"questions.{id_[:80]}")
-    answers = {id_: _answer(asked, each) for (id_, asked), each in zip(body.questions.items(), decided, strict=True)}
+    answers = {
+        id_: _answer(question, each) for (id_, question), each in zip(body.questions.items(), decided, strict=True)
+    }
     usage = {"input_tokens": reading(decided).tokens, "output_tokens": 0}
     return JsonResponse({"model": model.title, "answers": answers, "usage": usage}, headers=calibration_header(decided))
 
 
-def _definition(id_: str, asked: Noul | Choice | Score | Box) -> Mapping[str, Any]:
-    instructions = _text(getattr(asked, "instructions", None) or id_)
-    if isinstance(asked, Noul):
-        criteria = asked.criteria or NoulCriteria()
+def _definition(id_: str, question: Noul | Choice | Score | Box) -> Mapping[str, Any]:
+    instructions = _text(getattr(question, "instructions", None) or id_)
+    if isinstance(question, Noul):
+        criteria = question.criteria or NoulCriteria()
         meanings = [f"{word}: {_text(text)}" for word, text in (("yes", criteria.true), ("no", criteria.false)) if text]
         return {"type": "predicate", "instructions": "\n".join([instructions, *meanings])}
-    if isinstance(asked, Choice):
+    if isinstance(question, Choice):
         choices = [
             {"value": label, "description": None if meaning is None else _text(meaning)}
-            for label, meaning in asked.criteria.items()
+            for label, meaning in question.criteria.items()
         ]
         return {"type": "choice", "instructions": instructions, "choices": choices}
-    if isinstance(asked, Score):
-        levels = [{"label": _text(level)} for level in asked.criteria]
+    if isinstance(question, Score):
+        levels = [{"label": _text(level)} for level in question.criteria]
         return {"type": "score", "instructions": instructions, "levels": levels}
     message = f"The question {id_[:80]!r} is about a place in an image, and the model sees no images"
     raise RefusedError(400, "unsupported_image", message, step="leave it out", field=f"questions.{id_[:80]}")
@@ -154,23 +156,23 @@ def _text(content: Content) -> str:
     return content if isinstance(content, str) else written_json(content)
 
 
-def _answer(asked: Noul | Choice | Score | Box, decided: Decided) -> dict[str, Any]:
-    if isinstance(asked, Choice):
-        probabilities = dict(zip(asked.criteria, decided.shares, strict=True))
-        choice = list(asked.criteria)[decided.best]
+def _answer(question: Noul | Choice | Score | Box, decided: Decided) -> dict[str, Any]:
+    if isinstance(question, Choice):
+        probabilities = dict(zip(question.criteria, decided.shares, strict=True))
+        choice = list(question.criteria)[decided.best]
         return {
             "type": "choice",
             "choice": choice,
             "confidence": decided.confidence,
             "probabilities": probabilities,
         }
-    if isinstance(asked, Score):
-        places = [str(place) for place in range(len(asked.criteria))]
+    if isinstance(question, Score):
+        places = [str(place) for place in range(len(question.criteria))]
         return {
             "type": "score",
             "score": decided.mean,
             "confidence": decided.agreement,
-            "legend": dict(zip(places, asked.criteria, strict=True)),
+            "legend": dict(zip(places, question.criteria, strict=True)),
             "probabilities": dict(zip(places, decided.shares, strict=True)),
         }
     return {"type": "noul", "noul": decided.shares[0]}

@@ -50,8 +50,8 @@ def main() -> None:
     try:
         result = read(Path(path), int(rows), int(characters))
     except EcellmError as error:
-        found = RowError.of(error)
-        result = {"error": {"code": found.code, "message": str(error)}}
+        row_error = RowError.of(error)
+        result = {"error": {"code": row_error.code, "message": str(error)}}
     json.dump(result, sys.stdout)
 
 

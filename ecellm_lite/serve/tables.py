@@ -16,7 +16,7 @@ from starlette.responses import Response
 from ecellm_lite.serve.body import read_body
 from ecellm_lite.serve.document import BODY, replies
 from ecellm_lite.serve.errors import RefusedError
-from ecellm_lite.serve.in_flight import until_gone
+from ecellm_lite.serve.in_flight import unless_disconnected
 from ecellm_lite.serve.json_response import JsonResponse
 from ecellm_lite.serve.replies import TableReply
 from ecellm_lite.serve.service import Served
@@ -47,7 +47,7 @@ async def read(request: Request, service: Served, name: Annotated[str, Query(max
         path = Path(folder) / (re.sub(r"[^\w.-]", "_", name)[:80].lstrip(".") or "table")
         await asyncio.to_thread(path.write_bytes, data)
         async with service.reading:  # each takes a process, and up to 2 GiB
-            table = await until_gone(request, _read(path))
+            table = await unless_disconnected(request, _read(path))
     if error := table.get("error"):
         raise RefusedError(422, error["code"], error["message"].rstrip("."), field="file")
     return JsonResponse(table)

@@ -25,7 +25,7 @@ from ecellm_lite.serve.document import BODY, ROWS, replies
 from ecellm_lite.serve.errors import RefusedError, row_error_response
 from ecellm_lite.serve.exchange import exchange_of
 from ecellm_lite.serve.form import Form
-from ecellm_lite.serve.in_flight import until_gone
+from ecellm_lite.serve.in_flight import unless_disconnected
 from ecellm_lite.serve.json_response import JsonResponse
 from ecellm_lite.serve.replies import PromptReply, TaskList, TaskReply
 from ecellm_lite.serve.service import Served
@@ -126,7 +126,7 @@ async def ask(task: str, body: Rows, request: Request, service: Served) -> Respo
         return [engine.submit(checked_task, row, **checked) for row in rows]
 
     exchange_of(request).rows = len(rows)
-    answers = await until_gone(request, service.answers(request, model, checked_task.name, len(rows), submit))
+    answers = await unless_disconnected(request, service.answers(request, model, checked_task.name, len(rows), submit))
     if body.rows is not None:
         return JsonResponse({"answers": [answer.as_dict() for answer in answers]})
     [answer] = answers

@@ -23,7 +23,7 @@ from ecellm_lite.pipe.options import HOTTEST, LONGEST_STOP, MOST_STOPS, request_
 from ecellm_lite.serve.errors import GoneError, RefusedError, error_body
 from ecellm_lite.serve.exchange import exchange_of
 from ecellm_lite.serve.form import Form, text_or
-from ecellm_lite.serve.in_flight import until_gone
+from ecellm_lite.serve.in_flight import unless_disconnected
 from ecellm_lite.serve.model_source import ModelSource
 from ecellm_lite.serve.service import Service
 from ecellm_lite.serve.workers import Submits
@@ -139,7 +139,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TextRequest:
     """A text to generate: its kind (a key of TEXTS in tasks/texts.py), its row, and the pipe's options."""
 
     kind: str
@@ -160,16 +160,16 @@ def options_of(body: Sampling, most: int, logprobs: int | None, schema: Mapping[
     return {**options, "schema": schema}
 
 
-async def written(
+async def generate_texts(
     service: Service,
     request: Request,
     model: ModelSource,
-    asked: Sequence[Asked],
+    text_requests: Sequence[TextRequest],
     count: int,
     seed: int | None,
     listener: Listener | None = None,
 ) -> tuple[list[Text], dict[str, Any]]:
-    """Return `count` texts for each of `asked`, and the token counts in OpenAI's format; raises the first error.
+    """Return `count` texts for each request, and the token counts in OpenAI's format; raises the first error.
 
     The same seed gives the same texts only if the engine's batches are the same. `listener` is called with the text so
     far while it grows; use it for a single text only.
@@ -178,16 +178,18 @@ async def written(
 
     def submit(engine: Submits) -> list[Future[Answer]]:
         futures = []
-        for one in asked:
-            options = request_options(TEXTS[one.kind], one.options)
+        for text_request in text_requests:
+            options = request_options(TEXTS[text_request.kind], text_request.options)
             options["listener"] = listener
             for number in range(count):
                 options["seed"] = (first + number) % (1 << 32)
-                futures.append(engine.submit(TEXTS[one.kind], one.row, **options))
+                futures.append(engine.submit(TEXTS[text_request.kind], text_request.row, **options))
         return futures
 
-    exchange_of(request).rows = len(asked) * count
-    answers = await until_gone(request, service.answers(request, model, "text", len(asked) * count, submit))
+    exchange_of(request).rows = len(text_requests) * count
+    answers = await unless_disconnected(
+        request, service.answers(request, model, "text", len(text_requests) * count, submit)
+    )
     for answer in answers:
         if answer.error:
             raise answer.error.exception()
@@ -206,41 +208,41 @@ async def written(
     }
 
 
-def head(kind: str, prefix: str, model: str) -> dict[str, Any]:
+def response_head(kind: str, prefix: str, model: str) -> dict[str, Any]:
     """Return the fields that begin every response and every piece of a stream."""
     return {"id": f"{prefix}-{secrets.token_hex(12)}", "object": kind, "created": int(time.time()), "model": model}
 
 
-async def growing(
-    service: Service, request: Request, model: ModelSource, asked: Asked, seed: int | None
+async def stream_text(
+    service: Service, request: Request, model: ModelSource, text_request: TextRequest, seed: int | None
 ) -> AsyncIterator[str | tuple[Text, dict[str, Any]]]:
-    """Yield each new part of a growing text, then a pair (whole text, token counts). Raises the text's error."""
+    """Yield each new part of a text, then a pair (whole text, token counts). Raises the text's error."""
     loop = asyncio.get_running_loop()
-    told: asyncio.Queue[str] = asyncio.Queue()
+    updates: asyncio.Queue[str] = asyncio.Queue()
     work = asyncio.create_task(
-        written(
+        generate_texts(
             service,
             request,
             model,
-            [asked],
+            [text_request],
             1,
             seed,
-            lambda text: _quietly(loop.call_soon_threadsafe, told.put_nowait, text),
+            lambda text: _quietly(loop.call_soon_threadsafe, updates.put_nowait, text),
         )
     )
-    sent = 0
+    yielded = 0
     try:
         while True:
-            more = asyncio.create_task(told.get())
-            await asyncio.wait((work, more), return_when=asyncio.FIRST_COMPLETED)
-            if not more.done():
-                more.cancel()
+            update = asyncio.create_task(updates.get())
+            await asyncio.wait((work, update), return_when=asyncio.FIRST_COMPLETED)
+            if not update.done():
+                update.cancel()
                 break
-            yield more.result()[sent:]
-            sent = len(more.result())
+            yield update.result()[yielded:]
+            yielded = len(update.result())
         [text], usage = work.result()
-        if len(text.text) > sent:
-            yield text.text[sent:]
+        if len(text.text) > yielded:
+            yield text.text[yielded:]
         yield text, usage
     finally:
         work.cancel()
@@ -251,7 +253,7 @@ def _quietly(call: Callable[..., object], *arguments: object) -> None:
         call(*arguments)
 
 
-async def streamed(pieces: AsyncIterator[Mapping[str, Any]]) -> StreamingResponse:
+async def event_stream(pieces: AsyncIterator[Mapping[str, Any]]) -> StreamingResponse:
     """Return the pieces as server-sent events, with OpenAI's end mark; raises the error if the first piece has one."""
     first = await anext(pieces)
 
@@ -273,7 +275,7 @@ def _event(piece: Mapping[str, Any]) -> str:
     return f"data: {json.dumps(piece, allow_nan=False)}\n\n"
 
 
-def shown(token: Mapping[str, Any]) -> str:
+def token_text(token: Mapping[str, Any]) -> str:
     """Return a token's bytes as text, with U+FFFD for bytes that are not UTF-8."""
     return bytes(token["bytes"]).decode("utf-8", "replace")
 

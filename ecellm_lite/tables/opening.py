@@ -42,12 +42,12 @@ def _opened(source: Source, options: TableOptions) -> Table:
     if not head.strip():
         raise InputError(f"{source.name} is empty", step=f"give a table ({_FORMS})", file=source.name)
     if head.startswith(b"PK\x03\x04"):
-        _only(options, "sheet", "header_row", source=source)
+        _refuse_other_options(options, "sheet", "header_row", source=source)
         return _zipped(source, options)
     if head.startswith((b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")):
         from ecellm_lite.tables.parquet import open_arrow, open_parquet
 
-        _only(options, source=source)
+        _refuse_other_options(options, source=source)
         return open_parquet(source) if head.startswith(b"PAR1") else open_arrow(source)
     for begin, form in _OTHERS.items():
         if head.startswith(begin):
@@ -83,11 +83,11 @@ def _text(source: Source, options: TableOptions) -> Table:
             return open_feed(source)
     from ecellm_lite.tables.csv_file import open_csv
 
-    _only(options, "encoding", "delimiter", "quote", "header_row", source=source)
+    _refuse_other_options(options, "encoding", "delimiter", "quote", "header_row", source=source)
     return open_csv(source, options)
 
 
-def _only(options: TableOptions, *settings: str, source: Source) -> None:
+def _refuse_other_options(options: TableOptions, *settings: str, source: Source) -> None:
     """Raise UsageError if an option is set that does not apply to this type of file.
 
     `settings` are those that apply.

@@ -63,13 +63,13 @@ class Source:
     @property
     def share(self) -> float | None:
         """The share of the file that has been read, from 0 to 1, or None for a pipe."""
-        taken = self.stream.tell()
+        position = self.stream.tell()
         if self._length:
-            return min(1.0, taken / self._length)
+            return min(1.0, position / self._length)
         unpacked = max(len(self.head), self._joined.count)
         if not (self._size and unpacked):
             return None
-        return min(1.0, self._counter.count / self._size) * taken / unpacked
+        return min(1.0, self._counter.count / self._size) * position / unpacked
 
     def seekable(self) -> IO[bytes]:
         """Return the bytes as a seekable file: the file itself, or a temporary copy on disk."""

@@ -148,8 +148,8 @@ def _line(row: TableRow, answers: Sequence[Answer | None], more: Mapping[str, st
     data: dict[str, Any] = {"row": row.number, "skipped": True}
     if len(answers) == 1 and answers[0]:
         data = answers[0].as_dict()
-    elif asked := [answer for answer in answers if answer]:
-        data = {"id": asked[0].id, "answers": {answer.task: answer.as_dict() for answer in asked}}
+    elif present := [answer for answer in answers if answer]:
+        data = {"id": present[0].id, "answers": {answer.task: answer.as_dict() for answer in present}}
     if more is not None:
         data = {**more, "row": row.cells, **data}
     return json.dumps(data, default=exact_text).encode("ascii") + b"\n"

@@ -56,7 +56,7 @@ def has_caption(product: str | Mapping[str, Any]) -> bool:
     return not isinstance(product, str) and NAME in product
 
 
-def behind(text: str, product: str | Mapping[str, Any]) -> str:
+def text_with_caption(text: str, product: str | Mapping[str, Any]) -> str:
     """Return an item's text, followed by the product's caption if there is one."""
     caption = caption_of(product)
     return text if caption is None else f"{text} {caption}"

@@ -8,7 +8,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from ecellm_lite.answers.choice import Choice, lettered
-from ecellm_lite.tasks.captions import behind, has_caption
+from ecellm_lite.tasks.captions import has_caption, text_with_caption
 from ecellm_lite.tasks.cleaning import cut_words, item_text, ordinal
 from ecellm_lite.tasks.fields import ItemsField
 from ecellm_lite.tasks.shortening import Latest
@@ -30,7 +30,7 @@ def _write(row: Mapping[str, Any]) -> Wire:
 
 
 def _texts(items: Sequence[str | Mapping[str, Any]]) -> list[str]:
-    return [behind(cut_words(item_text(item), ITEM_WORDS), item) for item in items]
+    return [text_with_caption(cut_words(item_text(item), ITEM_WORDS), item) for item in items]
 
 
 def _read(text: str, options: str | None) -> Choice:

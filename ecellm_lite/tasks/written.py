@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ecellm_lite.strict import refuse_constant, unique_keys
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -30,6 +32,11 @@ def read_json(data: str | bytes) -> Any:
     '19.50'
     """
     return json.loads(data, parse_float=WrittenNumber)
+
+
+def read_strict_json(data: str | bytes) -> Any:
+    """Return a JSON value as `read_json` does; raises ValueError for NaN, infinities and repeated keys too."""
+    return json.loads(data, parse_float=WrittenNumber, parse_constant=refuse_constant, object_pairs_hook=unique_keys)
 
 
 def as_written(value: Any) -> Any:

@@ -88,7 +88,7 @@ def test_candidates_that_are_prefixes_of_others_share_calls(drafts: int, steps: 
     assert len(weighed.shares) == 30
 
 
-def test_letters_take_no_drafts() -> None:
+def test_letters_use_no_drafts() -> None:
     _, steps = run(weigh(Candidates([[3, 1], [1, 1], [2, 1]], END), Tape(), drafts=7))
     assert steps == [Step(0)]
 

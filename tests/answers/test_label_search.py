@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecellm_lite.answers.candidates import Candidates
-from ecellm_lite.answers.label_search import Found, search
+from ecellm_lite.answers.label_search import SearchResult, search
 from ecellm_lite.answers.tape import Tape
 from tests.answers.test_candidates import END, exact, rows_of_tokens, run
 
 EVERY = 1000
 
 
-def find(rows: list[tuple[int, ...]], detours: int, best: int, least: float = 0.0) -> tuple[Found, int]:
-    found, steps = run(search(Candidates(rows, END), Tape(), detours=detours, best=best, least=least))
-    return found, len(steps)
+def find(rows: list[tuple[int, ...]], detours: int, best: int, least: float = 0.0) -> tuple[SearchResult, int]:
+    result, steps = run(search(Candidates(rows, END), Tape(), detours=detours, best=best, least=least))
+    return result, len(steps)
 
 
 def questions(rows: list[tuple[int, ...]], index: int) -> int:
@@ -33,10 +33,10 @@ def questions(rows: list[tuple[int, ...]], index: int) -> int:
 
 @given(rows_of_tokens, st.integers(1, 12))
 def test_enough_detours_give_the_likeliest_labels(rows: list[tuple[int, ...]], best: int) -> None:
-    found, _ = find(rows, EVERY, best)
+    result, _ = find(rows, EVERY, best)
     shares = sorted(exact(rows), reverse=True)[:best]
-    assert len(found.labels) == len(shares)
-    for (index, probability), share in zip(found.labels, shares, strict=True):
+    assert len(result.labels) == len(shares)
+    for (index, probability), share in zip(result.labels, shares, strict=True):
         assert abs(probability - exact(rows)[index]) < 1e-6
         assert abs(probability - share) < 1e-6
 
@@ -45,17 +45,17 @@ def test_enough_detours_give_the_likeliest_labels(rows: list[tuple[int, ...]], b
 def test_the_detours_limit_the_calls_and_the_unexplored_share_is_reported(
     rows: list[tuple[int, ...]], detours: int, best: int
 ) -> None:
-    found, calls = find(rows, detours, best)
+    result, calls = find(rows, detours, best)
     shares = exact(rows)
     assert calls <= max(questions(rows, index) for index in range(len(rows))) + detours
-    assert found.labels
-    assert len({index for index, _ in found.labels}) == len(found.labels)
-    for index, probability in found.labels:
+    assert result.labels
+    assert len({index for index, _ in result.labels}) == len(result.labels)
+    for index, probability in result.labels:
         assert abs(probability - shares[index]) < 1e-6
-    assert -1e-9 <= found.unexplored <= 1 - sum(probability for _, probability in found.labels) + 1e-6
-    if len(found.labels) < min(best, len(rows)):
-        missing = sum(shares) - sum(probability for _, probability in found.labels)
-        assert abs(found.unexplored - missing) < 1e-6
+    assert -1e-9 <= result.unexplored <= 1 - sum(probability for _, probability in result.labels) + 1e-6
+    if len(result.labels) < min(best, len(rows)):
+        missing = sum(shares) - sum(probability for _, probability in result.labels)
+        assert abs(result.unexplored - missing) < 1e-6
 
 
 @given(rows_of_tokens)

@@ -171,7 +171,7 @@ def test_json_is_closed_before_its_limit(name: str, kind: str, temperature: floa
     """With any limit that leaves room to close the JSON, the answer obeys its schema."""
     vocabulary = FakeVocabulary()
     definition = CLOSABLE[name]
-    shortest = Closing(vocabulary)._way(matcher_of(schema(definition)), b"", 100)
+    shortest = Closing(vocabulary)._closing_tokens(matcher_of(schema(definition)), b"", 100)
     assert shortest is not None
     with Runtime.over(FakeBackend(hard(kind))) as runtime:
         for limit in range(len(shortest), len(shortest) + 30, 7):

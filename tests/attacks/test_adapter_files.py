@@ -23,6 +23,7 @@ from ecellm_lite.models.gguf_header import read_header
 from tests.attacks.gguf_files import STRING, gguf_file, key, string, tensor
 from tests.support.gguf_refusals import check_error
 from tests.support.shop_adapters import INNER, WIDTH, write_base, write_shops
+from tests.support.tiny_models import finish
 
 F32, U32, F64, ARRAY = (
     gguf.GGUFValueType.FLOAT32,
@@ -68,10 +69,7 @@ def forged(
     for name, weight in {**GOOD, **(tensors or {})}.items():
         if weight is not None:
             writer.add_tensor(name, weight)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     return path
 
 

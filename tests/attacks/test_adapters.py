@@ -29,6 +29,7 @@ from ecellm_lite.models.gguf_header import read_header
 from tests.convert.test_gguf_adapter import written
 from tests.support.refusals import refusal
 from tests.support.small_checkpoints import factors, write_adapter
+from tests.support.tiny_models import finish
 
 MODULE = "model.layers.0.self_attn.q_proj"
 KEYS = [
@@ -173,10 +174,7 @@ def imatrix(path: Path, sums: NDArray[np.float32], counts: NDArray[np.float32]) 
     writer.add_type("imatrix")
     writer.add_tensor("x.in_sum2", sums[None])
     writer.add_tensor("x.counts", counts[None])
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     return path
 
 

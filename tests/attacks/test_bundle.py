@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecellm_lite.bundle.archive import opened
+from ecellm_lite.bundle.archive import open_archive
 from ecellm_lite.bundle.index import FORMAT, BundleFile, Index, read_index
 from ecellm_lite.bundle.install import install
 from ecellm_lite.bundle.keys import SecretKey, make_key
@@ -49,7 +49,7 @@ class Original:
 def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
     shop = make_shop(tmp_path_factory.mktemp("shop"))
     path = shop.bundle()
-    with opened(path, [shop.key.public]) as archive:
+    with open_archive(path, [shop.key.public]) as archive:
         return Original(path, path.read_bytes(), shop, archive.index)
 
 
@@ -58,7 +58,7 @@ def refuse(original: Original, data: bytes, folder: Path, key: SecretKey | None 
     path = folder / "attack.ecb"
     path.write_bytes(data)
     trusted = [(key or original.key).public]
-    with pytest.raises(ModelError), opened(path, trusted) as archive:
+    with pytest.raises(ModelError), open_archive(path, trusted) as archive:
         archive.verify()
     with pytest.raises(ModelError):
         install(path, trusted, base=folder / "till")

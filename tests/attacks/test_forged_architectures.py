@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ecellm_lite.convert.conversion import prepared
+from ecellm_lite.convert.conversion import prepare_conversion
 from ecellm_lite.convert.request import ConversionRequest
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.model_check import check_model
@@ -28,7 +28,9 @@ def model(folder: Path, kind: str) -> Path:
     else:
         base = write_checkpoint(folder / kind, kind, tokenizer=False, vocab_size=GEMMA_TRAINED)
     write_gemma_model(base)
-    with prepared(ConversionRequest(str(base), folder / "model.gguf", "F32", (), envelope="alpaca")) as conversion:
+    with prepare_conversion(
+        ConversionRequest(str(base), folder / "model.gguf", "F32", (), envelope="alpaca")
+    ) as conversion:
         conversion.run()
     return folder / "model.gguf"
 

@@ -128,7 +128,7 @@ def test_a_saved_instruction_is_not_computed_again(tmp_path: Path) -> None:
     outcomes = []
     for _ in range(3):
         backend = FakeBackend()
-        request = Request(prompts([30])[0], len(PREFIX), Text(4), lasting=True)
+        request = Request(prompts([30])[0], len(PREFIX), Text(4), storable=True)
         finish(Scheduler(backend, files=files), [request])
         computed.append(backend.decoded)
         outcomes.append(request.outcome)
@@ -140,7 +140,7 @@ def test_a_saved_instruction_is_not_computed_again(tmp_path: Path) -> None:
 def test_a_state_that_cannot_be_loaded_is_computed_again(tmp_path: Path) -> None:
     files = PrefixFiles(tmp_path / "prefixes", "the fake", "here")
     files.write(PREFIX, b"123")  # complete and ours, but not a state of this backend
-    request = Request(prompts([30])[0], len(PREFIX), Text(4), lasting=True)
+    request = Request(prompts([30])[0], len(PREFIX), Text(4), storable=True)
     finish(Scheduler(FakeBackend(), files=files), [request])
     assert request.outcome
     assert request.cached == 0
@@ -151,7 +151,7 @@ def test_customers_texts_never_reach_the_disk(tmp_path: Path) -> None:
     secret = b"my name is on this order"
     rows = [[*PREFIX, *secret, *b" and more of it %d" % n] for n in range(20)]
     files = PrefixFiles(tmp_path / "prefixes", "the fake", "here")
-    finish(Scheduler(FakeBackend(), files=files), [Request(row, len(PREFIX), Text(4), lasting=True) for row in rows])
+    finish(Scheduler(FakeBackend(), files=files), [Request(row, len(PREFIX), Text(4), storable=True) for row in rows])
     [path] = (tmp_path / "prefixes").rglob("*.prefix")
     state = path.read_bytes()[_HEAD.size :]
     assert bytes(state[::4]) == bytes(PREFIX)

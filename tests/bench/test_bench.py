@@ -89,7 +89,7 @@ def test_prefill_and_decode_rates_fit_any_memory(cells: int, batch: int) -> None
 
 def test_a_failed_row_ends_the_measurement() -> None:
     backend = FakeBackend(cells=4096)
-    backend.longest = 64
+    backend.max_length = 64
     with Runtime.over(backend) as runtime, pytest.raises(ContextError):
         rates.row_rate(runtime, TASKS["product_matching"], 2)
 

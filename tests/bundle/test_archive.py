@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ecellm_lite.bundle.archive import opened
+from ecellm_lite.bundle.archive import open_archive
 from ecellm_lite.bundle.contents import Contents
 from ecellm_lite.bundle.index import FORMAT, Index, read_index
 from ecellm_lite.bundle.layout import Entry, layout
@@ -22,7 +22,7 @@ from tests.support.refusals import refusal
 
 def test_a_bundle_contains_its_sources(shop: Shop) -> None:
     path = shop.bundle()
-    with opened(path, [shop.key.public]) as archive:
+    with open_archive(path, [shop.key.public]) as archive:
         archive.verify()
         index = archive.index
     assert (index.name, index.serial, index.model, archive.key) == ("till", 1, "tiny:F32", shop.key.public)
@@ -89,7 +89,7 @@ def test_a_delta_contains_only_changed_files(shop: Shop) -> None:
     old = shop.bundle()
     shop.say("two")
     new = shop.bundle("new.ecb", serial=2, since=old)
-    with opened(new, [shop.key.public]) as archive:
+    with open_archive(new, [shop.key.public]) as archive:
         assert [file.path for file in archive.index.included] == ["program/ecellm-lite"]
         archive.verify()
     assert new.stat().st_size < old.stat().st_size / 4
@@ -130,7 +130,7 @@ def test_a_file_that_changes_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_old_bundle_stays_if_a_new_one_fails(shop: Shop) -> None:
+def test_an_old_bundle_is_kept_if_a_new_one_fails(shop: Shop) -> None:
     path = shop.bundle()
     before = path.read_bytes()
     shop.contents.model.path.unlink()

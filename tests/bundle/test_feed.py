@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ecellm_lite.bundle import download
-from ecellm_lite.bundle.download import check_address, fetch, small
+from ecellm_lite.bundle.download import check_address, fetch, fetch_small
 from ecellm_lite.bundle.feed import push
 from ecellm_lite.bundle.feed_pull import Pulled, pull_feed
 from ecellm_lite.bundle.keys import SecretKey, make_key
@@ -89,7 +89,7 @@ def test_only_changed_files_are_fetched(chain: Chain) -> None:
     assert len(list((chain.folder / "files").iterdir())) == 6  # two models, and the one before the last push
 
 
-def test_calibrations_come_with_the_model(chain: Chain) -> None:
+def test_calibrations_are_pulled_with_the_model(chain: Chain) -> None:
     model = chain.shop.store.load("tiny:F32")
     fitted = calibration_of("sentiment_analysis")
     fitted = replace(fitted, scope=replace(fitted.scope, model=model.manifest.sha256))
@@ -232,12 +232,12 @@ def test_a_redirection_to_plain_http_is_refused(chain: Chain) -> None:
 def test_responses_that_are_too_large_are_cut_off(chain: Chain, tmp_path: Path) -> None:
     chain.push(1)
     with pytest.raises(ModelError):
-        small(chain.server.address, 10)
+        fetch_small(chain.server.address, 10)
     with pytest.raises(ModelError):
         fetch(chain.server.address, tmp_path / "x", 10, hashlib.sha256().hexdigest())
     assert not (tmp_path / "x").exists()
     with pytest.raises(ModelError):
-        small(chain.server.address + "x", 10)
+        fetch_small(chain.server.address + "x", 10)
 
 
 def test_the_commands_push_and_pull_a_feed(

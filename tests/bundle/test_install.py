@@ -11,7 +11,7 @@ import pytest
 from ecellm_lite.bundle import pointer
 from ecellm_lite.bundle.contents import Contents
 from ecellm_lite.bundle.install import install
-from ecellm_lite.bundle.installation import Installation, chosen
+from ecellm_lite.bundle.installation import Installation, find_installation
 from ecellm_lite.bundle.launcher import HOME, write_command
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.errors import ModelError, UsageError
@@ -32,7 +32,7 @@ def test_versions_are_installed_in_turn_and_rolled_back(shop: Shop, base: Path) 
         shop.say(words)
         installed = install(shop.bundle(f"{serial}.ecb", serial), trusted)
         assert (installed.command, installed.version.index.serial, said(command)) == (command, serial, words)
-    installation = chosen(None)
+    installation = find_installation(None)
     assert [version.index.serial for version in installation.versions()] == [2, 3]
     assert installation.rollback().index.serial == 2
     assert said(command) == "two"
@@ -66,9 +66,9 @@ def test_a_delta_needs_its_base(shop: Shop, base: Path) -> None:
     installed = install(old, trusted).version
     install(delta, trusted)
     assert said(base / "bundles" / "till" / "current" / "ecellm-lite") == "two"
-    chosen("till").current().check()  # type: ignore[union-attr]
+    find_installation("till").current().check()  # type: ignore[union-attr]
 
-    chosen("till").rollback()
+    find_installation("till").rollback()
     (base / "bundles" / "till" / "newest.json").unlink()
     shop.say("three")
     damaged = installed.folder / HOME / "models" / "tiny--F32" / "model.gguf"
@@ -102,7 +102,7 @@ def test_a_version_that_no_longer_starts_is_not_rolled_back_to(shop: Shop, base:
     shop.say("two")
     second = install(shop.bundle("2.ecb", 2), [shop.key.public]).version
     library.unlink()
-    installation = chosen(None)
+    installation = find_installation(None)
     with refusal(ModelError, "3"):
         installation.rollback()
     assert installation.current() == second
@@ -125,7 +125,7 @@ def test_a_damaged_version_is_replaced(shop: Shop, base: Path) -> None:
     second = install(path, trusted).version
     assert second.folder != first.folder
     second.check()
-    assert [version.folder for version in chosen("till").versions()] == [second.folder]
+    assert [version.folder for version in find_installation("till").versions()] == [second.folder]
 
 
 def test_the_bundles_script_starts_its_installer(shop: Shop, base: Path, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_unsigned_bundles_need_the_option_unsigned(shop: Shop, base: Path, capsy
 
 def test_choosing_without_an_installed_bundle_is_refused(shop: Shop) -> None:
     with pytest.raises(UsageError):
-        chosen(None)
+        find_installation(None)
 
 
 def test_the_pointer_file_for_windows_works(tmp_path: Path, shop: Shop) -> None:

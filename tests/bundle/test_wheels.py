@@ -13,7 +13,7 @@ import pytest
 
 from ecellm_lite.bundle.contents import Contents
 from ecellm_lite.bundle.install import install
-from ecellm_lite.bundle.installation import chosen
+from ecellm_lite.bundle.installation import find_installation
 from ecellm_lite.bundle.wheels import environment_python, project_of
 from ecellm_lite.errors import ModelError, UsageError
 from tests.support.bundles import Shop
@@ -87,9 +87,9 @@ def test_a_version_whose_python_is_gone_is_replaced(shop: Shop, wheels: Path) ->
     python.unlink()
     python.symlink_to("/nowhere/python3")  # as after an update of the system's Python
     with refusal(ModelError):
-        chosen("till").rollback()
-    chosen("till").switch(first.folder)
-    (chosen("till").newest).unlink()
+        find_installation("till").rollback()
+    find_installation("till").switch(first.folder)
+    (find_installation("till").newest).unlink()
     assert install(path, [shop.key.public]).version.folder != first.folder
 
 

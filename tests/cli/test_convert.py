@@ -38,7 +38,7 @@ from tests.support.small_checkpoints import (
     write_adapter,
     write_checkpoint,
 )
-from tests.support.tiny_models import write_tiny_model
+from tests.support.tiny_models import finish, write_tiny_model
 
 QUERY = "model.layers.1.self_attn.q_proj"
 
@@ -71,11 +71,11 @@ def _drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "tokenizer.ggml.add_bos_token": ("BOOL", False),
     }
 
-    def drawn(checkpoint: Checkpoint) -> Blueprint:
+    def without_tokens(checkpoint: Checkpoint) -> Blueprint:
         assert checkpoint.config["architectures"] == ["LlamaForCausalLM"]
         return blueprint(metadata=keys)
 
-    monkeypatch.setattr(conversion, "drawn", drawn)
+    monkeypatch.setattr(conversion, "blueprint_of", without_tokens)
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ def test_the_envelope_is_not_guessed(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_model_that_llama_cpp_would_not_run_is_not_written(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(conversion, "drawn", lambda _: blueprint())
+    monkeypatch.setattr(conversion, "blueprint_of", lambda _: blueprint())
     assert run_command(["convert", str(base), "-o", str(tmp_path / "x.gguf")]) == 4
     assert "x.gguf" in capsys.readouterr().err
     assert not [path for path in tmp_path.iterdir() if "x.gguf" in path.name]
@@ -248,10 +248,7 @@ def write_imatrix(path: Path, sums: dict[str, Any], count: float = 4.0, kind: st
     for name, values in sums.items():
         writer.add_tensor(f"{name}.in_sum2", np.asarray(values, dtype=np.float32).reshape(1, -1))
         writer.add_tensor(f"{name}.counts", np.full((1, 1), count, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     return path
 
 

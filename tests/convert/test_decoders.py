@@ -9,11 +9,10 @@ import pytest
 
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.convert.architectures import architecture_of
-from ecellm_lite.convert.blueprint import Blueprint
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.errors import ModelError
 from tests.support.decoder_checkpoints import CONFIGS, write_checkpoint
-from tests.support.golden_conversions import MEANT, golden, metadata_of, tensors_of
+from tests.support.golden_conversions import MEANT, blueprint, golden, metadata_of, tensors_of
 from tests.support.llama_quantize import requantize
 from tests.support.refusals import refusal
 
@@ -30,12 +29,6 @@ OTHER = {
     # Without effect on a byte-level vocabulary.
     "granite": {"tokenizer.ggml.add_space_prefix"},
 }
-
-
-def blueprint(folder: Path) -> Blueprint:
-    with Checkpoint(folder) as checkpoint:
-        drawn: Blueprint = architecture_of(checkpoint.config).blueprint(checkpoint)
-        return drawn
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ecellm_lite.convert.adapter_file import write_adapter_file
 from ecellm_lite.convert.architectures.language_part import name_alone
-from ecellm_lite.convert.conversion import prepared
+from ecellm_lite.convert.conversion import prepare_conversion
 from ecellm_lite.convert.original import original_logits
 from ecellm_lite.convert.request import ConversionRequest
 from ecellm_lite.convert.verify import CheckResult, check_logits
@@ -42,7 +42,7 @@ def settings(context: int = 512) -> Settings:
 
 def converted(base: Path, target: Path, *adapters: Path) -> Path:
     request = ConversionRequest(str(base), target, "F32", tuple((one, 1.0) for one in adapters), envelope="alpaca")
-    with prepared(request) as conversion:
+    with prepare_conversion(request) as conversion:
         conversion.run()
     return target
 

@@ -17,6 +17,7 @@ from tests.convert.test_gguf_base_adapter import converted, tensors
 from tests.support.refusals import refusal
 from tests.support.small_checkpoints import factors, write_adapter
 from tests.support.tiny_checkpoints import CONFIGS, WIDTH, write_checkpoint
+from tests.support.tiny_models import finish
 
 ALPHA = 8.0
 NAMES = {
@@ -60,10 +61,7 @@ def written(
         writer.add_tensor(f"{NAMES[module]}.lora_b", np.ascontiguousarray(b))
     if extra:
         writer.add_tensor(extra, np.ones((4, 4), dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     return write_adapter(folder / "peft", weights, lora_alpha=ALPHA), folder / "adapter.gguf"
 
 

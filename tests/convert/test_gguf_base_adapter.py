@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ecellm_lite.convert.architectures.language_part import name_alone
 from ecellm_lite.convert.checkpoint import Checkpoint
-from ecellm_lite.convert.conversion import prepared
+from ecellm_lite.convert.conversion import prepare_conversion
 from ecellm_lite.convert.gguf_base import GgufBase
 from ecellm_lite.convert.request import ConversionRequest
 from ecellm_lite.demo.build import shipped_weights
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow  # a conversion each, some seconds
 
 def converted(base: Path, target: Path, file_type: str = "F32", *adapters: Path) -> Path:
     request = ConversionRequest(str(base), target, file_type, tuple((one, 1.0) for one in adapters), envelope="alpaca")
-    with prepared(request) as conversion:
+    with prepare_conversion(request) as conversion:
         conversion.run()
     return target
 
@@ -124,7 +124,7 @@ def test_a_layer_that_is_missing_is_noticed(tmp_path: Path) -> None:
             ((write_adapter(tmp_path / f"explained-{number}", weights, **config), 1.0),),
             envelope="alpaca",
         )
-        with prepared(request) as conversion:
+        with prepare_conversion(request) as conversion:
             assert any(one.recipe.factors for one in conversion.plan.tensors)
 
 
@@ -133,7 +133,7 @@ def test_a_weight_of_zero_or_too_much_is_refused(weight: float, tmp_path: Path) 
     base = write_checkpoint(tmp_path / "llama", "llama")
     adapter = write_adapter(tmp_path / "adapter", factors("model.layers.1.self_attn.q_proj", WIDTH, WIDTH))
     request = ConversionRequest(str(base), tmp_path / "no.gguf", "F32", ((adapter, weight),), envelope="alpaca")
-    with refusal(UsageError, settings=("adapters",)), prepared(request):
+    with refusal(UsageError, settings=("adapters",)), prepare_conversion(request):
         pass
 
 
@@ -188,7 +188,7 @@ def test_the_manifest_records_a_lossy_base(demo_model: StoredModel, tmp_path: Pa
 def test_an_envelope_in_the_file_is_kept(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "llama", "llama")
     file = converted(base, tmp_path / "base.gguf")
-    with prepared(ConversionRequest(str(file), tmp_path / "again.gguf", "Q8_0")) as conversion:
+    with prepare_conversion(ConversionRequest(str(file), tmp_path / "again.gguf", "Q8_0")) as conversion:
         assert conversion.envelope == "alpaca"
 
 

@@ -18,6 +18,7 @@ from ecellm_lite.errors import EcellmError, ModelError
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.tensor_types import CONVERTED
 from tests.support.refusals import refusal
+from tests.support.tiny_models import finish
 
 VALUES: dict[str, tuple[str, Any]] = {
     "general.architecture": ("STRING", "llama"),
@@ -52,10 +53,7 @@ def test_headers_equal_those_of_gguf_py(tmp_path: Path) -> None:
     tensors = {"one": np.ones((3, 5), np.float32), "two.weight": np.ones(7, np.float32)}
     for name, values in tensors.items():
         writer.add_tensor(name, values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     theirs = path.read_bytes()
     ours = header_bytes(VALUES, [planned("one", (3, 5)), planned("two.weight", (7,), 64)])
     assert theirs[: len(ours)] == ours

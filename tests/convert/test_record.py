@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ecellm_lite.convert.checkpoint import Checkpoint
-from ecellm_lite.convert.conversion import prepared
+from ecellm_lite.convert.conversion import prepare_conversion
 from ecellm_lite.convert.imatrix import Imatrix
 from ecellm_lite.convert.record import record
 from ecellm_lite.convert.request import ConversionRequest
@@ -26,7 +26,7 @@ from tests.support.small_checkpoints import WIDTH, blueprint, factors, weights, 
 
 def small(base: Path, target: Path, **options: Any) -> Any:
     request = ConversionRequest(str(base), target, "Q4_0", envelope="alpaca", **options)
-    return prepared(request, lambda _: blueprint())
+    return prepare_conversion(request, lambda _: blueprint())
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_published_model_keeps_its_licence_by_its_hub_id(tmp_path: Path, monke
     base = write_checkpoint(tmp_path / "0123", weights())
     monkeypatch.setattr("ecellm_lite.convert.request.cached", lambda _: base)
     request = ConversionRequest("NingLab/eCeLLM-L", tmp_path / "out.gguf", "Q4_0")
-    with prepared(request, lambda _: blueprint()) as conversion:
+    with prepare_conversion(request, lambda _: blueprint()) as conversion:
         manifest = conversion.run()
     assert (manifest.licence, manifest.envelope, manifest.source) == ("CC-BY-4.0", "alpaca", "NingLab/eCeLLM-L as Q4_0")
 

@@ -13,7 +13,7 @@ from ecellm_lite.answers.options import Option
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.engine.families import FAMILY, INSTRUCTIONS, by_family
-from ecellm_lite.engine.prefixes import LEAST_SAVING, common
+from ecellm_lite.engine.prefixes import LEAST_SAVING, common_length
 from ecellm_lite.engine.request import Request
 from ecellm_lite.engine.scheduler import Scheduler
 from ecellm_lite.tasks.questions import question_task
@@ -97,7 +97,7 @@ def test_only_rows_of_an_older_rows_family_overtake_others(rows: list[tuple[int,
 
 
 def related(one: Request, other: Request) -> bool:
-    return common(one.prompt, other.prompt) >= one.opening + LEAST_SAVING
+    return common_length(one.prompt, other.prompt) >= one.opening + LEAST_SAVING
 
 
 def test_no_client_waits_while_others_are_answered_twice() -> None:
@@ -107,7 +107,7 @@ def test_no_client_waits_while_others_are_answered_twice() -> None:
     groups.
     """
     options = Choice((Option("A", "A: a red pepper"), Option("B", "B: a red apple")))
-    scheduler = Scheduler(FakeBackend(cells=256, most=1024, sequences=64, batch=64))
+    scheduler = Scheduler(FakeBackend(cells=256, max_cells=1024, sequences=64, batch=64))
     requests = [Request([n * 7 % 4] * 20 + list(b"%d" % (n * 7919)), 20, options, opening=20) for n in range(200)]
     answered = 0
     begun: list[int] = []  # for each row sent, how many rows were answered before

@@ -26,7 +26,7 @@ from tests.engine.test_scheduler import finish
     ],
 )
 def test_memory_grows_with_the_waiting_rows(space: Space, one: int, many: int) -> None:
-    backend = FakeBackend(cells=256, most=4096)
+    backend = FakeBackend(cells=256, max_cells=4096)
     scheduler = Scheduler(backend)
     finish(scheduler, [Request(list(b"short" * 20), 0, space)])
     assert backend.cells == 256
@@ -42,7 +42,7 @@ def test_memory_grows_for_a_long_answer() -> None:
         logits[END] = -9
         return logits
 
-    backend = FakeBackend(endless, cells=256, most=4096)
+    backend = FakeBackend(endless, cells=256, max_cells=4096)
     request = Request(list(b"x" * 100), 0, Text(700))
     finish(Scheduler(backend), [request])
     roomy = Request(list(b"x" * 100), 0, Text(700))
@@ -52,7 +52,7 @@ def test_memory_grows_for_a_long_answer() -> None:
 
 
 def test_memory_grows_while_rows_keep_coming() -> None:
-    backend = FakeBackend(cells=256, most=4096)
+    backend = FakeBackend(cells=256, max_cells=4096)
     scheduler = Scheduler(backend)
     requests = []
     for number in range(60):
@@ -75,11 +75,11 @@ def test_rows_are_answered_in_turn_if_memory_cannot_grow() -> None:
             super().grow(cells)
 
     requests = [Request([n, *b"x" * 300], 0, Text(2)) for n in range(12)]
-    finish(Scheduler(Small(cells=256, most=4096)), requests)
+    finish(Scheduler(Small(cells=256, max_cells=4096)), requests)
     assert all(request.outcome for request in requests)
 
 
 def test_deterministic_memory_does_not_depend_on_what_ran_before() -> None:
-    backend = FakeBackend(cells=256, most=2048)
+    backend = FakeBackend(cells=256, max_cells=2048)
     Scheduler(backend, deterministic=True)
     assert backend.cells == 2048

@@ -15,7 +15,7 @@ from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend, scattered
 from ecellm_lite.engine.interface import Chunk
-from ecellm_lite.engine.prefixes import Match, Prefixes, common
+from ecellm_lite.engine.prefixes import Match, Prefixes, common_length
 from ecellm_lite.engine.request import Request
 from ecellm_lite.engine.scheduler import Scheduler
 from ecellm_lite.engine.waiting import GROUP, Waiting
@@ -25,7 +25,7 @@ from tests.support.product_rows import INSTRUCTION, fill, product_rows
 
 @given(one=st.lists(st.integers(0, 3), max_size=80), other=st.lists(st.integers(0, 3), max_size=80))
 def test_common_counts_the_shared_first_tokens(one: list[int], other: list[int]) -> None:
-    length = common(one, other)
+    length = common_length(one, other)
     assert one[:length] == other[:length]
     assert length == min(len(one), len(other)) or one[length] != other[length]
 
@@ -87,7 +87,7 @@ def test_the_inherited_part_of_a_prefix_is_matched_at_its_origin() -> None:
     prefixes.hold(short)  # used last, so that the longer one is looked at first
     match = prefixes.find([*b"a" * 40, *b"c" * 9])
     assert match == Match(short.prefix, 40)
-    prefixes.let_go(short)
+    prefixes.release(short)
     prefixes.hold(match)
     while prefixes.evict():
         assert backend.used == prefixes.cells

@@ -157,9 +157,9 @@ def test_an_empty_state_is_not_saved(tmp_path: Path) -> None:
             return b""
 
     files = PrefixFiles(tmp_path / "prefixes", "a model", "here")
-    finish(Scheduler(Forgetful(), files=files), [Request(prompts([5])[0], len(PREFIX), Text(6), lasting=True)])
+    finish(Scheduler(Forgetful(), files=files), [Request(prompts([5])[0], len(PREFIX), Text(6), storable=True)])
     assert not list(tmp_path.rglob("*.prefix"))
-    finish(Scheduler(FakeBackend(), files=files), [Request(prompts([5])[0], len(PREFIX), Text(6), lasting=True)])
+    finish(Scheduler(FakeBackend(), files=files), [Request(prompts([5])[0], len(PREFIX), Text(6), storable=True)])
     assert list(tmp_path.rglob("*.prefix"))
 
 
@@ -189,7 +189,7 @@ def test_a_row_too_large_for_the_memory_fails_alone() -> None:
             return Outcome("", "", ())
 
     backend = FakeBackend(cells=500)
-    backend.longest = 10_000
+    backend.max_length = 10_000
     requests = [Request(prompts([40])[0], len(PREFIX), space) for space in (Endless(), Text(20))]
     finish(Scheduler(backend), requests)
     assert isinstance(requests[0].error, ContextError)

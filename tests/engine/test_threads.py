@@ -36,7 +36,7 @@ def watched(threads: Threads, machine: Office, programs: int, used: float) -> in
     """Return the number of threads after running next to these programs for a while."""
     machine.programs, machine.used = programs, used
     for _ in range(10):
-        threads.look()
+        threads.update()
     return threads.count
 
 

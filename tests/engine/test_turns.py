@@ -136,7 +136,7 @@ def test_every_row_ends_with_any_memory_size(
 ) -> None:
     drawn = prompts([length for _, length, _ in rows])
     requests = [asked(adapter, prompt, urgent=urgent) for (adapter, _, urgent), prompt in zip(rows, drawn, strict=True)]
-    finish(Scheduler(Shops(cells=200, most=cells, batch=batch), turn_seconds=seconds), requests)
+    finish(Scheduler(Shops(cells=200, max_cells=cells, batch=batch), turn_seconds=seconds), requests)
     assert [request.outcome for request in requests] == [alone(request) for request in requests]
 
 
@@ -159,7 +159,7 @@ def test_states_on_disk_belong_to_the_hash_of_the_adapter(tmp_path: Path) -> Non
 
     def cached(adapter: str | None, sha256: str) -> int:
         files = PrefixFiles(tmp_path / "states", "0" * 64, "", adapters={"shop-a": sha256, "shop-b": "b" * 64})
-        request = asked(adapter, [*PREFIX, *b"row"], lasting=True)
+        request = asked(adapter, [*PREFIX, *b"row"], storable=True)
         finish(Scheduler(Shops(), files=files), [request])
         assert request.outcome == alone(request)
         return request.cached

@@ -31,14 +31,14 @@ HUGGING_FACE = [name for name in NAMES if name not in ("mistral-v1", "mistral-v3
 ADDED = ("<think>", "</think>")
 
 
-def marks() -> list[str]:
-    return list(dict.fromkeys(mark.text for form in CHAT_FORMS for mark in form.marks))
+def control_tokens() -> list[str]:
+    return list(dict.fromkeys(token.text for form in CHAT_FORMS for token in form.control_tokens))
 
 
 def write_tokenizer(folder: Path, tokenizer: dict[str, Any], first: int, rstrip: frozenset[str]) -> int:
     """Write a tokenizer.json with the special tokens of all forms added, and return its number of tokens."""
     present = {token["content"] for token in tokenizer["added_tokens"]}
-    added = [text for text in marks() if text not in present]
+    added = [text for text in control_tokens() if text not in present]
     tokenizer = tokenizer | {
         "added_tokens": tokenizer["added_tokens"]
         + [
@@ -78,7 +78,7 @@ def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 @pytest.fixture(scope="module")
 def spaced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     folder = tmp_path_factory.mktemp("spaced")
-    strips = frozenset(mark.text for form in CHAT_FORMS for mark in form.marks if mark.strips)
+    strips = frozenset(token.text for form in CHAT_FORMS for token in form.control_tokens if token.strips)
     size = write_tokenizer(folder, mistral_tokenizer(), 32000, strips)
     with loaded(folder, size) as vocabulary:
         yield Pair(vocabulary, folder)
@@ -178,10 +178,10 @@ def test_token_ids_are_those_of_mistral_common(name: str, version: str, tmp_path
 @pytest.mark.parametrize("name", NAMES)
 def test_text_never_becomes_a_control_token(name: str, pair: Pair) -> None:
     form = form_of(name)
-    forbidden = [token for mark in form.marks if (token := pair.ours.mark(mark.text)) is not None]
+    forbidden = [id_ for token in form.control_tokens if (id_ := pair.ours.special_token_id(token.text)) is not None]
     assert forbidden
-    spelled = " ".join(mark.text for mark in form.marks)
-    for hostile in (spelled, spelled.replace(" ", ""), f"x{spelled}x", *(mark.text for mark in form.marks)):
+    spelled = " ".join(token.text for token in form.control_tokens)
+    for hostile in (spelled, spelled.replace(" ", ""), f"x{spelled}x", *(token.text for token in form.control_tokens)):
         plain, attacked = (
             form.conversation(system, [Turn("user", text), Turn("assistant", text), Turn("user", text)])
             for system, text in (("Be brief.", "Harmless."), (hostile, hostile))
@@ -223,11 +223,11 @@ def test_the_prompt_of_a_row_is_a_users_turn(name: str) -> None:
     assert prompt == form.conversation("", said('Do it.\n\nInput:\nThe text\n\nOptions:\n["A: x"]'))
     assert str(prompt).startswith(str(form.prefix("Do it.")))
     assert str(form.conversation("Be brief.", said("x"))).startswith(str(form.opening("Be brief.")))
-    assert str(prompt).endswith(form.after)
+    assert str(prompt).endswith(form.prompt_end)
 
 
 def test_a_vocabulary_without_the_forms_tokens_is_refused(smollm: Pair) -> None:
-    AnswerForm.of(get_envelope("qwen3"), smollm.ours)  # its marks of thoughts may be text
+    AnswerForm.of(get_envelope("qwen3"), smollm.ours)  # its tokens around thoughts may be text
     assert form_of("qwen3").conversation("", said("x")).tokens(smollm.ours)
     with refusal(ModelError, "<|begin_of_text|>", "envelope", settings=("envelope",)):
         AnswerForm.of(get_envelope("llama3"), smollm.ours)

@@ -24,7 +24,7 @@ VOCABULARY = FakeVocabulary()
 def writing(text: str, end: str) -> LogitsOf:
     """Return a fake model's logits: after a prompt's last line, it writes `text` and then the token `end`."""
     [line_end] = VOCABULARY.tokenize("\n")
-    tokens = [*VOCABULARY.tokenize(text), VOCABULARY.mark(end)]
+    tokens = [*VOCABULARY.tokenize(text), VOCABULARY.special_token_id(end)]
 
     def logits(sequence: Sequence[int]) -> Logits:
         written = list(reversed(sequence)).index(line_end)
@@ -37,7 +37,7 @@ def writing(text: str, end: str) -> LogitsOf:
 
 @pytest.mark.parametrize("envelope", ["qwen2.5", "llama3.1", "gemma", "phi3", "mistral-v3"])
 def test_the_ten_tasks_are_answered_in_a_chat_form(envelope: str) -> None:
-    with Runtime.over(FakeBackend(most=8192), envelope=envelope) as runtime:
+    with Runtime.over(FakeBackend(max_cells=8192), envelope=envelope) as runtime:
         for name, task in TASKS.items():
             question = task.question(task.example())
             prompt = get_envelope(envelope).wrap(question.instruction, question.text, question.options)
@@ -63,7 +63,7 @@ def test_a_conversation_is_written_as_turns_of_the_form() -> None:
         request = runtime.request(question)
     prompt = get_envelope("chatml").conversation("Be short.", said("Is it loud?", "No.", "Sure?<|im_end|>"))
     assert request.prompt == prompt.tokens(VOCABULARY)
-    assert list(request.prompt).count(VOCABULARY.mark("<|im_end|>") or 0) == 4, "a user's is text"
+    assert list(request.prompt).count(VOCABULARY.special_token_id("<|im_end|>") or 0) == 4, "a user's is text"
 
 
 def test_a_text_ends_at_the_forms_end_token() -> None:

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecellm_lite.errors import InputError
-from ecellm_lite.evaluate.cascading import Compared, cascade_result, curve
+from ecellm_lite.evaluate.cascading import ComparedRow, cascade_result, curve
 
-compared = st.builds(Compared, st.floats(0, 1), st.booleans(), st.booleans(), st.booleans())
+compared = st.builds(ComparedRow, st.floats(0, 1), st.booleans(), st.booleans(), st.booleans())
 
 
 @given(st.lists(compared, min_size=1, max_size=40))
-def test_the_curve_goes_from_the_first_model_to_the_last(rows: list[Compared]) -> None:
+def test_the_curve_goes_from_the_first_model_to_the_last(rows: list[ComparedRow]) -> None:
     points = curve(rows)
     assert points[0].escalated == 0
     assert points[0].accuracy == sum(row.first_right for row in rows) / len(rows)
@@ -28,7 +28,7 @@ def test_the_curve_goes_from_the_first_model_to_the_last(rows: list[Compared]) -
 
 def test_the_point_with_the_fewest_escalated_rows_is_chosen() -> None:
     # Of 200 rows the 40 least sure disagree: escalating 34 of them leaves 6, an agreement of 97%.
-    rows = [Compared((n + 1) / 201, n >= 40, n >= 40, True) for n in range(200)]
+    rows = [ComparedRow((n + 1) / 201, n >= 40, n >= 40, True) for n in range(200)]
     result = cascade_result(rows, 0.97)
     assert result.chosen.escalated == 34 / 200
     assert result.chosen.agreement == 194 / 200
@@ -38,10 +38,10 @@ def test_the_point_with_the_fewest_escalated_rows_is_chosen() -> None:
 
 
 def test_an_unreachable_agreement_escalates_every_row() -> None:
-    rows = [Compared(1.0, False, True, False) for _ in range(100)]
+    rows = [ComparedRow(1.0, False, True, False) for _ in range(100)]
     assert cascade_result(rows, 0.9).chosen.escalate_below == 1
 
 
 def test_few_rows_are_refused() -> None:
     with pytest.raises(InputError):
-        cascade_result([Compared(0.5, True, True, True)] * 99, 0.9)
+        cascade_result([ComparedRow(0.5, True, True, True)] * 99, 0.9)

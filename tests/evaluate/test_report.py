@@ -197,8 +197,8 @@ def test_the_page_works_with_a_screen_reader(parsed: Page) -> None:
     )
 
 
-def luminance(colour: str) -> float:
-    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+def luminance(color: str) -> float:
+    parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
     red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
@@ -209,10 +209,10 @@ def contrast(one: str, other: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def mixed(colour: str, percent: int, page_colour: str) -> str:
+def mixed(color: str, percent: int, page_colour: str) -> str:
     parts = [
         round(
-            int(colour[place : place + 2], 16) * percent / 100
+            int(color[place : place + 2], 16) * percent / 100
             + int(page_colour[place : place + 2], 16) * (100 - percent) / 100
         )
         for place in (1, 3, 5)

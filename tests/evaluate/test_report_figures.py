@@ -83,7 +83,7 @@ def test_the_confusion_matrix_is_as_computed_by_hand() -> None:
     first, second = matrix.rows
     assert [(cell.share, cell.right, cell.shade) for cell in first.cells] == [
         (0.9, True, 9),
-        (0.01, False, 1),  # any count above zero has a colour
+        (0.01, False, 1),  # any count above zero has a color
         (0.09, False, 1),
     ]
     assert first.total == 100

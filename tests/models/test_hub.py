@@ -129,7 +129,7 @@ def test_a_disk_that_is_too_small_is_an_error(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_disk_that_fills_up_is_an_error() -> None:
-    assert "HF_HOME" in str(hub.explained("shop/model", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    assert "HF_HOME" in str(hub.explained_error("shop/model", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
 
 
 @pytest.mark.parametrize("name", ["", "model", "a/b/c", "../b", "a/..", "a b/c", "https://x/y", "a/b--c"])

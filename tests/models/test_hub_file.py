@@ -70,7 +70,7 @@ def test_wrong_bytes_are_not_kept(start: bytes, served: Hub, tmp_path: Path) -> 
     assert not (tmp_path / "file").exists()
 
 
-def test_a_file_that_is_longer_than_the_hub_said(served: Hub, tmp_path: Path) -> None:
+def test_a_file_longer_than_the_hub_stated_is_refused(served: Hub, tmp_path: Path) -> None:
     with refusal(ModelError, "shop/model"):
         file_of(CONTENT[:1000]).fetch(tmp_path / "file", lambda _: None)
     assert (tmp_path / "file").stat().st_size <= 1000

@@ -13,7 +13,7 @@ import pytest
 
 from ecellm_lite.errors import BusyError, ModelError, UsageError
 from ecellm_lite.models import store as store_room
-from ecellm_lite.models.files import copied, sha256_of
+from ecellm_lite.models.files import copy_file, sha256_of
 from ecellm_lite.models.store import Store
 from ecellm_lite.models.tuning import Tuning, keep_tuning, read_tuning, this_machine, tuning_path
 from tests.support.refusals import refusal
@@ -41,13 +41,13 @@ def test_a_second_writer_is_refused(store: Store, gguf: Path, other: Path, monke
     def slow(source: Path, target: Path) -> str:
         begun.set()
         go_on.wait(timeout=30)
-        return copied(source, target)
+        return copy_file(source, target)
 
-    monkeypatch.setattr(store_room, "copied", slow)
+    monkeypatch.setattr(store_room, "copy_file", slow)
     first = Thread(target=store.add, args=(gguf, "shop", "alpaca"))
     first.start()
     begun.wait(timeout=30)
-    monkeypatch.setattr(store_room, "copied", copied)
+    monkeypatch.setattr(store_room, "copy_file", copy_file)
     with refusal(BusyError, "'shop'", exit_code=4):
         store.add(other, "shop", "alpaca")
     store.add(other, "another", "alpaca")  # another name is free

@@ -28,7 +28,7 @@ from ecellm_lite.errors import ClosedError, CrashError, DeadlineError
 from ecellm_lite.models.calibrations import FORMAT, Calibration, Measures, Scope
 from ecellm_lite.models.store import Store
 from ecellm_lite.pipe import supervisor
-from ecellm_lite.pipe.asking import MOST_SENT, Asking, Requests
+from ecellm_lite.pipe.asking import MOST_SENT, PendingRequest, RequestQueue
 from ecellm_lite.pipe.child_runtime import ChildRuntime
 from ecellm_lite.pipe.messages import Ask
 from tests.pipe.host import FAKE_PIPE, PATIENCE, ROOT
@@ -164,7 +164,7 @@ def test_a_child_killed_while_loading_is_restarted() -> None:
 
 
 def test_a_model_that_crashes_at_load_fails_each_request_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "STARTS", 3)
+    monkeypatch.setattr(supervisor, "MOST_STARTS", 3)
     note = tmp_path / "note"
     with ChildRuntime(command=[*FAKE_PIPE, "crash", str(note)]) as child:
         note.touch()
@@ -229,7 +229,7 @@ def test_a_child_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="it cannot stop a process for a while")
 def test_a_suspended_child_is_replaced_and_can_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "HEARTBEAT", 0.1)
-    monkeypatch.setattr(supervisor, "FAREWELL", 0.1)
+    monkeypatch.setattr(supervisor, "CLOSING_SECONDS", 0.1)
     with ChildRuntime(command=FAKE_PIPE, hang_seconds=2) as child:
         first = cast("int", child.pid)
         os.kill(first, signal.SIGSTOP)
@@ -308,14 +308,14 @@ def test_a_deadline_is_kept_while_the_model_loads(tmp_path: Path) -> None:
 
 
 def test_an_urgent_row_is_sent_before_rows_still_unsent() -> None:
-    def asking(number: int, options: dict[str, Any]) -> Asking:
-        return Asking(Ask(number, "SA", {}, options), b"", cast("Any", None), Future())
+    def pending(number: int, options: dict[str, Any]) -> PendingRequest:
+        return PendingRequest(Ask(number, "SA", {}, options), b"", cast("Any", None), Future())
 
-    requests = Requests()
+    requests = RequestQueue()
     for number in range(1, 3001):
-        requests.add(asking(number, {}))
+        requests.add(pending(number, {}))
     assert len(list(requests.to_send())) == MOST_SENT
-    requests.add(asking(3001, {"priority": "urgent"}))
+    requests.add(pending(3001, {"priority": "urgent"}))
     assert [sent.number for sent in requests.to_send()] == [3001]
     requests.child_died()
     assert next(requests.to_send()).number == 3001

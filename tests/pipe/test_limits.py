@@ -15,7 +15,7 @@ from ecellm_lite.cli.forms import Cores
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.models.store import StoredModel
 from ecellm_lite.pipe.child_runtime import ChildRuntime
-from ecellm_lite.pipe.limits import keep_to_cores
+from ecellm_lite.pipe.limits import use_only_cores
 from tests.pipe.host import ROOT, converse
 
 COMMAND = [sys.executable, "-c", "from ecellm_lite.cli.entry import main; main()", "pipe"]
@@ -23,11 +23,11 @@ COMMAND = [sys.executable, "-c", "from ecellm_lite.cli.entry import main; main()
 # Two threads, of which one is there before, and one begins after.
 THREADS = """
 import os, threading, time
-from ecellm_lite.pipe.limits import keep_to_cores, lower_priority
+from ecellm_lite.pipe.limits import use_only_cores, lower_priority
 rest = threading.Event()
 threading.Thread(target=rest.wait, daemon=True).start()
 core = max(os.sched_getaffinity(0))
-keep_to_cores({cores})
+use_only_cores({cores})
 lower_priority(7)
 threading.Thread(target=rest.wait, daemon=True).start()
 tasks = [int(name) for name in os.listdir("/proc/self/task")]
@@ -51,7 +51,7 @@ def test_the_number_of_threads_follows_the_cores(cores: str) -> None:
 def test_missing_cores_are_refused(cores: int | list[int]) -> None:
     before = os.sched_getaffinity(0)
     with pytest.raises(UsageError):
-        keep_to_cores(cores)
+        use_only_cores(cores)
     assert os.sched_getaffinity(0) == before
 
 

@@ -241,7 +241,7 @@ def test_no_process_is_left_when_the_other_side_ends(side: str) -> None:
         stream.close()
 
 
-def test_a_host_that_never_reads_makes_no_memory_grow() -> None:
+def test_memory_does_not_grow_if_a_host_never_reads() -> None:
     with start() as process:
         assert process.stdin
         big = json.dumps({**REVIEW, "row": {"review": "x" * 1000}}).encode() + b"\n"

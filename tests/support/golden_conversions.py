@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ecellm_lite.convert.architectures import architecture_of
+from ecellm_lite.convert.blueprint import Blueprint
 from ecellm_lite.convert.checkpoint import Checkpoint
-from ecellm_lite.convert.conversion import drawn
+from ecellm_lite.convert.conversion import blueprint_of, blueprint_without_vocabulary
 from tests.golden.convert.make import digest
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "convert"
@@ -32,6 +33,12 @@ def golden(kind: str) -> dict[str, Any]:
     return content
 
 
+def blueprint(folder: Path) -> Blueprint:
+    """Return the blueprint that a checkpoint's architecture gives."""
+    with Checkpoint(folder) as checkpoint:
+        return blueprint_without_vocabulary(checkpoint)
+
+
 def tensors_of(folder: Path) -> dict[str, list[Any]]:
     """Convert a checkpoint's tensors to F32, and return the shape and the hash of each."""
     hashes = {}
@@ -47,7 +54,7 @@ def tensors_of(folder: Path) -> dict[str, list[Any]]:
 def metadata_of(folder: Path) -> dict[str, list[Any]]:
     """Return the metadata that a checkpoint's architecture and vocabulary give."""
     with Checkpoint(folder) as checkpoint:
-        metadata = drawn(checkpoint).metadata
+        metadata = blueprint_of(checkpoint).metadata
     return {key: _described(*value) for key, value in metadata.items()}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ecellm_lite.convert.adapter_file import write_adapter_file
-from ecellm_lite.convert.conversion import prepared
+from ecellm_lite.convert.conversion import prepare_conversion
 from ecellm_lite.convert.request import ConversionRequest
 from tests.support.small_checkpoints import factors, write_adapter
 from tests.support.tiny_models import write_tiny_model
@@ -53,6 +53,6 @@ def write_shops(folder: Path, base: Path, file_type: str = "F32") -> dict[str, P
 def merged(base: Path, adapter: Path, target: Path, *, weight: float = 1.0, file_type: str = "F32") -> Path:
     """Merge an adapter into the base, and return the merged model's file."""
     request = ConversionRequest(str(base), target, file_type, ((adapter, weight),), envelope="alpaca")
-    with prepared(request) as conversion:
+    with prepare_conversion(request) as conversion:
         conversion.run()
     return target

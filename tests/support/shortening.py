@@ -35,7 +35,7 @@ class Recording(Runtime):
         """Return the number of tokens in a row's prompt, plus those reserved for its answer."""
         space = TASKS[name].question(row).space
         return len(super().tokenize(self.prompt(name, row))) + space.longest(
-            Scene(FakeVocabulary(), self._backend.longest)
+            Scene(FakeVocabulary(), self._backend.max_length)
         )
 
 

@@ -75,11 +75,16 @@ def write_tiny_model(
             writer.add_tensor(name, gguf.quants.quantize(weight, quantization), raw_dtype=quantization)
         elif weight is not None:
             writer.add_tensor(name, weight)
+    finish(writer)
+    return path
+
+
+def finish(writer: gguf.GGUFWriter) -> None:
+    """Write the file with all keys and tensors that were added to the writer."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
 
 
 def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:

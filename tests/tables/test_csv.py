@@ -87,7 +87,7 @@ def test_a_table_without_a_header_is_read(tmp_path: Path, text: str) -> None:
     assert table.columns[0] == "column 1"
 
 
-def test_a_header_of_years_is_recognised(tmp_path: Path) -> None:
+def test_a_header_of_years_is_recognized(tmp_path: Path) -> None:
     assert read(write(tmp_path / "x.csv", "Product,2021,2022\nMug,1,2\nCup,3,4\n"))[0].columns == (
         "Product",
         "2021",

@@ -88,7 +88,7 @@ def test_few_labels_are_listed_in_the_prompt(tmp_path: Path) -> None:
     assert json.loads(question.options or "") == ["A: Toys > Puzzles: of wood", "B: Toys > Dolls"]
 
 
-def test_labels_are_recognised_in_any_case(tmp_path: Path) -> None:
+def test_labels_are_recognized_in_any_case(tmp_path: Path) -> None:
     space = space_of(labelled(tmp_path, "labels.txt", "\n".join(f"Part > Label {n}" for n in range(300))))
     assert space.normalized(" part > LABEL 7 ") == "Part > Label 7"
     with pytest.raises(InputError):

@@ -56,7 +56,7 @@ def test_a_state_is_never_saved_to_disk() -> None:
         request = runtime.request(question_task(PREDICATE).question(STATE))
         plain = runtime.request(question_task(PREDICATE).question(STATE | {"state": "y"}))
     assert request.shared > plain.shared
-    assert not request.lasting
+    assert not request.storable
 
 
 @pytest.mark.parametrize(

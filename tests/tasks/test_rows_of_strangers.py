@@ -198,7 +198,7 @@ def test_a_row_in_the_data_sets_form_is_not_transliterated() -> None:
 
 
 @given(st.text())
-def test_text_that_the_training_data_could_hold_is_written_as_there(text: str) -> None:
+def test_text_is_transliterated_as_in_the_training_data(text: str) -> None:
     transliteration = Transliteration()
     written = transliteration.write("query", text)
     assert written.isascii()

@@ -117,7 +117,7 @@ def test_the_best_product_appears_at_every_place() -> None:
 
 
 @given(seed=SEED)
-def test_a_moved_value_stays_whole_words_of_its_new_field(seed: int) -> None:
+def test_a_moved_value_is_whole_words_in_its_new_field(seed: int) -> None:
     fields = {"title": "Hitman practice kit new 1996 men 6 ice hockey pants", "attributes": ["Gender", "Size", "Sport"]}
     values = {"gender": "men", "size": "6", "sport": "ice hockey"}
     entries = [{"attribute": name, "value": value, "source": "product title"} for name, value in values.items()]

@@ -34,8 +34,8 @@ def measure_labels(pairs: Sequence[Pair], space: SeveralLabels) -> Measured:
     scores = []
     for row, (pair, answer) in enumerate(zip(pairs, answers, strict=True)):
         gold = set(space.parse(pair.gold))
-        found = answer or set()
-        kinds = [gold & found, found, gold, gold if answer is None else set()]
+        predicted = answer or set()
+        kinds = [gold & predicted, predicted, gold, gold if answer is None else set()]
         flags = [[label in kind for label in space.labels] for kind in kinds]
         columns[row] = [*np.ravel(flags), answer == gold, answer is not None, 1]
         scores.append([len(kind) for kind in kinds[:3]])

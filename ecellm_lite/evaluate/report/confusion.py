@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ecellm_lite.evaluate.results import Confusion
 from ecellm_lite.report.shown import cut
 
-SHADES = 10  # steps of a cell's colour, each a class of the style sheet
+SHADES = 10  # steps of a cell's color, each a class of the style sheet
 
 
 @dataclass(frozen=True, slots=True)

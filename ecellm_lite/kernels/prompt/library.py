@@ -155,7 +155,7 @@ def attend(
     if v.shape != k.shape or mask.shape != (tokens, len(places)) or k.shape[2] != width or places.max() >= cells:
         raise EcellmError(f"Attention of {q.shape} over {k.shape}, {v.shape} with a mask of {mask.shape}.")
     if any(array.strides[-1] != array.itemsize for array in (q, k, v, mask)):
-        raise EcellmError("The elements of a head must be neighbours.")
+        raise EcellmError("The elements of a head must be neighbors.")
     y = np.empty(q.shape, dtype=np.float32)
     call = _Attention(
         *(array.ctypes.data for array in (q, k, v, mask, y)),
