@@ -11,9 +11,11 @@ from ecellm_lite import ggml
 from ecellm_lite.answerer import Answerer
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.answers.calibration import Correction
+from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.decoding import Outcome
 from ecellm_lite.answers.option_corrections import IsotonicRegression, VectorScaling
-from ecellm_lite.answers.options import OneOf
+from ecellm_lite.answers.predicate import Predicate
+from ecellm_lite.answers.score import Score
 from ecellm_lite.answers.several_labels import SeveralLabels
 from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import InputError
@@ -31,6 +33,9 @@ from ecellm_lite.models.automatic import Automatic
 from ecellm_lite.models.calibrations import FORMAT, Calibration, Scope, text_hash
 from ecellm_lite.tasks.task import Question, Task
 from ecellm_lite.version import __version__
+
+# Several methods are compared for these spaces. Their probabilities are those of their options, and of nothing else.
+COMPARED = (Choice, Predicate, Score)
 
 
 class LabelledTask(NamedTuple):
@@ -161,7 +166,7 @@ def calibrate_task(
     fitted: Fit | None = None
     try:
         fitted = fit(cases, biased=space.biased, seed=seed)
-        if same and isinstance(space, OneOf):
+        if same and type(space) in COMPARED:
             rows_of_options = [
                 (answer.probabilities or {}, space.alternatives.index(row.gold)) for _, answer, row in scored
             ]

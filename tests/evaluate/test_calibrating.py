@@ -47,6 +47,18 @@ def reviews(count: int, seed: int, **more: Any) -> list[Labelled]:
     ]
 
 
+def fair(tokens: Sequence[int]) -> Logits:
+    return (scattered(tokens) * 2).astype(np.float32)
+
+
+LEANING = scattered([1]) * 4
+
+
+def leaning(tokens: Sequence[int]) -> Logits:
+    """Prefer some tokens to others, whatever the prompt is."""
+    return (fair(tokens) + LEANING).astype(np.float32)
+
+
 def calibrated_by(rows: Sequence[Labelled]) -> CalibrationResult:
     with Runtime.over(FakeBackend(too_sure), name=MODEL) as runtime:
         return calibrate_task(runtime, SA, rows, DATA)
@@ -72,6 +84,38 @@ def test_a_fitted_calibration_calibrates_other_rows() -> None:
         errors.append(measures.ece)
     before, after = errors
     assert after < 0.1 < 0.2 < before
+
+
+@pytest.mark.slow
+def test_many_rows_that_show_a_preferred_option_give_a_correction_by_option() -> None:
+    rows = [{"review": f"row {number}"} for number in range(310)]
+    generator = np.random.default_rng(5)
+    with Runtime.over(FakeBackend(fair)) as runtime:
+        shares = [tuple((answer.probabilities or {}).values()) for answer in runtime.answers(SA, rows)]
+    options = json.loads(str(SA.question(rows[0]).options))
+    marked = [
+        labelled(SA, number, {**row, "output": options[generator.choice(5, p=tempered(share, 1.0))]})
+        for number, (row, share) in enumerate(zip(rows, shares, strict=True), start=1)
+    ]
+    with Runtime.over(FakeBackend(leaning), name=MODEL) as runtime:
+        result = calibrate_task(runtime, SA, marked[:210], DATA, target_precision=0.6)
+    calibration = result.calibration
+    assert calibration is not None
+    assert calibration.vector is not None
+    assert (calibration.temperature, calibration.isotonic) == (1.0, None)
+    assert calibration.methods is not None
+    assert len(calibration.methods) == 3
+
+    calibrations = Calibrations(MODEL.sha256, "alpaca")
+    calibrations.named = calibration
+    right = []
+    for used in (None, calibrations):
+        with Runtime.over(FakeBackend(leaning), name=MODEL, calibrations=used) as runtime:
+            answers = list(runtime.answers(SA, [row.row for row in marked[210:]]))
+        right.append(sum(answer.text == row.gold for answer, row in zip(answers, marked[210:], strict=True)))
+        assert all(answer.probability == max((answer.probabilities or {}).values()) for answer in answers)
+    before, after = right
+    assert after > before
 
 
 def test_rows_of_another_wording_and_failed_rows_are_counted_and_left_out() -> None:
