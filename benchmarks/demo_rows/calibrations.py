@@ -2,10 +2,13 @@
 
     python -m benchmarks.demo_rows.calibrations --data ../shared/data
 
-For each task, four fifths of the rows to fit to were held out from training. A fifth are from other sources than the
+For each task, half of the rows to fit to were held out from training. The other half are from other sources than the
 training rows (DATA/more/TASK/train.jsonl). They are needed because a model is most overconfident on rows that are
-unlike its training rows, as a shop's rows are. With more such rows, a calibration lowers all probabilities too far,
-even those of familiar rows. If fewer than 80 rows were held out, up to 250 rows from other sources are added.
+unlike its training rows, as a shop's rows are. `--others 0.25` takes a quarter as many of them. There are exceptions:
+
+- For extraction, only a fifth of the rows are from other sources, because nearly all answers to such rows are wrong.
+  With more such rows, the calibration would lower all probabilities too far, even those of familiar rows.
+- If fewer than 80 rows were held out, up to 250 rows from other sources are added.
 
 The demo is weak at two tasks, product_substitute_identification and multiclass_product_classification. Their
 calibrations also have sets of plausible answers, which say what else an answer may be, and thresholds below which
@@ -60,10 +63,11 @@ UNSURE = ("--coverage-guarantee", "0.9", "--target-precision", "0.8")
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option("--task", default="all", show_default=True, help="The task to calibrate.")
+@click.option("--others", default=1.0, show_default=True, help="Rows of other sources for each row held out.")
 @click.option("--rows", type=click.Path(path_type=Path), default=Path("build/calibration-rows"), show_default=True)
-def main(data: Path, task: str, rows: Path) -> None:
+def main(data: Path, task: str, others: float, rows: Path) -> None:
     """Fit the demo's calibrations and copy them into the package."""
-    labelled = calibration_rows(data)
+    labelled = calibration_rows(data, others)
     write_rows(rows, labelled)
     tasks = list(labelled) if task == "all" else [get_task(task).name]
     with TemporaryDirectory() as home:
@@ -83,8 +87,8 @@ def main(data: Path, task: str, rows: Path) -> None:
             shutil.copy(path, SHIPPED / path.name)
 
 
-def calibration_rows(data: Path) -> dict[str, list[Row]]:
-    """Return the rows to which calibrations are fitted, by task.
+def calibration_rows(data: Path, ratio: float = 1.0) -> dict[str, list[Row]]:
+    """Return the rows to which calibrations are fitted, by task; `ratio` is the number of other rows per held-out row.
 
     Tasks with free text are left out, because their answers have no probabilities.
     """
@@ -93,7 +97,9 @@ def calibration_rows(data: Path) -> dict[str, list[Row]]:
     rows = split_rows(labelled, random)[1]
     del rows["answer_generation"]
     for task, held_out in rows.items():
-        count = len(held_out) // 4 if len(held_out) >= LEAST_ROWS else MOST_HELD_OUT
+        count = int(len(held_out) * ratio) if len(held_out) >= LEAST_ROWS else MOST_HELD_OUT
+        if task == "attribute_value_extraction":
+            count = len(held_out) // 4
         candidates = with_shares(others.get(task, []), labelled[task], random)
         rows[task] = held_out + random.sample(candidates, min(count, len(candidates)))
     return rows
