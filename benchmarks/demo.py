@@ -139,7 +139,9 @@ def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) ->
         value = round(float(metric(columns.sum(axis=0))), 4)
         values[way] = {"rows": len(rows), "value": value, **_rounded(interval(columns, metric))}
         if way != first:
-            _, best, _ = _columns(task, rows, ways[first])
+            both = [row for row in rows if (row.id, row.line) in ways[first]]
+            _, columns, metric = _columns(task, both, texts)
+            _, best, _ = _columns(task, both, ways[first])
             above[way] = _rounded(paired_interval(columns, best, metric))
     return {"metric": name, "rows": len(test), "values": values, "above": above}
 
