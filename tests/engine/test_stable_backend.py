@@ -181,7 +181,7 @@ def test_answers_are_the_same_bytes_in_every_batch(demo_model: StoredModel, kern
 def test_every_task_has_the_same_bytes_in_every_batch(demo_model: StoredModel, kernels: dict[str, Any]) -> None:
     """Tasks mixed and alone, each with other batch sizes, orders, threads, and prefixes shared or not."""
     jobs = [(task, [{**EXAMPLES[task], "id": n} for n in range(2)]) for task in EXAMPLES]
-    jobs.append(("sentiment_analysis", rows(40)))
+    jobs.append(("sentiment_analysis", rows(20)[2:]))  # whose ids are not those of the examples
     seen = []
     for size, threads, turn, grouped in ((256, 2, 1, True), (512, 1, -1, True), (100, 2, -1, False), (64, 1, 1, True)):
         options: dict[str, Any] = {"micro_batch": size, "threads": threads, **kernels}
