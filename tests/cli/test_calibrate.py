@@ -36,6 +36,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_an_overconfident_demo_is_calibrated(
     demo_model: StoredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -100,24 +100,29 @@ ROW = 'run -t SA --input \'{"review": "x"}\''
     ("command", "codes"),
     [
         # with the input, the output, or standard error closed, or all three
-        ("tasks", (0, 0, 0, 0)),
         ("tasks SA", (0, 0, 0, 0)),
-        ("--help", (0, 0, 0, 0)),
-        ("--version", (0, 0, 0, 0)),
-        ("models list", (0, 0, 0, 0)),
         ("nonsense", (2, 2, 2, 2)),
-        ("nonsense --debug", (2, 2, 2, 2)),
-        ("", (2, 2, 2, 2)),
         (ROW, (0, 3, 0, 3)),
-        (f"{ROW} --show-prompt --envelope alpaca", (0, 3, 0, 3)),
-        ("run -t SA --input -", (3, 3, 0, 3)),
         ("run -t SA --rows -", (3, 3, 0, 3)),
-        ("run -t SA --rows - --output {folder}/answers.jsonl", (3, 0, 0, 3)),
-        ("run -t SA --rows {folder}/rows.jsonl --output {folder}/answers.jsonl", (0, 0, 0, 0)),
-        ("run -t SA --rows {folder}/rows.jsonl --preview 1 --envelope alpaca", (0, 3, 0, 3)),
-        ("run -t XX --rows {folder}/rows.jsonl", (2, 2, 2, 2)),
-        ("eval -t SA --data {folder}/labelled.jsonl --output {folder}/results.json", (0, 0, 0, 0)),
-        ("pipe", (3, 3, 0, 3)),
+        *(
+            pytest.param(command, codes, marks=pytest.mark.slow)
+            for command, codes in (
+                ("tasks", (0, 0, 0, 0)),
+                ("--help", (0, 0, 0, 0)),
+                ("--version", (0, 0, 0, 0)),
+                ("models list", (0, 0, 0, 0)),
+                ("nonsense --debug", (2, 2, 2, 2)),
+                ("", (2, 2, 2, 2)),
+                (f"{ROW} --show-prompt --envelope alpaca", (0, 3, 0, 3)),
+                ("run -t SA --input -", (3, 3, 0, 3)),
+                ("run -t SA --rows - --output {folder}/answers.jsonl", (3, 0, 0, 3)),
+                ("run -t SA --rows {folder}/rows.jsonl --output {folder}/answers.jsonl", (0, 0, 0, 0)),
+                ("run -t SA --rows {folder}/rows.jsonl --preview 1 --envelope alpaca", (0, 3, 0, 3)),
+                ("run -t XX --rows {folder}/rows.jsonl", (2, 2, 2, 2)),
+                ("eval -t SA --data {folder}/labelled.jsonl --output {folder}/results.json", (0, 0, 0, 0)),
+                ("pipe", (3, 3, 0, 3)),
+            )
+        ),
     ],
 )
 @pytest.mark.usefixtures("demo_model")

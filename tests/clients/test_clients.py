@@ -67,7 +67,9 @@ def check(language: str, tmp_path_factory: pytest.TempPathFactory) -> Command:
     return [compile_c(folder, CHECKS / "check.c", "-fsanitize=address,undefined")]
 
 
-@pytest.mark.parametrize("scenario", ["talk", "die", "start"])
+@pytest.mark.parametrize(
+    "scenario", ["talk", *(pytest.param(name, marks=pytest.mark.slow) for name in ("die", "start"))]
+)
 def test_a_client_gets_answers_and_survives_faults_of_its_child(language: str, check: Command, scenario: str) -> None:
     run([*check, scenario, *([shlex.join(FAKE_PIPE)] if language == "c" else FAKE_PIPE)])
 
@@ -89,6 +91,7 @@ def bin_folder(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_readmes_code_runs(language: str, bin_folder: Path, tmp_path: Path) -> None:
     """The README's code for each language runs in an empty folder with a copy of the client."""
     marks = {"node": "js", "java": "java", "c": "c"}
@@ -120,6 +123,7 @@ def test_the_client_for_c_compiles_for_windows(tmp_path: Path) -> None:
     run([tool("x86_64-w64-mingw32-gcc"), *options, *sources, "-o", tmp_path / "till.exe"])
 
 
+@pytest.mark.slow
 def test_the_type_declarations_fit_the_client(tmp_path: Path) -> None:
     program = tmp_path / "program.mts"
     program.write_text(

@@ -100,6 +100,7 @@ def test_modules_in_the_current_folder_are_not_run(tmp_path: Path, monkeypatch: 
         compare("none.gguf", envelope="alpaca")
 
 
+@pytest.mark.slow
 def test_a_calibration_of_the_model_changes_nothing(demo_model: StoredModel) -> None:
     store, task = Store(), get_task(TASK)
     question = task.question(task.example())

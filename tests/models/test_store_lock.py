@@ -61,6 +61,7 @@ def test_a_second_writer_is_refused(store: Store, gguf: Path, other: Path, monke
         store.add(other, "shop", "alpaca")
 
 
+@pytest.mark.slow
 def test_only_one_of_many_processes_stores_a_model(store: Store, tmp_path: Path) -> None:
     """One process stores a complete model, and the others are refused."""
     program = """

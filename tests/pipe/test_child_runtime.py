@@ -123,7 +123,7 @@ def test_an_invalid_command_raises_one_error() -> None:
         ChildRuntime(command=["/nonsense/ecellm-lite"])
 
 
-@pytest.mark.parametrize(("kills", "count"), [(5, 800), pytest.param(30, 2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "count"), [(2, 300), pytest.param(30, 2000, marks=pytest.mark.slow)])
 def test_a_child_killed_repeatedly_loses_and_repeats_no_answer(kills: int, count: int) -> None:
     chance = random.Random(7)
     ended: list[int] = []
@@ -163,6 +163,7 @@ def test_a_child_killed_while_loading_is_restarted() -> None:
         assert child.answer("sentiment_analysis", {"review": "good"}).error is None
 
 
+@pytest.mark.slow
 def test_a_model_that_crashes_at_load_fails_each_request_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "MOST_STARTS", 3)
     note = tmp_path / "note"

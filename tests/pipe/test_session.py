@@ -118,6 +118,7 @@ def test_a_cancelled_request_still_gets_one_line() -> None:
     assert sorted(once) == list(range(300))
 
 
+@pytest.mark.slow
 def test_ten_thousand_requests_in_one_write_are_answered() -> None:
     requests = [{**REVIEW, "id": number, "row": {"review": f"row {number % 500}"}} for number in range(10_000)]
     assert sorted(message["id"] for message in converse(requests)) == list(range(10_000))

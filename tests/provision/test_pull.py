@@ -69,6 +69,7 @@ def test_a_repository_becomes_a_model_in_the_store(tmp_path: Path) -> None:
     assert sorted(path.name for path in model.path.parent.iterdir()) == ["manifest.json", "model.gguf"]
 
 
+@pytest.mark.slow
 def test_leftovers_of_an_interrupted_pull_do_not_stop_the_next(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", "smollm")
     place = tmp_path / "store" / "models" / "little--Q8_0"
@@ -85,6 +86,7 @@ def test_leftovers_of_an_interrupted_pull_do_not_stop_the_next(tmp_path: Path) -
     assert (model.manifest.details["repository"], model.manifest.details["revision"]) == ("shop/little", COMMIT)
 
 
+@pytest.mark.slow
 def test_a_repositorys_adapter_is_merged(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", "smollm")
     weights = factors("model.layers.0.mlp.down_proj", WIDTH, 96)
@@ -99,6 +101,7 @@ def test_a_repositorys_adapter_is_merged(tmp_path: Path) -> None:
     assert model.manifest.details["adapters"][0]["weight"] == 0.5
 
 
+@pytest.mark.slow
 def test_a_pulled_published_model_names_the_ten_tasks(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", "mistral")
     with Hub("NingLab/eCeLLM-M", files(base)) as served:
@@ -134,6 +137,7 @@ def test_a_disk_too_small_for_the_download_is_an_error(small_disk: Path, tmp_pat
         assert not [name for name, _ in served.sent if name.endswith(".safetensors")], "what has no room is not fetched"
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_during_the_download_is_an_error(small_disk: Path, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", "mistral")
     first, second = sorted(path.name for path in base.glob("*.safetensors"))
@@ -167,7 +171,9 @@ def test_a_disk_that_fills_during_the_download_is_an_error(small_disk: Path, tmp
     assert model.manifest.sha256 == sha256_of(model.path)
 
 
-@pytest.mark.parametrize("when", ["before", "meanwhile", "at the manifest"])
+@pytest.mark.parametrize(
+    "when", ["before", *(pytest.param(when, marks=pytest.mark.slow) for when in ("meanwhile", "at the manifest"))]
+)
 def test_a_disk_that_fills_during_the_conversion_is_an_error(
     when: str, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

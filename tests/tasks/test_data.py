@@ -16,6 +16,8 @@ from tests.support.answer_checks import check
 
 pytestmark = pytest.mark.data
 
+QUICK = ("product_relation_prediction", "sentiment_analysis")
+
 
 def rows_of(data: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (data / name / "test.jsonl").read_text("utf-8").splitlines()]
@@ -29,7 +31,9 @@ def test_every_row_is_valid_and_its_gold_answer_is_parsed(name: str, data: Path)
         assert value not in (None, "")
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in TASKS]
+)
 def test_a_few_rows_get_answers_from_their_answer_sets(name: str, data: Path, demo: Runtime) -> None:
     rows = rows_of(data, name)[:3]
     for row, answer in zip(rows, demo.answers(name, rows), strict=True):
