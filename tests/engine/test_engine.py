@@ -57,6 +57,20 @@ def test_the_answer_is_tokenized_as_the_tokenizer_would(name: str, backend: Llam
     assert led == whole
 
 
+def test_several_values_and_values_of_lists_are_tokenized_so_too(backend: LlamaBackend, demo: Runtime) -> None:
+    row = {
+        "title": "Navy Blue and Red Mug, Ökö Steel",
+        "feature": ["Red handle", "20-lb."],
+        "attributes": [
+            {"name": "Color", "at_most": 3},
+            {"name": "Material", "values": ["Steel", 'Wood "™"', "Stone"], "at_most": 2},
+            {"name": "Weight", "at_most": 2},
+        ],
+    }
+    led, whole = tail_of(backend, demo, "attribute_value_extraction", row)
+    assert led == whole
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text)[:20])
 def test_hostile_text_stays_text(text: str, backend: LlamaBackend, demo: Runtime) -> None:
