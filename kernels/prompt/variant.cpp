@@ -1,5 +1,8 @@
-/* A variant of the kernels: the headers of one folder, compiled for one kind of processor. */
+/* A variant of the kernels, compiled for one kind of processor. ECELLM_VARIANT is its name. The files of x86/ or neon/
+ * have what differs: vectors (lanes.h, wide.h), how weights and activations are stored (formats.h), and sums of products
+ * (products.h). */
 #include "attend.h"
+#include "processor.h"
 #include "tile.h"
 #include "unpack.h"
 
@@ -98,7 +101,7 @@ const Kernel *find(int type) {
 }
 
 bool runs() {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    return processor_runs();
 }
 
 bool has_type(int type) {
@@ -131,9 +134,13 @@ void attend(const Attention &attention, uint8_t *memory, const AttentionPiece &p
 
 } // namespace
 
-extern "C" const Variant prompt_variant_avx2;
-const Variant prompt_variant_avx2 = {
-    "avx2",        panel_rows,       columns_in_group, runs,     has_type,
-    block_weights, activation_bytes, quantize,         multiply, attention_bytes,
-    attend,
+#define ECELLM_JOIN(a, b) a##b
+#define ECELLM_SYMBOL(name) ECELLM_JOIN(prompt_variant_, name)
+#define ECELLM_TEXT(name) #name
+#define ECELLM_NAME(name) ECELLM_TEXT(name)
+
+extern "C" const Variant ECELLM_SYMBOL(ECELLM_VARIANT);
+const Variant ECELLM_SYMBOL(ECELLM_VARIANT) = {
+    ECELLM_NAME(ECELLM_VARIANT), panel_rows, columns_in_group, runs,            has_type, block_weights,
+    activation_bytes,            quantize,   multiply,         attention_bytes, attend,
 };

@@ -5,13 +5,31 @@
 #if defined(ECELLM_HAS_AVX)
 extern "C" const Variant prompt_variant_avx2;
 #endif
+#if defined(ECELLM_HAS_AVX512)
+extern "C" const Variant prompt_variant_avx512vnni, prompt_variant_avx512;
+#endif
+#if defined(ECELLM_HAS_AVXVNNI)
+extern "C" const Variant prompt_variant_avxvnni;
+#endif
+#if defined(ECELLM_HAS_NEON)
+extern "C" const Variant prompt_variant_neon;
+#endif
 
 namespace {
 
-/* Best first, with a null at the end. */
+/* Measured ones first, with a null at the end. */
 const Variant *const variants[] = {
 #if defined(ECELLM_HAS_AVX)
     &prompt_variant_avx2,
+#endif
+#if defined(ECELLM_HAS_AVX512)
+    &prompt_variant_avx512vnni, &prompt_variant_avx512,
+#endif
+#if defined(ECELLM_HAS_AVXVNNI)
+    &prompt_variant_avxvnni,
+#endif
+#if defined(ECELLM_HAS_NEON)
+    &prompt_variant_neon,
 #endif
     nullptr,
 };

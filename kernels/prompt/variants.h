@@ -3,8 +3,9 @@
 
 #include "product.h"
 
-/* Return the variant of that name or, for null, the best one. Return null if the library or the processor lacks it. */
+/* Return the variant of that name or, for null, the first one that can run. Return null if the library or the processor
+ * lacks it. */
 const Variant *find_variant(const char *name);
 
-/* The names of the variants that can run, best first, separated by spaces. */
+/* The names of the variants that can run, measured ones first, separated by spaces. */
 const char *variant_names();

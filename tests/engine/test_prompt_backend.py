@@ -146,6 +146,17 @@ def test_an_unmeasured_processor_uses_ggmls_kernels(monkeypatch: pytest.MonkeyPa
     assert start(variant).variant == variant
 
 
+@pytest.mark.parametrize("name", ["neon"])
+def test_a_variant_that_was_never_measured_is_used_only_by_name(
+    monkeypatch: pytest.MonkeyPatch, variant: str, name: str
+) -> None:
+    monkeypatch.delenv("ECELLM_PROMPT_KERNELS", raising=False)
+    monkeypatch.setattr(library, "variants", lambda _: [name])
+    assert start("auto").variant == ""
+    assert name in start("auto").reason
+    assert choice._variant(name) == name
+
+
 # What is changed in the source, and what the reason then names. The trial in a child process finds the last three.
 DOCTORED = {
     "another version": ("ecellm_prompt.h", "PROMPT_VERSION 3", "PROMPT_VERSION 99", "version 99"),

@@ -122,9 +122,10 @@ def test_sanitizers_find_no_fault_in_the_prompt_kernels(tmp_path: Path) -> None:
     """A fuzzer tries random shapes, strides and bits, on up to three threads."""
     prompt = KERNELS / "prompt"
     options = ["-std=c++17", "-O1", "-g", "-fopenmp", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    options += ["-fno-sanitize=float-cast-overflow", "-DECELLM_HAS_AVX", f"-I{prompt}", f"-I{prompt / 'avx2'}"]
+    options += ["-fno-sanitize=float-cast-overflow", "-DECELLM_HAS_AVX", f"-I{prompt}", f"-I{prompt / 'x86'}"]
     kernels = str(tmp_path / "variant.o")
-    compile_variant = ["g++", *options, "-mavx2", "-mfma", "-mf16c", "-c", str(prompt / "variant.cpp"), "-o", kernels]
+    own = ["-mavx2", "-mfma", "-mf16c", "-DECELLM_VARIANT=avx2", "-DECELLM_LANES=8", "-DECELLM_VNNI=0"]
+    compile_variant = ["g++", *options, *own, "-c", str(prompt / "variant.cpp"), "-o", kernels]
     subprocess.run(compile_variant, check=True)
     program = str(tmp_path / "program")
     sources = [str(prompt / f"{name}.cpp") for name in ("backend", "multiply", "attention", "variants")]
@@ -137,3 +138,26 @@ def test_sanitizers_find_no_fault_in_the_prompt_kernels(tmp_path: Path) -> None:
     assert no_variant
     assert bad_shape
     assert not no_memory
+
+
+def instructions(objdump: str, library_file: Path) -> list[tuple[str, str]]:
+    """Return the instructions of a library, each with its operands."""
+    command = [objdump, "-d", "--no-show-raw-insn", str(library_file)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    fields = [line.split("\t", 1)[1].removeprefix("{vex} ").split(None, 1) for line in lines if "\t" in line]
+    return [(field[0], field[1] if len(field) > 1 else "") for field in fields]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not shutil.which("cmake") or not shutil.which("aarch64-linux-gnu-g++"),
+    reason="CMake and a compiler for ARM are not installed (cmake, g++-aarch64-linux-gnu)",
+)
+def test_a_build_for_arm_has_the_prompt_kernels(tmp_path: Path) -> None:
+    """As docs/offline.md builds ARM's wheels."""
+    options = ["-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64"]
+    options.append("-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++")
+    subprocess.run(["cmake", "-S", str(KERNELS), "-B", str(tmp_path), *options], check=True)
+    subprocess.run(["cmake", "--build", str(tmp_path), "--target", "ecellm_prompt"], check=True)
+    names = {name for name, _ in instructions("aarch64-linux-gnu-objdump", tmp_path / "libecellm_prompt.so")}
+    assert {"sdot", "fmla"} <= names

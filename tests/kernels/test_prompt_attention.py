@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ecellm_lite.errors import EcellmError
-from ecellm_lite.kernels.prompt import library
-from tests.kernels.test_prompt_kernels import variants
+from tests.support.prompt_variants import Kernels, all_variants, native_variants
 
-pytestmark = pytest.mark.skipif(not variants(), reason="no prompt kernels for this processor")
+VARIANTS = all_variants()
 
 ROUNDING = 2.0**-24
 
@@ -29,11 +28,11 @@ class Call:
     mask: NDArray[np.float16]
     scale: float
 
-    def by_the_kernels(
-        self, variant: str, *, threads: int = 1, order: NDArray[np.uint32] | None = None
+    def by(
+        self, kernels: Kernels, variant: str, *, threads: int = 1, order: NDArray[np.uint32] | None = None
     ) -> NDArray[np.float32]:
         operands = self.q, self.k, self.v, self.mask
-        return library.attend(*operands, self.scale, variant=variant, threads=threads, order=order)
+        return kernels.attend(*operands, self.scale, variant=variant, threads=threads, order=order)
 
     def expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the result in float64, and how far float32 arithmetic may be from it."""
@@ -86,7 +85,7 @@ def rows(generator: np.random.Generator, tokens: int, prefix: int, longest: int)
     return np.ascontiguousarray(reads[:, generator.permutation(reads.shape[1])]) if generator.integers(2) else reads
 
 
-@pytest.mark.parametrize("variant", variants())
+@pytest.mark.parametrize("variant", VARIANTS)
 @given(
     seed=st.integers(0, 2**32 - 1),
     tokens=st.integers(1, 70),
@@ -98,6 +97,7 @@ def rows(generator: np.random.Generator, tokens: int, prefix: int, longest: int)
     threads=st.integers(1, 3),
 )
 def test_attention_is_right_for_rows_that_share_a_prefix(
+    kernels: Kernels,
     variant: str,
     seed: int,
     tokens: int,
@@ -112,39 +112,41 @@ def test_attention_is_right_for_rows_that_share_a_prefix(
     mask = rows(generator, tokens, prefix, longest)
     one = call(generator, tokens, mask.shape[1], kv_heads * sharing, kv_heads, width, mask)
     expected, bound = one.expected()
-    assert np.all(np.abs(one.by_the_kernels(variant, threads=threads) - expected) <= bound)
+    assert np.all(np.abs(one.by(kernels, variant, threads=threads) - expected) <= bound)
 
 
-@pytest.mark.parametrize("variant", variants())
+@pytest.mark.parametrize("variant", VARIANTS)
 @given(
     seed=st.integers(0, 2**32 - 1),
     tokens=st.integers(1, 40),
     cells=st.integers(1, 150),
     share=st.sampled_from([0.0, 0.02, 0.5, 1.0]),
 )
-def test_attention_is_right_for_any_mask(variant: str, seed: int, tokens: int, cells: int, share: float) -> None:
+def test_attention_is_right_for_any_mask(
+    kernels: Kernels, variant: str, seed: int, tokens: int, cells: int, share: float
+) -> None:
     """Some tokens read no cell, some cells are read by no token, and some masks only change scores."""
     generator = np.random.default_rng(seed)
     one = call(generator, tokens, cells, 6, 2, 64, generator.random((tokens, cells)) < share)
     one.mask[one.mask == 0] = generator.choice([0, 0, -1.5, 3, 1e-5], np.count_nonzero(one.mask == 0))
     expected, bound = one.expected()
-    result = one.by_the_kernels(variant)
+    result = one.by(kernels, variant)
     assert np.all(np.abs(result - expected) <= bound)
     assert not result[np.isinf(one.mask).all(axis=1)].any()
 
 
-@pytest.mark.parametrize("variant", variants())
-def test_attention_is_right_for_scores_far_apart(variant: str) -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_attention_is_right_for_scores_far_apart(kernels: Kernels, variant: str) -> None:
     """The largest score may come last, and all others may be e^100 times smaller."""
     generator = np.random.default_rng(1)
     one = call(generator, 20, 200, 4, 4, 64, np.ones((20, 200), dtype=bool))
     one.k[150:] *= np.float16(200)
     expected, bound = one.expected()
-    assert np.all(np.abs(one.by_the_kernels(variant) - expected) <= bound)
+    assert np.all(np.abs(one.by(kernels, variant) - expected) <= bound)
 
 
-@pytest.mark.parametrize("variant", variants())
-def test_attention_is_right_for_any_strides(variant: str) -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_attention_is_right_for_any_strides(kernels: Kernels, variant: str) -> None:
     """Heads and cells may have gaps between them in memory."""
     generator = np.random.default_rng(2)
     reads = rows(generator, 33, 50, 9)
@@ -156,21 +158,21 @@ def test_attention_is_right_for_any_strides(variant: str) -> None:
         np.pad(one.mask, ((0, 0), (0, 5)))[:, : one.mask.shape[1]],
         one.scale,
     )
-    assert np.array_equal(one.by_the_kernels(variant), wide.by_the_kernels(variant))
+    assert np.array_equal(one.by(kernels, variant), wide.by(kernels, variant))
 
 
-@pytest.mark.parametrize("variant", variants())
-def test_threads_and_masked_cells_change_no_bit(variant: str) -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_threads_and_masked_cells_change_no_bit(kernels: Kernels, variant: str) -> None:
     generator = np.random.default_rng(3)
     reads = rows(generator, 50, 40, 20)
     reads[:, 60] = False
     one = call(generator, 50, reads.shape[1], 9, 3, 64, reads)
-    result = one.by_the_kernels(variant)
+    result = one.by(kernels, variant)
     one.k[60] = one.v[60] = np.nan
-    assert np.array_equal(result, one.by_the_kernels(variant, threads=3))
+    assert np.array_equal(result, one.by(kernels, variant, threads=3))
 
 
-@pytest.mark.parametrize("variant", variants())
+@pytest.mark.parametrize("variant", VARIANTS)
 @settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -182,44 +184,51 @@ def test_threads_and_masked_cells_change_no_bit(variant: str) -> None:
     threads=st.integers(1, 3),
 )
 def test_a_token_has_the_same_bits_whatever_else_is_read(
-    variant: str, seed: int, tokens: int, prefix: int, longest: int, sharing: int, width: int, threads: int
+    kernels: Kernels,
+    variant: str,
+    seed: int,
+    tokens: int,
+    prefix: int,
+    longest: int,
+    sharing: int,
+    width: int,
+    threads: int,
 ) -> None:
     """The bits change neither with other tokens, nor with where the cells are. Deterministic batches need this."""
     generator = np.random.default_rng(seed)
     reads = rows(generator, tokens, prefix, longest)
     one = call(generator, tokens, reads.shape[1], 2 * sharing, 2, width, reads)
     one.k[generator.random(len(one.k)) < 0.1] *= np.float16(30)  # the highest score changes often
-    together = one.by_the_kernels(variant, threads=threads)
+    together = one.by(kernels, variant, threads=threads)
     alone = []
     for token in range(tokens):
         cells = np.flatnonzero(reads[token])
         mask = np.zeros((1, len(cells)), dtype=np.float16)
-        alone.append(
-            Call(one.q[token : token + 1], one.k[cells], one.v[cells], mask, one.scale).by_the_kernels(variant)
-        )
+        alone.append(Call(one.q[token : token + 1], one.k[cells], one.v[cells], mask, one.scale).by(kernels, variant))
     assert np.array_equal(np.concatenate(alone), together)
     order = generator.permutation(reads.shape[1]).astype(np.uint32)
     moved = Call(one.q, np.empty_like(one.k), np.empty_like(one.v), one.mask, one.scale)
     moved.k[order], moved.v[order] = one.k, one.v
-    assert np.array_equal(moved.by_the_kernels(variant, order=order), together)
+    assert np.array_equal(moved.by(kernels, variant, order=order), together)
 
 
-@pytest.mark.parametrize("variant", variants())
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-def test_nan_and_infinity_stay_visible_in_their_row(variant: str, value: float) -> None:
+def test_nan_and_infinity_stay_visible_in_their_row(kernels: Kernels, variant: str, value: float) -> None:
     generator = np.random.default_rng(4)
     one = call(generator, 20, 60, 2, 2, 64, np.ones((20, 60), dtype=bool))
     one.q[7, 1, 5] = value
-    result = one.by_the_kernels(variant)
+    result = one.by(kernels, variant)
     assert np.isnan(result[7, 1]).all()
     assert np.isfinite(np.delete(result, 7, axis=0)).all()
 
 
-def test_mismatched_shapes_are_refused() -> None:
+@pytest.mark.skipif(not native_variants(), reason="no prompt kernels for this processor")
+def test_mismatched_shapes_are_refused(kernels: Kernels) -> None:
     generator = np.random.default_rng(5)
     reads = np.ones((4, 30), dtype=bool)
     for heads, kv_heads, width in ((4, 3, 64), (4, 4, 60), (4, 4, 264)):
         with pytest.raises(EcellmError):
-            call(generator, 4, 30, heads, kv_heads, width, reads).by_the_kernels(variants()[0])
+            call(generator, 4, 30, heads, kv_heads, width, reads).by(kernels, native_variants()[0])
     with pytest.raises(EcellmError):
-        call(generator, 4, 30, 4, 4, 64, reads).by_the_kernels("mmx")
+        call(generator, 4, 30, 4, 4, 64, reads).by(kernels, "mmx")

@@ -11,7 +11,10 @@ from ecellm_lite import ggml
 from ecellm_lite.errors import EcellmError, UsageError
 from ecellm_lite.kernels.prompt import library, verdict
 
-CHOICES = ("auto", "off", "avx2")
+CHOICES = ("auto", "off", "avx2", "neon")
+
+# The variants that were measured on a real processor. `auto` never chooses the others, which ran in an emulator only.
+_MEASURED = ("avx2",)
 
 # llama.cpp's flags for builds that use these instructions: it is faster there, and the kernels were not measured.
 _NOT_MEASURED = ("AVX512", "AVX_VNNI", "AMX_INT8")
@@ -93,6 +96,8 @@ def _variant(choice: str) -> str:
         return choice
     if not variants:
         raise EcellmError("this processor does not run them")
+    if variants[0] not in _MEASURED:
+        raise EcellmError(f"{variants[0]} was tested in an emulator only and never measured")
     flags = ggml.system_info()
     if newer := [name for name in _NOT_MEASURED if f"{name} = 1" in flags]:
         raise EcellmError(f"they were not measured on a processor with {' and '.join(newer)}")

@@ -65,7 +65,7 @@ def library(place: Path) -> Any:
     If it is missing, does not load, or has another version, raises EcellmError; its message is the reason.
     """
     if not place.is_file():
-        raise EcellmError("this install has none: they are compiled for x86-64 by a C++ compiler with OpenMP")
+        raise EcellmError("this install has none: they are compiled for x86-64 and ARM by a C++ compiler with OpenMP")
     try:
         native = ctypes.CDLL(str(place))
         version = native.ecellm_prompt_version()
@@ -85,7 +85,7 @@ def library(place: Path) -> Any:
 
 
 def variants(native: Any) -> list[str]:
-    """Return the variants that this processor can run, best first."""
+    """Return the variants that this processor can run, measured ones first."""
     names: list[str] = native.ecellm_prompt_variants().decode().split()
     return names
 

@@ -6,19 +6,16 @@
  */
 #pragma once
 
+#include "formats.h"
 #include "product.h"
-
-#include <cstring>
-#include <immintrin.h>
 
 namespace {
 
 constexpr size_t block_depth = 32;
-constexpr int columns_in_group = 6;
 
 /* Four neighbours along the depth are stored together, like the weights in a panel. */
 struct ByteActivations {
-    uint8_t quads[8][columns_in_group][4]; /* quant + 128 */
+    uint8_t quads[8][columns_in_group][4]; /* quant + activation_zero */
     float scale[columns_in_group];
     float sum[columns_in_group]; /* of the block's quants, times the scale */
 };
@@ -27,10 +24,6 @@ struct HalfByteActivations {
     float scale[columns_in_group];
     float sum[2][columns_in_group]; /* of the quants of each half of the block, times the scale */
 };
-struct WordActivations {
-    int16_t quads[8][columns_in_group][4]; /* in the order 0, 2, 1, 3 */
-    float scale[columns_in_group];
-};
 
 struct FloatActivations {
     float values[block_depth][columns_in_group];
@@ -38,63 +31,55 @@ struct FloatActivations {
 
 /* 32 activations of a column, scaled by limit / largest magnitude and rounded. */
 struct Rounded {
-    __m256i quants[4]; /* int32 */
+    Ints quants[4]; /* int32 */
     float scale;
 
     Rounded(const float *x, float limit) {
-        const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
-        __m256 values[4];
-        __m256i most = _mm256_setzero_si256();
+        Floats values[4];
+        Ints most = every_int(0);
         for (int i = 0; i < 4; i++) {
-            values[i] = _mm256_loadu_ps(x + 8 * i);
+            values[i] = load_floats(x + 8 * i);
             /* Read as integers, magnitudes keep their order, and NaN is the largest. */
-            most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_castps_si256(values[i]), magnitude));
+            most = larger_ints(most, and_bits(bits_of(values[i]), every_int(0x7fffffff)));
         }
-        __m128i half = _mm_max_epi32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
-        half = _mm_max_epi32(half, _mm_shuffle_epi32(half, 0x4e));
-        half = _mm_max_epi32(half, _mm_shuffle_epi32(half, 0xb1));
-        const float largest = _mm_cvtss_f32(_mm_castsi128_ps(half));
-        const bool finite = _mm_cvtsi128_si32(half) < 0x7f800000;
+        const int32_t bits = largest_of(most);
+        float largest;
+        memcpy(&largest, &bits, sizeof largest);
+        const bool finite = bits < 0x7f800000;
         const bool counts = finite && largest >= 0x1p-100f;
         scale = finite ? (counts ? largest / limit : 0) : __builtin_nanf("");
-        const __m256 factor = _mm256_set1_ps(counts ? limit / largest : 0);
+        const Floats factor = every(counts ? limit / largest : 0);
         for (int i = 0; i < 4; i++) {
-            const __m256i rounded = _mm256_cvtps_epi32(_mm256_mul_ps(values[i], factor));
-            quants[i] = counts ? rounded : _mm256_setzero_si256();
+            quants[i] = counts ? nearest_ints(multiply(values[i], factor)) : every_int(0);
         }
     }
 };
 
-/* Quantize a block to bytes, and return the sums of eight bytes each, with 128 added to each byte. */
+/* Store a block's quants as bytes. */
 template <class Block>
-inline __m256i quantize_bytes(const float *x, int column, Block &block) {
-    const Rounded rounded(x, 127);
-    const __m256i words01 = _mm256_packs_epi32(rounded.quants[0], rounded.quants[1]);
-    const __m256i words23 = _mm256_packs_epi32(rounded.quants[2], rounded.quants[3]);
-    const __m256i bytes = _mm256_xor_si256(_mm256_packs_epi16(words01, words23), _mm256_set1_epi8(-128));
-    alignas(32) uint8_t quads[8][4]; /* 0 2 4 6 1 3 5 7 */
-    _mm256_store_si256((__m256i *)quads, bytes);
-    for (int i = 0; i < 4; i++) {
-        memcpy(block.quads[2 * i][column], quads[i], 4);
-        memcpy(block.quads[2 * i + 1][column], quads[4 + i], 4);
+inline void store_bytes(const Rounded &rounded, int column, Block &block) {
+    alignas(32) uint8_t quads[8][4];
+    store_ints(quads, flip_bits(to_bytes(rounded.quants), every_byte(activation_zero)));
+    for (int i = 0; i < 8; i++) {
+        memcpy(block.quads[i][column], quads[i], 4);
     }
     block.scale[column] = rounded.scale;
-    return _mm256_sad_epu8(bytes, _mm256_setzero_si256());
 }
 
 inline void quantize_block(const float *x, int column, ByteActivations &block) {
-    const __m256i sums = quantize_bytes(x, column, block);
-    __m128i sum = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
-    sum = _mm_add_epi64(sum, _mm_unpackhi_epi64(sum, sum));
-    block.sum[column] = block.scale[column] * (float)(_mm_cvtsi128_si32(sum) - 128 * (int)block_depth);
+    const Rounded rounded(x, 127);
+    store_bytes(rounded, column, block);
+    const Ints *const q = rounded.quants;
+    block.sum[column] = block.scale[column] * (float)sum_of(add_ints(add_ints(q[0], q[1]), add_ints(q[2], q[3])));
 }
 
 inline void quantize_block(const float *x, int column, HalfByteActivations &block) {
-    const __m256i sums = quantize_bytes(x, column, block);
-    const __m128i halves = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
-    const int added = 128 * (int)block_depth / 2;
-    block.sum[0][column] = block.scale[column] * (float)(_mm_cvtsi128_si32(halves) - added);
-    block.sum[1][column] = block.scale[column] * (float)(_mm_extract_epi32(halves, 2) - added);
+    const Rounded rounded(x, 127);
+    store_bytes(rounded, column, block);
+    for (int half = 0; half < 2; half++) {
+        const Ints *const q = rounded.quants + 2 * half;
+        block.sum[half][column] = block.scale[column] * (float)sum_of(add_ints(q[0], q[1]));
+    }
 }
 
 inline void quantize_block(const float *x, int column, FloatActivations &block) {
@@ -105,12 +90,7 @@ inline void quantize_block(const float *x, int column, FloatActivations &block) 
 
 inline void quantize_block(const float *x, int column, WordActivations &block) {
     const Rounded rounded(x, 32767);
-    for (int i = 0; i < 4; i++) {
-        __m256i words = _mm256_packs_epi32(rounded.quants[i], rounded.quants[i]);
-        words = _mm256_shufflelo_epi16(words, _MM_SHUFFLE(3, 1, 2, 0));
-        _mm_storel_epi64((__m128i *)block.quads[2 * i][column], _mm256_castsi256_si128(words));
-        _mm_storel_epi64((__m128i *)block.quads[2 * i + 1][column], _mm256_extracti128_si256(words, 1));
-    }
+    block.set(rounded.quants, column);
     block.scale[column] = rounded.scale;
 }
 

@@ -49,15 +49,15 @@ class Mask {
     const uint16_t *rows[attention_tokens];
 
     /* The mask of eight cells from `cell` on; cells beyond the end are masked. */
-    __m128i eight(size_t row, size_t cell, size_t cells) const {
+    Words eight(size_t row, size_t cell, size_t cells) const {
         if (cell + 8 <= cells) {
-            return _mm_loadu_si128((const __m128i *)(rows[row] + cell));
+            return load_words(rows[row] + cell);
         }
         alignas(16) uint16_t end[8];
         for (size_t i = 0; i < 8; i++) {
             end[i] = cell + i < cells ? rows[row][cell + i] : masked;
         }
-        return _mm_load_si128((const __m128i *)end);
+        return load_words(end);
     }
 
   public:
@@ -70,34 +70,21 @@ class Mask {
     }
 
     /* For each of eight cells, how many of the first `size` rows are masked, negated, as int16. */
-    __m128i counts(size_t cell, size_t cells, size_t size) const {
-        __m128i sum = _mm_setzero_si128();
-        for (size_t i = 0; i < size; i++) {
-            sum = _mm_add_epi16(sum, _mm_cmpeq_epi16(eight(i, cell, cells), _mm_set1_epi16((short)masked)));
+    Words counts(size_t cell, size_t cells, size_t size) const {
+        Words sum = equal_words(eight(0, cell, cells), masked);
+        for (size_t i = 1; i < size; i++) {
+            sum = add_words(sum, equal_words(eight(i, cell, cells), masked));
         }
         return sum;
     }
 
     /* The mask of eight cells, 16 rows side by side. */
-    void transposed(size_t cell, size_t cells, __m256i columns[8]) const {
-        __m256i r[8], pairs[8], fours[8];
-        for (size_t i = 0; i < 8; i++) {
-            r[i] = _mm256_set_m128i(eight(8 + i, cell, cells), eight(i, cell, cells));
+    void transposed(size_t cell, size_t cells, Ints columns[8]) const {
+        Words all[attention_tokens];
+        for (size_t i = 0; i < attention_tokens; i++) {
+            all[i] = eight(i, cell, cells);
         }
-        for (int i = 0; i < 4; i++) {
-            pairs[2 * i] = _mm256_unpacklo_epi16(r[2 * i], r[2 * i + 1]);
-            pairs[2 * i + 1] = _mm256_unpackhi_epi16(r[2 * i], r[2 * i + 1]);
-        }
-        for (int i = 0; i < 2; i++) {
-            fours[4 * i] = _mm256_unpacklo_epi32(pairs[4 * i], pairs[4 * i + 2]);
-            fours[4 * i + 1] = _mm256_unpackhi_epi32(pairs[4 * i], pairs[4 * i + 2]);
-            fours[4 * i + 2] = _mm256_unpacklo_epi32(pairs[4 * i + 1], pairs[4 * i + 3]);
-            fours[4 * i + 3] = _mm256_unpackhi_epi32(pairs[4 * i + 1], pairs[4 * i + 3]);
-        }
-        for (int i = 0; i < 4; i++) {
-            columns[2 * i] = _mm256_unpacklo_epi64(fours[i], fours[i + 4]);
-            columns[2 * i + 1] = _mm256_unpackhi_epi64(fours[i], fours[i + 4]);
-        }
+        transpose_words(all, columns);
     }
 };
 
@@ -124,16 +111,16 @@ class Cells {
         }
         count = left;
         for (; count < most && place < all; place += 8) {
-            const __m128i full = _mm_set1_epi16(-(short)attention_tokens);
-            if (_mm_movemask_epi8(_mm_cmpeq_epi16(mask.counts(place, all, attention_tokens), full)) == 0xffff) {
+            const Words counts = mask.counts(place, all, attention_tokens);
+            if (count_equal(counts, (uint16_t)-attention_tokens) == 8) {
                 continue;
             }
-            __m256i columns[8];
+            Ints columns[8];
             mask.transposed(place, all, columns);
             for (size_t i = 0; i < 8; i++) {
                 cell[count] = place + i;
-                _mm256_store_si256((__m256i *)added[count], columns[i]);
-                count += _mm256_movemask_epi8(_mm256_cmpeq_epi16(columns[i], _mm256_set1_epi16((short)masked))) != -1;
+                store_ints(added[count], columns[i]);
+                count += !all_words_equal(columns[i], masked);
             }
         }
         return count > 0;
@@ -150,18 +137,13 @@ struct Reads {
 
     Reads(const Attention &attention, size_t token, size_t tokens) {
         const Mask mask(attention, token, tokens, tokens);
-        const __m128i all = _mm_set1_epi16(-(short)tokens);
         for (size_t cell = 0; cell < attention.cells; cell += 8) {
-            const __m128i counts = mask.counts(cell, attention.cells, tokens);
-            const unsigned unread = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi16(counts, all));
-            if (unread == 0xffff) {
-                continue;
+            const Words counts = mask.counts(cell, attention.cells, tokens);
+            const int unread = count_equal(counts, (uint16_t)-tokens);
+            if (unread < 8) {
+                cells += 8 - (size_t)unread;
+                pairs += 8 * tokens + (size_t)sum_of_words(counts); /* the counts are negative */
             }
-            __m128i sum = _mm_madd_epi16(counts, _mm_set1_epi16(1));
-            sum = _mm_hadd_epi32(sum, sum);
-            sum = _mm_hadd_epi32(sum, sum);
-            cells += 8 - (size_t)__builtin_popcount(unread) / 2;
-            pairs += 8 * tokens + (size_t)_mm_cvtsi128_si32(sum); /* the counts are negative */
         }
     }
 };
@@ -192,16 +174,16 @@ class AttentionTile {
                 rows[i] = one.in_use ? (const float *)((const uint8_t *)attention.q + place) : nullptr;
             }
             float *const target = buffer.queries + vector * width * lanes;
-            const __m256 scale = _mm256_set1_ps(attention.scale * bits_of_e); /* scores are powers of two */
+            const Floats scale = every(attention.scale * bits_of_e); /* scores are powers of two */
             for (size_t d = 0; d < width; d += 8) {
-                __m256i eight[8];
+                Ints eight[8];
                 for (size_t i = 0; i < lanes; i++) {
-                    const __m256 x = rows[i] ? _mm256_loadu_ps(rows[i] + d) : _mm256_setzero_ps();
-                    eight[i] = _mm256_castps_si256(_mm256_mul_ps(x, scale));
+                    const Floats x = rows[i] ? load_floats(rows[i] + d) : every(0);
+                    eight[i] = bits_of(multiply(x, scale));
                 }
                 transpose(eight);
                 for (size_t i = 0; i < 8; i++) {
-                    _mm256_store_si256((__m256i *)(target + (d + i) * lanes), eight[i]);
+                    store_ints(target + (d + i) * lanes, eight[i]);
                 }
             }
         }
@@ -213,7 +195,7 @@ class AttentionTile {
             const size_t cell = attention.order ? attention.order[cells.cell[i]] : cells.cell[i];
             const uint16_t *const halves = (const uint16_t *)(start + cell * stride);
             for (size_t d = 0; d < width; d += 8) {
-                _mm256_store_ps(target + i * width + d, from_halves(halves + d));
+                store_floats(target + i * width + d, from_halves(halves + d));
             }
         }
     }
@@ -221,26 +203,26 @@ class AttentionTile {
     /* The scores of `count` cells: products of their keys with one or two vectors of queries. */
     template <int wide, int count>
     void score(const float *queries, const float *keys, float *scores) {
-        __m256 sums[count][wide];
+        Floats sums[count][wide];
 #pragma GCC unroll 12
         for (int c = 0; c < count; c++) {
 #pragma GCC unroll 2
             for (int v = 0; v < wide; v++) {
-                sums[c][v] = _mm256_setzero_ps();
+                sums[c][v] = every(0);
             }
         }
         for (size_t d = 0; d < width; d++) {
-            __m256 query[wide];
+            Floats query[wide];
 #pragma GCC unroll 2
             for (int v = 0; v < wide; v++) {
-                query[v] = _mm256_load_ps(queries + (v * width + d) * lanes);
+                query[v] = load_floats(queries + (v * width + d) * lanes);
             }
 #pragma GCC unroll 12
             for (int c = 0; c < count; c++) {
-                const __m256 key = _mm256_broadcast_ss(keys + c * width + d);
+                const Floats key = every(keys[c * width + d]);
 #pragma GCC unroll 2
                 for (int v = 0; v < wide; v++) {
-                    sums[c][v] = _mm256_fmadd_ps(key, query[v], sums[c][v]);
+                    sums[c][v] = multiply_add(key, query[v], sums[c][v]);
                 }
             }
         }
@@ -248,7 +230,7 @@ class AttentionTile {
         for (int c = 0; c < count; c++) {
 #pragma GCC unroll 2
             for (int v = 0; v < wide; v++) {
-                _mm256_store_ps(scores + (v * most_cells + c) * lanes, sums[c][v]);
+                store_floats(scores + (v * most_cells + c) * lanes, sums[c][v]);
             }
         }
     }
@@ -258,31 +240,30 @@ class AttentionTile {
      * results do not depend on how its cells are divided into blocks, nor on cells that it must not read. */
     void soften(size_t vector, const Cells &cells, float *scores) {
         const size_t count = cells.in_block(), half = size > lanes ? vector % 2 * lanes : 0;
-        const __m256 before = _mm256_load_ps(base[vector]);
-        __m256 most = before;
+        const Floats before = load_floats(base[vector]);
+        Floats most = before;
         for (size_t c = 0; c < count; c++) {
-            const __m256 mask = from_halves(cells.added[c] + half);
-            const __m256 score = _mm256_fmadd_ps(mask, _mm256_set1_ps(bits_of_e), _mm256_load_ps(scores + c * lanes));
-            most = _mm256_max_ps(most, score);
-            _mm256_store_ps(scores + c * lanes, score);
+            const Floats mask = from_halves(cells.added[c] + half);
+            const Floats score = multiply_add(mask, every(bits_of_e), load_floats(scores + c * lanes));
+            most = larger(most, score);
+            store_floats(scores + c * lanes, score);
         }
-        const __m256 after = _mm256_ceil_ps(most);
+        const Floats after = round_up(most);
         /* A lane that has read no cell yet has minus infinity as its base, which must not be subtracted. */
-        const __m256 none = _mm256_cmp_ps(after, _mm256_set1_ps(-__builtin_inff()), _CMP_EQ_OQ);
-        const __m256 zero = _mm256_andnot_ps(none, after);
-        const __m256 factor = power_of_two(before, zero);
-        __m256 total = _mm256_mul_ps(_mm256_load_ps(sum[vector]), factor);
+        const Floats zero = zero_where_equal(after, after, -__builtin_inff());
+        const Floats factor = power_of_two(before, zero);
+        Floats total = multiply(load_floats(sum[vector]), factor);
         for (size_t c = 0; c < count; c++) {
-            const __m256 weight = power_of_two(_mm256_load_ps(scores + c * lanes), zero);
-            total = _mm256_add_ps(total, weight);
-            _mm256_store_ps(scores + c * lanes, weight);
+            const Floats weight = power_of_two(load_floats(scores + c * lanes), zero);
+            total = add(total, weight);
+            store_floats(scores + c * lanes, weight);
         }
-        _mm256_store_ps(base[vector], after);
-        _mm256_store_ps(sum[vector], total);
-        if (_mm256_movemask_ps(_mm256_cmp_ps(after, before, _CMP_NEQ_UQ))) {
+        store_floats(base[vector], after);
+        store_floats(sum[vector], total);
+        if (any_differ(after, before)) {
             float *const result = buffer.results + vector * width * lanes;
             for (size_t d = 0; d < width; d++) {
-                _mm256_store_ps(result + d * lanes, _mm256_mul_ps(_mm256_load_ps(result + d * lanes), factor));
+                store_floats(result + d * lanes, multiply(load_floats(result + d * lanes), factor));
             }
         }
     }
@@ -290,26 +271,26 @@ class AttentionTile {
     /* Add `count` elements of the cells' values, times the weights, to one or two vectors' results. */
     template <int wide, int count>
     void add_values(size_t cells, const float *weights, const float *values, float *results) {
-        __m256 sums[count][wide];
+        Floats sums[count][wide];
 #pragma GCC unroll 12
         for (int e = 0; e < count; e++) {
 #pragma GCC unroll 2
             for (int v = 0; v < wide; v++) {
-                sums[e][v] = _mm256_load_ps(results + (v * width + e) * lanes);
+                sums[e][v] = load_floats(results + (v * width + e) * lanes);
             }
         }
         for (size_t c = 0; c < cells; c++) {
-            __m256 weight[wide];
+            Floats weight[wide];
 #pragma GCC unroll 2
             for (int v = 0; v < wide; v++) {
-                weight[v] = _mm256_load_ps(weights + (v * most_cells + c) * lanes);
+                weight[v] = load_floats(weights + (v * most_cells + c) * lanes);
             }
 #pragma GCC unroll 12
             for (int e = 0; e < count; e++) {
-                const __m256 value = _mm256_broadcast_ss(values + c * width + e);
+                const Floats value = every(values[c * width + e]);
 #pragma GCC unroll 2
                 for (int v = 0; v < wide; v++) {
-                    sums[e][v] = _mm256_fmadd_ps(value, weight[v], sums[e][v]);
+                    sums[e][v] = multiply_add(value, weight[v], sums[e][v]);
                 }
             }
         }
@@ -317,7 +298,7 @@ class AttentionTile {
         for (int e = 0; e < count; e++) {
 #pragma GCC unroll 2
             for (int v = 0; v < wide; v++) {
-                _mm256_store_ps(results + (v * width + e) * lanes, sums[e][v]);
+                store_floats(results + (v * width + e) * lanes, sums[e][v]);
             }
         }
     }
@@ -349,21 +330,20 @@ class AttentionTile {
 
     void write() {
         for (size_t vector = 0; vector < vectors; vector++) {
-            const __m256 total = _mm256_load_ps(sum[vector]);
-            const __m256 none = _mm256_cmp_ps(total, _mm256_setzero_ps(), _CMP_EQ_OQ);
-            const __m256 factor = _mm256_andnot_ps(none, _mm256_div_ps(_mm256_set1_ps(1), total));
+            const Floats total = load_floats(sum[vector]);
+            const Floats factor = zero_where_equal(divide(every(1), total), total, 0);
             for (size_t d = 0; d < width; d += 8) {
-                __m256i eight[8];
+                Ints eight[8];
                 for (size_t i = 0; i < 8; i++) {
-                    const __m256 x = _mm256_load_ps(buffer.results + (vector * width + d + i) * lanes);
-                    eight[i] = _mm256_castps_si256(_mm256_mul_ps(x, factor));
+                    const Floats x = load_floats(buffer.results + (vector * width + d + i) * lanes);
+                    eight[i] = bits_of(multiply(x, factor));
                 }
                 transpose(eight);
                 for (size_t i = 0; i < lanes; i++) {
                     const Lane one = lane(vector, i);
                     if (one.in_use) {
                         const size_t place = one.token * attention.y_stride + one.head * attention.y_head_stride;
-                        _mm256_storeu_si256((__m256i *)((float *)((uint8_t *)attention.y + place) + d), eight[i]);
+                        store_ints((float *)((uint8_t *)attention.y + place) + d, eight[i]);
                     }
                 }
             }
@@ -380,8 +360,8 @@ class AttentionTile {
         load_queries();
         memset(buffer.results, 0, vectors * width * lanes * sizeof(float));
         for (size_t vector = 0; vector < vectors; vector++) {
-            _mm256_store_ps(base[vector], _mm256_set1_ps(-__builtin_inff()));
-            _mm256_store_ps(sum[vector], _mm256_setzero_ps());
+            store_floats(base[vector], every(-__builtin_inff()));
+            store_floats(sum[vector], every(0));
         }
         const Mask mask(attention, token, tokens, size);
         Cells cells(mask, attention.cells, block_cells(width));

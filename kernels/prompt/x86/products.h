@@ -1,0 +1,182 @@
+/* Sums of products: two vectors of rows times up to six columns, in twelve registers. */
+#pragma once
+
+#include "panel.h"
+
+namespace {
+
+/* Add the products of four neighboring bytes of a column, or two words, with those of a vector of rows to a sum. */
+#if ECELLM_VNNI
+#if ECELLM_LANES == 16
+inline WideInts add_byte_products(WideInts sum, WideInts four, WideInts weights) {
+    return _mm512_dpbusd_epi32(sum, four, weights);
+}
+inline WideInts add_word_products(WideInts sum, WideInts two, WideInts weights) {
+    return _mm512_dpwssd_epi32(sum, two, weights);
+}
+#else
+inline WideInts add_byte_products(WideInts sum, WideInts four, WideInts weights) {
+    return _mm256_dpbusd_avx_epi32(sum, four, weights);
+}
+inline WideInts add_word_products(WideInts sum, WideInts two, WideInts weights) {
+    return _mm256_dpwssd_avx_epi32(sum, two, weights);
+}
+#endif
+#elif ECELLM_LANES == 16
+inline WideInts add_byte_products(WideInts sum, WideInts four, WideInts weights) {
+    return add_words(sum, multiply_bytes(four, weights));
+}
+inline WideInts add_word_products(WideInts sum, WideInts two, WideInts weights) {
+    return add_ints(sum, multiply_words(two, weights));
+}
+#else
+/* The same for two vectors of rows. This is in assembly, because GCC (12, -O3) first adds the products of several quads to each other. That needs twice
+ * the registers, spills ten of twelve sums and halves the speed. */
+#define ECELLM_ADD_PRODUCTS(multiply, add, low_sum, high_sum, low, high, four)                                         \
+    do {                                                                                                               \
+        __m256i column_, product_;                                                                                     \
+        asm("vpbroadcastd %[x], %[c]\n\t" multiply " %[l], %[c], %[p]\n\t" multiply " %[h], %[c], %[c]\n\t" add          \
+            " %[p], %[s], %[s]\n\t" add " %[c], %[t], %[t]"                                                            \
+            : [s] "+x"(low_sum), [t] "+x"(high_sum), [c] "=&x"(column_), [p] "=&x"(product_)                           \
+            : [l] "x"(low), [h] "x"(high), [x] "m"(*(const char(*)[4])(four)));                                        \
+    } while (0)
+#endif
+
+inline WideInts every_four(const void *bytes) {
+    int32_t four;
+    memcpy(&four, bytes, sizeof four);
+    return every_row(four);
+}
+
+/* The products of half a block, times their factors, until the other half is added. */
+#if ECELLM_VNNI
+typedef WideFloats HalfSum;
+#else
+typedef WideInts HalfSum;
+#endif
+
+/* Sums of products of bytes.
+ *
+ * Without VNNI they are words, each over two neighbours in each of up to 8 quads. Partial sums may wrap around, because
+ * 128 is added to activations; `start` compensates for that. Complete sums never wrap around: quants of -16 to 15 over
+ * 32 weights, or of -32 to 31 over 16, times 127, stay below 2^15. With VNNI they are int32. */
+template <int columns>
+struct ByteSums {
+    WideInts sums[columns][2];
+
+    explicit ByteSums(const Start &start) {
+        const WideInts low = load_wide(&start.sums[0]), high = load_wide(&start.sums[wide_lanes]);
+#pragma GCC unroll 6
+        for (int c = 0; c < columns; c++) {
+            sums[c][0] = low;
+            sums[c][1] = high;
+        }
+    }
+
+    void add(const int8_t (*weights)[4], const uint8_t (*activations)[4]) {
+        const WideInts low = load_wide(weights[0]), high = load_wide(weights[wide_lanes]);
+#pragma GCC unroll 6
+        for (int c = 0; c < columns; c++) {
+#if defined(ECELLM_ADD_PRODUCTS)
+            ECELLM_ADD_PRODUCTS("vpmaddubsw", "vpaddw", sums[c][0], sums[c][1], low, high, activations[c]);
+#else
+            const WideInts four = every_four(activations[c]);
+            sums[c][0] = add_byte_products(sums[c][0], four, low);
+            sums[c][1] = add_byte_products(sums[c][1], four, high);
+#endif
+        }
+    }
+
+    /* The sums of a vector of rows, as floats. */
+    WideFloats total(int column, int vector) const {
+#if ECELLM_VNNI
+        return to_floats(sums[column][vector]);
+#else
+        return to_floats(multiply_words(sums[column][vector], every_word(1)));
+#endif
+    }
+
+    /* The sums of half a block, times the rows' factors: exact. As floats they are, too, because two halves together
+     * stay below 2^24. */
+    HalfSum times(int column, int vector, const int32_t *factors) const {
+#if ECELLM_VNNI
+        return multiply(to_floats(sums[column][vector]), load_wide((const float *)factors));
+#else
+        return multiply_words(sums[column][vector], load_wide((const void *)factors));
+#endif
+    }
+};
+
+inline WideFloats both_halves(HalfSum first, HalfSum second) {
+#if ECELLM_VNNI
+    return add(first, second);
+#else
+    return to_floats(add_ints(first, second));
+#endif
+}
+
+/* Sums of products of words, as int32: 32 products of a byte and a word. */
+template <int columns>
+struct WordSums {
+    WideInts sums[columns][2];
+
+    WordSums() {
+        const WideInts zero = every_row((int32_t)0);
+#pragma GCC unroll 6
+        for (int c = 0; c < columns; c++) {
+            sums[c][0] = sums[c][1] = zero;
+        }
+    }
+
+    /* Add the products of two weights in each of the rows. */
+    void add(const int16_t (*weights)[2], const int16_t (*activations)[4], int first) {
+        const WideInts low = load_wide(weights[0]), high = load_wide(weights[wide_lanes]);
+#pragma GCC unroll 6
+        for (int c = 0; c < columns; c++) {
+#if defined(ECELLM_ADD_PRODUCTS)
+            ECELLM_ADD_PRODUCTS("vpmaddwd", "vpaddd", sums[c][0], sums[c][1], low, high, activations[c] + first);
+#else
+            const WideInts two = every_four(activations[c] + first);
+            sums[c][0] = add_word_products(sums[c][0], two, low);
+            sums[c][1] = add_word_products(sums[c][1], two, high);
+#endif
+        }
+    }
+
+    void add(const WordPanelBlock &panel, const WordActivations &x) {
+#pragma GCC unroll 8
+        for (int quad = 0; quad < 8; quad++) {
+            add(panel.quads[quad][0], x.quads[quad], 0);
+            add(panel.quads[quad][1], x.quads[quad], 2);
+        }
+    }
+
+    WideFloats total(int column, int vector) const {
+        return to_floats(sums[column][vector]);
+    }
+};
+
+/* Sums of products of floats, in the order of the depth. */
+template <int columns>
+struct FloatSums {
+    WideFloats sums[columns][2];
+
+    FloatSums() {
+#pragma GCC unroll 6
+        for (int c = 0; c < columns; c++) {
+            sums[c][0] = sums[c][1] = every_row(0.0f);
+        }
+    }
+
+    void add(const float *weights, const float *activations) {
+        const WideFloats low = load_wide(weights), high = load_wide(weights + wide_lanes);
+#pragma GCC unroll 6
+        for (int c = 0; c < columns; c++) {
+            const WideFloats value = every_row(activations[c]);
+            sums[c][0] = multiply_add(low, value, sums[c][0]);
+            sums[c][1] = multiply_add(high, value, sums[c][1]);
+        }
+    }
+};
+
+} // namespace

@@ -1,0 +1,182 @@
+"""The variants of the prompt kernels: those that this processor runs, and NEON in qemu."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import struct
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from ecellm_lite.errors import EcellmError
+from ecellm_lite.kernels.prompt import library
+from ecellm_lite.tensor_types import TensorType
+
+KERNELS = Path(__file__).parent.parent.parent / "kernels" / "prompt"
+NATIVE = Path(__file__).parent.parent / "native"
+SOURCES = ("backend", "multiply", "attention", "variants")
+EMULATED = " (emulated)"
+
+
+@dataclass(frozen=True, slots=True)
+class Emulation:
+    """How a variant is compiled and run. `flags` are those of the variant's file only."""
+
+    variant: str
+    compiler: str
+    flags: tuple[str, ...]
+    options: tuple[str, ...]
+    runner: tuple[str, ...]
+
+    def missing(self) -> str:
+        """Return what this machine lacks for it; empty if nothing."""
+        if not shutil.which(self.compiler):
+            return f"{self.compiler} is not installed"
+        return "" if shutil.which(self.runner[0]) else f"{self.runner[0]} is not installed"
+
+    def build(self, folder: Path) -> Path:
+        """Compile the program of tests/native/prompt_driver.cpp with this variant."""
+        program, kernels = folder / self.variant, folder / f"{self.variant}.o"
+        with FileLock(folder / f"{self.variant}.lock"):
+            if program.exists():
+                return program
+            command = [
+                self.compiler,
+                "-std=c++17",
+                "-O2",
+                "-ffp-contract=off",
+                "-Wno-psabi",
+                "-fopenmp",
+                f"-I{KERNELS}",
+            ]
+            own = [*self.flags, f"-DECELLM_VARIANT={self.variant}", "-c", str(KERNELS / "variant.cpp")]
+            subprocess.run([*command, *own, "-o", str(kernels)], check=True)
+            sources = [str(KERNELS / f"{name}.cpp") for name in SOURCES]
+            linked = [*self.options, str(NATIVE / "prompt_driver.cpp"), *sources, str(kernels)]
+            subprocess.run([*command, *linked, "-o", f"{program}.new"], check=True)
+            Path(f"{program}.new").rename(program)
+        return program
+
+
+EMULATIONS = {
+    emulation.variant + EMULATED: emulation
+    for emulation in (
+        Emulation(
+            "neon",
+            "aarch64-linux-gnu-g++",
+            ("-march=armv8.2-a+dotprod", f"-I{KERNELS / 'neon'}"),
+            ("-static", "-DECELLM_HAS_NEON"),
+            ("qemu-aarch64", "-cpu", "max"),
+        ),
+    )
+}
+
+
+def native_variants() -> list[str]:
+    """Return the names of the variants that this processor runs."""
+    try:
+        return library.variants(library.library(library.path()))
+    except EcellmError:
+        return []
+
+
+def all_variants() -> list[Any]:
+    """Return the names of all variants as parameters of a test. Those in an emulator are slow."""
+    emulated = [
+        pytest.param(
+            name,
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.native,
+                pytest.mark.skipif(bool(emulation.missing()), reason=emulation.missing() or "-"),
+            ],
+        )
+        for name, emulation in EMULATIONS.items()
+    ]
+    none = [pytest.param("", marks=pytest.mark.skip(reason="no prompt kernels for this processor"))]
+    return [*(native_variants() or none), *emulated]
+
+
+class Kernels:
+    """Computes products and attention with a variant, in this process or in an emulator. `folder`: for programs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._programs: dict[str, subprocess.Popen[bytes]] = {}
+
+    def close(self) -> None:
+        """End the emulators."""
+        for program in self._programs.values():
+            program.communicate()
+
+    def multiply(
+        self, blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32], *, variant: str, threads: int = 1
+    ) -> NDArray[np.float32]:
+        """Return a product; see `library.multiply`."""
+        if not variant.endswith(EMULATED):
+            return library.multiply(blocks, kind, x, variant=variant, threads=threads)
+        (columns, depth), rows = x.shape, len(blocks)
+        numbers = (0, kind.number, depth, rows, columns, threads, blocks.strides[0], x.strides[0])
+        return self._ask(variant, numbers, (_span(blocks), _span(x)), (columns, rows))
+
+    def attend(
+        self,
+        q: NDArray[np.float32],
+        k: NDArray[np.float16],
+        v: NDArray[np.float16],
+        mask: NDArray[np.float16],
+        scale: float,
+        *,
+        variant: str,
+        threads: int = 1,
+        order: NDArray[np.uint32] | None = None,
+    ) -> NDArray[np.float32]:
+        """Return an attention; see `library.attend`."""
+        if not variant.endswith(EMULATED):
+            return library.attend(q, k, v, mask, scale, variant=variant, threads=threads, order=order)
+        (tokens, heads, width), (cells, kv_heads, _) = q.shape, k.shape
+        strides = [stride for array in (q, k, v) for stride in array.strides[:2]]
+        numbers = (1, threads, width, tokens, cells, heads, kv_heads, *strides, mask.strides[0])
+        buffers = (
+            struct.pack("<f", scale),
+            _span(q),
+            _span(k),
+            _span(v),
+            _span(mask),
+            b"" if order is None else _span(order),
+        )
+        return self._ask(variant, numbers, buffers, q.shape)
+
+    def _ask(
+        self, variant: str, numbers: tuple[int, ...], buffers: tuple[bytes, ...], shape: tuple[int, ...]
+    ) -> NDArray[np.float32]:
+        if variant not in self._programs:
+            emulation = EMULATIONS[variant]
+            command = [*emulation.runner, str(emulation.build(self._folder)), emulation.variant]
+            self._programs[variant] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        program = self._programs[variant]
+        assert program.stdin
+        assert program.stdout
+        program.stdin.write(struct.pack(f"<{len(numbers)}q", *numbers))
+        for buffer in buffers:
+            program.stdin.write(struct.pack("<q", len(buffer)) + buffer)
+        program.stdin.flush()
+        y = np.empty(shape, dtype=np.float32)
+        (status,) = struct.unpack("<q", program.stdout.read(8))
+        y.reshape(-1)[:] = np.frombuffer(program.stdout.read(y.nbytes), dtype=np.float32)
+        if status:
+            raise EcellmError(f"The prompt kernels refused a call ({status}).")
+        return y
+
+
+def _span(array: NDArray[Any]) -> bytes:
+    """Return the memory from an array's first element to its last."""
+    last = sum((length - 1) * stride for length, stride in zip(array.shape, array.strides, strict=True))
+    return ctypes.string_at(array.ctypes.data, last + array.itemsize)
