@@ -11,6 +11,7 @@ from typing import Any
 
 from ecellm_lite.answers.answer import Answer, AnswerWarning, ModelName, RowError, Usage
 from ecellm_lite.answers.decoding import Outcome
+from ecellm_lite.answers.none_of_these import OrNone
 from ecellm_lite.deadlines import LONGEST
 from ecellm_lite.engine.request import Request
 from ecellm_lite.errors import ClosedError, DeadlineError, EcellmError, InputError, UsageError
@@ -64,7 +65,7 @@ class AnswerPolicy:
 
     Only rows with a `min_probability` can get an abstention: if the answer's probability is below it, or if the
     answer's coverage is below the calibration's `least_coverage`. An abstention has no value, but keeps its
-    probabilities.
+    probabilities. The answer "none of these" is no abstention, and may have any coverage.
     """
 
     model: ModelName
@@ -172,7 +173,7 @@ class AnswerPolicy:
             calibration=row.calibration.name if outcome and row.calibration else None,
             unexplored=outcome.unexplored if outcome else None,
             shortened="; ".join(filter(None, (row.shortened, outcome.shortened if outcome else None))) or None,
-            warnings=[*row.warnings, *_warnings(outcome)] or None,
+            warnings=[*row.warnings, *_warnings(outcome, row)] or None,
             error=RowError.of(error) if error else None,
         )
 
@@ -256,10 +257,10 @@ def id_of(row: Mapping[str, Any]) -> str | int | None:
     )
 
 
-def _warnings(outcome: Outcome | None) -> Iterator[AnswerWarning]:
+def _warnings(outcome: Outcome | None, row: Submission) -> Iterator[AnswerWarning]:
     if outcome:
         yield from outcome.warnings
-    if outcome and outcome.coverage is not None and outcome.coverage < LEAST_COVERAGE:
+    if outcome and _covers_less(outcome, row, LEAST_COVERAGE):
         yield AnswerWarning(
             "low_coverage",
             f"Only {outcome.coverage:.2%} of the model's probability is on allowed answers: "
@@ -270,8 +271,15 @@ def _warnings(outcome: Outcome | None) -> Iterator[AnswerWarning]:
 def _abstains(outcome: Outcome, row: Submission) -> bool:
     if row.min_probability is None or outcome.probability is None:
         return False
-    unfamiliar = row.calibration and outcome.coverage is not None and outcome.coverage < row.calibration.least_coverage
-    return bool(unfamiliar) or outcome.probability < row.min_probability
+    unfamiliar = row.calibration is not None and _covers_less(outcome, row, row.calibration.least_coverage)
+    return unfamiliar or outcome.probability < row.min_probability
+
+
+def _covers_less(outcome: Outcome, row: Submission, least: float) -> bool:
+    """Return whether an answer's coverage is too low for it. It never is for "none of these", which says the same."""
+    space = row.request.space if row.request else None
+    none = isinstance(space, OrNone) and space.is_none(outcome.text)
+    return not none and outcome.coverage is not None and outcome.coverage < least
 
 
 def _likeliest(outcome: Outcome) -> str:
@@ -280,4 +288,4 @@ def _likeliest(outcome: Outcome) -> str:
 
 
 def _scope(calibrations: Calibrations, task: Task, question: Question) -> Scope:
-    return calibrations.scope(task.name, question.space.type, question.instruction, question.options)
+    return calibrations.scope(task.name, question.space.type, question.wording, question.options)

@@ -38,7 +38,7 @@ class Prompts:
             return Prompt((question.text,), begin=True)
         if question.turns:
             return self._envelope.conversation(question.instruction, question.turns)
-        return self._envelope.wrap(question.instruction, question.text, question.options)
+        return self._envelope.wrap(question.instruction, question.text, question.options, question.examples)
 
     def tokenize(self, prompt: Prompt) -> list[int]:
         """Return a prompt's tokens; text is never read as a special token."""
@@ -94,14 +94,16 @@ class Prompts:
     def _beginning(self, question: Question, stem: str = "") -> list[int]:
         """Return the tokens of the beginning that this prompt shares with others: the instruction, then the stem.
 
-        `Question.stem` is the beginning of the question's text that other questions share.
+        After the instruction come the examples, if all rows have the same. `Question.stem` is the beginning of the
+        question's text that other questions share.
         """
         if question.bare:
             prompt = Prompt((), begin=True)
         elif question.turns:
             prompt = self._envelope.opening(question.instruction)
         else:
-            prompt = self._envelope.prefix(question.instruction) + stem
+            examples = () if question.nearest else question.examples
+            prompt = self._envelope.prefix(question.instruction, examples) + stem
         tokens = self._beginnings.get(prompt)
         if tokens is None:
             tokens = self.tokenize(prompt)

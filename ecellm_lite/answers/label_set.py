@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.answers.calibration import tempered_among
@@ -50,6 +50,11 @@ class Labels:
     def by_text(self) -> Mapping[str, str]:
         """The key of each text."""
         return dict(zip(self.texts, self.keys, strict=True))
+
+    @cached_property
+    def by_key(self) -> Mapping[str, str]:
+        """The text of each key."""
+        return dict(zip(self.keys, self.texts, strict=True))
 
     @cached_property
     def by_name(self) -> Mapping[str, str]:
@@ -102,6 +107,11 @@ class LabelSet(Space):
         message = f"The answer {text[:80]!r} is none of the {len(self.labels.keys):,} labels"
         raise InputError(message, step="copy it from the file of labels")
 
+    def written(self, output: str | list[Any]) -> str:
+        """Return the text of the label that a labelled row names by its text or key."""
+        text = Space.written(self, output)
+        return text if text in self.labels.by_text else self.labels.by_key.get(text, text)
+
     def normalized(self, text: str) -> str:
         """Return the text of the label that a person names by its text or key, in any case."""
         name = text.strip().casefold()
@@ -132,8 +142,7 @@ class LabelSet(Space):
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
         """Return the probability of each of the likeliest labels."""
-        texts = dict(zip(self.labels.keys, self.labels.texts, strict=True))
-        return bars(answer, {key: texts[key] for key in answer.probabilities or {}})
+        return bars(answer, {key: self.labels.by_key[key] for key in answer.probabilities or {}})
 
     def _confidence(self, probability: float) -> float:
         count = len(self.labels.keys)

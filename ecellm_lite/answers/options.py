@@ -91,6 +91,13 @@ class OneOf(Space):
         """Return the value of the option with this answer string. Raises InputError if there is none."""
         return self.value(self._option(text).key)
 
+    def written(self, output: str | list[Any]) -> str:
+        """Return the text of the option that a labelled row names by its text or key."""
+        text = Space.written(self, output)
+        if text in self.alternatives:
+            return text
+        return next((option.text for option in self.offered if option.key == text), text)
+
     def normalized(self, text: str) -> str:
         """Return the text of the option that a person names, in any case.
 

@@ -26,8 +26,8 @@ from ecellm_lite.models.calibration_files import fitting_calibrations
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.store import Store, StoredModel
+from ecellm_lite.tasks.custom import files_beside
 from ecellm_lite.tasks.registry import load_task
-from ecellm_lite.tasks.table import TaskTable
 
 _ADAPTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -112,7 +112,7 @@ def _sources(contents: Contents, store: Store, *, signed: bool) -> Iterator[Sour
     for path in contents.tasks:
         task = load_task(path)
         yield Source(f"{HOME}/tasks/{task.name}.toml", path)
-        if beside := TaskTable.read(path).value("answer").get("file"):  # a schema or a grammar; load_task checked it
+        for beside in files_beside(path):
             yield Source(f"{HOME}/tasks/{beside}", path.parent / beside)
     for name, path in contents.adapters.items():
         if not _ADAPTER.fullmatch(name):

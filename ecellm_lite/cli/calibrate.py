@@ -247,6 +247,14 @@ def _lines(result: CalibrationResult, path: str | None) -> list[str]:
         lines.append(f"  {'correction ' if result.calibration else ''}not kept: {result.refusal}.")
     for label, own in (result.labels or {}).items():
         lines.append(f"  {label}: temperature {own.temperature:.3g}, bias {own.bias:.3g}, of its own")
+    if none := result.none:
+        lines.append(f"  none of these: a rule fitted to {none.rows:,} rows, {none.unfitting:,} of which fit no label")
+        lines += [
+            f"    {name:22}{getattr(none.before, name):9.3f}{getattr(none.after, name):9.3f}"
+            for name in ("precision", "recall", "f1")
+        ]
+        if none.refusal:
+            lines.append(f"    not kept: {none.refusal}.")
     if result.automatic:
         lines += _thresholds(result.automatic)
     if sets := result.sets:

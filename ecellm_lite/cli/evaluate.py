@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.option("-t", "--task", "tasks", type=TasksType(), help="The task, your own with several labels, or all.")
+@click.option("-t", "--task", "tasks", type=TasksType(), help="The task, one of your own, or all.")
 @click.option("--data", type=click.Path(path_type=Path), help="Labelled rows: a file, or a folder of TASK/SPLIT.jsonl.")
 @click.option("--split", default="test", show_default=True, help="The split, of a folder or of dataset.json.")
 @click.option("--setting", default="IND_Diverse_Instruction", show_default=True, help="The setting, of dataset.json.")

@@ -51,11 +51,10 @@ def show_results(results: Results, console: Console | None = None) -> None:
 
 
 def _show_labels(task: TaskResult, console: Console) -> None:
-    """Print a task's macro-F1 and share of exact answers, and a line for each label."""
-    metrics = task.metrics.all
-    console.print(
-        Text(f"\n{plain(task.abbreviation)}: macro-F1 {metrics['macro_f1']:.3f}, all right {metrics['exact']:.3f}")
-    )
+    """Print a task's other metrics over all labels, and a line for each label."""
+    over_all = {"macro_f1": "macro-F1", "exact": "all right"}
+    shown = [f"{word} {task.metrics.all[name]:.3f}" for name, word in over_all.items() if name in task.metrics.all]
+    console.print(Text(f"\n{plain(task.abbreviation)}: {', '.join(shown)}".removesuffix(": ")))
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for name in ("label", "gold", "answered", "precision", "recall", "F1"):
         table.add_column(name, justify="left" if name == "label" else "right")

@@ -186,7 +186,7 @@ def _show_prompt(
 
     envelope = envelope_of(model["model"], model["envelope"], escalate_below)
     question = task.question(row, instruction=instruction)
-    prompt = envelope.prompt(question.instruction, question.text, question.options)
+    prompt = envelope.prompt(question.instruction, question.text, question.options, question.examples)
     standard_output().write(prompt.encode("utf-8", "replace"))
 
 

@@ -66,5 +66,7 @@ def _describe(task: Task, as_json: bool) -> None:
     for field in task.fields:
         optional = "" if field.required else "; optional"
         lines.append(f"  {field.name}: {field.doc} ({field.kind}{optional})")
+    if task.examples:
+        lines += ["", f"Worked examples: {task.examples.count}"]
     lines += ["", f"Answer: {task.answers}", "", "Example:", json.dumps(task.example(), indent=2, ensure_ascii=False)]
     click.echo(plain("\n".join(lines)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ecellm_lite.envelopes.chat_forms import CHAT_FORMS
 from ecellm_lite.envelopes.ecinstruct import ALPACA, MISTRAL, OPENING, RESPONSE
-from ecellm_lite.envelopes.envelope import Envelope, Turn
+from ecellm_lite.envelopes.envelope import Envelope, Turn, WorkedExample
 from ecellm_lite.envelopes.prompt import ControlToken, Prompt
 from ecellm_lite.errors import UsageError
 
@@ -22,6 +22,7 @@ __all__ = [
     "Envelope",
     "Prompt",
     "Turn",
+    "WorkedExample",
     "get_envelope",
 ]
 

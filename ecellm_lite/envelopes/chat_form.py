@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from ecellm_lite.envelopes.envelope import Envelope, Turn
+from ecellm_lite.envelopes.envelope import Envelope, Turn, WorkedExample
 from ecellm_lite.envelopes.prompt import ControlToken, Part, Prompt, control_tokens_of, joined
 
 
@@ -69,14 +69,23 @@ class ChatForm(Envelope):
         parts = [part for form in turn_forms for part in (*form.before, *form.after)]
         return tuple(dict.fromkeys(control_tokens_of([*self.head, *parts, *self.tail, self.end])))
 
-    def prefix(self, instruction: str) -> Prompt:
-        """Return the beginning of the prompt, which is the same for all rows with the same instruction."""
+    def prefix(self, instruction: str, examples: Sequence[WorkedExample] = ()) -> Prompt:
+        """Return the beginning of the prompt, which is the same for all rows with the same instruction and examples."""
         text = f"{instruction}\n\nInput:\n"
-        return Prompt(joined((*self._start(""), *self.user.before, text.lstrip() if self.trims else text)))
+        parts = list(self._start(""))
+        for turn in _turns(instruction, examples):
+            parts += self._around(turn).parts(self._text(turn))
+        return Prompt(joined((*parts, *self.user.before, text.lstrip() if self.trims else text)))
 
-    def wrap(self, instruction: str, text: str, options: str | None = None) -> Prompt:
-        """Return the whole prompt of a row. The user's turn has the instruction, the text and the options."""
-        return self.conversation("", [Turn("user", task_text(instruction, text, options))])
+    def wrap(
+        self, instruction: str, text: str, options: str | None = None, examples: Sequence[WorkedExample] = ()
+    ) -> Prompt:
+        """Return the whole prompt of a row. The user's turn has the instruction, the text and the options.
+
+        Each example is a user's turn of the same form, and the model's turn with the answer.
+        """
+        row = Turn("user", task_text(instruction, text, options))
+        return self.conversation("", [*_turns(instruction, examples), row])
 
     def opening(self, system: str) -> Prompt:
         """Return the beginning of the prompt, which is the same for all conversations with the same system message."""
@@ -85,15 +94,21 @@ class ChatForm(Envelope):
 
     def conversation(self, system: str, turns: Sequence[Turn]) -> Prompt:
         """Return the prompt of a conversation. The model's answer follows it."""
-        texts = [turn.text.strip() if self.trims else turn.text for turn in turns]
+        texts = [self._text(turn) for turn in turns]
         users = [place for place, turn in enumerate(turns) if turn.role == "user"]
         if system and not self.system and users:
             place = users[0] if self.folded == "first" else users[-1]
             texts[place] = f"{system}\n\n{texts[place]}"
         parts = list(self._start(system))
         for turn, text in zip(turns, texts, strict=True):
-            parts += (self.user if turn.role == "user" else self.assistant).parts(text)
+            parts += self._around(turn).parts(text)
         return Prompt(joined((*parts, *self.tail)))
+
+    def _around(self, turn: Turn) -> TurnForm:
+        return self.user if turn.role == "user" else self.assistant
+
+    def _text(self, turn: Turn) -> str:
+        return turn.text.strip() if self.trims else turn.text
 
     def _start(self, system: str) -> tuple[Part, ...]:
         """Return the parts before the first turn of the user or the model."""
@@ -107,3 +122,11 @@ def task_text(instruction: str, text: str, options: str | None) -> str:
     """Return the text of a user's turn that asks about a row."""
     listed = f"\n\nOptions:\n{options}" if options else ""
     return f"{instruction}\n\nInput:\n{text}{listed}"
+
+
+def _turns(instruction: str, examples: Sequence[WorkedExample]) -> list[Turn]:
+    """Return each example as a user's turn and the model's answer."""
+    turns: list[Turn] = []
+    for each in examples:
+        turns += Turn("user", task_text(instruction, each.text, each.options)), Turn("assistant", each.answer)
+    return turns

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ecellm_lite.envelopes.envelope import Envelope, Turn
+from ecellm_lite.envelopes.envelope import Envelope, Turn, WorkedExample
 from ecellm_lite.envelopes.prompt import ControlToken, Prompt
 
 OPENING = (
@@ -45,14 +45,18 @@ class HeadingsEnvelope(Envelope):
         """The last line of a prompt."""
         return RESPONSE
 
-    def prefix(self, instruction: str) -> Prompt:
-        """Return the beginning of the prompt, which is the same for all rows with the same instruction."""
-        return Prompt((f"{self.head}### Instruction:\n{instruction}\n\n### Input:\n",), begin=True)
+    def prefix(self, instruction: str, examples: Sequence[WorkedExample] = ()) -> Prompt:
+        """Return the beginning of the prompt, which is the same for all rows with the same instruction and examples."""
+        shown = "".join(
+            f"### Input:\n{_input(each.text, each.options)}\n\n{RESPONSE}{each.answer}\n\n" for each in examples
+        )
+        return Prompt((f"{self.head}### Instruction:\n{instruction}\n\n{shown}### Input:\n",), begin=True)
 
-    def wrap(self, instruction: str, text: str, options: str | None = None) -> Prompt:
+    def wrap(
+        self, instruction: str, text: str, options: str | None = None, examples: Sequence[WorkedExample] = ()
+    ) -> Prompt:
         """Return the whole prompt of a row. Without `options`, it has no heading for options."""
-        listed = f"\n\n### Options:\n{options}" if options else ""
-        return Prompt((f"{self.prefix(instruction)}{text}{listed}\n\n{self.tail}",), begin=True)
+        return Prompt((f"{self.prefix(instruction, examples)}{_input(text, options)}\n\n{self.tail}",), begin=True)
 
     def opening(self, system: str) -> Prompt:
         """Return the beginning of the prompt, which is the same for all conversations with the same system message."""
@@ -65,6 +69,11 @@ class HeadingsEnvelope(Envelope):
         """
         text = "\n\n".join(f"{turn.role}: {turn.text}" for turn in turns) if len(turns) != 1 else turns[0].text
         return self.wrap(system or ANSWER, text)
+
+
+def _input(text: str, options: str | None) -> str:
+    """Return what stands under the heading of the input."""
+    return f"{text}\n\n### Options:\n{options}" if options else text
 
 
 ALPACA = HeadingsEnvelope("alpaca", OPENING, RESPONSE)

@@ -20,6 +20,15 @@ class Turn:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class WorkedExample:
+    """A text with its options and its right answer, which the model reads before the row's own text."""
+
+    text: str
+    options: str | None
+    answer: str
+
+
 class Envelope(ABC):
     """Makes prompts. All prompts of an envelope end with the same text.
 
@@ -42,11 +51,13 @@ class Envelope(ABC):
         """The text after the last control token of a prompt. Answers are tokenized as its continuation."""
 
     @abstractmethod
-    def prefix(self, instruction: str) -> Prompt:
-        """Return the beginning of the prompt, which is the same for all rows with the same instruction."""
+    def prefix(self, instruction: str, examples: Sequence[WorkedExample] = ()) -> Prompt:
+        """Return the beginning of the prompt, which is the same for all rows with the same instruction and examples."""
 
     @abstractmethod
-    def wrap(self, instruction: str, text: str, options: str | None = None) -> Prompt:
+    def wrap(
+        self, instruction: str, text: str, options: str | None = None, examples: Sequence[WorkedExample] = ()
+    ) -> Prompt:
         """Return the whole prompt of a row. Without `options`, it has no heading for options."""
 
     @abstractmethod
@@ -62,6 +73,8 @@ class Envelope(ABC):
         """The control tokens that the model's vocabulary must have."""
         return (self.end,) if self.end else ()
 
-    def prompt(self, instruction: str, text: str, options: str | None = None) -> str:
+    def prompt(
+        self, instruction: str, text: str, options: str | None = None, examples: Sequence[WorkedExample] = ()
+    ) -> str:
         """Return the whole prompt of a row as one text, with its control tokens written as text."""
-        return str(self.wrap(instruction, text, options))
+        return str(self.wrap(instruction, text, options, examples))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ecellm_lite import ggml
 from ecellm_lite.answerer import Answerer
@@ -13,6 +15,7 @@ from ecellm_lite.answers.answer import Answer
 from ecellm_lite.answers.calibration import Correction
 from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.decoding import Outcome
+from ecellm_lite.answers.none_of_these import OrNone
 from ecellm_lite.answers.option_corrections import IsotonicRegression, VectorScaling
 from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.answers.score import Score
@@ -20,12 +23,13 @@ from ecellm_lite.answers.several_labels import SeveralLabels
 from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import InputError
 from ecellm_lite.evaluate.answer_sets import answer_sets, row_of
-from ecellm_lite.evaluate.cases import Case, case_of
-from ecellm_lite.evaluate.fitting import Fit, check_installed, fit
+from ecellm_lite.evaluate.cases import Case, case_of, outcome_of
+from ecellm_lite.evaluate.fitting import STRANGE, Fit, check_installed, fit
 from ecellm_lite.evaluate.label_fitting import own_corrections
 from ecellm_lite.evaluate.labelled import Labelled
 from ecellm_lite.evaluate.labelled_files import SETTING, SPLIT, gather, labelled_files
 from ecellm_lite.evaluate.method_fitting import OptionRows, choose_method
+from ecellm_lite.evaluate.none_fitting import NoneFit, fit_none, none_row
 from ecellm_lite.evaluate.results import DataFile, Unreadable
 from ecellm_lite.evaluate.thresholds import automatic, judged
 from ecellm_lite.models.answer_sets import AnswerSets
@@ -58,6 +62,8 @@ class CalibrationResult:
     calibration is kept even if the fit is refused; its temperature is then 1.
     `sets`: which answers are plausible, or None. A calibration with sets is kept in the same way.
     `labels`: the labels with a correction of their own, or None. A calibration with labels is kept in the same way.
+    `none`: the rule for the answer "none of these", or None. A calibration with a rule that is not refused is kept in
+    the same way.
     """
 
     scope: Scope
@@ -69,12 +75,14 @@ class CalibrationResult:
     automatic: Automatic | None = None
     sets: AnswerSets | None = None
     labels: dict[str, Correction] | None = None
+    none: NoneFit | None = None
 
     @property
     def calibration(self) -> Calibration | None:
         """The calibration to keep, or None. A refused fit gives a calibration only with thresholds, sets or labels."""
         fit = self.fit
-        if fit is None or (self.refusal and not (self.automatic or self.sets or self.labels)):
+        rule = self.none.rule if self.none and self.none.refusal is None else None
+        if fit is None or (self.refusal and not (self.automatic or self.sets or self.labels or rule)):
             return None
         refused = self.refusal is not None
         by_option = None if refused else fit.by_option
@@ -97,6 +105,7 @@ class CalibrationResult:
             vector=by_option if isinstance(by_option, VectorScaling) else None,
             isotonic=by_option if isinstance(by_option, IsotonicRegression) else None,
             methods=fit.methods,
+            none=rule,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -146,7 +155,7 @@ def calibrate_task(
 
     Raises InputError for a task that answers in free text, and UsageError if scipy is not installed.
     """
-    pairs = [(row, question) for row in rows if (question := task.question(row.row)).instruction == task.instruction]
+    pairs = [(row, question) for row in rows if (question := task.question(row.row)).wording == task.wording]
     if not pairs:
         message = f"No row has the instruction of {task.name}, and a calibration holds only for that one"
         raise InputError(message, step="give rows with the task's own instruction")
@@ -165,7 +174,7 @@ def calibrate_task(
     same = len({question.space.alternatives for _, question in pairs}) == 1 and bool(space.alternatives)
     fitted: Fit | None = None
     try:
-        fitted = fit(cases, biased=space.biased, seed=seed)
+        fitted = fit(_fitting(scored, cases), biased=space.biased, seed=seed)
         if same and type(space) in COMPARED:
             rows_of_options = [
                 (answer.probabilities or {}, space.alternatives.index(row.gold)) for _, answer, row in scored
@@ -181,13 +190,22 @@ def calibrate_task(
     own: dict[str, Correction] = {}
     if fitted and isinstance(space, SeveralLabels):
         own = own_corrections(space.labels, cases, shared, seed=seed)
+    none: NoneFit | None = None
+    if fitted and isinstance(space, OrNone):
+        least = float(np.quantile([case.coverage for case in cases], STRANGE))
+        fitted = replace(fitted, least_coverage=least)  # of the rows that fit no label, too
+        corrected = [space.corrected(outcome_of(answer), shared, own) for _, answer, _ in scored]
+        rows_of_none = [none_row(space, each, row.gold) for each, (_, _, row) in zip(corrected, scored, strict=True)]
+        none = fit_none(rows_of_none, seed=seed)
+    rule = none.rule if none and none.refusal is None else None
     thresholds: Automatic | None = None
     if fitted and target_precision is not None:
 
         def correct(space: Space, outcome: Outcome) -> Outcome:
             if by_option:
                 return space.corrected_by_option(outcome, by_option)
-            return space.corrected(outcome, shared, own)
+            outcome = space.corrected(outcome, shared, own)
+            return space.ruled(outcome, rule) if rule and isinstance(space, OrNone) else outcome
 
         whole = [judged(*each, correct, fitted.least_coverage) for each in scored]
         thresholds = automatic(whole, target_precision, by_answer=same, seed=seed)
@@ -195,7 +213,18 @@ def calibrate_task(
     if fitted and coverage_guarantee is not None:
         rows_of = [row_of(answer, case) for (_, answer, _), case in zip(scored, cases, strict=True)]
         sets = answer_sets(rows_of, coverage_guarantee, seed=seed)
-    return CalibrationResult(scope, data, fitted, refusal, failed, others, thresholds, sets, own or None)
+    return CalibrationResult(scope, data, fitted, refusal, failed, others, thresholds, sets, own or None, none)
+
+
+def _fitting(scored: Sequence[tuple[Space, Answer, Labelled]], cases: Sequence[Case]) -> Sequence[Case]:
+    """Return the cases for a temperature. If none may be the answer, they are what rows that fit say about labels."""
+    fitting = []
+    for (space, answer, row), case in zip(scored, cases, strict=True):
+        if not isinstance(space, OrNone):
+            fitting.append(case)
+        elif not space.is_none(row.gold):
+            fitting.append(Case((space.label_claim(answer, row.gold),), case.coverage))
+    return fitting
 
 
 def _scope(answerer: Answerer, task: Task, type_: str, questions: Sequence[Question], adapter: str | None) -> Scope:
@@ -206,7 +235,7 @@ def _scope(answerer: Answerer, task: Task, type_: str, questions: Sequence[Quest
         type=type_,
         model=answerer.model.sha256,
         envelope=answerer.envelope.name,
-        instruction=text_hash(task.instruction),
+        instruction=text_hash(task.wording),
         options=None if fixed is None else text_hash(fixed),
         adapter=answerer.adapters[adapter] if adapter else None,
     )

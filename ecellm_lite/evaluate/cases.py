@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.answers.claims import Claim
+from ecellm_lite.answers.decoding import Outcome
 from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import InputError
 
@@ -36,3 +37,17 @@ def case_of(space: Space, answer: Answer, gold: str, labels: Sequence[str] | Non
     if answer.value is None or answer.probability is None or answer.coverage is None:
         raise InputError("The answer has no probability", step="leave out rows that failed, abstained or are free text")
     return Case(space.claims(answer, gold, labels), answer.coverage)
+
+
+def outcome_of(answer: Answer) -> Outcome:
+    """Return an answer that was not calibrated as an outcome, which a calibration can be applied to."""
+    return Outcome(
+        value=answer.value,
+        text=answer.text or "",
+        tokens=(),
+        probability=answer.probability,
+        probabilities=answer.probabilities,
+        confidence=answer.confidence,
+        coverage=answer.coverage,
+        unexplored=answer.unexplored,
+    )

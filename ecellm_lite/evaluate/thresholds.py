@@ -26,7 +26,7 @@ import numpy as np
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.answers.decoding import Outcome
 from ecellm_lite.answers.space import Space
-from ecellm_lite.evaluate.cases import case_of
+from ecellm_lite.evaluate.cases import case_of, outcome_of
 from ecellm_lite.evaluate.labelled import Labelled
 from ecellm_lite.models.automatic import EVERY, Automatic, likeliest
 
@@ -53,20 +53,11 @@ def judged(
 
     The answer is not usual if its coverage is below `least_coverage`.
     """
-    outcome = Outcome(
-        value=answer.value,
-        text=answer.text or "",
-        tokens=(),
-        probability=answer.probability,
-        probabilities=answer.probabilities,
-        confidence=answer.confidence,
-        coverage=answer.coverage,
-    )
-    after = correct(space, outcome)
+    after = correct(space, outcome_of(answer))
     calibrated = replace(
         answer, value=after.value, text=after.text, probability=after.probability, probabilities=after.probabilities
     )
-    case = case_of(space, calibrated, row.gold, row.labels)  # of several labels, others may hold now
+    case = case_of(space, calibrated, row.gold, row.labels)  # another label may hold now, or none
     assert after.probability is not None  # a case has one
     return Judged(likeliest(calibrated), after.probability, case.correct, case.coverage >= least_coverage)
 

@@ -35,5 +35,5 @@ def _text(part: JobTask, mapped: MappedRow, envelope: Envelope, instruction: str
         question = part.task.question(mapped.row, instruction=instruction)
     except InputError as error:
         return str(error)
-    prompt = envelope.prompt(question.instruction, question.text, question.options)
+    prompt = envelope.prompt(question.instruction, question.text, question.options, question.examples)
     return f"{json.dumps(mapped.row, ensure_ascii=False, default=str)}\n\n{prompt}"

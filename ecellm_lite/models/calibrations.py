@@ -16,6 +16,7 @@ from typing import Literal
 
 from ecellm_lite.answers.calibration import Correction
 from ecellm_lite.answers.decoding import Outcome
+from ecellm_lite.answers.none_of_these import NoneRule, OrNone
 from ecellm_lite.answers.option_corrections import IsotonicRegression, OptionCorrection, VectorScaling
 from ecellm_lite.answers.space import Space
 from ecellm_lite.documents import read_document
@@ -33,7 +34,7 @@ LOWEST, HIGHEST = 0.05, 20.0
 LARGEST_BIAS = 10.0
 MOST_ROWS = 10**12
 
-_LATER = ("automatic", "sets", "labels", "vector", "isotonic", "methods")  # keys that older calibrations lack
+_LATER = ("automatic", "sets", "labels", "vector", "isotonic", "methods", "none")  # keys that older calibrations lack
 
 MOST_CACHED = 4096  # calibrations, and tasks known to have none
 
@@ -70,7 +71,7 @@ class Scope:
         if self.task != other.task:
             return f"it is for the task {self.task}, not {other.task}"
         if self.instruction != other.instruction:
-            return f"{subject} has another instruction than it was fitted with"
+            return f"{subject} has another instruction, or other worked examples, than it was fitted with"
         if self.options is not None and self.options != other.options:
             return f"{subject} has other options than it was fitted with"
         if self.type != other.type:
@@ -139,6 +140,7 @@ class Calibration:
     `automatic`: the thresholds at which answers need no review, if they were requested.
     `sets`: the rule for sets of plausible answers, if a guarantee was requested.
     `labels`: the corrections of labels that need a correction of their own, by label.
+    `none`: the rule for the answer "none of these", if the task has that answer and the rows show that it needs a rule.
     """
 
     scope: Scope
@@ -159,6 +161,7 @@ class Calibration:
     vector: VectorScaling | None = None
     isotonic: IsotonicRegression | None = None
     methods: dict[str, MethodFigures] | None = None
+    none: NoneRule | None = None
 
     @property
     def by_option(self) -> OptionCorrection | None:
@@ -169,7 +172,8 @@ class Calibration:
         """Return the outcome with its probabilities corrected. The calibration must be for the keys of the space."""
         if self.by_option:
             return space.corrected_by_option(outcome, self.by_option)
-        return space.corrected(outcome, Correction(self.temperature, self.bias), self.labels or {})
+        outcome = space.corrected(outcome, Correction(self.temperature, self.bias), self.labels or {})
+        return space.ruled(outcome, self.none) if self.none and isinstance(space, OrNone) else outcome
 
     def differs(self, scope: Scope, keys: Sequence[str], subject: str = "the task") -> str | None:
         """Return in words why the calibration does not apply to a scope and the keys of its options, or None.
@@ -319,6 +323,8 @@ def _check(calibration: Calibration) -> None:
             raise ValueError(f"{key} is {value[:80]!r}")
     if calibration.labels and scope.type != "labels":
         raise ValueError(f"answers of type {scope.type} have no labels with corrections of their own")
+    if calibration.none:
+        calibration.none.check()
     shared = Correction(calibration.temperature, calibration.bias)
     for correction in (shared, *(calibration.labels or {}).values()):
         if not LOWEST <= correction.temperature <= HIGHEST:

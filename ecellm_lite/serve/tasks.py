@@ -152,7 +152,7 @@ async def prompt(task: str, body: OneRow, service: Served) -> Response:
         question = await asyncio.to_thread(checked_task.question, body.row, instruction=body.instruction)
     except InputError as error:
         return row_error_response(RowError.of(error), "row")
-    text = model.envelope.prompt(question.instruction, question.text, question.options)
+    text = model.envelope.prompt(question.instruction, question.text, question.options, question.examples)
     return JsonResponse({"prompt": text, "labels": labels(question.space)})
 
 
@@ -185,4 +185,5 @@ def served_task(name: str) -> Task:
 def _described(task: Task) -> dict[str, Any]:
     description = describe(task)
     del description["file"]  # clients must not learn where it is
+    description.pop("examples", None)  # they may be of customers
     return description

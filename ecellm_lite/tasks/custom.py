@@ -14,17 +14,19 @@
     choices = [{ value = "billing", description = "invoices and refunds" }, { value = "delivery" }]
 
 A field has a name. It may have `doc`, `example`, `required = false`, `list = true` (a list of texts) and `long = true`
-(it may be shortened). See custom_answers for the table [answer]. The prompt has the same envelope as the ten tasks. A
-single text field is inserted unchanged; several fields become one JSON object.
+(it may be shortened). See custom_answers for the table [answer], and example_files for worked examples. The prompt has
+the same envelope as the ten tasks. A single text field is inserted unchanged; several fields become one JSON object.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ecellm_lite.tasks.custom_answers import answers_of
+from ecellm_lite.tasks.example_files import read_examples
 from ecellm_lite.tasks.fields import Field, TextField, TextsField
 from ecellm_lite.tasks.shortening import Words
 from ecellm_lite.tasks.table import TaskTable
@@ -46,7 +48,7 @@ def read_task(path: Path, reserved: Collection[str] = ()) -> Task:
     Raises InputError with the file and the wrong key.
     """
     table = TaskTable.read(path)
-    table.only("name", "summary", "instruction", "fields", "answer")
+    table.only("name", "summary", "instruction", "fields", "answer", "examples")
     name = table.text("name", most=64)
     if not NAME.fullmatch(name):
         raise table.error("name", f"is {name!r}", "write lower-case letters, digits and '_', a letter first")
@@ -63,7 +65,7 @@ def read_task(path: Path, reserved: Collection[str] = ()) -> Task:
     long = [field.name for field, part in zip(fields, parts, strict=True) if part.flag("long", default=False)]
     if answers.subject in long:
         raise table.error("answer", f"is made of {answers.subject!r}, which must not be cut", "remove its key long")
-    return Task(
+    task = Task(
         name=name,
         hub_name="",
         abbreviation="",
@@ -77,6 +79,27 @@ def read_task(path: Path, reserved: Collection[str] = ()) -> Task:
         long=(Words(tuple(long)),) if long else (),
         source=path,
     )
+    return replace(task, examples=read_examples(table, task)) if "examples" in table else task
+
+
+def files_beside(path: Path) -> list[str]:
+    """Return the files that a task's file names, relative to its folder. `read_task` must have read it."""
+    table = TaskTable.read(path)
+    examples = table.value("examples") if "examples" in table else None
+    return [*_files(table.value("answer")), *_files(examples)]
+
+
+def _files(value: object) -> Iterator[str]:
+    """Yield what the keys `file` of a table name, also in tables inside it, but not in a JSON schema."""
+    if isinstance(value, Mapping):
+        if isinstance(value.get("file"), str):
+            yield value["file"]
+        for key, part in value.items():
+            if key != "schema":
+                yield from _files(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _files(part)
 
 
 def _field(table: TaskTable) -> Field:

@@ -3,7 +3,7 @@
 | type | its keys | the answer's value |
 |---|---|---|
 | predicate | | true or false |
-| choice | choices: 2 to 255 of {value, description (optional)}, or labels (see label_files) | one of the values |
+| choice | choices: 2 to 255 of {value, description (optional)}, or labels (see label_files); none | one of the values |
 | labels | choices, as above; at_least, at_most, threshold (optional, also for each choice) | a list of values |
 | score | levels: 2 to 10 texts, the lowest first | the position, 1 for the lowest, weighted by probability |
 | ranking | over: the list field whose items are ranked | the items' letters, A for the first item, best first |
@@ -17,6 +17,9 @@ More choices are listed without letters, and the model answers with the value it
 list, the prompt does not contain them, and a search finds the likeliest label. `detours` limits this search (see
 label_search). With a `shortlist`, the prompt contains the labels that are nearest to the row's texts. The answer may
 still be any label.
+
+With `none = true`, or a word in place of true, a choice has a further answer, which says that no label fits (see
+answers/none_of_these). If the prompt lists labels, this answer is the last of the list.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from typing import Any
 from ecellm_lite.answers import structured
 from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.label_set import DETOURS, Labels, LabelSet
+from ecellm_lite.answers.none_of_these import ChoiceOrNone, LabelSetOrNone, OrNone
 from ecellm_lite.answers.options import Option
 from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.answers.ranking import Ranking
@@ -93,26 +97,44 @@ def _predicate(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
 
 
 def _choice(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
-    table.only("type", "choices", "labels", "detours")
+    table.only("type", "choices", "labels", "detours", "none")
     if ("choices" in table) == ("labels" in table):
         raise _one_of(table, "choices", "labels")
     labels = read_labels(table.table("labels")) if "labels" in table else _choices(table)
     detours = table.number("detours", least=0, most=MAX_DETOURS, default=DETOURS)
+    none = _none(table, labels)
     values = [label.value for label in labels]
-    description = f"One of {', '.join(values[:26])}{', …' if len(values) > 26 else ''}."
-    lettered = len(labels) <= len(ascii_uppercase)
-    lines = [f"{label.text}: {label.description}" if label.description else label.text for label in labels]
+    named = [*values[:26], *(["…"] if len(values) > 26 else []), *([none] if none else [])]
+    description = f"One of {', '.join(named)}."
+    listed = [*labels, Label(none, none)] if none else labels
+    lettered = len(listed) <= len(ascii_uppercase)
+    lines = [f"{label.text}: {label.description}" if label.description else label.text for label in listed]
     options = _lettered(lines) if lettered else _json(lines)
     if len(labels) <= MAX_CHOICES and len(options) <= LONGEST_OPTIONS:
-        texts = ascii_uppercase if lettered else [label.text for label in labels]
-        return _same(description, fields, Choice(tuple(map(Option, values, texts, lines))), options)
+        texts = ascii_uppercase if lettered else [label.text for label in listed]
+        offered = tuple(map(Option, [label.value for label in listed], texts, lines))
+        space = ChoiceOrNone(offered[:-1], offered[-1]) if none else Choice(offered)
+        return _same(description, fields, space, options)
     if "labels" in table:
-        space = LabelSet(Labels(values, [label.text for label in labels]), detours)
+        label_set = Labels(values, [label.text for label in labels])
+        all_labels = (
+            LabelSetOrNone(label_set, detours, none=Option(none, none)) if none else LabelSet(label_set, detours)
+        )
         shortlist = table.table("labels").number("shortlist", least=0, most=MAX_SHORTLIST, default=0)
         if shortlist:
-            return _with_shortlist(description, fields, space, labels, shortlist)
-        return _same(description, fields, space)
+            return _with_shortlist(description, fields, all_labels, labels, shortlist)
+        return _same(description, fields, all_labels)
     raise _too_long(table, options)
+
+
+def _none(table: TaskTable, labels: Sequence[Label]) -> str | None:
+    """Return the answer that says that no label fits, or None if the task has none."""
+    if "none" not in table or table.value("none") is False:
+        return None
+    none = NONE if table.value("none") is True else table.text("none", most=LONGEST_LABEL)
+    if any(none.casefold() in (label.value.casefold(), label.text.casefold()) for label in labels):
+        raise table.error("none", f"is {none!r}, which is a label too", "write another word, or remove the label")
+    return none
 
 
 def _with_shortlist(
@@ -121,12 +143,13 @@ def _with_shortlist(
     """Return answers whose options are the nearest labels to each row, for answers that may be any label."""
     check_installed()
     nearest = Nearest([f"{label.text} {label.description}" for label in labels])
+    none = [space.none_option.text] if isinstance(space, OrNone) else []
 
     def write(row: Row) -> Wire:
         parts = (row[field.name] for field in fields if field.name in row)
         text = " ".join(part if isinstance(part, str) else " ".join(part) for part in parts)
         near = [labels[place].text for place in nearest.find(text, count)]
-        return Wire(_input(fields, row), _json(near) if near else None, space)
+        return Wire(_input(fields, row), _json([*near, *none]) if near else None, space)
 
     def read(text: str, options: str | None) -> Space:
         return space

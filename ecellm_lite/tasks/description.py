@@ -8,7 +8,7 @@ from ecellm_lite.tasks.task import Task
 
 
 def describe(task: Task) -> dict[str, Any]:
-    """Return a task's names, instruction, fields, answers and an example row."""
+    """Return a task's names, instruction, fields, answers, worked examples if it has any, and an example row."""
     return {
         "name": task.name,
         "abbreviation": task.abbreviation or None,
@@ -27,5 +27,6 @@ def describe(task: Task) -> dict[str, Any]:
             for field in task.fields
         ],
         "answers": task.answers,
+        **({"examples": task.examples.description} if task.examples else {}),
         "example": task.example(),
     }

@@ -12,10 +12,11 @@ from typing import Any
 from ecellm_lite.answers.answer import AnswerWarning
 from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.text import Text
-from ecellm_lite.envelopes import Turn
+from ecellm_lite.envelopes import Turn, WorkedExample
 from ecellm_lite.errors import InputError
 from ecellm_lite.tasks.fields import Field, encodable, is_blank, read_fields, shown
 from ecellm_lite.tasks.shortening import Long, Values, cuttable, least_cut
+from ecellm_lite.tasks.worked_examples import WorkedExamples
 
 _ADVICE = "shorten the row, or allow a larger context if the model has one"
 
@@ -32,6 +33,9 @@ class Question:
     `stem`: the text that several questions are about, if `text` begins with it; else empty.
     `bare`: the text is the whole prompt, with no envelope around it.
     `turns`: a conversation, which is used instead of `text`; the instruction is its system message.
+    `examples`: what the model reads between the instruction and the text.
+    `nearest`: whether the examples were chosen for this row. If not, all rows of the task have the same.
+    `wording`: what a calibration is fitted for: the instruction, and a hash of the task's examples if it has any.
     """
 
     instruction: str
@@ -46,6 +50,9 @@ class Question:
     stem: str = ""
     bare: bool = False
     turns: tuple[Turn, ...] = ()
+    examples: tuple[WorkedExample, ...] = ()
+    nearest: bool = False
+    wording: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,7 @@ class Task:
     `free_text`: the answer space, if the task answers in free text.
     `source`: the file, if this is a user's task.
     `definition`: the question, if the task was defined in a request (see tasks/questions.py).
+    `examples`: rows with their right answers, which the model reads before a row.
     """
 
     name: str
@@ -90,13 +98,19 @@ class Task:
     free_text: Text | None = None
     source: Path | None = None
     definition: Mapping[str, Any] | None = None
+    examples: WorkedExamples | None = None
+
+    @property
+    def wording(self) -> str:
+        """The wording of questions with the task's own instruction (see Question)."""
+        return self._wording(self.instruction)
 
     def question(self, row: Mapping[str, Any], *, instruction: str | None = None) -> Question:
         """Return the question of a row. Raises InputError for an invalid row.
 
         A row may have the task's fields, at the top level or under the key `input`. The question then has
         `instruction`, or the task's own instruction if that is None. Or the row is in the wire format
-        {instruction, input, options}. Its strings are then used unchanged.
+        {instruction, input, options}. Its strings are then used unchanged, without examples.
         """
         if not isinstance(row, Mapping):
             names = ", ".join(field.name for field in self.fields)
@@ -116,19 +130,33 @@ class Task:
         whole = needs(question)
         if question.values is None or whole <= most:
             return question
-        instruction = question.instruction
-        cut = least_cut(
-            self.long, question.values, lambda values: needs(self._ask(values, instruction)), most, whole=whole
-        )
+        fewer = question
+        while fewer.nearest and fewer.examples and whole > most:
+            fewer = replace(fewer, examples=fewer.examples[1:])  # the nearest one is the last
+            whole = needs(fewer)
+        notes = []
+        if len(fewer.examples) < len(question.examples):
+            notes.append(f"examples: the nearest {len(fewer.examples)} of {len(question.examples)}")
+        if whole <= most:
+            return replace(fewer, shortened=notes[0])
+        instruction, examples = question.instruction, fewer.examples
+
+        def needed(values: Values) -> int:
+            return needs(self._ask(values, instruction, examples))
+
+        cut = least_cut(self.long, question.values, needed, most, whole=whole)
         if cut:
-            return replace(self._ask(cut.values, instruction), shortened=cut.note)
-        fields = " and ".join(cuttable(self.long, question.values))
+            notes.append(cut.note)
+            return replace(self._ask(cut.values, instruction, examples), shortened="; ".join(notes))
+        fields = " and ".join(self._cuttable(question.values))
         advice = f"{_ADVICE} (cutting its {fields} is not enough)"
         return replace(question, advice=advice, settings=("context",)) if fields else question
 
-    def _ask(self, values: Values, instruction: str) -> Question:
+    def _ask(self, values: Values, instruction: str, examples: tuple[WorkedExample, ...] | None = None) -> Question:
+        """Return the question of a row's values; its examples are chosen unless they are given."""
         wire = self.write(values)
-        fields = " and ".join(cuttable(self.long, values))
+        if examples is None:
+            examples = self.examples.of(wire.text) if self.examples else ()
         question = Question(
             instruction,
             wire.text,
@@ -139,11 +167,23 @@ class Task:
             stem=wire.stem,
             bare=wire.bare,
             turns=wire.turns,
+            examples=examples,
+            nearest=self.examples is not None and self.examples.nearest is not None,
+            wording=self._wording(instruction),
         )
+        fields = " and ".join(self._cuttable(values))
         if not fields:
             return question
         advice = f"{_ADVICE}, or let its {fields} be cut"
         return replace(question, advice=advice, settings=("context", "shorten"))
+
+    def _cuttable(self, values: Values) -> list[str]:
+        """Return the names of what may be cut in a row's prompt."""
+        examples = ["examples"] if self.examples and self.examples.nearest else []
+        return [*examples, *cuttable(self.long, values)]
+
+    def _wording(self, instruction: str) -> str:
+        return f"{instruction}\n{self.examples.digest}" if self.examples else instruction
 
     def _wire_question(self, row: Mapping[str, Any], text: str) -> Question:
         instruction: Any = row.get("instruction")
@@ -157,7 +197,8 @@ class Task:
                 step = "give instruction and input as texts, and options as a text or not at all"
                 raise InputError(message, step=step, field=name)
         text, options = encodable(text), options and encodable(options)
-        return Question(encodable(instruction), text, options, self.read(text, options))
+        instruction = encodable(instruction)
+        return Question(instruction, text, options, self.read(text, options), wording=instruction)
 
     def example(self) -> dict[str, Any]:
         """Return an example row. For a user's task, it consists of the fields' examples."""

@@ -207,7 +207,7 @@ def test_wrong_options_are_refused(rows: Path, tmp_path: Path, capsys: pytest.Ca
     assert "absent" in output_of(capsys, 3, "--task", "SA", "--data", str(tmp_path / "absent"))[1]
     assert "--output" in output_of(capsys, 3, "--task", "SA", "--data", str(rows), "--output", str(tmp_path))[1]
     (tmp_path / "own.toml").write_text(
-        'name = "own"\nsummary = "s"\ninstruction = "i"\n[[fields]]\nname = "mail"\n[answer]\ntype = "predicate"\n'
+        'name = "own"\nsummary = "s"\ninstruction = "i"\n[[fields]]\nname = "mail"\n[answer]\ntype = "text"\n'
     )
     own = str(tmp_path / "own.toml")
     assert "own" in output_of(capsys, 2, "--task", own, "--data", str(rows))[1]

@@ -101,7 +101,7 @@ WRONG_CURVES: list[dict[str, Any]] = [
     {"after": ["0.1", 0.2, 0.3]}, {"more": 1},
     {"before": [place / 2099 for place in range(2100)], "after": [0.5] * 2100},
 ]  # fmt: skip
-OPTIONAL = ("automatic", "sets", "labels", "vector", "isotonic", "methods")  # keys that older files lack
+OPTIONAL = ("automatic", "sets", "labels", "vector", "isotonic", "methods", "none")  # keys that older files lack
 PLAIN = {**GOOD, "temperature": 1.0}
 VECTOR = {"scales": dict.fromkeys("ABCDE", 0.5), "biases": dict.fromkeys("ABCDE", -0.5)}
 CURVE = {"before": [0.0, 0.5, 1.0], "after": [0.1, 0.1, 0.9]}

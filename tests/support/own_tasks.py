@@ -44,6 +44,7 @@ ROW = {"question": "Blue lamp?", "notes": ["A blue lamp with a steel base.", "A 
 ANSWERS = {
     "predicate": 'type = "predicate"',
     "choice": 'type = "choice"\nchoices = [{ value = "A" }, { value = "AB" }]',
+    "choice or none": 'type = "choice"\nchoices = [{ value = "A" }, { value = "AB" }]\nnone = "neither"',
     "many choices": 'type = "choice"\nchoices = [' + ", ".join(f'{{ value = "desk {i}" }}' for i in range(255)) + "]",
     "labels": 'type = "labels"\nat_most = 2\nthreshold = 0.6\n'
     'choices = [{ value = "A" }, { value = "AB", threshold = 0.3 }, { value = "C" }]',

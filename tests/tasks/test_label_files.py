@@ -13,7 +13,7 @@ from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.label_set import LabelSet
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.errors import InputError
-from ecellm_lite.tasks.custom import read_task
+from ecellm_lite.tasks.custom import files_beside, read_task
 from ecellm_lite.tasks.label_files import MAX_LABELS
 from ecellm_lite.tasks.task import Task
 from tests.support.own_tasks import task_text
@@ -51,6 +51,7 @@ def test_a_text_file_has_a_label_in_each_line(tmp_path: Path) -> None:
     labels = paths(600)
     task = labelled(tmp_path, "labels.txt", "# made up\n" + "\n\n".join(labels))
     assert list(space_of(task).labels.texts) == labels
+    assert files_beside(tmp_path / "own.toml") == ["labels.txt"]  # what a bundle takes along
     assert task.question(ROW).options is None
     with Runtime.over(FakeBackend()) as runtime:
         answer = runtime.answer(task, ROW)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
+from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.answers.label_set import LabelSet
+from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.answers.several_labels import SeveralLabels
-from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import UsageError
+from ecellm_lite.evaluate.metrics.choices import measure_choices
 from ecellm_lite.evaluate.metrics.classes import measure_classes
 from ecellm_lite.evaluate.metrics.hits import measure_hits
 from ecellm_lite.evaluate.metrics.labels import measure_labels
@@ -36,9 +40,9 @@ _KINDS: Mapping[str, Callable[[Sequence[Pair]], Measured]] = {
 
 def check_measurable(task: Task) -> None:
     """Raise UsageError for a task that cannot be measured, before its answers are computed."""
-    if task.abbreviation not in _KINDS and not isinstance(_own_space(task), SeveralLabels | Extraction):
+    if task.abbreviation not in _KINDS and _own(task) is None:
         message = f"There is no metric for {task.name}"
-        step = "give one of the ten, or a task of your own that answers with labels or extracts attributes"
+        step = "give one of the ten, or a task of your own of type predicate, choice, labels or extraction"
         raise UsageError(message, step=step)
     if task.abbreviation == "AG":
         rouge_scorer()
@@ -47,22 +51,35 @@ def check_measurable(task: Task) -> None:
 def measure(task: Task, pairs: Sequence[Pair]) -> Measured:
     """Return the task's metrics for pairs of a gold answer and an answer. There must be at least one pair.
 
-    The gold answers must be valid for the task. An unreadable answer counts as no answer. Raises UsageError if the task
-    is none of the ten and has neither several labels nor attributes, or if a package that its metrics need is missing.
+    The gold answers must be valid for the task. An unreadable answer counts as no answer. Raises UsageError for a
+    user's own task whose type has no metric, or if a package that the metrics need is not installed.
     """
     check_measurable(task)
-    space = _own_space(task)
-    if isinstance(space, SeveralLabels):
-        return measure_labels(pairs, space)
-    return measure_triples(pairs) if isinstance(space, Extraction) else _KINDS[task.abbreviation](pairs)
+    own = _own(task)
+    return own.measure(pairs) if own else _KINDS[task.abbreviation](pairs)
 
 
 def primary_metric(task: Task) -> str:
     """Return the name of the task's main metric."""
-    own = "f1" if isinstance(_own_space(task), Extraction) else "micro_f1"
-    return METRICS.get(task.abbreviation, own)
+    own = _own(task)
+    return own.primary if own else METRICS[task.abbreviation]
 
 
-def _own_space(task: Task) -> Space | None:
-    """Return the answer space of a user's own task, else None."""
-    return task.question(task.example()).space if task.source else None
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """How a user's own task is measured, and its main metric."""
+
+    measure: Callable[[Sequence[Pair]], Measured]
+    primary: str
+
+
+def _own(task: Task) -> _Own | None:
+    """Return how a user's own task is measured; None for another task, or if there is no metric for its answers."""
+    space = task.question(task.example()).space if task.source else None
+    if isinstance(space, SeveralLabels):
+        return _Own(partial(measure_labels, space=space), "micro_f1")
+    if isinstance(space, Choice | LabelSet):
+        return _Own(partial(measure_choices, space=space), "accuracy")
+    if isinstance(space, Extraction):
+        return _Own(measure_triples, "f1")
+    return _Own(measure_predicates, "f1") if isinstance(space, Predicate) else None

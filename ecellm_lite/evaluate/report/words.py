@@ -39,6 +39,9 @@ METRICS: Mapping[str, tuple[str, str]] = {
         "F1 of all labels of all rows together: are the labels that it gives right, and does it give all that hold?",
     ),
     "exact": ("All right", "The share of rows whose labels are all right."),
+    "none_f1": ("F1 of none", "F1 of the answer that no label fits."),
+    "none_precision": ("Precision of none", "When it says that no label fits: how often that is right."),
+    "none_recall": ("Recall of none", "Of the rows that fit no label: the share where it says so."),
     "hr_at_1": ("Hit rate at 1", "How often its first choice is the item that the customer really bought next."),
     "ndcg": (
         "NDCG",

@@ -1,0 +1,248 @@
+"""Choices among labels of which none may fit: "none of these" is an answer of its own.
+
+A model is made to choose a label even where none fits. Two things then betray it: it would rather have written
+something else (a low coverage), or it finds no label much likelier than another. Without a calibration, the probability
+of none is all that the model did not give to a label:
+
+    outside = 1 - coverage * (1 - written)
+
+where `written` is the share of the option that stands for none, if the prompt lists one. A calibration may replace this
+by a rule that also weighs the probability of the likeliest label. The labels share the rest in proportion. The answer
+is none if none is likelier than each label.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.choice import Choice
+from ecellm_lite.answers.claims import Claim
+from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
+from ecellm_lite.answers.details import Detail, bars
+from ecellm_lite.answers.label_set import LabelSet
+from ecellm_lite.answers.options import OneOf, Option
+from ecellm_lite.answers.space import Space
+
+# The labels together keep at least this probability, so that their shares of it can be computed again.
+LEAST = 1e-6
+
+NONE = Option("none", "none")
+
+LARGEST_WEIGHT = 20.0
+
+
+def log_odds(probability: float) -> float:
+    """Return the logarithm of a probability's odds; probabilities nearer to 0 or 1 than LEAST count as that near."""
+    probability = min(max(probability, LEAST), 1.0 - LEAST)
+    return math.log(probability / (1.0 - probability))
+
+
+@dataclass(frozen=True, slots=True)
+class NoneRule:
+    """How probable it is that no label fits: sigmoid(bias + outside * a + doubt * b).
+
+    Here, a is the log-odds of the probability outside the labels, and b those of the event that the likeliest label is
+    wrong if one of them fits.
+    """
+
+    bias: float = 0.0
+    outside: float = 1.0
+    doubt: float = 0.0
+
+    def probability(self, outside: float, label: float) -> float:
+        """Return the probability of none.
+
+        `outside` is the probability of none without a rule, and `label` that of the likeliest label if one fits.
+        """
+        logit = self.bias + self.outside * log_odds(outside) - self.doubt * log_odds(label)
+        return 1.0 / (1.0 + math.exp(min(-logit, 700.0)))
+
+    def check(self) -> None:
+        """Raise ValueError for a number that cannot be right."""
+        if not all(abs(number) <= LARGEST_WEIGHT for number in (self.bias, self.outside, self.doubt)):
+            raise ValueError(f"none has a number beyond {LARGEST_WEIGHT:g}")
+
+
+class OrNone(Space):
+    """A choice among labels with a further answer, which says that none of them fits."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def none_option(self) -> Option:
+        """The answer that says that no label fits."""
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """How many labels there are."""
+
+    @abstractmethod
+    def label_text(self, key: str) -> str:
+        """Return the answer string of the label with this key."""
+
+    def joined(self, labels: Outcome, none: float) -> Outcome:
+        """Return the outcome of the labels with the probability of none; the likeliest answer is its value."""
+        none = min(max(none, 0.0), 1.0 - LEAST)
+        key = self.none_option.key
+        shares = {label: share * (1.0 - none) for label, share in (labels.probabilities or {}).items()}
+        best = max(shares, key=shares.__getitem__)
+        if none > shares[best]:
+            best, probability, text = key, none, self.none_option.text
+        else:
+            probability, text = shares[best], self.label_text(best)
+        even = 1.0 / (self.count + 1)
+        return replace(
+            labels,
+            value=best,
+            text=text,
+            probability=probability,
+            probabilities={**shares, key: none},
+            confidence=max(0.0, (probability - even) / (1.0 - even)),
+            unexplored=None if labels.unexplored is None else labels.unexplored * (1.0 - none),
+        )
+
+    def parted(self, outcome: Outcome) -> tuple[Outcome, float]:
+        """Return the outcome among the labels alone, and the probability of none."""
+        shares, none = shares_apart(outcome.probabilities or {}, self.none_option.key)
+        best = max(shares, key=shares.__getitem__)
+        unexplored = None if outcome.unexplored is None else min(1.0, outcome.unexplored / (1.0 - none))
+        labels = replace(
+            outcome,
+            value=best,
+            text=self.label_text(best),
+            probability=shares[best],
+            probabilities=shares,
+            unexplored=unexplored,
+        )
+        return labels, none
+
+    def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
+        """Return the outcome with the labels' probabilities rescaled among themselves; that of none stays."""
+        if temperature == 1.0 or not outcome.probabilities:
+            return outcome
+        labels, none = self.parted(outcome)
+        return self.joined(super().calibrated(labels, temperature, bias), none)
+
+    def ruled(self, outcome: Outcome, rule: NoneRule) -> Outcome:
+        """Return an outcome, whose labels are calibrated already, with the probability of none by a rule."""
+        labels, outside = self.parted(outcome)
+        assert labels.probability is not None
+        return self.joined(labels, rule.probability(outside, labels.probability))
+
+    def is_none(self, text: str) -> bool:
+        """Return whether an answer string says that no label fits."""
+        return text == self.none_option.text
+
+    @abstractmethod
+    def label_claim(self, answer: Answer, gold: str) -> Claim:
+        """Return what an answer claims about the labels alone; the gold answer must be a label."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceOrNone(OrNone, Choice):
+    """A choice among a few options, with a last option in the prompt's list that stands for none of them."""
+
+    none: Option = NONE
+
+    @property
+    def offered(self) -> tuple[Option, ...]:
+        """The options, and the one that stands for none."""
+        return (*self.options, self.none)
+
+    @property
+    def none_option(self) -> Option:
+        """The last option."""
+        return self.none
+
+    @property
+    def count(self) -> int:
+        """How many options there are besides the one for none."""
+        return len(self.options)
+
+    def label_text(self, key: str) -> str:
+        """Return the text of the option with this key."""
+        return next(option.text for option in self.options if option.key == key)
+
+    def decode(self, scene: Scene) -> Decoding:
+        """Give every option its probability; none gets in addition what the model gave to no option."""
+        outcome = yield from OneOf.decode(self, scene)
+        shares = dict(outcome.probabilities or {})
+        written = shares.pop(self.none.key)
+        rest = sum(shares.values())
+        shares = {key: share / rest if rest else 1.0 / self.count for key, share in shares.items()}
+        outside = 1.0 - (outcome.coverage or 0.0) * (1.0 - written)
+        outcome = self.joined(replace(outcome, probabilities=shares), outside)
+        return replace(outcome, tokens=scene.continuation(outcome.text))
+
+    def label_claim(self, answer: Answer, gold: str) -> Claim:
+        """Return the claim that the likeliest of the options fits."""
+        shares, _ = shares_apart(answer.probabilities or {}, self.none.key)
+        order = sorted(shares, key=shares.__getitem__, reverse=True)
+        return Claim(tuple(shares[key] for key in order), order.index(self.parse(gold)))
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSetOrNone(OrNone, LabelSet):
+    """One of many labels, or none of them. The model reads neither in a list, and none is what it gave to no label."""
+
+    none: Option = NONE
+
+    @property
+    def none_option(self) -> Option:
+        """The answer that says that no label fits."""
+        return self.none
+
+    @property
+    def count(self) -> int:
+        """How many labels there are."""
+        return len(self.labels.keys)
+
+    def label_text(self, key: str) -> str:
+        """Return the text of the label with this key."""
+        return self.labels.by_key[key]
+
+    def decode(self, scene: Scene) -> Decoding:
+        """Search for the likeliest label; none gets what the model gave to no label at the first choice."""
+        outcome = yield from LabelSet.decode(self, scene)
+        return self.joined(outcome, 1.0 - (outcome.coverage or 0.0))
+
+    def parse(self, text: str) -> str:
+        """Return the key of the label with this text, or that of none; raises InputError for another text."""
+        return self.none.key if self.is_none(text) else LabelSet.parse(self, text)
+
+    def normalized(self, text: str) -> str:
+        """Return the text of the label that a person names, or that of none, in any case."""
+        if text.strip().casefold() == self.none.key.casefold():
+            return self.none.text
+        return LabelSet.normalized(self, text)
+
+    def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
+        """Return one claim: that the likeliest answer is the right one."""
+        probability = answer.probability or 0.0
+        right = 0 if answer.value == self.parse(gold) else 1
+        return (Claim((probability, 1.0 - probability), right, self.count),)
+
+    def label_claim(self, answer: Answer, gold: str) -> Claim:
+        """Return the claim that the likeliest of the labels fits."""
+        shares, _ = shares_apart(answer.probabilities or {}, self.none.key)
+        best = max(shares, key=shares.__getitem__)
+        right = 0 if best == self.parse(gold) else 1
+        return Claim((shares[best], 1.0 - shares[best]), right, self.count - 1)
+
+    def details(self, answer: Answer) -> tuple[Detail, ...]:
+        """Return the probability of none, and of each of the likeliest labels."""
+        texts = {**self.labels.by_key, self.none.key: self.none.text}
+        return bars(answer, {key: texts[key] for key in answer.probabilities or {}})
+
+
+def shares_apart(probabilities: Mapping[str, float], none: str) -> tuple[dict[str, float], float]:
+    """Return the probability of each label if one fits, and that of none, whose key is `none`."""
+    probability = min(probabilities.get(none, 0.0), 1.0 - LEAST)
+    shares = {key: min(1.0, share / (1.0 - probability)) for key, share in probabilities.items() if key != none}
+    return shares, probability

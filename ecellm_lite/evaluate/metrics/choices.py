@@ -1,0 +1,110 @@
+"""Metrics of a user's own choices: accuracy, macro-F1, a line for each label, and how well "none of these" is told.
+
+Macro-F1 is the mean F1 of the answers that occur. In the metrics `all` (see measured.py), a row without an answer is
+wrong. In the metrics `paper`, it is left out. `none_precision`, `none_recall` and `none_f1` measure the answer that no
+label fits, if the task has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ecellm_lite.answers.choice import Choice
+from ecellm_lite.answers.label_set import LabelSet
+from ecellm_lite.answers.none_of_these import OrNone
+from ecellm_lite.errors import InputError
+from ecellm_lite.evaluate.metrics.measured import Measured, Metric, Numbers, Pair, harmonic, ratio
+from ecellm_lite.evaluate.results import LabelResult
+
+# With more different answers, there are no lines for them and no macro-F1: it takes rows * answers numbers.
+MOST_LABELS = 256
+
+# What is counted for each answer: rows whose gold answer and answer it is, whose answer it is, whose gold answer it is,
+# and those of the latter that have no answer.
+_KINDS = 4
+
+
+def measure_choices(pairs: Sequence[Pair], space: Choice | LabelSet) -> Measured:
+    """Measure choices.
+
+    For n answers that occur, the columns are the 4n counts of `_KINDS`, then three numbers: whether the answer is
+    right, whether there is one, and 1.
+    """
+    gold = [space.parse(pair.gold) for pair in pairs]
+    answers = [_key_of(space, pair.text) for pair in pairs]
+    none = space.none_option.key if isinstance(space, OrNone) else None
+    keys = _occurring(space, {*gold, *answers})
+    if len(keys) > MOST_LABELS:
+        keys = [none] if none else []
+    columns: Numbers = np.zeros((len(pairs), _KINDS * len(keys) + 3))
+    for row, (right, answer) in enumerate(zip(gold, answers, strict=True)):
+        kinds = (right if right == answer else None, answer, right, right if answer is None else None)
+        flags = [[kind == key for key in keys] for kind in kinds]
+        columns[row] = [*np.ravel(flags), right == answer, answer is not None, 1]
+    return Measured(
+        columns=columns,
+        primary="accuracy",
+        paper=_metrics(keys, none, answered_only=True),
+        all=_metrics(keys, none, answered_only=False),
+        scores=columns[:, -3].tolist(),
+        answered=[answer is not None for answer in answers],
+        labels=_table(keys, columns.sum(axis=0)),
+    )
+
+
+def _counts(sums: Numbers, size: int, *, answered_only: bool) -> tuple[Numbers, Numbers, Numbers]:
+    """Return how often each answer is right, given, and the gold one; the shapes are (…, answers)."""
+    kinds = sums[..., : _KINDS * size].reshape(*sums.shape[:-1], _KINDS, size)
+    right, answered, gold, unanswered = (kinds[..., place, :] for place in range(_KINDS))
+    return right, answered, gold - unanswered if answered_only else gold
+
+
+def _metrics(keys: Sequence[str], none: str | None, *, answered_only: bool) -> Mapping[str, Metric]:
+    def macro_f1(sums: Numbers) -> Numbers:
+        right, answered, gold = _counts(sums, len(keys), answered_only=answered_only)
+        occurring = (answered + gold > 0).sum(axis=-1).astype(np.float64)
+        return ratio(ratio(2 * right, answered + gold).sum(axis=-1), occurring)
+
+    def of_none(place: int, whole: int) -> Metric:
+        def metric(sums: Numbers) -> Numbers:
+            counts = _counts(sums, len(keys), answered_only=answered_only)
+            return ratio(counts[0][..., place], counts[whole][..., place])
+
+        return metric
+
+    metrics: dict[str, Metric] = {"accuracy": lambda sums: ratio(sums[..., -3], sums[..., -2 if answered_only else -1])}
+    if len(keys) > 1:
+        metrics["macro_f1"] = macro_f1
+    if none is not None:
+        place = keys.index(none)
+        precision, recall = of_none(place, 1), of_none(place, 2)
+        metrics["none_f1"] = lambda sums: harmonic(precision(sums), recall(sums))
+        metrics["none_precision"], metrics["none_recall"] = precision, recall
+    return metrics
+
+
+def _table(keys: Sequence[str], sums: Numbers) -> list[LabelResult]:
+    """Return each answer's numbers over all rows."""
+    right, answered, gold = _counts(sums, len(keys), answered_only=False)
+    columns = (gold, answered, ratio(right, answered), ratio(right, gold), ratio(2 * right, answered + gold))
+    return [
+        LabelResult(key, int(gold), int(answered), float(precision), float(recall), float(f1))
+        for key, gold, answered, precision, recall, f1 in zip(keys, *columns, strict=True)
+    ]
+
+
+def _occurring(space: Choice | LabelSet, keys: set[str | None]) -> list[str]:
+    """Return the answers that occur, in the task's order; none, if the task has it, is last and always there."""
+    own = [option.key for option in space.offered] if isinstance(space, Choice) else list(space.labels.keys)
+    none = [space.none_option.key] if isinstance(space, OrNone) else []
+    return [*(key for key in own if key in keys and key not in none), *none]
+
+
+def _key_of(space: Choice | LabelSet, text: str | None) -> str | None:
+    """Return the key of an answer string, or None if there is none or it is not an answer of the space."""
+    try:
+        return None if text is None else str(space.parse(text))
+    except InputError:
+        return None

@@ -1,0 +1,124 @@
+"""Fits the rule by which a choice says "none of these", and keeps it only if it improves held-out rows.
+
+The rows need a right answer each: a label for those that fit, and none for the others. The rule is a logistic
+regression (see answers/none_of_these.py). It is tested like a temperature (see evaluate/fitting.py), against the
+probabilities of none without a rule: each half of the rows is judged by the rule of the other half.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite.answers.decoding import Outcome
+from ecellm_lite.answers.none_of_these import LARGEST_WEIGHT, LEAST, NoneRule, OrNone, log_odds
+from ecellm_lite.evaluate.fitting import LEAST_RATIO, LEAST_ROWS
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class NoneRow:
+    """A labelled row: whether none is its right answer, and what the model says.
+
+    `outside`: the probability of none without a rule.
+    `label`: the probability of the likeliest label if one fits.
+    """
+
+    none: bool
+    outside: float
+    label: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """How well held-out rows are told apart: the precision, recall and F1 of the answer none."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoneFit:
+    """A fitted rule, and its effect on held-out rows.
+
+    `rows`, `unfitting`: how many rows there were, and for how many of them none is right.
+    `before`, `after`: without the rule and with it.
+    `refusal`: why the rule should not be kept, or None to keep it.
+    """
+
+    rule: NoneRule
+    rows: int
+    unfitting: int
+    before: Hits
+    after: Hits
+    refusal: str | None
+
+
+def none_row(space: OrNone, outcome: Outcome, gold: str) -> NoneRow:
+    """Return a row with an outcome whose labels are calibrated already, and its gold answer string."""
+    labels, outside = space.parted(outcome)
+    return NoneRow(space.is_none(gold), outside, labels.probability or 0.0)
+
+
+def fit_none(rows: Sequence[NoneRow], *, seed: int = 0) -> NoneFit | None:
+    """Return the rule for rows; None if fewer than 10 rows fit, or fewer than 10 do not. Needs scipy."""
+    right = np.array([row.none for row in rows], dtype=bool)
+    if min(right.sum(), (~right).sum()) < LEAST_ROWS:
+        return None
+    features = np.array([[1.0, log_odds(row.outside), -log_odds(row.label)] for row in rows])
+    halves = np.zeros(len(rows), dtype=int)
+    generator = np.random.default_rng(seed)
+    for kind in (right, ~right):  # both kinds are in both halves
+        halves[kind] = generator.permutation(int(kind.sum())) % 2
+    unchanged = np.tile([0.0, 1.0, 0.0], (len(rows), 1))
+    weights = np.stack([_fitted(features[halves != half], right[halves != half]) for half in (0, 1)])[halves]
+    gains = _log_likelihoods(features, right, weights) - _log_likelihoods(features, right, unchanged)
+    ratios = [float(gains[halves == half].sum()) for half in (0, 1)]
+    gain, error = float(gains.mean()), float(gains.std(ddof=1)) / math.sqrt(len(rows))
+    refusal = None
+    if gain <= error or float(np.logaddexp(ratios[0], ratios[1])) - math.log(2) < math.log(LEAST_RATIO):
+        refusal = "it does not make held-out rows clearly likelier"
+    return NoneFit(
+        rule=NoneRule(*_fitted(features, right).tolist()),
+        rows=len(rows),
+        unfitting=int(right.sum()),
+        before=_hits(rows, [NoneRule()] * len(rows)),
+        after=_hits(rows, [NoneRule(*line) for line in weights.tolist()]),
+        refusal=refusal,
+    )
+
+
+def _fitted(features: Floats, right: NDArray[np.bool_]) -> Floats:
+    """Return the weights that make the right answers likeliest. The log-likelihood is concave in them."""
+    from scipy.optimize import minimize
+
+    def loss(weights: Floats) -> float:
+        return -float(_log_likelihoods(features, right, weights).sum())
+
+    bounds = [(-LARGEST_WEIGHT, LARGEST_WEIGHT)] * features.shape[1]
+    found: Floats = minimize(loss, (0.0, 1.0, 0.0), bounds=bounds).x
+    return found
+
+
+def _log_likelihoods(features: Floats, right: NDArray[np.bool_], weights: Floats) -> Floats:
+    """Return the logarithm of the probability of each row's right answer; `weights` may have a line for each row."""
+    logits = (features * weights).sum(axis=1)
+    limit = -math.log(LEAST)  # no probability is nearer to 0 or 1, so a separable half cannot gain without end
+    logs: Floats = -np.logaddexp(0.0, np.where(right, -1.0, 1.0) * np.clip(logits, -limit, limit))
+    return logs
+
+
+def _hits(rows: Sequence[NoneRow], rules: Sequence[NoneRule]) -> Hits:
+    """Return how well rows are told apart, each by its rule."""
+    none = [rule.probability(row.outside, row.label) for row, rule in zip(rows, rules, strict=True)]
+    chosen = [share > (1.0 - share) * row.label for row, share in zip(rows, none, strict=True)]
+    hits = sum(row.none and said for row, said in zip(rows, chosen, strict=True))
+    precision = hits / sum(chosen) if any(chosen) else 0.0
+    recall = hits / sum(row.none for row in rows)
+    return Hits(precision, recall, 2 * hits / (sum(chosen) + sum(row.none for row in rows)))
