@@ -15,7 +15,8 @@ from ecellm_lite.answers.none_of_these import OrNone
 from ecellm_lite.deadlines import LONGEST
 from ecellm_lite.engine.request import Request
 from ecellm_lite.errors import ClosedError, DeadlineError, EcellmError, InputError, UsageError
-from ecellm_lite.models.calibrations import Calibration, CalibrationChoice, Calibrations, Scope
+from ecellm_lite.models.calibration_scope import Scope
+from ecellm_lite.models.calibrations import Calibration, CalibrationChoice, Calibrations
 from ecellm_lite.tasks.fields import encodable, shown
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.tasks.task import Question, Task

@@ -34,7 +34,8 @@ from ecellm_lite.evaluate.results import DataFile, Unreadable
 from ecellm_lite.evaluate.thresholds import automatic, judged
 from ecellm_lite.models.answer_sets import AnswerSets
 from ecellm_lite.models.automatic import Automatic
-from ecellm_lite.models.calibrations import FORMAT, Calibration, Scope, text_hash
+from ecellm_lite.models.calibration_scope import Scope, text_hash
+from ecellm_lite.models.calibrations import FORMAT, Calibration
 from ecellm_lite.tasks.task import Question, Task
 from ecellm_lite.version import __version__
 

@@ -23,6 +23,7 @@ from ecellm_lite.documents import read_document
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.answer_sets import AnswerSets
 from ecellm_lite.models.automatic import Automatic
+from ecellm_lite.models.calibration_scope import Scope, text_hash
 from ecellm_lite.models.files import write_json
 
 # Calibrations of rankings in format 1 are refused: they were fitted to the first place only. Other types are valid.
@@ -43,59 +44,6 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # "auto": the stored calibration if it fits; False: none; a path: that file, or an error.
 CalibrationChoice = str | Path | Literal[False]
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """The task, answer type, model, envelope, instruction and options that a calibration was fitted for.
-
-    `model` is a sha256. `instruction` and `options` are hashes of the texts. `options` is None if the task has no
-    options, or if each row has its own. `adapter` is the sha256 of the adapter, or None for the model alone.
-    """
-
-    task: str
-    type: str
-    model: str
-    envelope: str
-    instruction: str
-    options: str | None
-    adapter: str | None = None
-
-    def differs(self, other: Scope, subject: str = "the task") -> str | None:
-        """Return the reason why a calibration with this scope does not apply to another scope, or None if it applies.
-
-        The reason is a text, in which `subject` names the owner of the other scope, such as "the row".
-        """
-        if reason := self.differs_in_model(other.model, other.envelope, other.adapter):
-            return reason
-        if self.task != other.task:
-            return f"it is for the task {self.task}, not {other.task}"
-        if self.instruction != other.instruction:
-            return f"{subject} has another instruction, or other worked examples, than it was fitted with"
-        if self.options is not None and self.options != other.options:
-            return f"{subject} has other options than it was fitted with"
-        if self.type != other.type:
-            return f"it is for answers of type {self.type}, not {other.type}"
-        return None
-
-    def differs_in_model(self, model: str, envelope: str, adapter: str | None = None) -> str | None:
-        """Return a text saying how this model, envelope or adapter differs from the scope's, or None if all are equal.
-
-        `model` and `adapter` are sha256s.
-        """
-        if self.model != model:
-            return f"it is for the model {self.model[:8]}, and this one is {model[:8] or 'unknown'}"
-        if self.envelope != envelope:
-            return f"it is for the envelope {self.envelope}, and this one is {envelope}"
-        if self.adapter != adapter:
-            own, other = (f"the adapter {one[:8]}" if one else "no adapter" for one in (self.adapter, adapter))
-            return f"it was fitted with {own}, and {other} is used"
-        return None
-
-
-def text_hash(text: str) -> str:
-    """Return the sha256 of an instruction or of options, in hex."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from ecellm_lite.demo import calibrations as module
 from ecellm_lite.demo.build import ensure_demo
 from ecellm_lite.demo.calibrations import MODEL_SHA256, RECORD, SHIPPED, install_calibrations
 from ecellm_lite.models.calibration_files import calibration_folder, calibration_path
-from ecellm_lite.models.calibrations import Calibration, read_calibration, text_hash
+from ecellm_lite.models.calibration_scope import text_hash
+from ecellm_lite.models.calibrations import Calibration, read_calibration
 from ecellm_lite.models.manifest import Manifest
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.tasks.registry import TASKS

@@ -15,7 +15,8 @@ from ecellm_lite.cli.main import run_command
 from ecellm_lite.doctor_offload.attempt import attempt
 from ecellm_lite.doctor_offload.comparison import TASK, compare
 from ecellm_lite.models.calibration_files import calibration_path
-from ecellm_lite.models.calibrations import FORMAT, Calibration, Measures, Scope, text_hash
+from ecellm_lite.models.calibration_scope import Scope, text_hash
+from ecellm_lite.models.calibrations import FORMAT, Calibration, Measures
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.pipe.child_runtime import child_command
 from ecellm_lite.pipe.messages import Ask

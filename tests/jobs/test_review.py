@@ -22,7 +22,8 @@ from ecellm_lite.jobs.job import JobOptions, journal_of, open_job
 from ecellm_lite.jobs.review import CORRECTION, KEY, REASON, ReviewRule, review_of
 from ecellm_lite.jobs.tally import Tally
 from ecellm_lite.models.automatic import EVERY, Automatic
-from ecellm_lite.models.calibrations import Calibration, Calibrations, Measures, Scope, text_hash
+from ecellm_lite.models.calibration_scope import Scope, text_hash
+from ecellm_lite.models.calibrations import Calibration, Calibrations, Measures
 from ecellm_lite.tables.opening import open_table
 from ecellm_lite.training.rows import read_rows
 

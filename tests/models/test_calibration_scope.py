@@ -14,7 +14,8 @@ from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.options import Option
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.models.calibration_files import calibration_folder, calibration_path
-from ecellm_lite.models.calibrations import Calibrations, Scope, text_hash
+from ecellm_lite.models.calibration_scope import Scope, text_hash
+from ecellm_lite.models.calibrations import Calibrations
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.tasks.registry import TASKS
 from tests.support.answer_checks import EXAMPLES

@@ -25,7 +25,8 @@ from ecellm_lite.answers.options import Option
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.errors import ClosedError, CrashError, DeadlineError
-from ecellm_lite.models.calibrations import FORMAT, Calibration, Measures, Scope
+from ecellm_lite.models.calibration_scope import Scope
+from ecellm_lite.models.calibrations import FORMAT, Calibration, Measures
 from ecellm_lite.models.store import Store
 from ecellm_lite.pipe import supervisor
 from ecellm_lite.pipe.asking import MOST_SENT, PendingRequest, RequestQueue

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ecellm_lite.answers.answer import ModelName
 from ecellm_lite.models.calibration_files import calibration_folder, calibration_path
-from ecellm_lite.models.calibrations import FORMAT, Calibration, Calibrations, Measures, Scope, text_hash
+from ecellm_lite.models.calibration_scope import Scope, text_hash
+from ecellm_lite.models.calibrations import FORMAT, Calibration, Calibrations, Measures
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.tasks.registry import TASKS
 from tests.support.answer_checks import EXAMPLES
