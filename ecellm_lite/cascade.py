@@ -24,7 +24,7 @@ from ecellm_lite.answer_policy import checked_deadline, checked_probability, dea
 from ecellm_lite.answerer import Answerer, RequestOptions, Row, awaited
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.envelopes import Envelope
-from ecellm_lite.errors import ContextError, DeadlineError, EcellmError, InputError, UsageError
+from ecellm_lite.errors import ContextError, DeadlineError, InputError, UsageError
 from ecellm_lite.read_ahead import read_ahead
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.tasks.task import Task
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 # A model that gets few rows now and then computes each alone. So rows for the next model wait until there are this many
-# of them, or until the model before it has nothing left to do.
+# of them, or until the model before it has nothing left to do. A busy server always has something to do, so after
+# LONGEST_WAIT seconds they go on with the next answer.
 GATHERED = 32
+LONGEST_WAIT = 2.0
 
 # Rows read ahead of the next answer: enough that some dozens of them go to the next model together.
 WINDOW = 512
@@ -171,6 +173,7 @@ class _Stage:
         self._seconds = 0.0
         self._since = 0.0  # when it last got a row after having none
         self._gathered: list[_CascadeRow] = []
+        self._gathered_since = 0.0
 
     @property
     def work(self) -> Work:
@@ -198,12 +201,15 @@ class _Stage:
     def gather(self, row: _CascadeRow) -> None:
         """Let a row wait for this model."""
         with self._lock:
+            if not self._gathered:
+                self._gathered_since = time.monotonic()
             self._gathered.append(row)
 
     def take_gathered(self, *, all_rows: bool) -> list[_CascadeRow]:
         """Return the rows that need not wait any longer, and forget them."""
         with self._lock:
-            if not all_rows and len(self._gathered) < GATHERED:
+            waited = time.monotonic() - self._gathered_since
+            if not all_rows and len(self._gathered) < GATHERED and waited < LONGEST_WAIT:
                 return []
             gathered, self._gathered = self._gathered, []
         return gathered
@@ -249,12 +255,12 @@ class _CascadeRow:
         try:
             self._inner = inner = stage.answerer.submit(self._task, self._row, **options)
         except BaseException:
-            stage.end()
+            self._leave(place)
             raise
         inner.add_done_callback(partial(self._answered, place))
 
     def _answered(self, place: int, inner: Future[Answer]) -> None:
-        stage, next_stage = self._stages[place], self._stages[place + 1 : place + 2]
+        next_stage = self._stages[place + 1 : place + 2]
         if inner.cancelled() or self.future.cancelled():
             self.future.cancel()
         elif failure := inner.exception():
@@ -263,9 +269,13 @@ class _CascadeRow:
             next_stage[0].gather(self)
         else:
             self._settle(inner.result())
-        idle = stage.end()
-        if next_stage:
-            for row in next_stage[0].take_gathered(all_rows=idle):
+        self._leave(place)
+
+    def _leave(self, place: int) -> None:
+        """Count that a stage no longer has this row, and let the rows go on that need not wait for it any longer."""
+        idle = self._stages[place].end()
+        for next_stage in self._stages[place + 1 : place + 2]:
+            for row in next_stage.take_gathered(all_rows=idle):
                 row.escalate(place + 1)
 
     def escalate(self, place: int) -> None:
@@ -277,7 +287,7 @@ class _CascadeRow:
             answerer = self._stages[place].answerer
             name, envelope = answerer.model, answerer.envelope.name
             self._settle(Answer.failed(self._task.name, error, model=name, envelope=envelope, row=self._row))
-        except EcellmError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other rows that go on with this one must not be lost
             self._settle(error)
 
     def _settle(self, result: Answer | BaseException) -> None:

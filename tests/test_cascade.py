@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -93,6 +95,56 @@ def test_escalated_rows_are_answered_in_batches() -> None:
         calls = large.progress()[1]
     assert len(answers) == len(ROWS) > GATHERED
     assert calls < len(ROWS) / 2
+
+
+class Prepared:
+    """A first model whose answers the test sets; it refuses a row with the id 1 after it has answered the others."""
+
+    model = SMALL
+
+    def __init__(self) -> None:
+        self.futures: list[Future[Answer]] = []
+
+    def submit(self, task: Any, row: Any, **options: Any) -> Future[Answer]:
+        if row["id"] == 1:
+            self.finish(0)
+            raise UsageError("The option is wrong")
+        self.futures.append(Future())
+        return self.futures[-1]
+
+    def finish(self, place: int) -> None:
+        self.futures[place].set_result(alone_answer())
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def alone_answer() -> Answer:
+    with Runtime.over(FakeBackend(), name=SMALL) as runtime:
+        return runtime.answer(TASK, ROWS[0])
+
+
+def test_a_row_goes_on_though_the_next_one_is_refused() -> None:
+    with Runtime.over(FakeBackend(), name=LARGE) as large:
+        small: Any = Prepared()
+        models = Cascade([small, large], escalate_below=1.0)
+        row = models.submit(TASK, ROWS[0])
+        with pytest.raises(UsageError):
+            models.submit(TASK, ROWS[1])
+        assert row.result(PATIENCE).model.name == "large"
+
+
+@pytest.mark.parametrize("longest_wait", [0.0, 1000.0])
+def test_a_row_does_not_wait_for_ever_for_others(monkeypatch: pytest.MonkeyPatch, longest_wait: float) -> None:
+    monkeypatch.setattr("ecellm_lite.cascade.LONGEST_WAIT", longest_wait)
+    with Runtime.over(FakeBackend(), name=LARGE) as large:
+        small: Any = Prepared()
+        models = Cascade([small, large], escalate_below=1.0)
+        row, running = models.submit(TASK, ROWS[0]), models.submit(TASK, ROWS[2])
+        small.finish(0)
+        assert models.work[1].rows == (0 if longest_wait else 1)
+        small.finish(1)
+        assert {each.result(PATIENCE).model.name for each in (row, running)} == {"large"}
 
 
 def test_a_deadline_covers_all_models() -> None:
