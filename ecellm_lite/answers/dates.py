@@ -15,13 +15,14 @@ from typing import Any
 from ecellm_lite.answers.numbers import UnreadableError, cleaned
 from ecellm_lite.errors import UsageError
 
-_ISO = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?:[T ]\d{2}:\d{2}.*)?", re.ASCII)
+_ISO = re.compile(r"(\d{4})([-/. ])(\d{1,2})\2(\d{1,2})(?:[T ]\d{2}:\d{2}.*)?", re.ASCII)
 _COMPACT = re.compile(r"(\d{4})()(\d{2})(\d{2})", re.ASCII)
 _YEAR = re.compile(r"(?<!\d)(?:1[5-9]|20|21)\d{2}(?!\d)", re.ASCII)
 _DIGITS = re.compile(r"\d+", re.ASCII)
 
-# They differ in all parts, so a date is complete if both give the same one.
-_DEFAULTS = (datetime(2000, 1, 1), datetime(1999, 2, 2))
+# They differ in all parts, so a date is complete if both give the same one. The days are more than a week apart,
+# because dateutil goes on to the next Friday if a text has a Friday and no day.
+_DEFAULTS = (datetime(2000, 1, 1), datetime(1999, 2, 15))
 
 
 @dataclass(frozen=True, slots=True)

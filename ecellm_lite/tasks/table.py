@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ecellm_lite.errors import InputError
-from ecellm_lite.tasks.fields import shown
+from ecellm_lite.tasks.fields import encodable, shown
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -101,7 +101,7 @@ class TaskTable:
 
     def only(self, *keys: str) -> None:
         """Raise InputError if the table has a key that is not among `keys`."""
-        for key in self._values:
+        for key in map(str, self._values):
             if key not in keys:
                 near = get_close_matches(key, keys, n=1) or keys
                 raise self.error(key[:80], "is an unknown key", f"use {' or '.join(near)}, or remove it")
@@ -217,7 +217,7 @@ class TaskTable:
             raise self.error(key, f"has {len(value):,} characters", f"write at most {most:,}")
         if not lines and (value != value.strip() or CONTROL.search(value)):
             raise self.error(key, f"is {shown(value)}", "write one line without spaces at its ends")
-        return value
+        return encodable(value)  # an object in a row may have lone surrogates
 
     def _at(self, key: str) -> str:
         name = key if _BARE.fullmatch(key) else json.dumps(key)

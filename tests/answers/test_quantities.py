@@ -219,6 +219,7 @@ def test_numbers_that_are_refused(text: str) -> None:
         ("03/04/2025", True, "2025-04-03"),
         ("03/04/2025", False, "2025-03-04"),
         ("03.04.2025", True, "2025-04-03"),
+        ("2025 04 03", True, "2025-04-03"),
     ],
 )
 def test_dates_that_are_read(text: str, day_first: bool | None, day: str) -> None:
@@ -234,6 +235,7 @@ def test_dates_that_are_read(text: str, day_first: bool | None, day: str) -> Non
         "03/04/25",
         "25/04/25",
         "April 2025",
+        "Friday April 2025",
         "04/2025",
         "2025",
         "3 April",

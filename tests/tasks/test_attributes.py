@@ -223,6 +223,18 @@ def test_attributes_that_are_refused(attribute: dict[str, Any], field: str) -> N
         question("Size", {"name": "Weight", **attribute})
 
 
+def test_a_key_that_is_no_text_is_refused() -> None:
+    with refusal(InputError, field="attributes[0].1"):
+        question({1: "Weight"})
+
+
+def test_an_attribute_with_lone_surrogates_has_an_answer_in_utf_8() -> None:
+    attribute = {"name": "Col\ud800or", "values": [{"id": "r\udfff", "value": "r\udfffed"}, "blue"]}
+    with Runtime.over(FakeBackend(cells=1 << 14)) as runtime:
+        answer = runtime.answer(AVE, {**TEXT, "attributes": [attribute]})
+    assert json.dumps(answer.as_dict(), ensure_ascii=False).encode()
+
+
 @pytest.mark.parametrize(("kind", "module"), [("quantity", "pint"), ("date", "dateutil.parser")])
 def test_a_missing_package_is_named(kind: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
