@@ -15,6 +15,7 @@ from ecellm_lite.answers.none_of_these import OrNone
 from ecellm_lite.deadlines import LONGEST
 from ecellm_lite.engine.request import Request
 from ecellm_lite.errors import ClosedError, DeadlineError, EcellmError, InputError, UsageError
+from ecellm_lite.models.answer_sets import AnswerSets
 from ecellm_lite.models.calibration_scope import Scope
 from ecellm_lite.models.calibrations import Calibration, CalibrationChoice, Calibrations
 from ecellm_lite.tasks.fields import encodable, shown
@@ -144,11 +145,10 @@ class AnswerPolicy:
         outcome = request.outcome if request and not row.failure else None
         plausible: list[str] | None = None
         if request and outcome and row.calibration:
-            if row.calibration.sets and outcome.probabilities:
-                plausible = row.calibration.sets.answers(outcome.probabilities)
+            before = outcome.probabilities
             outcome = row.calibration.applied(request.space, outcome)
-            if plausible and (likeliest := _likeliest(outcome)) not in plausible:
-                plausible.append(likeliest)  # the calibration made it the likeliest; a larger set keeps its guarantee
+            if row.calibration.sets and before and outcome.probabilities:
+                plausible = _plausible(row.calibration.sets, before, outcome.probabilities)
         abstained = outcome is not None and _abstains(outcome, row)
         usage = seconds = None
         if request and not row.failure:
@@ -283,9 +283,14 @@ def _covers_less(outcome: Outcome, row: Submission, least: float) -> bool:
     return not none and outcome.coverage is not None and outcome.coverage < least
 
 
-def _likeliest(outcome: Outcome) -> str:
-    shares = outcome.probabilities or {}
-    return max(shares, key=shares.__getitem__)
+def _plausible(sets: AnswerSets, before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    """Return the keys of a row's set, the likeliest first, for its probabilities before and after calibration.
+
+    The likeliest is in the set even if only the calibration made it so: a larger set keeps its guarantee.
+    """
+    order = sorted(after, key=lambda key: (after[key], before[key]), reverse=True)
+    plausible = {order[0], *sets.answers(before)}
+    return [key for key in order if key in plausible]
 
 
 def _scope(calibrations: Calibrations, task: Task, question: Question) -> Scope:

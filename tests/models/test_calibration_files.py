@@ -151,7 +151,7 @@ def test_an_answer_that_a_correction_made_the_likeliest_is_plausible(store: Stor
         plain = [answer.value for answer in runtime.answers("sentiment_analysis", rows, calibration=False)]
         answers = list(runtime.answers("sentiment_analysis", rows))
     assert {answer.value for answer in answers} == {"E"} != set(plain)
-    assert [answer.plausible for answer in answers] == [[value, "E"] if value != "E" else ["E"] for value in plain]
+    assert [answer.plausible for answer in answers] == [["E", value] if value != "E" else ["E"] for value in plain]
 
 
 def test_a_correction_by_option_is_not_used_for_other_options(store: Store, model: StoredModel) -> None:
