@@ -14,6 +14,7 @@ from typing import Any
 from ecellm_lite.answer_policy import checked_adapter
 from ecellm_lite.answerer import Answerer, KeepsCalibrations, RequestOptions
 from ecellm_lite.models.files import sha256_of
+from ecellm_lite.tasks.custom import files_beside
 from ecellm_lite.tasks.description import describe
 from ecellm_lite.tasks.task import Task
 
@@ -37,7 +38,7 @@ def job_facts(answerer: Answerer, tasks: Sequence[Task], options: RequestOptions
 
 
 def task_fact(*tasks: Task) -> str:
-    """Return each task's name with a hash of its description."""
+    """Return each task's name with a hash of its description and, for a user's own task, of its files."""
     return "; ".join(f"{task.name} {_hash(json.dumps(_description(task), default=str))}" for task in tasks)
 
 
@@ -53,7 +54,11 @@ def _calibration(answerer: Answerer, task: Task, options: RequestOptions) -> str
 
 
 def _description(task: Task) -> dict[str, Any]:
-    return {name: value for name, value in describe(task).items() if name != "file"}
+    description = {name: value for name, value in describe(task).items() if name != "file"}
+    if task.source:
+        files = [task.source, *(task.source.parent / name for name in files_beside(task.source))]
+        description["files"] = [sha256_of(file) for file in files]
+    return description
 
 
 def _hash(text: str) -> str:

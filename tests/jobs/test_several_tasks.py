@@ -74,6 +74,18 @@ def read(path: Path) -> list[dict[str, Any]]:
         return [dict(row.cells) for row in table.rows()]
 
 
+def test_a_change_in_a_tasks_file_needs_a_restart(tmp_path: Path) -> None:
+    """The model reads the descriptions of choices, which are in no other fact of the job."""
+    rows, output = write_table(tmp_path / "rows.csv", 3), tmp_path / "answers.csv"
+    run(rows, output, [desk(tmp_path, "desk", "billing", "delivery")])
+    path = tmp_path / "desk.toml"
+    path.write_text(path.read_text().replace('value = "billing"', 'value = "billing", description = "invoices"'))
+    with pytest.raises(UsageError) as error:
+        run(rows, output, [load_task(path)])
+    assert error.value.settings == ("restart",)
+    assert run(rows, output, [load_task(path)], restart=True).rows == 3
+
+
 @pytest.mark.parametrize("form", ["csv", "xlsx", "parquet"])
 def test_each_task_has_its_columns(form: str, tmp_path: Path, tasks: list[Task]) -> None:
     rows, output = write_table(tmp_path / "rows.csv"), tmp_path / f"answers.{form}"
