@@ -34,6 +34,7 @@ from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.spans import NONE
 from ecellm_lite.answers.typed_values import NumberReader, Reader
 from ecellm_lite.answers.units import unit_of, units_registry
+from ecellm_lite.errors import InputError
 from ecellm_lite.tasks.fields import Joined, TextsField
 from ecellm_lite.tasks.label_files import read_labels
 from ecellm_lite.tasks.table import TaskTable
@@ -63,7 +64,7 @@ class AttributesField(TextsField):
         return f'a list of {self.least} to {self.most} texts, or objects such as {{"name": "Color", "at_most": 3}}'
 
     def read(self, value: Any, place: str) -> tuple[Attribute, ...]:  # type: ignore[override]
-        """Return the attributes."""
+        """Return the attributes. An attribute that is an object must not occur twice."""
         objects: dict[int, Attribute] = {}
         if isinstance(value, list):
             objects = {
@@ -73,6 +74,11 @@ class AttributesField(TextsField):
             }
             value = [objects[index].name if index in objects else part for index, part in enumerate(value)]
         names = TextsField.read(self, value, place)
+        lowered = [name.lower() for name in names]
+        for index in objects:
+            if lowered.count(lowered[index]) > 1:  # an answer's entries are found by the attribute's name
+                message = f"The field {place} has {names[index][:80]!r} twice"
+                raise InputError(message, step="give each attribute once", field=place)
         return tuple(objects.get(index, Attribute(name)) for index, name in enumerate(names))
 
 

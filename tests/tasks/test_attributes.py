@@ -119,7 +119,7 @@ def test_whatever_the_logits_are_the_value_is_of_the_list(kind: str) -> None:
         order = np.arange(FakeVocabulary.size, dtype=np.float32)
         return order if kind == "last" else -order
 
-    asked = question({**COLORS, "at_most": 2}, COLORS)
+    asked = question({**COLORS, "at_most": 2}, {**COLORS, "name": "Shade"})
     outcome = decoded(asked.space, logits)
     assert outcome.tokens == FakeVocabulary().tokenize(outcome.text)
     assert {entry["value"] for entry in outcome.value} <= {"Red", "Navy Blue", "Navy", None}
@@ -226,6 +226,12 @@ def test_attributes_that_are_refused(attribute: dict[str, Any], field: str) -> N
 def test_a_key_that_is_no_text_is_refused() -> None:
     with refusal(InputError, field="attributes[0].1"):
         question({1: "Weight"})
+
+
+def test_an_object_for_an_attribute_that_occurs_twice_is_refused() -> None:
+    assert len(question("Weight", "Weight").space.attributes) == 2
+    with refusal(InputError, field="attributes"):
+        question("weight", {"name": "Weight"})
 
 
 def test_an_attribute_with_lone_surrogates_has_an_answer_in_utf_8() -> None:
