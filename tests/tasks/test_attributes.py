@@ -229,7 +229,7 @@ def test_a_key_that_is_no_text_is_refused() -> None:
 
 
 def test_an_object_for_an_attribute_that_occurs_twice_is_refused() -> None:
-    assert len(question("Weight", "Weight").space.attributes) == 2
+    assert len(attributes_of(question("Weight", "Weight").space)) == 2
     with refusal(InputError, field="attributes"):
         question("weight", {"name": "Weight"})
 
