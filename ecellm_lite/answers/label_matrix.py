@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,14 +22,19 @@ from ecellm_lite.answers.candidates import Candidates
 from ecellm_lite.answers.decoding import Scene, Vocabulary
 from ecellm_lite.home import home
 
-# How many sets are kept: in memory for each vocabulary, and as files. 100,000 labels of 20 tokens take 8 MB.
-SETS = 8
-FILES = 64
+# How many sets, and how many labels in all of them, are kept in memory for each vocabulary. 100,000 labels of 20 tokens
+# take 8 MB. A task may have 100 attributes, each with a set of its own.
+SETS = 256
+LABELS = 800_000
+
+# How many sets are kept as files.
+FILES = 128
 
 # A change of the files' format must change this number.
 FORMAT = 1
 
 _matrices: WeakKeyDictionary[Vocabulary, dict[str, Candidates]] = WeakKeyDictionary()
+_lock = threading.Lock()
 
 
 def label_matrix(
@@ -40,10 +46,14 @@ def label_matrix(
     identity. Disk errors are never raised. `after`: see Scene.continuation.
     """
     vocabulary = scene.vocabulary
-    sets = _matrices.setdefault(vocabulary, {})
     place = f"{scene.form.prompt_end!r} {scene.form.lead!r}" if after is None else repr(after)
     matrix_name = f"{digest} {place} {scene.end}"
-    if matrix_name not in sets:
+    with _lock:
+        sets = _matrices.setdefault(vocabulary, {})
+        candidates = sets.pop(matrix_name, None)
+        if candidates is not None:
+            sets[matrix_name] = candidates  # the last one is the most recently used
+    if candidates is None:
         key = hashlib.sha256(f"{FORMAT} {matrix_name} {vocabulary.identity}".encode()).hexdigest()
         path = home() / "labels" / f"{key}.npz" if vocabulary.identity and lasting else None
         candidates = _read(path, len(texts), scene) if path else None
@@ -51,10 +61,11 @@ def label_matrix(
             candidates = Candidates([scene.continuation(text, after=after) for text in texts], scene.end)
             if path:
                 _write(path, candidates)
-        while len(sets) >= SETS:
-            del sets[next(iter(sets))]
-        sets[matrix_name] = candidates
-    return sets[matrix_name]
+        with _lock:
+            sets[matrix_name] = candidates
+            while len(sets) > SETS or (len(sets) > 1 and sum(len(each.order) for each in sets.values()) > LABELS):
+                del sets[next(iter(sets))]
+    return candidates
 
 
 def forget(vocabulary: Vocabulary) -> None:
