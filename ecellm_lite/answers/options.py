@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -118,7 +119,8 @@ class OneOf(Space):
     def corrected_by_option(self, outcome: Outcome, correction: OptionCorrection) -> Outcome:
         """Return an outcome with corrected probabilities, and the option that is now the likeliest.
 
-        Of options that are equally likely, the one that was likelier before is the answer.
+        Of options that are equally likely, the one that was likelier before is the answer, and gets the next larger
+        number, so that the likeliest option is the answer everywhere.
         """
         before = outcome.probabilities
         if not before:
@@ -127,6 +129,8 @@ class OneOf(Space):
         by_key = dict(zip(correction.keys, shares, strict=True))
         after = {key: by_key[key] for key in before}
         best = max(after, key=lambda key: (after[key], before[key]))
+        if list(after.values()).count(after[best]) > 1:
+            after[best] = math.nextafter(after[best], 1.0)
         return replace(
             outcome,
             value=self.value(best),

@@ -155,7 +155,11 @@ def test_a_curve_by_hand() -> None:
     after = space.corrected_by_option(before, IsotonicRegression(curves))
     assert after.probabilities == pytest.approx({"A": 0.25, "B": 0.75})
     level = IsotonicRegression(dict.fromkeys("AB", Curve((0.5,), (0.3,))))
-    assert space.corrected_by_option(before, level).value == "B"  # equally likely now: the answer stays
+    even = space.corrected_by_option(before, level)
+    assert even.value == "B"  # equally likely now: the answer stays
+    shares = even.probabilities or {}
+    assert max(shares, key=shares.__getitem__) == "B"
+    assert even.probability == shares["B"] == pytest.approx(0.5)
 
 
 def test_a_score_corrected_by_option_moves() -> None:
