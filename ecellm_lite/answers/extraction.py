@@ -153,8 +153,11 @@ class Extraction(Space):
         objects: list[str] = []
         for index, name in enumerate(self._names):
             written = lowered.get(name)
-            several = isinstance(written, list) and self._form(index).at_most > 1
-            values = written if several and written else [written]
+            at_most = self._form(index).at_most
+            values = written if isinstance(written, list) and written and at_most > 1 else [written]
+            if len(values) > at_most:
+                message = f"{self.attributes[index]} has {len(values)} values"
+                raise InputError(message, step=f"give at most {at_most}")
             objects += [self._object(index, self._span(index, value)) for value in values]
         return f"[{', '.join(objects)}]"
 

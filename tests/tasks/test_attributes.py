@@ -131,7 +131,7 @@ def test_a_person_names_a_value_or_an_id() -> None:
     entries = space.value_of(text)
     assert [entry.get("id") for entry in entries] == ["c7", "Red", None]
     assert space.normalized(text) == text
-    for wrong in ('{"color": "green"}', '{"size": ["12", "10"]}'):
+    for wrong in ('{"color": "green"}', '{"size": ["12", "10"]}', '{"color": ["c7", "red", "navy"]}'):
         with pytest.raises(InputError):
             space.normalized(wrong)
 
