@@ -56,7 +56,7 @@ DAMAGED: list[tuple[Any, str]] = [
     ({"input": {"review": "x"}, "output": 4}, "output 4"),
     ({"input": {"reviews": "x"}, "output": "C: neutral"}, "'reviews'"),
     ({"input": {"review": "x"}, "output": "splendid"}, "'splendid'"),
-    ({"input": {"review": "x"}, "output": "C"}, "'C'"),
+    ({"input": {"review": "x"}, "output": "F"}, "'F'"),
     ({"task": "sentimental", "input": {"review": "x"}, "output": "C: neutral"}, "'sentimental'"),
     ({"task": 7, "input": {"review": "x"}, "output": "C: neutral"}, "task is 7"),
     ({"task": "product_matching", "input": {"review": "x"}, "output": "yes"}, "product_matching"),
@@ -76,6 +76,11 @@ def test_damaged_rows_are_reported_with_their_line(tmp_path: Path) -> None:
         assert expected in message
         assert message.endswith((".", "?"))
     assert [one.line for one in labelled.rows["sentiment_analysis"]] == [line + 1 for line in messages]
+
+
+def test_a_labelled_row_may_name_an_option_by_its_key(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "rows.jsonl", [{"input": {"review": "x"}, "output": "C"}])
+    assert [one.gold for one in read(path, SA).rows["sentiment_analysis"]] == ["C: neutral"]
 
 
 def test_a_file_of_several_tasks_is_read(tmp_path: Path) -> None:

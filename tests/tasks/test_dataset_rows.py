@@ -72,7 +72,7 @@ def test_a_row_of_the_data_set_is_taken_unchanged(task: str, text: str, options:
 @pytest.mark.parametrize("options", [{}, {"options": None}, {"options": ""}])
 def test_a_row_of_the_data_set_may_have_no_options(options: dict[str, Any]) -> None:
     question = ask("product_matching", {"instruction": "Same?", "input": "{}", **options})
-    assert question == Question("Same?", "{}", None, Predicate())
+    assert question == Question("Same?", "{}", None, Predicate(), wording="Same?")
 
 
 @pytest.mark.parametrize(
