@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -147,8 +148,9 @@ class Cascade:
 
     def close(self) -> None:
         """Close all models; unanswered rows fail with ClosedError. A second call does nothing."""
-        for stage in self._stages:
-            stage.answerer.close()
+        with ExitStack() as closing:  # if one of them fails, the others are closed all the same
+            for stage in self._stages:
+                closing.callback(stage.answerer.close)
 
     def __enter__(self) -> Self:
         return self

@@ -216,3 +216,15 @@ def test_the_identity_of_a_cascade_depends_on_models_and_probability() -> None:
     with cascade(0.5) as one, cascade(0.6) as other, cascade(0.5) as same:
         assert one.model == same.model != other.model
         assert one.model.name == "small,large"
+
+
+def test_a_model_is_closed_though_another_one_fails_to_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = (Runtime.over(FakeBackend(), name=name) for name in (SMALL, LARGE))
+    models = Cascade([small, large], escalate_below=1.0)
+    for failing, other in ((small, large), (large, small)):
+        with monkeypatch.context() as patch:
+            patch.setattr(failing, "close", lambda: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                models.close()
+        with pytest.raises(ClosedError):
+            other.answer(TASK, ROWS[0])

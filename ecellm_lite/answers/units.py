@@ -199,7 +199,7 @@ def _line(source: str, target: str) -> tuple[float, float]:
 def converted(value: float, source: Unit, target: Unit) -> float:
     """Return a value in another unit; raises UnreadableError if the units are of different kinds."""
     if source.kind != target.kind:
-        raise UnreadableError(f"it is a {source.kind} and not a {target.kind}")
+        raise UnreadableError(f"its unit measures {source.kind}, not {target.kind}")
     if source == target:
         return value
     slope, offset = _line(source.name, target.name)
