@@ -35,5 +35,5 @@ class Dialect:
     def label(self) -> str:
         """The dialect in words, for the table's description."""
         delimiter = self.delimiter
-        words = "one column" if delimiter is None else DELIMITERS.get(delimiter, f"delimiter {delimiter!r}")
+        words = "no delimiter" if delimiter is None else DELIMITERS.get(delimiter, f"delimiter {delimiter!r}")
         return f"{words}, quotes taken literally" if self.quoting is Quoting.NONE else words
