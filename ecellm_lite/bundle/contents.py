@@ -109,11 +109,7 @@ def _sources(contents: Contents, store: Store, *, signed: bool) -> Iterator[Sour
         yield Source(f"{WHEELS}/{wheel.path.name}", wheel.path)
     program = list(_program(contents.program)) if contents.program else []
     yield from program
-    for path in contents.tasks:
-        task = load_task(path)
-        yield Source(f"{HOME}/tasks/{task.name}.toml", path)
-        for beside in files_beside(path):
-            yield Source(f"{HOME}/tasks/{beside}", path.parent / beside)
+    yield from _tasks(contents.tasks)
     for name, path in contents.adapters.items():
         if not _ADAPTER.fullmatch(name):
             step = "use letters, digits, '.', '_' and '-'"
@@ -125,6 +121,20 @@ def _sources(contents: Contents, store: Store, *, signed: bool) -> Iterator[Sour
         for calibration in fitting_calibrations(store, contents.model, sha256):
             yield Source(f"{_folder(contents.model, store)}/calibration/{sha256}/{calibration.name}", calibration)
     yield from notices(contents.model.manifest, wheels, contents.program)
+
+
+def _tasks(paths: Sequence[Path]) -> Iterator[Source]:
+    """Yield the tasks and the files that they name. Tasks of one folder may share a file of labels or examples."""
+    beside: dict[str, Path] = {}
+    for path in paths:
+        yield Source(f"{HOME}/tasks/{load_task(path).name}.toml", path)
+        for name in files_beside(path):
+            file = (path.parent / name).resolve()
+            if beside.setdefault(name, file) != file:
+                message = f"Two tasks name a file {name}, and the files are not the same: {beside[name]} and {file}"
+                raise UsageError(message, step="rename one of them", settings=("task",))
+    for name, file in beside.items():
+        yield Source(f"{HOME}/tasks/{name}", file)
 
 
 def _folder(model: StoredModel, store: Store) -> str:

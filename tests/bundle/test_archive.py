@@ -120,6 +120,22 @@ def test_unusable_contents_are_refused(shop: Shop, tmp_path: Path) -> None:
     assert not (shop.folder / "till.ecb").exists()
 
 
+def test_tasks_of_one_folder_may_share_a_label_file(shop: Shop, tmp_path: Path) -> None:
+    def task(folder: str, name: str, labels: str) -> Path:
+        path = tmp_path / folder / f"{name}.toml"
+        path.parent.mkdir(exist_ok=True)
+        answer = 'type = "choice"\nlabels = { file = "labels.txt" }'
+        path.write_text(TASK.replace("routing", name).replace('type = "predicate"', answer), "utf-8")
+        (path.parent / "labels.txt").write_text(labels, "utf-8")
+        return path
+
+    tasks = [task("shop", "first", "Toys\nLamps\n"), task("shop", "second", "Toys\nLamps\n")]
+    with zipfile.ZipFile(shop.bundle(contents=Contents(shop.contents.model, tasks=tasks))) as archive:
+        assert archive.namelist().count("home/tasks/labels.txt") == 1
+    with refusal(UsageError, "labels.txt", settings=("task",)):
+        shop.bundle(contents=Contents(shop.contents.model, tasks=[*tasks, task("other", "third", "Mugs\nPans\n")]))
+
+
 def test_a_file_that_changes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "grows"
     path.write_bytes(b"1234")
