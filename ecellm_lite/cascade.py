@@ -149,7 +149,7 @@ class Cascade:
     def close(self) -> None:
         """Close all models; unanswered rows fail with ClosedError. A second call does nothing."""
         with ExitStack() as closing:  # if one of them fails, the others are closed all the same
-            for stage in self._stages:
+            for stage in reversed(self._stages):  # the first one is closed first
                 closing.callback(stage.answerer.close)
 
     def __enter__(self) -> Self:
