@@ -5,12 +5,6 @@
 #if defined(ECELLM_HAS_AVX)
 extern "C" const Variant prompt_variant_avx2;
 #endif
-#if defined(ECELLM_HAS_AVX512)
-extern "C" const Variant prompt_variant_avx512vnni, prompt_variant_avx512;
-#endif
-#if defined(ECELLM_HAS_AVXVNNI)
-extern "C" const Variant prompt_variant_avxvnni;
-#endif
 #if defined(ECELLM_HAS_NEON)
 extern "C" const Variant prompt_variant_neon;
 #endif
@@ -21,12 +15,6 @@ namespace {
 const Variant *const variants[] = {
 #if defined(ECELLM_HAS_AVX)
     &prompt_variant_avx2,
-#endif
-#if defined(ECELLM_HAS_AVX512)
-    &prompt_variant_avx512vnni, &prompt_variant_avx512,
-#endif
-#if defined(ECELLM_HAS_AVXVNNI)
-    &prompt_variant_avxvnni,
 #endif
 #if defined(ECELLM_HAS_NEON)
     &prompt_variant_neon,

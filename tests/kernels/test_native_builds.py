@@ -124,7 +124,7 @@ def test_sanitizers_find_no_fault_in_the_prompt_kernels(tmp_path: Path) -> None:
     options = ["-std=c++17", "-O1", "-g", "-fopenmp", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     options += ["-fno-sanitize=float-cast-overflow", "-DECELLM_HAS_AVX", f"-I{prompt}", f"-I{prompt / 'x86'}"]
     kernels = str(tmp_path / "variant.o")
-    own = ["-mavx2", "-mfma", "-mf16c", "-DECELLM_VARIANT=avx2", "-DECELLM_LANES=8", "-DECELLM_VNNI=0"]
+    own = ["-mavx2", "-mfma", "-mf16c", "-DECELLM_VARIANT=avx2"]
     compile_variant = ["g++", *options, *own, "-c", str(prompt / "variant.cpp"), "-o", kernels]
     subprocess.run(compile_variant, check=True)
     program = str(tmp_path / "program")

@@ -1,7 +1,4 @@
-/* How weights and activations are stored for the instructions of x86: one of their factors is unsigned.
- *
- * ECELLM_VNNI says whether there are instructions that multiply and add to int32 (AVX-VNNI, AVX-512 VNNI).
- */
+/* How weights and activations are stored for the instructions of x86: one of their factors is unsigned. */
 #pragma once
 
 #include "wide.h"
@@ -18,14 +15,10 @@ constexpr size_t minimum_blocks = word_blocks, float_blocks = 8;
 /* Activations in bytes are stored with this added. */
 constexpr uint8_t activation_zero = 128;
 
-/* What sums of products start with, because 128 is added to activations: -128 times the weights' sum. Without VNNI the
- * first two weights of each quad, and the last two, have sums of their own, in words that may wrap around. */
+/* What sums of products start with, because 128 is added to activations: -128 times the weights' sum. The first two
+ * weights of each quad, and the last two, have sums of their own, in words that may wrap around. */
 struct Start {
-#if ECELLM_VNNI
-    int32_t sums[panel_rows];
-#else
     int16_t sums[panel_rows][2];
-#endif
 
     /* Set eight rows' sums over the quads [first, last). */
     void set(const Ints *quads, int first, int last, int row) {
@@ -34,23 +27,14 @@ struct Start {
         for (int i = first; i < last; i++) {
             sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(ones, quads[i]));
         }
-#if ECELLM_VNNI
-        sum = _mm256_slli_epi32(_mm256_madd_epi16(sum, _mm256_set1_epi16(1)), 7);
-        sum = _mm256_sub_epi32(_mm256_setzero_si256(), sum);
-#else
         sum = _mm256_sub_epi16(_mm256_setzero_si256(), _mm256_slli_epi16(sum, 7));
-#endif
         store_ints(&sums[row], sum);
     }
 };
 
 /* Eight factors of 16 weights, as products are multiplied by them: twice, as words, or as floats. */
 inline Ints factors_of(Ints factors) {
-#if ECELLM_VNNI
-    return bits_of(to_floats(factors));
-#else
     return _mm256_blend_epi16(factors, _mm256_slli_epi32(factors, 16), 0xaa);
-#endif
 }
 
 /* Four neighbours along the depth are stored together, in the order 0, 2, 1, 3. */

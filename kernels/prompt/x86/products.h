@@ -6,30 +6,6 @@
 namespace {
 
 /* Add the products of four neighboring bytes of a column, or two words, with those of a vector of rows to a sum. */
-#if ECELLM_VNNI
-#if ECELLM_LANES == 16
-inline WideInts add_byte_products(WideInts sum, WideInts four, WideInts weights) {
-    return _mm512_dpbusd_epi32(sum, four, weights);
-}
-inline WideInts add_word_products(WideInts sum, WideInts two, WideInts weights) {
-    return _mm512_dpwssd_epi32(sum, two, weights);
-}
-#else
-inline WideInts add_byte_products(WideInts sum, WideInts four, WideInts weights) {
-    return _mm256_dpbusd_avx_epi32(sum, four, weights);
-}
-inline WideInts add_word_products(WideInts sum, WideInts two, WideInts weights) {
-    return _mm256_dpwssd_avx_epi32(sum, two, weights);
-}
-#endif
-#elif ECELLM_LANES == 16
-inline WideInts add_byte_products(WideInts sum, WideInts four, WideInts weights) {
-    return add_words(sum, multiply_bytes(four, weights));
-}
-inline WideInts add_word_products(WideInts sum, WideInts two, WideInts weights) {
-    return add_ints(sum, multiply_words(two, weights));
-}
-#else
 /* The same for two vectors of rows. This is in assembly, because GCC (12, -O3) first adds the products of several quads to each other. That needs twice
  * the registers, spills ten of twelve sums and halves the speed. */
 #define ECELLM_ADD_PRODUCTS(multiply, add, low_sum, high_sum, low, high, four)                                         \
@@ -40,7 +16,6 @@ inline WideInts add_word_products(WideInts sum, WideInts two, WideInts weights) 
             : [s] "+x"(low_sum), [t] "+x"(high_sum), [c] "=&x"(column_), [p] "=&x"(product_)                           \
             : [l] "x"(low), [h] "x"(high), [x] "m"(*(const char(*)[4])(four)));                                        \
     } while (0)
-#endif
 
 inline WideInts every_four(const void *bytes) {
     int32_t four;
@@ -49,17 +24,13 @@ inline WideInts every_four(const void *bytes) {
 }
 
 /* The products of half a block, times their factors, until the other half is added. */
-#if ECELLM_VNNI
-typedef WideFloats HalfSum;
-#else
 typedef WideInts HalfSum;
-#endif
 
 /* Sums of products of bytes.
  *
- * Without VNNI they are words, each over two neighbours in each of up to 8 quads. Partial sums may wrap around, because
+ * They are words, each over two neighbours in each of up to 8 quads. Partial sums may wrap around, because
  * 128 is added to activations; `start` compensates for that. Complete sums never wrap around: quants of -16 to 15 over
- * 32 weights, or of -32 to 31 over 16, times 127, stay below 2^15. With VNNI they are int32. */
+ * 32 weights, or of -32 to 31 over 16, times 127, stay below 2^15. */
 template <int columns>
 struct ByteSums {
     WideInts sums[columns][2];
@@ -89,30 +60,18 @@ struct ByteSums {
 
     /* The sums of a vector of rows, as floats. */
     WideFloats total(int column, int vector) const {
-#if ECELLM_VNNI
-        return to_floats(sums[column][vector]);
-#else
         return to_floats(multiply_words(sums[column][vector], every_word(1)));
-#endif
     }
 
     /* The sums of half a block, times the rows' factors: exact. As floats they are, too, because two halves together
      * stay below 2^24. */
     HalfSum times(int column, int vector, const int32_t *factors) const {
-#if ECELLM_VNNI
-        return multiply(to_floats(sums[column][vector]), load_wide((const float *)factors));
-#else
         return multiply_words(sums[column][vector], load_wide((const void *)factors));
-#endif
     }
 };
 
 inline WideFloats both_halves(HalfSum first, HalfSum second) {
-#if ECELLM_VNNI
-    return add(first, second);
-#else
     return to_floats(add_ints(first, second));
-#endif
 }
 
 /* Sums of products of words, as int32: 32 products of a byte and a word. */
