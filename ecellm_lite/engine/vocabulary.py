@@ -8,7 +8,8 @@ from __future__ import annotations
 import ctypes
 import unicodedata
 from collections.abc import Sequence
-from typing import Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,7 +17,13 @@ from ecellm_lite.binding import llama
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.normal_form import NORMAL_FORM_KEY, normal_form
 
-_ADDED = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_USER_DEFINED
+if TYPE_CHECKING:
+    from ecellm_lite.engine.byte_pairs import BytePairs
+
+# llama.cpp's patterns for words that are not the tokenizers' own for all texts.
+_INEXACT_WORDS = frozenset({"gpt-4o", "tekken"})
+_NORMAL, _USER_DEFINED = llama.LLAMA_TOKEN_ATTR_NORMAL, llama.LLAMA_TOKEN_ATTR_USER_DEFINED
+_ADDED = llama.LLAMA_TOKEN_ATTR_CONTROL | _USER_DEFINED
 
 
 class LlamaVocabulary:
@@ -42,7 +49,8 @@ class LlamaVocabulary:
         self.control = np.array([t for t in ids if llama.llama_vocab_is_control(self._pointer, t)], dtype=np.int32)
         self._pieces: dict[int, bytes] = {}
         self._marks: dict[str, int | None] = {}
-        form = normal_form(_metadata(model, NORMAL_FORM_KEY), _metadata(model, "tokenizer.ggml.pre"))
+        self._rule = _metadata(model, "tokenizer.ggml.pre")
+        form = normal_form(_metadata(model, NORMAL_FORM_KEY), self._rule)
         self._normal_form: Literal["NFC"] | None = "NFC" if form == "NFC" else None
         self._grammar_tokenizer: Any = None
 
@@ -50,6 +58,10 @@ class LlamaVocabulary:
         """Return the ids of `text`; `begin` puts the BOS token first if the model was trained with one."""
         if self._normal_form:
             text = unicodedata.normalize(self._normal_form, text)
+        ids = self._ids(text) if text.isascii() or self._rule not in _INEXACT_WORDS else self._byte_pairs.tokenize(text)
+        return [*self._begin, *ids] if begin else ids
+
+    def _ids(self, text: str) -> list[int]:
         data = text.encode("utf-8", "replace")
         room = len(data) + 1  # at most a token for each byte and SentencePiece's space
         tokens = (llama.llama_token * room)()
@@ -59,7 +71,16 @@ class LlamaVocabulary:
             message = f"The model's tokenizer failed on {text[:40]!r} ({count})"
             raise ModelError(message, step="convert the model again")
         ids: list[int] = tokens[:count]
-        return [*self._begin, *ids] if begin else ids
+        return ids
+
+    @cached_property
+    def _byte_pairs(self) -> BytePairs:
+        from ecellm_lite.engine.byte_pairs import WORDS, BytePairs  # 30 ms, which few models need
+
+        kinds = [llama.llama_vocab_get_attr(self._pointer, token) for token in range(self.size)]
+        normal = {self._piece(token): token for token, kind in enumerate(kinds) if kind & _NORMAL}
+        added = {self._piece(t).decode("utf-8", "replace"): t for t, kind in enumerate(kinds) if kind & _USER_DEFINED}
+        return BytePairs(WORDS[str(self._rule)], normal, added)
 
     def special_token_id(self, text: str) -> int | None:
         """Return the id of the control or added token with this spelling, or None."""

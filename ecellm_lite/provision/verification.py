@@ -60,8 +60,7 @@ def check_against(file: Path, folder: Path, adapters: Adapters = ()) -> list[Che
         else:
             # The original's tokenizer would read a chat form's control tokens in a text, so the texts have none.
             texts = [str(prompt) for prompt in _prompts(ALPACA)]
-            rule = str(header.metadata.get("tokenizer.ggml.pre", ""))
-            tokens = check_tokens(backend.vocabulary.tokenize, tokenize, [*TEXTS, *texts], rule=rule)
+            tokens = check_tokens(backend.vocabulary.tokenize, tokenize, [*TEXTS, *texts])
         ids = [prompt.tokens(backend.vocabulary)[: backend.max_length] for prompt in _prompts(envelope)]
         try:
             pairs = zip(logits_of(backend, ids), original_logits(folder, adapters, ids), strict=True)

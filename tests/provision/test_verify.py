@@ -13,7 +13,6 @@ import pytest
 
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.convert import original
-from ecellm_lite.convert.verify import check_tokens
 from ecellm_lite.errors import ModelError
 from tests.support.tiny_checkpoints import write_checkpoint
 
@@ -48,20 +47,6 @@ def test_verify_names_each_failed_check(tmp_path: Path, capsys: pytest.CaptureFi
     assert "sha256" in capsys.readouterr().err
     assert run_command(["verify", str(out), "--lora", str(base)]) == 2
     assert run_command(["verify", str(out), "--against", str(tmp_path / "nowhere")]) == 2
-
-
-def test_a_known_difference_at_combining_marks_is_accepted() -> None:
-    def cutting(text: str) -> list[int]:
-        return [ord(letter) for letter in text if letter != "\u0301"]
-
-    def whole(text: str) -> list[int]:
-        return [ord(letter) for letter in text]
-
-    texts = ["plain", "cafe\u0301"]
-    for rule, passed in (("gpt-4o", True), ("tekken", True), ("qwen2", False), ("", False)):
-        assert check_tokens(cutting, whole, texts, rule=rule).passed is passed
-    assert "cafe" not in check_tokens(whole, whole, texts, rule="gpt-4o").detail
-    assert not check_tokens(lambda _: [], whole, ["plain"], rule="gpt-4o").passed
 
 
 def test_the_weights_of_adapters_are_applied_to_the_original(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
