@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.page_tables import catalogues, conversion, programs, quality, speed
+from benchmarks.page_tables import catalogues, conversion, own_tasks, programs, quality, speed
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -27,7 +27,7 @@ _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 TABLES: Mapping[str, Callable[[], str]] = {
     name: function
-    for module in (catalogues, conversion, programs, quality, speed)
+    for module in (catalogues, conversion, own_tasks, programs, quality, speed)
     for name, function in inspect.getmembers(module, inspect.isfunction)
     if function.__module__ == module.__name__
 }
