@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecellm_lite import kernels
@@ -32,8 +33,8 @@ class Check:
     advice: str = ""
 
 
-def examine(store: Store) -> list[Check]:
-    """Return the checks in reading order.
+def examine(store: Store, model: Path | None = None) -> list[Check]:
+    """Return the checks in reading order. With a `model`, they say how it runs in deterministic mode.
 
     The checks store one thing on the machine: whether the prompt kernels work. They change nothing else.
     """
@@ -41,6 +42,8 @@ def examine(store: Store) -> list[Check]:
     runs = all(check.state != "bad" for check in engine)
     tunings = _tunings(store) if runs else []
     prompts = [_prompt_kernels()] if runs else []
+    if model and runs:
+        prompts.append(_deterministic(model))
     return [_machine(), *engine, *prompts, _kernels(), *_packages(), _store(store), *_models(store), *tunings]
 
 
@@ -117,9 +120,24 @@ def _prompt_kernels() -> Check:
         return Check("prompt kernels", "bad", error.message, error.step or "")
     if state.variant:
         finding = f"{state.variant} (ECELLM_PROMPT_KERNELS=off leaves prompts to llama.cpp)"
-        return Check("prompt kernels", "ok", f"{finding}; deterministic mode runs rows together")
+        return Check("prompt kernels", "ok", f"{finding}; most models run rows together in deterministic mode")
     finding = f"llama.cpp reads prompts by itself: {state.reason}"
     return Check("prompt kernels", "note", f"{finding}; deterministic mode runs one row at a time")
+
+
+def _deterministic(path: Path) -> Check:
+    """Load a model in deterministic mode, and say whether its rows run together."""
+    from ecellm_lite.engine.llama import LlamaBackend
+    from ecellm_lite.engine.settings import Settings
+
+    try:
+        backend = LlamaBackend(path, Settings(deterministic=True, context=256))
+    except EcellmError as error:
+        return Check("deterministic mode", "bad", f"{path.name}: {error.message}", error.step or "")
+    backend.close()
+    if backend.stable:
+        return Check("deterministic mode", "ok", f"{path.name} runs rows together")
+    return Check("deterministic mode", "note", f"{path.name} runs one row at a time: {backend.unstable}")
 
 
 def _packages() -> list[Check]:

@@ -174,6 +174,11 @@ class Runtime:
         return task_names()
 
     @property
+    def one_at_a_time(self) -> str | None:
+        """Why rows run one at a time in deterministic mode; None if they run together."""
+        return self._backend.unstable or None if self.deterministic else None
+
+    @property
     def adapters(self) -> Mapping[str, str]:
         """The adapters that a request may name, with the sha256 of each one's file."""
         names = (policy.model.adapter for policy in self._policies.values())

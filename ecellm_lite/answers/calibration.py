@@ -78,6 +78,20 @@ def tempered_among(probability: float, count: int, temperature: float) -> float:
     return tempered_odds(probability, temperature, -(1.0 - 1.0 / temperature) * math.log(count - 1))
 
 
+def tempered_listed(shares: Sequence[float], others: int, temperature: float) -> list[float]:
+    """Return the calibrated probabilities of some answers, of which there are `others` more.
+
+    The others have the rest of the probability, and are assumed to be equally likely. The result sums to at most 1.
+    """
+    rest = [max(0.0, 1.0 - math.fsum(shares))] if others else []
+    count = np.ones(len(shares) + len(rest))
+    count[len(shares) :] = others
+    logs = log_shares([*shares, *rest]) - np.log(count)  # of a single answer
+    powers = count * np.exp((logs - logs.max()) / temperature)
+    tempered_shares: list[float] = (powers / powers.sum())[: len(shares)].tolist()
+    return tempered_shares
+
+
 def tempered_outcome(outcome: Outcome, temperature: float) -> Outcome:
     """Return an outcome with its probabilities rescaled by a temperature, and its confidence recomputed.
 

@@ -41,7 +41,7 @@ class ClosedValues:
 
     def index(self, name: str) -> int | None:
         """Return the index of the value that a person names by its text or id, in any case; None if there is none."""
-        text = self.labels.by_name.get(name.strip().casefold())
+        text = self.labels.find(name.strip())
         return None if text is None else self.by_text[text.lower()]
 
     def choose(

@@ -272,7 +272,7 @@ class Extraction(Space):
         words = str(value).strip().lower()
         closed = self._form(index).values
         if closed:
-            place = closed.index(words)
+            place = closed.index(str(value))
             if place is None:
                 reason = f"The value {words[:80]!r} of {self.attributes[index]} is not in its list of values"
                 raise InputError(reason, step="take one of the list")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 from ecellm_lite.answers.answer import Answer
-from ecellm_lite.answers.calibration import tempered_among
+from ecellm_lite.answers.calibration import tempered_listed
 from ecellm_lite.answers.claims import Claim
 from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
 from ecellm_lite.answers.details import Detail, bars
@@ -56,13 +57,22 @@ class Labels:
         """The text of each key."""
         return dict(zip(self.keys, self.texts, strict=True))
 
+    def find(self, name: str) -> str | None:
+        """Return the text of the label that a person names by its text or key, or None.
+
+        The case matters only if the name would mean several labels without it.
+        """
+        if name in self.by_text:
+            return name
+        return self.by_key.get(name) or self._by_name.get(name.casefold())
+
     @cached_property
-    def by_name(self) -> Mapping[str, str]:
-        """The text of each label by its key and by its text, both in lower case. The first of equal names counts."""
-        names: dict[str, str] = {}
+    def _by_name(self) -> Mapping[str, str | None]:
+        """The text of each label by its key and text without case; None for a name that means several labels."""
+        names: dict[str, str | None] = {}
         for key, text in zip(self.keys, self.texts, strict=True):
-            names.setdefault(text.casefold(), text)
-            names.setdefault(key.casefold(), text)
+            for name in {key.casefold(), text.casefold()}:
+                names[name] = None if name in names else text
         return names
 
 
@@ -114,27 +124,49 @@ class LabelSet(Space):
 
     def normalized(self, text: str) -> str:
         """Return the text of the label that a person names by its text or key, in any case."""
-        name = text.strip().casefold()
-        return self.labels.by_name.get(name) or self.labels.texts[self.labels.keys.index(self.parse(text))]
+        name = text.strip()
+        return self.labels.find(name) or self.labels.by_key[self.parse(name)]
 
     def longest(self, scene: Scene) -> int:
         """Return the number of tokens of the longest label."""
         return label_matrix(self.labels.digest, self.labels.texts, scene).matrix.shape[1] - 1
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with rescaled probabilities, each as if all other labels were equally likely."""
+        """Return the outcome with rescaled probabilities, as if the labels without one were equally likely.
+
+        The probability that the search left unexplored shrinks or grows with that of all these labels.
+        """
         if temperature == 1.0 or not outcome.probabilities or outcome.probability is None:
             return outcome
-        count = len(self.labels.keys)
-        shares = {key: tempered_among(share, count, temperature) for key, share in outcome.probabilities.items()}
+        before = list(outcome.probabilities.values())
+        after = tempered_listed(before, len(self.labels.keys) - len(before), temperature)
+        shares = dict(zip(outcome.probabilities, after, strict=True))
+        unexplored = outcome.unexplored
+        if unexplored:
+            unexplored = min(1.0, unexplored / max(_rest(before), unexplored)) * _rest(after)
         probability = shares[str(outcome.value)]
-        return replace(outcome, probability=probability, probabilities=shares, confidence=self._confidence(probability))
+        return replace(
+            outcome,
+            probability=probability,
+            probabilities=shares,
+            confidence=self._confidence(probability),
+            unexplored=unexplored,
+        )
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim: that the likeliest label is right. All other labels are taken to be equally likely."""
-        correct = answer.value == self.parse(gold)
-        probability = answer.probability or 0.0
-        return (Claim((probability, 1.0 - probability), 0 if correct else 1, len(self.labels.keys) - 1),)
+        """Return one claim: that the likeliest label is right."""
+        return (self.claim(answer.probabilities or {}, self.parse(gold)),)
+
+    def claim(self, shares: Mapping[str, float], gold: str) -> Claim:
+        """Return the claim that the likeliest of the labels with these `shares` is right; `gold` is the right key.
+
+        The labels without a share are taken to be equally likely.
+        """
+        order = sorted(shares, key=shares.__getitem__, reverse=True)
+        options = [shares[key] for key in order]
+        others = len(self.labels.keys) - len(order)
+        right = order.index(gold) if gold in shares else len(order)
+        return Claim((*options, _rest(options)) if others else tuple(options), right, max(1, others))
 
     def headline(self, answer: Answer) -> str:
         """Return the label's text."""
@@ -147,3 +179,7 @@ class LabelSet(Space):
     def _confidence(self, probability: float) -> float:
         count = len(self.labels.keys)
         return max(0.0, (probability - 1 / count) / (1 - 1 / count))
+
+
+def _rest(shares: Sequence[float]) -> float:
+    return max(0.0, 1.0 - math.fsum(shares))

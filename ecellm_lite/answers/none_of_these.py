@@ -231,9 +231,7 @@ class LabelSetOrNone(OrNone, LabelSet):
     def label_claim(self, answer: Answer, gold: str) -> Claim:
         """Return the claim that the likeliest of the labels fits."""
         shares, _ = shares_apart(answer.probabilities or {}, self.none.key)
-        best = max(shares, key=shares.__getitem__)
-        right = 0 if best == self.parse(gold) else 1
-        return Claim((shares[best], 1.0 - shares[best]), right, self.count - 1)
+        return self.claim(shares, self.parse(gold))
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
         """Return the probability of none, and of each of the likeliest labels."""

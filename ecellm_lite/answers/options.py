@@ -21,6 +21,9 @@ from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.tape import Tape
 from ecellm_lite.errors import InputError
 
+# How many options an error names.
+MOST_SHOWN = 26
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
@@ -32,6 +35,11 @@ class Option:
     key: str
     text: str
     line: str = field(default="", compare=False)
+
+    @property
+    def label(self) -> str:
+        """What a labelled row has for this option: its text, or its key if the text is only a letter for it."""
+        return self.text if self.text == self.key or self.text.startswith(f"{self.key}:") else self.key
 
 
 class OneOf(Space):
@@ -93,24 +101,37 @@ class OneOf(Space):
         return self.value(self._option(text).key)
 
     def written(self, output: str | list[Any]) -> str:
-        """Return the text of the option that a labelled row names by its text or key."""
+        """Return the text of the option that a labelled row names by its key or text.
+
+        The key comes first: in a choice between A+, A and B, the key of B is the letter of A.
+        """
         text = Space.written(self, output)
-        if text in self.alternatives:
-            return text
         return next((option.text for option in self.offered if option.key == text), text)
 
-    def normalized(self, text: str) -> str:
-        """Return the text of the option that a person names, in any case.
+    def label(self, text: str) -> str:
+        """Return the name by which a labelled row names the option with this text."""
+        return self._option(text).label
 
-        The name may be the option's key, its text, or its text without the key in front.
+    def normalized(self, text: str) -> str:
+        """Return the text of the option that a person names.
+
+        The name may be the option's key, its text, or its text without the key in front. An option's key comes before
+        other names, and a name in the right case before one in another case. Raises InputError for a name of no option,
+        or of several.
         """
-        folded = text.strip().casefold()
-        for option in self.offered:
-            lines = {option.key, option.text, option.line}
-            words = {line.removeprefix(f"{option.key}:").strip() for line in lines}
-            if folded in {name.casefold() for name in lines | words if name}:
-                return option.text
-        return self._option(text).text
+        name = text.strip()
+        for named, folded in ((name, False), (name.casefold(), True)):
+            for names_of in (_keys, _names):
+                options = [
+                    option.text
+                    for option in self.offered
+                    if named in {each.casefold() if folded else each for each in names_of(option)}
+                ]
+                if len(options) > 1:
+                    raise self._refusal(f"The answer {name[:80]!r} names several options")
+                if options:
+                    return options[0]
+        return self._option(name).text
 
     def longest(self, scene: Scene) -> int:
         """Return the number of tokens of the longest option."""
@@ -155,5 +176,18 @@ class OneOf(Space):
         for option in self.offered:
             if option.text == text:
                 return option
-        offered = ", ".join(map(repr, self.alternatives))
-        raise InputError(f"The answer {text[:80]!r} is none of the possible ones", step=f"write one of {offered}")
+        raise self._refusal(f"The answer {text[:80]!r} is none of the possible ones")
+
+    def _refusal(self, message: str) -> InputError:
+        labels = [repr(option.label) for option in self.offered]
+        shown = ", ".join(labels[:MOST_SHOWN]) + (", …" if len(labels) > MOST_SHOWN else "")
+        return InputError(message, step=f"write one of {shown}")
+
+
+def _keys(option: Option) -> set[str]:
+    return {option.key}
+
+
+def _names(option: Option) -> set[str]:
+    lines = {option.text, option.line} - {""}
+    return lines | {line.removeprefix(f"{option.key}:").strip() for line in lines} - {""}

@@ -61,6 +61,10 @@ class Space(ABC):
             return output
         raise InputError("The row's output is a list", step="give its answer as a text", field="output")
 
+    def label(self, text: str) -> str:
+        """Return what a labelled row has as its output for an answer string of this space; see `written`."""
+        return text
+
     def value_of(self, text: str) -> Any:
         """Return the `Answer.value` of a person's answer string; raises InputError if it is not an answer."""
         return self.parse(text)

@@ -39,6 +39,7 @@ class Rates:
     `decode`: tokens generated per second, keyed by the number of answers generated at the same time.
     `rows`: rows answered per second, keyed by task.
     `memory`: the peak resident memory of this process in bytes, or None if the platform does not report it.
+    `one_at_a_time`: why rows run one at a time in deterministic mode, or None if they run together.
     """
 
     load_seconds: float
@@ -46,6 +47,7 @@ class Rates:
     decode: Mapping[int, float]
     rows: Mapping[str, float]
     memory: int | None
+    one_at_a_time: str | None = None
 
     @property
     def mean(self) -> float:
@@ -61,6 +63,7 @@ class Rates:
             "rows_per_second": {name: round(rate, 3) for name, rate in self.rows.items()},
             "geometric_mean": round(self.mean, 3),
             "memory_bytes": self.memory,
+            "one_at_a_time": self.one_at_a_time,
         }
 
 
@@ -93,7 +96,8 @@ def measure(
         for task in TASKS.values():
             say(f"answering {task.name}")
             rates[task.name] = row_rate(runtime, task, rows or rows_for(runtime, task))
-    return Rates(load_seconds, prefill, decode, rates, peak_memory())
+        one_at_a_time = runtime.one_at_a_time
+    return Rates(load_seconds, prefill, decode, rates, peak_memory(), one_at_a_time)
 
 
 def prefill_rate(backend: Backend) -> float:

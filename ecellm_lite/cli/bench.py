@@ -104,5 +104,8 @@ def _show(model: StoredModel, settings: Settings, rates: Rates) -> None:
     for name, rate in rates.rows.items():
         click.echo(f"{name:34} {rate:9.2f} rows/s   ({TASKS[name].abbreviation})")
     click.echo(f"{'geometric mean':34} {rates.mean:9.2f} rows/s")
+    if settings.deterministic:
+        why = f"one at a time: {rates.one_at_a_time}" if rates.one_at_a_time else "together"
+        click.echo(f"in deterministic mode, rows run {why}")
     if rates.memory is not None:
         click.echo(f"{'peak memory, with the model':34} {rates.memory / 2**20:9,.0f} MiB")

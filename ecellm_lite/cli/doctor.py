@@ -21,8 +21,8 @@ _MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "bad": ("✗", "red"
 
 @click.command()
 @click.option("--offload", is_flag=True, help="Run one row on the CPU and on the GPU, and compare.")
-@click.option("-m", "--model", type=ModelType(), help="With --offload: the model, as in `run`.")
-@click.option("--envelope", type=click.Choice(list(ENVELOPES)), help="With --offload: the envelope, as in `run`.")
+@click.option("-m", "--model", type=ModelType(), help="A model, as in `run`: does it batch with --deterministic?")
+@click.option("--envelope", type=click.Choice(list(ENVELOPES)), help="The model's envelope, as in `run`.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @debug_option
 def doctor(offload: bool, model: str | None, envelope: str | None, as_json: bool) -> None:
@@ -30,14 +30,13 @@ def doctor(offload: bool, model: str | None, envelope: str | None, as_json: bool
     if offload:
         _offload(model, envelope, as_json)
         return
-    if model or envelope:
-        raise UsageError(
-            "--model and --envelope are for --offload: for a stored model see `ecellm-lite models show NAME`."
-        )
+    if envelope and not model:
+        raise UsageError("--envelope is a model's: give --model, too.")
     from ecellm_lite import doctor as examination
+    from ecellm_lite.cli.loading import find_model
     from ecellm_lite.models.store import Store
 
-    checks = examination.examine(Store())
+    checks = examination.examine(Store(), find_model(model, envelope)[1].path if model else None)
     if as_json:
         click.echo(json.dumps(examination.as_json(checks), indent=2))
     else:

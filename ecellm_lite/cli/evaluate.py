@@ -79,7 +79,7 @@ def evaluate(
         raise UsageError("--instruction replaces one task's own: give that task with --task, and not all.")
     if escalate_below is not None and (model["adapter"] or model["calibration"] not in ("auto", False)):
         raise UsageError("--escalate-below uses each model's own calibrations: leave --adapter and --calibration out.")
-    from ecellm_lite.cli.loading import load_cascade, load_runtime
+    from ecellm_lite.cli.loading import load_cascade, load_runtime, warn_of_pace
     from ecellm_lite.cli.progress import rows_progress
     from ecellm_lite.evaluate.outputs import Outputs
     from ecellm_lite.evaluate.run import prepare_evaluation
@@ -93,6 +93,8 @@ def evaluate(
             loaded = load_runtime(model, quiet=quiet)
         else:
             loaded = load_cascade(model, escalate_below, quiet=quiet)
+        if not quiet:
+            warn_of_pace(loaded)
         with loaded as answerer, rows_progress(evaluation.count, hidden=quiet) as progress:
             results = evaluation.run(
                 answerer, progress=progress, keep=outputs.keep, warn=partial(_warn, quiet=quiet), **options

@@ -102,6 +102,16 @@ def cascade_names(model: str | None) -> list[str]:
     return names
 
 
+def warn_of_pace(answerer: object) -> None:
+    """Print a line if rows run one at a time, because a model cannot run them together in deterministic mode."""
+    from ecellm_lite.cascade import Cascade
+    from ecellm_lite.runtime import Runtime
+
+    for runtime in answerer.answerers if isinstance(answerer, Cascade) else (answerer,):
+        if isinstance(runtime, Runtime) and runtime.one_at_a_time:
+            click.echo(f"{plain(runtime.model.title)} answers one row at a time: {runtime.one_at_a_time}.", err=True)
+
+
 def warn(runtime: Runtime, task: Task, options: RequestOptions) -> None:
     """Print where the model's layers are, and warn if its answers to the task may be unreliable or uncalibrated."""
     adapter = options.get("adapter")  # its tasks are not known

@@ -11,6 +11,7 @@ from rich.text import Text
 from ecellm_lite.answers.answer import ModelName
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.evaluate.comparison import ChangedRows, Comparison
+from ecellm_lite.evaluate.metrics.measured import LOWER_IS_BETTER
 from ecellm_lite.evaluate.paper import paper_figures
 from ecellm_lite.evaluate.results import Interval, Results, TaskResult, Unreadable
 
@@ -24,6 +25,7 @@ _NAMES = {
     "ndcg": "NDCG",
     "rouge_l": "ROUGE-L",
     "bertscore_f1": "BERTScore",
+    "mae": "mean error",
 }
 
 
@@ -40,6 +42,8 @@ def show_results(results: Results, console: Console | None = None) -> None:
     for task in results.tasks.values():
         if task.labels:
             _show_labels(task, console)
+        elif task.primary == "mae":
+            console.print(Text(f"\n{plain(task.abbreviation)}: {_others(task)}"))
     calibrated = ", calibrated" if results.calibrated else ""
     facts = f"{results.model.title} · envelope {results.envelope}{calibrated} · {results.seconds:.1f} s"
     console.print(Text(f"\n{plain(facts)}", style="dim"))
@@ -52,9 +56,7 @@ def show_results(results: Results, console: Console | None = None) -> None:
 
 def _show_labels(task: TaskResult, console: Console) -> None:
     """Print a task's other metrics over all labels, and a line for each label."""
-    over_all = {"macro_f1": "macro-F1", "exact": "all right"}
-    shown = [f"{word} {task.metrics.all[name]:.3f}" for name, word in over_all.items() if name in task.metrics.all]
-    console.print(Text(f"\n{plain(task.abbreviation)}: {', '.join(shown)}".removesuffix(": ")))
+    console.print(Text(f"\n{plain(task.abbreviation)}: {_others(task)}".removesuffix(": ")))
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for name in ("label", "gold", "answered", "precision", "recall", "F1"):
         table.add_column(name, justify="left" if name == "label" else "right")
@@ -62,6 +64,14 @@ def _show_labels(task: TaskResult, console: Console) -> None:
         shares = (f"{share:.3f}" for share in (each.precision, each.recall, each.f1))
         table.add_row(Text(plain(each.label)), f"{each.gold:,}", f"{each.answered:,}", *shares)
     console.print(table)
+
+
+def _others(task: TaskResult) -> str:
+    """Return metrics besides the main one, or nothing if the task has none of them."""
+    words = {"macro_f1": "macro-F1", "exact": "all right"}
+    if task.primary == "mae":
+        words = {"accuracy": "likeliest level right", "spearman": "Spearman", "pearson": "Pearson"}
+    return ", ".join(f"{word} {task.metrics.all[name]:.3f}" for name, word in words.items() if name in task.metrics.all)
 
 
 def _row(task: TaskResult, setting: str | None) -> Iterable[str | Text]:
@@ -100,7 +110,7 @@ def show_comparison(comparison: Comparison, console: Console | None = None) -> N
         table.add_column(name, justify="left" if name in {"task", "metric", "better", "worse"} else "right")
     for task in comparison.tasks.values():
         sure = task.interval.low > 0 or task.interval.high < 0
-        color = "green" if task.difference > 0 else "red"
+        color = "green" if (task.difference > 0) != (task.metric in LOWER_IS_BETTER) else "red"
         table.add_row(
             task.abbreviation,
             f"{task.rows:,}",

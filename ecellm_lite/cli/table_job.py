@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ecellm_lite.cli.loading import load_answerer, warn
+from ecellm_lite.cli.loading import load_answerer, warn, warn_of_pace
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.cli.progress import job_progress
 from ecellm_lite.errors import JobError
@@ -60,6 +60,8 @@ class TableJob:
                 if isinstance(runtime, Runtime) and not self.quiet:
                     for task in self.tasks:
                         warn(runtime, task, options)
+                if not self.quiet:
+                    warn_of_pace(runtime)
                 with job_progress(hidden=self.quiet) as progress:
                     tally = job.run(runtime, progress=progress, **options)
         self._report(tally)

@@ -121,6 +121,7 @@ class FakeBackend:
         self.sequences = sequences
         self.batch = batch
         self.stable = stable
+        self.unstable = "" if stable else "the fake engine was made so"
         self.decoded = 0
         self._closed = False
         self._logits: dict[str | None, LogitsOf] = {None: logits}

@@ -30,6 +30,7 @@ class Backend(Protocol):
     `adapters`: the names of the adapters that it can compute with.
     `stable`: whether the bits of a sequence's logits depend only on its tokens and its adapter. Otherwise they may
       depend on other sequences, and on how the tokens are divided into calls.
+    `unstable`: why `stable` is false; empty if it is true.
     """
 
     vocabulary: Vocabulary
@@ -40,6 +41,7 @@ class Backend(Protocol):
     batch: int
     adapters: Sequence[str]
     stable: bool
+    unstable: str
 
     def adapt(self, adapter: str | None) -> None:
         """From now on, compute with this adapter (one of `adapters`), or with the model alone (None).

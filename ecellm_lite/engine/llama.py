@@ -48,7 +48,6 @@ class LlamaBackend:
 
     `placement` says which layers are on which GPU. `adapters` are the checked GGUF files of LoRA adapters, by name.
     `stable` (see Backend) is true with deterministic settings, if the prompt kernels compute all that matters for it.
-    Otherwise `unstable` says why.
     """
 
     def __init__(self, path: Path, settings: Settings, adapters: Mapping[str, Path] | None = None) -> None:

@@ -35,7 +35,7 @@ class Row:
 def row_of(answer: Answer, case: Case) -> Row:
     """Return the row for an uncalibrated answer; raises InputError if it does not list all possible answers."""
     (claim, *others) = case.claims
-    if others or claim.alike != 1 or answer.probabilities is None:
+    if others or claim.alike != 1 or answer.probabilities is None or len(answer.probabilities) < len(claim.shares):
         step = "leave the guarantee out, or choose a task with a few possible answers"
         raise InputError(f"Answers of type {answer.type} have no sets", step=step, settings=("coverage_guarantee",))
     return Row(tuple(answer.probabilities.values()), claim.shares[claim.right])

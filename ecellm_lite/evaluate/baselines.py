@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ecellm_lite.answers.space import Space
 from ecellm_lite.evaluate.labelled import Labelled
 from ecellm_lite.evaluate.metrics.kinds import measure
-from ecellm_lite.evaluate.metrics.measured import Pair
+from ecellm_lite.evaluate.metrics.measured import LOWER_IS_BETTER, Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,8 @@ def best_constant(training: Sequence[Labelled]) -> Constant:
 
     def primary(constant: Constant) -> float:
         measured = measure(training[0].task, constant.pairs(training))
-        return measured.values()[1][measured.primary]
+        value = measured.values()[1][measured.primary]
+        return -value if measured.primary in LOWER_IS_BETTER else value
 
     return max(constants(training), key=primary)
 

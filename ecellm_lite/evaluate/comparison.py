@@ -12,7 +12,7 @@ from ecellm_lite.answers.answer import ModelName
 from ecellm_lite.errors import InputError
 from ecellm_lite.evaluate.bootstrap import paired_interval
 from ecellm_lite.evaluate.metrics.classes import class_table, letter_of
-from ecellm_lite.evaluate.metrics.measured import Metric, Numbers, mean
+from ecellm_lite.evaluate.metrics.measured import LOWER_IS_BETTER, Metric, Numbers, mean
 from ecellm_lite.evaluate.metrics.predicates import f1_of_yes, word_of, word_table
 from ecellm_lite.evaluate.metrics.triples import f1_of
 from ecellm_lite.evaluate.results import Interval, Results, RowResult, Score
@@ -22,7 +22,7 @@ NAMED = 5  # rows that are listed as better, and as worse
 
 @dataclass(frozen=True, slots=True)
 class ChangedRows:
-    """How many rows' scores rose (or fell), and the ids of the first few of these rows.
+    """How many rows became better (or worse), and the ids of the first few of these rows.
 
     A row without an id is named by its line number.
     """
@@ -107,7 +107,8 @@ def _common(before: Sequence[RowResult], after: Sequence[RowResult]) -> list[tup
 def _compared(abbreviation: str, primary: str, pairs: Pairs, left_out: int) -> TaskComparison:
     old, new, metric = _columns(primary, pairs)
     values = [float(metric(side.sum(axis=0))) for side in (old, new)]
-    gains = [_share(after.score) - _share(before.score) for before, after in pairs]
+    sign = -1.0 if primary in LOWER_IS_BETTER else 1.0
+    gains = [sign * (_share(after.score) - _share(before.score)) for before, after in pairs]
     return TaskComparison(
         abbreviation=abbreviation,
         metric=primary,

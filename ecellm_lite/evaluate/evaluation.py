@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.answers.score import Score
 from ecellm_lite.cascade import Work
 from ecellm_lite.evaluate.bootstrap import interval
 from ecellm_lite.evaluate.cases import Case, case_of
@@ -113,9 +114,16 @@ def evaluate(
 
 def measure_rows(task: Task, rows: Sequence[Labelled], answers: Sequence[Answer]) -> Measured:
     """Return the metrics of answers, one for each labelled row."""
-    extracts = isinstance(task.question(task.example()).space, Extraction)
+    space = task.question(task.example()).space
+    extracts, scores = isinstance(space, Extraction), isinstance(space, Score)
     pairs = [
-        Pair(row.gold, answer.text, row.labels, typed_counts(row.space, row.gold, answer.value) if extracts else (0, 0))
+        Pair(
+            row.gold,
+            answer.text,
+            row.labels,
+            typed_counts(row.space, row.gold, answer.value) if extracts else (0, 0),
+            answer.value if scores else None,
+        )
         for row, answer in zip(rows, answers, strict=True)
     ]
     return measure(task, pairs)

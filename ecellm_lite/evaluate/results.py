@@ -19,8 +19,8 @@ LARGEST_FILE = 1 << 30  # bytes; 92,000 records take about 60 MB
 
 _STEP = "give a file that an evaluation wrote"
 
-# A row's contribution to its task's metric: 1 or 0, its NDCG, its ROUGE-L, or its [hits, answered, gold] triples or
-# labels.
+# A row's contribution to its task's metric: 1 or 0, its NDCG, its ROUGE-L, a score's error in levels, or its [hits,
+# answered, gold] triples or labels.
 Score = float | list[int]
 
 

@@ -58,7 +58,7 @@ class Corrections:
         space = self.space or self.task.question(row).space
         text = self._text(space, entry) if entry else self.stored[key]
         self.applied[key] = text
-        self.labelled.append(labelled_row(self.task, row, text))
+        self.labelled.append(labelled_row(self.task, row, space.label(text)))
         return corrected(answer, space, text)
 
     def _text(self, space: Space, entry: Correction) -> str:
@@ -136,13 +136,13 @@ def failed(task: Task, error: InputError, facts: Mapping[str, str]) -> Answer:
     return Answer.failed(task.name, error, model=ModelName(name, sha256, adapter), envelope=facts.get("envelope", ""))
 
 
-def labelled_row(task: Task, row: Mapping[str, Any], text: str) -> dict[str, Any]:
-    """Return a row with its correct answer, in the format that the commands `eval`, `calibrate` and `train` read."""
+def labelled_row(task: Task, row: Mapping[str, Any], output: str) -> dict[str, Any]:
+    """Return a row with its output (see Space.label), in the format that `eval`, `calibrate` and `train` read."""
     identity = {"id": row["id"]} if row.get("id") is not None else {}
     if "input" in row and "input" not in {each.name for each in task.fields}:  # as in ECInstruct's files
-        return {"task": task.name, **row, "output": text}
+        return {"task": task.name, **row, "output": output}
     fields = {name: value for name, value in row.items() if name != "id"}
-    return {**identity, "task": task.name, "input": fields, "output": text}
+    return {**identity, "task": task.name, "input": fields, "output": output}
 
 
 def write_labelled(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

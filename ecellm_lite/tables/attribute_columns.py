@@ -13,38 +13,51 @@ from typing import Any
 from ecellm_lite.answers.dates import DateReader
 from ecellm_lite.answers.quantities import QuantityReader
 from ecellm_lite.answers.typed_values import NumberReader
+from ecellm_lite.tables.header import distinct
 from ecellm_lite.tables.kinds import Kind
 from ecellm_lite.tasks.attributes import Attribute
 
 _BETWEEN = "; "
 
 
-def attribute_columns(attributes: Sequence[Attribute]) -> dict[str, Kind]:
-    """Return the names and types of the attributes' columns."""
-    columns: dict[str, Kind] = {}
-    for attribute in attributes:
-        columns[attribute.name] = Kind.TEXT
+def attribute_columns(attributes: Sequence[Attribute]) -> list[tuple[str, Kind]]:
+    """Return the names and types of the attributes' columns.
+
+    If an attribute is called `Color.place` itself, the column with the place of Color becomes `Color.place (2)`.
+    """
+    columns: list[tuple[str, Kind]] = []
+    own: list[int] = []  # the places of the columns that have an attribute's name
+    for attribute in _different(attributes):
+        own.append(len(columns))
+        columns.append((attribute.name, Kind.TEXT))
         if attribute.form:
-            columns[f"{attribute.name}.place"] = Kind.TEXT
+            columns.append((f"{attribute.name}.place", Kind.TEXT))
             if typed := _typed_column(attribute):
                 number = isinstance(attribute.form.reader, NumberReader | QuantityReader)
-                columns[typed] = Kind.NUMBER if number and attribute.form.at_most == 1 else Kind.TEXT
-    return columns
+                columns.append((typed, Kind.NUMBER if number and attribute.form.at_most == 1 else Kind.TEXT))
+    order = [*own, *(place for place in range(len(columns)) if place not in own)]
+    names = dict(zip(order, distinct([columns[place][0] for place in order]), strict=True))
+    return [(names[place], kind) for place, (_, kind) in enumerate(columns)]
 
 
-def attribute_cells(attributes: Sequence[Attribute], value: Any) -> dict[str, Any]:
-    """Return the cells of an answer's value by their columns' names; a value of None has empty cells."""
-    cells: dict[str, Any] = {}
-    for attribute in attributes:
+def attribute_cells(attributes: Sequence[Attribute], value: Any) -> list[Any]:
+    """Return the cells of an answer's value, one for each column; a value of None has empty cells."""
+    cells: list[Any] = []
+    for attribute in _different(attributes):
         entries = [entry for entry in value or () if entry["attribute"] == attribute.name]
-        cells[attribute.name] = _joined(entry["value"] for entry in entries)
+        cells.append(_joined(entry["value"] for entry in entries))
         if attribute.form:
-            cells[f"{attribute.name}.place"] = _joined(map(_place, entries))
-            if typed := _typed_column(attribute):
+            cells.append(_joined(map(_place, entries)))
+            if _typed_column(attribute):
                 values = [entry["id"] if attribute.form.values else _plain(entry["normalized"]) for entry in entries]
                 several = attribute.form.at_most > 1
-                cells[typed] = _joined(map(_text, values)) if several else next(iter(values), None)
+                cells.append(_joined(map(_text, values)) if several else next(iter(values), None))
     return cells
+
+
+def _different(attributes: Sequence[Attribute]) -> Iterable[Attribute]:
+    """Return the attributes without repetitions: a row may ask twice for a name without a form."""
+    return {attribute.name: attribute for attribute in attributes}.values()
 
 
 def extracted(value: Any) -> Mapping[str, Any]:

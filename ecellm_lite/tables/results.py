@@ -57,8 +57,8 @@ class AnswerColumns:
         more: Sequence[str] = (),
         task: str | None = None,
     ) -> None:
-        kinds = attribute_columns(attributes) or {"answer": Kind.NUMBER if scores else Kind.TEXT}
-        own = [*kinds.items(), *_BESIDE.items(), *((name, Kind.TEXT) for name in more)]
+        kinds = attribute_columns(attributes) or [("answer", Kind.NUMBER if scores else Kind.TEXT)]
+        own = [*kinds, *_BESIDE.items(), *((name, Kind.TEXT) for name in more)]
         before = f"{task}." if task else ""
         names = distinct([*columns, *(before + name for name, _ in own)])[len(columns) :]
         self.columns = tuple(OwnColumn(name, kind) for name, (_, kind) in zip(names, own, strict=True))
@@ -98,7 +98,7 @@ class AnswerColumns:
 
     def _answer(self, answer: Answer) -> tuple[Any, ...]:
         if self._attributes:
-            return tuple(attribute_cells(self._attributes, answer.value).values())
+            return tuple(attribute_cells(self._attributes, answer.value))
         if answer.value is None:
             return (None,)
         if self._scores:

@@ -36,7 +36,7 @@ from ecellm_lite.answers.typed_values import NumberReader, Reader
 from ecellm_lite.answers.units import unit_of, units_registry
 from ecellm_lite.errors import InputError
 from ecellm_lite.tasks.fields import Joined, TextsField
-from ecellm_lite.tasks.label_files import read_labels
+from ecellm_lite.tasks.label_files import misleading_id, read_labels
 from ecellm_lite.tasks.table import TaskTable
 from ecellm_lite.tasks.wire import LONGEST_OPTIONS
 
@@ -83,12 +83,12 @@ class AttributesField(TextsField):
 
 
 def read_attributes(table: TaskTable, key: str, *, most: int) -> tuple[Attribute, ...]:
-    """Return the attributes under a key of a task's file: 1 to `most` different texts or tables."""
+    """Return the attributes under a key of a task's file: 1 to `most` texts or tables with different names."""
     attributes = tuple(
         read_attribute(part) if isinstance(part, TaskTable) else Attribute(part)
         for part in table.texts_or_tables(key, least=1, most=most, longest=LONGEST_NAME)
     )
-    table.different(key, tuple(attribute.name for attribute in attributes))
+    table.different(key, tuple(attribute.name.lower() for attribute in attributes))  # so the model writes them
     return attributes
 
 
@@ -126,7 +126,10 @@ def _reader(table: TaskTable) -> tuple[Reader | None, Sequence[str]]:
 def _values(table: TaskTable) -> ClosedValues:
     """Return the values of a list, or of the file that a task's table names."""
     if isinstance(table.value("values"), Mapping):
-        labels = [(label.value, label.text) for label in read_labels(table.table("values"))]
+        of_file = table.table("values")
+        if "shortlist" in of_file:
+            raise of_file.error("shortlist", "is for the labels of a choice", "remove it")
+        labels = [(label.value, label.text) for label in read_labels(of_file)]
     else:
         labels = [
             (part, part) if isinstance(part, str) else _value(part)
@@ -136,6 +139,8 @@ def _values(table: TaskTable) -> ClosedValues:
     lowered = tuple(text.lower() for text in texts)
     table.different("values", lowered)
     table.different("values", ids)
+    if (misleading := misleading_id(labels)) is not None:
+        raise table.error("values", f"has the id {ids[misleading]!r}, which is another value", "give it another id")
     if NONE.value.lower() in lowered:
         raise table.error("values", f"has {NONE.value!r}, which says that there is no value", "write another word")
     return ClosedValues(Labels(ids, texts), lasting=table.path is not None)

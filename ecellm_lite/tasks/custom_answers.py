@@ -100,7 +100,7 @@ def _choice(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     table.only("type", "choices", "labels", "detours", "none")
     if ("choices" in table) == ("labels" in table):
         raise _one_of(table, "choices", "labels")
-    labels = read_labels(table.table("labels")) if "labels" in table else _choices(table)
+    labels, shortlist = _of_file(table.table("labels")) if "labels" in table else (_choices(table), 0)
     detours = table.number("detours", least=0, most=MAX_DETOURS, default=DETOURS)
     none = _none(table, labels)
     values = [label.value for label in labels]
@@ -120,11 +120,15 @@ def _choice(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
         all_labels = (
             LabelSetOrNone(label_set, detours, none=Option(none, none)) if none else LabelSet(label_set, detours)
         )
-        shortlist = table.table("labels").number("shortlist", least=0, most=MAX_SHORTLIST, default=0)
         if shortlist:
             return _with_shortlist(description, fields, all_labels, labels, shortlist)
         return _same(description, fields, all_labels)
     raise _too_long(table, options)
+
+
+def _of_file(table: TaskTable) -> tuple[list[Label], int]:
+    """Return the labels of a file, and how many of them the prompt lists if all are too many."""
+    return read_labels(table), table.number("shortlist", least=0, most=MAX_SHORTLIST, default=0)
 
 
 def _none(table: TaskTable, labels: Sequence[Label]) -> str | None:

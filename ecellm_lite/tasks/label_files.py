@@ -2,7 +2,8 @@
 
     labels = { file = "taxonomy.csv", value = "id", name = "name", parent = "above", separator = " > ", shortlist = 20 }
 
-A name that ends in .csv, .tsv or .jsonl says what kind of file it is. Any other file is read as text.
+A name that ends in .csv, .tsv or .jsonl says what kind of file it is. Any other file is read as text. A .csv file may
+also have semicolons or tabs in place of commas, as spreadsheets write it in many countries.
 
 - `value`: the column with the label; a text file has none.
 - `name`: the column with the text that the model writes for the label; by default `value`.
@@ -19,10 +20,14 @@ Google's product taxonomy can be used as it is: a text file's first line is a co
 from __future__ import annotations
 
 import csv
+import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from ecellm_lite.errors import InputError
 from ecellm_lite.tasks.fields import encodable, shown
@@ -35,7 +40,11 @@ DEEPEST = 32
 SEPARATOR = " > "
 LONGEST_SEPARATOR = 10
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+# What may stand between the cells of a file; the first one that gives all named columns does.
+_DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
+
+# Not str.splitlines: that also ends a line at U+2028, which JSON may have in a text.
+_LINE_END = re.compile("\r\n|\n|\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +74,23 @@ def read_labels(table: TaskTable) -> list[Label]:
         columns = {"value": "value"}
     else:
         table.value("value")
-        rows = list(file.rows())
+        rows = list(file.rows(tuple(columns.values())))
     labels = _labels(file, rows, columns, separator)
     if len(labels) < 2:
         raise table.error("file", f"has {len(labels)} labels", "give at least 2")
     return labels
+
+
+def misleading_id(labels: Sequence[tuple[str, str]]) -> int | None:
+    """Return the index of the first (value, text) whose value is, in any case, another one's text; None without one.
+
+    A value that is also its own text does not count.
+    """
+    texts = {text.casefold(): index for index, (_, text) in enumerate(labels)}
+    for index, (value, text) in enumerate(labels):
+        if value != text and texts.get(value.casefold(), index) != index:
+            return index
+    return None
 
 
 def _separator(table: TaskTable) -> str:
@@ -88,22 +109,42 @@ class _LabelFile:
         return InputError(f"{self._path}: line {line:,} {reason}", step=step, line=line, file=str(self._path))
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        for line, text in enumerate(self._text.splitlines(), start=1):
+        for line, text in enumerate(_LINE_END.split(self._text), start=1):
             if text.strip() and not (line == 1 and text.startswith("#")):
                 yield line, text.strip()
 
-    def rows(self) -> Iterator[tuple[int, Mapping[str, object]]]:
-        delimiter = _DELIMITERS.get(self._path.suffix.lower())
-        if not delimiter:
+    def rows(self, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
+        """Yield each row with the number of its line. `columns`: the columns that a table must have."""
+        delimiters = _DELIMITERS.get(self._path.suffix.lower())
+        if not delimiters:
             for line, text in self.lines():
                 yield line, self._object(line, text)
             return
-        reader = csv.DictReader(self._text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+        fitting = (delimiter for delimiter in delimiters if set(columns) <= set(self._header(delimiter)))
+        delimiter = next(fitting, delimiters[0])
+        header, reader = self._header(delimiter), self._reader(delimiter)
         try:
-            for row in reader:
-                yield reader.line_num, row
+            next(reader, None)
+            for column in columns:
+                if header.count(column) > 1:
+                    raise self.error(1, f"has the column {column!r} twice", "rename one of them")
+            for cells in reader:
+                if any(cells[len(header) :]):
+                    reason = f"has {len(cells)} cells, and the header {len(header)}"
+                    raise self.error(reader.line_num, reason, "put a text with the delimiter in it into quotes")
+                if any(cells):
+                    yield reader.line_num, dict(zip_longest(header, cells[: len(header)]))
         except csv.Error as error:
-            raise self.error(reader.reader.line_num, f"is not CSV ({error})", "correct it there") from None
+            raise self.error(reader.line_num, f"is not CSV ({error})", "correct it there") from None
+
+    def _header(self, delimiter: str) -> list[str]:
+        try:
+            return [cell.strip() for cell in next(self._reader(delimiter), [])]
+        except csv.Error:  # of another delimiter, or raised again by the reader of the rows
+            return []
+
+    def _reader(self, delimiter: str) -> Any:
+        return csv.reader(io.StringIO(self._text, newline=""), delimiter=delimiter, strict=True)
 
     def _object(self, line: int, text: str) -> Mapping[str, object]:
         try:
@@ -138,6 +179,10 @@ def _labels(
         if text in labels:
             raise file.error(line_of[value], f"makes {text[:80]!r} a second time", "give each path once")
         labels[text] = Label(value, text, parts.get("description", ""))
+    misleading = misleading_id([(label.value, label.text) for label in labels.values()])
+    if misleading is not None:
+        value = list(labels.values())[misleading].value
+        raise file.error(line_of[value], f"has the value {value[:80]!r}, which is another label's text", "change one")
     return list(labels.values())
 
 

@@ -193,9 +193,11 @@ class TaskTable:
 
     def different(self, key: str, texts: tuple[str, ...]) -> None:
         """Raise InputError about `key` if a text occurs twice."""
-        if len(set(texts)) < len(texts):
-            text = next(text for index, text in enumerate(texts) if text in texts[:index])
-            raise self.error(key, f"has {text[:80]!r} twice", "give each one once")
+        earlier: set[str] = set()
+        for text in texts:
+            if text in earlier:
+                raise self.error(key, f"has {text[:80]!r} twice", "give each one once")
+            earlier.add(text)
 
     def _error(self, place: str, reason: str, step: str) -> InputError:
         if self.path is None:

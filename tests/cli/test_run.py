@@ -261,6 +261,16 @@ def test_doctor_reports_on_this_machine(capsys: pytest.CaptureFixture[str]) -> N
     assert run_command(["doctor"]) == 0
 
 
+def test_doctor_says_how_a_model_runs_in_deterministic_mode(
+    capsys: pytest.CaptureFixture[str], demo_model: StoredModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECELLM_PROMPT_KERNELS", "off")
+    report = answered(capsys, "doctor", "--model", demo_model.manifest.name, "--json")
+    [check] = [check for check in report["checks"] if check["name"] == "deterministic mode"]
+    assert check["state"] == "note"
+    assert "switched off" in check["finding"]
+
+
 def test_the_shell_completes_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_ECELLM_LITE_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", "ecellm-lite run --task product_m")

@@ -89,6 +89,14 @@ def test_very_many_answers_have_no_lines_of_their_own() -> None:
     assert measured.values()[1] == {"accuracy": pytest.approx(1 / 400)}
 
 
+def test_a_row_takes_little_memory_however_many_answers_there_are() -> None:
+    names = [f"shelf {number}" for number in range(200)]
+    space = LabelSet(Labels(names, names))
+    measured = measure_choices([Pair(name, name) for name in names], space)
+    assert measured.columns.nbytes / len(names) < 100
+    assert measured.values()[1] == {"accuracy": 1.0, "macro_f1": 1.0}
+
+
 def strange(tokens: Sequence[int]) -> Logits:
     """Return logits that favor the letters of labels, but not after a mail that is strange."""
     vocabulary = FakeVocabulary()

@@ -91,6 +91,13 @@ def test_the_metrics_are_those_of_scikit_learn(pairs: list[Pair]) -> None:
         assert [getattr(label, name) for label in measured.labels] == pytest.approx(list(column))
 
 
+def test_a_row_takes_little_memory_however_many_labels_there_are() -> None:
+    names = tuple(f"label {number}" for number in range(200))
+    measured = measure_labels([Pair(name, name) for name in names], SeveralLabels(names, (0.5,) * 200, 0, 200))
+    assert measured.columns.nbytes / len(names) < 100
+    assert measured.values()[1] == dict.fromkeys(("micro_f1", "macro_f1", "precision", "recall", "exact"), 1.0)
+
+
 def test_a_file_with_lists_of_labels_is_evaluated(topics: Task, tmp_path: Path) -> None:
     rows = [
         {"input": {"mail": "a"}, "output": ["color", "size"]},

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecellm_lite.answers.calibration import tempered, tempered_among, tempered_odds
+from ecellm_lite.answers.calibration import tempered, tempered_among, tempered_listed, tempered_odds
 from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.decoding import Outcome
 from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.answers.label_set import Labels, LabelSet
+from ecellm_lite.answers.none_of_these import LabelSetOrNone
 from ecellm_lite.answers.option_corrections import Curve, IsotonicRegression, VectorScaling
 from ecellm_lite.answers.options import Option
 from ecellm_lite.answers.probabilities import confidence
@@ -78,6 +80,18 @@ def test_one_tempered_share_equals_the_softmax_over_all(probability: float, coun
     assert tempered_among(probability, count, temperature) == pytest.approx(tempered(shares, temperature)[0], abs=1e-6)
 
 
+@given(st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=5), st.integers(0, 20), st.floats(1e-6, 1.0), TEMPERATURES)
+def test_listed_shares_equal_the_softmax_over_all(
+    weights: list[float], others: int, rest: float, temperature: float
+) -> None:
+    whole = sum(weights) + (rest if others else 0.0)
+    listed = [weight / whole for weight in weights]
+    after = tempered_listed(listed, others, temperature)
+    every = tempered([*listed, *[rest / whole / max(1, others)] * others], temperature)
+    assert after == pytest.approx(every[: len(listed)].tolist(), abs=1e-6)
+    assert sum(after) <= 1 + 1e-12
+
+
 @given(st.floats(0, 1), st.floats(0, 1), TEMPERATURES, st.floats(-LARGEST_BIAS, LARGEST_BIAS))
 def test_a_bias_keeps_the_order(one: float, other: float, temperature: float, bias: float) -> None:
     low, high = (tempered_odds(probability, temperature, bias) for probability in sorted((one, other)))
@@ -103,6 +117,46 @@ def test_a_tempered_choice_is_as_computed_by_hand() -> None:
     assert after.confidence == pytest.approx((0.8 / roots.sum() - 1 / 3) / (2 / 3))
     assert (after.value, after.text, after.coverage) == ("B", "B: good", 0.5)
     assert space.calibrated(before, 1.0) is before
+
+
+@pytest.mark.parametrize("none", [False, True])
+@given(
+    weights=st.lists(st.floats(0.001, 1.0), min_size=1, max_size=5),
+    unexplored=st.floats(0, 1),
+    temperature=TEMPERATURES,
+)
+def test_the_probabilities_of_labels_never_sum_to_more_than_one(
+    none: bool, weights: list[float], unexplored: float, temperature: float
+) -> None:
+    names = [f"label {number}" for number in range(300)]
+    space = LabelSetOrNone(Labels(names, names)) if none else LabelSet(Labels(names, names))
+    whole = sum(weights) + unexplored
+    shares = sorted((weight / whole for weight in weights), reverse=True)
+    probabilities = dict(zip(names, shares, strict=False))
+    before = Outcome(names[0], names[0], [1], shares[0], probabilities, 0.5, 0.9, unexplored=unexplored / whole)
+    if isinstance(space, LabelSetOrNone):
+        before = space.joined(before, 0.1)
+    after = space.calibrated(before, temperature)
+    assert after.probabilities
+    assert after.unexplored is not None
+    assert sum(after.probabilities.values()) + after.unexplored <= 1 + 1e-9
+    assert after.probability == max(after.probabilities.values()) == after.probabilities[after.value]
+
+
+@given(st.lists(st.floats(0.01, 1.0), min_size=1, max_size=5), st.integers(0, 9), TEMPERATURES)
+def test_a_label_sets_claim_says_what_a_temperature_does(weights: list[float], gold: int, temperature: float) -> None:
+    names = [f"label {number}" for number in range(10)]
+    space = LabelSet(Labels(names, names))
+    shares = sorted((weight / (sum(weights) + 0.1) for weight in weights), reverse=True)
+    outcome = Outcome(names[0], names[0], [1], shares[0], dict(zip(names, shares, strict=False)), 0.5, 0.9)
+    claim = space.claim(outcome.probabilities or {}, names[gold])
+    # A claim's likelihood, as `calibrate` computes it; see evaluate/fitting.py.
+    alike = np.ones(len(claim.shares))
+    alike[-1] = claim.alike
+    powers = alike * (np.array(claim.shares) / alike) ** (1 / temperature)
+    after = space.calibrated(outcome, temperature).probabilities or {}
+    expected = after.get(names[gold], 1 - sum(after.values()))
+    assert powers[claim.right] / powers.sum() == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_score_moves_with_its_probabilities() -> None:

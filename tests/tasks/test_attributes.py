@@ -20,6 +20,7 @@ from ecellm_lite.answers.label_set import Labels
 from ecellm_lite.answers.units import units_registry
 from ecellm_lite.engine.fake import FakeBackend, FakeVocabulary
 from ecellm_lite.jobs.journal import row_key
+from ecellm_lite.tables.attribute_columns import attribute_cells
 from ecellm_lite.tables.results import AnswerColumns
 from ecellm_lite.tasks.attributes import attributes_of
 from ecellm_lite.tasks.registry import TASKS
@@ -214,6 +215,8 @@ def test_an_own_task_with_a_file_of_values(write: Write) -> None:
         ({"values": [{"value": "red"}]}, "values[0].id"),
         ({"values": [f"v{number}" for number in range(256)]}, "values"),
         ({"values": ["red"], "type": "number"}, "type"),
+        ({"values": [{"id": "Blue", "value": "red"}, {"id": "c2", "value": "blue"}]}, "values"),
+        ({"values": {"file": "colors.txt", "shortlist": 3}}, "values.shortlist"),
         ({"values": {"file": "colors.txt"}}, "values.file"),
         ({"values": {"file": "/etc/passwd"}}, "values.file"),
     ],
@@ -221,6 +224,32 @@ def test_an_own_task_with_a_file_of_values(write: Write) -> None:
 def test_attributes_that_are_refused(attribute: dict[str, Any], field: str) -> None:
     with refusal(InputError, field=f"attributes[1].{field}"):
         question("Size", {"name": "Weight", **attribute})
+
+
+def test_attributes_with_the_name_of_another_ones_column_have_their_own(write: Write) -> None:
+    color = '{ name = "Color", values = ["red", { id = "c7", value = "blue" }] }'
+    task = load_task(
+        write(task_text(f'type = "extraction"\nattributes = [{color}, "Color.place", "Color.id", "x.id"]', FIELDS))
+    )
+    attributes = attributes_of(task.question({"title": "Mug"}).space)
+    columns = [column.name for column in AnswerColumns.of(task, ["Color"], attributes=attributes).columns]
+    own = ["Color (2)", "Color.place (2)", "Color.id (2)", "Color.place", "Color.id", "x.id"]
+    assert columns[:6] == own
+    names = ("Color", "Color.place", "Color.id", "x.id")
+    value = [{"attribute": name, "value": name.upper(), "id": "c7", "place": None} for name in names]
+    assert attribute_cells(attributes, value) == ["COLOR", None, "c7", "COLOR.PLACE", "COLOR.ID", "X.ID"]
+
+
+def test_names_that_the_model_writes_alike_are_refused(write: Write) -> None:
+    with refusal(InputError, field="answer.attributes"):
+        load_task(write(task_text('type = "extraction"\nattributes = ["Color", { name = "color" }]', FIELDS)))
+
+
+def test_a_shortlist_is_not_for_values(write: Write) -> None:
+    write("Red\nBlue\n", "colors.txt")
+    values = '{ name = "Color", values = { file = "colors.txt", shortlist = 3 } }'
+    with refusal(InputError, "shortlist", field="answer.attributes[0].values.shortlist"):
+        load_task(write(task_text(f'type = "extraction"\nattributes = [{values}]', FIELDS)))
 
 
 def test_a_key_that_is_no_text_is_refused() -> None:

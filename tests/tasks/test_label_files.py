@@ -96,6 +96,53 @@ def test_labels_are_recognized_in_any_case(tmp_path: Path) -> None:
         space.normalized("Label 7")
 
 
+def test_labels_that_differ_only_in_case_are_told_apart(tmp_path: Path) -> None:
+    space = space_of(labelled(tmp_path, "labels.txt", "\n".join([*map(str, range(300)), "Polish", "polish"])))
+    assert [space.normalized(name) for name in ("Polish", "polish")] == ["Polish", "polish"]
+    with pytest.raises(InputError):
+        space.normalized("POLISH")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffid;name\r\n1;Toys, Games\r\n2;Größe\r\n",
+        "id\tname\n1\tToys, Games\n2\tGröße",
+        'id,name\n1,"Toys, Games"\n,,\n2,Größe,\n\n',
+    ],
+    ids=["semicolons of a spreadsheet", "tabs", "empty lines and cells"],
+)
+def test_a_csv_file_is_read_as_spreadsheets_write_it(tmp_path: Path, text: str) -> None:
+    task = labelled(tmp_path, "labels.csv", text, ', value = "id", name = "name"')
+    assert json.loads(task.question(ROW).options or "") == ["A: Toys, Games", "B: Größe"]
+
+
+def test_a_line_ends_only_at_a_line_feed_or_a_carriage_return(tmp_path: Path) -> None:
+    rows = [{"id": "a", "note": "one\u2028two"}, {"id": "b", "note": ""}]
+    text = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    with pytest.raises(InputError) as fault:
+        labelled(tmp_path, "labels.jsonl", text, ', value = "id", description = "note"')
+    assert fault.value.line == 1
+    assert "'note'" in str(fault.value)
+    labelled(tmp_path, "labels.jsonl", text, ', value = "id"')
+
+
+@pytest.mark.parametrize("count", [3, 300])
+@pytest.mark.parametrize("shortlist", ['"20"', "-1", "101", "true"])
+def test_a_shortlist_is_checked_even_if_all_labels_are_listed(tmp_path: Path, count: int, shortlist: str) -> None:
+    with pytest.raises(InputError) as fault:
+        labelled(tmp_path, "labels.txt", "\n".join(map(str, range(count))), f", shortlist = {shortlist}")
+    assert fault.value.field == "answer.labels.shortlist"
+
+
+def test_a_value_that_is_another_labels_text_is_refused(tmp_path: Path) -> None:
+    keys = ', value = "id", name = "name"'
+    with pytest.raises(InputError) as fault:
+        labelled(tmp_path, "labels.csv", "id,name\n1,One\none,Two\n", keys)
+    assert fault.value.line == 3
+    labelled(tmp_path, "labels.csv", "id,name\nOne,one\ntwo,Two\n", keys)  # its own
+
+
 FAULTS = {
     "labels.csv": [
         (b"id,above\nab,\nab,\n", 3),  # twice
@@ -106,6 +153,8 @@ FAULTS = {
         (b'id,above\n"a,\nb,\n', 3),  # an open quote
         (b"id,above\na\x07,\nb,\n", 2),  # a control character
         (b"id,above\na,\n\xff,\n", 3),  # not UTF-8
+        (b"id,above\na,\nb,,c\n", 3),  # more cells than the header
+        (b"id,above,id\na,,b\nb,,c\n", 1),  # a column twice
         (b"id,above\n" + b"a" * 501 + b",\nb,\n", 2),
     ],
     "labels.jsonl": [(b'{"id": "a", "above": ""}\n{"id": \n', 2), (b'{"id": "a", "above": ""}\n["a"]\n', 2)],

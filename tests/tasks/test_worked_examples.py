@@ -55,6 +55,26 @@ def from_file(folder: Path, rows: Sequence[Any], keys: str = "") -> Task:
     return written(folder, f'examples = {{ file = "examples.jsonl"{keys} }}')
 
 
+def test_a_wrong_output_names_the_values_to_write(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as fault:
+        written(tmp_path, '[[examples]]\ninput = "Refund me."\noutput = "refunds"\n')
+    assert fault.value.step == "write one of 'billing', 'delivery'"
+
+
+def test_a_value_comes_before_a_letter(tmp_path: Path) -> None:
+    values = ", ".join(f'{{ value = "{value}" }}' for value in ("A+", "A", "B"))
+    text = DESK.replace('{ value = "billing" }, { value = "delivery" }', values)
+    path = tmp_path / "desk.toml"
+    path.write_text(f'{text}\n[[examples]]\ninput = "x"\noutput = "A"\n', "utf-8")
+    task = read_task(path)
+    question = task.question(ROW)
+    assert [example.answer for example in question.examples] == ["B"]  # the letter of A
+    space = question.space
+    assert [space.written(value) for value in ("A+", "A", "B", "C")] == ["A", "B", "C", "C"]
+    assert [space.normalized(value) for value in ("a+", "A", "b", "C")] == ["A", "B", "C", "C"]
+    assert [space.written(space.label(letter)) for letter in "ABC"] == list("ABC")
+
+
 def example(mail: str, output: Any = "billing") -> dict[str, Any]:
     return {"id": 1, "input": {"mail": mail}, "output": output}
 

@@ -7,6 +7,7 @@ label fits, if the task has one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -21,42 +22,48 @@ from ecellm_lite.evaluate.results import LabelResult
 # With more different answers, there are no lines for them and no macro-F1: it takes rows * answers numbers.
 MOST_LABELS = 256
 
+# The columns: whether the answer is right, whether there is one, and 1.
+_RIGHT, _ANSWERED, _ROWS = range(3)
+
 # What is counted for each answer: rows whose gold answer and answer it is, whose answer it is, whose gold answer it is,
 # and those of the latter that have no answer.
 _KINDS = 4
 
 
 def measure_choices(pairs: Sequence[Pair], space: Choice | LabelSet) -> Measured:
-    """Measure choices.
-
-    For n answers that occur, the columns are the 4n counts of `_KINDS`, then three numbers: whether the answer is
-    right, whether there is one, and 1.
-    """
+    """Measure choices. For n answers that occur, `more` has the 4n counts of `_KINDS`."""
     gold = [space.parse(pair.gold) for pair in pairs]
     answers = [_key_of(space, pair.text) for pair in pairs]
     none = space.none_option.key if isinstance(space, OrNone) else None
     keys = _occurring(space, {*gold, *answers})
     if len(keys) > MOST_LABELS:
         keys = [none] if none else []
-    columns: Numbers = np.zeros((len(pairs), _KINDS * len(keys) + 3))
-    for row, (right, answer) in enumerate(zip(gold, answers, strict=True)):
-        kinds = (right if right == answer else None, answer, right, right if answer is None else None)
-        flags = [[kind == key for key in keys] for kind in kinds]
-        columns[row] = [*np.ravel(flags), right == answer, answer is not None, 1]
+    rows = list(zip(gold, answers, strict=True))
+    columns: Numbers = np.array(
+        [(right == answer, answer is not None, 1.0) for right, answer in rows], dtype=np.float64
+    )
+    kinds = [
+        Counter(right for right, answer in rows if right == answer),
+        Counter(answers),
+        Counter(gold),
+        Counter(right for right, answer in rows if answer is None),
+    ]
+    counts: Numbers = np.array([[kind[key] for key in keys] for kind in kinds], dtype=np.float64).ravel()
     return Measured(
         columns=columns,
         primary="accuracy",
         paper=_metrics(keys, none, answered_only=True),
         all=_metrics(keys, none, answered_only=False),
-        scores=columns[:, -3].tolist(),
+        scores=columns[:, _RIGHT].tolist(),
         answered=[answer is not None for answer in answers],
-        labels=_table(keys, columns.sum(axis=0)),
+        labels=_table(keys, np.concatenate([columns.sum(axis=0), counts])),
+        more=counts,
     )
 
 
 def _counts(sums: Numbers, size: int, *, answered_only: bool) -> tuple[Numbers, Numbers, Numbers]:
     """Return how often each answer is right, given, and the gold one; the shapes are (…, answers)."""
-    kinds = sums[..., : _KINDS * size].reshape(*sums.shape[:-1], _KINDS, size)
+    kinds = sums[..., _ROWS + 1 :].reshape(*sums.shape[:-1], _KINDS, size)
     right, answered, gold, unanswered = (kinds[..., place, :] for place in range(_KINDS))
     return right, answered, gold - unanswered if answered_only else gold
 
@@ -74,7 +81,9 @@ def _metrics(keys: Sequence[str], none: str | None, *, answered_only: bool) -> M
 
         return metric
 
-    metrics: dict[str, Metric] = {"accuracy": lambda sums: ratio(sums[..., -3], sums[..., -2 if answered_only else -1])}
+    metrics: dict[str, Metric] = {
+        "accuracy": lambda sums: ratio(sums[..., _RIGHT], sums[..., _ANSWERED if answered_only else _ROWS])
+    }
     if len(keys) > 1:
         metrics["macro_f1"] = macro_f1
     if none is not None:

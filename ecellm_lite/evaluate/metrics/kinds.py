@@ -10,6 +10,7 @@ from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.extraction import Extraction
 from ecellm_lite.answers.label_set import LabelSet
 from ecellm_lite.answers.predicate import Predicate
+from ecellm_lite.answers.score import Score
 from ecellm_lite.answers.several_labels import SeveralLabels
 from ecellm_lite.errors import UsageError
 from ecellm_lite.evaluate.metrics.choices import measure_choices
@@ -19,6 +20,7 @@ from ecellm_lite.evaluate.metrics.labels import measure_labels
 from ecellm_lite.evaluate.metrics.measured import Measured, Pair
 from ecellm_lite.evaluate.metrics.predicates import measure_predicates
 from ecellm_lite.evaluate.metrics.ranking import measure_rankings
+from ecellm_lite.evaluate.metrics.scores import measure_scores
 from ecellm_lite.evaluate.metrics.texts import measure_texts, rouge_scorer
 from ecellm_lite.evaluate.metrics.triples import measure_triples
 from ecellm_lite.evaluate.paper import METRICS
@@ -42,7 +44,7 @@ def check_measurable(task: Task) -> None:
     """Raise UsageError for a task that cannot be measured, before its answers are computed."""
     if task.abbreviation not in _KINDS and _own(task) is None:
         message = f"There is no metric for {task.name}"
-        step = "give one of the ten, or a task of your own of type predicate, choice, labels or extraction"
+        step = "give one of the ten, or a task of your own of type predicate, choice, labels, score or extraction"
         raise UsageError(message, step=step)
     if task.abbreviation == "AG":
         rouge_scorer()
@@ -80,6 +82,8 @@ def _own(task: Task) -> _Own | None:
         return _Own(partial(measure_labels, space=space), "micro_f1")
     if isinstance(space, Choice | LabelSet):
         return _Own(partial(measure_choices, space=space), "accuracy")
+    if isinstance(space, Score):
+        return _Own(partial(measure_scores, space=space), "mae")
     if isinstance(space, Extraction):
         return _Own(measure_triples, "f1")
     return _Own(measure_predicates, "f1") if isinstance(space, Predicate) else None

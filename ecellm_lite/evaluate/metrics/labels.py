@@ -18,26 +18,29 @@ from ecellm_lite.errors import InputError
 from ecellm_lite.evaluate.metrics.measured import Measured, Metric, Numbers, Pair, harmonic, ratio
 from ecellm_lite.evaluate.results import LabelResult
 
+# The columns: how many labels both answers have, the model's answer has, the gold answer has, and the gold answer has
+# if there is no other; then whether all labels are right, whether there is an answer, and 1.
+_HITS, _GIVEN, _GOLD, _MISSED, _EXACT, _ANSWERED, _ROWS = range(7)
+
 # What is counted for each label: rows whose gold answer and answer have it, whose answer has it, whose gold answer has
 # it, and those of the latter that have no answer.
 _KINDS = 4
 
 
 def measure_labels(pairs: Sequence[Pair], space: SeveralLabels) -> Measured:
-    """Measure answers with several labels.
-
-    For n labels, the columns are the 4n counts of `_KINDS`, then three numbers: whether all labels are right, whether
-    the row has an answer, and 1.
-    """
+    """Measure answers with several labels. For n labels, `more` has the 4n counts of `_KINDS`."""
     answers = [_labels_of(space, pair.text) for pair in pairs]
-    columns: Numbers = np.zeros((len(pairs), _KINDS * len(space.labels) + 3))
+    columns: Numbers = np.zeros((len(pairs), 7))
+    places = {label: place for place, label in enumerate(space.labels)}
+    counts: Numbers = np.zeros((_KINDS, len(places)))
     scores = []
     for row, (pair, answer) in enumerate(zip(pairs, answers, strict=True)):
         gold = set(space.parse(pair.gold))
         predicted = answer or set()
         kinds = [gold & predicted, predicted, gold, gold if answer is None else set()]
-        flags = [[label in kind for label in space.labels] for kind in kinds]
-        columns[row] = [*np.ravel(flags), answer == gold, answer is not None, 1]
+        for kind, labels in enumerate(kinds):
+            counts[kind, [places[label] for label in labels]] += 1
+        columns[row] = [*map(len, kinds), answer == gold, answer is not None, 1]
         scores.append([len(kind) for kind in kinds[:3]])
     count = len(space.labels)
     return Measured(
@@ -47,7 +50,8 @@ def measure_labels(pairs: Sequence[Pair], space: SeveralLabels) -> Measured:
         all=_metrics(count, answered_only=False),
         scores=scores,
         answered=[answer is not None for answer in answers],
-        labels=_table(space.labels, columns.sum(axis=0)),
+        labels=_table(space.labels, np.concatenate([columns.sum(axis=0), counts.ravel()])),
+        more=counts.ravel(),
     )
 
 
@@ -61,7 +65,7 @@ class _Counts:
 
     @classmethod
     def of(cls, sums: Numbers, labels: int, *, answered_only: bool) -> _Counts:
-        kinds = sums[..., : _KINDS * labels].reshape(*sums.shape[:-1], _KINDS, labels)
+        kinds = sums[..., _ROWS + 1 :].reshape(*sums.shape[:-1], _KINDS, labels)
         right, answered, gold, unanswered = (kinds[..., place, :] for place in range(_KINDS))
         return cls(right, answered, gold - unanswered if answered_only else gold)
 
@@ -72,17 +76,14 @@ class _Counts:
 
 
 def _metrics(labels: int, *, answered_only: bool) -> Mapping[str, Metric]:
-    def counts(sums: Numbers) -> _Counts:
-        return _Counts.of(sums, labels, answered_only=answered_only)
-
     def precision(sums: Numbers) -> Numbers:
-        return ratio(counts(sums).right.sum(axis=-1), counts(sums).answered.sum(axis=-1))
+        return ratio(sums[..., _HITS], sums[..., _GIVEN])
 
     def recall(sums: Numbers) -> Numbers:
-        return ratio(counts(sums).right.sum(axis=-1), counts(sums).gold.sum(axis=-1))
+        return ratio(sums[..., _HITS], sums[..., _GOLD] - sums[..., _MISSED] * answered_only)
 
     def macro_f1(sums: Numbers) -> Numbers:
-        each = counts(sums)
+        each = _Counts.of(sums, labels, answered_only=answered_only)
         occurring = (each.answered + each.gold > 0).sum(axis=-1)
         return ratio(each.f1.sum(axis=-1), occurring.astype(np.float64))
 
@@ -91,7 +92,7 @@ def _metrics(labels: int, *, answered_only: bool) -> Mapping[str, Metric]:
         "macro_f1": macro_f1,
         "precision": precision,
         "recall": recall,
-        "exact": lambda sums: ratio(sums[..., -3], sums[..., -2 if answered_only else -1]),
+        "exact": lambda sums: ratio(sums[..., _EXACT], sums[..., _ANSWERED if answered_only else _ROWS]),
     }
 
 

@@ -16,6 +16,9 @@ from ecellm_lite.evaluate.results import Confusion, LabelResult, Score
 
 Numbers = NDArray[np.float64]
 
+# The metrics of which less is better.
+LOWER_IS_BETTER = frozenset(("mae",))
+
 # From sums (…, columns) to a metric (…).
 Metric = Callable[[Numbers], Numbers]
 
@@ -26,12 +29,14 @@ class Pair:
 
     `labels`: the relevance of each product of a ranking (see metrics/ranking.py).
     `typed`: how many typed values the answer has right, and how many the gold answer has (see metrics/typed.py).
+    `position`: the value of a score's answer (see metrics/scores.py).
     """
 
     gold: str
     text: str | None
     labels: tuple[str, ...] | None = None
     typed: tuple[int, int] = (0, 0)
+    position: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,8 @@ class Measured:
     """Measured rows, with functions that compute the metrics from them.
 
     `columns`: the numbers of each row, shape (rows, columns). A metric takes the sums of these columns.
+    `more`: the sums of further columns over all rows, which only other metrics than the primary one take, after those
+      of `columns`. There may be a thousand of them for each row, so they are not kept row by row.
     `primary`: the name of the main metric, which is in both `paper` and `all`.
     `paper`: the metrics as the authors' script computes them, mostly without the rows that have no answer.
     `all`: the metrics over all rows.
@@ -56,10 +63,11 @@ class Measured:
     confusion: Confusion | None = None
     labels: Sequence[LabelResult] | None = None
     notes: tuple[str, ...] = field(default=())
+    more: Sequence[float] | Numbers = ()
 
     def values(self) -> tuple[dict[str, float], dict[str, float]]:
         """Return the metrics `paper` and the metrics `all`, by name."""
-        sums = self.columns.sum(axis=0)
+        sums = np.concatenate([self.columns.sum(axis=0), self.more])
         return tuple({name: float(metric(sums)) for name, metric in group.items()} for group in (self.paper, self.all))  # type: ignore[return-value]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ecellm_lite.evaluate.metrics.measured import LOWER_IS_BETTER
 from ecellm_lite.evaluate.paper import paper_figures
 from ecellm_lite.evaluate.report.words import label
 from ecellm_lite.evaluate.results import Results, TaskResult
@@ -26,6 +27,7 @@ class OverviewRow:
     ece: float | None
     rate: float | None
     figures: list[float | None]
+    is_share: bool  # from 0 (bad) to 1 (perfect)
 
     @property
     def best(self) -> float | None:
@@ -71,4 +73,5 @@ def _line(task: TaskResult, figures: list[float | None]) -> OverviewRow:
         ece=task.reliability.ece if task.reliability else None,
         rate=task.rows_per_second if has_score else None,
         figures=figures,
+        is_share=task.primary not in LOWER_IS_BETTER,
     )

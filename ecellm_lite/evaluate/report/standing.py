@@ -54,11 +54,12 @@ class Standing:
 
 
 def draw(overview: Overview) -> Standing | None:
-    """Return the figure, or None if this evaluation has no result for any task in the overview."""
-    if all(line.every is None for line in overview.lines):
+    """Return the figure, or None if this evaluation has no result from 0 to 1 for any task in the overview."""
+    lines = [line for line in overview.lines if line.is_share]
+    if all(line.every is None for line in lines):
         return None
     places = []
-    for index, line in enumerate(overview.lines):
+    for index, line in enumerate(lines):
         figures = zip(overview.models, line.figures, strict=True)
         points = [(model.startswith(FAMILY), _x(figure)) for model, figure in figures if figure is not None]
         places.append(
@@ -74,7 +75,7 @@ def draw(overview: Overview) -> Standing | None:
     description = "; ".join(
         f"{line.abbreviation} {line.metric} {score(line.every)}"
         + (f", the paper's best {score(line.best)}" if line.best is not None else "")
-        for line in overview.lines
+        for line in lines
     )
     ticks = [Tick(_x(value / 10), f"{value / 10:.1f}") for value in range(0, 11, 2)]
     return Standing(places, ticks, bool(overview.models), f"{description}.")

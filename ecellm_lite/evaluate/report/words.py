@@ -42,6 +42,12 @@ METRICS: Mapping[str, tuple[str, str]] = {
     "none_f1": ("F1 of none", "F1 of the answer that no label fits."),
     "none_precision": ("Precision of none", "When it says that no label fits: how often that is right."),
     "none_recall": ("Recall of none", "Of the rows that fit no label: the share where it says so."),
+    "mae": ("Mean error", "How far its score is from the right one on average, in levels. 0 is perfect."),
+    "spearman": (
+        "Spearman",
+        "Does it put rows in the right order? 1 is the right order, 0 is none, -1 is its reverse.",
+    ),
+    "pearson": ("Pearson", "Do its scores rise with the right ones, in a straight line? From -1 to 1."),
     "hr_at_1": ("Hit rate at 1", "How often its first choice is the item that the customer really bought next."),
     "ndcg": (
         "NDCG",

@@ -1,0 +1,87 @@
+"""Metrics of scores: the mean absolute error of the position, and its correlation with the gold position.
+
+A position counts the levels from 1, the lowest. The model's position is weighted by probability, as 3.4 is, so half a
+level of error is possible. `mae` is the mean distance from the gold position, in levels, and 0 is best. `pearson` is
+the linear correlation of the two positions, and `spearman` that of their ranks. Both are 0 if all positions of one side
+are equal. `accuracy` is the share of rows whose likeliest level is the gold one.
+
+In the metrics `all` (see measured.py), a row without an answer is wrong: its error is the largest that its gold
+position permits. In the metrics `paper`, it is left out. The correlations never count it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from ecellm_lite.answers.score import Score
+from ecellm_lite.errors import InputError
+from ecellm_lite.evaluate.metrics.measured import Measured, Metric, Numbers, Pair, ratio
+
+# The first columns: errors, errors of the answered rows, right levels, answered rows, rows.
+_ERROR, _ANSWERED_ERROR, _RIGHT, _ANSWERED, _ROWS = range(5)
+
+# Then two groups of five columns, of the positions and of their ranks: x, y, xx, yy, xy.
+_POSITIONS, _RANKS = 5, 10
+
+
+def measure_scores(pairs: Sequence[Pair], space: Score) -> Measured:
+    """Measure scores. If a pair has no position, that of its text's level is taken. Needs scipy."""
+    from scipy.stats import rankdata
+
+    gold = np.array([space.parse(pair.gold) for pair in pairs], dtype=np.float64)
+    positions = [_position(space, pair) for pair in pairs]
+    answered = np.array([position is not None for position in positions])
+    answers = np.array([position or 0.0 for position in positions])
+    errors = np.where(answered, np.abs(answers - gold), np.maximum(gold - 1, len(space.levels) - gold))
+    right = [pair.text == pair.gold for pair in pairs]
+    products: Numbers = np.zeros((len(pairs), 10))
+    if answered.any():
+        x, y = gold[answered], answers[answered]
+        ranks = [np.asarray(rankdata(side), dtype=np.float64) / len(x) for side in (x, y)]
+        products[answered] = np.hstack([_products(x, y), _products(*ranks)])
+    columns = np.column_stack([errors, errors * answered, right, answered, np.ones(len(pairs)), products])
+    return Measured(
+        columns=columns,
+        primary="mae",
+        paper=_metrics(_ANSWERED_ERROR, _ANSWERED),
+        all=_metrics(_ERROR, _ROWS),
+        scores=errors.tolist(),
+        answered=answered.tolist(),
+    )
+
+
+def _position(space: Score, pair: Pair) -> float | None:
+    if pair.position is not None:
+        return pair.position
+    try:
+        return None if pair.text is None else float(space.parse(pair.text))
+    except InputError:
+        return None
+
+
+def _products(x: Numbers, y: Numbers) -> Numbers:
+    """Return x, y, xx, yy and xy of each row. Both are taken from their medians, so equal values become exactly 0."""
+    x, y = x - np.median(x), y - np.median(y)
+    return np.column_stack([x, y, x * x, y * y, x * y])
+
+
+def _metrics(error: int, rows: int) -> Mapping[str, Metric]:
+    return {
+        "mae": lambda sums: ratio(sums[..., error], sums[..., rows]),
+        "accuracy": lambda sums: ratio(sums[..., _RIGHT], sums[..., rows]),
+        "spearman": _correlation(_RANKS),
+        "pearson": _correlation(_POSITIONS),
+    }
+
+
+def _correlation(first: int) -> Callable[[Numbers], Numbers]:
+    def metric(sums: Numbers) -> Numbers:
+        count = sums[..., _ANSWERED]
+        x, y, xx, yy, xy = (sums[..., first + place] for place in range(5))
+        covariance = xy - ratio(x * y, count)
+        variances = (xx - ratio(x * x, count)) * (yy - ratio(y * y, count))
+        return ratio(covariance, np.sqrt(np.maximum(variances, 0.0)))
+
+    return metric
