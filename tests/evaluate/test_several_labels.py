@@ -142,7 +142,7 @@ def test_the_report_has_a_line_for_each_label(topics: Task, tmp_path: Path) -> N
 
 def test_custom_tasks_of_other_types_are_refused(topics: Task, tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
-    path.write_text(task_text(ANSWERS["score"]))
+    path.write_text(task_text(ANSWERS["ranking"]))
     own = load_task(path)
     with pytest.raises(UsageError):
         prepare_evaluation(tmp_path, [own])
