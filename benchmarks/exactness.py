@@ -3,15 +3,16 @@
     pip install torch transformers peft
     python -m benchmarks.exactness
 
-For each architecture, a small random checkpoint is converted to F32, alone and with a LoRA adapter on q, k and the
-output matrix. For random prompts, which are longer than Gemma's windows, llama.cpp's logits are compared with those of
-transformers. The KV memory is F32, and flash attention is off.
+For each architecture, a small random checkpoint is converted to F32, alone and with a LoRA adapter on q, k and, for
+some, the output matrix. For random prompts, which are longer than Gemma's windows, llama.cpp's logits are compared with
+those of transformers. The KV memory is F32, and flash attention is off.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,13 @@ from ecellm_lite.convert.verify import log_softmax
 from ecellm_lite.engine.llama import LlamaBackend
 from ecellm_lite.engine.settings import Settings
 from ecellm_lite.provision.verification import logits_of
+from tests.support import decoder_checkpoints, tiny_checkpoints
 from tests.support.small_checkpoints import factors, write_adapter
-from tests.support.tiny_checkpoints import CONFIGS, shapes, write_checkpoint
+
+# For each kind of checkpoint, the module that writes it.
+KINDS: Mapping[str, Any] = {
+    kind: module for module in (tiny_checkpoints, decoder_checkpoints) for kind in module.CONFIGS
+}
 
 
 @click.command()
@@ -38,8 +44,8 @@ def main(prompts: int, output: Path) -> None:
     """Compare the logits and write their differences."""
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
-        for kind in CONFIGS:
-            base = write_checkpoint(Path(name) / kind, kind)
+        for kind, checkpoints in KINDS.items():
+            base = checkpoints.write_checkpoint(Path(name) / kind, kind)
             index = base / "model.safetensors.index.json"
             if index.exists():  # transformers refuses an index without metadata
                 index.write_text(json.dumps({"metadata": {}, **json.loads(index.read_text())}))
@@ -60,7 +66,7 @@ def compared(file: Path, base: Path, adapters: tuple[tuple[Path, float], ...], c
     backend = LlamaBackend(file, Settings(kv_type="f32", flash_attention="off", gpu_layers=0, context=512, threads=1))
     generator, tokens = np.random.default_rng(0), min(31000, backend.vocabulary.size)
     prompts = [generator.integers(3, tokens, int(length)).tolist() for length in generator.integers(4, 60, count)]
-    places = 0
+    places = others = 0
     worst = total = 0.0
     try:
         for ours, original in zip(logits_of(backend, prompts), original_logits(base, adapters, prompts), strict=True):
@@ -69,6 +75,7 @@ def compared(file: Path, base: Path, adapters: tuple[tuple[Path, float], ...], c
             mine, theirs = log_softmax(ours), log_softmax(original)
             total += float((np.exp(theirs) * (theirs - mine)).sum())
             places += len(ours)
+            others += int((ours.argmax(axis=1) != original.argmax(axis=1)).sum())
             worst = max(worst, difference)
     finally:
         backend.close()
@@ -76,14 +83,16 @@ def compared(file: Path, base: Path, adapters: tuple[tuple[Path, float], ...], c
         "places": places,
         "largest_logit_difference": worst,
         "mean_kl": total / places,
+        "other_likeliest_token": others,
     }
 
 
 def adapter_of(folder: Path, kind: str) -> Path:
-    """Write an adapter on the attention's matrices of all layers and, for most architectures, on the output matrix."""
+    """Write an adapter on q and k of all layers and, for the kinds of tiny_checkpoints, on the output matrix."""
+    shapes = KINDS[kind].shapes({"vocab_size": 0, **KINDS[kind].CONFIGS[kind]})
     weights: dict[str, NDArray[np.float32]] = {}
     present = []
-    for name, shape in shapes(CONFIGS[kind]).items():
+    for name, shape in shapes.items():
         module = name.removesuffix(".weight")
         end = module.rpartition(".")[2]
         if "vision_tower" not in module and end in {"q_proj", "k_proj", "qkv_proj"} and name != module:
@@ -93,8 +102,8 @@ def adapter_of(folder: Path, kind: str) -> Path:
     targets: list[str] | str = sorted(set(present))
     if kind == "gemma3-images":
         targets = rf".*language_model.*\.({'|'.join(targets)})"  # the part that sees images has such modules too
-    elif kind != "gemma2":  # llama.cpp's Gemma 2 has no output matrix
-        weights |= factors("lm_head", *shapes(CONFIGS[kind])["model.embed_tokens.weight"])
+    elif kind in tiny_checkpoints.CONFIGS and kind != "gemma2":  # llama.cpp's Gemma 2 has no output matrix
+        weights |= factors("lm_head", *shapes["model.embed_tokens.weight"])
         targets = [*targets, "lm_head"]
     return write_adapter(folder, weights, target_modules=targets, task_type="CAUSAL_LM", bias="none")
 

@@ -41,6 +41,21 @@ def _newer_shapes() -> str:
     return text
 
 
+def exactness() -> str:
+    """Return sentences about the logits of converted files next to those of their originals."""
+    facts = results("exactness")
+    cases = facts["cases"]
+    divergence, worst = max((each["mean_kl"], name) for name, each in cases.items())
+    others = max(each["other_likeliest_token"] for each in cases.values())
+    kinds = [name for name in cases if "adapter" not in name]
+    return (
+        f"Small random checkpoints of {len(kinds)} kinds ({', '.join(kinds)}), each alone and with an adapter, "
+        f"{facts['prompts']} prompts, F32 files beside transformers and peft (not merged): a mean KL divergence of at "
+        f"most {divergence:.1e} nats ({worst}), and another likeliest token at {others} of "
+        f"{cases[worst]['places']:,} places at most, where two tokens are almost equally likely {provenance('exactness')}."
+    )
+
+
 def quantize() -> str:
     """Return the table of each variant's rate as a multiple of ggml's."""
     types = results("quantize")["types"]
