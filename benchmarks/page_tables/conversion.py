@@ -52,7 +52,8 @@ def exactness() -> str:
         f"Small random checkpoints of {len(kinds)} kinds ({', '.join(kinds)}), each alone and with an adapter, "
         f"{facts['prompts']} prompts, F32 files beside transformers and peft (not merged): a mean KL divergence of at "
         f"most {divergence:.1e} nats ({worst}), and another likeliest token at {others} of "
-        f"{cases[worst]['places']:,} places at most, where two tokens are almost equally likely {provenance('exactness')}."
+        f"{cases[worst]['places']:,} places at most, where two tokens are almost equally likely "
+        f"{provenance('exactness')}."
     )
 
 

@@ -31,14 +31,14 @@ def several_labels() -> str:
     """Return the table of several labels by one request and by a question for each label."""
     facts = results("several_labels")
     names = {"labels": '`type = "labels"`', "questions": "a question for each label"}
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for way, one in facts["ways"].items():
         f1 = (f"{one['micro_f1']:.2f}", f"{one['macro_f1']:.2f}", f"{one['roc_auc']:.2f}")
         error = f"{one['ece']:.3f}, {one['ece_calibrated']:.3f}"
         rows.append((names[way], *f1, error, f"{one['tokens_per_row']:.0f}", f"{one['seconds_per_row']:.2f}"))
     constant = facts["constant"]
-    f1 = (f"{constant['micro_f1']:.2f}", f"{constant['macro_f1']:.2f}")
-    rows.append(("the most frequent answer to each label", *f1, "", "", "", ""))
+    constant_f1 = (f"{constant['micro_f1']:.2f}", f"{constant['macro_f1']:.2f}")
+    rows.append(("the most frequent answer to each label", *constant_f1, "", "", "", ""))
     head = (
         "",
         "micro-F1",
