@@ -16,7 +16,7 @@ import click
 import numpy as np
 
 from benchmarks.facts import write_results
-from ecellm_lite import ggml
+from ecellm_lite import ggml_quantizer
 from ecellm_lite.engine.settings import available_cores
 from ecellm_lite.kernels import Block, native
 from ecellm_lite.tensor_types import CONVERTED, K_QUANTS, SHORT_QUANTS
@@ -52,7 +52,7 @@ def compare(kind: str, seed: int, piece: int) -> dict[str, int]:
     rows = np.stack([weights_of(KINDS[row % len(KINDS)], COLUMNS, generator) for row in range(ROWS)])
     weighed = kind in K_QUANTS and piece % 2
     importance = np.abs(weights_of(KINDS[piece // 2 % len(KINDS)], COLUMNS, generator)) if weighed else None
-    blocks = ggml.quantize_chunk(rows, CONVERTED[kind], importance).reshape(-1, CONVERTED[kind].block_bytes)
+    blocks = ggml_quantizer.quantize_chunk(rows, CONVERTED[kind], importance).reshape(-1, CONVERTED[kind].block_bytes)
     conversion = Block(rows, "F32", kind, importance=importance)
     return {
         variant: int((native.convert(conversion, variant=variant).reshape(blocks.shape) != blocks).any(axis=1).sum())

@@ -20,7 +20,8 @@ import click
 
 from benchmarks.agreement import compared
 from benchmarks.facts import write_results
-from ecellm_lite import Answer, Runtime, ggml
+from ecellm_lite import Answer, Runtime
+from ecellm_lite.devices import devices
 from ecellm_lite.tasks.registry import TASKS
 
 
@@ -48,8 +49,8 @@ def main(data: Path, rows: int, model: str, envelope: str | None, output: Path) 
         else:
             tasks[task] = {"rows": len(pairs), "same": sum(one.text == other.text for one, other in pairs)}
         click.echo(f"{task:34} {json.dumps(tasks[task])}", err=True)
-    devices = [f"{device.name}: {device.description}" for device in ggml.devices()]
-    write_results(output, "offload", {"devices": devices, "rows": rows, **measured, "tasks": tasks})
+    names = [f"{device.name}: {device.description}" for device in devices()]
+    write_results(output, "offload", {"devices": names, "rows": rows, **measured, "tasks": tasks})
 
 
 def answered(

@@ -22,8 +22,8 @@ import numpy as np
 
 from benchmarks.chart import Group, draw
 from benchmarks.facts import write_results
-from ecellm_lite import ggml
 from ecellm_lite.engine.settings import available_cores
+from ecellm_lite.ggml_quantizer import quantize_chunk
 from ecellm_lite.kernels import Block, Factors, native
 from ecellm_lite.models.files import replacing
 from ecellm_lite.tensor_types import CONVERTED, K_QUANTS, SHORT_QUANTS
@@ -49,7 +49,7 @@ def main(rows: int, repeats: int, output: Path, figure: Path) -> None:
     for kind, imatrix in [*product(K_QUANTS, (None, importance)), *unsearched]:
         conversion = Block(weights, "F32", kind, importance=imatrix)
         best = native.variants()[0]
-        ways: dict[str, Callable[[], Any]] = {"ggml": partial(ggml.quantize_chunk, weights, CONVERTED[kind], imatrix)}
+        ways: dict[str, Callable[[], Any]] = {"ggml": partial(quantize_chunk, weights, CONVERTED[kind], imatrix)}
         for variant in native.variants():
             ways[variant] = partial(native.convert, conversion, variant=variant)
         ways[f"{best}, {cores} cores"] = partial(native.convert, conversion, variant=best, threads=cores)

@@ -25,12 +25,11 @@ from ecellm_lite.convert.merging import WeightedAdapter, attach_adapters
 from ecellm_lite.convert.planned_tensor import PlannedTensor
 from ecellm_lite.convert.request import name_of_base
 from ecellm_lite.errors import ModelError, UsageError
-from ecellm_lite.ggml import FILE_TYPES
 from ecellm_lite.kernels.floats import FLOATS
 from ecellm_lite.models.adapter_check import check_adapter, check_finite
 from ecellm_lite.models.files import replacing
 from ecellm_lite.models.gguf_header import read_header
-from ecellm_lite.tensor_types import CONVERTED
+from ecellm_lite.tensor_types import CONVERTED, FILE_TYPES
 
 FILE_TYPE = "F16"
 _FILE_TYPES = ("F16", "F32")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ecellm_lite import ggml
+from ecellm_lite import ggml_quantizer
 from ecellm_lite.convert.adapter import PeftAdapter, check_memory
 from ecellm_lite.convert.blueprint import Blueprint
 from ecellm_lite.convert.reading import damaged, unreadable
@@ -123,4 +123,4 @@ def _values(tensor: TensorInfo, data: bytes, path: Path) -> NDArray[np.float32]:
     if kind in FLOATS:
         return widened(np.frombuffer(data, dtype=FLOATS[kind]).reshape(rows, columns), kind)
     blocks = np.frombuffer(data, dtype=np.uint8).reshape(rows, -1)
-    return ggml.dequantize(blocks, CONVERTED[kind], columns)
+    return ggml_quantizer.dequantize(blocks, CONVERTED[kind], columns)

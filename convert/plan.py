@@ -22,10 +22,9 @@ from ecellm_lite.convert.mixture import summary, tensor_types
 from ecellm_lite.convert.planned_tensor import PlannedTensor
 from ecellm_lite.convert.source import TensorSource
 from ecellm_lite.errors import EcellmError, ModelError, UsageError
-from ecellm_lite.ggml import FILE_TYPES
 from ecellm_lite.kernels.floats import FLOATS
 from ecellm_lite.models.files import size_text
-from ecellm_lite.tensor_types import CONVERTED, TensorType
+from ecellm_lite.tensor_types import CONVERTED, FILE_TYPES, TensorType
 from ecellm_lite.version import __version__
 
 _QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION of ggml.h

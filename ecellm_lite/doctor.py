@@ -65,18 +65,19 @@ def _engine() -> list[Check]:
         # A library that was built for another machine fails here; the doctor must report that.
         from ecellm_lite import ggml
         from ecellm_lite.backends import cpu_variants, library_path
+        from ecellm_lite.devices import devices, gpus
 
         info = " ".join(ggml.system_info().replace("|", " ").split())
-        gpus = ggml.gpus(ggml.devices())
+        cards = gpus(devices())
         variants = cpu_variants(library_path().parent)
     except EcellmError as error:
         return [Check("llama.cpp", "bad", error.message, error.step or "")]
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         return [Check("llama.cpp", "bad", f"it does not load ({error})", "install llama-cpp-python again with pip")]
     engine = [Check("llama.cpp", "ok", f"llama-cpp-python {ggml.version()}: {info}"), *_processor(variants)]
-    if not gpus:
+    if not cards:
         return [*engine, Check("GPU", "note", "llama.cpp has no GPU device here; models run on the CPU")]
-    names = ", ".join(f"{gpu.name} ({gpu.kind}, {gpu.description}, {gpu.free / 2**30:.1f} GiB free)" for gpu in gpus)
+    names = ", ".join(f"{gpu.name} ({gpu.kind}, {gpu.description}, {gpu.free / 2**30:.1f} GiB free)" for gpu in cards)
     return [*engine, Check("GPU", "ok", names)]
 
 

@@ -1,4 +1,4 @@
-"""The data types of tensors in a GGUF file."""
+"""The data types of tensors in a GGUF file, and of whole files."""
 
 from __future__ import annotations
 
@@ -46,4 +46,27 @@ TENSOR_TYPES: Mapping[int, TensorType] = MappingProxyType({
 # The types that tensors are converted from and to, by name.
 CONVERTED: Mapping[str, TensorType] = MappingProxyType(
     {kind.name: kind for kind in TENSOR_TYPES.values() if kind.name in {"F32", "F16", "BF16", *SHORT_QUANTS, *K_QUANTS}}
+)
+
+# llama.cpp's file types (llama.h, enum llama_ftype), by their common names.
+FILE_TYPES: Mapping[str, int] = MappingProxyType(
+    {
+        "F32": 0,
+        "F16": 1,
+        "Q4_0": 2,
+        "Q4_1": 3,
+        "Q8_0": 7,
+        "Q5_0": 8,
+        "Q5_1": 9,
+        "Q2_K": 10,
+        "Q3_K_S": 11,
+        "Q3_K_M": 12,
+        "Q3_K_L": 13,
+        "Q4_K_S": 14,
+        "Q4_K_M": 15,
+        "Q5_K_S": 16,
+        "Q5_K_M": 17,
+        "Q6_K": 18,
+        "BF16": 32,
+    }
 )

@@ -18,7 +18,7 @@ RANKS = [
     {"binding", "documents", "report"},
     {"backends"},
     {"envelopes", "ggml", "home"},
-    {"answers"},
+    {"answers", "devices", "ggml_quantizer"},
     {"kernels", "models", "tasks"},
     {"convert", "engine", "tables"},
     {"demo", "provision"},

@@ -18,6 +18,7 @@ import psutil
 
 from ecellm_lite.answers.decoding import Logits, Vocabulary
 from ecellm_lite.binding import check_structures, llama
+from ecellm_lite.devices import device_list, devices, gpus
 from ecellm_lite.engine.adapters import Adapters
 from ecellm_lite.engine.batch import Batch
 from ecellm_lite.engine.interface import Chunk
@@ -27,7 +28,7 @@ from ecellm_lite.engine.settings import DEFAULT_CONTEXT, Settings, available_cor
 from ecellm_lite.engine.threads import Threads
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
 from ecellm_lite.errors import EcellmError, ModelError, UsageError
-from ecellm_lite.ggml import check_interrupt, device_list, devices, gpus, reason, start_library, system_info, version
+from ecellm_lite.ggml import check_interrupt, reason, start_library, system_info, version
 from ecellm_lite.kernels import prompt
 from ecellm_lite.models.gguf_header import read_header
 

@@ -16,7 +16,7 @@ from ecellm_lite.errors import UsageError
 from ecellm_lite.models.gguf_header import Header
 
 if TYPE_CHECKING:
-    from ecellm_lite.ggml import Device
+    from ecellm_lite.devices import Device
 
 # `auto` leaves this free on each device, as llama.cpp's own fitting does (fit_params_target of common/common.h): for
 # a back end's scratch memory, for what compute_bytes misses, and for other programs on the device.

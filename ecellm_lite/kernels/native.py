@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecellm_lite import ggml
+from ecellm_lite import ggml_quantizer
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.kernels.block import Block, not_finite
 from ecellm_lite.kernels.floats import FLOATS
@@ -147,7 +147,7 @@ def _struct(block: Block, target: NDArray[np.uint8]) -> _BlockStruct:
         source_stride=stride,
         source_size=max(0, block.rows - 1) * stride + row_size,
         source_row_size=row_size,
-        to_float=None if block.source_type in FLOATS else ggml.to_float(block.source_kind),
+        to_float=None if block.source_type in FLOATS else ggml_quantizer.to_float(block.source_kind),
         adapters=adapters,
         adapter_count=len(adapters),
         magnitudes=_data(block.magnitudes),
@@ -157,7 +157,7 @@ def _struct(block: Block, target: NDArray[np.uint8]) -> _BlockStruct:
         target=_data(target),
         target_size=target.nbytes,
         target_row_size=target.shape[1],
-        quantize_chunk=ggml.quantize_chunk_address() if searched_by_ggml else None,
+        quantize_chunk=ggml_quantizer.quantize_chunk_address() if searched_by_ggml else None,
     )
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from ecellm_lite import ggml
+from ecellm_lite import ggml_quantizer
 from ecellm_lite.kernels.block import Block, not_finite
 from ecellm_lite.kernels.floats import FLOATS, widened
 
@@ -32,7 +32,7 @@ def convert(block: Block, *, threads: int = 1) -> NDArray[np.uint8]:
         if not finite.all():
             row, column = np.unravel_index(int(np.argmin(finite)), finite.shape)
             raise not_finite(first + int(row), int(column))
-        target[places] = ggml.quantize_chunk(weights, block.target, block.importance)
+        target[places] = ggml_quantizer.quantize_chunk(weights, block.target, block.importance)
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
         # map raises the first error in the order of the rows.
@@ -60,7 +60,7 @@ def _weights(block: Block, places: NDArray[np.integer]) -> NDArray[np.float32]:
     rows = block.source[places]
     if block.source_type in FLOATS:
         return widened(rows, block.source_type)
-    return ggml.dequantize(rows, block.source_kind, block.columns)
+    return ggml_quantizer.dequantize(rows, block.source_kind, block.columns)
 
 
 def _norms(weights: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from ecellm_lite.errors import ModelError
-from ecellm_lite.models.gguf_header import Header, TensorInfo, printable
+from ecellm_lite.models.gguf_header import Header, TensorInfo
+from ecellm_lite.models.gguf_reader import printable
 
 Shape = tuple[int, ...]
 

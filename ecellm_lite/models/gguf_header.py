@@ -11,10 +11,8 @@ from __future__ import annotations
 import math
 import os
 import stat
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import repeat
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -23,12 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecellm_lite.errors import ModelError
+from ecellm_lite.models.gguf_reader import GgufReader, printable
 from ecellm_lite.tensor_types import TENSOR_TYPES, TensorType
 
-MAX_HEADER_BYTES = 64 << 20  # the largest vocabularies today take about 20 MiB
 MAX_KEYS = 4096
 MAX_KEY_BYTES = 65_535  # the format's own limit
-MAX_STRING_BYTES = 16 << 20
 MAX_ARRAY_ITEMS = 1 << 22
 MAX_TENSORS = 65_536
 MAX_NAME_BYTES = 63  # GGML_MAX_NAME, with the final zero, is 64
@@ -40,7 +37,6 @@ _ITEMS = {0: "u1", 1: "i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7:
 _UINT32, _BOOL, _STRING, _ARRAY = 4, 7, 8, 9
 _LEAST_KEY_BYTES = 8 + 1 + 4 + 1  # length, one letter, type, one byte of value
 _LEAST_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8  # length, one letter, dimensions, one dimension, type, offset
-_READ_AHEAD = 1 << 18
 
 Value: TypeAlias = "int | float | bool | str | tuple[str, ...] | NDArray[Any]"
 
@@ -92,7 +88,7 @@ def read_header(path: Path) -> Header:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ModelError(f"The model {path} is not a regular file", step="give the path of a GGUF file")
-        return _parse(_HeaderReader(path, descriptor, status.st_size))
+        return _parse(GgufReader(path, descriptor, status.st_size))
     except OSError as error:
         message = f"The model {path} cannot be read ({error.strerror})"
         raise ModelError(message, step="check the disk or copy it again") from None
@@ -100,99 +96,7 @@ def read_header(path: Path) -> Header:
         os.close(descriptor)
 
 
-class _HeaderReader:
-    """Reads a file from its beginning. It raises ModelError if the file is too short for the data that it announces.
-
-    The length is checked before any memory is allocated.
-    """
-
-    def __init__(self, path: Path, descriptor: int, size: int) -> None:
-        self.path = path
-        self.size = size
-        self.position = 0
-        self._descriptor = descriptor
-        self._buffer = bytearray()
-
-    def damaged(self, problem: str) -> ModelError:
-        message = f"The model {self.path} is damaged or forged: {problem}"
-        return ModelError(message, step="get it again from a source you trust")
-
-    def short(self, problem: str) -> ModelError:
-        return ModelError(f"The model {self.path} is cut short: {problem}", step="copy or download it again")
-
-    def take(self, count: int) -> bytes:
-        """Return the next `count` bytes."""
-        start, self.position = self.position, self.position + count
-        self._fill(self.position)
-        return bytes(self._buffer[start : self.position])
-
-    def number(self, code: str) -> Any:
-        """Return the next number in the file; `code` is its format, as in the module struct."""
-        (value,) = struct.unpack(code, self.take(struct.calcsize(code)))
-        return value
-
-    def count(self, limit: int, least: int, what: str) -> int:
-        """Return the next number in the file, which is a count of items.
-
-        Raises ModelError if the count is above `limit`, or if the rest of the file is too short for that many items. An
-        item takes at least `least` bytes.
-        """
-        count: int = self.number("<Q")
-        if count > limit:
-            raise self.damaged(f"it declares {count} {what}, and the limit is {limit}")
-        if count * least > self.size - self.position:
-            raise self.short(
-                f"it declares {count} {what}, {count * least} bytes or more, but {self.size - self.position} remain"
-            )
-        return count
-
-    def name(self, limit: int, what: str) -> str:
-        """Return the next string in the file, which is a metadata key or a tensor's name."""
-        raw = self.take(self.count(limit, 1, f"bytes for {what}"))
-        try:
-            name = raw.decode()
-        except UnicodeDecodeError:
-            raise self.damaged(f"{what}, {printable(raw)}, is not UTF-8") from None
-        if not name or "\0" in name:  # llama.cpp would end the name at the zero
-            raise self.damaged(f"{what}, {printable(name)}, is empty or holds a zero byte")
-        return name
-
-    def strings(self, count: int) -> tuple[str, ...]:
-        """Return the next `count` strings. The loop is written for speed, because vocabularies are long."""
-        buffer, position, length_of = self._buffer, self.position, struct.Struct("<Q").unpack_from
-        texts = []
-        for _ in repeat(None, count):
-            start = position + 8
-            if start > len(buffer):
-                self._fill(start)
-            (length,) = length_of(buffer, position)
-            if length > MAX_STRING_BYTES:
-                raise self.damaged(f"it has a string of {length} bytes, and the limit is {MAX_STRING_BYTES}")
-            position = start + length
-            if position > len(buffer):
-                self._fill(position)
-            texts.append(str(buffer[start:position], "utf-8", "surrogateescape"))
-        self.position = position
-        return tuple(texts)
-
-    def _fill(self, end: int) -> None:
-        if end > self.size:
-            raise self.short(f"its header needs at least {end} bytes, but the file has only {self.size}")
-        if end > MAX_HEADER_BYTES:
-            raise self.damaged(f"its header takes more than {MAX_HEADER_BYTES} bytes")
-        while len(self._buffer) < end:
-            chunk = os.read(self._descriptor, max(_READ_AHEAD, end - len(self._buffer)))
-            if not chunk:
-                raise self.short(f"it shrank to {len(self._buffer)} bytes while it was read")
-            self._buffer += chunk
-
-
-def printable(text: str | bytes) -> str:
-    """Return text from a file in a form that is safe to print: short, and without control characters."""
-    return repr(text[:60])
-
-
-def _parse(reader: _HeaderReader) -> Header:
+def _parse(reader: GgufReader) -> Header:
     magic = reader.take(min(4, reader.size))
     if magic != b"GGUF":
         raise ModelError(
@@ -237,7 +141,7 @@ def _parse(reader: _HeaderReader) -> Header:
     )
 
 
-def _value(reader: _HeaderReader, key: str, kind: int) -> Value:
+def _value(reader: GgufReader, key: str, kind: int) -> Value:
     if kind == _STRING:
         return reader.strings(1)[0]
     if kind != _ARRAY:
@@ -259,7 +163,7 @@ def _value(reader: _HeaderReader, key: str, kind: int) -> Value:
     return array.astype(np.bool_)
 
 
-def _scalar(reader: _HeaderReader, key: str, kind: int) -> int | float | bool:
+def _scalar(reader: GgufReader, key: str, kind: int) -> int | float | bool:
     if kind not in _SCALARS:
         raise reader.damaged(f"{printable(key)} is of the unknown type {kind}")
     value: int | float = reader.number(_SCALARS[kind])
@@ -270,7 +174,7 @@ def _scalar(reader: _HeaderReader, key: str, kind: int) -> int | float | bool:
     return bool(value)
 
 
-def _tensor(reader: _HeaderReader) -> TensorInfo:
+def _tensor(reader: GgufReader) -> TensorInfo:
     """Return the header's next tensor. Its offset counts from the beginning of the tensor data."""
     name = reader.name(MAX_NAME_BYTES, "a tensor's name")
     dimensions: int = reader.number("<I")
@@ -295,9 +199,7 @@ def _tensor(reader: _HeaderReader) -> TensorInfo:
     return TensorInfo(name, shape, type_, offset, values // type_.block * type_.block_bytes)
 
 
-def _placed(
-    reader: _HeaderReader, declared: list[TensorInfo], data_offset: int, alignment: int
-) -> tuple[TensorInfo, ...]:
+def _placed(reader: GgufReader, declared: list[TensorInfo], data_offset: int, alignment: int) -> tuple[TensorInfo, ...]:
     """Return the tensors of `declared` with their offsets counted from the beginning of the file.
 
     In `declared`, offsets are counted from the beginning of the tensor data. As in ggml, a tensor must begin at the end

@@ -12,7 +12,8 @@ import math
 import numpy as np
 
 from ecellm_lite.errors import ModelError
-from ecellm_lite.models.gguf_header import Header, printable
+from ecellm_lite.models.gguf_header import Header
+from ecellm_lite.models.gguf_reader import printable
 
 ARCHITECTURES = frozenset((
     "gemma", "gemma2", "gemma3", "granite", "llama", "mistral3", "olmo2", "phi2", "phi3", "qwen2", "qwen3", "smollm3",

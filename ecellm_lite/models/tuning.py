@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ecellm_lite import ggml
+from ecellm_lite.devices import devices
 from ecellm_lite.documents import read_document
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import write_json
@@ -42,8 +43,8 @@ class Machine:
 
 def this_machine(cores: int) -> Machine:
     """Return the description of this machine. `cores` is its number of cores; the devices are those that ggml lists."""
-    devices = tuple(f"{device.name}: {device.description}" for device in ggml.devices())
-    return Machine(cores, devices, ggml.version(), __version__)
+    names = tuple(f"{device.name}: {device.description}" for device in devices())
+    return Machine(cores, names, ggml.version(), __version__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,13 @@ from ecellm_lite.engine.llama import LlamaBackend
 from ecellm_lite.engine.settings import Settings
 from ecellm_lite.envelopes import ALPACA, Envelope, Prompt, get_envelope
 from ecellm_lite.errors import ModelError, UsageError
-from ecellm_lite.ggml import FILE_TYPES
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.gguf_header import Header, read_header
 from ecellm_lite.models.manifest import read_manifest
 from ecellm_lite.models.model_check import check_model
 from ecellm_lite.models.resolve import envelope_of
 from ecellm_lite.tasks.registry import TASKS
+from ecellm_lite.tensor_types import FILE_TYPES
 
 Adapters = Sequence[tuple[Path, float]]
 

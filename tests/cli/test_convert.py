@@ -11,7 +11,7 @@ import gguf
 import numpy as np
 import pytest
 
-from ecellm_lite import Runtime, ggml, kernels
+from ecellm_lite import Runtime, ggml_quantizer, kernels
 from ecellm_lite.cli.forms import Size, WeightedFolder
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.convert import conversion
@@ -261,7 +261,7 @@ def test_an_imatrix_weighs_the_columns(base: Path, tmp_path: Path) -> None:
     wide = (values.astype(np.uint32) << 16).view(np.float32)
     tensor = next(one for one in read_header(target).tensors if one.name == "blk.0.ffn_up.weight")
     data = target.read_bytes()[tensor.offset : tensor.offset + tensor.size]
-    assert data == ggml.quantize_chunk(wide, CONVERTED["Q4_K"], sums / np.float32(4)).tobytes()
+    assert data == ggml_quantizer.quantize_chunk(wide, CONVERTED["Q4_K"], sums / np.float32(4)).tobytes()
     manifest = read_manifest(tmp_path / "out.gguf.manifest.json")
     assert manifest.details["options"]["imatrix"] == {"name": "i.gguf", "sha256": sha256_of(imatrix)}
 

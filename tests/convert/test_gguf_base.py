@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ecellm_lite import ggml
+from ecellm_lite import ggml_quantizer
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.convert.gguf_base import GgufBase
 from ecellm_lite.errors import ModelError
@@ -88,7 +88,7 @@ def test_an_adapters_rows_are_merged_in_the_order_of_the_checkpoint(f32: Path, t
     merged = {one.name: data[one.offset : one.offset + one.size] for one in read_header(target).tensors}
     before = base.read_bytes()
     old = {
-        one.name: ggml.dequantize(
+        one.name: ggml_quantizer.dequantize(
             np.frombuffer(before[one.offset : one.offset + one.size], np.uint8).reshape(one.shape[1], -1),
             one.type,
             one.shape[0],

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecellm_lite import ggml, kernels
+from ecellm_lite import kernels
 from ecellm_lite.convert.mixture import DEFAULTS, ModelShape, summary, tensor_types
 from ecellm_lite.errors import UsageError
 from ecellm_lite.models.gguf_header import Header, read_header
+from ecellm_lite.tensor_types import FILE_TYPES
 from tests.support.llama_quantize import requantize
 from tests.support.refusals import refusal
 from tests.support.tiny_models import write_tiny_model
@@ -59,7 +60,7 @@ def test_types_and_bytes_are_those_of_llama_quantize(name: str, tmp_path: Path) 
         types = tensor_types(shapes(plain), file_type, ModelShape(*MODELS[name][:3]))
         assert [one.name for one in header.tensors] == list(types), file_type
         assert {one.name: one.type.name for one in header.tensors} == types, file_type
-        assert header.metadata["general.file_type"] == ggml.FILE_TYPES[file_type]
+        assert header.metadata["general.file_type"] == FILE_TYPES[file_type]
         assert list(header.metadata)[-2:] == ["general.quantization_version", "general.file_type"]
         written = np.fromfile(header.path, dtype=np.uint8)
         for one in header.tensors:

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecellm_lite import ggml
+from ecellm_lite import ggml_quantizer
 from ecellm_lite.convert.adapter import read_adapter
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.merging import WeightedAdapter
 from ecellm_lite.convert.mixture import DEFAULTS
 from ecellm_lite.convert.writer import unfinished_paths
 from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.tensor_types import FILE_TYPES
 from tests.support.conversions import QUERY, carry_out, converted, floats, planned, stored_tensors
 from tests.support.refusals import refusal
 from tests.support.small_checkpoints import WIDTH, bf16, blueprint, factors, weights, write_adapter, write_checkpoint
@@ -29,8 +30,8 @@ def test_each_written_tensor_is_its_quantized_source(file_type: str, tmp_path: P
     assert quantized.keys() == sources.keys()
     for one in header.tensors:
         values = sources[one.name].reshape(-1, one.shape[0])
-        assert quantized[one.name] == ggml.quantize_chunk(values, one.type).tobytes(), one.name
-    assert header.metadata["general.file_type"] == ggml.FILE_TYPES[file_type]
+        assert quantized[one.name] == ggml_quantizer.quantize_chunk(values, one.type).tobytes(), one.name
+    assert header.metadata["general.file_type"] == FILE_TYPES[file_type]
     assert header.metadata["general.quantization_version"] == 2
     assert header.metadata["general.name"] == "small"
 

@@ -15,23 +15,23 @@ from typing import Any
 import llama_cpp.llama_cpp as llama_cpp
 import pytest
 
-from ecellm_lite import ModelError, Runtime, UsageError, ggml
+from ecellm_lite import ModelError, Runtime, UsageError
 from ecellm_lite.cli.main import run_command
+from ecellm_lite.devices import Device, devices, gpus
 from ecellm_lite.engine import llama
 from ecellm_lite.engine.llama import LlamaBackend
 from ecellm_lite.engine.offload import Placement
 from ecellm_lite.engine.settings import Settings
-from ecellm_lite.ggml import Device
 from ecellm_lite.models.store import StoredModel
 from tests.support.refusals import refusal
 from tests.support.tiny_models import write_tiny_model
 
 
 def test_the_cpu_is_listed_as_a_device() -> None:
-    [cpu] = [device for device in ggml.devices() if device.kind == "cpu"]
+    [cpu] = [device for device in devices() if device.kind == "cpu"]
     assert cpu.name == cpu.backend == "CPU"
     assert 0 < cpu.free <= cpu.total
-    assert cpu not in ggml.gpus(ggml.devices())
+    assert cpu not in gpus(devices())
 
 
 def test_layers_go_to_each_gpu_once() -> None:
@@ -42,16 +42,16 @@ def test_layers_go_to_each_gpu_once() -> None:
     again = Device("Vulkan0", "", "gpu", 7, 8, "Vulkan", "0000:01:00.0")
     chip = Device("Vulkan1", "", "integrated gpu", 0, 0, "Vulkan")
     foreign = Device("SYCL0", "", "integrated gpu", 3, 3, "SYCL")
-    assert ggml.gpus([cpu, blas]) == []
-    assert ggml.gpus([card, other, again, chip, cpu]) == [card, other]
+    assert gpus([cpu, blas]) == []
+    assert gpus([card, other, again, chip, cpu]) == [card, other]
     # A device that reports no memory shares the CPU's.
-    assert ggml.gpus([chip, foreign, cpu]) == [replace(chip, free=5, total=9)]
+    assert gpus([chip, foreign, cpu]) == [replace(chip, free=5, total=9)]
 
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Device:
     """Make the engine take llama.cpp's CPU for a GPU, and return that device."""
-    [cpu] = [device for device in ggml.devices() if device.kind == "cpu"]
+    [cpu] = [device for device in devices() if device.kind == "cpu"]
     monkeypatch.setattr(llama, "gpus", lambda devices: [cpu])
     return cpu
 

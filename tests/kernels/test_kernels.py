@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ecellm_lite import ggml, kernels
+from ecellm_lite import kernels
 from ecellm_lite.errors import EcellmError, ModelError, UsageError
+from ecellm_lite.ggml_quantizer import dequantize, quantize_chunk
 from ecellm_lite.kernels import Block, Factors, choice, native, plain
 from ecellm_lite.kernels.finite import first_not_finite
 from ecellm_lite.tensor_types import CONVERTED, K_QUANTS, SHORT_QUANTS
@@ -66,7 +67,7 @@ def test_every_variant_gives_the_bytes_of_ggml(
     if weighting is not None and not signed:
         weighting = np.where(generator.random(weighting.shape) < 0.3, np.float32(0), np.abs(weighting))
     packed = native.convert(Block(weights, "F32", kind, importance=weighting), variant=variant)
-    assert packed.tobytes() == ggml.quantize_chunk(weights, CONVERTED[kind], weighting).tobytes()
+    assert packed.tobytes() == quantize_chunk(weights, CONVERTED[kind], weighting).tobytes()
 
 
 @NEEDS_NATIVE
@@ -86,7 +87,7 @@ def drawn(data: st.DataObject, generator: np.random.Generator) -> Block:
     if {CONVERTED[each].block for each in (source_type, target_type)} == {1}:
         columns -= data.draw(st.integers(0, 60))
     weights = generator.normal(size=(rows, columns)).astype(np.float32)
-    source: NDArray[Any] = ggml.quantize_chunk(weights, CONVERTED[source_type])
+    source: NDArray[Any] = quantize_chunk(weights, CONVERTED[source_type])
     source = source.view({"F32": np.float32, "F16": np.float16, "BF16": np.uint16}.get(source_type, np.uint8))
     if data.draw(st.booleans()):
         wide = np.zeros((rows, source.shape[1] + 8), dtype=source.dtype)
@@ -180,9 +181,7 @@ def test_a_weight_too_large_for_its_type_is_refused_with_its_place(
     column = 300 // CONVERTED[kind].block * CONVERTED[kind].block
     with refusal(ModelError, 203, column, kind):
         kernels.quantize(weights, kind, threads=3)
-    assert (
-        kernels.quantize(weights[:203], kind).tobytes() == ggml.quantize_chunk(weights[:203], CONVERTED[kind]).tobytes()
-    )
+    assert kernels.quantize(weights[:203], kind).tobytes() == quantize_chunk(weights[:203], CONVERTED[kind]).tobytes()
     assert kernels.quantize(weights, "F32").tobytes() == weights.tobytes()
 
 
@@ -193,7 +192,7 @@ def test_scales_that_are_not_finite_are_found_where_ggml_reads_them(data: st.Dat
     rows = generator.integers(0, 256, (5, kind.row_bytes(512)), dtype=np.uint8)
     if data.draw(st.booleans()):
         rows &= 0x3B  # no exponent is the largest one, in any field
-    wide = ggml.dequantize(rows, kind, 512)
+    wide = dequantize(rows, kind, 512)
     blocks = np.isfinite(wide).reshape(5, -1, kind.block).all(axis=2)
     place = first_not_finite(rows, kind)
     assert (place is None) == blocks.all()
@@ -258,7 +257,7 @@ def test_floats_are_rounded_to_f16_and_bf16_as_ggml_does(values: list[float]) ->
     weights = np.array([values], dtype=np.float32)
     for kind in ("F16", "BF16"):
         packed = native.convert(Block(weights, "F32", kind), variant=VARIANTS[0])
-        assert packed.tobytes() == ggml.quantize_chunk(weights, CONVERTED[kind]).tobytes()
+        assert packed.tobytes() == quantize_chunk(weights, CONVERTED[kind]).tobytes()
 
 
 @NEEDS_NATIVE

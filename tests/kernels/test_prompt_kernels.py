@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ecellm_lite import ggml
+from ecellm_lite import ggml_quantizer
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.kernels.prompt import library
 from ecellm_lite.tensor_types import CONVERTED, TensorType
@@ -40,7 +40,7 @@ def compare(blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32],
     The tolerance is for float32 rounding: in each block, the product of two scales, a minimum, and one or two
     additions. Types of floats have one rounding per weight.
     """
-    weights = ggml.dequantize(blocks, kind, x.shape[1]).astype(np.float64)
+    weights = ggml_quantizer.dequantize(blocks, kind, x.shape[1]).astype(np.float64)
     if kind.name in FLOATS:
         sizes = np.abs(x.astype(np.float64)) @ np.abs(weights).T
         assert np.all(np.abs(result - x.astype(np.float64) @ weights.T) <= (x.shape[1] + 8) * 2.0**-24 * sizes + 1e-37)
@@ -69,7 +69,7 @@ def product(
             part[generator.integers(BLOCK)] *= 1e5
         else:
             part *= 1e-40  # subnormal, or nearly
-    return ggml.quantize_chunk(weights.astype(np.float32), kind), x.astype(np.float32)
+    return ggml_quantizer.quantize_chunk(weights.astype(np.float32), kind), x.astype(np.float32)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

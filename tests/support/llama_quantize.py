@@ -11,6 +11,7 @@ from typing import Any
 import llama_cpp.llama_cpp as llama
 
 from ecellm_lite import ggml
+from ecellm_lite.tensor_types import FILE_TYPES
 
 
 def requantize(
@@ -22,7 +23,7 @@ def requantize(
     """
     ggml.start_library()
     parameters = llama.llama_model_quantize_default_params()
-    parameters.ftype, parameters.nthread = ggml.FILE_TYPES[file_type], threads
+    parameters.ftype, parameters.nthread = FILE_TYPES[file_type], threads
     parameters.allow_requantize = True
     if importance is not None:
         entries = (llama.llama_model_imatrix_data * (len(importance) + 1))()  # ends with an empty one

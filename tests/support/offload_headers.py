@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ecellm_lite.devices import Device
 from ecellm_lite.engine.offload import Placement, place
-from ecellm_lite.ggml import Device
 from ecellm_lite.models.gguf_header import Header, TensorInfo
 from ecellm_lite.tensor_types import TENSOR_TYPES
 

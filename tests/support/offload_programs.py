@@ -58,10 +58,10 @@ CRASH = "import faulthandler; print('CUDA error: out of luck', file=sys.stderr, 
 
 # The real program, which takes llama.cpp's CPU for a GPU and uses one core (others may be busy); `{}` runs first.
 STAND_IN = """
-from ecellm_lite import ggml
+from ecellm_lite.devices import devices
 from ecellm_lite.pipe.__main__ import main
 from ecellm_lite.engine import llama
-llama.gpus = lambda devices: [device for device in ggml.devices() if device.kind == "cpu"]
+llama.gpus = lambda _: [device for device in devices() if device.kind == "cpu"]
 llama.available_cores = lambda: 1
 {}
 main()

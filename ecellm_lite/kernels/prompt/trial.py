@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecellm_lite import ggml
+from ecellm_lite.devices import PROMPT_KERNELS
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.ggml import symbol
+from ecellm_lite.ggml_quantizer import quantize_chunk
 from ecellm_lite.tensor_types import CONVERTED, TensorType
 
 # One type for each code path of the kernels, and shapes that are not multiples of a panel or a group.
@@ -30,8 +31,8 @@ def check() -> None:
     x = generator.standard_normal((_COLUMNS, _DEPTH), dtype=np.float32)
     for name in _TYPES:
         kind = CONVERTED[name]
-        blocks = ggml.quantize_chunk(weights, kind)
-        expected, result = product(blocks, kind, x, "CPU"), product(blocks, kind, x, ggml.PROMPT_KERNELS)
+        blocks = quantize_chunk(weights, kind)
+        expected, result = product(blocks, kind, x, "CPU"), product(blocks, kind, x, PROMPT_KERNELS)
         difference = np.linalg.norm(result - expected) / np.linalg.norm(expected)
         if not difference <= _TOLERANCE:
             raise EcellmError(f"a product with {name} weights differs from ggml's by {difference:.1%}")
@@ -51,7 +52,7 @@ def _attention_difference(generator: np.random.Generator) -> float:
     reads = (cell < 0) | ((cell // 14 == own // 14) & (cell <= own))
     operands = q, k.astype(np.float16), v.astype(np.float16), np.where(reads, 0, -np.inf).astype(np.float16)
     expected = attention(*operands, width**-0.5, "CPU")
-    result = attention(*operands, width**-0.5, ggml.PROMPT_KERNELS)
+    result = attention(*operands, width**-0.5, PROMPT_KERNELS)
     return float(np.linalg.norm(result - expected) / np.linalg.norm(expected))
 
 
