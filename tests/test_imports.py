@@ -40,8 +40,10 @@ LLAMA = {
     "ecellm_lite/ggml.py",
     "ecellm_lite/engine/adapters.py",
     "ecellm_lite/engine/batch.py",
+    "ecellm_lite/engine/context.py",
     "ecellm_lite/engine/llama.py",
     "ecellm_lite/engine/vocabulary.py",
+    "ecellm_lite/engine/weights.py",
 }
 
 FILES = sorted([*(ROOT / "ecellm_lite").rglob("*.py"), *(ROOT / "convert").rglob("*.py")])

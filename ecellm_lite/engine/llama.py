@@ -5,9 +5,7 @@ Only this file runs models through llama_cpp, using its C functions and not its 
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,26 +16,21 @@ import psutil
 
 from ecellm_lite.answers.decoding import Logits, Vocabulary
 from ecellm_lite.binding import check_structures, llama
-from ecellm_lite.devices import device_list, devices, gpus
+from ecellm_lite.devices import devices, gpus
 from ecellm_lite.engine.adapters import Adapters
 from ecellm_lite.engine.batch import Batch
+from ecellm_lite.engine.context import Context, context_parameters
 from ecellm_lite.engine.interface import Chunk
 from ecellm_lite.engine.memory import affordable_cells, padded
 from ecellm_lite.engine.offload import Placement, on_cpu, place
 from ecellm_lite.engine.settings import DEFAULT_CONTEXT, Settings, available_cores
 from ecellm_lite.engine.threads import Threads
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
+from ecellm_lite.engine.weights import Weights
 from ecellm_lite.errors import EcellmError, ModelError, UsageError
 from ecellm_lite.ggml import check_interrupt, reason, start_library, system_info, version
 from ecellm_lite.kernels import prompt
 from ecellm_lite.models.gguf_header import read_header
-
-_KV_TYPES = {"f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0, "f32": llama.GGML_TYPE_F32}
-_FLASH_ATTENTION = {
-    "auto": llama.LLAMA_FLASH_ATTN_TYPE_AUTO,
-    "on": llama.LLAMA_FLASH_ATTN_TYPE_ENABLED,
-    "off": llama.LLAMA_FLASH_ATTN_TYPE_DISABLED,
-}
 
 # What `auto` starts with; the context grows with the waiting rows, up to DEFAULT_CONTEXT.
 _SMALLEST_CONTEXT = 256
@@ -60,10 +53,7 @@ class LlamaBackend:
         self._threads = Threads(self._most_threads, fixed=settings.deterministic)
         # Before the model is loaded: it can use only the back ends that ggml has by then.
         self._kernels = prompt.start(settings.prompt_kernels)
-        self._model: Any = None
-        self._context: Any = None
-        # Whether the memory is empty, was loaded since the last call, and has each sequence's tokens in order.
-        self._empty, self._loaded, self._in_order = True, False, True
+        self._context: Context | None = None
         self._adapters = dict(adapters or {})
         self.adapters: Sequence[str] = tuple(self._adapters)
         self._adapter: str | None = None  # of the next call
@@ -80,38 +70,21 @@ class LlamaBackend:
 
     def _open(self, path: Path, settings: Settings) -> None:
         """Load the model as `placement` says, and make its context."""
-        parameters = llama.llama_model_default_params()
-        device_array = device_list(self.placement.devices)
-        split = (ctypes.c_float * llama.llama_max_devices())(*self.placement.tensor_split)
-        parameters.n_gpu_layers = self.placement.n_gpu_layers
-        parameters.use_extra_bufts = self.repacks
-        # An empty list, unlike NULL, keeps llama.cpp from using any GPU.
-        parameters.devices = ctypes.cast(device_array, ctypes.c_void_p)
-        parameters.tensor_split = split
-        self._placing = device_array, split  # the model keeps a pointer to the list
-        self._model = llama.llama_model_load_from_file(os.fsencode(path), parameters)
-        check_interrupt()
-        if not self._model:
-            message, step = f"llama.cpp cannot load {path} ({reason()})", "convert or download the model again"
-            if not self.placement.n_gpu_layers:
-                raise ModelError(message, step=step)
-            raise ModelError(message, step=f"put fewer layers on the GPU, or {step}", settings=("gpu_layers",))
+        self._weights = weights = Weights(path, self.placement, repacks=self.repacks)
         try:
-            self.vocabulary: Vocabulary = LlamaVocabulary(self._model)
-            self._loras = Adapters(self._model, self._adapters)
-            training_context: int = llama.llama_model_n_ctx_train(self._model)
-            self.max_cells = _cells(settings, training_context)
+            self.vocabulary: Vocabulary = LlamaVocabulary(weights.pointer)
+            self._loras = Adapters(weights.pointer, self._adapters)
+            self.max_cells = _cells(settings, weights.training_context)
             # Not in deterministic mode, where a row's answer must not depend on what else fills the memory.
             if not (settings.context or settings.deterministic or self.placement.n_gpu_layers):
                 available = psutil.virtual_memory().available
                 self.max_cells = min(self.max_cells, affordable_cells(read_header(path), settings.kv_type, available))
-            self.max_length = min(self.max_cells, training_context)
+            self.max_length = min(self.max_cells, weights.training_context)
             self.batch = settings.micro_batch
             self.sequences = _SEQUENCES
-            self._window: int = llama.llama_model_n_swa(self._model)
             self._set_unstable(self._why_unstable())
             self.cells = 0
-            original = self._original_context()
+            original = weights.original_context
             self._long_factors = original is not None and padded(self.max_cells) > original
             # A context that grew past the original one would change the factors on the way.
             smallest = padded(original + 1) if original is not None and self._long_factors else _SMALLEST_CONTEXT
@@ -133,18 +106,6 @@ class LlamaBackend:
                 description = f"{self.placement.description}; with {planned} it did not load: {failure.rstrip('.')}"
                 self.placement = replace(self.placement, description=description)
                 return
-
-    def _original_context(self) -> int | None:
-        """Return the longest context, in tokens, in which llama.cpp uses the model's factors for short contexts.
-
-        Models such as Phi-3 have two sets of factors for rotary embeddings. llama.cpp chooses a set by the context's
-        size, for all rows. The result is None for a model without such factors.
-        """
-        architecture = _metadata(self._model, "general.architecture")
-        if _metadata(self._model, f"{architecture}.rope.scaling.attn_factor") is None:
-            return None
-        length = _metadata(self._model, f"{architecture}.rope.scaling.original_context_length")
-        return int(length) if length else None
 
     @property
     def prompt_kernels(self) -> prompt.State:
@@ -170,7 +131,7 @@ class LlamaBackend:
             return "flash attention is off"
         if self._settings.kv_type != "f16":
             return f"the KV memory is {self._settings.kv_type}"
-        if self._window:
+        if self._weights.window:
             return "layers attend to a window"
         return "llama.cpp computes the adapters" if self._adapters else ""
 
@@ -211,61 +172,49 @@ class LlamaBackend:
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
         """Append the chunks to the memory and return the logits of each chunk that asks for logits; see Backend."""
+        context = self._opened
         prompt.use(self.prompt_kernels, self._mode)
         threads = self._threads.count
-        llama.llama_set_n_threads(self._context, threads, threads)
-        self._loras.apply(self._context, self._adapter)
-        status = llama.llama_decode(self._context, self._fill.filled(chunks))
+        llama.llama_set_n_threads(context.pointer, threads, threads)
+        self._loras.apply(context.pointer, self._adapter)
+        status = context.decode(self._fill.filled(chunks), chunks)
         prompt.use(prompt.OFF)
-        self._empty = self._loaded = False
-        if self._window and not status:
-            for chunk in chunks:
-                self._shadow(chunk.sequence, chunk.position)
         self._threads.update()
         check_interrupt()
         if status:
             message = f"llama.cpp failed to compute a batch ({status}: {reason()})"
             raise EcellmError(message, step="try a smaller context", settings=("context",))
         logits: list[Logits] = []
+        size = self.vocabulary.size
         end = 0
         for chunk in chunks:
             end += len(chunk.tokens)
             if chunk.ask == 1:
-                logits.append(self._logits(end - 1))
+                logits.append(context.logits(end - 1, size))
             elif chunk.ask:
-                logits.append(np.stack([self._logits(place) for place in range(end - chunk.ask, end)]))
+                logits.append(np.stack([context.logits(place, size) for place in range(end - chunk.ask, end)]))
         return logits
 
-    def _logits(self, place: int) -> Logits:
-        pointer = llama.llama_get_logits_ith(self._context, place)
-        return np.ctypeslib.as_array(pointer, (self.vocabulary.size,))
-
     def fork(self, source: int, target: int, length: int) -> None:
-        """Share a prefix; nothing is copied, because in a unified memory a cell can belong to several sequences."""
-        llama.llama_memory_seq_cp(self._memory, source, target, 0, length)
-        if self._window:
-            self._shadow(target, 0)
-
-    def _shadow(self, sequence: int, start: int) -> None:
-        """Let a second sequence share a sequence's cells from `start` on, so that llama.cpp does not reuse them.
-
-        With sliding-window attention, llama.cpp reuses a cell outside the window if only one sequence has it. But if
-        this sequence is shortened or forked later, it needs the cell again.
-        """
-        llama.llama_memory_seq_cp(self._memory, sequence, self.sequences + sequence, start, -1)
+        """Let a sequence share the first tokens of another; see Backend."""
+        self._opened.fork(source, target, length)
 
     def truncate(self, sequence: int, length: int) -> None:
         """Forget all but the first `length` tokens of a sequence."""
-        llama.llama_memory_seq_rm(self._memory, sequence, length, -1)
-        self._in_order = False  # llama.cpp uses the free cells again, for tokens of other sequences
-        if self._window:
-            llama.llama_memory_seq_rm(self._memory, self.sequences + sequence, length, -1)
+        self._opened.truncate(sequence, length)
 
     def clear(self) -> None:
         """Forget every sequence."""
         if self._context:
-            llama.llama_memory_clear(self._memory, False)
-            self._empty, self._loaded, self._in_order = True, False, True
+            self._context.clear()
+
+    def save(self, sequence: int) -> bytes:
+        """Return the state of a sequence, or no bytes if there is no whole state; see Context."""
+        return self._opened.save(sequence)
+
+    def load(self, sequence: int, state: bytes) -> bool:
+        """Restore a state from `save`; see Context."""
+        return self._opened.load(sequence, state)
 
     def grow(self, cells: int) -> None:
         """Replace the context by an empty one of `cells` tokens or, if that fails, of the old size."""
@@ -292,82 +241,49 @@ class LlamaBackend:
         if not context:
             return False
         self._free_context()
-        self._context, self.cells = context, cells
+        window = self._weights.window
+        self._context = Context(context, sequences=self.sequences, window=window, stable=self.stable)
+        self.cells = cells
         self._loras.forget()
-        self._memory = llama.llama_get_memory(context)
-        self._empty, self._loaded, self._in_order = True, False, True
         return True
 
     def _new_context(self, cells: int) -> Any:
-        """Return a context, or None if llama.cpp cannot make it."""
-        prompt.use(self.prompt_kernels, self._mode)
-        context = llama.llama_init_from_model(self._model, self._parameters(cells))
-        prompt.use(prompt.OFF)
-        check_interrupt()
-        return context
-
-    def _free_context(self) -> None:
-        context, self._context, self.cells = self._context, None, 0
-        if context:
-            llama.llama_free(context)
-
-    def save(self, sequence: int) -> bytes:
-        """Return llama.cpp's state of a sequence, or no bytes if llama.cpp cannot give the whole state.
-
-        With sliding-window attention, llama.cpp leaves out the tokens outside the window. A state has its tokens in the
-        order of the memory's cells. A stable backend saves only states whose tokens are in their own order.
-        """
-        if self.stable and not self._in_order:
-            return b""
-        if self._window and llama.llama_memory_seq_pos_max(self._memory, sequence) >= self._window:
-            return b""
-        size = llama.llama_state_seq_get_size_ext(self._context, sequence, 0)
-        buffer = (ctypes.c_uint8 * size)()
-        length = llama.llama_state_seq_get_data_ext(self._context, buffer, size, sequence, 0)
-        return ctypes.string_at(buffer, length)
-
-    def load(self, sequence: int, state: bytes) -> bool:
-        """Restore a state from `save`, which must be undamaged and of this model: llama.cpp does not check it.
-
-        A stable backend loads only into an empty memory: there llama.cpp uses the cells in order.
-        """
-        if self.stable and not self._empty:
-            return False
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        read = llama.llama_state_seq_set_data_ext(self._context, buffer, len(state), sequence, 0)
-        self._empty = False
-        if state and read == len(state):
-            self._loaded = True
-            if self._window:
-                self._shadow(sequence, 0)
-            return True
-        self.truncate(sequence, 0)
-        return False
-
-    def close(self) -> None:
-        """Free the context and the model; a second call does nothing."""
-        self._free_context()
-        model, self._model = self._model, None
-        if model:
-            llama.llama_model_free(model)
-
-    def _parameters(self, cells: int) -> Any:
-        settings = self._settings
-        parameters = llama.llama_context_default_params()
-        parameters.n_ctx = cells
-        parameters.n_batch = parameters.n_ubatch = self.batch
-        parameters.n_seq_max = self.sequences * (2 if self._window else 1)
-        parameters.n_threads = parameters.n_threads_batch = self._most_threads
-        parameters.type_k = parameters.type_v = _KV_TYPES[settings.kv_type]
-        # Without it llama_memory_seq_cp copies buffers, and aborts the process on part of a sequence.
-        parameters.kv_unified = True
+        """Return llama.cpp's context, or NULL if llama.cpp cannot make it."""
         flash = self._flash
         if flash == "auto" and self.prompt_kernels.variant:
             # llama.cpp would turn it off, because the kernels' device is not the one of the layers, a CPU. Without the
             # kernels, a CPU always turns it on.
             flash = "on"
-        parameters.flash_attn_type = _FLASH_ATTENTION[flash]
-        return parameters
+        parameters = context_parameters(
+            cells,
+            batch=self.batch,
+            sequences=self.sequences,
+            window=self._weights.window,
+            threads=self._most_threads,
+            kv_type=self._settings.kv_type,
+            flash=flash,
+        )
+        prompt.use(self.prompt_kernels, self._mode)
+        context = llama.llama_init_from_model(self._weights.pointer, parameters)
+        prompt.use(prompt.OFF)
+        check_interrupt()
+        return context
+
+    def _free_context(self) -> None:
+        if self._context:
+            self._context.free()
+        self._context, self.cells = None, 0
+
+    @property
+    def _opened(self) -> Context:
+        """The context. There is none after `close`, or if llama.cpp could make none."""
+        assert self._context
+        return self._context
+
+    def close(self) -> None:
+        """Free the context and the model; a second call does nothing."""
+        self._free_context()
+        self._weights.free()
 
     @property
     def _flash(self) -> str:
@@ -377,14 +293,7 @@ class LlamaBackend:
     def _mode(self) -> prompt.Mode:
         if not self.stable:
             return prompt.Mode.FAST
-        return prompt.Mode.STABLE_LOADED if self._loaded else prompt.Mode.STABLE
-
-
-def _metadata(model: Any, key: str) -> str | None:
-    """Return a short value of a model's metadata as text; None if the file does not have the key."""
-    buffer = ctypes.create_string_buffer(64)
-    length = llama.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
-    return buffer.value.decode("utf-8", "replace") if length >= 0 else None
+        return prompt.Mode.STABLE_LOADED if self._context and self._context.is_loaded else prompt.Mode.STABLE
 
 
 def _cells(settings: Settings, training_context: int) -> int:

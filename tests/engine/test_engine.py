@@ -161,7 +161,7 @@ def test_a_changing_number_of_threads_changes_no_deterministic_answer(
     monkeypatch.setattr(backend, "_threads", busy)
     backend.clear()
     backend.decode([Chunk(0, 0, [1, 2, 3], ask=1)])
-    assert llama.llama_n_threads(backend._context) == 3
+    assert llama.llama_n_threads(backend._opened.pointer) == 3
     rows = [EXAMPLES["sentiment_analysis"], {"review": "Broke within a week. " * 8}]
     answers = []
     for threads in (1, 3):

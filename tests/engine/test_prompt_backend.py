@@ -97,7 +97,7 @@ def test_contexts_of_other_code_do_not_use_the_kernels(demo_model: StoredModel, 
     backend.decode([Chunk(sequence=0, position=0, tokens=list(range(1000, 1040)), ask=1)])
     parameters = llama.llama_context_default_params()
     parameters.n_ctx = 256
-    context = llama.llama_init_from_model(backend._model, parameters)
+    context = llama.llama_init_from_model(backend._weights.pointer, parameters)
     before = counts()
     tokens = (llama.llama_token * 40)(*range(1000, 1040))
     assert llama.llama_decode(context, llama.llama_batch_get_one(tokens, 40)) == 0

@@ -1,0 +1,131 @@
+"""A context of llama.cpp: the memory of token sequences, and the calls that read and write it."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ecellm_lite.answers.decoding import Logits
+from ecellm_lite.binding import llama
+from ecellm_lite.engine.interface import Chunk
+
+_KV_TYPES = {"f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0, "f32": llama.GGML_TYPE_F32}
+_FLASH_ATTENTION = {
+    "auto": llama.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": llama.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": llama.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
+
+
+def context_parameters(
+    cells: int, *, batch: int, sequences: int, window: int, threads: int, kv_type: str, flash: str
+) -> Any:
+    """Return llama.cpp's parameters for a new context; see Context and Settings."""
+    parameters = llama.llama_context_default_params()
+    parameters.n_ctx = cells
+    parameters.n_batch = parameters.n_ubatch = batch
+    parameters.n_seq_max = sequences * (2 if window else 1)
+    parameters.n_threads = parameters.n_threads_batch = threads
+    parameters.type_k = parameters.type_v = _KV_TYPES[kv_type]
+    parameters.flash_attn_type = _FLASH_ATTENTION[flash]
+    # Without it llama_memory_seq_cp copies buffers, and aborts the process on part of a sequence.
+    parameters.kv_unified = True
+    return parameters
+
+
+class Context:
+    """A new context with an empty memory. It frees `pointer`, llama.cpp's own context.
+
+    `sequences`: how many sequences there are.
+    `window`: the model's sliding window in tokens, or 0. If it is not 0, llama.cpp's context must have twice as many
+      sequences.
+    `stable`: whether a sequence's tokens must lie in the memory in their own order; see Backend.
+
+    `is_loaded`: whether a state was loaded since the last call of the model.
+    """
+
+    def __init__(self, pointer: Any, *, sequences: int, window: int, stable: bool) -> None:
+        self.pointer = pointer
+        self.is_loaded = False
+        self._memory = llama.llama_get_memory(pointer)
+        self._sequences, self._window, self._stable = sequences, window, stable
+        self._is_empty, self._in_order = True, True
+
+    def decode(self, batch: Any, chunks: Sequence[Chunk]) -> int:
+        """Append the chunks, of which `batch` was filled, and return llama.cpp's status: 0 if it succeeded."""
+        status: int = llama.llama_decode(self.pointer, batch)
+        self._is_empty = self.is_loaded = False
+        if self._window and not status:
+            for chunk in chunks:
+                self._shadow(chunk.sequence, chunk.position)
+        return status
+
+    def logits(self, place: int, size: int) -> Logits:
+        """Return the logits of a token of the last batch, as a view that the next call overwrites."""
+        return np.ctypeslib.as_array(llama.llama_get_logits_ith(self.pointer, place), (size,))
+
+    def fork(self, source: int, target: int, length: int) -> None:
+        """Share a prefix; nothing is copied, because in a unified memory a cell can belong to several sequences."""
+        llama.llama_memory_seq_cp(self._memory, source, target, 0, length)
+        if self._window:
+            self._shadow(target, 0)
+
+    def _shadow(self, sequence: int, start: int) -> None:
+        """Let a second sequence share a sequence's cells from `start` on, so that llama.cpp does not reuse them.
+
+        With sliding-window attention, llama.cpp reuses a cell outside the window if only one sequence has it. But if
+        this sequence is shortened or forked later, it needs the cell again.
+        """
+        llama.llama_memory_seq_cp(self._memory, sequence, self._sequences + sequence, start, -1)
+
+    def truncate(self, sequence: int, length: int) -> None:
+        """Forget all but the first `length` tokens of a sequence."""
+        llama.llama_memory_seq_rm(self._memory, sequence, length, -1)
+        self._in_order = False  # llama.cpp uses the free cells again, for tokens of other sequences
+        if self._window:
+            llama.llama_memory_seq_rm(self._memory, self._sequences + sequence, length, -1)
+
+    def clear(self) -> None:
+        """Forget every sequence."""
+        llama.llama_memory_clear(self._memory, False)
+        self._is_empty, self.is_loaded, self._in_order = True, False, True
+
+    def save(self, sequence: int) -> bytes:
+        """Return llama.cpp's state of a sequence, or no bytes if llama.cpp cannot give the whole state.
+
+        With sliding-window attention, llama.cpp leaves out the tokens outside the window. A state has its tokens in the
+        order of the memory's cells. A stable context saves only states whose tokens are in their own order.
+        """
+        if self._stable and not self._in_order:
+            return b""
+        if self._window and llama.llama_memory_seq_pos_max(self._memory, sequence) >= self._window:
+            return b""
+        size = llama.llama_state_seq_get_size_ext(self.pointer, sequence, 0)
+        buffer = (ctypes.c_uint8 * size)()
+        length = llama.llama_state_seq_get_data_ext(self.pointer, buffer, size, sequence, 0)
+        return ctypes.string_at(buffer, length)
+
+    def load(self, sequence: int, state: bytes) -> bool:
+        """Restore a state from `save`, which must be undamaged and of this model: llama.cpp does not check it.
+
+        A stable context loads only into an empty memory: there llama.cpp uses the cells in order.
+        """
+        if self._stable and not self._is_empty:
+            return False
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        read = llama.llama_state_seq_set_data_ext(self.pointer, buffer, len(state), sequence, 0)
+        self._is_empty = False
+        if state and read == len(state):
+            self.is_loaded = True
+            if self._window:
+                self._shadow(sequence, 0)
+            return True
+        self.truncate(sequence, 0)
+        return False
+
+    def free(self) -> None:
+        """Free the context, which must not be used afterwards."""
+        llama.llama_free(self.pointer)

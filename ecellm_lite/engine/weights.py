@@ -1,0 +1,70 @@
+"""A model's weights in llama.cpp, and what its file says about contexts."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+from typing import Any
+
+from ecellm_lite.binding import llama
+from ecellm_lite.devices import device_list
+from ecellm_lite.engine.offload import Placement
+from ecellm_lite.errors import ModelError
+from ecellm_lite.ggml import check_interrupt, reason
+
+
+class Weights:
+    """The weights of a GGUF file, loaded onto the devices that a placement names.
+
+    `repacks`: whether llama.cpp may change the weights' layout for speed.
+    `training_context`: the longest context, in tokens, that the model was trained with.
+    `window`: how many tokens back the layers with sliding-window attention look; 0 if there are none.
+
+    Raises ModelError if llama.cpp cannot load the file.
+    """
+
+    def __init__(self, path: Path, placement: Placement, *, repacks: bool) -> None:
+        parameters = llama.llama_model_default_params()
+        devices = device_list(placement.devices)
+        split = (ctypes.c_float * llama.llama_max_devices())(*placement.tensor_split)
+        parameters.n_gpu_layers = placement.n_gpu_layers
+        parameters.use_extra_bufts = repacks
+        # An empty list, unlike NULL, keeps llama.cpp from using any GPU.
+        parameters.devices = ctypes.cast(devices, ctypes.c_void_p)
+        parameters.tensor_split = split
+        self._placing = devices, split  # the model keeps a pointer to the list
+        self.pointer: Any = llama.llama_model_load_from_file(os.fsencode(path), parameters)
+        check_interrupt()
+        if not self.pointer:
+            message, step = f"llama.cpp cannot load {path} ({reason()})", "convert or download the model again"
+            if not placement.n_gpu_layers:
+                raise ModelError(message, step=step)
+            raise ModelError(message, step=f"put fewer layers on the GPU, or {step}", settings=("gpu_layers",))
+        self.training_context: int = llama.llama_model_n_ctx_train(self.pointer)
+        self.window: int = llama.llama_model_n_swa(self.pointer)
+
+    @property
+    def original_context(self) -> int | None:
+        """The longest context, in tokens, in which llama.cpp uses the model's factors for short contexts.
+
+        Models such as Phi-3 have two sets of factors for rotary embeddings. llama.cpp chooses a set by the context's
+        size, for all rows. The value is None for a model without such factors.
+        """
+        architecture = self._metadata("general.architecture")
+        if self._metadata(f"{architecture}.rope.scaling.attn_factor") is None:
+            return None
+        length = self._metadata(f"{architecture}.rope.scaling.original_context_length")
+        return int(length) if length else None
+
+    def free(self) -> None:
+        """Free the model. A second call does nothing."""
+        model, self.pointer = self.pointer, None
+        if model:
+            llama.llama_model_free(model)
+
+    def _metadata(self, key: str) -> str | None:
+        """Return a short value of the file's metadata as text; None if the file does not have the key."""
+        buffer = ctypes.create_string_buffer(64)
+        length = llama.llama_model_meta_val_str(self.pointer, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace") if length >= 0 else None
