@@ -1,6 +1,6 @@
-"""llama.cpp as a backend.
+"""llama.cpp as a backend: a model's weights, the context that computes with them, and what decides both.
 
-Only this file runs models through llama_cpp, using its C functions and not its `Llama` class.
+Models run through llama.cpp's C functions, not through llama-cpp-python's `Llama` class.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ import psutil
 
 from ecellm_lite.answers.decoding import Logits, Vocabulary
 from ecellm_lite.binding import check_structures, llama
-from ecellm_lite.devices import devices, gpus
+from ecellm_lite.devices import devices
 from ecellm_lite.engine.adapters import Adapters
 from ecellm_lite.engine.batch import Batch
 from ecellm_lite.engine.context import Context, context_parameters
 from ecellm_lite.engine.interface import Chunk
 from ecellm_lite.engine.memory import affordable_cells, padded
-from ecellm_lite.engine.offload import Placement, on_cpu, place
-from ecellm_lite.engine.settings import DEFAULT_CONTEXT, Settings, available_cores
+from ecellm_lite.engine.settings import Settings, available_cores
 from ecellm_lite.engine.threads import Threads
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
-from ecellm_lite.engine.weights import Weights
+from ecellm_lite.engine.weights import Weights, placement_of
 from ecellm_lite.errors import EcellmError, ModelError, UsageError
 from ecellm_lite.ggml import check_interrupt, reason, start_library, system_info, version
 from ecellm_lite.kernels import prompt
@@ -57,7 +56,7 @@ class LlamaBackend:
         self._adapters = dict(adapters or {})
         self.adapters: Sequence[str] = tuple(self._adapters)
         self._adapter: str | None = None  # of the next call
-        self.placement = _placement(path, settings)
+        self.placement = placement_of(path, settings)
         try:
             self._open(path, settings)
         except ModelError as error:
@@ -74,7 +73,7 @@ class LlamaBackend:
         try:
             self.vocabulary: Vocabulary = LlamaVocabulary(weights.pointer)
             self._loras = Adapters(weights.pointer, self._adapters)
-            self.max_cells = _cells(settings, weights.training_context)
+            self.max_cells = settings.most_cells(weights.training_context)
             # Not in deterministic mode, where a row's answer must not depend on what else fills the memory.
             if not (settings.context or settings.deterministic or self.placement.n_gpu_layers):
                 available = psutil.virtual_memory().available
@@ -97,7 +96,7 @@ class LlamaBackend:
         """Load with half the planned layers on the GPUs, else with none, and record this in the placement."""
         for layers in dict.fromkeys((planned // 2, 0)):
             try:
-                self.placement = _placement(path, replace(settings, gpu_layers=layers))
+                self.placement = placement_of(path, replace(settings, gpu_layers=layers))
                 self._open(path, settings)
             except (ModelError, UsageError):
                 if not layers:
@@ -294,26 +293,3 @@ class LlamaBackend:
         if not self.stable:
             return prompt.Mode.FAST
         return prompt.Mode.STABLE_LOADED if self._context and self._context.is_loaded else prompt.Mode.STABLE
-
-
-def _cells(settings: Settings, training_context: int) -> int:
-    return settings.context or min(DEFAULT_CONTEXT, training_context)
-
-
-def _placement(path: Path, settings: Settings) -> Placement:
-    """Return which layers go to which GPU. Without a GPU, the file's header is not even read."""
-    usable = gpus(devices())
-    if not usable:
-        return on_cpu(settings.gpu_layers)
-    header = read_header(path)
-    training_context = header.metadata.get(f"{header.metadata.get('general.architecture')}.context_length")
-    return place(
-        header,
-        usable,
-        settings.gpu_layers,
-        cells=_cells(settings, training_context if isinstance(training_context, int) else DEFAULT_CONTEXT),
-        kv_type=settings.kv_type,
-        micro_batch=settings.micro_batch,
-        # Every GPU back end today turns flash attention on for `auto`.
-        flash_attention=settings.flash != "off",
-    )

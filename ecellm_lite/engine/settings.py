@@ -60,6 +60,10 @@ class Settings:
             step = "give auto, all or a number of layers from 0"
             raise UsageError(f"gpu_layers is {layers!r}", step=step, settings=("gpu_layers",))
 
+    def most_cells(self, training_context: int) -> int:
+        """Return to how many tokens the KV memory of a model with this training context may grow."""
+        return self.context or min(DEFAULT_CONTEXT, training_context)
+
     @property
     def flash(self) -> str:
         """The flash attention setting passed to llama.cpp: one of FLASH_ATTENTION."""

@@ -1,4 +1,4 @@
-"""A model's weights in llama.cpp, and what its file says about contexts."""
+"""A model's weights in llama.cpp: where they are put, and what their file says about contexts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ecellm_lite.binding import llama
-from ecellm_lite.devices import device_list
-from ecellm_lite.engine.offload import Placement
+from ecellm_lite.devices import device_list, devices, gpus
+from ecellm_lite.engine.offload import Placement, on_cpu, place
+from ecellm_lite.engine.settings import DEFAULT_CONTEXT, Settings
 from ecellm_lite.errors import ModelError
 from ecellm_lite.ggml import check_interrupt, reason
+from ecellm_lite.models.gguf_header import read_header
 
 
 class Weights:
@@ -26,14 +28,14 @@ class Weights:
 
     def __init__(self, path: Path, placement: Placement, *, repacks: bool) -> None:
         parameters = llama.llama_model_default_params()
-        devices = device_list(placement.devices)
+        targets = device_list(placement.devices)
         split = (ctypes.c_float * llama.llama_max_devices())(*placement.tensor_split)
         parameters.n_gpu_layers = placement.n_gpu_layers
         parameters.use_extra_bufts = repacks
         # An empty list, unlike NULL, keeps llama.cpp from using any GPU.
-        parameters.devices = ctypes.cast(devices, ctypes.c_void_p)
+        parameters.devices = ctypes.cast(targets, ctypes.c_void_p)
         parameters.tensor_split = split
-        self._placing = devices, split  # the model keeps a pointer to the list
+        self._placing = targets, split  # the model keeps a pointer to the list
         self.pointer: Any = llama.llama_model_load_from_file(os.fsencode(path), parameters)
         check_interrupt()
         if not self.pointer:
@@ -68,3 +70,22 @@ class Weights:
         buffer = ctypes.create_string_buffer(64)
         length = llama.llama_model_meta_val_str(self.pointer, key.encode(), buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace") if length >= 0 else None
+
+
+def placement_of(path: Path, settings: Settings) -> Placement:
+    """Return which layers go to which GPU. Without a GPU, the file's header is not even read."""
+    usable = gpus(devices())
+    if not usable:
+        return on_cpu(settings.gpu_layers)
+    header = read_header(path)
+    training_context = header.metadata.get(f"{header.metadata.get('general.architecture')}.context_length")
+    return place(
+        header,
+        usable,
+        settings.gpu_layers,
+        cells=settings.most_cells(training_context if isinstance(training_context, int) else DEFAULT_CONTEXT),
+        kv_type=settings.kv_type,
+        micro_batch=settings.micro_batch,
+        # Every GPU back end today turns flash attention on for `auto`.
+        flash_attention=settings.flash != "off",
+    )

@@ -151,7 +151,7 @@ def test_an_option_missing_on_one_side_counts_as_probability_zero() -> None:
 def test_output_of_native_code_is_not_taken_as_a_result(tiny: Path) -> None:
     patch = "import os\nclose = llama.LlamaBackend.close\n"
     patch += "def loud(self):\n    os.write(1, b'ggml: freed')\n    close(self)\nllama.LlamaBackend.close = loud"
-    patch += "\nplace = llama.gpus\nllama.gpus = lambda devices: os.write(1, b'ggml: found') and place(devices)"
+    patch += "\nplace = weights.gpus\nweights.gpus = lambda devices: os.write(1, b'ggml: found') and place(devices)"
     report = compare(str(tiny), envelope="alpaca", program=python(STAND_IN.format(patch)))
     assert report.agrees is True
     assert report.findings == ()

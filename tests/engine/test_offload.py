@@ -18,7 +18,7 @@ import pytest
 from ecellm_lite import ModelError, Runtime, UsageError
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.devices import Device, devices, gpus
-from ecellm_lite.engine import llama
+from ecellm_lite.engine import weights
 from ecellm_lite.engine.llama import LlamaBackend
 from ecellm_lite.engine.offload import Placement
 from ecellm_lite.engine.settings import Settings
@@ -52,7 +52,7 @@ def test_layers_go_to_each_gpu_once() -> None:
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Device:
     """Make the engine take llama.cpp's CPU for a GPU, and return that device."""
     [cpu] = [device for device in devices() if device.kind == "cpu"]
-    monkeypatch.setattr(llama, "gpus", lambda devices: [cpu])
+    monkeypatch.setattr(weights, "gpus", lambda devices: [cpu])
     return cpu
 
 

@@ -60,8 +60,8 @@ CRASH = "import faulthandler; print('CUDA error: out of luck', file=sys.stderr, 
 STAND_IN = """
 from ecellm_lite.devices import devices
 from ecellm_lite.pipe.__main__ import main
-from ecellm_lite.engine import llama
-llama.gpus = lambda _: [device for device in devices() if device.kind == "cpu"]
+from ecellm_lite.engine import llama, weights
+weights.gpus = lambda _: [device for device in devices() if device.kind == "cpu"]
 llama.available_cores = lambda: 1
 {}
 main()
