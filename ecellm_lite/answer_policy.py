@@ -1,24 +1,26 @@
-"""Chooses the calibration for a row, and makes the row's Answer from what the engine returned."""
+"""Makes a row's request to the engine, chooses its calibration, and makes its Answer from what the engine returned."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ecellm_lite.answerer import RequestOptions, Row
 from ecellm_lite.answers.answer import Answer, AnswerWarning, ModelName, RowError, Usage
 from ecellm_lite.answers.decoding import Outcome
 from ecellm_lite.answers.none_of_these import OrNone
-from ecellm_lite.deadlines import LONGEST
 from ecellm_lite.engine.request import Request
-from ecellm_lite.errors import ClosedError, DeadlineError, EcellmError, InputError, UsageError
+from ecellm_lite.errors import ClosedError, EcellmError, InputError, UsageError
 from ecellm_lite.models.answer_sets import AnswerSets
 from ecellm_lite.models.calibration_scope import Scope
 from ecellm_lite.models.calibrations import Calibration, CalibrationChoice, Calibrations
-from ecellm_lite.tasks.fields import encodable, shown
+from ecellm_lite.option_checks import checked_priority, checked_probability, deadline_error
+from ecellm_lite.prompts import Prompts
+from ecellm_lite.submission import Submission, id_of
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.tasks.task import Question, Task
 
@@ -27,36 +29,6 @@ NAMED = 16
 
 # Below this coverage, an answer comes with a warning.
 LEAST_COVERAGE = 0.01
-
-
-@dataclass(slots=True, eq=False)
-class Submission:
-    """A submitted row and its request to the engine. If no request could be made, `failure` says why."""
-
-    id: str | int | None
-    task: Task
-    type: str | None = None
-    request: Request | None = None
-    failure: EcellmError | None = None
-    shortened: str | None = None
-    warnings: Sequence[AnswerWarning] = ()
-    calibration: Calibration | None = None
-    min_probability: float | None = None
-    _unsettled: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def error(self) -> EcellmError | None:
-        """The error of the row, or None."""
-        return self.failure or (self.request.error if self.request else None)
-
-    def claim(self) -> bool:
-        """Return True on the first call only; the caller that gets True must complete the row's future."""
-        return self._unsettled.acquire(blocking=False)
-
-    def cancel(self) -> None:
-        """Tell the engine that nobody waits for the row any more."""
-        if self.request:
-            self.request.cancelled = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +111,46 @@ class AnswerPolicy:
             raise UsageError(reason)
         return task
 
+    def submission(
+        self,
+        task: str | Task,
+        row: Row | InputError,
+        options: RequestOptions,
+        *,
+        prompts: Prompts,
+        request_of: Callable[..., Request],
+    ) -> Submission:
+        """Return a row's submission: its request to the engine, or the error that prevented the request.
+
+        `request_of` makes the request for a question, as Prompts.request does.
+        """
+        instruction, space = options.get("instruction"), options.get("space")
+        least = checked_probability(options.get("min_probability"))
+        urgent = checked_priority(options.get("priority", "normal"))
+        calibrations = self.chosen_calibrations(options.get("calibration", "auto"))
+        task = self.checked_task(task, calibrations, instruction)
+        submission = Submission(None, task, min_probability=least)
+        try:
+            if isinstance(row, InputError):
+                raise row
+            submission.id = id_of(row)
+            question = task.question(row, instruction=instruction)
+            if options.get("shorten"):
+                needs = partial(prompts.needs, space=space)
+                question = task.shortened(question, needs, prompts.max_length)
+                submission.shortened = question.shortened
+            submission.warnings = question.warnings
+            request = request_of(question, space, seed=options.get("seed", 0))
+            request.urgent = urgent
+            request.adapter = options.get("adapter")
+            request.listener = options.get("listener")
+            submission.request, submission.type = request, request.space.type
+            if space is None:
+                submission.calibration = self.calibration(calibrations, task, question)
+        except EcellmError as error:
+            submission.failure = error
+        return submission
+
     def answer(self, row: Submission) -> Answer:
         """Return the answer of a finished row."""
         request, error = row.request, row.error
@@ -202,60 +214,6 @@ class AnswerPolicy:
             future.set_exception(error)
         else:
             future.set_result(answer)
-
-
-def checked_probability(least: float | None) -> float | None:
-    """Return the least probability that answers must have. Raises UsageError unless it is None or from 0 to 1."""
-    if least is None or (isinstance(least, (int, float)) and 0 <= least <= 1):
-        return least
-    raise UsageError(
-        f"min_probability is {least!r}", step="give a probability from 0 to 1", settings=("min_probability",)
-    )
-
-
-def checked_deadline(milliseconds: float | None) -> float | None:
-    """Return a request's time limit in milliseconds, or None. Raises UsageError if it is out of range."""
-    number = isinstance(milliseconds, (int, float)) and not isinstance(milliseconds, bool)
-    if milliseconds is None or (number and 0 < milliseconds <= LONGEST):
-        return milliseconds
-    raise UsageError(
-        f"deadline_ms is {milliseconds!r}",
-        step=f"give milliseconds above 0, at most {LONGEST:,}",
-        settings=("deadline_ms",),
-    )
-
-
-def checked_priority(priority: str) -> bool:
-    """Return whether a request is urgent; raises UsageError for an unknown priority."""
-    if priority in ("normal", "urgent"):
-        return priority == "urgent"
-    raise UsageError(f"priority is {priority!r}", step="give normal or urgent", settings=("priority",))
-
-
-def checked_adapter(adapter: str | None, names: Iterable[str]) -> str | None:
-    """Return the adapter that a request names. Raises UsageError unless it is None or one of these names."""
-    known = sorted(names)
-    if adapter is None or (isinstance(adapter, str) and adapter in known):
-        return adapter
-    step = f"name one of {', '.join(known)}" if known else "load it with the model"
-    raise UsageError(f"There is no adapter {str(adapter)[:80]!r}", step=step, settings=("adapters",), field="adapter")
-
-
-def deadline_error(deadline_ms: float) -> DeadlineError:
-    """Return the error of a request that was not answered within its time limit."""
-    return DeadlineError(f"The row had no answer within {deadline_ms:g} ms", step="try again later, or allow more time")
-
-
-def id_of(row: Mapping[str, Any]) -> str | int | None:
-    """Return a row's id, or None if it has none. Raises InputError for an invalid id."""
-    id_ = row.get("id") if isinstance(row, Mapping) else None
-    if isinstance(id_, str):
-        return encodable(id_)
-    if id_ is None or (isinstance(id_, int) and not isinstance(id_, bool) and abs(id_) < 1 << 63):
-        return id_
-    raise InputError(
-        f"The id of a row is {shown(id_)}", step="give text or a whole number, or leave it out", field="id"
-    )
 
 
 def _warnings(outcome: Outcome | None, row: Submission) -> Iterator[AnswerWarning]:

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ecellm_lite.answer_policy import checked_deadline, checked_probability, deadline_error
 from ecellm_lite.answerer import Answerer, RequestOptions, Row, awaited
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.envelopes import Envelope
 from ecellm_lite.errors import ContextError, DeadlineError, InputError, UsageError
+from ecellm_lite.option_checks import checked_deadline, checked_probability, deadline_error
 from ecellm_lite.read_ahead import read_ahead
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.tasks.task import Task

@@ -17,15 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecellm_lite.answer_policy import (
-    AnswerPolicy,
-    Submission,
-    checked_adapter,
-    checked_deadline,
-    checked_priority,
-    checked_probability,
-    id_of,
-)
+from ecellm_lite.answer_policy import AnswerPolicy
 from ecellm_lite.answerer import RequestOptions, Row
 from ecellm_lite.answers.answer import AdapterName, Answer, ModelName
 from ecellm_lite.answers.space import Space
@@ -37,12 +29,14 @@ from ecellm_lite.engine.request import Request
 from ecellm_lite.engine.scheduler import Scheduler
 from ecellm_lite.engine.waiting import GROUP
 from ecellm_lite.envelopes import Prompt, get_envelope
-from ecellm_lite.errors import EcellmError, InputError
+from ecellm_lite.errors import InputError
 from ecellm_lite.frames import FrameMap, answers_frame
 from ecellm_lite.loading import LoadedAdapter, LoadedModel, load_model
 from ecellm_lite.models.calibrations import Calibration, CalibrationChoice, Calibrations
+from ecellm_lite.option_checks import checked_adapter, checked_deadline
 from ecellm_lite.prompts import Prompts
 from ecellm_lite.read_ahead import read_ahead
+from ecellm_lite.submission import Submission
 from ecellm_lite.tasks.registry import task_names
 from ecellm_lite.tasks.task import Question, Task
 
@@ -307,7 +301,7 @@ class Runtime:
         self._driver.check_open()
         started, deadline_ms = time.monotonic(), checked_deadline(options.get("deadline_ms"))
         policy = self._policy(options.get("adapter"))
-        submission = self._prepared(policy, task, row, options)
+        submission = policy.submission(task, row, options, prompts=self._prompts, request_of=self.request)
         future: Future[Answer] = Future()
         request = submission.request
         if request is None or submission.failure:
@@ -321,34 +315,3 @@ class Runtime:
         self._driver.submit(request, more=more)
         future.add_done_callback(lambda _: submission.cancel())
         return submission, future
-
-    def _prepared(
-        self, policy: AnswerPolicy, task: str | Task, row: Row | InputError, options: RequestOptions
-    ) -> Submission:
-        """Return a row's submission: its request to the engine, or the error that prevented the request."""
-        instruction, space = options.get("instruction"), options.get("space")
-        least = checked_probability(options.get("min_probability"))
-        urgent = checked_priority(options.get("priority", "normal"))
-        calibrations = policy.chosen_calibrations(options.get("calibration", "auto"))
-        task = policy.checked_task(task, calibrations, instruction)
-        submission = Submission(None, task, min_probability=least)
-        try:
-            if isinstance(row, InputError):
-                raise row
-            submission.id = id_of(row)
-            question = task.question(row, instruction=instruction)
-            if options.get("shorten"):
-                needs = partial(self._prompts.needs, space=space)
-                question = task.shortened(question, needs, self._prompts.max_length)
-                submission.shortened = question.shortened
-            submission.warnings = question.warnings
-            submission.request = self.request(question, space, seed=options.get("seed", 0))
-            submission.request.urgent = urgent
-            submission.request.adapter = options.get("adapter")
-            submission.request.listener = options.get("listener")
-            submission.type = submission.request.space.type
-            if space is None:
-                submission.calibration = policy.calibration(calibrations, task, question)
-        except EcellmError as error:
-            submission.failure = error
-        return submission

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ecellm_lite.answer_policy import id_of
 from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.submission import id_of
 from ecellm_lite.tasks.fields import encodable, shown
 from ecellm_lite.tasks.registry import TASKS, get_task
 from ecellm_lite.tasks.task import Task

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ecellm_lite.answer_policy import checked_adapter
 from ecellm_lite.answerer import Answerer, KeepsCalibrations, RequestOptions
 from ecellm_lite.models.files import sha256_of
+from ecellm_lite.option_checks import checked_adapter
 from ecellm_lite.tasks.custom import files_beside
 from ecellm_lite.tasks.description import describe
 from ecellm_lite.tasks.task import Task

@@ -18,13 +18,13 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from ecellm_lite.answer_policy import checked_adapter
 from ecellm_lite.answerer import RequestOptions, Row, model_of
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import ClosedError, CrashError, EcellmError, InputError, UsageError
 from ecellm_lite.jobs.cluster import ClusterActor, Make, brief, connect, fitting_actors, node_share
 from ecellm_lite.models.calibrations import Calibration, CalibrationChoice
+from ecellm_lite.option_checks import checked_adapter
 from ecellm_lite.pipe.options import wire_options
 from ecellm_lite.read_ahead import read_ahead
 from ecellm_lite.runtime import Runtime

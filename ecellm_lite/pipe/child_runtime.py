@@ -17,7 +17,6 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecellm_lite.answer_policy import checked_adapter, checked_deadline, checked_priority, deadline_error
 from ecellm_lite.answerer import RequestOptions, Row, awaited, model_of
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.deadlines import Deadlines
@@ -29,6 +28,7 @@ from ecellm_lite.models.adapters import find_adapters
 from ecellm_lite.models.calibration_files import stored_calibrations
 from ecellm_lite.models.calibrations import Calibration, CalibrationChoice, Calibrations
 from ecellm_lite.models.store import Store
+from ecellm_lite.option_checks import checked_adapter, checked_deadline, checked_priority, deadline_error
 from ecellm_lite.pipe.asking import PendingRequest
 from ecellm_lite.pipe.messages import Ask
 from ecellm_lite.pipe.options import wire_options
