@@ -265,12 +265,7 @@ class Runtime:
         return str(self._prompts.prompt(question))
 
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
-        """Return the scheduler's request for a question: the prompt's tokens, and the length of its shared part.
-
-        The shared part is the beginning that the prompts of all the task's rows have in common.
-
-        Raises ContextError for a prompt that is too long even to be tokenized.
-        """
+        """Return the request that a question makes to the scheduler; see Prompts."""
         return self._prompts.request(question, space, seed=seed)
 
     def tokenize(self, prompt: str) -> list[int]:

@@ -212,7 +212,8 @@ def learn(
     """Train an adapter on lessons. The version with the best validation score is kept."""
     try:
         from ecellm_lite.training.base import load_base
-        from ecellm_lite.training.learning import Learning, Recipe
+        from ecellm_lite.training.learning import Learning
+        from ecellm_lite.training.recipe import Recipe
     except ImportError as error:
         raise UsageError(f"Learning needs {error.name}", step="run `pip install 'ecellm-lite[train]'`") from None
     from ecellm_lite.training.lessons import read_lessons

@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,23 @@ def copy_file(source: Path, target: Path) -> str:
             digest.update(block)
             copy.write(block)
     return digest.hexdigest()
+
+
+def place_file(source: Path, target: Path, *, move: bool) -> str:
+    """Copy a file to a new place, and return its sha256. The original stays.
+
+    With `move`, the file is hard-linked instead, and the caller removes the original at the end. A symbolic link or a
+    file on another disk is always copied.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in (target, *temporaries(target)):  # of a process that was killed
+        leftover.unlink(missing_ok=True)
+    if move and not source.is_symlink():
+        sha256 = sha256_of(source)
+        with suppress(OSError):
+            target.hardlink_to(source)
+            return sha256
+    return copy_file(source, target)
 
 
 def size_text(size: int) -> str:

@@ -17,7 +17,7 @@ from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.home import home
 from ecellm_lite.models.catalogue import DEMO, how_to_get
 from ecellm_lite.models.file_identity import FileIdentities, FileIdentity
-from ecellm_lite.models.files import copy_file, sha256_of, temporaries
+from ecellm_lite.models.files import place_file
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.manifest import Manifest, read_manifest
 from ecellm_lite.models.model_check import check_model
@@ -223,7 +223,7 @@ class Store:
         with self.placing(name) as place:
             check_model(read_header(source))
             try:
-                sha256 = _place_file(source, place.file, move=move)
+                sha256 = place_file(source, place.file, move=move)
                 size = place.file.stat().st_size
                 origin = origin or f"{source.name}, added by hand"
                 manifest = Manifest(name, _MODEL, size, sha256, envelope, origin, licence)
@@ -289,20 +289,3 @@ class Store:
                 ) from None
             for sha256 in digests:
                 self._forget_states(sha256)
-
-
-def _place_file(source: Path, target: Path, *, move: bool) -> str:
-    """Copy a file into the store, and return its sha256. The original stays.
-
-    With `move`, the file is hard-linked instead, and the caller removes the original at the end. A symbolic link or a
-    file on another disk is always copied.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in (target, *temporaries(target)):  # of a process that was killed
-        leftover.unlink(missing_ok=True)
-    if move and not source.is_symlink():
-        sha256 = sha256_of(source)
-        with suppress(OSError):
-            target.hardlink_to(source)
-            return sha256
-    return copy_file(source, target)

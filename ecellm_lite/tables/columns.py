@@ -6,26 +6,23 @@ missing column is reported before the first row is read and before a model is lo
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any
 
 from ecellm_lite.answers.answer import AnswerWarning
 from ecellm_lite.errors import InputError, UsageError
-from ecellm_lite.tables.cells import cell_text, is_empty
+from ecellm_lite.tables.cells import is_empty
 from ecellm_lite.tables.dialects import DELIMITERS
-from ecellm_lite.tables.html_text import html_text, is_html
+from ecellm_lite.tables.field_values import Html, cell_value, field_value, put_value
 from ecellm_lite.tables.mapped_row import MappedRow
 from ecellm_lite.tables.row import Table, TableRow
 from ecellm_lite.tasks.attributes import Attribute, AttributesField, attributes_of
-from ecellm_lite.tasks.fields import Field, ItemsField, ParagraphsField, RecordField, TextsField
+from ecellm_lite.tasks.fields import Field, RecordField
 from ecellm_lite.tasks.task import Task
-
-Html = Literal["auto", "text", "keep"]
 
 _ID = "id"
 _WIRE = ("instruction", "input", "options")
@@ -69,7 +66,7 @@ class ColumnMap:
         self._only_where = self._options.only_where and self._column(self._options.only_where, "only_where")
         self._fill_down = [self._column(column, "fill_down") for column in self._options.fill_down]
         self._constants = {
-            name: self._formed(name, [value]) if isinstance(value, str) else value
+            name: field_value(self._fields.get(name), [value]) if isinstance(value, str) else value
             for name, value in self._options.constants.items()
         }
         self._unmapped = self._columns is None and not self.columns
@@ -118,9 +115,9 @@ class ColumnMap:
         elif self._columns is None:  # each row has its own columns
             row.update((name, cells[name]) for name in self._own if name in cells)
         for name, columns in self.columns.items():
-            values = [self._value(cells.get(column), changed, column) for column in columns]
+            values = [cell_value(cells.get(column), self._options.html, changed, column) for column in columns]
             if values := [value for value in values if value is not None]:
-                _put(row, name, self._formed(name, values))
+                put_value(row, name, field_value(self._fields.get(name), values))
         if not self._unmapped and not row.keys() - {_ID}:
             mapped = [columns for name, columns in self.columns.items() if name != _ID]
             names = ", ".join(repr(column) for columns in mapped for column in columns)
@@ -132,7 +129,7 @@ class ColumnMap:
             )
             return MappedRow(source, None, error)
         for name, value in self._constants.items():
-            _put(row, name, value)
+            put_value(row, name, value)
         warnings = (_was_html(changed),) if changed else ()
         return MappedRow(source, row, warnings=warnings)
 
@@ -231,37 +228,6 @@ class ColumnMap:
                 self._above[column] = cells[column]
         return cells
 
-    def _value(self, cell: Any, changed: list[str], column: str) -> Any:
-        """Return the value for a field: a text, a list, an object, or None for an empty cell.
-
-        If HTML was removed from the cell, add `column` to `changed`.
-        """
-        if is_empty(cell):
-            return None
-        if isinstance(cell, list | tuple):
-            values = [value for each in cell if (value := self._value(each, changed, column)) is not None]
-            return values or None
-        if isinstance(cell, Mapping):
-            return cell
-        text = cell_text(cell)
-        if self._options.html == "text" or (self._options.html == "auto" and is_html(text)):
-            plain = html_text(text)
-            if plain != text and column not in changed:
-                changed.append(column)
-            return plain or None
-        return text
-
-    def _formed(self, name: str, values: Sequence[Any]) -> Any:
-        each = self._fields.get(name)
-        if isinstance(each, TextsField | ItemsField):
-            listed = _listed(values[0]) if len(values) == 1 else None
-            return listed if listed is not None else [part for value in values for part in _parts(value)]
-        if len(values) == 1:
-            return values[0]
-        if isinstance(each, ParagraphsField):
-            return [str(part) for value in values for part in _parts(value)]
-        return " ".join(str(part) for value in values for part in _parts(value))
-
 
 def field_names(task: Task) -> list[str]:
     """Return the names that a column can be mapped to: the task's fields, the id, and ECInstruct's fields."""
@@ -288,32 +254,6 @@ def _is_required(name: str, task: Task) -> bool:
 def _has_sibling(name: str, columns: set[str]) -> bool:
     record, dot, _ = name.partition(".")
     return bool(dot) and any(other.startswith(f"{record}.") for other in columns)
-
-
-def _put(row: dict[str, Any], name: str, value: Any) -> None:
-    record, dot, inner = name.partition(".")
-    if not dot:
-        row[name] = value
-        return
-    fields = row.get(record)
-    row[record] = {**fields, inner: value} if isinstance(fields, Mapping) else {inner: value}
-
-
-def _listed(value: Any) -> list[Any] | None:
-    """Return the value if it is a list. If it is the JSON text of a list, return that list. Otherwise return None."""
-    if isinstance(value, list):
-        return value
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            listed = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
-        return listed if isinstance(listed, list) else None
-    return None
-
-
-def _parts(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _plain(name: str) -> str:

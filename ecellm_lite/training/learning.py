@@ -1,9 +1,4 @@
-"""Trains a LoRA adapter on a base model by the paper's recipe, pass after pass over the lessons, with checkpoints.
-
-The recipe is from the appendix of Peng et al., arXiv 2402.08831: LoRA of rank 16 and alpha 16 on the attention and
-feed-forward matrices, and a cosine schedule. The loss covers the answer and the end-of-sequence token, but not the
-prompt.
-"""
+"""Trains a LoRA adapter on a base model by a recipe, pass after pass over the lessons, with checkpoints."""
 
 from __future__ import annotations
 
@@ -13,8 +8,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from itertools import takewhile
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -33,35 +27,13 @@ from transformers import DynamicCache
 
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.files import replacing
-from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons, batches
+from ecellm_lite.training.lesson_batches import batches, parts, shared_tokens
+from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons
+from ecellm_lite.training.recipe import MATRICES, Recipe
 from ecellm_lite.training.validation import Validation
 
-MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-WARM_UP = 0.03  # of all steps
-LEAST_SHARED = 16  # tokens
 EVERY = 25  # steps between two points of the loss curve, and between two checkpoints
 _SAME = ("recipe", "steps", "first_pass", "passes", "lessons")  # must not change when a training is resumed
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """The settings of a training run.
-
-    `rate`: the highest learning rate.
-    `rows`: how many rows are in a batch.
-    `tokens`: the maximum number of tokens in one call of the model, including padding. A larger batch is split into
-      parts. This limits the memory and changes nothing else.
-    `bfloat16`: whether to compute with 16-bit numbers. This is faster, but the bits of the result vary.
-    """
-
-    rank: int = 16
-    alpha: int = 16
-    dropout: float = 0.0
-    rate: float = 1e-3
-    rows: int = 32
-    seed: int = 7
-    tokens: int = 8192
-    bfloat16: bool = False
 
 
 class Learning:
@@ -88,7 +60,7 @@ class Learning:
             r=recipe.rank,
             lora_alpha=recipe.alpha,
             lora_dropout=recipe.dropout,
-            target_modules=MATRICES,
+            target_modules=list(MATRICES),
             task_type="CAUSAL_LM",
         )
         # The adapter itself stays in 32 bits.
@@ -201,7 +173,7 @@ class Learning:
         torch.manual_seed(self.recipe.seed + self.step)  # dropout depends on the step alone, so a resume repeats it
         self.model.train()
         for group in self._optimizer.param_groups:
-            group["lr"] = self.recipe.rate * self._schedule()
+            group["lr"] = self.recipe.rate_at(self.step, self.steps)
         total = 0.0
         for part in parts(sorted(batch, key=lambda lesson: [*lesson.tokens]), self.recipe.tokens):
             states, places = self._states(part)
@@ -214,13 +186,6 @@ class Learning:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return total
-
-    def _schedule(self) -> float:
-        """Return this step's learning rate, as a share of the highest: a short warm-up, then half a cosine."""
-        warm_up = max(1, round(WARM_UP * self.steps))
-        if self.step < warm_up:
-            return (self.step + 1) / warm_up
-        return 0.5 * (1 + math.cos(math.pi * (self.step - warm_up) / max(1, self.steps - warm_up)))
 
     def _states(self, part: Sequence[Lesson]) -> tuple[Any, Any]:
         """Return the last layer's state for each token, and a mask that is true where the next token is the answer's.
@@ -297,30 +262,3 @@ class Learning:
             "losses": self.losses,
             "validations": self.validations,
         }
-
-
-def shared_tokens(part: Sequence[Lesson]) -> int:
-    """Return with how many tokens all lessons begin; 0 if they are too few to be worth a call of the model.
-
-    The token before an answer is never counted, because its state is needed for each lesson.
-    """
-    if len(part) == 1:
-        return 0
-    ordered = sorted([*lesson.tokens] for lesson in part)
-    first, last = ordered[0], ordered[-1]
-    most = min(len(lesson.tokens) - lesson.answer - 1 for lesson in part)
-    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first[:most], last, strict=False)))
-    return shared if shared >= LEAST_SHARED else 0
-
-
-def parts(batch: Sequence[Lesson], tokens: int) -> list[list[Lesson]]:
-    """Split a batch into parts of at most `tokens` tokens, padding included, but at least one lesson each."""
-    split: list[list[Lesson]] = [[]]
-    longest = 0
-    for lesson in batch:
-        longest = max(longest, len(lesson.tokens))
-        if split[-1] and longest * (len(split[-1]) + 1) > tokens:
-            split.append([])
-            longest = len(lesson.tokens)
-        split[-1].append(lesson)
-    return split

@@ -8,10 +8,9 @@ machine that trains needs no llama.cpp.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 from zipfile import BadZipFile
 
 import numpy as np
@@ -22,7 +21,6 @@ from ecellm_lite.models.files import replacing
 from ecellm_lite.tasks.registry import TASKS
 
 VALIDATION = -1  # the pass of the held-out rows: nothing is learned from it
-GROUP = 16  # batches whose lessons are sorted by length together
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +105,3 @@ def _read(path: Path) -> Lessons:
 
 def _ends(lengths: Iterable[int]) -> NDArray[np.int64]:
     return np.cumsum(list(lengths), dtype=np.int64)
-
-
-def batches(lessons: Sequence[Lesson], rows: int, random: Random) -> Iterator[list[Lesson]]:
-    """Yield batches of `rows` lessons of similar length, in a random order."""
-    order = random.sample(lessons, len(lessons))
-    size = rows * GROUP
-    sorted_batches: list[list[Lesson]] = []
-    for first in range(0, len(order), size):
-        group = sorted(order[first : first + size], key=lambda lesson: len(lesson.tokens))
-        sorted_batches += [group[start : start + rows] for start in range(0, len(group), rows)]
-    yield from random.sample(sorted_batches, len(sorted_batches))

@@ -30,7 +30,8 @@ from ecellm_lite.evaluate.labelled_files import gather, labelled_files
 from ecellm_lite.models.store import StoredModel
 from ecellm_lite.tasks.registry import TASKS
 from ecellm_lite.training.curriculum import LONGEST, Layout, make_curriculum
-from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons, batches, read_lessons
+from ecellm_lite.training.lesson_batches import batches
+from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons, read_lessons
 from ecellm_lite.training.paraphrases import HELD_OUT, PARAPHRASES
 from ecellm_lite.training.rows import Row, leave_out, read_rows, split_rows, write_rows
 from tests.support.labelled_rows import write_lines

@@ -19,7 +19,10 @@ from ecellm_lite.engine.interface import Chunk
 from ecellm_lite.engine.llama import LlamaBackend
 from ecellm_lite.engine.settings import Settings
 from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.training import lesson_batches
+from ecellm_lite.training.lesson_batches import parts, shared_tokens
 from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons
+from ecellm_lite.training.recipe import MATRICES, Recipe
 from tests.convert.test_gguf_base_adapter import converted
 from tests.support.refusals import refusal
 from tests.support.tiny_checkpoints import write_checkpoint
@@ -29,9 +32,8 @@ torch = pytest.importorskip("torch", reason="learning needs torch (extra 'train'
 peft = pytest.importorskip("peft", reason="learning needs peft (extra 'train')")
 transformers = pytest.importorskip("transformers", reason="learning needs transformers (extra 'train')")
 
-from ecellm_lite.training import learning as module  # noqa: E402 - where torch is
-from ecellm_lite.training.base import load_base  # noqa: E402
-from ecellm_lite.training.learning import MATRICES, Learning, Recipe, parts, shared_tokens  # noqa: E402
+from ecellm_lite.training.base import load_base  # noqa: E402 - where torch is
+from ecellm_lite.training.learning import Learning  # noqa: E402
 
 # peft still calls this by its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -179,7 +181,7 @@ def test_rows_that_begin_alike_learn_the_same_as_apart(
     assert shared_tokens(begun[:8]) == len(instruction)
     assert shared_tokens(lessons.lessons[:8]) == shared_tokens(begun[:1]) == 0
     for least in (1, 1000):
-        monkeypatch.setattr(module, "LEAST_SHARED", least)
+        monkeypatch.setattr(lesson_batches, "LEAST_SHARED", least)
         recipe = replace(RECIPE, tokens=1000)
         Learning(load_base(tiny), Lessons(256, begun), recipe, tmp_path / str(least)).run(until=6, report=quiet)
     one, other = ([point["loss"] for point in curves(tmp_path / name)["losses"]] for name in ("1", "1000"))

@@ -1,0 +1,72 @@
+"""Makes the value of a task's field from the cells that are mapped to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from ecellm_lite.tables.cells import cell_text, is_empty
+from ecellm_lite.tables.html_text import html_text, is_html
+from ecellm_lite.tasks.fields import Field, ItemsField, ParagraphsField, TextsField
+
+Html = Literal["auto", "text", "keep"]
+
+
+def cell_value(cell: Any, html: Html, changed: list[str], column: str) -> Any:
+    """Return a cell as a text, a list or an object, or None if it is empty.
+
+    If HTML was removed from the cell, `column` is added to `changed`.
+    """
+    if is_empty(cell):
+        return None
+    if isinstance(cell, list | tuple):
+        values = [value for each in cell if (value := cell_value(each, html, changed, column)) is not None]
+        return values or None
+    if isinstance(cell, Mapping):
+        return cell
+    text = cell_text(cell)
+    if html == "text" or (html == "auto" and is_html(text)):
+        plain = html_text(text)
+        if plain != text and column not in changed:
+            changed.append(column)
+        return plain or None
+    return text
+
+
+def field_value(field: Field | None, values: Sequence[Any]) -> Any:
+    """Return a field's value, made from the values of one cell or of several.
+
+    For a field that is a list, they form one list. For another field, several texts are joined with a space.
+    """
+    parts = [part for value in values for part in (value if isinstance(value, list) else [value])]
+    if isinstance(field, TextsField | ItemsField):
+        listed = _listed(values[0]) if len(values) == 1 else None
+        return parts if listed is None else listed
+    if len(values) == 1:
+        return values[0]
+    texts = [str(part) for part in parts]
+    return texts if isinstance(field, ParagraphsField) else " ".join(texts)
+
+
+def put_value(row: dict[str, Any], name: str, value: Any) -> None:
+    """Put a field's value into a row; a name such as `product_1.title` means a field of a record."""
+    record, dot, inner = name.partition(".")
+    if not dot:
+        row[name] = value
+        return
+    fields = row.get(record)
+    row[record] = {**fields, inner: value} if isinstance(fields, Mapping) else {inner: value}
+
+
+def _listed(value: Any) -> list[Any] | None:
+    """Return the value if it is a list. If it is the JSON text of a list, return that list. Otherwise return None."""
+    if isinstance(value, list):
+        return value
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            listed = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+        return listed if isinstance(listed, list) else None
+    return None

@@ -1,0 +1,50 @@
+"""Groups lessons: a batch is what one step learns from, and a part of it is what one call of the model computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+from random import Random
+
+from ecellm_lite.training.lessons import Lesson
+
+GROUP = 16  # batches whose lessons are sorted by length together
+LEAST_SHARED = 16  # tokens
+
+
+def batches(lessons: Sequence[Lesson], rows: int, random: Random) -> Iterator[list[Lesson]]:
+    """Yield batches of `rows` lessons of similar length, in a random order."""
+    order = random.sample(lessons, len(lessons))
+    size = rows * GROUP
+    sorted_batches: list[list[Lesson]] = []
+    for first in range(0, len(order), size):
+        group = sorted(order[first : first + size], key=lambda lesson: len(lesson.tokens))
+        sorted_batches += [group[start : start + rows] for start in range(0, len(group), rows)]
+    yield from random.sample(sorted_batches, len(sorted_batches))
+
+
+def shared_tokens(part: Sequence[Lesson]) -> int:
+    """Return with how many tokens all lessons begin; 0 if they are too few to be worth a call of the model.
+
+    The token before an answer is never counted, because its state is needed for each lesson.
+    """
+    if len(part) == 1:
+        return 0
+    ordered = sorted([*lesson.tokens] for lesson in part)
+    first, last = ordered[0], ordered[-1]
+    most = min(len(lesson.tokens) - lesson.answer - 1 for lesson in part)
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first[:most], last, strict=False)))
+    return shared if shared >= LEAST_SHARED else 0
+
+
+def parts(batch: Sequence[Lesson], tokens: int) -> list[list[Lesson]]:
+    """Split a batch into parts of at most `tokens` tokens, padding included, but at least one lesson each."""
+    split: list[list[Lesson]] = [[]]
+    longest = 0
+    for lesson in batch:
+        longest = max(longest, len(lesson.tokens))
+        if split[-1] and longest * (len(split[-1]) + 1) > tokens:
+            split.append([])
+            longest = len(lesson.tokens)
+        split[-1].append(lesson)
+    return split
