@@ -32,7 +32,8 @@ torch = pytest.importorskip("torch", reason="learning needs torch (extra 'train'
 peft = pytest.importorskip("peft", reason="learning needs peft (extra 'train')")
 transformers = pytest.importorskip("transformers", reason="learning needs transformers (extra 'train')")
 
-from ecellm_lite.training.base import load_base  # noqa: E402 - where torch is
+from ecellm_lite.training import learning as module  # noqa: E402 - where torch is
+from ecellm_lite.training.base import load_base  # noqa: E402
 from ecellm_lite.training.learning import Learning  # noqa: E402
 
 # peft still calls this by its old name.
