@@ -13,7 +13,7 @@ import pytest
 from ecellm_lite import Answer, Cascade, InputError, Runtime, UsageError, schema
 from ecellm_lite.answerer import Answerer
 from ecellm_lite.answers.answer import ModelName
-from ecellm_lite.cascade import GATHERED
+from ecellm_lite.cascade.stage import GATHERED
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.errors import ClosedError
 from tests.support.answer_checks import EXAMPLES
@@ -136,7 +136,7 @@ def test_a_row_goes_on_though_the_next_one_is_refused() -> None:
 
 @pytest.mark.parametrize("longest_wait", [0.0, 1000.0])
 def test_a_row_does_not_wait_for_ever_for_others(monkeypatch: pytest.MonkeyPatch, longest_wait: float) -> None:
-    monkeypatch.setattr("ecellm_lite.cascade.LONGEST_WAIT", longest_wait)
+    monkeypatch.setattr("ecellm_lite.cascade.stage.LONGEST_WAIT", longest_wait)
     with Runtime.over(FakeBackend(), name=LARGE) as large:
         small: Any = Prepared()
         models = Cascade([small, large], escalate_below=1.0)

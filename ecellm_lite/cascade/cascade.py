@@ -1,0 +1,135 @@
+"""The Answerer that asks several models, one after another."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from ecellm_lite.answerer import Answerer, RequestOptions, Row, awaited
+from ecellm_lite.answers.answer import Answer, ModelName
+from ecellm_lite.cascade.row import CascadeRow
+from ecellm_lite.cascade.stage import Stage, Work
+from ecellm_lite.envelopes import Envelope
+from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.option_checks import checked_deadline, checked_probability
+from ecellm_lite.read_ahead import read_ahead
+from ecellm_lite.tasks.registry import get_task
+from ecellm_lite.tasks.task import Task
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+# Rows read ahead of the next answer: enough that some dozens of them go to the next model together.
+WINDOW = 512
+
+
+def cascade_name(models: Sequence[ModelName], escalate_below: float) -> ModelName:
+    """Return a cascade's models as one name, and a hash of all models and of the probability."""
+    facts = " ".join([*(model.sha256 for model in models), repr(escalate_below)])
+    return ModelName(",".join(model.name for model in models), hashlib.sha256(facts.encode()).hexdigest())
+
+
+class Cascade:
+    """Answers each row by the first of several models that is sure enough; a context manager that closes the models.
+
+    `answerers`: at least two, the cheapest first.
+    `escalate_below`: a row goes to the next model if its answer has a lower calibrated probability, a warning of low
+        coverage, or no probability (as free text does). The last model's answers are final.
+
+    Raises UsageError for a probability that is not from 0 to 1, or for fewer than two models.
+    """
+
+    def __init__(self, answerers: Sequence[Answerer], *, escalate_below: float) -> None:
+        if len(answerers) < 2:
+            raise UsageError("A cascade has two models or more", step="name at least two", settings=("model",))
+        checked_probability(escalate_below)
+        self._stages = [Stage(answerer) for answerer in answerers]
+        self.escalate_below = escalate_below
+
+    @property
+    def model(self) -> ModelName:
+        """One name for all models, and a hash of the models and of `escalate_below`."""
+        return cascade_name([stage.answerer.model for stage in self._stages], self.escalate_below)
+
+    @property
+    def answerers(self) -> tuple[Answerer, ...]:
+        """The models, the cheapest first."""
+        return tuple(stage.answerer for stage in self._stages)
+
+    @property
+    def work(self) -> tuple[Work, ...]:
+        """What each model has done so far."""
+        return tuple(stage.work for stage in self._stages)
+
+    @property
+    def ready(self) -> bool:
+        """Whether all models can answer now; see ChildRuntime."""
+        return all(getattr(stage.answerer, "ready", True) for stage in self._stages)
+
+    @property
+    def restarts(self) -> int:
+        """How often the models' engines were restarted; see ChildRuntime."""
+        return sum(getattr(stage.answerer, "restarts", 0) for stage in self._stages)
+
+    @property
+    def adapters(self) -> Mapping[str, str]:
+        """Always empty: a request cannot choose an adapter."""
+        return {}
+
+    @property
+    def envelope(self) -> Envelope:
+        """The envelope of the first model; the others may have their own."""
+        return self._stages[0].answerer.envelope
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The names of the available tasks."""
+        return self._stages[0].answerer.tasks
+
+    def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
+        """Return a future for the answer; see Answerer. Raises UsageError if an adapter or a calibration file is given.
+
+        An answer is also passed on if its probability is below `min_probability`. Only the last model abstains.
+        """
+        if options.get("adapter") is not None:
+            raise UsageError("A cascade has no adapters", step="leave the adapter out", field="adapter")
+        if options.get("calibration", "auto") not in ("auto", False):
+            step = "leave it out, so that each model uses its own"
+            raise UsageError("A calibration's file is for one model of a cascade", step=step, field="calibration")
+        min_probability = checked_probability(options.pop("min_probability", None))
+        deadline_ms = checked_deadline(options.pop("deadline_ms", None))
+        checked_task = task if isinstance(task, Task) else get_task(task)
+        limit = max(self.escalate_below, min_probability or 0.0)
+        cascade_row = CascadeRow(self._stages, checked_task, row, options, limit, min_probability, deadline_ms)
+        cascade_row.enter(len(self._stages) - 1 if self._is_unscored(checked_task, options) else 0)
+        return cascade_row.future
+
+    def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
+        """Return the answer to one row, or raise its error; see Answerer."""
+        return awaited(self.submit(task, row, **options))
+
+    def answers(
+        self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
+    ) -> Iterator[Answer]:
+        """Yield one answer for each row, in order; see Answerer. Up to 512 rows are read ahead."""
+        yield from read_ahead(rows, lambda row: self.submit(task, row, **options), most=WINDOW)
+
+    def close(self) -> None:
+        """Close all models; unanswered rows fail with ClosedError. A second call does nothing."""
+        with ExitStack() as closing:  # if one of them fails, the others are closed all the same
+            for stage in reversed(self._stages):  # the first one is closed first
+                closing.callback(stage.answerer.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _is_unscored(self, task: Task, options: RequestOptions) -> bool:
+        """Whether the answers have no probability to decide by; if so, only the last model answers."""
+        space = options.get("space") or task.free_text
+        return space is not None and not space.scored

@@ -1,0 +1,109 @@
+"""A row on its way through the models of a cascade."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import partial
+
+from ecellm_lite.answerer import RequestOptions, Row
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.cascade.stage import Stage
+from ecellm_lite.errors import ContextError, DeadlineError, InputError
+from ecellm_lite.option_checks import deadline_error
+from ecellm_lite.tasks.task import Task
+
+
+class CascadeRow:
+    """A row that passes through the stages of a cascade, and the future of its answer."""
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        task: Task,
+        row: Row | InputError,
+        options: RequestOptions,
+        escalate_below: float,
+        min_probability: float | None,
+        deadline_ms: float | None,
+    ) -> None:
+        self.future: Future[Answer] = Future()
+        self._stages = stages
+        self._task = task
+        self._row = row
+        self._options = options
+        self._escalate_below = escalate_below
+        self._min_probability = min_probability
+        self._deadline_ms = deadline_ms
+        self._started = time.monotonic()
+        self._inner: Future[Answer] | None = None
+        self.future.add_done_callback(self._cancel)
+
+    def enter(self, place: int) -> None:
+        """Submit the row to a stage; raises UsageError for wrong options."""
+        stage = self._stages[place]
+        options = self._options.copy()
+        if place == len(self._stages) - 1 and self._min_probability is not None:
+            options["min_probability"] = self._min_probability
+        if self._deadline_ms is not None:
+            left = self._deadline_ms - 1000 * (time.monotonic() - self._started)
+            if left <= 0:
+                raise deadline_error(self._deadline_ms)
+            options["deadline_ms"] = left
+        stage.begin()
+        try:
+            self._inner = inner = stage.answerer.submit(self._task, self._row, **options)
+        except BaseException:
+            self._leave(place)
+            raise
+        inner.add_done_callback(partial(self._answered, place))
+
+    def _answered(self, place: int, inner: Future[Answer]) -> None:
+        next_stage = self._stages[place + 1 : place + 2]
+        if inner.cancelled() or self.future.cancelled():
+            self.future.cancel()
+        elif failure := inner.exception():
+            self._settle(failure)
+        elif next_stage and self._is_unsure(inner.result()):
+            next_stage[0].gather(self)
+        else:
+            self._settle(inner.result())
+        self._leave(place)
+
+    def _leave(self, place: int) -> None:
+        """Count that a stage no longer has this row, and let the rows go on that need not wait for it any longer."""
+        idle = self._stages[place].end()
+        for next_stage in self._stages[place + 1 : place + 2]:
+            for row in next_stage.take_gathered(all_rows=idle):
+                row.escalate(place + 1)
+
+    def escalate(self, place: int) -> None:
+        """Enter the next stage. If that fails, the row's answer or future gets the error."""
+        try:
+            if not self.future.cancelled():
+                self.enter(place)
+        except DeadlineError as error:
+            answerer = self._stages[place].answerer
+            name, envelope = answerer.model, answerer.envelope.name
+            self._settle(Answer.failed(self._task.name, error, model=name, envelope=envelope, row=self._row))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other rows that go on with this one must not be lost
+            self._settle(error)
+
+    def _settle(self, result: Answer | BaseException) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        if isinstance(result, BaseException):
+            self.future.set_exception(result)
+        else:
+            self.future.set_result(result)
+
+    def _is_unsure(self, answer: Answer) -> bool:
+        if answer.error:
+            return answer.error.code == ContextError.code  # the next model may have a larger context
+        odd = any(warning.code == "low_coverage" for warning in answer.warnings or ())
+        return odd or answer.probability is None or answer.probability < self._escalate_below
+
+    def _cancel(self, future: Future[Answer]) -> None:
+        if future.cancelled() and self._inner:
+            self._inner.cancel()

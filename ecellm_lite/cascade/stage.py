@@ -1,0 +1,85 @@
+"""One model of a cascade, with the rows that wait for it and a count of its work."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ecellm_lite.answerer import Answerer
+from ecellm_lite.answers.answer import ModelName
+
+if TYPE_CHECKING:
+    from ecellm_lite.cascade.row import CascadeRow
+
+# A model that gets few rows now and then computes each alone. So rows for the next model wait until there are this many
+# of them, or until the model before it has nothing left to do. A busy server always has something to do, so after
+# LONGEST_WAIT seconds they go on with the next answer.
+GATHERED = 32
+LONGEST_WAIT = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one model of a cascade has done so far: the rows that it was asked, and the seconds during which it had any.
+
+    On shared cores, the seconds of several models overlap.
+    """
+
+    model: ModelName
+    rows: int
+    seconds: float
+
+
+class Stage:
+    """One model of a cascade, and the rows that wait until enough of them have gathered."""
+
+    def __init__(self, answerer: Answerer) -> None:
+        self.answerer = answerer
+        self._lock = threading.Lock()
+        self._running = 0
+        self._rows = 0
+        self._seconds = 0.0
+        self._since = 0.0  # when it last got a row after having none
+        self._gathered: list[CascadeRow] = []
+        self._gathered_since = 0.0
+
+    @property
+    def work(self) -> Work:
+        """What this model has done so far."""
+        with self._lock:
+            running = time.monotonic() - self._since if self._running else 0.0
+            return Work(self.answerer.model, self._rows, self._seconds + running)
+
+    def begin(self) -> None:
+        """Count a row that this model gets."""
+        with self._lock:
+            if not self._running:
+                self._since = time.monotonic()
+            self._running += 1
+            self._rows += 1
+
+    def end(self) -> bool:
+        """Count a row that this model no longer has; return whether it has none now."""
+        with self._lock:
+            self._running -= 1
+            if not self._running:
+                self._seconds += time.monotonic() - self._since
+            return not self._running
+
+    def gather(self, row: CascadeRow) -> None:
+        """Let a row wait for this model."""
+        with self._lock:
+            if not self._gathered:
+                self._gathered_since = time.monotonic()
+            self._gathered.append(row)
+
+    def take_gathered(self, *, all_rows: bool) -> list[CascadeRow]:
+        """Return the rows that need not wait any longer, and forget them."""
+        with self._lock:
+            waited = time.monotonic() - self._gathered_since
+            if not all_rows and len(self._gathered) < GATHERED and waited < LONGEST_WAIT:
+                return []
+            gathered, self._gathered = self._gathered, []
+        return gathered
