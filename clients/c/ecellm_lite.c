@@ -129,7 +129,7 @@ static void ended(ecellm_client *client, int code) {
         for (request *one = client->open; one && !lost; one = one->next) lost = one->deaths >= DEATHS ? one->id : 0;
         if (lost) finish_failed(client, lost, client->code, client->message);
     } while (lost && take_open(client, lost));
-    /* This cannot loop forever: a child that never answers uses up the failed starts or a request's deaths. */
+    /* This cannot loop forever: a child that gave no answer uses up a failed start, or one of its requests' deaths. */
     if (client->open || client->has_answered) {
         client->restarts++;
         start_child(client);

@@ -150,7 +150,7 @@ export class Client {
       try {
         this.#received(child, JSON.parse(line));
       } catch {
-        this.#dismiss(child, `wrote what is no message: ${line.slice(0, 80)}`);
+        this.#dismiss(child, `wrote a line that is not a message: ${line.slice(0, 80)}`);
       }
       if (child.isReady) clearTimeout(timer);
     });

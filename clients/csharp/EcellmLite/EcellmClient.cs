@@ -239,7 +239,7 @@ public sealed class EcellmClient : IAsyncDisposable
         }
         catch (Exception error) // what it says is no message, or it is gone
         {
-            child.Dismiss($"wrote what is no message: {error.Message}");
+            child.Dismiss($"wrote a line that is not a message: {error.Message}");
         }
         await EndedAsync(child).ConfigureAwait(false);
     }

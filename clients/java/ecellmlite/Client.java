@@ -183,7 +183,7 @@ public final class Client implements AutoCloseable {
                 received(source, (Map<?, ?>) Json.read(line));
             }
         } catch (IOException | RuntimeException error) {
-            source.dismiss("The child process wrote what is no message: " + error.getMessage());
+            source.dismiss("The child process wrote a line that is not a message: " + error.getMessage());
         }
         ended(source);
     }
