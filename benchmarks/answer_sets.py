@@ -53,7 +53,7 @@ def main(data: Path, limit: int, model: str, output: Path) -> None:
 
 
 def measured(rows: Sequence[Row]) -> dict[str, float]:
-    """Return the coverage and size of sets over the splits, and how many splits are below the limit `lowest`."""
+    """Return the answer sets' mean coverage and size over all splits, and how many splits have too low a coverage."""
     random = np.random.default_rng(0)
     count = round(len(rows) * CHOOSING)
     coverages, sizes = [], []

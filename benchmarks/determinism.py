@@ -96,7 +96,7 @@ def main(data: Path, rows: int, alone: int, timed_rows: int, repeats: int, model
 
 
 def mixed(data: Path, tasks: Sequence[str], count: int) -> list[Row]:
-    """Return `count` labelled rows, or all there are, in turns from each task; their ids are unique."""
+    """Return up to `count` labelled rows, taken from the tasks in turn. Each row has an id of its own."""
     lines = {task: (data / get_task(task).name / "test.jsonl").read_text("utf-8").splitlines() for task in tasks}
     chosen: list[Row] = []
     for place in range(max(map(len, lines.values()))):

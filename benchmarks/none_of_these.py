@@ -106,12 +106,12 @@ def rows_of(setting: Setting, labels: dict[str, str], data: Path, count: int) ->
 
 
 def read(data: Path, task: str) -> list[dict[str, Any]]:
-    """Return a task's test rows."""
+    """Return the labelled test rows of a task."""
     return [json.loads(line) for line in (data / task / "test.jsonl").read_text("utf-8").splitlines()]
 
 
 def own_task(setting: Setting, choices: Sequence[str], none: bool, folder: Path) -> Task:
-    """Return the task of one's own that offers these labels; its file is in a folder."""
+    """Return a custom task that offers these labels. Its file is written into `folder`."""
     task = get_task(setting.task)
     path = folder / "own.toml"
     fields = "".join(f"[[fields]]\nname = {json.dumps(field.name)}\n" for field in task.fields if field.required)

@@ -46,7 +46,7 @@ def interval(value: Mapping[str, float]) -> str:
 
 
 def others(one: Mapping[str, Any], *names: str) -> list[str]:
-    """Return the values that the results `one` have for the metrics `names`."""
+    """Return the values of these metrics in the results of one model."""
     return [f"{one['values'][name]['value']:.3f}" for name in names]
 
 

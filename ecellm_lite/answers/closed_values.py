@@ -36,7 +36,7 @@ class ClosedValues:
 
     @cached_property
     def by_text(self) -> Mapping[str, int]:
-        """The index of each value by its text in lower case."""
+        """The index of each value, by the value's text in lower case."""
         return {text.lower(): index for index, text in enumerate(self.labels.texts)}
 
     def index(self, name: str) -> int | None:

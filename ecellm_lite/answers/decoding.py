@@ -75,7 +75,7 @@ class Outcome:
     `value`: the answer's value.
     `text`: the answer as an ECInstruct string.
     `tokens`: the answer's tokens. If the answer is from a fixed set, they are the end of tokenize(prompt + text).
-    `probabilities`: the share of each possible answer, by its key. None if the possible answers are too many to list.
+    `probabilities`: the probability of each possible answer, by its key; None if there are too many to list.
     `coverage`: how much of the model's probability fell on the allowed tokens when the first choice was made. For an
       extraction: the lowest coverage of all its choices.
     `unexplored`: the probability of the answers that were not looked at; None if all were.

@@ -54,9 +54,10 @@ class NoneRule:
     doubt: float = 0.0
 
     def probability(self, outside: float, label: float) -> float:
-        """Return the probability of none.
+        """Return the probability by this rule that no label fits.
 
-        `outside` is the probability of none without a rule, and `label` that of the likeliest label if one fits.
+        `outside`: the model's own probability that no label fits.
+        `label`: the probability of the likeliest label, if one fits.
         """
         logit = self.bias + self.outside * log_odds(outside) - self.doubt * log_odds(label)
         return 1.0 / (1.0 + math.exp(min(-logit, 700.0)))
@@ -141,7 +142,7 @@ class OrNone(Space):
 
     @abstractmethod
     def label_claim(self, answer: Answer, gold: str) -> Claim:
-        """Return what an answer claims about the labels alone; the gold answer must be a label."""
+        """Return the claim (see claims.py) that the likeliest label fits. The gold answer must be a label."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ class Predicate(OneOf):
         return _OPTIONS
 
     def spellings(self, option: Option) -> tuple[str, ...]:
-        """Return yes and Yes, or no and No; most general models write the capital."""
+        """Return both spellings: yes and Yes, or no and No. Most general models write the capital letter."""
         return option.text, option.text.capitalize()
 
     def value(self, key: str) -> bool:

@@ -66,7 +66,7 @@ class QuantityReader:
 
     @property
     def description(self) -> str:
-        """What a value is read as."""
+        """What a text must be, in words for a message."""
         return f"a quantity in {self.unit}"
 
     def read(self, text: str) -> dict[str, Any]:

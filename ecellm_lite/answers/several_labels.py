@@ -1,8 +1,8 @@
 """Answers that name any number of a task's labels, such as `color, size`, or `none`.
 
 For each label, the model weighs the continuations `LABEL: yes` and `LABEL: no` right after the prompt. So the prompt is
-read once, and the answer for one label does not depend on the answer for another. A label holds if its probability of
-yes reaches its threshold. After that, the limits on the number of labels apply.
+read once, and the answer for one label does not depend on the answer for another. A label is part of the answer if its
+probability of yes reaches its threshold. After that, the limits on the number of labels apply.
 """
 
 from __future__ import annotations

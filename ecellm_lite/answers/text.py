@@ -51,7 +51,7 @@ class Text(Space):
         return options if self.logprobs is None else {**options, "logprobs": self.logprobs}
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return the most frequent text and the empty text; hardly any other text occurs twice."""
+        """Return the most frequent text and the empty text. Hardly any other text occurs twice."""
         return (golds[0], "")
 
     def decode(self, scene: Scene) -> Decoding:

@@ -52,7 +52,7 @@ class WeightedFolder(click.ParamType):  # type: ignore[type-arg]
     name = "folder[:weight]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Path, float]:
-        """Return the folder and the weight."""
+        """Return the adapter's folder and its weight."""
         if isinstance(value, tuple):
             return value
         folder, colon, weight = str(value).rpartition(":")
@@ -70,7 +70,7 @@ class NamedAdapter(click.ParamType):  # type: ignore[type-arg]
     name = "[name=]file"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Return the name and the file."""
+        """Return the adapter's name and the path of its file."""
         if isinstance(value, tuple):
             return value
         name, equals, file = str(value).partition("=")

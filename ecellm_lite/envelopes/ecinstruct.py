@@ -72,7 +72,6 @@ class HeadingsEnvelope(Envelope):
 
 
 def _input(text: str, options: str | None) -> str:
-    """Return what stands under the heading of the input."""
     return f"{text}\n\n### Options:\n{options}" if options else text
 
 

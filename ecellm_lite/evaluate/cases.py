@@ -40,7 +40,7 @@ def case_of(space: Space, answer: Answer, gold: str, labels: Sequence[str] | Non
 
 
 def outcome_of(answer: Answer) -> Outcome:
-    """Return an answer that was not calibrated as an outcome, which a calibration can be applied to."""
+    """Turn an uncalibrated answer into an outcome, so that a calibration can be applied to it."""
     return Outcome(
         value=answer.value,
         text=answer.text or "",

@@ -121,7 +121,7 @@ class RayRuntime:
 
     @property
     def window(self) -> int:
-        """The number of rows that a job should have submitted without an answer yet, so that every actor is busy."""
+        """The number of unanswered rows that keeps every actor busy."""
         return 2 * BATCH * IN_FLIGHT * self._actors
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:

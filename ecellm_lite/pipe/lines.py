@@ -18,7 +18,9 @@ Line = Callable[[], bytes]
 
 
 def read_lines(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    """Yield the lines in what `read` returns, without line ends and blank lines, until `read` returns nothing.
+    """Yield the lines of a stream, without their line ends. Blank lines are left out.
+
+    `read` returns the next bytes of the stream, and no bytes at its end.
 
     A line longer than LONGEST_LINE is cut to LONGEST_LINE + 1 bytes, so the caller can see that it is too long.
     """

@@ -43,7 +43,7 @@ def read(path: Path, most_rows: int, most_characters: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print a table, or the error that reading it ended with."""
+    """Print a table, or the error that ended its reading."""
     if sys.platform != "win32":
         limit_memory(MEMORY)
     path, rows, characters = sys.argv[1:]

@@ -33,9 +33,10 @@ class SampleRow:
 
 @dataclass(frozen=True, slots=True)
 class TableHeader:
-    """The names of the columns, and the line or row number of the last row before the data, or 0 if there is none.
+    """The names of a table's columns.
 
-    `findings` are phrases about unusual headers, for the table's description.
+    `last`: the number of the last line or row before the data, or 0 if there is none.
+    `findings`: phrases about an unusual header, for the table's description.
     """
 
     columns: tuple[str, ...]

@@ -152,7 +152,10 @@ def _value(table: TaskTable) -> tuple[str, str]:
 
 
 def listed_values(attributes: Sequence[Attribute]) -> str | None:
-    """Return the options that list the values of closed lists, or None if there are none or too many."""
+    """Return the prompt's options: the allowed values of each attribute that has such a list.
+
+    Return None if no attribute has a list, or if the lists are too long.
+    """
     lists = {each.name: each.form.values.labels.texts for each in attributes if each.form and each.form.values}
     if not lists or sum(map(len, lists.values())) > MAX_LISTED:
         return None

@@ -118,7 +118,7 @@ class Latest:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The list's name, as the only field."""
+        """The only field that is cut: the list."""
         return (self.field,)
 
     def least(self, values: Values) -> int:

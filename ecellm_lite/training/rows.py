@@ -92,7 +92,7 @@ def split_rows(
 
 
 def leave_out(rows: Rows, sources: Sequence[str]) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
-    """Return the rows of other sources, and those of the given `sources`, by task.
+    """Return the rows of all other sources, and then the rows of the given `sources`, both by task.
 
     A row's source is its key `source`. The source `wdc` covers `wdc/watches` and `wdc/shoes`, too. Raises UsageError
     for a source that no row has, or if a task would have no rows to learn.

@@ -18,7 +18,7 @@ def u64(value: int) -> bytes:
 
 
 def string(text: bytes, length: int | None = None) -> bytes:
-    """Return a text with its length before it. If `length` is given, it is written instead of the true length."""
+    """Return a text in GGUF's form, with its length first. A given `length` replaces the true one."""
     return u64(len(text) if length is None else length) + text
 
 

@@ -98,7 +98,7 @@ def test_escalated_rows_are_answered_in_batches() -> None:
 
 
 class Prepared:
-    """A first model whose answers the test sets; it refuses a row with the id 1 after it has answered the others."""
+    """The first model of a cascade, whose answers the test sets. It refuses the row with the id 1, and does so last."""
 
     model = SMALL
 

@@ -179,7 +179,7 @@ def test_answers_are_the_same_bytes_in_every_batch(demo_model: StoredModel, kern
 
 @pytest.mark.slow
 def test_every_task_has_the_same_bytes_in_every_batch(demo_model: StoredModel, kernels: dict[str, Any]) -> None:
-    """Tasks mixed and alone, each with other batch sizes, orders, threads, and prefixes shared or not."""
+    """Tasks run mixed and alone, in various batch sizes, orders and threads, with and without shared prefixes."""
     jobs = [(task, [{**EXAMPLES[task], "id": n} for n in range(2)]) for task in EXAMPLES]
     jobs.append(("sentiment_analysis", rows(20)[2:]))  # whose ids are not those of the examples
     seen = []

@@ -37,8 +37,8 @@ def quantized(x: NDArray[np.float32], limit: float) -> NDArray[np.float64]:
 def compare(blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32], result: NDArray[np.float32]) -> None:
     """Compare products with their exact values.
 
-    The tolerance is for float32 rounding: in each block, the product of two scales, a minimum, and one or two
-    additions. Types of floats have one rounding per weight.
+    The tolerance covers the rounding of float32. For float types, each weight is rounded once. For the others, each
+    block is rounded a few times: its scales are multiplied, its minimum is added, and its sum is added.
     """
     weights = ggml_quantizer.dequantize(blocks, kind, x.shape[1]).astype(np.float64)
     if kind.name in FLOATS:

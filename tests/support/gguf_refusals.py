@@ -24,7 +24,7 @@ def refused(path: Path, *values: object) -> None:
 
 
 def unfit(header: Header, *values: object) -> None:
-    """Check that a model with this header is refused, and that the ModelError has its path and these values."""
+    """Check that a model with this header is refused, and that the ModelError names its path and these values."""
     with pytest.raises(ModelError) as caught:
         check_model(header)
     check_error(caught.value, header.path, *values)

@@ -1,4 +1,4 @@
-"""Metrics of a user's own choices: accuracy, macro-F1, a line for each label, and how well "none of these" is told.
+"""Metrics of a user's own choices: accuracy, macro-F1, a line per label, and how well "none of these" is recognized.
 
 Macro-F1 is the mean F1 of the answers that occur. In the metrics `all` (see measured.py), a row without an answer is
 wrong. In the metrics `paper`, it is left out. `none_precision`, `none_recall` and `none_f1` measure the answer that no

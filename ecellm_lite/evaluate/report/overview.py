@@ -45,7 +45,7 @@ class Overview:
 
 
 def draw(results: Results) -> Overview:
-    """Return the table of all tasks; models without a figure for any task are left out."""
+    """Return the table of all tasks. A model that has no figure for any of them is left out."""
     setting = results.settings.setting
     task_figures = [paper_figures(task.abbreviation, task.primary, setting) for task in results.tasks.values()]
     names = dict.fromkeys(model for figures in task_figures for model in figures)

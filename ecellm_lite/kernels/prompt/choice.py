@@ -79,9 +79,9 @@ def use(state: State, mode: Mode = Mode.FAST) -> None:
 
 
 def declined() -> str:
-    """Return the name of an operation that is not bit-stable in ggml and that the kernels do not compute.
+    """Return the name of an operation that ggml must compute, but whose result is not bit-stable in ggml.
 
-    Only the calls since this thread's last `use` with a stable mode count. The name is empty if there was none.
+    The name is empty if there was none since this thread last called `use` with a stable mode.
     """
     number = int(library.library(library.path()).ecellm_prompt_declined())
     return "" if number < 0 else ggml.operation(number)

@@ -1,4 +1,4 @@
-"""Adds to a text what is left of HTML when a shop exports its products: entities, line breaks, bold words."""
+"""Adds remains of HTML to a text, as in the products that shops export: entities, line breaks, bold words."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def _row(random: Random, *, matches: bool) -> Row:
 
 
 def _record(good: Good, price: float, random: Random, *, without: list[str] | None = None) -> dict[str, str]:
-    """Return a shop's record of a good without some of its facts; a record may have only a title."""
+    """Return a product as a shop might list it, with some facts missing; only a title is certain."""
     hidden = list(without or [])
     record = {"title": ""}
     if random.random() < 0.3:
