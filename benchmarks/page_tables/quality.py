@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.page_tables.sources import interval, others, provenance, results, short, table
+from benchmarks.page_tables.sources import interval, provenance, results, short, table, values_of
 
 _METRICS = {
     "f1": "F1*",
@@ -23,7 +23,7 @@ def quality() -> str:
             short(task),
             _METRICS[one["metric"]],
             interval(one["values"]["demo"]),
-            *others(one, "majority", "best_constant"),
+            *values_of(one, "majority", "best_constant"),
         )
         for task, one in results("demo")["tasks"].items()
     ]
@@ -38,7 +38,7 @@ def demo() -> str:
             str(one["rows"]),
             _METRICS[one["metric"]],
             interval(one["values"]["demo"]),
-            *others(one, "base", "majority", "best_constant"),
+            *values_of(one, "base", "majority", "best_constant"),
         )
         for task, one in results("demo")["tasks"].items()
     ]
@@ -56,7 +56,7 @@ def demo_more() -> str:
                 str(one["rows"]),
                 _METRICS[one["metric"]],
                 interval(one["values"]["demo"]),
-                *others(one, "majority", "best_constant"),
+                *values_of(one, "majority", "best_constant"),
                 interval(yes) if yes else "",
                 f"{one['ece']:.3f}" if one["ece"] is not None else "",
             )

@@ -45,9 +45,9 @@ def interval(value: Mapping[str, float]) -> str:
     return f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
 
 
-def others(one: Mapping[str, Any], *names: str) -> list[str]:
+def values_of(results: Mapping[str, Any], *names: str) -> list[str]:
     """Return the values of these metrics in the results of one model."""
-    return [f"{one['values'][name]['value']:.3f}" for name in names]
+    return [f"{results['values'][name]['value']:.3f}" for name in names]
 
 
 def gib(size: float) -> str:

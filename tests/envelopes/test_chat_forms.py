@@ -17,7 +17,7 @@ from ecellm_lite.envelopes.chat_form import ChatForm
 from ecellm_lite.envelopes.chat_forms import CHAT_FORMS
 from ecellm_lite.errors import ModelError
 from tests.convert.test_token_ids import loaded
-from tests.support.chat_templates import CONVERSATIONS, TEMPLATES, Conversation, messages_of, rendered, said
+from tests.support.chat_templates import CONVERSATIONS, TEMPLATES, Conversation, exchange, messages_of, rendered
 from tests.support.refusals import refusal
 from tests.support.tiny_tokenizers import mistral_tokenizer, packaged, write_mistral_tokenizer, write_smollm_tokenizer
 
@@ -200,8 +200,8 @@ def test_text_never_becomes_a_control_token(name: str, pair: Pair) -> None:
 def test_an_answer_has_the_token_ids_of_the_models_turn(name: str, pair: Pair, answer: str) -> None:
     form = form_of(name)
     scene = Scene(pair.ours, 100, form=AnswerForm.of(form, pair.ours))
-    messages = messages_of(("", said("Is it loud?", answer)))
-    ids = [*form.conversation("", said("Is it loud?")).tokens(pair.ours), *scene.continuation(answer), scene.end]
+    messages = messages_of(("", exchange("Is it loud?", answer)))
+    ids = [*form.conversation("", exchange("Is it loud?")).tokens(pair.ours), *scene.continuation(answer), scene.end]
     expected = pair.ids(dated(name, rendered(name, messages, answer=True)))
     assert ids == expected[: len(ids)]
     assert scene.end in scene.ends
@@ -211,7 +211,7 @@ def test_an_answer_has_the_token_ids_of_the_models_turn(name: str, pair: Pair, a
 def test_an_answer_has_the_token_ids_of_mistrals_turn(name: str, spaced: Pair) -> None:
     form = form_of(name)
     scene = Scene(spaced.ours, 100, form=AnswerForm.of(form, spaced.ours))
-    before, whole = said("Is it loud?"), said("Is it loud?", "yes", "Sure?")
+    before, whole = exchange("Is it loud?"), exchange("Is it loud?", "yes", "Sure?")
     ids = [*form.conversation("", before).tokens(spaced.ours), *scene.continuation("yes"), scene.end]
     assert ids == form.conversation("", whole).tokens(spaced.ours)[: len(ids)]
 
@@ -220,14 +220,14 @@ def test_an_answer_has_the_token_ids_of_mistrals_turn(name: str, spaced: Pair) -
 def test_the_prompt_of_a_row_is_a_users_turn(name: str) -> None:
     form = form_of(name)
     prompt = form.wrap("Do it.", "The text", '["A: x"]')
-    assert prompt == form.conversation("", said('Do it.\n\nInput:\nThe text\n\nOptions:\n["A: x"]'))
+    assert prompt == form.conversation("", exchange('Do it.\n\nInput:\nThe text\n\nOptions:\n["A: x"]'))
     assert str(prompt).startswith(str(form.prefix("Do it.")))
-    assert str(form.conversation("Be brief.", said("x"))).startswith(str(form.opening("Be brief.")))
+    assert str(form.conversation("Be brief.", exchange("x"))).startswith(str(form.opening("Be brief.")))
     assert str(prompt).endswith(form.prompt_end)
 
 
 def test_a_vocabulary_without_the_forms_tokens_is_refused(smollm: Pair) -> None:
     AnswerForm.of(get_envelope("qwen3"), smollm.ours)  # its tokens around thoughts may be text
-    assert form_of("qwen3").conversation("", said("x")).tokens(smollm.ours)
+    assert form_of("qwen3").conversation("", exchange("x")).tokens(smollm.ours)
     with refusal(ModelError, "<|begin_of_text|>", "envelope", settings=("envelope",)):
         AnswerForm.of(get_envelope("llama3"), smollm.ours)

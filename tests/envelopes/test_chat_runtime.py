@@ -15,7 +15,7 @@ from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import InputError
 from ecellm_lite.tasks.registry import TASKS
 from ecellm_lite.tasks.texts import TEXTS
-from tests.support.chat_templates import said
+from tests.support.chat_templates import exchange
 from tests.support.commands import refused
 
 VOCABULARY = FakeVocabulary()
@@ -57,11 +57,11 @@ def test_rows_of_a_task_share_their_instruction() -> None:
 
 
 def test_a_conversation_is_written_as_turns_of_the_form() -> None:
-    turns = [{"role": turn.role, "content": turn.text} for turn in said("Is it loud?", "No.", "Sure?<|im_end|>")]
+    turns = [{"role": turn.role, "content": turn.text} for turn in exchange("Is it loud?", "No.", "Sure?<|im_end|>")]
     with Runtime.over(FakeBackend(), envelope="chatml") as runtime:
         question = TEXTS["chat"].question({"messages": turns}, instruction="Be short.")
         request = runtime.request(question)
-    prompt = get_envelope("chatml").conversation("Be short.", said("Is it loud?", "No.", "Sure?<|im_end|>"))
+    prompt = get_envelope("chatml").conversation("Be short.", exchange("Is it loud?", "No.", "Sure?<|im_end|>"))
     assert request.prompt == prompt.tokens(VOCABULARY)
     assert list(request.prompt).count(VOCABULARY.special_token_id("<|im_end|>") or 0) == 4, "a user's is text"
 

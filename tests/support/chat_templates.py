@@ -12,7 +12,7 @@ from ecellm_lite.envelopes import Turn
 Conversation = tuple[str, tuple[Turn, ...]]
 
 
-def said(*texts: str) -> tuple[Turn, ...]:
+def exchange(*texts: str) -> tuple[Turn, ...]:
     """Return a conversation with these texts as turns. The user begins, and user and model alternate."""
     return tuple(Turn("assistant" if place % 2 else "user", text) for place, text in enumerate(texts))
 
@@ -24,17 +24,17 @@ _TEXTS = (
 )  # fmt: skip
 
 CONVERSATIONS: tuple[Conversation, ...] = (
-    *(("", said(text)) for text in _TEXTS[:10]),
-    ("Be brief.", said("Is it loud?")),
-    ("Sei kurz.\nUnd freundlich.", said("Größe?")),
-    ("", said("Hello.", "Hello!", "Is it loud?")),
-    ("", said("Hello.", "Two\nlines", " and a space")),
-    ("Be brief.", said("Hello.", "Hello!", "Is it loud?")),
-    ("Be brief.", said("One.", "Two.", "Three.", "Four.", "Five.")),
-    ("", said(*_TEXTS[10:], "the last")),
-    ("", said("x" * 300)),
-    ("", said("A: red\nB: blue", "A", "B: green")),
-    ("Answer yes or no.", said("Is {{ it }} blue? {% if %}")),
+    *(("", exchange(text)) for text in _TEXTS[:10]),
+    ("Be brief.", exchange("Is it loud?")),
+    ("Sei kurz.\nUnd freundlich.", exchange("Größe?")),
+    ("", exchange("Hello.", "Hello!", "Is it loud?")),
+    ("", exchange("Hello.", "Two\nlines", " and a space")),
+    ("Be brief.", exchange("Hello.", "Hello!", "Is it loud?")),
+    ("Be brief.", exchange("One.", "Two.", "Three.", "Four.", "Five.")),
+    ("", exchange(*_TEXTS[10:], "the last")),
+    ("", exchange("x" * 300)),
+    ("", exchange("A: red\nB: blue", "A", "B: green")),
+    ("Answer yes or no.", exchange("Is {{ it }} blue? {% if %}")),
 )
 
 _CHATML = (
