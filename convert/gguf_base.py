@@ -7,7 +7,6 @@ precision, and lose a little more. The manifest records this.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from ecellm_lite.convert.blueprint import Blueprint, MetadataValue, TensorRecipe
 from ecellm_lite.convert.gguf_bytes import KINDS
 from ecellm_lite.convert.gguf_modules import INSEPARABLE, INTERLEAVED, added_to, module_of
 from ecellm_lite.convert.mixture import ModelShape
-from ecellm_lite.convert.reading import changed_meanwhile, damaged, open_for_reading, read_fully
+from ecellm_lite.convert.open_file import OpenFile
+from ecellm_lite.convert.reading import changed_meanwhile, damaged, read_fully
 from ecellm_lite.convert.source import InputFile, SourceTensor
 from ecellm_lite.errors import ModelError
 from ecellm_lite.kernels.floats import FLOATS
@@ -28,12 +28,10 @@ from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.model_check import check_model
 
 
-class GgufBase:
+class GgufBase(OpenFile):
     """An open GGUF file as a source of weights. It is a context manager. Raises ModelError if the file is damaged."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor = -1
         self.header = read_header(path)
         check_model(self.header)
         self._architecture = str(self.header.metadata["general.architecture"])
@@ -49,23 +47,10 @@ class GgufBase:
             )
             for tensor in self.header.tensors
         }
-        self._descriptor = open_for_reading(path)
-        self._input = InputFile.of(path, os.fstat(self._descriptor))
-        if self._input.size != self.header.file_size:
+        super().__init__(path)
+        if self.input.size != self.header.file_size:
             self.close()
             raise changed_meanwhile(path)
-
-    def __enter__(self) -> GgufBase:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file. A second call does nothing."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
 
     def __contains__(self, name: object) -> bool:
         return name in self._tensors
@@ -102,14 +87,9 @@ class GgufBase:
         values: NDArray[Any] = buffer.view(FLOATS[tensor.type])
         return values.reshape(-1) if is_vector else values
 
-    def check_unchanged(self) -> None:
-        """Raise ModelError if the file was changed since it was opened."""
-        if InputFile.of(self.path, os.fstat(self._descriptor)) != self._input:
-            raise changed_meanwhile(self.path)
-
     def inputs(self) -> list[InputFile]:
         """Return the file, with its size and time when it was opened."""
-        return [self._input]
+        return [self.input]
 
     def configuration(self) -> list[InputFile]:
         """Return an empty list, because no other file describes the weights."""

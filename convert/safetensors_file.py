@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecellm_lite.convert.reading import changed_meanwhile, damaged, open_for_reading, read_fully
-from ecellm_lite.convert.source import InputFile, SourceTensor
+from ecellm_lite.convert.open_file import OpenFile
+from ecellm_lite.convert.reading import damaged, open_for_reading, read_fully
+from ecellm_lite.convert.source import SourceTensor
 from ecellm_lite.errors import ModelError
 from ecellm_lite.kernels.floats import FLOATS
 from ecellm_lite.strict import refuse_constant, unique_keys
@@ -37,36 +38,21 @@ _SIZES = {
 }  # fmt: skip
 
 
-class SafetensorsFile:
+class SafetensorsFile(OpenFile):
     """An open safetensors file: its `tensors` by name, in the order of their bytes. It is a context manager.
 
     Raises ModelError if the file is damaged.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor = open_for_reading(path)
+        super().__init__(path)
         try:
-            status = os.fstat(self._descriptor)
-            if not stat.S_ISREG(status.st_mode):
+            if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
                 raise self._damaged("it is not a regular file")
-            self.input = InputFile.of(path, status)
             self.metadata, self.tensors = self._header()
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> SafetensorsFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file. A second call does nothing."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
 
     def reopened(self) -> SafetensorsFile:
         """Open the same file again, without parsing its header. Raises ModelError if the file has changed."""
@@ -90,11 +76,6 @@ class SafetensorsFile:
         buffer = np.empty((rows, *tensor.shape[1:]), dtype=FLOATS[tensor.type])
         self._fill(memoryview(buffer.reshape(-1).view(np.uint8).data), tensor.offset + first * tensor.row_bytes)
         return buffer if tensor.shape else buffer.reshape(())
-
-    def check_unchanged(self) -> None:
-        """Raise ModelError if the file was changed since it was opened."""
-        if InputFile.of(self.path, os.fstat(self._descriptor)) != self.input:
-            raise changed_meanwhile(self.path)
 
     def _header(self) -> tuple[dict[str, str], dict[str, SourceTensor]]:
         size = self.input.size

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ecellm_lite.cli.options import adapter_option, certainty_options, model_options, split_options
+from ecellm_lite.cli.options import adapter_option, certainty_options, escalate_option, model_options, split_options
 from ecellm_lite.cli.types import TasksType
 from ecellm_lite.errors import JobError, UsageError
 
@@ -36,12 +36,7 @@ if TYPE_CHECKING:
     metavar="A.json B.json",
     help="Show what changed from one --output to another, and stop.",
 )
-@click.option(
-    "--escalate-below",
-    type=click.FloatRange(0, 1),
-    metavar="P",
-    help="With --model A,B: rows that A answers with a lower probability are answered by B.",
-)
+@escalate_option
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @certainty_options
 @adapter_option

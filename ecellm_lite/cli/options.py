@@ -61,6 +61,16 @@ def adapters_option(command: Command) -> Command:
     )(command)
 
 
+def escalate_option(command: Command) -> Command:
+    """Add --escalate-below, which makes a cascade of the models in --model."""
+    return click.option(
+        "--escalate-below",
+        type=click.FloatRange(0, 1),
+        metavar="P",
+        help="With --model A,B: rows that A answers with a lower probability are answered by B.",
+    )(command)
+
+
 def split_options(options: dict[str, Any]) -> RequestOptions:
     """Take the options of a request out of the given options, and return them.
 

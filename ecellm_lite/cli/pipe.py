@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from ecellm_lite.cli.forms import Cores
-from ecellm_lite.cli.options import adapters_option, model_options
+from ecellm_lite.cli.options import adapters_option, escalate_option, model_options
 from ecellm_lite.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,12 +33,7 @@ if TYPE_CHECKING:
 @click.option("--memory-bytes", type=click.IntRange(1 << 24), help="The most memory to allocate, besides the model.")
 @click.option("--nice", type=click.IntRange(0, 19), help="Lower the priority: the higher, the more.")
 @click.option("--prefix-files/--no-prefix-files", default=True, help="Keep processed instructions on disk.")
-@click.option(
-    "--escalate-below",
-    type=click.FloatRange(0, 1),
-    metavar="P",
-    help="With --model A,B: rows that A answers with a lower probability are answered by B.",
-)
+@escalate_option
 @adapters_option
 @model_options
 def pipe(

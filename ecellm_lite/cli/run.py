@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ecellm_lite.cli.options import adapter_option, certainty_options, model_options, split_options
+from ecellm_lite.cli.options import adapter_option, certainty_options, escalate_option, model_options, split_options
 from ecellm_lite.cli.table_options import job_options, table_options
 from ecellm_lite.cli.types import TaskType
 from ecellm_lite.errors import UsageError
@@ -61,12 +61,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Where a table's rows are answered: here, or on a Ray cluster.",
 )
-@click.option(
-    "--escalate-below",
-    type=click.FloatRange(0, 1),
-    metavar="P",
-    help="With --model A,B: rows that A answers with a lower probability are answered by B.",
-)
+@escalate_option
 @click.option("--address", help="The Ray cluster's address.  [default: RAY_ADDRESS, else this machine]")
 @click.option("--shorten", is_flag=True, help="Cut a row that is too long; the answer says what was cut.")
 @click.option("--show-prompt", is_flag=True, help="Print the exact prompt and stop.")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ecellm_lite.cli.forms import Size
-from ecellm_lite.cli.options import adapters_option, engine_options
+from ecellm_lite.cli.options import adapters_option, engine_options, escalate_option
 from ecellm_lite.cli.types import ALL, ModelType
 from ecellm_lite.errors import UsageError
 
@@ -66,12 +66,7 @@ from ecellm_lite.errors import UsageError
     show_default=True,
     help="Engines of each model, each on its share of the cores.",
 )
-@click.option(
-    "--escalate-below",
-    type=click.FloatRange(0, 1),
-    metavar="P",
-    help="With --model A,B: rows that A answers with a lower probability are answered by B.",
-)
+@escalate_option
 @click.option("--memory-bytes", type=click.IntRange(1 << 24), help="The most memory an engine may allocate.")
 @click.option("--nice", type=click.IntRange(0, 19), help="Lower the engine's priority: the higher, the more.")
 @click.option("--prefix-files/--no-prefix-files", default=True, help="Keep processed instructions on disk.")
