@@ -87,6 +87,14 @@ class PendingRequest:
             else:
                 self.future.set_exception(error or CrashError("The engine's process gave no answer."))
 
+    def refuse(self) -> None:
+        """Answer the request with an error, because three children died while they worked on it."""
+        error = CrashError(
+            "The engine's process died three times while it worked on this request",
+            step="leave the row out, and report it with its task",
+        )
+        self.settle(self.failed(error))
+
 
 class RequestQueue:
     """The requests of a ChildRuntime: those sent to the child, those waiting, and the hashes of refused ones.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
 from ecellm_lite.pipe.lines import Output, read_lines
+from ecellm_lite.pipe.messages import Control, control_line
 
 Message = Mapping[str, Any]
 
@@ -74,6 +75,13 @@ class Child:
     def kill(self) -> None:
         """End the process at once."""
         self._process.kill()
+
+    def end(self, *, gently: bool, seconds: float) -> None:
+        """End the process, and wait up to `seconds` for it. If `gently`, first give it this time to exit by itself."""
+        self.send(control_line(Control(0, "close")))
+        if not gently or not self.wait(seconds):
+            self.kill()
+            self.wait(seconds)
 
     def wait(self, seconds: float) -> bool:
         """Wait until the child has exited and `ended` was called, and return True.

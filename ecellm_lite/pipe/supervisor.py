@@ -101,7 +101,7 @@ class Supervisor:
                 self._requests.add(request)
                 self._send_what_waits()
         if refused:
-            request.settle(request.failed(_crashed()))
+            request.refuse()
         else:
             request.future.add_done_callback(lambda future: self._cancel(request) if future.cancelled() else None)
 
@@ -126,7 +126,7 @@ class Supervisor:
         for request in abandoned:
             request.settle(error=closed_error())
         if child:
-            _end(child, gently=idle)
+            child.end(gently=idle, seconds=CLOSING_SECONDS)
         if threading.current_thread() is not self._thread:
             self._thread.join(CLOSING_SECONDS)
 
@@ -152,7 +152,7 @@ class Supervisor:
                 elif self._patience(idle) == 0:
                     unused, self._child, self._ready, self._wanted = self._child, None, None, False
             if unused:
-                _end(unused, gently=True)
+                unused.end(gently=True, seconds=CLOSING_SECONDS)
 
     def _patience(self, idle: bool) -> float | None:
         """Return how many seconds the supervisor may wait before it checks on the child. None: without limit."""
@@ -249,7 +249,7 @@ class Supervisor:
         for request in cancelled:
             request.settle()
         for request in lost:
-            request.settle(request.failed(_crashed()))
+            request.refuse()
         _settle_all(abandoned, failure)
 
     def _send_what_waits(self) -> None:
@@ -296,21 +296,6 @@ class Supervisor:
         return self._requests.take_all()
 
 
-def _end(child: Child, *, gently: bool) -> None:
-    """End a child. If `gently`, give it time to exit by itself first."""
-    child.send(control_line(Control(0, "close")))
-    if not gently or not child.wait(CLOSING_SECONDS):
-        child.kill()
-        child.wait(CLOSING_SECONDS)
-
-
 def _settle_all(abandoned: Sequence[PendingRequest], error: EcellmError | None) -> None:
     for request in abandoned:
         request.settle(error=copy(error))
-
-
-def _crashed() -> CrashError:
-    return CrashError(
-        "The engine's process died three times while it worked on this request",
-        step="leave the row out, and report it with its task",
-    )
