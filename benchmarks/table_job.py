@@ -25,8 +25,9 @@ from ecellm_lite.answerer import RequestOptions, Row
 from ecellm_lite.answers.answer import Answer, ModelName, Usage
 from ecellm_lite.envelopes import Envelope, get_envelope
 from ecellm_lite.errors import InputError
-from ecellm_lite.jobs.job import JobOptions, journal_of, open_job
+from ecellm_lite.jobs.job import JobOptions, open_job
 from ecellm_lite.jobs.job_row import JobStep
+from ecellm_lite.jobs.journal import journal_of
 from ecellm_lite.tables.columns import ColumnMap, MapOptions
 from ecellm_lite.tables.opening import open_table
 from ecellm_lite.tables.results import AnswerColumns

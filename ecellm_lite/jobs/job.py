@@ -31,12 +31,11 @@ from ecellm_lite.jobs.facts import job_facts, task_fact
 from ecellm_lite.jobs.job_row import JobAnswer, JobRow, JobStep
 from ecellm_lite.jobs.job_task import JobTask, job_tasks
 from ecellm_lite.jobs.job_writer import job_writer
-from ecellm_lite.jobs.journal import Journal
+from ecellm_lite.jobs.journal import Journal, journal_of
 from ecellm_lite.jobs.output import (
     check_output,
     is_read_from,
     is_replaceable,
-    part_of,
     same_file,
     standard_output,
     write_whole,
@@ -282,11 +281,6 @@ def open_job(
                 raise UsageError(f"The rows are read from {name}", step="write to another file", settings=(setting,))
         tasks = (task,) if isinstance(task, Task) else tuple(task)
         yield Job(job_tasks(tasks, table.columns, options.map), table, output, options)
-
-
-def journal_of(output: Path) -> Path:
-    """Return the path of the journal for an output file."""
-    return part_of(output).with_suffix(".journal")
 
 
 def _check_report(report: Path, output: Path | None) -> None:

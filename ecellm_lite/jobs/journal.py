@@ -20,6 +20,7 @@ from typing import Any
 
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.jobs.output import part_of
 
 FORMAT = "1"
 
@@ -27,6 +28,11 @@ FORMAT = "1"
 UNCOMMITTED, UNCOMMITTED_SECONDS = 256, 0.5
 
 _BUSY = "locked"
+
+
+def journal_of(output: Path) -> Path:
+    """Return the path of the journal for an output file."""
+    return part_of(output).with_suffix(".journal")
 
 
 class Journal:

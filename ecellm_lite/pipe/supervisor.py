@@ -198,7 +198,9 @@ class Supervisor:
                 self._calls = message["calls"]
             elif kind == "ready":
                 if message.get("protocol") == PROTOCOL:
-                    self._child_is_ready(message)
+                    self._ready, self._proven, self._failed_starts, self._alive = message, True, 0, time.monotonic()
+                    self._send_what_waits()
+                    self._changed.notify_all()
                 else:
                     error = CrashError(
                         f"The engine's process speaks protocol {message.get('protocol')!r}, not {PROTOCOL}."
@@ -221,11 +223,6 @@ class Supervisor:
         if request:
             request.settle(answer, error)
         _settle_all(abandoned, error)
-
-    def _child_is_ready(self, message: Message) -> None:
-        self._ready, self._proven, self._failed_starts, self._alive = message, True, 0, time.monotonic()
-        self._send_what_waits()
-        self._changed.notify_all()
 
     def _ended(self, child: Child) -> None:
         failure: EcellmError | None = None

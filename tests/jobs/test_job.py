@@ -18,8 +18,9 @@ import pytest
 
 from ecellm_lite import TASKS, InputError, Runtime, UsageError
 from ecellm_lite.engine.fake import FakeBackend
-from ecellm_lite.jobs.job import JobOptions, journal_of, open_job
+from ecellm_lite.jobs.job import JobOptions, open_job
 from ecellm_lite.jobs.job_row import JobStep
+from ecellm_lite.jobs.journal import journal_of
 from ecellm_lite.jobs.tally import Tally
 from ecellm_lite.tables.columns import MapOptions
 

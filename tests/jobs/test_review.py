@@ -18,7 +18,8 @@ from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.answers.ranking import Ranking
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.evaluate.labelled_files import gather, labelled_files
-from ecellm_lite.jobs.job import JobOptions, journal_of, open_job
+from ecellm_lite.jobs.job import JobOptions, open_job
+from ecellm_lite.jobs.journal import journal_of
 from ecellm_lite.jobs.review import CORRECTION, KEY, REASON, ReviewRule, review_of
 from ecellm_lite.jobs.tally import Tally
 from ecellm_lite.models.automatic import EVERY, Automatic

@@ -13,7 +13,8 @@ import pytest
 from ecellm_lite import TASKS, Answer, Runtime, UsageError, load_task
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.jobs.estimate import estimate
-from ecellm_lite.jobs.job import Job, JobOptions, journal_of, open_job
+from ecellm_lite.jobs.job import Job, JobOptions, open_job
+from ecellm_lite.jobs.journal import journal_of
 from ecellm_lite.jobs.preview import preview
 from ecellm_lite.jobs.review import CORRECTION, TASK, review_of
 from ecellm_lite.jobs.tally import Tally
