@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ecellm_lite.answerer import RequestOptions, Row
+from ecellm_lite.answerer import RequestOptions, Row, complete
 from ecellm_lite.answers.answer import Answer, AnswerWarning, ModelName, RowError, Usage
 from ecellm_lite.answers.decoding import Outcome
 from ecellm_lite.answers.none_of_these import OrNone
@@ -203,17 +203,12 @@ class AnswerPolicy:
             self._settle(row, future)
 
     def _settle(self, row: Submission, future: Future[Answer]) -> None:
-        if not future.set_running_or_notify_cancel():
-            return
-        if isinstance(row.error, ClosedError):
-            future.set_exception(row.error)
-            return
+        result: Answer | Exception
         try:
-            answer = self.answer(row)
+            result = row.error if isinstance(row.error, ClosedError) else self.answer(row)
         except Exception as error:  # noqa: BLE001 - the reader of the answer gets it
-            future.set_exception(error)
-        else:
-            future.set_result(answer)
+            result = error
+        complete(future, result)
 
 
 def _warnings(outcome: Outcome | None, row: Submission) -> Iterator[AnswerWarning]:

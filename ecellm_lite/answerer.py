@@ -113,6 +113,16 @@ def awaited(future: Future[Answer]) -> Answer:
     return answer
 
 
+def complete(future: Future[Answer], result: Answer | BaseException) -> None:
+    """Give a pending future its answer or its error, unless it was cancelled."""
+    if not future.set_running_or_notify_cancel():
+        return
+    if isinstance(result, BaseException):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
 def model_of(answerer: Answerer, adapter: str | None) -> ModelName:
     """Return the name of an answerer's model with this adapter, or of the model alone if `adapter` is None."""
     if adapter is None or adapter not in answerer.adapters:

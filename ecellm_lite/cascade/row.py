@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
 
-from ecellm_lite.answerer import RequestOptions, Row
+from ecellm_lite.answerer import RequestOptions, Row, complete
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.cascade.stage import Stage
 from ecellm_lite.errors import ContextError, DeadlineError, InputError
@@ -64,11 +64,11 @@ class CascadeRow:
         if inner.cancelled() or self.future.cancelled():
             self.future.cancel()
         elif failure := inner.exception():
-            self._settle(failure)
+            complete(self.future, failure)
         elif next_stage and self._is_unsure(inner.result()):
             next_stage[0].gather(self)
         else:
-            self._settle(inner.result())
+            complete(self.future, inner.result())
         self._leave(place)
 
     def _leave(self, place: int) -> None:
@@ -86,17 +86,9 @@ class CascadeRow:
         except DeadlineError as error:
             answerer = self._stages[place].answerer
             name, envelope = answerer.model, answerer.envelope.name
-            self._settle(Answer.failed(self._task.name, error, model=name, envelope=envelope, row=self._row))
+            complete(self.future, Answer.failed(self._task.name, error, model=name, envelope=envelope, row=self._row))
         except Exception as error:  # noqa: BLE001 - whatever it is, the other rows that go on with this one must not be lost
-            self._settle(error)
-
-    def _settle(self, result: Answer | BaseException) -> None:
-        if not self.future.set_running_or_notify_cancel():
-            return
-        if isinstance(result, BaseException):
-            self.future.set_exception(result)
-        else:
-            self.future.set_result(result)
+            complete(self.future, error)
 
     def _is_unsure(self, answer: Answer) -> bool:
         if answer.error:

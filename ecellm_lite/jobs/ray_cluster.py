@@ -18,7 +18,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from ecellm_lite.answerer import RequestOptions, Row, model_of
+from ecellm_lite.answerer import RequestOptions, Row, complete, model_of
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import ClosedError, CrashError, EcellmError, InputError, UsageError
@@ -254,8 +254,7 @@ class RayRuntime:
         error = done.exception()
         if error is None:
             for submitted, answer in zip(batch, done.result(), strict=True):
-                if submitted.future.set_running_or_notify_cancel():
-                    submitted.future.set_result(answer)
+                complete(submitted.future, answer)
         elif isinstance(error, self._ray.exceptions.RayActorError):
             self._lost(batch)
             self._replace(worker)
@@ -273,10 +272,8 @@ class RayRuntime:
         else:
             error = CrashError("The cluster's actors died while they worked on this row", step="leave the row out")
             for submitted in batch:
-                if submitted.future.set_running_or_notify_cancel():
-                    submitted.future.set_result(
-                        self._refused(submitted.task, submitted.row, submitted.options.get("adapter"), error)
-                    )
+                adapter = submitted.options.get("adapter")
+                complete(submitted.future, self._refused(submitted.task, submitted.row, adapter, error))
 
     def _refused(self, task: Task, row: Row | InputError, adapter: str | None, error: EcellmError) -> Answer:
         return Answer.failed(task.name, error, model=model_of(self, adapter), envelope=self.envelope.name, row=row)
@@ -299,8 +296,8 @@ class RayRuntime:
 
     def _settle(self, batch: Sequence[SubmittedRow], error: BaseException) -> None:
         for submitted in batch:
-            if not submitted.future.done() and submitted.future.set_running_or_notify_cancel():
-                submitted.future.set_exception(error)
+            if not submitted.future.done():
+                complete(submitted.future, error)
 
     def _when_done(self, reference: Any, event: Callable[[Future[Any]], None]) -> None:
         future: Future[Any] = reference.future()

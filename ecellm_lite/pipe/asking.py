@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
+from ecellm_lite.answerer import complete
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.answers.decoding import Listener
 from ecellm_lite.errors import CrashError, EcellmError, InputError, ProtocolError
@@ -81,11 +82,7 @@ class PendingRequest:
 
     def settle(self, answer: Answer | None = None, error: EcellmError | None = None) -> None:
         """Set the future's answer or error; call this exactly once, even if the future was cancelled."""
-        if self.future.set_running_or_notify_cancel():
-            if answer:
-                self.future.set_result(answer)
-            else:
-                self.future.set_exception(error or CrashError("The engine's process gave no answer."))
+        complete(self.future, answer or error or CrashError("The engine's process gave no answer."))
 
     def refuse(self) -> None:
         """Answer the request with an error, because three children died while they worked on it."""
