@@ -21,6 +21,7 @@ from ecellm_lite.errors import ModelError
 from ecellm_lite.kernels.floats import FLOATS, widened
 
 _COMPARED = 1 << 22  # weights at a time
+_MOST_LISTED = 8  # names in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,6 @@ def _dimensions(shape: tuple[int, ...]) -> str:
     return " x ".join(f"{length:,}" for length in shape)
 
 
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    text = ", ".join(name[:160] for name in names[:most])
-    return text if len(names) <= most else f"{text} and {len(names) - most:,} more"
+def _listed(names: Sequence[str]) -> str:
+    text = ", ".join(name[:160] for name in names[:_MOST_LISTED])
+    return text if len(names) <= _MOST_LISTED else f"{text} and {len(names) - _MOST_LISTED:,} more"

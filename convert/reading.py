@@ -75,10 +75,10 @@ def read_bytes(path: Path, limit: int) -> bytes:
     return content
 
 
-def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file. Raises ModelError if the file does not hold an object."""
     try:
-        content = json.loads(read_bytes(path, limit).decode("utf-8"))
+        content = json.loads(read_bytes(path, MAX_JSON_BYTES).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise damaged(path, f"is not valid JSON ({error})") from None
     if not isinstance(content, dict):

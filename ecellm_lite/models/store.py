@@ -213,9 +213,7 @@ class Store:
         if before != model.manifest.sha256:
             self._forget_states(before)
 
-    def add(
-        self, source: Path, name: str, envelope: str, *, origin: str = "", licence: str = "", move: bool = False
-    ) -> StoredModel:
+    def add(self, source: Path, name: str, envelope: str, *, licence: str = "", move: bool = False) -> StoredModel:
         """Copy (or move) a GGUF file into the store under a name. Raises UsageError if the name is taken.
 
         Moving a symbolic link copies the file it points to and removes only the link.
@@ -225,7 +223,7 @@ class Store:
             try:
                 sha256 = place_file(source, place.file, move=move)
                 size = place.file.stat().st_size
-                origin = origin or f"{source.name}, added by hand"
+                origin = f"{source.name}, added by hand"
                 manifest = Manifest(name, _MODEL, size, sha256, envelope, origin, licence)
                 # The manifest is written last: without one the model does not exist.
                 manifest.write(place.manifest)

@@ -69,10 +69,6 @@ Part = Annotated[
     | Annotated[ImagePart, Tag("~input_image")],
     by_type("input_text", "input_json", "input_image"),
 ]
-AssistantPart = Annotated[
-    Annotated[OutputPart, Tag("~output_text")] | Annotated[RefusalPart, Tag("~refusal")],
-    by_type("output_text", "refusal"),
-]
 Content = Annotated[
     Annotated[str, Tag("~text")] | Annotated[list[Part], Tag("~parts")],
     text_or("parts"),
@@ -165,7 +161,7 @@ Input = Annotated[
 ]
 
 
-def input_text(value: str | Sequence[Any], place: str = "input") -> str:
+def input_text(value: str | Sequence[Any]) -> str:
     """Return an input as text. Each message begins with its role, and each call with its name.
 
     A single user message becomes its text alone, without the role. Raises RefusedError (400) for an image. Raises
@@ -174,11 +170,11 @@ def input_text(value: str | Sequence[Any], place: str = "input") -> str:
     if isinstance(value, str):
         return value
     if len(value) == 1 and isinstance(value[0], Message) and value[0].role == "user":
-        return content_text(value[0].content, f"{place}.0.content")
+        return content_text(value[0].content, "input.0.content")
     calls: dict[str, str] = {}
     lines = []
     for index, item in enumerate(value):
-        here = f"{place}.{index}"
+        here = f"input.{index}"
         if isinstance(item, Message):
             lines.append(f"{item.role}: {content_text(item.content, f'{here}.content')}")
         elif isinstance(item, FunctionCall | CustomToolCall):

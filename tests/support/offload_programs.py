@@ -68,15 +68,6 @@ main()
 """
 
 # A program without a model that answers for the other placement.
-ANSWERED = {
-    "placement": "2 of 2 layers on GPU0",
-    "gpu_layers": 2,
-    "value": "B",
-    "probabilities": {"A": 0.25, "B": 0.75},
-    "load_seconds": 0.5,
-    "row_seconds": 0.25,
-}
-
 ANSWER = "serve()"
 
 
