@@ -80,7 +80,7 @@ def main(name: str, data: Path, orders: Sequence[int], rows: int, shuffled: bool
 def _ask(
     runtime: Runtime, states: Sequence[str], choices: Sequence[Sequence[str]], instructions: str, orders: int
 ) -> list[Mapping[str, float]]:
-    """Return the mean shares of each row's choices, by their values."""
+    """Return the mean probability of each choice, over several orders of the choices, for each row."""
     futures = []
     for state, values in zip(states, choices, strict=True):
         offered = [{"value": value} for value in values]

@@ -33,7 +33,7 @@ class DateReader:
 
     @property
     def description(self) -> str:
-        """What a value is read as."""
+        """What a text must be, in words for a message."""
         return "a date"
 
     def read(self, text: str) -> str:

@@ -13,7 +13,7 @@ class Reader(Protocol):
 
     @property
     def description(self) -> str:
-        """What a value is read as."""
+        """What a text must be, in words for a message."""
 
     def read(self, text: str) -> Any:
         """Return the value as plain data.
@@ -30,7 +30,7 @@ class NumberReader:
 
     @property
     def description(self) -> str:
-        """What a value is read as."""
+        """What a text must be, in words for a message."""
         return "a number"
 
     def read(self, text: str) -> float | int:

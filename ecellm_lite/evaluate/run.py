@@ -168,7 +168,7 @@ def _work(answerer: Explains | Cascade) -> Sequence[Work]:
 
 
 def _refusal(answerer: Explains | Cascade, task: Task, row: Row | None, options: RequestOptions) -> str | None:
-    """Return why the first model with a calibration that is not used does not use it, or None."""
+    """Return why a model does not use its calibration: the first such reason, or None if there is none."""
     reasons = (
         model.uncalibrated(
             task,

@@ -90,7 +90,7 @@ def files_beside(path: Path) -> list[str]:
 
 
 def _files(value: object) -> Iterator[str]:
-    """Yield what the keys `file` of a table name, also in tables inside it, but not in a JSON schema."""
+    """Yield the values of all keys `file` in a table and the tables inside it, except in a JSON schema."""
     if isinstance(value, Mapping):
         if isinstance(value.get("file"), str):
             yield value["file"]

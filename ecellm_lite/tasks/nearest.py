@@ -39,7 +39,7 @@ class Nearest:
         self._is_built = False
 
     def find(self, text: str, count: int) -> list[int]:
-        """Return the places of the `count` nearest texts, the nearest first; only of texts that share a word.
+        """Return the indexes of the `count` nearest texts, the nearest first. Texts without a common word are left out.
 
         Of equally near texts, the earlier comes first. Raises UsageError if bm25s is not installed.
         """

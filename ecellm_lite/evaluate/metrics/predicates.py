@@ -42,7 +42,7 @@ def word_table(gold: Sequence[str], texts: Sequence[str | None]) -> ConfusionTab
 
 
 def f1_of_yes(table: ConfusionTable) -> Metric:
-    """Return the function that computes F1 of yes from sums of this table, over all rows."""
+    """Return a function that computes the F1 of yes over all rows, from sums of this table's cells."""
     return _metrics(table, paper=False)["f1"]
 
 

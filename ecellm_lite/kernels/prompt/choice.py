@@ -22,7 +22,7 @@ _NOT_MEASURED = ("AVX512", "AVX_VNNI", "AMX_INT8")
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The variant in use. If it is empty, llama.cpp uses its own products, and `reason` says why."""
+    """The variant in use. If it is empty, llama.cpp uses its own kernels, and `reason` says why."""
 
     variant: str
     reason: str = ""
