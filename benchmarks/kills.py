@@ -152,7 +152,7 @@ class Load:
         return sum(start < moment <= end for moment in self._moments) / (end - start)
 
     def recovery(self, previous: float, killed: float, ready: float, until: float) -> Kill:
-        """Return how the load recovered from a kill; `previous` and `until` are the moments of the kills before and after."""
+        """Return how the load recovered from a kill. `previous`, `until`: when the kills before and after it came."""
         before = self.rate(previous + RECOVERY, killed)
         first = min(moment for moment in self._moments if moment > ready)
         starts = itertools.takewhile(lambda start: start + WINDOW <= until, itertools.count(first, STEP))
