@@ -161,7 +161,7 @@ def test_text_that_tasks_share_is_computed_once(tmp_path: Path) -> None:
         waiting = 30 * len(chosen)
 
         class Together(Runtime):
-            """A runtime that computes only when all rows wait, because only waiting rows can share their common text."""
+            """A runtime that computes only when all rows wait, as only waiting rows can share their common text."""
 
             def submit(self, *arguments: Any, **options: Any) -> Any:
                 nonlocal waiting
