@@ -96,7 +96,7 @@ def test_a_model_is_moved_from_another_disk(store: Store, gguf: Path, monkeypatc
     data = gguf.read_bytes()
     monkeypatch.setattr(Path, "hardlink_to", refuses)
     with monkeypatch.context() as patch:
-        patch.setattr("ecellm_lite.models.store.copy_file", refuses)
+        patch.setattr("ecellm_lite.models.files.copy_file", refuses)
         with refusal(ModelError, gguf, os.strerror(errno.EXDEV)):
             store.add(gguf, "tiny", "alpaca", move=True)
     assert gguf.read_bytes() == data, "what could not be copied stays where it was"

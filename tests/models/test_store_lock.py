@@ -12,6 +12,7 @@ from threading import Event, Thread
 import pytest
 
 from ecellm_lite.errors import BusyError, ModelError, UsageError
+from ecellm_lite.models import files
 from ecellm_lite.models import store as store_room
 from ecellm_lite.models.files import copy_file, sha256_of
 from ecellm_lite.models.store import Store
@@ -43,11 +44,11 @@ def test_a_second_writer_is_refused(store: Store, gguf: Path, other: Path, monke
         go_on.wait(timeout=30)
         return copy_file(source, target)
 
-    monkeypatch.setattr(store_room, "copy_file", slow)
+    monkeypatch.setattr(files, "copy_file", slow)
     first = Thread(target=store.add, args=(gguf, "shop", "alpaca"))
     first.start()
     begun.wait(timeout=30)
-    monkeypatch.setattr(store_room, "copy_file", copy_file)
+    monkeypatch.setattr(files, "copy_file", copy_file)
     with refusal(BusyError, "'shop'", exit_code=4):
         store.add(other, "shop", "alpaca")
     store.add(other, "another", "alpaca")  # another name is free
