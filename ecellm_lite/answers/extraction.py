@@ -164,7 +164,8 @@ class Extraction(Space):
     def written(self, output: str | list[Any]) -> str:
         """Return the answer string of a labelled row's output, which may be a list of objects {attribute, value}.
 
-        An object may have a source. By default, it is the first one that contains the value, or the first of all.
+        An object may have a source. By default, it is the first one that contains the value, or the first of all. The
+        value of a closed list may be its id. Raises InputError for a value outside the list.
         """
         if isinstance(output, str):
             return output
@@ -177,6 +178,9 @@ class Extraction(Space):
                 )
             index, value = self._names.index(name), entry.get("value")
             words = NONE.value if value is None else str(value).strip().lower()
+            closed = self._form(index).values
+            if closed and value is not None:
+                words = self._listed(index, str(value), closed)
             containing = [source for source, text in self.sources.items() if words in text.lower()]
             source = str(entry.get("source") or [*containing, *self.sources][0])
             objects.append(self._object(index, NONE if value is None else Span(words, source)))
@@ -272,11 +276,7 @@ class Extraction(Space):
         words = str(value).strip().lower()
         closed = self._form(index).values
         if closed:
-            place = closed.index(str(value))
-            if place is None:
-                reason = f"The value {words[:80]!r} of {self.attributes[index]} is not in its list of values"
-                raise InputError(reason, step="take one of the list")
-            words = closed.labels.texts[place].lower()
+            words = self._listed(index, str(value), closed)
         for source, text in self.sources.items():
             if words in text.lower():
                 return Span(words, source)
@@ -284,6 +284,14 @@ class Extraction(Space):
             return Span(words, next(iter(self.sources)))
         message = f"The value {words[:80]!r} of {self._names[index]} is in none of the row's texts"
         raise InputError(message, step="copy it from one")
+
+    def _listed(self, index: int, value: str, closed: ClosedValues) -> str:
+        """Return the text, in lower case, of the value of a closed list that a person names by its text or id."""
+        place = closed.index(value)
+        if place is None:
+            reason = f"The value {value.strip()[:80]!r} of {self.attributes[index]} is not in its list of values"
+            raise InputError(reason, step="take one of the list")
+        return closed.labels.texts[place].lower()
 
     @property
     def _texts(self) -> dict[str, SourceText]:

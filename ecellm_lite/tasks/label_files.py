@@ -69,7 +69,8 @@ def read_labels(table: TaskTable) -> list[Label]:
     file = _LabelFile(path, text)
     if path.suffix.lower() not in (*_DELIMITERS, ".jsonl"):
         if columns:
-            raise table.error(next(iter(columns)), "names a column, and a text file has none", "remove it")
+            reason = f"names a column, and {path.name} is read as a text without columns"
+            raise table.error(next(iter(columns)), reason, "save a table as .csv, .tsv or .jsonl, or remove the key")
         rows: list[tuple[int, Mapping[str, object]]] = [(line, {"value": value}) for line, value in file.lines()]
         columns = {"value": "value"}
     else:
@@ -128,12 +129,14 @@ class _LabelFile:
             for column in columns:
                 if header.count(column) > 1:
                     raise self.error(1, f"has the column {column!r} twice", "rename one of them")
+            line = reader.line_num + 1  # where the next row begins; it may end in a later line
             for cells in reader:
                 if any(cells[len(header) :]):
                     reason = f"has {len(cells)} cells, and the header {len(header)}"
-                    raise self.error(reader.line_num, reason, "put a text with the delimiter in it into quotes")
+                    raise self.error(line, reason, "put a text with the delimiter in it into quotes")
                 if any(cells):
-                    yield reader.line_num, dict(zip_longest(header, cells[: len(header)]))
+                    yield line, dict(zip_longest(header, cells[: len(header)]))
+                line = reader.line_num + 1
         except csv.Error as error:
             raise self.error(reader.line_num, f"is not CSV ({error})", "correct it there") from None
 
@@ -150,7 +153,7 @@ class _LabelFile:
         try:
             row = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise self.error(line, f"is not JSON ({error})", "correct it there") from None
+            raise self.error(line, f"is not JSON ({error})", "write one object in each line") from None
         if not isinstance(row, dict):
             raise self.error(line, "is not a JSON object", "write an object with the label's keys")
         return row

@@ -137,6 +137,17 @@ def test_a_person_names_a_value_or_an_id() -> None:
             space.normalized(wrong)
 
 
+def test_a_labelled_row_names_a_value_or_an_id_of_the_list() -> None:
+    space = question({**COLORS, "at_most": 2}).space
+    for named in ("Navy Blue", "navy blue", "c7"):
+        [entry] = space.value_of(space.written([{"attribute": "color", "value": named}]))
+        assert (entry["value"], entry["id"]) == ("Navy Blue", "c7")
+    [entry] = space.value_of(space.written([{"attribute": "color", "value": None}]))
+    assert entry["value"] is None
+    with refusal(InputError, "'green'"):
+        space.written([{"attribute": "color", "value": "green"}])
+
+
 OWN = """
 type = "extraction"
 attributes = [

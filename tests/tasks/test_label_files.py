@@ -154,6 +154,7 @@ FAULTS = {
         (b"id,above\na\x07,\nb,\n", 2),  # a control character
         (b"id,above\na,\n\xff,\n", 3),  # not UTF-8
         (b"id,above\na,\nb,,c\n", 3),  # more cells than the header
+        (b'id,above\na,\n"b\nc",\n', 3),  # a label of two lines: where it begins
         (b"id,above,id\na,,b\nb,,c\n", 1),  # a column twice
         (b"id,above\n" + b"a" * 501 + b",\nb,\n", 2),
     ],
