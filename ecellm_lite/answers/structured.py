@@ -13,6 +13,7 @@ from ecellm_lite.answers.closing import Closing
 from ecellm_lite.answers.decoding import Decoding, Outcome, Scene, Vocabulary
 from ecellm_lite.answers.gbnf import is_gbnf, lark_of
 from ecellm_lite.answers.limits import MAX_DEPTH, check_lark, check_schema, check_size, depth
+from ecellm_lite.answers.matchers import new_matcher
 from ecellm_lite.answers.probabilities import checked_logits
 from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.tape import Tape
@@ -45,12 +46,11 @@ class Structured(Space):
         if its schema permits. Other texts are cut back to the last place where they were complete. Raises GrammarError
         if there is no such place.
         """
-        from llguidance import LLMatcher
         from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
         vocabulary = scene.vocabulary
         generator = np.random.default_rng(scene.seed)
-        matcher = LLMatcher(vocabulary.grammar_tokenizer(), self.compiled, log_level=0)
+        matcher = new_matcher(vocabulary, self.compiled)
         bits = allocate_token_bitmask(1, vocabulary.size)
         closing = self.closing(vocabulary)
         tape = Tape()
