@@ -62,7 +62,7 @@ class ClosedValues:
         before = tuple(tape.tokens)
         found = yield from search(matrix, tape, detours=DETOURS, best=1, before=before)
         index, probability = found.labels[0]
-        tape.move([*before, *matrix.remaining_tokens(matrix.order.index(index), 0)])
+        tape.move([*before, *found.tokens])
         return texts[index], ChosenCandidate(index, probability, found.coverage)
 
     @cached_property

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from ecellm_lite.answers.candidates import Candidates
 from ecellm_lite.answers.decoding import Logits, Step
-from ecellm_lite.answers.probabilities import restrict
+from ecellm_lite.answers.probabilities import restrict, shares
 from ecellm_lite.answers.tape import Tape
 
 
@@ -41,11 +41,13 @@ class SearchResult:
     """The labels that a search reached.
 
     - `labels`: the index of each label in the original order with its probability, the likeliest first; at least one.
+    - `tokens`: the tokens of the likeliest label, without the token that ends it.
     - `unexplored`: the total probability of the nodes that the search did not explore.
     - `coverage`: the coverage of the first question; 1 if the model was not asked.
     """
 
     labels: tuple[tuple[int, float], ...]
+    tokens: Sequence[int]
     unexplored: float
     coverage: float
 
@@ -75,13 +77,18 @@ def search(
             while len((branches := candidates.branches(node.low, node.high, depth)).tokens) == 1:
                 depth += 1
             tape.move([*before, *candidates.matrix[node.low, :depth].tolist()])
-            restricted = restrict((yield tape.step()), branches.tokens)
-            coverage = restricted.coverage if coverage is None else coverage
+            logits = yield tape.step()
+            if coverage is None:
+                restricted = restrict(logits, branches.tokens)
+                coverage, chances = restricted.coverage, restricted.shares
+            else:
+                chances = shares(logits, branches.tokens)
             questions += 1
-            for branch, share in enumerate(restricted.shares.tolist()):
+            for branch, share in enumerate(chances.tolist()):
                 low, high = int(branches.starts[branch]), int(branches.starts[branch + 1])
                 heapq.heappush(nodes, _Node(node.cost * share, low, high, depth + 1, node.questions + 1))
     unexplored -= sum(node.cost for node in nodes if node.high - node.low > 1)
     labels.sort()
     reached = tuple((candidates.order[node.low], -node.cost) for node in labels)
-    return SearchResult(reached, min(1.0, max(0.0, unexplored)), 1.0 if coverage is None else coverage)
+    tokens = candidates.remaining_tokens(labels[0].low, 0)
+    return SearchResult(reached, tokens, min(1.0, max(0.0, unexplored)), 1.0 if coverage is None else coverage)

@@ -98,11 +98,10 @@ class LabelSet(Space):
         candidates = label_matrix(self.labels.digest, self.labels.texts, scene)
         result = yield from search(candidates, Tape(), detours=self.detours, best=self.best, least=LEAST_SHARE)
         index, probability = result.labels[0]
-        text = self.labels.texts[index]
         return Outcome(
             value=self.labels.keys[index],
-            text=text,
-            tokens=scene.continuation(text),
+            text=self.labels.texts[index],
+            tokens=result.tokens,
             probability=probability,
             probabilities={self.labels.keys[index]: share for index, share in result.labels},
             confidence=self._confidence(probability),

@@ -36,6 +36,7 @@ def test_enough_detours_give_the_likeliest_labels(rows: list[tuple[int, ...]], b
     result, _ = find(rows, EVERY, best)
     shares = sorted(exact(rows), reverse=True)[:best]
     assert len(result.labels) == len(shares)
+    assert tuple(result.tokens) == rows[result.labels[0][0]]
     for (index, probability), share in zip(result.labels, shares, strict=True):
         assert abs(probability - exact(rows)[index]) < 1e-6
         assert abs(probability - share) < 1e-6

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ecellm_lite.answers.probabilities import confidence, restrict
+from ecellm_lite.answers.probabilities import confidence, restrict, shares
 from ecellm_lite.errors import ModelError
 from tests.support.refusals import refusal
 
@@ -24,6 +24,7 @@ def test_any_finite_logits_give_probabilities(logits: np.ndarray, allowed: list[
     assert abs(restricted.shares.sum() - 1) < 1e-9
     assert (restricted.shares >= 0).all()
     assert 0 <= restricted.coverage <= 1
+    assert shares(logits, allowed).tolist() == restricted.shares.tolist()
 
 
 def test_restrict_is_a_softmax_over_the_allowed_tokens() -> None:
@@ -41,6 +42,8 @@ def test_a_logit_that_is_not_finite_is_an_error(
     logits[place] = value
     with refusal(ModelError, settings=("gpu_layers",)):
         restrict(logits, allowed)
+    with refusal(ModelError, settings=("gpu_layers",)):
+        shares(logits, allowed)
 
 
 def test_restrict_does_not_change_its_input() -> None:
@@ -50,8 +53,8 @@ def test_restrict_does_not_change_its_input() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shares", "expected"),
+    ("parts", "expected"),
     [([1.0], 1.0), ([0.5, 0.5], 0.0), ([0.75, 0.25], 0.5), ([0.2] * 5, 0.0), ([0.81, 0.12, 0.05, 0.01, 0.01], 0.7625)],
 )
-def test_confidence_is_the_distance_from_uniform(shares: list[float], expected: float) -> None:
-    assert confidence(shares) == pytest.approx(expected)
+def test_confidence_is_the_distance_from_uniform(parts: list[float], expected: float) -> None:
+    assert confidence(parts) == pytest.approx(expected)
