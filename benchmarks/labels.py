@@ -3,9 +3,16 @@
     python -m benchmarks.labels [--labels taxonomy.txt]
 
 The labels are made up, in the shape of Google's product taxonomy: 5,595 paths with up to 7 levels, and 21 categories at
-the top. `--labels` reads them from a file instead. Products are titles of labelled rows. Each product is classified in
-two ways, in turns: by the search of answers/label_search.py, and by the same engine under a JSON schema with the labels
-as an enum (llguidance).
+the top. `--labels` reads them from a file instead. Products are titles of labelled rows. They are classified in several
+ways, in turns:
+
+- search: by the search of answers/label_search.py, for the five likeliest labels.
+- best: by the same search, for the likeliest label alone. A schema's enum gives no more.
+- enum: by the same engine, with the labels as the enum of a JSON schema (llguidance).
+- Llama: by llama-cpp-python's `Llama` with the same enum (llguidance).
+- guidance: by the package guidance with the same enum, if it is installed.
+- prompts: a choice of two labels that the prompt's own logits decide. This is the limit for every way in our engine,
+  because each title must be read.
 """
 
 from __future__ import annotations
@@ -14,20 +21,28 @@ import json
 import random
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean, median
+from typing import Any, TypeAlias
 
 import click
 from llguidance import LLMatcher
 
 from benchmarks.facts import write_results
-from ecellm_lite import Runtime, load_task
+from benchmarks.peers.guidance_enum import GuidanceEnum
+from benchmarks.peers.llama_enum import LlamaEnum, WrittenLabel
+from ecellm_lite import Answer, Runtime, load_task
 from ecellm_lite.answers.decoding import Scene
 from ecellm_lite.answers.label_matrix import forget, label_matrix
-from ecellm_lite.answers.label_set import LabelSet
+from ecellm_lite.answers.label_set import Labels, LabelSet
 from ecellm_lite.answers.structured import JsonText
+from ecellm_lite.demo.build import ensure_demo
+from ecellm_lite.engine.settings import available_cores
 from ecellm_lite.loading import load_model
+from ecellm_lite.models.resolve import resolve
+from ecellm_lite.models.store import Store
 from ecellm_lite.tasks.label_files import SEPARATOR
 from ecellm_lite.tasks.task import Task
 
@@ -39,61 +54,134 @@ skin bath water tea coffee bread fruit fish cat dog bird horse car bike boat ten
 watch phone tablet screen printer lamp clock mirror table chair bed desk shelf carpet pillow towel soap brush comb tooth
 knee drill saw hammer screw paint rope lock key door window roof gate stone seed flower tree puzzle doll train"""
 LONGEST_ANSWER = 200  # tokens
+WARM_ROWS = 8
 KINDS = "accessories supplies parts covers sets tools kits stands holders cleaners bags boxes cases filters racks"
+
+
+SEARCH, BEST, ENUM, LLAMA, GUIDANCE, PROMPTS = "search", "best", "enum", "Llama", "guidance", "prompts"
+
+
+# Returns the answers to rows: an Answer, or what a peer returns.
+Way: TypeAlias = Callable[[Sequence[Mapping[str, str]]], list[Any]]
 
 
 @click.command()
 @click.option("--labels", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option("--products", type=click.IntRange(1), default=200, show_default=True)
-@click.option("--enum-products", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--enum-products", type=click.IntRange(1), default=20, show_default=True, help="For Llama and guidance.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/labels.json"))
 def main(
     file: Path | None, data: Path, products: int, enum_products: int, repeats: int, model: str, output: Path
 ) -> None:
-    """Classify products in both ways and write the rates."""
+    """Classify products in all ways and write the rates."""
     rows = [{"product": title} for title in titles(data, products)]
+    few = rows[:enum_products]
+    path, threads = resolve(model, Store(), {"demo": ensure_demo}).path, available_cores()
     with tempfile.TemporaryDirectory() as folder, Runtime(model) as runtime:
         task = label_task(Path(folder), file.read_text("utf-8") if file else "\n".join(made_up()))
         space = task.question(rows[0]).space
         assert isinstance(space, LabelSet)
-        enum = enum_space(space.labels.texts)
+        best, enum = LabelSet(space.labels, best=1), enum_space(space.labels.texts)
+        either = LabelSet(Labels(("1", "2"), ("A", "B")))
         tokenized, loaded = preparation(model, space)
-        list(runtime.answers(task, rows[:8]))
-        list(runtime.answers(task, rows[:2], space=enum))
-        rates: dict[str, list[float]] = {"search": [], "enum": []}
-        for _ in range(repeats):
-            started = time.perf_counter()
-            answers = list(runtime.answers(task, rows))
-            rates["search"].append(len(rows) / (time.perf_counter() - started))
-            started = time.perf_counter()
-            enumerated = list(runtime.answers(task, rows[:enum_products], space=enum))
-            rates["enum"].append(enum_products / (time.perf_counter() - started))
+        llama = LlamaEnum(path, enum.compiled, threads)
+        ways: dict[str, Way] = {
+            SEARCH: lambda rows: list(runtime.answers(task, rows)),
+            BEST: lambda rows: list(runtime.answers(task, rows, space=best)),
+            ENUM: lambda rows: list(runtime.answers(task, rows, space=enum)),
+            LLAMA: lambda rows: [llama.answer(runtime.request(task.question(row)).prompt) for row in rows],
+        }
+        if find_spec("guidance"):
+            guidance = GuidanceEnum(path, space.labels.texts, threads)
+            ways[GUIDANCE] = lambda rows: [guidance.answer(runtime.prompt(task, row)) for row in rows]
+        ways[PROMPTS] = lambda rows: list(runtime.answers(task, rows, space=either))
+        answers, rates = measured(ways, {LLAMA: few, GUIDANCE: few}, rows, repeats)
         calls = calls_alone(runtime, task, rows)
+        llama.close()
     depth = max(text.count(SEPARATOR) + 1 for text in space.labels.texts)
-    outside = sum(answer.text not in space.labels.by_text for answer in answers)
+    outside = sum(answer.text not in space.labels.by_text for answer in answers[SEARCH])
+    chosen = {way: list(map(label_of, each)) for way, each in answers.items() if way != PROMPTS}
     figures = {
         "labels": len(space.labels.keys),
         "depth": depth,
         "products": len(rows),
         "outside": outside,
         "rows_per_second": {way: round(median(each), 2) for way, each in rates.items()},
-        "ratio": round(median(rates["search"]) / median(rates["enum"]), 2),
+        "each_repeat": {way: [round(rate, 2) for rate in each] for way, each in rates.items()},
+        "ratios": {
+            way: {other: round(median(rates[way]) / median(each), 2) for other, each in rates.items() if other != way}
+            for way in (SEARCH, BEST)
+        },
+        "tokens_a_row": {
+            "prompt": round(mean(map(prompt_tokens, answers[SEARCH])), 1),
+            **{way: round(mean(map(answer_tokens, answers[way])), 1) for way in (SEARCH, BEST, ENUM)},
+            LLAMA: round(mean(label.tokens for label in answers[LLAMA]), 1),
+        },
         "calls_alone": {"mean": round(mean(calls), 2), "most": max(calls)},
         "seconds_to_prepare": round(tokenized, 3),
         "milliseconds_to_load": round(1000 * loaded, 1),
-        "unexplored": round(mean(answer.unexplored or 0.0 for answer in answers), 4),
-        "same_as_enum": sum(
-            answer.text == json.loads(other.text or '""') for answer, other in zip(answers, enumerated, strict=False)
-        ),
+        "unexplored": round(mean(answer.unexplored or 0.0 for answer in answers[SEARCH]), 4),
+        "same_labels": {
+            f"{SEARCH}, {BEST}": same(chosen[SEARCH], chosen[BEST]),
+            **{f"{ENUM}, {way}": same(chosen[ENUM], chosen[way]) for way in chosen if way != ENUM},
+        },
         "enum_products": enum_products,
     }
     click.echo(json.dumps(figures, indent=2), err=True)
     write_results(output, "labels", figures)
     if outside:
         raise SystemExit("An answer was no label.")
+
+
+def measured(
+    ways: Mapping[str, Way],
+    fewer: Mapping[str, Sequence[Mapping[str, str]]],
+    rows: Sequence[Mapping[str, str]],
+    repeats: int,
+) -> tuple[dict[str, list[Any]], dict[str, list[float]]]:
+    """Return the last answers of each way, and its rows per second in each repeat.
+
+    `fewer` are the rows of slow ways.
+    """
+    for answer in ways.values():
+        answer(rows[-WARM_ROWS:])
+    answers: dict[str, list[Any]] = {}
+    rates: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(repeats):
+        for way, answer in ways.items():
+            started = time.perf_counter()
+            answers[way] = answer(fewer.get(way, rows))
+            rates[way].append(len(answers[way]) / (time.perf_counter() - started))
+    return answers, rates
+
+
+def label_of(answer: Answer | WrittenLabel | str) -> str:
+    """Return the text of the label that an answer names."""
+    if isinstance(answer, str):
+        return answer
+    if isinstance(answer, Answer) and answer.type == JsonText.type:
+        return str(answer.value)
+    return answer.text or ""
+
+
+def same(ones: Sequence[str], others: Sequence[str]) -> int:
+    """Return for how many rows two ways chose the same label. The shorter list has the first rows of the longer."""
+    return sum(one == other for one, other in zip(ones, others, strict=False))
+
+
+def prompt_tokens(answer: Answer) -> int:
+    """Return how many of the prompt's tokens were computed for a row."""
+    assert answer.usage
+    return answer.usage.prompt_tokens - (answer.usage.cached_tokens or 0)
+
+
+def answer_tokens(answer: Answer) -> int:
+    """Return how many tokens after the prompt were computed for a row."""
+    assert answer.usage
+    return answer.usage.decoded_tokens + answer.usage.forced_tokens
 
 
 def enum_space(texts: Sequence[str]) -> JsonText:
@@ -151,13 +239,13 @@ def preparation(model: str, space: LabelSet) -> tuple[float, float]:
     backend = load_model(model, envelope=None, prefix_files=False).backend
     scene = Scene(backend.vocabulary, backend.max_length)
     seconds = []
-    for _ in range(2):
+    for lasting in (False, True, True):  # not read from a file, then written to a file if there is none, then read
         forget(backend.vocabulary)
         started = time.perf_counter()
-        label_matrix(space.labels.digest, space.labels.texts, scene)
+        label_matrix(space.labels.digest, space.labels.texts, scene, lasting=lasting)
         seconds.append(time.perf_counter() - started)
     backend.close()
-    return seconds[0], seconds[1]
+    return seconds[0], seconds[2]
 
 
 def calls_alone(runtime: Runtime, task: Task, rows: Sequence[Mapping[str, str]]) -> list[int]:

@@ -127,15 +127,27 @@ def memory() -> str:
     )
 
 
+_WAYS = {
+    "search": "the search, for the five likeliest labels",
+    "best": "the search, for the likeliest label alone (`best = 1`)",
+    "enum": "the labels as the enum of a JSON schema, in the same engine",
+    "Llama": "the same enum in llama-cpp-python's `Llama`, by llguidance",
+    "guidance": "the same enum in the package guidance, over llama-cpp-python",
+    "prompts": "reading the prompts alone",
+}
+
+
 def labels() -> str:
-    """Return the text on the rate and the calls of a search in thousands of labels, next to a schema's enum."""
+    """Return the table of the rates of a search in thousands of labels and of a schema's enum, and a text on them."""
     facts = results("labels")
-    rates, calls = facts["rows_per_second"], facts["calls_alone"]
+    rates, calls, tokens = facts["rows_per_second"], facts["calls_alone"], facts.get("tokens_a_row", {})
+    rows = [[name, f"{rates[way]:.1f}", str(tokens.get(way, ""))] for way, name in _WAYS.items() if way in rates]
+    read = f" Besides, each product has {tokens['prompt']} tokens of its own to read." if tokens else ""
     return (
-        f"{facts['products']} products in {facts['labels']:,} made-up paths of up to {facts['depth']} levels: "
-        f"{rates['search']} rows/s, and {rates['enum']} with the labels as the enum of a JSON schema. No answer was "
-        f"outside the file. A product took {calls['mean']} calls of the model on average, {calls['most']} at most. "
-        f"{facts['unexplored']:.1%} of the probability was left unexplored. Tokenizing the labels took "
-        f"{facts['seconds_to_prepare']} s, reading them again {facts['milliseconds_to_load']:.0f} ms "
+        f"{table(('way', 'rows/s', 'tokens after the prompt'), rows)}\n\n"
+        f"{facts['products']} products in {facts['labels']:,} made-up paths of up to {facts['depth']} levels.{read} "
+        f"No answer of the search was outside the file. A product took {calls['mean']} calls of the model on average, "
+        f"{calls['most']} at most. {facts['unexplored']:.1%} of the probability was left unexplored. Tokenizing the "
+        f"labels took {facts['seconds_to_prepare']} s, reading them again {facts['milliseconds_to_load']:.0f} ms "
         f"{provenance('labels')}."
     )

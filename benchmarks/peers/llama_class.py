@@ -27,15 +27,7 @@ class LlamaClass:
     """
 
     def __init__(self, model: Path, threads: int, context: int | None) -> None:
-        self._llama = Llama(
-            model_path=str(model),
-            n_ctx=context or CONTEXT,
-            n_batch=512,
-            n_threads=threads,
-            n_threads_batch=threads,
-            n_gpu_layers=-1,
-            verbose=False,
-        )
+        self._llama = new_llama(model, threads, context)
 
     def run(self, task: str, rows: Sequence[PreparedRow]) -> Pass:
         """Answer the rows one by one."""
@@ -60,3 +52,16 @@ class LlamaClass:
     def close(self) -> None:
         """Free the model."""
         self._llama.close()
+
+
+def new_llama(model: Path, threads: int, context: int | None = None) -> Llama:
+    """Return a `Llama` with its default settings, apart from the threads and the context."""
+    return Llama(
+        model_path=str(model),
+        n_ctx=context or CONTEXT,
+        n_batch=512,
+        n_threads=threads,
+        n_threads_batch=threads,
+        n_gpu_layers=-1,
+        verbose=False,
+    )

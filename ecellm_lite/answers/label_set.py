@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -85,7 +85,7 @@ class LabelSet(Space):
 
     labels: Labels
     detours: int = DETOURS
-    best: int = field(default=BEST)
+    best: int = BEST
     type: ClassVar[str] = "choice"
     scored: ClassVar[bool] = True
 

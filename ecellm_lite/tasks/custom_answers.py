@@ -14,9 +14,9 @@
 
 Levels and up to 26 choices are listed with letters, like ECInstruct's options, and the model answers with a letter.
 More choices are listed without letters, and the model answers with the value itself. If the labels are too many for a
-list, the prompt does not contain them, and a search finds the likeliest label. `detours` limits this search (see
-label_search). With a `shortlist`, the prompt contains the labels that are nearest to the row's texts. The answer may
-still be any label.
+list, the prompt does not contain them, and a search finds up to `best` of the likeliest labels. `detours` limits this
+search (see label_search). With a `shortlist`, the prompt contains the labels that are nearest to the row's texts. The
+answer may still be any label.
 
 With `none = true`, or a word in place of true, a choice has a further answer, which says that no label fits (see
 answers/none_of_these). If the prompt lists labels, this answer is the last of the list.
@@ -33,7 +33,7 @@ from typing import Any
 
 from ecellm_lite.answers import structured
 from ecellm_lite.answers.choice import Choice
-from ecellm_lite.answers.label_set import DETOURS, Labels, LabelSet
+from ecellm_lite.answers.label_set import BEST, DETOURS, Labels, LabelSet
 from ecellm_lite.answers.none_of_these import ChoiceOrNone, LabelSetOrNone, OrNone
 from ecellm_lite.answers.options import Option
 from ecellm_lite.answers.predicate import Predicate
@@ -53,6 +53,7 @@ from ecellm_lite.tasks.wire import LONGEST_OPTIONS
 
 MAX_CHOICES = 255
 MAX_DETOURS = 1000
+MAX_BEST = 20
 MAX_SHORTLIST = 100
 MAX_LEVELS = 10
 MAX_ATTRIBUTES = 100
@@ -97,11 +98,12 @@ def _predicate(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
 
 
 def _choice(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
-    table.only("type", "choices", "labels", "detours", "none")
+    table.only("type", "choices", "labels", "detours", "best", "none")
     if ("choices" in table) == ("labels" in table):
         raise _one_of(table, "choices", "labels")
     labels, shortlist = _of_file(table.table("labels")) if "labels" in table else (_choices(table), 0)
     detours = table.number("detours", least=0, most=MAX_DETOURS, default=DETOURS)
+    best = table.number("best", least=1, most=MAX_BEST, default=BEST)
     none = _none(table, labels)
     values = [label.value for label in labels]
     named = [*values[:26], *(["…"] if len(values) > 26 else []), *([none] if none else [])]
@@ -118,7 +120,7 @@ def _choice(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     if "labels" in table:
         label_set = Labels(values, [label.text for label in labels])
         all_labels = (
-            LabelSetOrNone(label_set, detours, none=Option(none, none)) if none else LabelSet(label_set, detours)
+            LabelSetOrNone(label_set, detours, best, Option(none, none)) if none else LabelSet(label_set, detours, best)
         )
         if shortlist:
             return _with_shortlist(description, fields, all_labels, labels, shortlist)

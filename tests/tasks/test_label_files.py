@@ -66,6 +66,18 @@ def test_a_text_file_has_a_label_in_each_line(tmp_path: Path) -> None:
     assert answer.usage.decoded_tokens > 0
 
 
+def test_best_is_the_number_of_labels_that_an_answer_has(tmp_path: Path) -> None:
+    text = "\n".join(paths(600))
+    one, several = (labelled(tmp_path, "labels.txt", text, more=f"best = {best}\ndetours = 1000") for best in (1, 20))
+    with Runtime.over(FakeBackend()) as runtime:
+        likeliest, twenty = runtime.answer(one, ROW), runtime.answer(several, ROW)
+    assert likeliest.probabilities is not None
+    assert list(likeliest.probabilities) == [likeliest.value]
+    assert likeliest.value == twenty.value
+    assert twenty.probabilities is not None
+    assert 1 < len(twenty.probabilities) <= 20
+
+
 def test_a_table_has_ids_names_and_parents(tmp_path: Path) -> None:
     rows = [(str(n), f"name {n % 7}", str(n // 7) if n >= 7 else "") for n in range(300)]
     text = "id,name,above,note\n" + "".join(f'{id_},"{name}",{above},x\n' for id_, name, above in rows)
@@ -180,6 +192,8 @@ def test_errors_name_the_line(tmp_path: Path, name: str, text: bytes, line: int)
         (', column = "id"', ""),
         ("", 'choices = [{ value = "a" }, { value = "b" }]'),
         ("", "detours = -1"),
+        ("", "best = 0"),
+        ("", "best = 21"),
     ],
 )
 def test_a_bad_key_is_refused(tmp_path: Path, keys: str, more: str) -> None:

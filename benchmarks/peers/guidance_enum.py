@@ -1,0 +1,42 @@
+"""The package `guidance` over llama-cpp-python: it writes one of many labels, as the enum of a JSON schema.
+
+    pip install --no-deps guidance==0.3.1
+
+The package pins older versions of llama-cpp-python and llguidance, so pip must not install them. It reads a prompt only
+from the first token that differs from the last one, and it reads tokens that the schema forces together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.peers.llama_class import CONTEXT
+from benchmarks.peers.plain_decode import STOCK
+from ecellm_lite.kernels.prompt import use
+
+
+class GuidanceEnum:
+    """A model of `guidance` that answers with one of the labels."""
+
+    def __init__(self, model: Path, labels: Sequence[str], threads: int) -> None:
+        import guidance
+
+        self._model = guidance.models.LlamaCpp(
+            str(model),
+            echo=False,
+            enable_monitoring=False,
+            n_ctx=CONTEXT,
+            n_batch=512,
+            n_threads=threads,
+            n_threads_batch=threads,
+            n_gpu_layers=-1,
+        )
+        self._label = guidance.json(name="label", schema={"enum": list(labels)})
+
+    def answer(self, prompt: str) -> str:
+        """Return the label that the model writes after a prompt."""
+        use(STOCK)
+        label: str = json.loads((self._model + prompt + self._label)["label"])
+        return label
