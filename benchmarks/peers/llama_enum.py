@@ -64,6 +64,6 @@ class LlamaEnum:
     def _masked(self, _: NDArray[np.intc], logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits, with those of the tokens that no label has here set to minus infinity."""
         fill_next_token_bitmask(self._matcher, self._mask)
-        masked = logits.copy()
+        masked: NDArray[np.float32] = logits.copy()
         apply_token_bitmask_inplace(masked, self._mask)
         return masked

@@ -25,7 +25,8 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def compiled(text: str) -> str:
-    return LLMatcher.grammar_from_lark(f'start: "{text}"')
+    grammar: str = LLMatcher.grammar_from_lark(f'start: "{text}"')
+    return grammar
 
 
 def test_a_grammar_is_compiled_once_and_its_matchers_are_independent(compilations: list[str]) -> None:
