@@ -102,14 +102,11 @@ def cascade_names(model: str | None) -> list[str]:
     return names
 
 
-def warn_of_pace(answerer: object) -> None:
+def warn_of_pace(answerer: Runtime | Cascade | RayRuntime) -> None:
     """Print a line if rows run one at a time, because a model cannot run them together in deterministic mode."""
-    from ecellm_lite.cascade import Cascade
-    from ecellm_lite.runtime import Runtime
-
-    for runtime in answerer.answerers if isinstance(answerer, Cascade) else (answerer,):
-        if isinstance(runtime, Runtime) and runtime.one_at_a_time:
-            click.echo(f"{plain(runtime.model.title)} answers one row at a time: {runtime.one_at_a_time}.", err=True)
+    for model in getattr(answerer, "answerers", (answerer,)):
+        if reason := getattr(model, "one_at_a_time", None):  # only a model in this process can say
+            click.echo(f"{plain(model.model.title)} answers one row at a time: {reason}.", err=True)
 
 
 def warn(runtime: Runtime, task: Task, options: RequestOptions) -> None:

@@ -102,9 +102,9 @@ def _unreadable(lines: Sequence[Unreadable]) -> Iterable[str]:
         yield f"and {len(lines) - _NAMED:,} more lines: --json and --output list all."
 
 
-def show_comparison(comparison: Comparison) -> None:
+def show_comparison(comparison: Comparison, console: Console | None = None) -> None:
     """Print how each task's result changed, and which rows changed."""
-    console = Console()
+    console = console or Console()
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for name in ("task", "rows", "metric", "before", "after", "difference", "95% interval", "better", "worse"):
         table.add_column(name, justify="left" if name in {"task", "metric", "better", "worse"} else "right")

@@ -12,6 +12,7 @@ from heapq import nlargest, nsmallest
 from importlib.metadata import PackageNotFoundError, version
 
 from ecellm_lite.answers.answer import Answer, ModelName
+from ecellm_lite.answers.claims import Claim
 from ecellm_lite.answers.extraction import Extraction
 from ecellm_lite.answers.score import Score
 from ecellm_lite.cascade import Work
@@ -53,6 +54,7 @@ def evaluate(
     refusal: Callable[[Labelled], str | None] = lambda _: None,
     unreadable: Sequence[Unreadable] = (),
     work: Sequence[Work] = (),
+    cases: Sequence[Case | None] | None = None,
 ) -> TaskResult:
     """Return the result of a task's answers, one for each row.
 
@@ -61,6 +63,7 @@ def evaluate(
     `refusal`: returns why the task's calibration is not used for a row. It returns None if the calibration is used, or
       if the task has none.
     `work`: what each model did, if several models share the rows.
+    `cases`: what `judged` returned for each row, if the answers no longer have the probabilities of all options.
     """
     models = [_model_result(task, rows, answers, one) for one in work] or None
     measured = measure_rows(task, rows, answers)
@@ -79,9 +82,10 @@ def evaluate(
         )
         for row, answer, score in zip(rows, answers, measured.scores, strict=True)
     ]
-    cases = {place: case for place, pair in enumerate(zip(rows, answers, strict=True)) if (case := _case(*pair))}
-    claims = [claim for case in cases.values() for claim in case.claims]
-    probabilities = [records[place].probability or 0.0 for place in cases]
+    every_case = list(map(judged, rows, answers)) if cases is None else cases
+    own = {place: case for place, case in enumerate(every_case) if case}
+    claims = [claim for case in own.values() for claim in case.claims]
+    probabilities = [records[place].probability or 0.0 for place in own]
 
     def examples(places: Sequence[int]) -> list[Example]:
         return [_example(records[place], prompt(rows[place])) for place in places]
@@ -100,16 +104,28 @@ def evaluate(
         notes=[*measured.notes, *_setting_notes(rows, all_rows), *_model_notes(measured.primary, models or [])],
         confusion=measured.confusion,
         reliability=reliability([claim.probability for claim in claims], [claim.correct for claim in claims]),
-        risk=risk(probabilities, [case.correct for case in cases.values()], len(records)),
+        risk=risk(probabilities, [case.correct for case in own.values()], len(records)),
         rows_per_second=len(rows) / seconds if seconds else 0.0,
         slowest=examples(nlargest(EXAMPLES, timed, key=lambda place: records[place].seconds or 0.0)),
-        least_certain=examples(nsmallest(EXAMPLES, cases, key=lambda place: records[place].probability or 0.0)),
+        least_certain=examples(nsmallest(EXAMPLES, own, key=lambda place: records[place].probability or 0.0)),
         records=records,
         calibration=next((answer.calibration for answer in answers if answer.calibration), None),
         uncalibrated=_uncalibrated(rows, answers, refusal),
         labels=None if measured.labels is None else list(measured.labels),
         models=models,
     )
+
+
+def judged(row: Labelled, answer: Answer) -> Case | None:
+    """Return the claims of a row's answer; None if the answer has no probability or no value.
+
+    Each claim has only two options: the chosen one, and any other.
+    """
+    if answer.value is None or answer.probability is None:
+        return None
+    case = case_of(row.space, answer, row.gold, row.labels)
+    claims = [Claim((claim.probability, 1.0 - claim.probability), 0 if claim.correct else 1) for claim in case.claims]
+    return Case(tuple(claims), case.coverage)
 
 
 def measure_rows(task: Task, rows: Sequence[Labelled], answers: Sequence[Answer]) -> Measured:
@@ -230,13 +246,6 @@ def _setting_notes(rows: Sequence[Labelled], metrics: Mapping[str, float]) -> li
             f"reports {', '.join(f'{figure:.3f} for {model}' for model, figure in figures.items())}."
         )
     return notes
-
-
-def _case(row: Labelled, answer: Answer) -> Case | None:
-    """Return the claims of a row's answer; None if the answer has no probability or no value."""
-    if answer.value is None or answer.probability is None:
-        return None
-    return case_of(row.space, answer, row.gold, row.labels)
 
 
 def _uncalibrated(

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ecellm_lite.answerer import Answerer, RequestOptions, Row, model_of
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.cascade import Cascade, Work
-from ecellm_lite.evaluate.evaluation import evaluate, no_rows, results
+from ecellm_lite.evaluate.evaluation import evaluate, judged, no_rows, results
 from ecellm_lite.evaluate.labelled_files import SETTING, SPLIT, LabelledRows, gather, labelled_files
 from ecellm_lite.evaluate.metrics.kinds import check_measurable
 from ecellm_lite.evaluate.outputs import Outputs
@@ -113,11 +113,12 @@ class Evaluation:
         if not rows:
             return no_rows(task, unreadable)
         instruction = options.get("instruction")
-        answers = []
+        answers, cases = [], []
         before = _work(answerer)
         started = time.perf_counter()
-        for answer in answerer.answers(task, (row.row for row in rows), **options):
-            answers.append(answer)
+        for row, answer in zip(rows, answerer.answers(task, (row.row for row in rows), **options), strict=True):
+            cases.append(judged(row, answer))
+            answers.append(replace(answer, probabilities=None))  # with 200 options, they take 15 KB a row
             progress(answer)
         return evaluate(
             task,
@@ -131,6 +132,7 @@ class Evaluation:
                 Work(now.model, now.rows - then.rows, now.seconds - then.seconds)
                 for now, then in zip(_work(answerer), before, strict=True)
             ],
+            cases=cases,
         )
 
     def _results(

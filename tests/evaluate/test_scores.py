@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from ecellm_lite import Runtime, load_task
+from ecellm_lite import Answer, Runtime, load_task
 from ecellm_lite.answers.score import Score
 from ecellm_lite.cli.measured import show_comparison, show_results
 from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.evaluate import run
 from ecellm_lite.evaluate.comparison import compare
+from ecellm_lite.evaluate.evaluation import evaluate
+from ecellm_lite.evaluate.labelled import Labelled
 from ecellm_lite.evaluate.metrics.measured import Pair
 from ecellm_lite.evaluate.metrics.scores import measure_scores
 from ecellm_lite.evaluate.report import overview, standing
-from ecellm_lite.evaluate.results import read_results
+from ecellm_lite.evaluate.results import TaskResult, read_results
 from ecellm_lite.evaluate.run import prepare_evaluation
+from ecellm_lite.tasks.task import Task
 from tests.support.own_tasks import ANSWERS, task_text
 
 stats = pytest.importorskip("scipy.stats", reason="the metrics are held against scipy (extra 'eval')")
@@ -53,6 +58,32 @@ def test_the_metrics_are_those_of_scipy(rows: list[tuple[str, str | None, float 
         expected = float(function(*zip(*answered, strict=True)).statistic) if varied else 0.0
         assert paper[name] == pytest.approx(expected, abs=1e-6)
         assert every[name] == pytest.approx(expected, abs=1e-6)
+
+
+def test_probabilities_of_all_options_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(task_text(ANSWERS["many choices"], '[[fields]]\nname = "review"\n'))
+    task = load_task(path)
+    data = tmp_path / "rows.jsonl"
+    rows = [{"review": f"r{place}", "output": f"desk {place}"} for place in range(3)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    evaluation = prepare_evaluation(data, [task])
+    kept: list[Answer] = []
+
+    def spied(task: Task, rows: Sequence[Labelled], answers: Sequence[Answer], **options: Any) -> TaskResult:
+        kept.extend(answers)
+        return evaluate(task, rows, answers, **options)
+
+    monkeypatch.setattr(run, "evaluate", spied)
+    with Runtime.over(FakeBackend()) as runtime:
+        results = evaluation.run(runtime)
+        answers = list(runtime.answers(task, rows))
+    assert [answer.probabilities for answer in kept] == [None] * 3
+    result = results.tasks["own"]
+    expected = evaluate(task, evaluation.rows.rows["own"], answers, seconds=1.0, prompt=lambda _: "")
+    assert result.reliability == expected.reliability
+    assert result.risk == expected.risk
+    assert result.metrics == expected.metrics
 
 
 def test_a_file_with_levels_is_evaluated_and_compared(tmp_path: Path) -> None:
