@@ -47,6 +47,18 @@ def grouping() -> str:
     )
 
 
+def candidates() -> str:
+    """Return the text on one product against many candidates, beside llama-server."""
+    facts = results("candidates")
+    rates, times = facts["rows_per_second"], facts["times"]
+    beside = " and ".join(f"{times[name]:.1f} times as fast as {name} ({rates[name]:.1f})" for name in times)
+    return (
+        f"{facts['candidates']} candidates of each of {facts['products']} products: {rates['ecellm-lite']:.1f} rows/s, "
+        f"{rates['ecellm-lite serve']:.1f} from `ecellm-lite serve` in one request. That is {beside}. A row takes "
+        f"{facts['tokens_computed_a_row']:.0f} tokens of reading {provenance('candidates')}."
+    )
+
+
 def cold_start() -> str:
     """Return the table of the times of a new process's first answer, with and without its instruction on disk."""
     rows = [
