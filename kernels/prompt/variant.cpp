@@ -2,9 +2,9 @@
  * have what differs: vectors (lanes.h, wide.h), how weights and activations are stored (formats.h), and sums of products
  * (products.h). */
 #include "attend.h"
+#include "few.h"
 #include "processor.h"
 #include "tile.h"
-#include "unpack.h"
 
 namespace {
 
@@ -91,6 +91,11 @@ constexpr Kernel kernels[] = {
     kernel<Q8_0, WordPanelBlock, WordActivations, false>(type_q8_0),
 };
 
+/* Of products of few columns; other types have none of their own. */
+constexpr Kernel few_kernels[] = {
+    {type_q4_0, weights_in<Q4_0>, FewOfQ4_0::bytes, FewOfQ4_0::quantize, FewOfQ4_0::multiply},
+};
+
 const Kernel *find(int type) {
     for (const Kernel &each : kernels) {
         if (each.type == type) {
@@ -98,6 +103,15 @@ const Kernel *find(int type) {
         }
     }
     return nullptr;
+}
+
+const Kernel &kernel_of(const Product &product) {
+    for (const Kernel &each : few_kernels) {
+        if (each.type == product.type && product.columns <= few_columns) {
+            return each;
+        }
+    }
+    return *find(product.type);
 }
 
 bool runs() {
@@ -113,15 +127,15 @@ size_t block_weights(int type) {
 }
 
 size_t activation_bytes(const Product &product) {
-    return find(product.type)->activation_bytes(product);
+    return kernel_of(product).activation_bytes(product);
 }
 
 void quantize(const Product &product, uint8_t *activations, size_t group) {
-    find(product.type)->quantize(product, activations, group);
+    kernel_of(product).quantize(product, activations, group);
 }
 
 void multiply(const Product &product, const uint8_t *activations, const Piece &piece) {
-    find(product.type)->multiply(product, activations, piece);
+    kernel_of(product).multiply(product, activations, piece);
 }
 
 size_t attention_bytes(const Attention &attention) {

@@ -103,6 +103,8 @@ def test_products_of_many_columns_and_strides_are_right(kernels: Kernels, varian
     far[:, :1280] = x
     result = kernels.multiply(wide[:, : weights.shape[1]], kind, far[:, :1280], variant=variant, threads=2)
     compare(weights, kind, x, result)
+    few = kernels.multiply(wide[:, : weights.shape[1]], kind, far[:9, :1280], variant=variant, threads=2)
+    assert np.array_equal(few, result[:9])
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -113,7 +115,7 @@ def test_a_column_does_not_depend_on_the_others(kernels: Kernels, variant: str, 
     weights, x = product(np.random.default_rng(5), kind, 37, 21, 1536)
     together = kernels.multiply(weights, kind, x, variant=variant)
     assert np.array_equal(together, kernels.multiply(weights, kind, x, variant=variant, threads=3))
-    for count in (1, 5, 6, 8, 13):
+    for count in (2, 5, 6, 8, 13, 16, 17):
         assert np.array_equal(together[:count], kernels.multiply(weights, kind, x[:count], variant=variant))
     alone = [kernels.multiply(weights, kind, x[i : i + 1], variant=variant) for i in range(len(x))]
     assert np.array_equal(together, np.concatenate(alone))

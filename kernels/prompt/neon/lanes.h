@@ -180,6 +180,10 @@ inline Floats from_halves(const uint16_t *eight) {
     const float16x8_t halves = vreinterpretq_f16_u16(vld1q_u16(eight));
     return {vcvt_f32_f16(vget_low_f16(halves)), vcvt_high_f32_f16(halves)};
 }
+inline Floats from_halves(const uint16_t *const x[8]) {
+    const uint16_t eight[8] = {*x[0], *x[1], *x[2], *x[3], *x[4], *x[5], *x[6], *x[7]};
+    return from_halves(eight);
+}
 inline Floats from_bf16(const uint16_t *eight) {
     const uint16x8_t words = vld1q_u16(eight);
     return {vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(vget_low_u16(words)), 16)),
@@ -206,16 +210,6 @@ inline Ints nibbles(const uint8_t *bytes) {
     return {vreinterpretq_s32_u8(vandq_u8(both, vdupq_n_u8(15))), vreinterpretq_s32_u8(vshrq_n_u8(both, 4))};
 }
 
-/* 32 bits in memory as bytes: 0xf0 where the bit is 0, else 0. */
-inline int32x4_t clear_half(uint8_t first, uint8_t second) {
-    const uint8x16_t place = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
-    const uint8x16_t set = vtstq_u8(vcombine_u8(vdup_n_u8(first), vdup_n_u8(second)), place);
-    return vreinterpretq_s32_u8(vbicq_u8(vdupq_n_u8(0xf0), set));
-}
-inline Ints clear_bits(const uint8_t *bytes) {
-    return {clear_half(bytes[0], bytes[1]), clear_half(bytes[2], bytes[3])};
-}
-
 /* Transpose four rows of four int32. */
 inline void transpose_square(int32x4_t &a, int32x4_t &b, int32x4_t &c, int32x4_t &d) {
     const int64x2_t even = vreinterpretq_s64_s32(vtrn1q_s32(a, b)), odd = vreinterpretq_s64_s32(vtrn2q_s32(a, b));
@@ -225,6 +219,31 @@ inline void transpose_square(int32x4_t &a, int32x4_t &b, int32x4_t &c, int32x4_t
     b = vreinterpretq_s32_s64(vtrn1q_s64(odd, next_odd));
     c = vreinterpretq_s32_s64(vtrn2q_s64(even, next_even));
     d = vreinterpretq_s32_s64(vtrn2q_s64(odd, next_odd));
+}
+
+/* 32 quants of four bits of each of eight rows, 16 bytes a row, in quads of neighbours. */
+inline void nibble_quads(const uint8_t *const rows[8], Ints quads[8]) {
+    int32x4_t r[8];
+    for (int i = 0; i < 8; i++) {
+        r[i] = vreinterpretq_s32_u8(vld1q_u8(rows[i]));
+    }
+    transpose_square(r[0], r[1], r[2], r[3]);
+    transpose_square(r[4], r[5], r[6], r[7]);
+    for (int i = 0; i < 4; i++) {
+        const Ints both = {r[i], r[i + 4]};
+        quads[i] = and_bits(both, every_byte(15));
+        quads[i + 4] = and_bits(shift_words_right(both, 4), every_byte(15));
+    }
+}
+
+/* 32 bits in memory as bytes: 0xf0 where the bit is 0, else 0. */
+inline int32x4_t clear_half(uint8_t first, uint8_t second) {
+    const uint8x16_t place = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
+    const uint8x16_t set = vtstq_u8(vcombine_u8(vdup_n_u8(first), vdup_n_u8(second)), place);
+    return vreinterpretq_s32_u8(vbicq_u8(vdupq_n_u8(0xf0), set));
+}
+inline Ints clear_bits(const uint8_t *bytes) {
+    return {clear_half(bytes[0], bytes[1]), clear_half(bytes[2], bytes[3])};
 }
 
 /* Transpose eight rows of eight int32. */

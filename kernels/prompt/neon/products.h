@@ -98,6 +98,21 @@ struct WordSums {
     }
 };
 
+/* Sums of products of quants of four bits, 0 to 15, with signed bytes, for eight rows. */
+struct NibbleSums {
+    Ints sums = every_int(0);
+
+    void add(Ints quads, const int8_t *four) {
+        const int8x16_t x = vreinterpretq_s8_s32(vld1q_dup_s32((const int32_t *)four));
+        sums.low = vdotq_s32(sums.low, vreinterpretq_s8_s32(quads.low), x);
+        sums.high = vdotq_s32(sums.high, vreinterpretq_s8_s32(quads.high), x);
+    }
+
+    Ints total() const {
+        return sums;
+    }
+};
+
 /* Sums of products of floats, in the order of the depth. */
 template <int columns>
 struct FloatSums {

@@ -153,6 +153,10 @@ inline Ints from_bytes(const int8_t *eight) {
 inline Floats from_halves(const uint16_t *eight) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)eight));
 }
+inline Floats from_halves(const uint16_t *const x[8]) {
+    return _mm256_cvtph_ps(_mm_setr_epi16((short)*x[0], (short)*x[1], (short)*x[2], (short)*x[3], (short)*x[4],
+                                          (short)*x[5], (short)*x[6], (short)*x[7]));
+}
 inline Floats from_bf16(const uint16_t *eight) {
     return floats_of(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)eight)), 16));
 }
@@ -171,6 +175,22 @@ inline Ints to_bytes(const Ints x[4]) {
 inline Ints nibbles(const uint8_t *bytes) {
     const __m128i both = _mm_loadu_si128((const __m128i *)bytes);
     return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(both, 4), both), _mm256_set1_epi8(15));
+}
+
+/* 32 quants of four bits of each of eight rows, 16 bytes a row, in quads of neighbours. */
+inline void nibble_quads(const uint8_t *const rows[8], Ints quads[8]) {
+    __m256i r[4];
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm256_loadu2_m128i((const __m128i *)rows[i + 4], (const __m128i *)rows[i]);
+    }
+    const __m256i low01 = _mm256_unpacklo_epi32(r[0], r[1]), high01 = _mm256_unpackhi_epi32(r[0], r[1]);
+    const __m256i low23 = _mm256_unpacklo_epi32(r[2], r[3]), high23 = _mm256_unpackhi_epi32(r[2], r[3]);
+    const __m256i both[4] = {_mm256_unpacklo_epi64(low01, low23), _mm256_unpackhi_epi64(low01, low23),
+                             _mm256_unpacklo_epi64(high01, high23), _mm256_unpackhi_epi64(high01, high23)};
+    for (int i = 0; i < 4; i++) {
+        quads[i] = _mm256_and_si256(both[i], _mm256_set1_epi8(15));
+        quads[i + 4] = _mm256_and_si256(_mm256_srli_epi16(both[i], 4), _mm256_set1_epi8(15));
+    }
 }
 
 /* 32 bits in memory as bytes: 0xf0 where the bit is 0, else 0. */

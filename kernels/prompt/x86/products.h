@@ -115,6 +115,20 @@ struct WordSums {
     }
 };
 
+/* Sums of products of quants of four bits, 0 to 15, with signed bytes, for eight rows. They are words, each over two
+ * neighbours in each of 8 quads: below 2^15. */
+struct NibbleSums {
+    Ints sums = every_int(0);
+
+    void add(Ints quads, const int8_t *four) {
+        sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(quads, every_four(four)));
+    }
+
+    Ints total() const {
+        return multiply_words(sums, every_word(1));
+    }
+};
+
 /* Sums of products of floats, in the order of the depth. */
 template <int columns>
 struct FloatSums {
