@@ -1,4 +1,4 @@
-"""Claim: one product is compared with 20 candidates at least three times as fast as by llama-server.
+"""Claim: one product is compared with 20 candidates three times as fast as by llama-server with 8 slots.
 
     python -m benchmarks.candidates --llama-server build/bin/llama-server
 
@@ -45,8 +45,8 @@ TASK = "product_matching"
 OURS, SERVED, SLOTTED, ONE_SLOT = (
     "ecellm-lite",
     "ecellm-lite serve",
-    f"llama-server, {SLOTS} slots",
-    "llama-server, 1 slot",
+    f"llama-server with {SLOTS} slots",
+    "llama-server with one slot",
 )
 
 
