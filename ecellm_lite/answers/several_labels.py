@@ -157,7 +157,8 @@ class SeveralLabels(Space):
             if name not in self.labels:
                 shown = ", ".join(self.labels[:26]) + (", …" if len(self.labels) > 26 else "")
                 raise InputError(f"{name[:80]!r} is none of the labels", step=f"write {NONE}, or some of {shown}")
-        value = [label for label in self.labels if label in set(names)]
+        wanted = set(names)
+        value = [label for label in self.labels if label in wanted]
         if not self.at_least <= len(value) <= self.at_most:
             message = f"The answer has {len(value)} labels"
             raise InputError(message, step=f"give at least {self.at_least} and at most {self.at_most}")

@@ -146,7 +146,7 @@ def test_a_review_has_a_line_for_each_answer(tmp_path: Path, tasks: list[Task]) 
     assert table[1]["desk.answer"] == "delivery"
     assert [(row["task"], row["output"]) for row in read(labelled)] == [
         ("sentiment_analysis", "E: very negative"),
-        ("desk", "B"),  # what the model would write
+        ("desk", "delivery"),  # the value, and not the letter that the model writes
     ]
 
 
