@@ -88,7 +88,7 @@ def test_without_a_gpu_doctor_says_so(demo_model: StoredModel, capsys: pytest.Ca
 def test_a_missing_model_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ModelError):
         compare(str(tmp_path / "none.gguf"), envelope="alpaca")
-    assert run_command(["doctor", "--model", "demo"]) == 2
+    assert run_command(["doctor", "--envelope", "alpaca"]) == 2
 
 
 def test_modules_in_the_current_folder_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

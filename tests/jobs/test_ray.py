@@ -17,7 +17,6 @@ from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.jobs.job import open_job
 from ecellm_lite.jobs.job_row import JobStep
 from ecellm_lite.jobs.ray_cluster import RayRuntime
-from ecellm_lite.tasks.task import Task
 from tests.jobs.slow_job import Slow
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -77,9 +76,9 @@ def write_rows(path: Path, count: int) -> Path:
     return path
 
 
-def whole(rows: Path, output: Path, task: Task = TASK) -> bytes:
+def whole(rows: Path, output: Path) -> bytes:
     """Return the output of the same job without a cluster."""
-    with open_job(rows, output, task) as job, fake() as runtime:
+    with open_job(rows, output, TASK) as job, fake() as runtime:
         job.run(runtime)
     return output.read_bytes()
 
@@ -104,14 +103,14 @@ def test_a_custom_task_is_sent_to_the_cluster(tmp_path: Path) -> None:
     )
     task = load_task(path)
     path.unlink()  # the nodes have no such file
-    rows = write_rows(tmp_path / "rows.jsonl", 50)
-    with open_job(rows, tmp_path / "out.jsonl", task) as job, RayRuntime(make=fake) as runtime:
-        job.run(runtime)
+    rows = [{"review": f"row {number}"} for number in range(50)]
+    with RayRuntime(make=fake) as runtime, fake() as here:
+        answers = list(runtime.answers(task, rows))
         with pytest.raises(InputError):
             runtime.answer(task, {})
         with pytest.raises(UsageError):
             runtime.submit("nonsense", {})
-    assert (tmp_path / "out.jsonl").read_bytes() == whole(rows, tmp_path / "whole.jsonl", task)
+        assert [answer.text for answer in answers] == [answer.text for answer in here.answers(task, rows)]
 
 
 @pytest.mark.usefixtures("cluster")
