@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ecellm_lite.binding import llama
+from ecellm_lite.engine.weights import metadata
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.normal_form import NORMAL_FORM_KEY, normal_form
 
@@ -49,8 +50,8 @@ class LlamaVocabulary:
         self.control = np.array([t for t in ids if llama.llama_vocab_is_control(self._pointer, t)], dtype=np.int32)
         self._pieces: dict[int, bytes] = {}
         self._marks: dict[str, int | None] = {}
-        self._rule = _metadata(model, "tokenizer.ggml.pre")
-        form = normal_form(_metadata(model, NORMAL_FORM_KEY), self._rule)
+        self._rule = metadata(model, "tokenizer.ggml.pre")
+        form = normal_form(metadata(model, NORMAL_FORM_KEY), self._rule)
         self._normal_form: Literal["NFC"] | None = "NFC" if form == "NFC" else None
         self._grammar_tokenizer: Any = None
 
@@ -113,10 +114,3 @@ class LlamaVocabulary:
                 count = llama.llama_token_to_piece(self._pointer, token, buffer, -count, 0, False)
             self._pieces[token] = buffer.raw[:count]
         return self._pieces[token]
-
-
-def _metadata(model: Any, key: str) -> str | None:
-    """Return a text of a model's metadata, at most 31 bytes of it; None if the file does not have the key."""
-    buffer = ctypes.create_string_buffer(32)
-    length = llama.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
-    return buffer.value.decode("utf-8", "replace") if length >= 0 else None

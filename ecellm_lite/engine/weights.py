@@ -53,10 +53,10 @@ class Weights:
         Models such as Phi-3 have two sets of factors for rotary embeddings. llama.cpp chooses a set by the context's
         size, for all rows. The value is None for a model without such factors.
         """
-        architecture = self._metadata("general.architecture")
-        if self._metadata(f"{architecture}.rope.scaling.attn_factor") is None:
+        architecture = metadata(self.pointer, "general.architecture")
+        if metadata(self.pointer, f"{architecture}.rope.scaling.attn_factor") is None:
             return None
-        length = self._metadata(f"{architecture}.rope.scaling.original_context_length")
+        length = metadata(self.pointer, f"{architecture}.rope.scaling.original_context_length")
         return int(length) if length else None
 
     def free(self) -> None:
@@ -65,11 +65,12 @@ class Weights:
         if model:
             llama.llama_model_free(model)
 
-    def _metadata(self, key: str) -> str | None:
-        """Return a short value of the file's metadata as text; None if the file does not have the key."""
-        buffer = ctypes.create_string_buffer(64)
-        length = llama.llama_model_meta_val_str(self.pointer, key.encode(), buffer, len(buffer))
-        return buffer.value.decode("utf-8", "replace") if length >= 0 else None
+
+def metadata(model: Any, key: str) -> str | None:
+    """Return a short value of a model's metadata as text, at most 63 bytes; None if its file does not have the key."""
+    buffer = ctypes.create_string_buffer(64)
+    length = llama.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+    return buffer.value.decode("utf-8", "replace") if length >= 0 else None
 
 
 def placement_of(path: Path, settings: Settings) -> Placement:
