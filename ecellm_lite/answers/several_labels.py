@@ -24,7 +24,7 @@ from ecellm_lite.answers.tape import Tape
 from ecellm_lite.errors import InputError
 
 NONE = "none"
-"""The answer if no label holds."""
+"""The answer without a label."""
 
 THRESHOLD = 0.5
 
@@ -40,7 +40,7 @@ class SeveralLabels(Space):
     """A space whose answers are lists of labels, always in the order of `labels`; the list may be empty.
 
     `labels`: at least one; they differ even in lower case, have no comma, and none of them is `none`.
-    `thresholds`: the probability of yes from which a label holds, for each label.
+    `thresholds`: for each label, the least probability of yes with which it is part of the answer.
     `at_least`, `at_most`: how many labels an answer has. If too few reach their thresholds, the most probable of the
       others are added. If too many do, the most probable of them are kept.
     """
@@ -114,7 +114,7 @@ class SeveralLabels(Space):
         return max(len(scene.continuation(f"{label}: {word}")) for label in self.labels for word in ("yes", "no"))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with calibrated probabilities of yes, and the labels that hold with these."""
+        """Return the outcome with calibrated probabilities of yes, and with the answer that follows from them."""
         return self.corrected(outcome, Correction(temperature, bias), {})
 
     def corrected(self, outcome: Outcome, correction: Correction, own: Mapping[str, Correction]) -> Outcome:
@@ -141,11 +141,11 @@ class SeveralLabels(Space):
         )
 
     def headline(self, answer: Answer) -> str:
-        """Return the labels that hold, or `none`."""
+        """Return the answer's labels, or `none`."""
         return answer.text or NONE
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return each label's probability of yes; the labels that hold are highlighted."""
+        """Return each label's probability of yes. The labels of the answer are highlighted."""
         holding = answer.value or ()
         return tuple(
             Detail(label, share=share, chosen=label in holding) for label, share in (answer.probabilities or {}).items()
@@ -165,7 +165,7 @@ class SeveralLabels(Space):
         return value
 
     def _chosen(self, shares: Sequence[float]) -> list[str]:
-        """Return the labels that hold, for the probabilities of yes in the labels' order."""
+        """Return the answer's labels. `shares`: the probability of yes of each label, in the order of `labels`."""
         reached = [share >= threshold for share, threshold in zip(shares, self.thresholds, strict=True)]
         # Those that reach their threshold come first, the most probable first among each kind.
         order = sorted(range(len(shares)), key=lambda place: (not reached[place], -shares[place]))

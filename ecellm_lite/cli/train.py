@@ -150,7 +150,7 @@ def write_lessons(
     held_out: Path | None,
     output: Path,
 ) -> None:
-    """Make the lessons of a layout as the options say, and write them."""
+    """Make lessons from labelled rows and write them to `output`. The layout says what a pass consists of."""
     from ecellm_lite.training.curriculum import read_curriculum
 
     curriculum = read_curriculum(
