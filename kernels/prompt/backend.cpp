@@ -36,7 +36,8 @@ extern ggml_backend_device device; /* defined below, with its functions */
 extern ggml_backend_reg registry;
 
 /* With fewer columns ggml's own path is as fast: unpacking a panel takes as long as three to five columns. Measured on
- * whole prompts of a small model on Zen 2 (benchmarks/prompts.py). Q4_0 is not unpacked for few columns (few.h). */
+ * whole prompts of a small model on Zen 2 (benchmarks/prompts.py). Q4_0 and Q8_0 have kernels for few columns
+ * (few.h). */
 size_t least(int type) {
     if (is_stable()) {
         return 1;
@@ -46,8 +47,8 @@ size_t least(int type) {
     }
     switch (type) {
     case type_q4_0:
-        return 1;
     case type_q8_0:
+        return 1;
     case type_q6_k:
     case type_q3_k:
         return 8;

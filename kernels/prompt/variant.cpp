@@ -92,8 +92,15 @@ constexpr Kernel kernels[] = {
 };
 
 /* Of products of few columns; other types have none of their own. */
+template <class Few>
+constexpr Kernel few_kernel(int type) {
+    using One = FewColumns<Few>;
+    return {type, weights_in<typename Few::Weights>, One::bytes, One::quantize, One::multiply};
+}
+
 constexpr Kernel few_kernels[] = {
-    {type_q4_0, weights_in<Q4_0>, FewOfQ4_0::bytes, FewOfQ4_0::quantize, FewOfQ4_0::multiply},
+    few_kernel<FewOfQ4_0>(type_q4_0),
+    few_kernel<FewOfQ8_0>(type_q8_0),
 };
 
 const Kernel *find(int type) {

@@ -27,9 +27,10 @@ inline Ints factors_of(Ints factors) {
 }
 
 /* Words are stored as two signed bytes: word = 256 * high + low + 128. */
-struct WordActivations {
-    int8_t high[8][columns_in_group][4], low[8][columns_in_group][4];
-    float scale[columns_in_group];
+template <int columns>
+struct WordColumns {
+    int8_t high[8][columns][4], low[8][columns][4];
+    float scale[columns];
 
     void set(const Ints quants[4], int column) {
         Ints highs[4], lows[4];
@@ -48,6 +49,8 @@ struct WordActivations {
         }
     }
 };
+
+typedef WordColumns<columns_in_group> WordActivations;
 
 /* w = scale * quant */
 struct WordPanelBlock {

@@ -98,17 +98,52 @@ struct WordSums {
     }
 };
 
+inline int8x16_t every_quad(const int8_t *four) {
+    return vreinterpretq_s8_s32(vld1q_dup_s32((const int32_t *)four));
+}
+
 /* Sums of products of quants of four bits, 0 to 15, with signed bytes, for eight rows. */
 struct NibbleSums {
     Ints sums = every_int(0);
 
     void add(Ints quads, const int8_t *four) {
-        const int8x16_t x = vreinterpretq_s8_s32(vld1q_dup_s32((const int32_t *)four));
-        sums.low = vdotq_s32(sums.low, vreinterpretq_s8_s32(quads.low), x);
-        sums.high = vdotq_s32(sums.high, vreinterpretq_s8_s32(quads.high), x);
+        sums.low = vdotq_s32(sums.low, vreinterpretq_s8_s32(quads.low), every_quad(four));
+        sums.high = vdotq_s32(sums.high, vreinterpretq_s8_s32(quads.high), every_quad(four));
     }
 
     Ints total() const {
+        return sums;
+    }
+};
+
+/* A block of eight rows. */
+struct WordRows {
+    int8x16_t low[8], high[8]; /* quads of the first four rows, and of the others */
+    Ints start;                /* 128 times the weights' sum */
+
+    explicit WordRows(const Ints quads[8]) {
+        int32x4_t sums[2] = {vdupq_n_s32(0), vdupq_n_s32(0)};
+        for (int i = 0; i < 8; i++) {
+            low[i] = vreinterpretq_s8_s32(quads[i].low);
+            high[i] = vreinterpretq_s8_s32(quads[i].high);
+            sums[0] = vdotq_s32(sums[0], low[i], vdupq_n_s8(1));
+            sums[1] = vdotq_s32(sums[1], high[i], vdupq_n_s8(1));
+        }
+        start = {vshlq_n_s32(sums[0], 7), vshlq_n_s32(sums[1], 7)};
+    }
+
+    /* The sums of products with a column, as int32. */
+    Ints total(const WordColumns<1> &x) const {
+        Ints sums = every_int(0);
+        for (int i = 0; i < 8; i++) {
+            sums.low = vdotq_s32(sums.low, low[i], every_quad(x.high[i][0]));
+            sums.high = vdotq_s32(sums.high, high[i], every_quad(x.high[i][0]));
+        }
+        sums = add_ints(shift_ints_left(sums, 8), start);
+        for (int i = 0; i < 8; i++) {
+            sums.low = vdotq_s32(sums.low, low[i], every_quad(x.low[i][0]));
+            sums.high = vdotq_s32(sums.high, high[i], every_quad(x.low[i][0]));
+        }
         return sums;
     }
 };

@@ -38,9 +38,10 @@ inline Ints factors_of(Ints factors) {
 }
 
 /* Four neighbours along the depth are stored together, in the order 0, 2, 1, 3. */
-struct WordActivations {
-    int16_t quads[8][columns_in_group][4];
-    float scale[columns_in_group];
+template <int columns>
+struct WordColumns {
+    int16_t quads[8][columns][4];
+    float scale[columns];
 
     void set(const Ints quants[4], int column) {
         for (int i = 0; i < 4; i++) {
@@ -51,6 +52,8 @@ struct WordActivations {
         }
     }
 };
+
+typedef WordColumns<columns_in_group> WordActivations;
 
 /* w = scale * quant; the quads' weights 0 and 2, then 1 and 3. */
 struct WordPanelBlock {

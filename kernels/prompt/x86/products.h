@@ -129,6 +129,29 @@ struct NibbleSums {
     }
 };
 
+/* A block of eight rows, as words: of each quad its weights 0 and 2, then 1 and 3. */
+struct WordRows {
+    Ints words[16];
+
+    explicit WordRows(const Ints quads[8]) {
+        for (int i = 0; i < 8; i++) {
+            words[2 * i] = _mm256_srai_epi16(_mm256_slli_epi16(quads[i], 8), 8);
+            words[2 * i + 1] = _mm256_srai_epi16(quads[i], 8);
+        }
+    }
+
+    /* The sums of products with a column, as int32. */
+    Ints total(const WordColumns<1> &x) const {
+        Ints sums[2] = {every_int(0), every_int(0)};
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) {
+            sums[0] = add_ints(sums[0], multiply_words(words[2 * i], every_four(x.quads[i][0])));
+            sums[1] = add_ints(sums[1], multiply_words(words[2 * i + 1], every_four(x.quads[i][0] + 2)));
+        }
+        return add_ints(sums[0], sums[1]);
+    }
+};
+
 /* Sums of products of floats, in the order of the depth. */
 template <int columns>
 struct FloatSums {
