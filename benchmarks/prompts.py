@@ -97,7 +97,7 @@ def main(
             write_results(output, "prompts", {"models": models})
             times = {size: one["times"] for size, one in rates.items()}
             click.echo(f"{shape} {kind}: {times}", err=True)
-    if not make:
+    if not make and all("256" in one["sizes"] for one in models.values()):
         with replacing(figure) as new:
             new.write_text(picture(models), "utf-8")
 
