@@ -2,23 +2,18 @@
 
 #include <cstring>
 
-#if defined(ECELLM_HAS_AVX)
-extern "C" const Variant prompt_variant_avx2;
-#endif
-#if defined(ECELLM_HAS_NEON)
-extern "C" const Variant prompt_variant_neon;
-#endif
+/* ECELLM_VARIANTS lists the variants of this build, as VARIANT(name) VARIANT(name), measured ones first. */
+#define VARIANT(name) extern "C" const Variant prompt_variant_##name;
+ECELLM_VARIANTS
+#undef VARIANT
 
 namespace {
 
-/* Measured ones first, with a null at the end. */
+/* With a null at the end. */
 const Variant *const variants[] = {
-#if defined(ECELLM_HAS_AVX)
-    &prompt_variant_avx2,
-#endif
-#if defined(ECELLM_HAS_NEON)
-    &prompt_variant_neon,
-#endif
+#define VARIANT(name) &prompt_variant_##name,
+    ECELLM_VARIANTS
+#undef VARIANT
     nullptr,
 };
 

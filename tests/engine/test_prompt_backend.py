@@ -199,7 +199,7 @@ def test_an_incompatible_library_is_not_used(
     (source / file).write_text(text.replace(old, new) if old else text, "utf-8")
     place = tmp_path / "libdoctored.so"
     sources = [str(source / name) for name in ("backend.cpp", "multiply.cpp", "attention.cpp", "variants.cpp")]
-    options = ["-std=c++17", "-O1", "-fPIC", "-shared", "-fopenmp", "-DECELLM_HAS_AVX", f"-I{source}"]
+    options = ["-std=c++17", "-O1", "-fPIC", "-shared", "-fopenmp", "-DECELLM_VARIANTS=VARIANT(avx2)", f"-I{source}"]
     command = ["g++", *options, *sources, str(NATIVE / "wrong_variant.cpp"), "-o", str(place)]
     subprocess.run(command, check=True)
     monkeypatch.setattr(library, "path", lambda: place)

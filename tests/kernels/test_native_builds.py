@@ -122,7 +122,8 @@ def test_sanitizers_find_no_fault_in_the_prompt_kernels(tmp_path: Path) -> None:
     """A fuzzer tries random shapes, strides and bits, on up to three threads."""
     prompt = KERNELS / "prompt"
     options = ["-std=c++17", "-O1", "-g", "-fopenmp", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    options += ["-fno-sanitize=float-cast-overflow", "-DECELLM_HAS_AVX", f"-I{prompt}", f"-I{prompt / 'x86'}"]
+    options += ["-fno-sanitize=float-cast-overflow", "-DECELLM_VARIANTS=VARIANT(avx2)"]
+    options += [f"-I{prompt}", f"-I{prompt / 'x86'}"]
     kernels = str(tmp_path / "variant.o")
     own = ["-mavx2", "-mfma", "-mf16c", "-DECELLM_VARIANT=avx2"]
     compile_variant = ["g++", *options, *own, "-c", str(prompt / "variant.cpp"), "-o", kernels]

@@ -1,4 +1,7 @@
-"""The variants of the prompt kernels: those that this processor runs, and NEON in qemu."""
+"""The variants of the prompt kernels: those that this processor runs, and others in emulators.
+
+NEON runs in qemu. Of AVX-512 and VNNI, which qemu lacks, SIMDe computes each instruction.
+"""
 
 from __future__ import annotations
 
@@ -27,19 +30,22 @@ EMULATED = " (emulated)"
 
 @dataclass(frozen=True, slots=True)
 class Emulation:
-    """How a variant is compiled and run. `flags` are those of the variant's file only."""
+    """How a variant is compiled and run. `flags` are those of the variant's file only.
+
+    `needs`: the programs and headers that this takes.
+    """
 
     variant: str
     compiler: str
     flags: tuple[str, ...]
-    options: tuple[str, ...]
-    runner: tuple[str, ...]
+    needs: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    runner: tuple[str, ...] = ()
 
     def missing(self) -> str:
         """Return what this machine lacks for it; empty if nothing."""
-        if not shutil.which(self.compiler):
-            return f"{self.compiler} is not installed"
-        return "" if shutil.which(self.runner[0]) else f"{self.runner[0]} is not installed"
+        missing = [need for need in self.needs if not shutil.which(need) and not Path("/usr/include", need).exists()]
+        return f"{missing[0]} is not installed" if missing else ""
 
     def build(self, folder: Path) -> Path:
         """Compile the program of tests/native/prompt_driver.cpp with this variant."""
@@ -59,10 +65,18 @@ class Emulation:
             own = [*self.flags, f"-DECELLM_VARIANT={self.variant}", "-c", str(KERNELS / "variant.cpp")]
             subprocess.run([*command, *own, "-o", str(kernels)], check=True)
             sources = [str(KERNELS / f"{name}.cpp") for name in SOURCES]
-            linked = [*self.options, str(NATIVE / "prompt_driver.cpp"), *sources, str(kernels)]
+            options = [*self.options, f"-DECELLM_VARIANTS=VARIANT({self.variant})"]
+            linked = [*options, str(NATIVE / "prompt_driver.cpp"), *sources, str(kernels)]
             subprocess.run([*command, *linked, "-o", f"{program}.new"], check=True)
             Path(f"{program}.new").rename(program)
         return program
+
+
+SIMDE = ("-O1", f"-I{NATIVE / 'emulated'}", f"-I{KERNELS / 'x86'}")
+
+
+def _simde(variant: str, *flags: str) -> Emulation:
+    return Emulation(variant, "g++", (*SIMDE, *flags), ("g++", "simde/x86/avx512.h"))
 
 
 EMULATIONS = {
@@ -72,9 +86,13 @@ EMULATIONS = {
             "neon",
             "aarch64-linux-gnu-g++",
             ("-march=armv8.2-a+dotprod", f"-I{KERNELS / 'neon'}"),
-            ("-static", "-DECELLM_HAS_NEON"),
+            ("aarch64-linux-gnu-g++", "qemu-aarch64"),
+            ("-static",),
             ("qemu-aarch64", "-cpu", "max"),
         ),
+        _simde("avxvnni", '-DECELLM_VNNI="avxvnni"'),
+        _simde("avx512", "-DECELLM_AVX512"),
+        _simde("avx512vnni", "-DECELLM_AVX512", '-DECELLM_VNNI="avx512vnni"'),
     )
 }
 

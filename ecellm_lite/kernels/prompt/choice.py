@@ -11,7 +11,7 @@ from ecellm_lite import ggml
 from ecellm_lite.errors import EcellmError, UsageError
 from ecellm_lite.kernels.prompt import library, verdict
 
-CHOICES = ("auto", "off", "avx2", "neon")
+CHOICES = ("auto", "off", "avx2", "avxvnni", "avx512", "avx512vnni", "neon")
 
 # The variants that were measured on a real processor. `auto` never chooses the others, which ran in an emulator only.
 _MEASURED = ("avx2",)

@@ -15,10 +15,14 @@ constexpr size_t minimum_blocks = word_blocks, float_blocks = 8;
 /* Activations in bytes are stored with this added. */
 constexpr uint8_t activation_zero = 128;
 
-/* What sums of products start with, because 128 is added to activations: -128 times the weights' sum. The first two
- * weights of each quad, and the last two, have sums of their own, in words that may wrap around. */
+/* What sums of products start with, because 128 is added to activations: -128 times the weights' sum. Without VNNI, the
+ * first two weights of each quad, and the last two, have sums of their own, in words that may wrap around. */
 struct Start {
+#if defined(ECELLM_VNNI)
+    int32_t sums[panel_rows];
+#else
     int16_t sums[panel_rows][2];
+#endif
 
     /* Set eight rows' sums over the quads [first, last). */
     void set(const Ints *quads, int first, int last, int row) {
@@ -27,14 +31,23 @@ struct Start {
         for (int i = first; i < last; i++) {
             sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(ones, quads[i]));
         }
+#if defined(ECELLM_VNNI)
+        sum = _mm256_slli_epi32(multiply_words(sum, _mm256_set1_epi16(1)), 7);
+        sum = _mm256_sub_epi32(_mm256_setzero_si256(), sum);
+#else
         sum = _mm256_sub_epi16(_mm256_setzero_si256(), _mm256_slli_epi16(sum, 7));
+#endif
         store_ints(&sums[row], sum);
     }
 };
 
-/* Eight factors of 16 weights, as products are multiplied by them: twice, as words, or as floats. */
+/* Eight factors of 16 weights, as sums of products are multiplied by them: without VNNI twice, as words. */
 inline Ints factors_of(Ints factors) {
+#if defined(ECELLM_VNNI)
+    return factors;
+#else
     return _mm256_blend_epi16(factors, _mm256_slli_epi32(factors, 16), 0xaa);
+#endif
 }
 
 /* Four neighbours along the depth are stored together, in the order 0, 2, 1, 3. */

@@ -223,6 +223,11 @@ inline void transpose(Ints r[8]) {
     }
 }
 
+/* Products of words, each added to its neighbour's, as int32. */
+inline Ints multiply_words(Ints a, Ints b) {
+    return _mm256_madd_epi16(a, b);
+}
+
 inline Words load_words(const uint16_t *eight) {
     return _mm_loadu_si128((const __m128i *)eight);
 }

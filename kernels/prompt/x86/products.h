@@ -5,9 +5,10 @@
 
 namespace {
 
-/* Add the products of four neighboring bytes of a column, or two words, with those of a vector of rows to a sum. */
-/* The same for two vectors of rows. This is in assembly, because GCC (12, -O3) first adds the products of several quads to each other. That needs twice
- * the registers, spills ten of twelve sums and halves the speed. */
+/* Add the products of a column's four bytes, or two words, with those of two vectors of rows to two sums. This is in
+ * assembly, because GCC (12, -O3) first adds the products of several quads to each other. That needs twice the
+ * registers, spills ten of twelve sums and halves the speed. AVX-512 has the registers, and VNNI adds by itself. */
+#if !defined(ECELLM_AVX512) && !defined(ECELLM_VNNI)
 #define ECELLM_ADD_PRODUCTS(multiply, add, low_sum, high_sum, low, high, four)                                         \
     do {                                                                                                               \
         __m256i column_, product_;                                                                                     \
@@ -16,11 +17,15 @@ namespace {
             : [s] "+x"(low_sum), [t] "+x"(high_sum), [c] "=&x"(column_), [p] "=&x"(product_)                           \
             : [l] "x"(low), [h] "x"(high), [x] "m"(*(const char(*)[4])(four)));                                        \
     } while (0)
+#endif
 
-inline WideInts every_four(const void *bytes) {
+inline int32_t as_int(const void *bytes) {
     int32_t four;
     memcpy(&four, bytes, sizeof four);
-    return every_row(four);
+    return four;
+}
+inline WideInts every_four(const void *bytes) {
+    return every_row(as_int(bytes));
 }
 
 /* The products of half a block, times their factors, until the other half is added. */
@@ -28,9 +33,9 @@ typedef WideInts HalfSum;
 
 /* Sums of products of bytes.
  *
- * They are words, each over two neighbours in each of up to 8 quads. Partial sums may wrap around, because
- * 128 is added to activations; `start` compensates for that. Complete sums never wrap around: quants of -16 to 15 over
- * 32 weights, or of -32 to 31 over 16, times 127, stay below 2^15. */
+ * With VNNI they are int32. Otherwise they are words, each over two neighbours in each of up to 8 quads. Partial sums may
+ * wrap around, because 128 is added to activations; `start` compensates for that. Complete sums never wrap around: quants
+ * of -16 to 15 over 32 weights, or of -32 to 31 over 16, times 127, stay below 2^15. */
 template <int columns>
 struct ByteSums {
     WideInts sums[columns][2];
@@ -60,13 +65,21 @@ struct ByteSums {
 
     /* The sums of a vector of rows, as floats. */
     WideFloats total(int column, int vector) const {
+#if defined(ECELLM_VNNI)
+        return to_floats(sums[column][vector]);
+#else
         return to_floats(multiply_words(sums[column][vector], every_word(1)));
+#endif
     }
 
     /* The sums of half a block, times the rows' factors: exact. As floats they are, too, because two halves together
      * stay below 2^24. */
     HalfSum times(int column, int vector, const int32_t *factors) const {
+#if defined(ECELLM_VNNI)
+        return multiply_ints(sums[column][vector], load_wide((const void *)factors));
+#else
         return multiply_words(sums[column][vector], load_wide((const void *)factors));
+#endif
     }
 };
 
@@ -121,11 +134,11 @@ struct NibbleSums {
     Ints sums = every_int(0);
 
     void add(Ints quads, const int8_t *four) {
-        sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(quads, every_four(four)));
+        sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(quads, every_int(as_int(four))));
     }
 
     Ints total() const {
-        return multiply_words(sums, every_word(1));
+        return multiply_words(sums, _mm256_set1_epi16(1));
     }
 };
 
@@ -145,8 +158,8 @@ struct WordRows {
         Ints sums[2] = {every_int(0), every_int(0)};
 #pragma GCC unroll 8
         for (int i = 0; i < 8; i++) {
-            sums[0] = add_ints(sums[0], multiply_words(words[2 * i], every_four(x.quads[i][0])));
-            sums[1] = add_ints(sums[1], multiply_words(words[2 * i + 1], every_four(x.quads[i][0] + 2)));
+            sums[0] = add_ints(sums[0], multiply_words(words[2 * i], every_int(as_int(x.quads[i][0]))));
+            sums[1] = add_ints(sums[1], multiply_words(words[2 * i + 1], every_int(as_int(x.quads[i][0] + 2))));
         }
         return add_ints(sums[0], sums[1]);
     }
