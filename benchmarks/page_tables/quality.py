@@ -53,7 +53,7 @@ def demo_more() -> str:
         rows.append(
             (
                 short(task),
-                str(one["rows"]),
+                str(one["values"]["demo"]["rows"]),
                 _METRICS[one["metric"]],
                 interval(one["values"]["demo"]),
                 *values_of(one, "majority", "best_constant"),
