@@ -2,12 +2,13 @@
 
     python -m benchmarks.determinism --rows 2000
 
-Labelled rows of all ten tasks are answered in deterministic mode several times. Each pass has other batch sizes,
-threads and orders of rows, and other text that rows share. In one of them each row has the memory for itself, for the
-first `--alone` rows. Answers are compared as JSON, with all digits of their probabilities.
+Labelled rows of all ten tasks are answered in deterministic mode several times. The passes differ in batch size, number
+of threads, order of the rows, and the text that rows have in common. One pass answers only the first `--alone` rows,
+each alone in the memory. Answers are compared as JSON, with all digits of their probabilities.
 
-The rates are of the scored tasks' rows, in each task's order: both modes take turns, and each repeat loads them again.
-The rate of deterministic mode without the prompt kernels, one row at a time, is measured once.
+Rates are measured on rows of the scored tasks, in each task's own order. The fast and the deterministic mode are measured
+in turns, and the model is loaded again for each turn. The rate of deterministic mode without the prompt kernels, one row
+at a time, is measured once.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ class TimedSpace:
 
 
 class Timed(Runtime):
-    """A runtime whose requests carry timed spaces."""
+    """A runtime that measures how long each request's answer space works."""
 
     clock: Clock
 

@@ -120,7 +120,7 @@ class Decoder:
 
         - `interleaved`: whether llama.cpp rotates neighboring rows (see rotation_order).
         - `biased`: whether each matrix has a bias, by the matrix's GGUF name. None means that it may have one.
-        - `norms`: the checkpoint's names of the norms over the width, by their GGUF names.
+        - `norms`: for each norm over the model's width, its name in the checkpoint by its GGUF name.
         - `added`: a number that is added to the weights of the norms.
         """
         sizes, biases = self.dimensions, biased or {}

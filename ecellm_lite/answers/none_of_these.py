@@ -235,7 +235,7 @@ class LabelSetOrNone(OrNone, LabelSet):
         return self.claim(shares, self.parse(gold))
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return the probability of none, and of each of the likeliest labels."""
+        """Return the probability of the answer none, and that of each of the likeliest labels."""
         texts = {**self.labels.by_key, self.none.key: self.none.text}
         return bars(answer, {key: texts[key] for key in answer.probabilities or {}})
 

@@ -177,7 +177,7 @@ _SPACES = re.compile(r"[\s.-]+")
 
 
 def unit_of(spelling: str, system: System = "us") -> Unit:
-    """Return the unit with a spelling; raises UnreadableError for one that is not listed."""
+    """Return the unit that is spelled this way. Raises UnreadableError if the spelling is not listed."""
     name = _SPACES.sub(" ", spelling).strip()
     unit = _EXACT[name] if name in _EXACT else _UNITS.get(name.lower())
     if unit and system == "imperial" and unit.name in _IMPERIAL:

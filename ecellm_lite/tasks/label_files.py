@@ -57,7 +57,7 @@ class Label:
 
 
 def read_labels(table: TaskTable) -> list[Label]:
-    """Return the labels of the file that the table `labels` names: 2 to 100,000, all different.
+    """Return the labels of the file that is named in the task's table `labels`. There are 2 to 100,000, all different.
 
     Raises an InputError that names the wrong key, or the file's wrong line.
     """
