@@ -2,12 +2,13 @@
 
     python -m benchmarks.adapters
 
-The same rows of three shops are answered in two ways. In the first, three adapters run on
-the demo's base in one process: the demo's adapter, scaled by three factors. In the second, each adapter is merged into the base by `convert`, and each merged
-model runs in its own process. The two ways are measured in turns. All rows are submitted at once, and neighboring rows
-are for different shops. A rate covers all work from the first row to the last answer. Memory is the peak of the sum of
-the processes' proportional set sizes, in which shared memory counts once. In addition, one merged model answers all
-rows (`alone`). A comparison of the first way with `alone` shows how much slower an unmerged adapter is.
+The same rows of three shops are answered in two ways. In the first, three adapters run on the demo's base in one
+process: the demo's adapter, scaled by three factors. In the second, each adapter is merged into the base by `convert`,
+and each merged model runs in its own process. The two ways are measured in turns. All rows are submitted at once, and
+neighboring rows are for different shops. A rate covers all work from the first row to the last answer. Memory is the
+peak of the sum of the processes' proportional set sizes, in which shared memory counts once. In addition, one merged
+model answers all rows (`alone`). A comparison of the first way with `alone` shows how much slower an unmerged adapter
+is.
 """
 
 from __future__ import annotations

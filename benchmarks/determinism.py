@@ -6,9 +6,9 @@ Labelled rows of all ten tasks are answered in deterministic mode several times.
 of threads, order of the rows, and the text that rows have in common. One pass answers only the first `--alone` rows,
 each alone in the memory. Answers are compared as JSON, with all digits of their probabilities.
 
-Rates are measured on rows of the scored tasks, in each task's own order. The fast and the deterministic mode are measured
-in turns, and the model is loaded again for each turn. The rate of deterministic mode without the prompt kernels, one row
-at a time, is measured once.
+Rates are measured on rows of the scored tasks, in each task's own order. The fast and the deterministic mode are
+measured in turns, and the model is loaded again for each turn. The rate of deterministic mode without the prompt
+kernels, one row at a time, is measured once.
 """
 
 from __future__ import annotations
