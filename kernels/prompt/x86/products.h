@@ -7,15 +7,15 @@ namespace {
 
 /* Add the products of a column's four bytes, or two words, with those of two vectors of rows to two sums. This is in
  * assembly, because GCC (12, -O3) first adds the products of several quads to each other. That needs twice the
- * registers, spills ten of twelve sums and halves the speed. AVX-512 has the registers, and VNNI adds by itself. */
-#if !defined(ECELLM_AVX512) && !defined(ECELLM_VNNI)
+ * registers, spills ten of twelve sums and halves the speed. VNNI adds by itself. */
+#if !defined(ECELLM_VNNI) && !defined(ECELLM_EMULATED)
 #define ECELLM_ADD_PRODUCTS(multiply, add, low_sum, high_sum, low, high, four)                                         \
     do {                                                                                                               \
-        __m256i column_, product_;                                                                                     \
+        WideInts column_, product_;                                                                                    \
         asm("vpbroadcastd %[x], %[c]\n\t" multiply " %[l], %[c], %[p]\n\t" multiply " %[h], %[c], %[c]\n\t" add          \
             " %[p], %[s], %[s]\n\t" add " %[c], %[t], %[t]"                                                            \
-            : [s] "+x"(low_sum), [t] "+x"(high_sum), [c] "=&x"(column_), [p] "=&x"(product_)                           \
-            : [l] "x"(low), [h] "x"(high), [x] "m"(*(const char(*)[4])(four)));                                        \
+            : [s] "+v"(low_sum), [t] "+v"(high_sum), [c] "=&v"(column_), [p] "=&v"(product_)                           \
+            : [l] "v"(low), [h] "v"(high), [x] "m"(*(const char(*)[4])(four)));                                        \
     } while (0)
 #endif
 

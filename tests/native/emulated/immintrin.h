@@ -1,6 +1,7 @@
 /* In place of the compiler's header: SIMDe computes the instructions that this processor may lack. */
 #pragma once
 
+#define ECELLM_EMULATED
 #define SIMDE_NO_NATIVE
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
