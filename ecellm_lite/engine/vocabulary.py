@@ -50,7 +50,9 @@ class LlamaVocabulary:
         self.control = np.array([t for t in ids if llama.llama_vocab_is_control(self._pointer, t)], dtype=np.int32)
         self._pieces: dict[int, bytes] = {}
         self._marks: dict[str, int | None] = {}
-        self._rule = metadata(model, "tokenizer.ggml.pre")
+        self._rule = (
+            metadata(model, "tokenizer.ggml.pre") if metadata(model, "tokenizer.ggml.model") == "gpt2" else None
+        )
         form = normal_form(metadata(model, NORMAL_FORM_KEY), self._rule)
         self._normal_form: Literal["NFC"] | None = "NFC" if form == "NFC" else None
         self._grammar_tokenizer: Any = None

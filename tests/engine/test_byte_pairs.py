@@ -46,4 +46,4 @@ def test_added_tokens_are_found_and_unknown_bytes_are_left_out() -> None:
 
 
 def test_the_time_for_a_long_word_is_not_quadratic() -> None:
-    assert len(BytePairs(WORDS["gpt-4o"], TOKENS, {}).tokenize("ก" * 100_000)) == 300_000
+    assert len(BytePairs(WORDS["gpt-4o"], TOKENS, {}).tokenize("aab" * 100_000)) == 200_000
