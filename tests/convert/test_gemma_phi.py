@@ -105,9 +105,9 @@ def test_the_logits_check_notices_a_wrong_window(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_long_texts_use_the_factors_for_long_contexts(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="the originals need transformers (extra 'train')")
-    base = write_checkpoint(tmp_path / "phi4", "phi4")
+    base = write_checkpoint(tmp_path / "phi4", "phi4", original_max_position_embeddings=128)
     model = converted(base, tmp_path / "model.gguf")
-    prompts = [[(11 * number) % 5000 for number in range(700)]]
+    prompts = [[(11 * number) % 5000 for number in range(300)]]
     result = check(model, base, (), prompts, 1024)
     assert result.passed, result.detail
     assert not check(model, base, (), PROMPTS, 1024).passed, "all texts get them in a long context"
@@ -140,7 +140,9 @@ def test_an_unmerged_adapter_predicts_like_the_merged_model(kind: str, tmp_path:
 
 
 def test_a_contexts_rope_factors_depend_only_on_its_size(tmp_path: Path) -> None:
-    model = converted(write_checkpoint(tmp_path / "phi4", "phi4"), tmp_path / "model.gguf")
+    scaling = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+    changes: dict[str, Any] = {"max_position_embeddings": 4096, "rope_scaling": scaling}
+    model = converted(write_checkpoint(tmp_path / "phi3", "phi3", **changes), tmp_path / "model.gguf")
     for context, cells in ((512, 512), (1024, 1024), (None, 768)):  # the original context has 512 tokens
         backend = LlamaBackend(model, Settings(gpu_layers=0, context=context, prompt_kernels="off"))
         try:

@@ -17,7 +17,6 @@ import regex
 
 from ecellm_lite.binding import llama
 from ecellm_lite.cli.main import run_command
-from ecellm_lite.convert import byte_pair_vocabulary
 from ecellm_lite.convert.sentencepiece_model import read_sentencepiece
 from ecellm_lite.convert.vocabulary import vocabulary_metadata
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
@@ -41,7 +40,6 @@ from tests.support.tiny_tokenizers import (
     pieces_of,
     sentencepiece_file,
     tokenizer_of,
-    write_gpt_4o_tokenizer,
     write_mistral_model,
     write_mistral_tokenizer,
     write_phi3_model,
@@ -146,8 +144,8 @@ def test_token_ids_are_the_tokenizers_own(write: Callable[[Path], None], size: i
     assert differing(tmp_path, size) == []
 
 
-# The quick tests try two ways of cutting words; all others take longer.
-_QUICK = ("qwen2", "llama3")
+# The quick tests try three ways of cutting words; all others take longer.
+_QUICK = ("qwen2", "llama3", "phi4")
 
 
 @pytest.mark.parametrize(
@@ -206,17 +204,6 @@ def test_token_ids_of_llama_2_are_as_expected(form: str, tmp_path: Path) -> None
             tokens = vocabulary.tokenize(text)
             assert tokens == own(text), text
             assert tokens == pieces_own(text), text
-
-
-def test_token_ids_with_the_word_pattern_of_gpt_4o_are_as_expected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The tokenizer splits texts into words like Phi-4-mini's, whose vocabulary no package ships."""
-    digest = write_gpt_4o_tokenizer(tmp_path)
-    with refusal(ModelError, digest[:16]):
-        vocabulary_metadata(tmp_path, {"vocab_size": TRAINED})
-    monkeypatch.setitem(byte_pair_vocabulary._NAMES, digest, "gpt-4o")
-    assert differing(tmp_path, TRAINED) == []
 
 
 def test_token_ids_of_gemma_are_as_expected(tmp_path: Path) -> None:

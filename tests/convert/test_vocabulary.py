@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Callable
@@ -12,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from ecellm_lite.convert.byte_pair_vocabulary import HASHED_TEXT
 from ecellm_lite.convert.vocabulary import vocabulary_metadata
 from ecellm_lite.errors import ModelError
+from tests.support.cut_vocabularies import SPLITS, TOKENIZERS
 from tests.support.refusals import refusal
 from tests.support.tiny_tokenizers import (
     mistral_model,
@@ -150,6 +153,17 @@ def test_unsupported_tokenizers_are_refused(make: Callable[[], Any], value: str,
     write_json(tmp_path / "tokenizer.json", make())
     with refusal(ModelError, value):
         vocabulary_metadata(tmp_path, {"vocab_size": 32000})
+
+
+def test_an_unknown_way_of_splitting_words_is_refused(tmp_path: Path) -> None:
+    """The error names the hash of the test text's ids, which is not in the table of rules."""
+    from tokenizers import Tokenizer
+
+    tokenizer = TOKENIZERS["phi4"].content() | {"pre_tokenizer": SPLITS["llama-3"]}
+    write_json(tmp_path / "tokenizer.json", tokenizer)
+    ids = Tokenizer.from_str(json.dumps(tokenizer)).encode(HASHED_TEXT).ids
+    with refusal(ModelError, hashlib.sha256(str(ids).encode()).hexdigest()[:16]):
+        vocabulary_metadata(tmp_path, {"vocab_size": 200064})
 
 
 HOSTILE = ['{"a":' * 100_000, "[" * 100_000, '{"a": 1' + "0" * 10_000 + "}", "\0", "{", '"\\ud800"']

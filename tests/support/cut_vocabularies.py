@@ -1,4 +1,4 @@
-"""The tokenizers of Llama 3, Qwen 2 and 3, SmolLM3, Nemo, OLMo 2 and Granite 3, with small vocabularies.
+"""The tokenizers of Llama 3, Qwen 2 and 3, SmolLM3, Nemo, OLMo 2, Granite 3 and Phi-4-mini, cut to small vocabularies.
 
 Each vocabulary has some tokens of the real one, with the same ids (tests/golden/vocabularies/cut.py). The special
 tokens and the rules for splitting texts into words are the real ones.
@@ -20,6 +20,7 @@ _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 _FIRST = r"[^\r\n\p{L}\p{N}]?"
+_REST_WITH_SLASHES = _REST.replace(r"[\r\n]*|", r"[\r\n/]*|", 1)
 
 
 def _split(pattern: str) -> dict[str, Any]:
@@ -36,8 +37,10 @@ SPLITS: Mapping[str, dict[str, Any]] = {
     "llama-3": _split(rf"{_CONTRACTIONS}|{_FIRST}\p{{L}}+|\p{{N}}{{1,3}}{_REST}"),
     "qwen-2": _split(rf"{_CONTRACTIONS}|{_FIRST}\p{{L}}+|\p{{N}}{_REST}"),
     "olmo-2": _split(rf"{_CONTRACTIONS}|{_FIRST}\p{{L}}+|\p{{N}}{{1,3}}{_REST}"),
-    "nemo": _split(
-        rf"{_FIRST}{_UPPER}*{_LOWER}+|{_FIRST}{_UPPER}+{_LOWER}*|\p{{N}}" + _REST.replace(r"[\r\n]*|", r"[\r\n/]*|", 1)
+    "nemo": _split(rf"{_FIRST}{_UPPER}*{_LOWER}+|{_FIRST}{_UPPER}+{_LOWER}*|\p{{N}}{_REST_WITH_SLASHES}"),
+    "o200k": _split(
+        rf"{_FIRST}{_UPPER}*{_LOWER}+{_CONTRACTIONS}?|{_FIRST}{_UPPER}+{_LOWER}*{_CONTRACTIONS}?|"
+        rf"\p{{N}}{{1,3}}{_REST_WITH_SLASHES}"
     ),
     "granite-3": {
         "type": "Sequence",
@@ -104,6 +107,10 @@ class CutTokenizer:
 
 
 _FIM = ("<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>")
+_PHI4 = (
+    "<|endofprompt|>", "<|assistant|>", "<|end|>", "<|user|>", "<|system|>", "<|tool|>", "<|/tool|>", "<|tool_call|>",
+    "<|/tool_call|>", "<|tool_response|>", "<|tag|>",
+)  # fmt: skip
 
 TOKENIZERS: Mapping[str, CutTokenizer] = {
     "llama3": CutTokenizer(
@@ -145,6 +152,13 @@ TOKENIZERS: Mapping[str, CutTokenizer] = {
         {0: "<|endoftext|>", **dict(enumerate(_FIM, 1)), 49152: "<|start_of_role|>", 49153: "<|end_of_role|>"},
         "<|endoftext|>",
         settings={"bos_token": "<|endoftext|>", "unk_token": "<|endoftext|>", "add_prefix_space": False},
+    ),
+    "phi4": CutTokenizer(
+        "o200k", 200064, {199999: "<|endoftext|>", **dict(enumerate(_PHI4, 200018))}, "<|endoftext|>",
+        settings={
+            "bos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "unk_token": "<|endoftext|>",
+            "add_bos_token": False, "add_eos_token": False, "tokenizer_class": "GPT2Tokenizer",
+        },
     ),
 }  # fmt: skip
 

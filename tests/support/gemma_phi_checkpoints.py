@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.support.cut_vocabularies import TOKENIZERS
 from tests.support.gemma_tokenizers import GEMMA_TRAINED, write_gemma_model
-from tests.support.tiny_tokenizers import write_phi3_model, write_phi4_tokenizer
+from tests.support.tiny_tokenizers import write_phi3_model
 
 _GEMMA = {
     "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 64, "intermediate_size": 96, "head_dim": 24,
@@ -48,8 +49,8 @@ GEMMA_PHI: Mapping[str, Mapping[str, Any]] = {
     # Tied, grouped queries, a part of each head rotated, factors for long contexts: as Phi-4-mini.
     "phi4": _PHI3 | {
         "num_key_value_heads": 2, "partial_rotary_factor": 0.75, "sliding_window": 262144, "tie_word_embeddings": True,
-        "max_position_embeddings": 4096, "vocab_size": 50272, "bos_token_id": 50256, "eos_token_id": 50256,
-        "pad_token_id": 50256,
+        "max_position_embeddings": 4096, "vocab_size": 200064, "bos_token_id": 199999,
+        "eos_token_id": 199999, "pad_token_id": 199999,
         "rope_scaling": {
             "type": "longrope", "short_factor": [1.0, 1.1, 1.25, 1.5, 2.0, 3.0],
             "long_factor": [1.0, 1.5, 2.5, 5.0, 8.0, 14.0],
@@ -62,7 +63,7 @@ GEMMA_PHI_TOKENIZERS: Mapping[str, Callable[[Path], None]] = {
     "gemma3": write_gemma_model,
     "gemma3-images": write_gemma_model,
     "phi3": write_phi3_model,
-    "phi4": write_phi4_tokenizer,
+    "phi4": TOKENIZERS["phi4"].write,
 }
 
 

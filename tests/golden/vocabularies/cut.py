@@ -3,8 +3,8 @@
     python -m tests.golden.vocabularies.cut LLAMA_CPP TIKTOKEN
 
 LLAMA_CPP: a source tree of llama.cpp, as the source distribution of llama-cpp-python has it in vendor/llama.cpp;
-TIKTOKEN: the folder of the npm package of that name, for its encoders/cl100k_base.json. The packages of the extra `dev`
-must be installed where this runs.
+TIKTOKEN: the folder of the npm package of that name, for cl100k_base.json and o200k_base.json in its encoders/. The
+packages of the extra `dev` must be installed where this runs.
 
 A cut vocabulary tokenizes these texts as the whole one does, among them the text whose hash tells llama.cpp's converter
 how a tokenizer splits words. Any other text becomes more tokens, but by the same rules.
@@ -41,8 +41,9 @@ def main(llama_cpp: str, tiktoken: str) -> None:
         kinds = metadata["tokenizer.ggml.token_type"]
         ids = {text: token for token, text in enumerate(metadata["tokenizer.ggml.tokens"]) if kinds[token] == 1}
         write(name, ids, [merge.split(" ") for merge in metadata["tokenizer.ggml.merges"]])
-    encoder = json.loads((Path(tiktoken) / "encoders" / "cl100k_base.json").read_text("utf-8"))
-    write("olmo-2", *from_ranks(ranks_of(encoder["bpe_ranks"])))
+    for name, source in (("olmo-2", "cl100k_base"), ("o200k", "o200k_base")):
+        encoder = json.loads((Path(tiktoken) / "encoders" / f"{source}.json").read_text("utf-8"))
+        write(name, *from_ranks(ranks_of(encoder["bpe_ranks"])))
     tekken = json.loads(packaged("mistral_common", "data", "tekken_240718.json").read_text("utf-8"))
     config = tekken["config"]
     first = config["default_num_special_tokens"]
