@@ -17,7 +17,8 @@ from ecellm_lite.envelopes.chat_form import ChatForm
 from ecellm_lite.envelopes.chat_forms import CHAT_FORMS
 from ecellm_lite.errors import ModelError
 from tests.convert.test_token_ids import loaded
-from tests.support.chat_templates import CONVERSATIONS, TEMPLATES, Conversation, exchange, messages_of, rendered
+from tests.support.chat_templates import CONVERSATIONS, TEMPLATES, exchange, messages_of, rendered
+from tests.support.cut_vocabularies import TOKENIZERS
 from tests.support.refusals import refusal
 from tests.support.tiny_tokenizers import mistral_tokenizer, packaged, write_mistral_tokenizer, write_smollm_tokenizer
 
@@ -27,6 +28,10 @@ VOCABULARIES = {"phi3": "spaced", "mistral-v1": "mistral", "zephyr": "mistral", 
 NAMES = [form.name for form in CHAT_FORMS]
 # mistral-common decides about Mistral's spaces; transformers' tokenizer has them for a template without them alone.
 HUGGING_FACE = [name for name in NAMES if name not in ("mistral-v1", "mistral-v3")]
+# Forms whose answers are compared in a vocabulary of their models, with the ids of the prompt's text and the answer.
+# The templates give no thoughts in a last turn, and SmolLM2's vocabulary splits the line breaks of Llama 3's form.
+OWN_VOCABULARIES = {"qwen3": "qwen3", "smollm3": "smollm3", "llama3": "llama3", "llama3.1": "llama3"}
+ANSWERS = ("yes", "A: very positive", '[{"attribute": "color"}]', "B,A,C")
 # Qwen's `<think>` is an added token that is no control token.
 ADDED = ("<think>", "</think>")
 
@@ -119,11 +124,6 @@ def dated(name: str, text: str) -> str:
     return text.replace(" Today's Date: July 26, 2024.", "") if name == "granite3.3" else text
 
 
-def takes(name: str, conversation: Conversation) -> bool:
-    """Whether a form's template takes a conversation. Mistral's oldest template takes no system message."""
-    return not (name == "mistral-v1" and conversation[0])
-
-
 def test_every_form_has_a_template() -> None:
     assert sorted(TEMPLATES) == sorted(NAMES)
     assert len(CONVERSATIONS) == 20
@@ -165,10 +165,10 @@ def test_token_ids_are_those_of_mistral_common(name: str, version: str, tmp_path
     (tmp_path / "tokenizer.model").write_bytes(path.read_bytes())
     theirs = common.MistralTokenizer.from_file(str(path))
     with loaded(tmp_path, {"v1": 32000, "v3": 32768}[version]) as vocabulary:
-        for system, turns in CONVERSATIONS:
-            # It refuses blank messages, and removes white space at the ends of the model's.
-            if not all(turn.text.strip() for turn in turns):
-                continue
+        # It refuses blank messages, and removes white space at the ends of the model's.
+        accepted = [(system, turns) for system, turns in CONVERSATIONS if all(turn.text.strip() for turn in turns)]
+        assert len(accepted) == 19
+        for system, turns in accepted:
             turns = tuple(replace(turn, text=turn.text.strip()) if turn.role == "assistant" else turn for turn in turns)
             request = protocol.ChatCompletionRequest(messages=messages_of((system, turns)))
             prompt = form_of(name).conversation(system, turns)
@@ -192,11 +192,8 @@ def test_text_never_becomes_a_control_token(name: str, pair: Pair) -> None:
         assert text.count(hostile.replace(" ", "")) >= 4
 
 
-# The templates give no thoughts in a last turn. SmolLM2's vocabulary splits the line breaks of Llama 3's form.
-@pytest.mark.parametrize(
-    "name", [name for name in HUGGING_FACE if name not in ("qwen3", "smollm3", "llama3", "llama3.1")]
-)
-@pytest.mark.parametrize("answer", ["yes", "A: very positive", '[{"attribute": "color"}]', "B,A,C"])
+@pytest.mark.parametrize("name", [name for name in HUGGING_FACE if name not in OWN_VOCABULARIES])
+@pytest.mark.parametrize("answer", ANSWERS)
 def test_an_answer_has_the_token_ids_of_the_models_turn(name: str, pair: Pair, answer: str) -> None:
     form = form_of(name)
     scene = Scene(pair.ours, 100, form=AnswerForm.of(form, pair.ours))
@@ -205,6 +202,23 @@ def test_an_answer_has_the_token_ids_of_the_models_turn(name: str, pair: Pair, a
     expected = pair.ids(dated(name, rendered(name, messages, answer=True)))
     assert ids == expected[: len(ids)]
     assert scene.end in scene.ends
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OWN_VOCABULARIES)
+def test_an_answer_has_the_token_ids_of_the_text_in_the_models_own_vocabulary(name: str, tmp_path: Path) -> None:
+    form, tokenizer = form_of(name), TOKENIZERS[OWN_VOCABULARIES[name]]
+    tokenizer.write(tmp_path)
+    question = exchange("Is it loud?")
+    text = dated(name, rendered(name, messages_of(("", question))))
+    with loaded(tmp_path, tokenizer.size) as vocabulary:
+        pair = Pair(vocabulary, tmp_path)
+        scene = Scene(vocabulary, 100, form=AnswerForm.of(form, vocabulary))
+        prompt = form.conversation("", question).tokens(vocabulary)
+        for answer in ANSWERS:
+            ids = [*prompt, *scene.continuation(answer), scene.end]
+            assert ids == pair.ids(f"{text}{answer}{form.end.text}"), answer
+        assert scene.end in scene.ends
 
 
 @pytest.mark.parametrize("name", ["mistral-v1", "mistral-v3"])

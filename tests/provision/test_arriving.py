@@ -27,6 +27,7 @@ from tests.support.tiny_checkpoints import WIDTH, write_checkpoint
 pytestmark = pytest.mark.slow  # each test starts several processes; tests/convert/test_arrivals.py does not
 
 SHARDS = 4
+KILLS = 10
 PULL = ("models", "pull", "shop/little", "--envelope", "alpaca", "--quiet")
 PLACE = Path("store") / "models" / "little--Q4_K_M"
 
@@ -164,7 +165,9 @@ def test_an_unreachable_hub_is_an_error(base: Path, tmp_path: Path) -> None:
 
 
 def test_a_pull_killed_ten_times_continues_to_the_same_bytes(base: Path, tmp_path: Path) -> None:
-    content = files(base)
+    """Each kill comes while another shard stalls. Two shards are never sent before, so no process can end."""
+    content = files(resharded(base, tmp_path / "shards", KILLS + 2))
+    shards = sorted(name for name in content if name.startswith("model-"))
     largest = max(len(data) for name, data in content.items() if name.startswith("model-"))
     home = tmp_path / "killed"
     (tmp_path / "whole").mkdir()
@@ -174,24 +177,29 @@ def test_a_pull_killed_ten_times_continues_to_the_same_bytes(base: Path, tmp_pat
         ran = run(tmp_path / "whole", served.endpoint, *PULL)
         assert ran.returncode == 0, ran.stderr
         whole = (tmp_path / "whole" / PLACE / "model.gguf").read_bytes()
-        most = len(whole) + 1.2 * largest + 4096 * (SHARDS + 6)
-        served.piece, served.pause = 1 << 16, 0.01  # so slow that the kills come at all stages
-        for _ in range(10):
+        most = len(whole) + 1.2 * largest + 4096 * (len(shards) + 6)
+        for name in shards[:KILLS]:
+            served.stalled.clear()
+            served.stall = (name, moments.randrange(len(content[name])))
             process = subprocess.Popen(
                 [sys.executable, "-c", "from ecellm_lite.cli.main import main; main()", *PULL],
                 env=environment(home, served.endpoint), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
-            until = time.monotonic() + moments.uniform(1.5, 3.5)
-            while time.monotonic() < until and process.poll() is None:
+            while not served.stalled.wait(0.01) and process.poll() is None:
+                assert disk_used(home / PLACE) <= most
+            until = time.monotonic() + moments.uniform(0, 0.4)  # the shard before is converted meanwhile
+            while time.monotonic() < until:
                 assert disk_used(home / PLACE) <= most
                 time.sleep(0.01)
             process.send_signal(signal.SIGKILL)
-            process.communicate(timeout=30)
-        served.pause = 0
-        if not Store(home / "store").names():
-            ran = run(home, served.endpoint, *PULL)
-            assert ran.returncode == 0, ran.stderr
+            output, _ = process.communicate(timeout=30)
+            assert process.returncode == -signal.SIGKILL, output
+            assert not Store(home / "store").names()
+        served.stall = None
+        served.sent.clear()
+        ran = run(home, served.endpoint, *PULL)
+        assert ran.returncode == 0, ran.stderr
+        again = {name for name, span in served.sent if span is None} & set(shards)
+        assert again == set(shards[KILLS - 1 :]), "what has arrived is not fetched again"
     assert (home / PLACE / "model.gguf").read_bytes() == whole
-    # A kill between the model's manifest and the end may leave the journal.
-    names = {path.name for path in (home / PLACE).iterdir()}
-    assert names - {".model.gguf.journal"} == {"manifest.json", "model.gguf"}
+    assert {path.name for path in (home / PLACE).iterdir()} == {"manifest.json", "model.gguf"}

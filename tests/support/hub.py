@@ -22,6 +22,8 @@ class Hub:
     `lies`: false sizes that the hub states, by file. `hashes`: the sha256 values that the hub states, by file. They may
       be false too.
     `meanwhile`: a function that is called with a file's name before the file is sent.
+    `stall`: a file, and the number of its bytes after which a download of it stalls until `stall` changes. An event,
+      `stalled`, is then set.
     `piece` and `pause`: the server sends `piece` bytes, then pauses for `pause` seconds, and so on.
     """
 
@@ -32,6 +34,8 @@ class Hub:
         self.breaks = {name: [after, times] for name, after in (breaks or {}).items()}
         self.lies: dict[str, int] = {}
         self.hashes: dict[str, str] = {}
+        self.stall: tuple[str, int] | None = None
+        self.stalled = threading.Event()
         self.piece, self.pause = 1 << 30, 0.0
         self.meanwhile: Callable[[str], None] = lambda _: None
         self.sent: list[tuple[str, str | None]] = []  # files and the ranges that were asked for
@@ -125,6 +129,14 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.wfile.flush()
                 self.close_connection = True
                 self.connection.close()
+                return
+            stall = hub.stall
+            if stall and stall[0] == name and last + 1 == len(data):
+                self.wfile.write(data[first : max(first, stall[1])])
+                hub.stalled.set()
+                while hub.stall is stall:
+                    time.sleep(0.01)
+                self.close_connection = True
                 return
             for start in range(first, last + 1, hub.piece):
                 self.wfile.write(data[start : min(start + hub.piece, last + 1)])
