@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,8 +14,15 @@ import pytest
 
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.convert import original
+from ecellm_lite.convert.verify import TEXTS
 from ecellm_lite.errors import ModelError
+from ecellm_lite.provision import verification
+from ecellm_lite.tasks.registry import TASKS
+from tests.support.decoder_checkpoints import write_checkpoint as write_decoder
 from tests.support.tiny_checkpoints import write_checkpoint
+
+# Whether logits can be compared with the original's; if not, the check's result is None.
+COMPARABLE = all(map(find_spec, ("torch", "transformers"))) or None
 
 
 def converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Path, Path]:
@@ -31,6 +39,24 @@ def test_verify_passes_a_good_model(tmp_path: Path, capsys: pytest.CaptureFixtur
     findings = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
     assert findings["hash"]["passed"] is findings["header"]["passed"] is findings["tokens"]["passed"] is True
     assert findings["logits"]["passed"] in (True, None)  # None where torch is not installed
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of transformers and torch
+def test_verify_passes_nemos_texts_with_combining_marks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """llama.cpp alone splits such texts into other words than Nemo's tokenizer does."""
+    assert any("\u0301" in text for text in TEXTS)
+    # One prompt is enough, because 131,072 logits for each of its tokens take long to compare.
+    monkeypatch.setattr(verification, "TASKS", {"sentiment_analysis": TASKS["sentiment_analysis"]})
+    base, out = write_decoder(tmp_path / "base", "nemo"), tmp_path / "out.gguf"
+    command = ["convert", str(base), "--quant", "F32", "-o", str(out), "--envelope", "mistral-nemo", "--quiet"]
+    assert run_command(command) == 0
+    capsys.readouterr()
+    assert run_command(["verify", str(out), "--against", str(base), "--json"]) == 0
+    findings = {one["name"]: one["passed"] for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert findings == {"hash": True, "header": True, "tokens": True, "logits": COMPARABLE}
 
 
 def test_verify_names_each_failed_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
