@@ -3,7 +3,7 @@
     python -m benchmarks.open_model_adapter --model qwen2.5-coder-0.5b-instruct-q4_k_m.gguf --data ../shared/data
 
 The adapter has random weights of rank 4 on all matrices of all layers, so its answers mean nothing. The same rows are
-answered by the base, by the base with the adapter, and by a Q8_0 file into which `convert` merged the adapter.
+answered by the base, by the base with the adapter, and by an F16 file into which `convert` merged the adapter.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from ecellm_lite.models.gguf_header import read_header
 from tests.support.small_checkpoints import factors, write_adapter
 
 TASK = "sentiment_analysis"
-SCALE = np.float32(0.02)
+ENVELOPE = "qwen2.5"
+SCALE = np.float32(0.4)
 
 
 @click.command()
@@ -39,7 +40,9 @@ def main(model: Path, data: Path, count: int, output: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         lora = random_adapter(folder / "lora", read_header(model).metadata)
-        for options in (["--adapter-only", "-o", f"{name}/a.gguf"], ["--quant", "Q8_0", "-o", f"{name}/merged.gguf"]):
+        alone = ["--adapter-only", "-o", f"{name}/a.gguf"]
+        into = ["--quant", "F16", "--envelope", ENVELOPE, "-o", f"{name}/merged.gguf"]
+        for options in (alone, into):
             if code := run_command(["convert", str(model), "--lora", str(lora), "--quiet", *options]):
                 raise SystemExit(code)
         with Runtime(model, adapters={"a": folder / "a.gguf"}, prefix_files=False) as runtime:

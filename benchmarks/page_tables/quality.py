@@ -171,6 +171,19 @@ def open_model() -> str:
     return f"{table(head, rows)}\n\n95% intervals in brackets; chance has an area of 0.5 {provenance('open_model')}."
 
 
+def open_model_adapter() -> str:
+    """Return a sentence about a random adapter on a general model's file."""
+    facts = results("open_model_adapter")
+    loaded, merged = facts["base_and_adapter"], facts["adapter_and_merged"]
+    changed = facts["rows"] - loaded["same_answers"]
+    return (
+        f"An adapter of random weights on this file: of {facts['rows']} answers {changed} are others than without the "
+        f"adapter, and {merged['same_answers']} are those of an F16 file into which "
+        f"`convert --lora` merged it (probabilities differ by {merged['mean_difference_of_probabilities']:.4f} on "
+        f"average) {provenance('open_model_adapter')}."
+    )
+
+
 def cascade() -> str:
     """Return the table of a cascade's accuracy and time at several values of `escalate_below`."""
     facts = results("cascade")
