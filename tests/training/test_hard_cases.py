@@ -23,7 +23,7 @@ from ecellm_lite.training.hard_cases.leftovers import with_leftovers
 from ecellm_lite.training.rows import Row
 
 SEED = st.integers(0, 1 << 30)
-WORD = re.compile(r"\w+")
+WORD = re.compile(r"\d+\.\d+|\w+")  # 3.2 is one word
 
 
 @pytest.mark.parametrize("task", MAKERS)
