@@ -130,6 +130,14 @@ def prompts() -> str:
     )
 
 
+def prompts_few() -> str:
+    """Return the table of the prompt kernels' rate with few tokens, as multiples of llama.cpp's better one."""
+    models = results("prompts_few")["models"]
+    sizes = list(next(iter(models.values()))["sizes"])
+    rows = [(name, *(f"{one['sizes'][size]['times']:.2f}" for size in sizes)) for name, one in models.items()]
+    return f"{table(('tokens', *sizes), rows)}\n\n{provenance('prompts_few')}"
+
+
 def memory() -> str:
     """Return the sentence that says how much a process's memory grows."""
     facts = results("memory")["demo_model"]
