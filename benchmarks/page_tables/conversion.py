@@ -26,7 +26,7 @@ def convert() -> str:
 def _newer_shapes() -> str:
     """Return a sentence about each measured shape of a newer model; empty if none was measured."""
     text = ""
-    for name in ("convert_qwen3", "convert_llama3", "convert_qwen3_steps"):
+    for name in ("convert_qwen3", "convert_llama3"):
         if not (RESULTS / f"{name}.json").is_file():
             continue
         facts = results(name)
