@@ -26,7 +26,7 @@ class Deadlines:
         self._runs = False
 
     def add(self, moment: float, call: Callable[[], None]) -> Callable[[], None]:
-        """Schedule a call at a time of `time.monotonic`. The returned function cancels it."""
+        """Schedule a call at a time on the clock `time.monotonic`. Return a function that cancels the call."""
         with self._changed:
             number = next(self._numbers)
             self._calls[number] = call

@@ -34,9 +34,10 @@ class Check:
 
 
 def examine(store: Store, model: Path | None = None) -> list[Check]:
-    """Return the checks in reading order. With a `model`, they say how it runs in deterministic mode.
+    """Return the checks in reading order.
 
-    The checks store one thing on the machine: whether the prompt kernels work. They change nothing else.
+    With a `model`, one check says whether its rows can run together in deterministic mode. The checks store one thing
+    on the machine: whether the prompt kernels work. They change nothing else.
     """
     engine = _engine()
     runs = all(check.state != "bad" for check in engine)

@@ -1,4 +1,4 @@
-"""HTTP downloads of files, which continue after an interruption.
+"""Downloads files over HTTP, and continues a download that was interrupted.
 
 A file's size and sha256 are known in advance. The received bytes are used only if their sha256 is right, so the server
 need not be trusted. Plain HTTP is allowed only to this machine.
@@ -28,7 +28,7 @@ _FAULTS = (OSError, http.client.HTTPException)
 
 
 class _NoDowngrade(urllib.request.HTTPRedirectHandler):
-    """Follows a redirection only to an address that check_address accepts."""
+    """Follows a redirect only if `check_address` accepts the new address."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         check_address(newurl)
@@ -39,7 +39,7 @@ _OPENER = urllib.request.build_opener(_NoDowngrade)
 
 
 def check_address(address: str) -> None:
-    """Raise UsageError unless an address begins with https, or with http and names this machine."""
+    """Raise UsageError for an address that is not HTTPS. Plain HTTP is accepted for this machine itself."""
     parts = urlsplit(address)
     if not parts.hostname or parts.scheme not in {"http", "https"}:
         raise UsageError(f"{address[:200]!r} is not the address of a web server", step="give https://…/index.json")
@@ -48,7 +48,7 @@ def check_address(address: str) -> None:
 
 
 def fetch_small(address: str, largest: int) -> bytes:
-    """Return the bytes at an address. Raises ModelError if there are more than `largest`, or if the server fails."""
+    """Return the bytes at an address. Raises ModelError if they exceed `largest` bytes, or if the server fails."""
 
     def read() -> bytes:
         with _open(address, {}) as answer:
@@ -114,9 +114,10 @@ def _open(address: str, headers: dict[str, str]) -> Any:
 
 
 def _repeated(address: str, progress: Callable[[], int], step: Callable[[], Any]) -> Any:
-    """Return the result of `step`, repeating it after network errors.
+    """Return the result of `step`, which is called again after a network error.
 
-    Give up after TRIES failures in a row in which `progress` returned no higher number.
+    `progress` returns the number of bytes received so far. After TRIES failures in a row without new bytes, ModelError
+    is raised.
     """
     fruitless, before = 0, progress()
     while True:

@@ -1,11 +1,11 @@
-"""A feed: a folder of models that many machines pull, on a disk or a web server. It has a signed index.
+"""A feed: a folder of models, on a disk or a web server, from which other machines download. Its index is signed.
 
     FOLDER/index.json            the models, their files, and a serial number that only grows
     FOLDER/index.json.minisig    its signature
     FOLDER/files/SHA256          a file of a model: weights, a manifest, a calibration
 
-`push` writes the files first and the index last. So a machine that pulls at the same time sees either the old index or
-the new one, and all of its files.
+`push` writes the files first and the index last. So a machine that downloads at the same time sees either the old index
+or the new one, and finds all files of either.
 """
 
 from __future__ import annotations
@@ -77,9 +77,10 @@ class FeedIndex:
 
 
 def read_feed_index(data: bytes, text: bytes, keys: Sequence[PublicKey], what: str) -> FeedIndex:
-    """Return the index that `data` encodes, after checking its signature, `text`.
+    """Check the signature `text` of an index, and decode the index from `data`.
 
-    Raises ModelError if the index or the signature is wrong. `what` names the index in the message.
+    Raises ModelError if none of `keys` made the signature, or if the index is damaged. `what` names the index in error
+    messages.
     """
     signature.verify(data, text, keys, what)
     try:
@@ -101,9 +102,11 @@ def push(
 ) -> FeedIndex:
     """Put a model into a feed's folder, replacing any model of the same name. Return the folder's new index.
 
-    `name` is the index's name. The default is the old index's name, or else the folder's. `serial` is the new serial
-    number. The default is the time in seconds. Raises ModelError if a file cannot be written, or if the old index was
-    not signed with `key`.
+    `name`: the index's name. By default, the old index's name or, for a new feed, the folder's name.
+    `serial`: the index's new serial number. By default, the current Unix time.
+
+    Raises UsageError for a wrong name or serial number. Raises ModelError if a file cannot be written, or if the old
+    index was not signed with `key`.
     """
     try:
         old = _present(folder, key)

@@ -1,6 +1,6 @@
-"""Pulls the models of a feed into the store.
+"""Downloads the models of a feed into the store.
 
-Only changed files are fetched, and only if the signed index names them.
+Only files that the signed index names are fetched, and none that the store has already.
 """
 
 from __future__ import annotations
@@ -40,12 +40,14 @@ class Pulled:
 
 
 def pull_feed(address: str, keys: Sequence[PublicKey], store: Store, *, progress: Progress | None = None) -> Pulled:
-    """Bring the store's models up to date with a feed, and return what changed. `address` is that of the feed's index.
+    """Bring the store's models up to date with a feed, and return what changed.
 
-    Files that the store has already are not fetched. An interrupted download continues in the next call. A model is
-    replaced only when its new files are complete. Models that the index does not name stay in the store. Raises
-    UsageError for an address that is not https. Raises ModelError for an index that none of `keys` signed or that is
-    older than an earlier one. Also raises it if a file is damaged or cannot be fetched.
+    `address` is the URL of the feed's index. Files that the store has already are not fetched. An interrupted download
+    continues in the next call. A model is replaced only when its new files are complete. Models that the index does not
+    name stay in the store.
+
+    Raises UsageError if the address is not HTTPS. Raises ModelError in these cases: none of `keys` signed the index,
+    the index is older than the last accepted one, or a file is damaged or cannot be fetched.
     """
     check_address(address)
     address = address if address.endswith(".json") else urljoin(f"{address.rstrip('/')}/", INDEX)
@@ -109,7 +111,7 @@ def _is_stored(model: FeedModel, file: FeedFile, store: Store) -> bool:
 
 
 def _update(model: FeedModel, store: Store, address: str, advance: Callable[[int], None]) -> None:
-    """Fetch the files of a model that the store lacks. Store the model first, then its calibrations."""
+    """Fetch the files of a model that the store lacks. The model is stored first, then its calibrations."""
     needed = [file for file in model.files if not _is_stored(model, file, store)]
     folder = store.root / "downloads"
 

@@ -1,7 +1,7 @@
 """The index of a bundle: its name and serial number, and each file's path, size, hashes and mode, as JSON.
 
-Only the index is signed. Every other byte of a bundle follows from it: the files have the sha256 that it names, and
-layout.py computes the archive's other bytes from it.
+Only the index is signed. This protects all other bytes of the bundle too: the index names the sha256 of each file, and
+layout.py computes the archive's headers from the index.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _CRC32 = re.compile(r"[0-9a-f]{8}")
 class BundleFile:
     """A file: its path in the installed folder, size in bytes, sha256 and CRC-32 in hex, and mode (0o644 or 0o755).
 
-    `included` is False for an unchanged file that a delta leaves out. Such a file is taken from the installed version.
+    A delta is a bundle that updates an older bundle. It leaves out unchanged files, and the installer takes them from
+    the installed version. For these files, `included` is False.
     """
 
     path: str
@@ -47,8 +48,8 @@ class Index:
     """A bundle's index. Of two bundles with the same name, the one with the higher serial number is newer.
 
     `model` is the model's name in the store. `platform` is the platform of the bundle's program, such as linux-x86_64,
-    or empty if the bundle has no program. `starter` is the sha256 of the script in front of the archive, or None
-    without a script. `base` is the sha256 of the index of the older bundle that a delta is based on, or None if the
+    or empty if the bundle has no program. `starter` is the sha256 of the script in front of the archive, or None if
+    there is no script. `base` is the sha256 of the index of the older bundle that a delta is based on, or None if the
     bundle is not a delta.
     """
 

@@ -63,16 +63,16 @@ class Installation:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the lock for adding and removing versions during the block.
+        """Yield while this process holds the lock for adding and removing versions.
 
-        Raises BusyError if another process holds it.
+        Raises BusyError if another process holds the lock.
         """
         self.versions_folder.mkdir(parents=True, exist_ok=True)
         with only_writer(self.root / "lock", f"the bundle {self.name!r}"):
             yield
 
     def versions(self) -> list[Version]:
-        """Return the installed versions by rising serial number. Damaged versions are left out."""
+        """Return the installed versions, the lowest serial number first. Damaged versions are left out."""
         versions = []
         for folder in self.versions_folder.glob("[1-9]*"):
             if _VERSION.fullmatch(folder.name):
@@ -138,7 +138,7 @@ class Installation:
 def find_installation(name: str | None, base: Path | None = None) -> Installation:
     """Return the installation of the bundle `name` or, without a name, of the only installed bundle.
 
-    Raises UsageError if that bundle is not installed. Without a name, raises it if no bundle or several are installed.
+    Raises UsageError if that bundle is not installed or, without a name, if not exactly one bundle is installed.
     """
     names = installed_names(base)
     if name is None and len(names) == 1:

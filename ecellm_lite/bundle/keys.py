@@ -101,7 +101,7 @@ def read_public_key(path: Path) -> PublicKey:
 def parse_public_key(text: str, place: str) -> PublicKey:
     """Return the public key in `text`, which is either the text of a key file or only its line of base64.
 
-    Raises ModelError if it is not a key. `place` names its origin in the message.
+    Raises ModelError if it is not a key. `place` says in the error message where the text came from.
     """
     data = _decoded(text)
     if len(data) != 42 or data[:2] != _ALGORITHM:

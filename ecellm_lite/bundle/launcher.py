@@ -49,7 +49,10 @@ def write_launcher(version: Path) -> Path:
 
 
 def write_command(root: Path, version: Path) -> Path:
-    """Write the Windows script into `root`, and return its path. The script reads the name of the current version."""
+    """Write the Windows script `ecellm-lite.cmd` into `root`, and return its path.
+
+    When the script runs, it reads which version is current and starts that version.
+    """
     program = "ecellm-lite.exe"
     if (version / "program").is_dir():
         program = '"%HERE%\\program\\ecellm-lite.exe"'

@@ -2,8 +2,8 @@
 
 Headers follow PKWARE's APPNOTE 6.3.10: sections 4.3.7 (local header), 4.3.12 (central directory) and 4.3.14 to 4.3.16
 (end of central directory). Sizes and offsets are always in the ZIP64 fields, all times are 1980-01-01, and names are
-UTF-8. So the list of entries and the archive's offset determine every byte but the files' data. A reader need not
-interpret an archive. It computes these bytes from the index and compares them.
+UTF-8. So the list of entries and the archive's offset determine all bytes except the files' data. A reader does not
+parse an archive. It computes these bytes from the index, and compares them with the archive's.
 """
 
 from __future__ import annotations
@@ -79,7 +79,10 @@ def header_size(name: str) -> int:
 
 
 def read_local_header(header: bytes, name: str) -> Entry | None:
-    """Return the entry that a local header describes. Return None if the header differs from that of local_header."""
+    """Return the entry that a local header describes.
+
+    Return None if `local_header` would write other bytes for that entry.
+    """
     if len(header) != header_size(name):
         return None
     crc32 = LOCAL.unpack_from(header)[6]

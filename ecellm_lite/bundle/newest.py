@@ -1,6 +1,6 @@
-"""Remembers, for each name, the highest serial number of the accepted indexes.
+"""Remembers the highest serial number of each bundle and feed whose index was accepted.
 
-Indexes with lower numbers are refused.
+An index with a lower serial number is refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Lists every component of a bundle with its licence (CycloneDX 1.6, JSON), and collects the texts of the licences."""
+"""Lists every component of a bundle with its licence (CycloneDX 1.6, JSON), and collects the licence texts."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ _LONGEST = 80  # characters; the field often holds a whole text
 
 
 def notices(manifest: Manifest, wheels: Sequence[Wheel], program: Path | None) -> list[Source]:
-    """Return the list of components and the texts of their licences, as files for a bundle.
+    """Return the files for a bundle that list its components and hold their licence texts.
 
-    For a standalone program, they are read from the *.dist-info folders of its packages.
+    The components are the model, the wheels, and the packages in the standalone program. A package is read from its
+    folder *.dist-info.
     """
     texts = [
         Source(f"{FOLDER}/{wheel.path.name.removesuffix('.whl')}/{path.partition('/')[2]}", text)
@@ -73,7 +74,7 @@ def _package(metadata: Message, sha256: str | None = None) -> dict[str, Any]:
 
 
 def _licence(metadata: Message) -> str:
-    """Return the licence in a package's metadata: License-Expression, else License, else the classifiers, else ""."""
+    """Return a package's licence from its metadata: License-Expression, else License, else the classifiers, else ""."""
     expression, text = metadata.get("License-Expression"), metadata.get("License")
     if expression or (text and len(text) <= _LONGEST and "\n" not in text):
         return str(expression or text)

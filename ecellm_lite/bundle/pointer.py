@@ -1,6 +1,6 @@
 """Records which version is current: in a symbolic link or, on Windows, in a small file.
 
-Both are replaced atomically.
+A change is atomic in both cases.
 """
 
 from __future__ import annotations

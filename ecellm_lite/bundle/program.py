@@ -38,7 +38,7 @@ def build_program(folder: Path, *, native: bool = False) -> Path:
 
     The program has the optional features of the running installation: it can serve if the extra `server` is installed,
     install bundles with `bundle`, and make the demo model with `demo`. Raises UsageError if the installation lacks
-    PyInstaller or is editable. Unless `native`, also raises it if llama.cpp was compiled only for this processor.
+    PyInstaller or is editable. Also raises it if llama.cpp was compiled only for this processor, which `native` allows.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not an empty folder", step="name another one", settings=("folder",))
@@ -84,7 +84,7 @@ def _arguments(place: Path) -> Iterator[str]:
 
 
 def _script() -> str:
-    """Return the path of the script that PyInstaller makes the program from (standalone.py), without importing it."""
+    """Return the path of standalone.py, which PyInstaller makes the program from. It is not imported."""
     spec = find_spec("ecellm_lite.standalone")
     assert spec
     assert spec.origin

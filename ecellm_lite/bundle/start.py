@@ -16,8 +16,8 @@ _SECONDS = 300  # that a program may take to start
 def check_start(version: Path, step: str) -> None:
     """Raise ModelError with the next step `step` if a version's program or its engine does not start on this machine.
 
-    The check runs the program's command `doctor`, which loads the engine. Only the finding about llama.cpp counts, not
-    the other findings about the machine or the exit code.
+    The check runs the program's command `doctor`, which loads the engine. Only its finding about llama.cpp counts. Its
+    other findings and its exit code are ignored.
     """
     command = command_of(version)
     if not command:

@@ -51,8 +51,9 @@ python3 -m venv --without-pip "$folder/venv" || {{ echo "Python 3 is needed (apt
 def starter_of(index: Index, offsets: Sequence[int]) -> bytes:
     """Return the script for a bundle, padded to a multiple of STARTER_STEP bytes.
 
-    It is empty for a bundle that has neither a program nor wheels. `offsets`: where the data of each included file
-    begins, counted from the archive's start. A delta has no script, because the installed version installs it.
+    The script is empty for a bundle that has neither a program nor wheels. A delta has no script either, because the
+    installed version installs it. `offsets`: where the data of each included file begins, in bytes from the archive's
+    start.
     """
     paths = {file.path for file in index.files}
     folder = "program" if PROGRAM in paths else WHEELS

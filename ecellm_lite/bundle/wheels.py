@@ -56,7 +56,11 @@ def is_licence(path: str) -> bool:
 
 
 def wheels_of(folder: Path, *, signed: bool) -> Sequence[Wheel]:
-    """Return the wheels in a folder. Raises UsageError if a needed wheel is missing, or a file is not a wheel."""
+    """Return the wheels in a folder.
+
+    Raises UsageError if a file is not a wheel, or if there is no wheel of ecellm-lite or pip. If `signed`, a wheel of
+    cryptography is needed too.
+    """
     paths = sorted(folder.glob("*.whl"))
     projects = {project_of(path.name) for path in paths}
     needed = {OURS, PIP, "cryptography"} if signed else {OURS, PIP}
@@ -110,8 +114,8 @@ def _read_wheel(path: Path) -> Wheel:
 def _python() -> str:
     """Return the path of the Python that makes the new virtual environment.
 
-    If this program itself runs in a virtual environment, return the Python that this environment was made from, because
-    the environment may be temporary.
+    If this program itself runs in a virtual environment, the result is that environment's base Python, because the
+    environment may be temporary.
     """
     base = getattr(sys, "_base_executable", None)
     if base and not getattr(sys, "frozen", False):
@@ -123,9 +127,9 @@ def _python() -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Return environment variables for programs of the system.
+    """Return the environment variables for programs that are not part of the bundle.
 
-    These programs must not load the libraries of the standalone program.
+    If this program is a standalone one, they must not load its libraries.
     """
     environment = dict(os.environ)
     if getattr(sys, "frozen", False):

@@ -1,8 +1,8 @@
 """Writes a bundle in one pass: each file is read once, and hashed while it is copied.
 
-All sizes are known in advance, and all hashes have a fixed width, so every offset is known before the hashes are. The
-files' data is written first, then the headers, the index and its signature. The bundle replaces `target` only when it
-is complete.
+All sizes are known in advance, and all hashes have a fixed width. So every offset is known before any hash is computed.
+The files' data is written first, then the headers, the index and its signature. The bundle replaces `target` only when
+it is complete.
 """
 
 from __future__ import annotations
@@ -54,8 +54,7 @@ def write_bundle(
 ) -> Index:
     """Write a bundle of `sources` and return its index. `draft` is the index without the files and the starter.
 
-    `base`: the files of an older bundle by path, to write a delta. Files that are unchanged since the older bundle are
-    left out.
+    `base`: the files of an older bundle by path. If given, the new bundle is a delta, which leaves out unchanged files.
 
     Raises UsageError for a path that is not allowed. Raises ModelError if a file cannot be read or changes, or if the
     disk is full.
@@ -163,7 +162,10 @@ def _unhashed(source: Source) -> BundleFile:
 
 
 def _compared(source: Source, blank: BundleFile, old: BundleFile | None) -> BundleFile:
-    """Return the older bundle's entry, marked as not included, if the file is unchanged. Otherwise return `blank`."""
+    """Return the index entry of a file: the older bundle's entry, marked as not included, if the file is unchanged.
+
+    If the file changed, return `blank`.
+    """
     if old is None or (old.size, old.mode) != (blank.size, blank.mode):
         return blank
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Cascade: an Answerer over two or more others, from the cheapest to the best.
+"""Cascade: an Answerer that asks two or more models, from the cheapest to the best.
 
 The first model answers each row. A row whose answer is not sure enough goes to the next model. An answer names the
 model that gave it.

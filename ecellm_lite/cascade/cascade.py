@@ -27,13 +27,13 @@ WINDOW = 512
 
 
 def cascade_name(models: Sequence[ModelName], escalate_below: float) -> ModelName:
-    """Return a cascade's models as one name, and a hash of all models and of the probability."""
+    """Return one name for a cascade's models, and a hash that identifies the models and the probability."""
     facts = " ".join([*(model.sha256 for model in models), repr(escalate_below)])
     return ModelName(",".join(model.name for model in models), hashlib.sha256(facts.encode()).hexdigest())
 
 
 class Cascade:
-    """Answers each row by the first of several models that is sure enough; a context manager that closes the models.
+    """Asks several models about each row, until one is sure enough. As a context manager, it closes the models.
 
     `answerers`: at least two, the cheapest first.
     `escalate_below`: a row goes to the next model if its answer has a lower calibrated probability, a warning of low
@@ -92,7 +92,8 @@ class Cascade:
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
         """Return a future for the answer; see Answerer. Raises UsageError if an adapter or a calibration file is given.
 
-        An answer is also passed on if its probability is below `min_probability`. Only the last model abstains.
+        A row also goes to the next model if its answer's probability is below `min_probability`. Only the last model
+        abstains.
         """
         if options.get("adapter") is not None:
             raise UsageError("A cascade has no adapters", step="leave the adapter out", field="adapter")
@@ -130,6 +131,9 @@ class Cascade:
         self.close()
 
     def _is_unscored(self, task: Task, options: RequestOptions) -> bool:
-        """Whether the answers have no probability to decide by; if so, only the last model answers."""
+        """Whether the task's answers have no probability.
+
+        Then there is nothing to compare, and only the last model answers.
+        """
         space = options.get("space") or task.free_text
         return space is not None and not space.scored

@@ -72,7 +72,7 @@ class CascadeRow:
         self._leave(place)
 
     def _leave(self, place: int) -> None:
-        """Count that a stage no longer has this row, and let the rows go on that need not wait for it any longer."""
+        """Tell a stage that it no longer has this row. Rows that waited for that go on to the next stage."""
         idle = self._stages[place].end()
         for next_stage in self._stages[place + 1 : place + 2]:
             for row in next_stage.take_gathered(all_rows=idle):

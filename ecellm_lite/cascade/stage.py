@@ -22,7 +22,7 @@ LONGEST_WAIT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one model of a cascade has done so far: the rows that it was asked, and the seconds during which it had any.
+    """How many rows a model of a cascade has got so far, and for how many seconds it had at least one of them.
 
     On shared cores, the seconds of several models overlap.
     """
@@ -33,7 +33,7 @@ class Work:
 
 
 class Stage:
-    """One model of a cascade, and the rows that wait until enough of them have gathered."""
+    """One model of a cascade. It collects rows, because a larger batch runs faster."""
 
     def __init__(self, answerer: Answerer) -> None:
         self.answerer = answerer
@@ -69,14 +69,14 @@ class Stage:
             return not self._running
 
     def gather(self, row: CascadeRow) -> None:
-        """Let a row wait for this model."""
+        """Add a row to the rows that wait for this model."""
         with self._lock:
             if not self._gathered:
                 self._gathered_since = time.monotonic()
             self._gathered.append(row)
 
     def take_gathered(self, *, all_rows: bool) -> list[CascadeRow]:
-        """Return the rows that need not wait any longer, and forget them."""
+        """Remove and return the waiting rows. Return none if they should wait for more rows first."""
         with self._lock:
             waited = time.monotonic() - self._gathered_since
             if not all_rows and len(self._gathered) < GATHERED and waited < LONGEST_WAIT:

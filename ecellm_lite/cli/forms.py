@@ -18,7 +18,7 @@ class GpuLayers(click.ParamType):  # type: ignore[type-arg]
     name = "auto|all|N"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
-        """Return the word or the number."""
+        """Return `auto`, `all`, or the number of layers."""
         if value in {"auto", "all"}:
             return str(value)
         if str(value).isdecimal():
@@ -102,7 +102,7 @@ class TaskNames(click.ParamType):  # type: ignore[type-arg]
     name = "task,…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Return the names unchanged."""
+        """Return the names as a tuple."""
         if isinstance(value, tuple):
             return value
         names = tuple(part.strip() for part in str(value).split(","))
@@ -132,7 +132,7 @@ class ReviewBelow(click.ParamType):  # type: ignore[type-arg]
     name = "P|auto"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
-        """Return the word or the number."""
+        """Return `auto` or the probability."""
         if value == "auto":
             return "auto"
         try:

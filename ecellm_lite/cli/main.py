@@ -38,7 +38,7 @@ _NAMES = {"eval": "evaluate"}
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are called."""
+    """A click group that imports a command only when it is called."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command. If a reader such as `head` closes its output early, exit with 0."""

@@ -67,7 +67,7 @@ def _show_labels(task: TaskResult, console: Console) -> None:
 
 
 def _others(task: TaskResult) -> str:
-    """Return metrics besides the main one, or nothing if the task has none of them."""
+    """Return a task's metrics besides the main one, as words. Empty if the task has none of them."""
     words = {"macro_f1": "macro-F1", "exact": "all right"}
     if task.primary == "mae":
         words = {"accuracy": "likeliest level right", "spearman": "Spearman", "pearson": "Pearson"}
@@ -95,7 +95,6 @@ def _missing(task: TaskResult) -> Iterable[str]:
 
 
 def _unreadable(lines: Sequence[Unreadable]) -> Iterable[str]:
-    """Yield the first unreadable lines, each with the reason."""
     for line in lines[:_NAMED]:
         yield f"line {line.line}: {line.message}"
     if len(lines) > _NAMED:

@@ -72,10 +72,10 @@ def escalate_option(command: Command) -> Command:
 
 
 def split_options(options: dict[str, Any]) -> RequestOptions:
-    """Take the options of a request out of the given options, and return them.
+    """Remove the options of a request from `options`, and return them.
 
-    The remaining options are for the Runtime. If the command takes one --adapter, it is given to the request and to the
-    Runtime. If the command takes several adapters, they are given to the Runtime only.
+    The remaining options are for the Runtime. If the command takes one --adapter, the request and the Runtime both get
+    it. If the command takes several adapters, only the Runtime gets them.
     """
     request = {name: options.pop(name) for name in REQUEST_OPTIONS if name in options}
     if adapter := options.pop("adapter", None):

@@ -76,7 +76,10 @@ def pipe(
 def load_cascade(
     escalate_below: float, *, memory_bytes: int | None, nice: int | None, cores: Any, **settings: Any
 ) -> tuple[Answerer, Progress | None]:
-    """Limit this process, and return a cascade of the models with their common progress."""
+    """Limit this process's memory and cores, and load a cascade of models.
+
+    Return the cascade, and a function that reports the progress of all its models together.
+    """
     from ecellm_lite.cli import loading
     from ecellm_lite.pipe.serve import limit_process
 

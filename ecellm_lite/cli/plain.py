@@ -1,4 +1,4 @@
-"""Removes what could control a terminal from text that comes from a row or a file."""
+"""Removes characters that could control a terminal from the text of a row or a file."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def table_options(command: Command) -> Command:
 
 
 def job_options(options: dict[str, Any]) -> JobOptions:
-    """Take the options of a job out of the given options, and return them."""
+    """Remove the options of a job from `options`, and return them."""
     from ecellm_lite.jobs.job import JobOptions
     from ecellm_lite.tables.columns import MapOptions
     from ecellm_lite.tables.row import TableOptions

@@ -150,7 +150,10 @@ def write_lessons(
     held_out: Path | None,
     output: Path,
 ) -> None:
-    """Make lessons from labelled rows and write them to `output`. The layout says what a pass consists of."""
+    """Make lessons from labelled rows and write them to `output`.
+
+    `layout` says which lessons each pass over the rows has.
+    """
     from ecellm_lite.training.curriculum import read_curriculum
 
     curriculum = read_curriculum(
@@ -246,7 +249,7 @@ def base() -> Path:
 
 
 def limits(most: Sequence[tuple[str | None, int]]) -> dict[str, int]:
-    """Return the number of rows of each task that has one. A number for one task overrides the number for all."""
+    """Return the maximum number of rows of each task that has one. A limit for one task overrides that for all."""
     from ecellm_lite.tasks.registry import TASKS
 
     every = {task: rows for task in TASKS for name, rows in most if name is None}

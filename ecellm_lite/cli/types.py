@@ -19,7 +19,7 @@ class TaskType(click.ParamType):  # type: ignore[type-arg]
     name = "task"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Task:
-        """Return the task. If there is none, raises UsageError and suggests similar names."""
+        """Return the task. For an unknown task, raises UsageError and suggests similar names."""
         from ecellm_lite.tasks.registry import get_task
 
         task: Task = get_task(value) if isinstance(value, str) else value
@@ -58,7 +58,7 @@ class ModelType(click.ParamType):  # type: ignore[type-arg]
     name = "model"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the stored models that begin with the typed text; or let the shell complete a path."""
+        """Return the stored models that begin with the typed text. For a path, let the shell complete it."""
         from ecellm_lite.models.catalogue import DEMO
         from ecellm_lite.models.store import Store
 

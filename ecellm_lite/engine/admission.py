@@ -23,11 +23,11 @@ RESERVE = 64
 
 
 class Admission:
-    """Decides whether the next row may join the running rows.
+    """Decides whether the next waiting row may join the running rows.
 
-    `active` are the running rows; the scheduler updates the list. The memory can grow only while it is empty, so no row
-    is admitted until all running rows have ended. After a failed call, rows run one at a time (`retrying`). If
-    `grouped` is False, the memory grows only as far as the next row needs.
+    `active` are the running rows; the scheduler updates this list. The KV memory can grow only while it is empty. So
+    before it grows, no row is admitted until all running rows have ended. After a failed call, rows run one at a time
+    (`retrying`). If `grouped` is False, the memory grows only as far as the next row needs.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Admission:
         self._retries = rows
 
     def row_ended(self) -> None:
-        """Count a row that ended or was dropped."""
+        """Count a row that ended or was dropped. This counts down the rows that must run one at a time."""
         self._retries = max(0, self._retries - 1)
 
     @property
@@ -61,7 +61,7 @@ class Admission:
         return bool(self._active) and (self.retrying or self._draining or self._runnable() >= self._backend.batch)
 
     def allows(self, request: Request, own: int) -> bool:
-        """Whether a row that adds `own` tokens to its shared prefix may join."""
+        """Whether a request's row may join. `own` is how many tokens it needs besides its shared prefix."""
         if not self._active:
             return True
         if not request.urgent and self._crowded(request, own):
@@ -80,7 +80,7 @@ class Admission:
         return self._backend.cells - self._prefixes.cells - sum(slot.own for slot in self._active)
 
     def grow(self, request: Request) -> None:
-        """Grow the empty memory for all waiting rows or, if that fails, only for this request's row."""
+        """Grow the empty memory, so that all waiting rows fit. If that fails, grow it for this request's row alone."""
         try:
             self.reserve(self._useful_cells(request))
         except ModelError:  # the other rows can wait longer
@@ -89,9 +89,10 @@ class Admission:
         self._draining = False
 
     def reserve(self, tokens: int) -> None:
-        """Grow the memory to at least `tokens`, or as far as possible. This empties the memory.
+        """Empty the memory and grow it to at least `tokens`, or as far as possible.
 
-        The new size is rounded up to a power of two, so that the memory rarely has to grow.
+        A large enough memory stays unchanged. The new size is rounded up to a power of two, so that the memory rarely
+        has to grow.
         """
         backend = self._backend
         if backend.cells < min(tokens, backend.max_cells):
@@ -119,7 +120,10 @@ class Admission:
         return nodes + sum(len(slot.pending) for slot in slots)
 
     def _crowded(self, request: Request, own: int) -> bool:
-        """Whether so many rows of the request's adapter are running that this row, with `own` tokens, should wait."""
+        """Whether the request should wait, because enough rows of its adapter are running.
+
+        `own` is how many tokens its row needs besides its shared prefix.
+        """
         slots = [slot for slot in self._active if slot.request.adapter == request.adapter]
         standing = own + sum(slot.own + len(slot.pending) for slot in slots)
         if standing <= CROWD * self._backend.batch:

@@ -13,7 +13,7 @@ from ecellm_lite.engine.interface import Chunk
 
 
 class Batch:
-    """A reusable llama_batch over numpy memory: filling it costs a few microseconds."""
+    """A llama_batch whose numpy arrays are used again for each call."""
 
     def __init__(self, most: int) -> None:
         self._tokens = np.zeros(most, dtype=np.int32)
@@ -34,7 +34,7 @@ class Batch:
         )
 
     def filled(self, chunks: Sequence[Chunk]) -> Any:
-        """Return the batch filled with these chunks."""
+        """Fill the batch with these chunks, and return it in llama.cpp's form."""
         start = 0
         for chunk in chunks:
             end = start + len(chunk.tokens)

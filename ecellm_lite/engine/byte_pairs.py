@@ -1,11 +1,12 @@
-"""The tokenizers of GPT-4o's and Mistral Nemo's kind, for texts that llama.cpp splits into other words.
+"""Tokenizers of the kinds of GPT-4o and Mistral Nemo, for texts that llama.cpp would split into wrong words.
 
-Their words are runs of upper case followed by lower case, and a combining mark belongs to its word. llama.cpp's
-patterns for them (`gpt-4o` and `tekken` in `tokenizer.ggml.pre`) end words at marks, and see case only in ASCII
-letters. So Hindi, Thai and "éÀ" become other tokens than in training. Texts in ASCII are the same in both.
+In these tokenizers, a word is a run of upper case followed by lower case, and a combining mark belongs to its word.
+llama.cpp's patterns for them (`gpt-4o` and `tekken` in `tokenizer.ggml.pre`) end a word at a mark, and know case only
+for ASCII letters. So llama.cpp gives Hindi, Thai and "éÀ" other tokens than the model was trained on. ASCII texts get
+the same tokens in both.
 
-The patterns are those of the models' tokenizer.json. As in tiktoken, from which these vocabularies come, the pair of
-neighbours that makes the token with the lowest id is merged first.
+The patterns here are those of the models' tokenizer.json. Tokens are merged as in tiktoken, which these vocabularies
+come from: first the pair of neighbours whose merged token has the lowest id.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ WORDS = {"gpt-4o": regex.compile("|".join(_O200K)), "tekken": regex.compile("|".
 class BytePairs:
     """Splits texts into words and words into tokens.
 
-    `words`: one of WORDS. `ids`: the id of each token by its bytes; without control tokens. `added`: the ids of added
-    tokens by their texts, which are one token wherever they stand.
+    `words`: one of the patterns in WORDS.
+    `ids`: each token's id by the token's bytes, without control tokens.
+    `added`: each added token's id by its text. An added token is never split, wherever it is in a text.
     """
 
     def __init__(self, words: regex.Pattern[str], ids: Mapping[bytes, int], added: Mapping[str, int]) -> None:
@@ -57,7 +59,7 @@ class BytePairs:
             yield from self._merged(word.encode("utf-8", "replace"))
 
     def _merged(self, word: bytes) -> Iterator[int]:
-        """Yield the ids of a word, in O(n log n) for n bytes."""
+        """Yield the token ids of a word. This takes O(n log n) steps for n bytes."""
         if (whole := self._ids.get(word)) is not None:
             yield whole
             return

@@ -37,11 +37,11 @@ def context_parameters(
 
 
 class Context:
-    """A new context with an empty memory. It frees `pointer`, llama.cpp's own context.
+    """The memory of llama.cpp's context `pointer`, which must be new and empty.
 
-    `sequences`: how many sequences there are.
-    `window`: the model's sliding window in tokens, or 0. If it is not 0, llama.cpp's context must have twice as many
-      sequences.
+    `sequences`: how many sequences the context can hold.
+    `window`: the model's sliding window in tokens, or 0 for none. With a window, llama.cpp's context must have twice as
+      many sequences.
     `stable`: whether a sequence's tokens must lie in the memory in their own order; see Backend.
 
     `is_loaded`: whether a state was loaded since the last call of the model.
@@ -55,7 +55,7 @@ class Context:
         self._is_empty, self._in_order = True, True
 
     def decode(self, batch: Any, chunks: Sequence[Chunk]) -> int:
-        """Append the chunks, of which `batch` was filled, and return llama.cpp's status: 0 if it succeeded."""
+        """Append chunks to the memory, and return llama.cpp's status: 0 for success. `batch` holds the same chunks."""
         status: int = llama.llama_decode(self.pointer, batch)
         self._is_empty = self.is_loaded = False
         if self._window and not status:
@@ -64,20 +64,23 @@ class Context:
         return status
 
     def logits(self, place: int, size: int) -> Logits:
-        """Return the logits of a token of the last batch, as a view that the next call overwrites."""
+        """Return the logits of the token at index `place` of the last batch. The next call overwrites them."""
         return np.ctypeslib.as_array(llama.llama_get_logits_ith(self.pointer, place), (size,))
 
     def fork(self, source: int, target: int, length: int) -> None:
-        """Share a prefix; nothing is copied, because in a unified memory a cell can belong to several sequences."""
+        """Let the sequence `target` share the first `length` tokens of `source`.
+
+        Nothing is copied, because a cell of llama.cpp's unified memory can belong to several sequences.
+        """
         llama.llama_memory_seq_cp(self._memory, source, target, 0, length)
         if self._window:
             self._shadow(target, 0)
 
     def _shadow(self, sequence: int, start: int) -> None:
-        """Let a second sequence share a sequence's cells from `start` on, so that llama.cpp does not reuse them.
+        """Let a spare sequence share a sequence's cells from `start` on, so that llama.cpp keeps them.
 
-        With sliding-window attention, llama.cpp reuses a cell outside the window if only one sequence has it. But if
-        this sequence is shortened or forked later, it needs the cell again.
+        With sliding-window attention, llama.cpp overwrites a cell outside the window if only one sequence uses it. But
+        the cell is needed again when the sequence is truncated or forked.
         """
         llama.llama_memory_seq_cp(self._memory, sequence, self._sequences + sequence, start, -1)
 
@@ -94,10 +97,10 @@ class Context:
         self._is_empty, self.is_loaded, self._in_order = True, False, True
 
     def save(self, sequence: int) -> bytes:
-        """Return llama.cpp's state of a sequence, or no bytes if llama.cpp cannot give the whole state.
+        """Return llama.cpp's state of a sequence, or no bytes if the whole state is not available.
 
-        With sliding-window attention, llama.cpp leaves out the tokens outside the window. A state has its tokens in the
-        order of the memory's cells. A stable context saves only states whose tokens are in their own order.
+        With sliding-window attention, llama.cpp leaves out the tokens outside the window. A state lists its tokens in
+        the order of their cells. So a stable context saves nothing once the cells are out of order.
         """
         if self._stable and not self._in_order:
             return b""
@@ -109,9 +112,10 @@ class Context:
         return ctypes.string_at(buffer, length)
 
     def load(self, sequence: int, state: bytes) -> bool:
-        """Restore a state from `save`, which must be undamaged and of this model: llama.cpp does not check it.
+        """Restore a state that `save` returned, and return whether this succeeded.
 
-        A stable context loads only into an empty memory: there llama.cpp uses the cells in order.
+        The state must be undamaged and of this model, because llama.cpp does not check it. A stable context loads only
+        into an empty memory, where llama.cpp uses the cells in order.
         """
         if self._stable and not self._is_empty:
             return False
@@ -127,5 +131,5 @@ class Context:
         return False
 
     def free(self) -> None:
-        """Free the context, which must not be used afterwards."""
+        """Free the context. It must not be used afterwards."""
         llama.llama_free(self.pointer)

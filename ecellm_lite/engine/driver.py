@@ -22,8 +22,8 @@ PAUSE, LONGEST_PAUSE = 0.01, 0.1
 class Driver:
     """Runs a scheduler and its backend in a thread of its own, which also frees the backend.
 
-    Any thread may call its methods at any time. A forked process does not have the driver's thread: there `submit`,
-    `model_in_use` and `check_open` raise ClosedError.
+    Any thread may call its methods at any time. A forked process does not have the driver's thread. So in a forked
+    process, `submit`, `model_in_use` and `check_open` raise ClosedError.
     """
 
     def __init__(self, scheduler: Scheduler, backend: Backend) -> None:
@@ -63,7 +63,7 @@ class Driver:
 
     @contextmanager
     def model_in_use(self) -> Iterator[Backend]:
-        """Yield the backend, which is not freed inside the block; raises ClosedError if the driver was closed."""
+        """Yield the backend, and keep it from being freed inside the `with` block. Raises ClosedError after `close`."""
         with self._model:
             self.check_open()
             yield self._backend
@@ -104,7 +104,7 @@ class Driver:
                 self._backend.close()
 
     def _wait(self) -> bool:
-        """Sleep until there is work and return True, or return False if the thread must end."""
+        """Sleep until there is work. Return False if the thread must end, else True."""
         with self._wake:
             while not self._closing:
                 if self._scheduler.running:
@@ -120,12 +120,12 @@ class Driver:
 
 
 def closed_error() -> ClosedError:
-    """Return the error of a request to a closed answerer."""
+    """Return the error for a request that comes after `close`."""
     return ClosedError("The model was closed before the answer was ready", step="keep it open until all answers are in")
 
 
 def forked_error() -> ClosedError:
-    """Return the error of a request in a process forked from the one that loaded the model."""
+    """Return the error for a request in a forked process. Only the process that loaded the model can use it."""
     return ClosedError(
         "The model was loaded before this process was forked, and cannot be used in it",
         step="load it after the fork, in each process",

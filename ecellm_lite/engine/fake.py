@@ -43,7 +43,7 @@ LogitsOf = Callable[[Sequence[int]], Logits]
 
 
 class FakeVocabulary:
-    """A vocabulary of one token for each byte and for each of a few strings, an EOS, a BOS and chat forms' tokens."""
+    """A vocabulary with tokens for each byte, a few strings, EOS, BOS, and the special tokens of chat forms."""
 
     identity = ""
     size = len(_PIECES)
@@ -52,11 +52,11 @@ class FakeVocabulary:
     control = np.array(_CONTROL_IDS, dtype=np.int32)
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
-        """Return the tokens of the text's UTF-8 bytes, longest match first, after a BOS if `begin`."""
+        """Return the tokens of the text's UTF-8 bytes, longest match first. With `begin`, they start with a BOS."""
         return [BEGIN] * begin + _ids(text.encode("utf-8", "replace"))
 
     def special_token_id(self, text: str) -> int | None:
-        """Return the id of a chat form's token, or None."""
+        """Return the id of a special token of a chat form, or None."""
         return _IDS[text.encode()] if text in _CONTROL_TEXTS else None
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
@@ -99,9 +99,12 @@ class _Cell:
 
 
 class FakeBackend:
-    """A memory of token sequences; the function `logits` computes their logits, and `decoded` counts the tokens read.
+    """A fake backend whose memory is a list of cells for each sequence.
 
-    `adapters`: the functions that compute logits with an adapter, by its name. `adapted` is the adapter in use.
+    `logits`: the function that computes a sequence's logits.
+    `adapters`: the functions that compute logits with an adapter, by the adapter's name.
+    `adapted`: the adapter in use.
+    `decoded`: how many tokens were read so far.
     """
 
     def __init__(
@@ -137,7 +140,10 @@ class FakeBackend:
         self.adapted = adapter
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
-        """Append the chunks to the memory, and return the logits that the test has set; see Backend."""
+        """Append the chunks to the memory, and return the logits that the test has set.
+
+        The interface Backend says more.
+        """
         if self._closed:
             raise EcellmError("The fake engine was used after it was closed.")
         if sum(len(chunk.tokens) for chunk in chunks) > self.batch:
@@ -193,7 +199,10 @@ class FakeBackend:
         self.clear()
 
     def save(self, sequence: int) -> bytes:
-        """Return the sequence's tokens as bytes, after a negative number for the adapter if there is one."""
+        """Return a sequence's tokens as bytes.
+
+        If an adapter computed them, a negative number for the adapter comes first.
+        """
         cells = self._memory[sequence]
         adapter = cells[0].adapter if cells else None
         number = [] if adapter is None else [-1 - self.adapters.index(adapter)]

@@ -1,8 +1,8 @@
-"""Sorts a group of waiting requests: the oldest first, but related requests next to each other.
+"""Sorts waiting requests by age, with related requests next to each other.
 
-Related requests share so much text that the model should read it only once. They are called a family. Sharing only the
-instruction does not make a family: instructions stay in memory anyway, and running such rows together would only make
-others wait. A family's turn comes with its oldest request. A large family is divided, so that other requests get a turn
+Requests are related if they share so much text that the model should read it only once. Related requests are called a
+family. The instruction does not count as shared text: it stays in memory anyway, and grouping by it would only make
+other requests wait. A family takes the place of its oldest request. A large family is split, so that other requests run
 in between.
 """
 
@@ -25,7 +25,7 @@ INSTRUCTIONS = 12
 def by_family(requests: Sequence[Request]) -> list[Request]:
     """Return the requests with each family's members next to each other. The family of the oldest request comes first.
 
-    `requests` are in order of arrival. The members of a family are sorted by their prompts.
+    `requests` are given in order of arrival. Within a family, the result is in the order of the prompts.
     """
     many = len({tuple(request.prompt[: request.opening]) for request in requests}) > INSTRUCTIONS
     families: list[list[int]] = []

@@ -1,4 +1,4 @@
-"""Computes from a model file's header how much memory the model will take if one or more processes load it."""
+"""Computes how much memory a model takes, from the header of its file and the number of processes that load it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ PROGRAM = 64 << 20
 class Footprint:
     """The memory that a model takes, in bytes.
 
-    `weights`: the part that all processes share, because they map the same file.
-    `own`: the part that each process has for itself.
+    `weights`: the bytes that all processes share, because they map the same file.
+    `own`: the further bytes that each process needs.
     """
 
     weights: int
     own: int
 
     def of(self, processes: int) -> int:
-        """Return the bytes that a number of processes take together."""
+        """Return the bytes that `processes` processes take together."""
         return self.weights + processes * self.own
 
 

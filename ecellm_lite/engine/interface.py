@@ -11,7 +11,7 @@ from ecellm_lite.answers.decoding import Logits, Vocabulary
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Tokens to append after the first `position` tokens of a sequence. The last `ask` new tokens get logits."""
+    """Tokens to append after the first `position` tokens of a sequence. The last `ask` of them get logits."""
 
     sequence: int
     position: int
@@ -22,7 +22,7 @@ class Chunk:
 class Backend(Protocol):
     """A model with a memory of token sequences.
 
-    `cells`: how many tokens the memory can hold now, over all sequences. A forked prefix counts once.
+    `cells`: how many tokens the memory can hold now, over all sequences. A prefix that sequences share counts once.
     `max_cells`: how many tokens it can grow to.
     `max_length`: how many tokens one sequence can have, once the memory has grown.
     `sequences`: how many sequences there are. They are numbered from 0.
@@ -46,7 +46,7 @@ class Backend(Protocol):
     def adapt(self, adapter: str | None) -> None:
         """From now on, compute with this adapter (one of `adapters`), or with the model alone (None).
 
-        Tokens in memory stay as they were computed. So a sequence must be continued with the adapter that began it.
+        Tokens already in memory are not computed again. So a sequence must be continued with the adapter that began it.
         """
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
@@ -74,7 +74,7 @@ class Backend(Protocol):
     def load(self, sequence: int, state: bytes) -> bool:
         """Restore a saved state into an empty sequence.
 
-        If it does not fit, return False; the sequence then stays empty.
+        Return False if the state does not fit. The sequence then stays empty.
         """
 
     def close(self) -> None:

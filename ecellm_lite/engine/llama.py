@@ -1,4 +1,4 @@
-"""llama.cpp as a backend: a model's weights, the context that computes with them, and what decides both.
+"""The backend that runs a model in llama.cpp: it loads the weights, and makes the context that computes with them.
 
 Models run through llama.cpp's C functions, not through llama-cpp-python's `Llama` class.
 """
@@ -37,10 +37,11 @@ _SEQUENCES = 64
 
 
 class LlamaBackend:
-    """A GGUF model in llama.cpp, with one KV memory in which sequences share the cells of their prefixes.
+    """A GGUF model in llama.cpp. Sequences with the same prefix share its KV memory.
 
-    `placement` says which layers are on which GPU. `adapters` are the checked GGUF files of LoRA adapters, by name.
-    `stable` (see Backend) is true with deterministic settings, if the prompt kernels compute all that matters for it.
+    `placement`: which layers are on which GPU.
+    `adapters`: the checked GGUF files of LoRA adapters, by name.
+    `stable`: true with deterministic settings, if the prompt kernels can compute this model; see Backend.
     """
 
     def __init__(self, path: Path, settings: Settings, adapters: Mapping[str, Path] | None = None) -> None:
@@ -93,7 +94,7 @@ class LlamaBackend:
             raise
 
     def _open_with_less(self, path: Path, settings: Settings, planned: int, failure: str) -> None:
-        """Load with half the planned layers on the GPUs, else with none, and record this in the placement."""
+        """Load with half of the planned layers on the GPUs or, if that fails, with none. The placement records this."""
         for layers in dict.fromkeys((planned // 2, 0)):
             try:
                 self.placement = placement_of(path, replace(settings, gpu_layers=layers))
@@ -108,7 +109,7 @@ class LlamaBackend:
 
     @property
     def prompt_kernels(self) -> prompt.State:
-        """The state of the prompt kernels.
+        """Which prompt kernels are used, or why they are off.
 
         The kernels are off if any layer is on a GPU, because llama.cpp then computes the matrix products of the other
         layers on the GPU as well.
@@ -121,7 +122,10 @@ class LlamaBackend:
         self.unstable, self.stable = reason, not reason
 
     def _why_unstable(self) -> str:
-        """Return why the model cannot be stable with these settings. It is empty if only a context can tell."""
+        """Return why the model cannot be stable with these settings.
+
+        Empty if nothing rules it out before there is a context.
+        """
         if not self._settings.deterministic:
             return "it was not asked for"
         if not self.prompt_kernels.variant:
@@ -141,10 +145,10 @@ class LlamaBackend:
 
     @property
     def circumstances(self) -> str:
-        """What a saved state depends on, apart from the model.
+        """What a saved state depends on apart from the model, as JSON.
 
-        A state is loaded only if all of this is unchanged. The result of flash attention on `auto` is not listed,
-        because the library, the model and the devices determine it.
+        A state is loaded only if none of this changed. `flash_attention` may be listed as `auto`, because the library,
+        the model and the devices determine its result.
         """
         settings = self._settings
         facts = {
@@ -208,15 +212,15 @@ class LlamaBackend:
             self._context.clear()
 
     def save(self, sequence: int) -> bytes:
-        """Return the state of a sequence, or no bytes if there is no whole state; see Context."""
+        """Return the state of a sequence, or no bytes if the whole state is not available; see Context."""
         return self._opened.save(sequence)
 
     def load(self, sequence: int, state: bytes) -> bool:
-        """Restore a state from `save`; see Context."""
+        """Restore a state that `save` returned; see Context."""
         return self._opened.load(sequence, state)
 
     def grow(self, cells: int) -> None:
-        """Replace the context by an empty one of `cells` tokens or, if that fails, of the old size."""
+        """Replace the context by an empty one with `cells` cells. If that fails, make one of the old size."""
         before = self.cells
         if self._make_context(cells):
             return
@@ -231,7 +235,7 @@ class LlamaBackend:
         raise ModelError(message, step="give a smaller context", settings=("context",))
 
     def _make_context(self, cells: int) -> bool:
-        """Replace the context by a new one; False if llama.cpp cannot make it."""
+        """Replace the context by a new one. Return False if llama.cpp cannot make it."""
         context = self._new_context(cells)
         if context and self.stable and (operation := prompt.declined()):
             self._set_unstable(f"the prompt kernels do not compute {operation} as this model has it")
@@ -247,7 +251,7 @@ class LlamaBackend:
         return True
 
     def _new_context(self, cells: int) -> Any:
-        """Return llama.cpp's context, or NULL if llama.cpp cannot make it."""
+        """Return a new context of llama.cpp, or NULL if llama.cpp cannot make it."""
         flash = self._flash
         if flash == "auto" and self.prompt_kernels.variant:
             # llama.cpp would turn it off, because the kernels' device is not the one of the layers, a CPU. Without the
@@ -275,7 +279,7 @@ class LlamaBackend:
 
     @property
     def _opened(self) -> Context:
-        """The context. There is none after `close`, or if llama.cpp could make none."""
+        """The context, which must exist."""
         assert self._context
         return self._context
 

@@ -1,7 +1,7 @@
 """Computes from a GGUF header how much memory the model takes: weights, KV memory, and compute buffers.
 
-Sizes are bytes. llama.cpp divides a model of L layers into L + 1 places: one for each layer, and one for the output.
-Headers are treated as hostile: a key that is missing or not a number raises a ModelError.
+Sizes are bytes. llama.cpp divides a model of L layers into L + 1 parts, called places here: one for each layer, and one
+for the output. Headers are not trusted: a key that is missing or not a number raises a ModelError.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def largest_weight(header: Header) -> int:
 
 
 def kv_bytes_by_layer(header: Header, kv_type: str) -> list[int]:
-    """Return the bytes that a token takes in each layer's KV memory; `kv_type` is f16, q8_0 or f32."""
+    """Return how many bytes of KV memory one token takes in each layer. `kv_type` is f16, q8_0 or f32."""
     type_ = _TYPES[kv_type]
     keys, values = _head_lengths(header)
     return [
@@ -61,26 +61,26 @@ def kv_bytes_by_layer(header: Header, kv_type: str) -> list[int]:
 
 
 def kv_bytes_per_cell(header: Header, kv_type: str) -> int:
-    """Return the bytes that a token takes in the KV memory of all layers. `kv_type` is f16, q8_0 or f32."""
+    """Return how many bytes of KV memory one token takes in all layers together. `kv_type` is f16, q8_0 or f32."""
     return sum(kv_bytes_by_layer(header, kv_type))
 
 
 def cells_that_fit(header: Header, kv_type: str, room: int) -> int:
-    """Return the largest context, in tokens, whose KV memory fits into `room` bytes: a multiple of 256, or 0."""
+    """Return the largest multiple of CELLS tokens whose KV memory fits into `room` bytes."""
     return max(room, 0) // max(kv_bytes_per_cell(header, kv_type), 1) // CELLS * CELLS
 
 
 def affordable_cells(header: Header, kv_type: str, available: int) -> int:
-    """Return the largest context, at least CELLS, that a machine with `available` bytes of memory should hold.
+    """Return the largest context, in tokens, that a machine with `available` bytes of memory should hold.
 
     The weights count in full, because their mapped file fills memory as it is read. KV memory may take half of the
-    rest.
+    rest. The result is at least CELLS.
     """
     return max(CELLS, cells_that_fit(header, kv_type, (available - weight_bytes(header)) // 2))
 
 
 def padded(cells: int) -> int:
-    """Return `cells` rounded up to the context size that llama.cpp makes."""
+    """Return `cells` rounded up to a multiple of CELLS, as llama.cpp does for its contexts."""
     return -(-cells // CELLS) * CELLS
 
 
@@ -136,7 +136,7 @@ def _key_value_heads(header: Header) -> Sequence[int]:
 
 
 def _head_lengths(header: Header) -> tuple[int, int]:
-    """Return how many numbers an attention head's key and its value have."""
+    """Return the lengths of an attention head's key and value."""
     default = _integers(header, "embedding_length")[0] // max(_by_layer(header, "attention.head_count")[0], 1)
     keys = _integers(header, "attention.key_length", default)[0]
     return keys, _integers(header, "attention.value_length", default)[0]

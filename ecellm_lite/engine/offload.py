@@ -1,8 +1,8 @@
 """Plans which of a model's layers go to which GPU, from its GGUF header, before llama.cpp allocates anything.
 
 The plan mirrors llama.cpp (`load_tensors` of src/llama-model.cpp, split mode "layer"). A model of L layers has L + 1
-places, the last of which is the output. n_gpu_layers = N sends the last N places to the devices, in order. A layer's KV
-memory goes with it. Nothing here imports llama_cpp. Sizes are bytes.
+parts, called places here; the last one is the output. n_gpu_layers = N sends the last N places to the devices, in
+order. The KV memory of a layer is on the same device as the layer. Nothing here imports llama_cpp. Sizes are bytes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What each GPU takes (`loads`, in llama.cpp's order), and a description in words."""
+    """Which layers each GPU takes (`loads`, in llama.cpp's order of the GPUs), and a description in words."""
 
     loads: tuple[Load, ...]
     description: str
@@ -93,9 +93,9 @@ def place(
 ) -> Placement:
     """Return which layers go to which devices. `gpus` are the devices that llama.cpp would use.
 
-    `gpu_layers` is `auto`, `all` or a number. `auto` takes as many layers as fit while MARGIN stays free. A number that
-    is too large means all. The layers go to the device with the most room if they all fit there. Otherwise they are
-    divided among all devices. Raises UsageError if the requested layers do not fit the free memory.
+    `gpu_layers` is `auto`, `all` or a number. `auto` takes as many layers as fit while MARGIN bytes stay free. A number
+    above the model's layers means all. If one device has room for all these layers, they go to the device with the most
+    free memory. Otherwise they are divided among all devices. Raises UsageError if the layers do not fit.
     """
     plan = _Plan(header, gpus, cells, kv_type, micro_batch, flash_attention)
     fitting = next((count for count in range(plan.places, 0, -1) if plan.divided(count, MARGIN)), 0)
@@ -116,7 +116,7 @@ def place(
 
 
 class _Plan:
-    """The sizes that decide how a model's places are divided among devices."""
+    """How many bytes each place of a model takes, and how the places can be divided among devices."""
 
     def __init__(
         self, header: Header, gpus: Sequence[Device], cells: int, kv_type: str, micro_batch: int, flash_attention: bool
@@ -141,7 +141,7 @@ class _Plan:
         }
 
     def divided(self, count: int, margin: int) -> tuple[int, ...] | None:
-        """Return how many of the last `count` places each device takes, or None if they do not fit or `count` is 0."""
+        """Return how many of the last `count` places each device takes. None if they do not fit, or if `count` is 0."""
         rooms = [max(gpu.free - margin, 0) for gpu in self.gpus]
         best = rooms.index(max(rooms))
         if counts := self._filled(count, [room * (index == best) for index, room in enumerate(rooms)], False):
@@ -153,7 +153,7 @@ class _Plan:
         return next(counts for share in shares if (counts := self._filled(count, share, pipelined)))
 
     def placement(self, counts: tuple[int, ...] | None, reason: str = "") -> Placement:
-        """Return the placement for these counts; `reason` is added to its description."""
+        """Return the placement with these numbers of layers per device. `reason` is added to its description."""
         counts = counts or (0,) * len(self.gpus)
         count = sum(counts)
         pipelined = count == self.places and sum(map(bool, counts)) > 1
@@ -178,7 +178,7 @@ class _Plan:
     def _filled(self, count: int, rooms: Sequence[int], pipelined: bool) -> tuple[int, ...] | None:
         """Fill one device after another with the last `count` places.
 
-        Return how many each device takes, or None if some place is left over or `count` is 0.
+        Return how many places each device takes. None if they do not all fit, or if `count` is 0.
         """
         place = self.places - count
         counts = []
