@@ -2,13 +2,15 @@
 
     python -m benchmarks.adapters
 
-The same rows of three shops are answered in two ways. In the first, three adapters run on the demo's base in one
-process: the demo's adapter, scaled by three factors. In the second, each adapter is merged into the base by `convert`,
-and each merged model runs in its own process. The two ways are measured in turns. All rows are submitted at once, and
-neighboring rows are for different shops. A rate covers all work from the first row to the last answer. Memory is the
-peak of the sum of the processes' proportional set sizes, in which shared memory counts once. In addition, one merged
-model answers all rows (`alone`). A comparison of the first way with `alone` shows how much slower an unmerged adapter
-is.
+Rows of three shops are answered in two ways. In the first way, one process runs the demo's base model with three
+adapters: the demo's adapter, scaled by three factors. In the second way, `convert` merges each adapter into the base,
+and each merged model runs in its own process. The two ways are measured alternately. All rows are submitted at once,
+and neighboring rows are for different shops. The rate covers the time from the first row to the last answer. Memory is
+measured as proportional set size, which counts shared memory once. It is summed over the processes, and the result is
+the peak of this sum.
+
+In addition, one merged model answers all rows (`alone`). The first way is compared with `alone` to see how much slower
+an unmerged adapter is.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ Mixed = Sequence[tuple[str, Row]]
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/adapters.json"))
 def main(data: Path, count: int, repeats: int, output: Path) -> None:
-    """Measure both ways in turns, and write their rates and memory."""
+    """Measure both ways alternately, and write their rates and memory."""
     rows = mixed_rows(data / TASK / "test.jsonl", count)
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
     memory: dict[str, float] = dict.fromkeys(WAYS, 0.0)
@@ -94,7 +96,7 @@ def mixed_rows(path: Path, count: int) -> Mixed:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The base, and for each shop its adapter and its merged model."""
+    """The paths of the base model, and of each shop's adapter and merged model."""
 
     base: Path
     adapters: Mapping[str, Path]
@@ -102,7 +104,7 @@ class Files:
 
 
 def written(folder: Path) -> Files:
-    """Convert the demo's base alone and merged with each shop's adapter, and write the adapters."""
+    """Write the files of both ways: the base model, each shop's adapter, and the base merged with each adapter."""
     files = Files(
         folder / "base.gguf",
         {name: folder / f"{name}.gguf" for name in SHOPS},
@@ -117,7 +119,7 @@ def written(folder: Path) -> Files:
 
 
 def convert(base: str, target: Path, *adapters: tuple[Path, float]) -> None:
-    """Convert a base with adapters to a model of the demo's file type."""
+    """Write a base model, merged with the adapters, as a GGUF file of the demo's file type."""
     request = ConversionRequest(base, target, FILE_TYPE, adapters, envelope=ENVELOPE)
     with prepare_conversion(request) as conversion:
         conversion.run(threads=available_cores())
@@ -125,7 +127,11 @@ def convert(base: str, target: Path, *adapters: tuple[Path, float]) -> None:
 
 @contextmanager
 def started(way: str, files: Files) -> Iterator[dict[str, tuple[ChildRuntime, str | None]]]:
-    """Yield, for each shop, the child process that answers its rows, and the adapter to name in requests."""
+    """Start the child processes of one way.
+
+    Yields, for each shop, the process that answers its rows and the adapter to name in its requests. The adapter is
+    None where each model is merged.
+    """
     with ExitStack() as stack:
 
         def child(path: Path, **settings: Any) -> ChildRuntime:
@@ -151,7 +157,7 @@ class Measurement:
 
 
 def measured(children: Mapping[str, tuple[ChildRuntime, str | None]], rows: Mixed) -> Measurement:
-    """Submit all rows at once, and return the measurement of answering them."""
+    """Submit all rows at once, wait for the answers, and return the rate, the peak memory and the answers."""
     for name, (child, adapter) in children.items():  # reads the instruction and the weights
         child.answer(TASK, next(row for shop, row in rows if shop == name), adapter=adapter)
     peak, ended = 0.0, threading.Event()

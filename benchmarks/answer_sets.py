@@ -1,11 +1,13 @@
-"""Claim: sets of plausible answers have the right one as often as promised, in 20 splits of labelled rows.
+"""Claim: sets of plausible answers contain the right answer as often as promised, in 20 splits of labelled rows.
 
     python -m benchmarks.answer_sets
 
-The demo answers the labelled rows of some tasks once. The rows are split at random 20 times. Each time, the least
-probability for a guarantee of 95% is chosen on four fifths of the rows. On the last fifth, the sets with the right
-answer are counted. The count is compared with the binomial distribution for as many rows. By chance alone, it is below
-this distribution's 1st percentile in 1% of splits, or slightly more often because the chosen rows are random too.
+A row's set of plausible answers holds every answer whose probability reaches a threshold. The demo answers the labelled
+rows of some tasks once. The rows are split at random 20 times. Each time, the threshold is chosen on four fifths of the
+rows, so that 95% of their sets contain the right answer. On the last fifth, the sets that contain the right answer are
+counted. The count is compared with the 1st percentile of the binomial distribution. By chance alone, a count is below
+this percentile in 1% of the splits. The true figure is slightly higher, because the rows that choose the threshold are
+random too.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ CHOOSING = 0.8  # the share of rows that the least probability is chosen on
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/answer_sets.json"))
 def main(data: Path, limit: int, model: str, output: Path) -> None:
-    """Answer the rows, split them, and write how often the sets have the right answer."""
+    """Answer the rows, split them, and write how often the sets contain the right answer."""
     labelled, _ = read_tasks(data, [get_task(name) for name in TASKS], limit=limit)
     tasks = {}
     with Runtime(model) as runtime:
@@ -53,7 +55,10 @@ def main(data: Path, limit: int, model: str, output: Path) -> None:
 
 
 def measured(rows: Sequence[Row]) -> dict[str, float]:
-    """Return the answer sets' mean coverage and size over all splits, and how many splits have too low a coverage."""
+    """Return the mean coverage and size of the sets, and how many splits have less coverage than chance explains.
+
+    The coverage of a split is the fraction of rows whose set contains the right answer.
+    """
     random = np.random.default_rng(0)
     count = round(len(rows) * CHOOSING)
     coverages, sizes = [], []
@@ -76,7 +81,10 @@ def measured(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def lowest(count: int) -> int:
-    """Return the number of successes in `count` tries that is reached in at least 99% of cases."""
+    """Return the 1st percentile of the number of successes in `count` tries.
+
+    A try succeeds with the probability GUARANTEE.
+    """
     total = 0.0
     for successes in range(count + 1):
         total += math.comb(count, successes) * GUARANTEE**successes * (1 - GUARANTEE) ** (count - successes)

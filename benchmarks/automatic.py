@@ -4,13 +4,13 @@
     ecellm-lite run --task product_matching --model demo --calibration off --rows $rows --output pairs.jsonl
     python -m benchmarks.automatic $rows pairs.jsonl
 
-The model answers each row once. The rows are split into halves in several ways: first and second half of the file, even
-and odd lines, and at random. In each split, each half chooses a threshold for yes and one for no, as `calibrate
---target-precision 0.95` does. Both thresholds are checked on the other half: an answer is automatic if its probability
-reaches its threshold.
+The rows are pairs of products, which match or not. The model answers each row once. The rows are split into halves in
+several ways: first and second half of the file, even and odd lines, and at random. Each half chooses a threshold for
+yes and one for no, as `calibrate --target-precision 0.95` does. Both thresholds are then checked on the other half. An
+answer is automatic if its probability reaches the threshold for its value.
 
-No calibration is used, because it would not change which rows are automatic: it keeps the order of the yes answers and
-the order of the no answers.
+No calibration is used. It would not change which rows are automatic, because it never changes which of two yes answers,
+or of two no answers, is more probable.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ ALLOWED = 0.05  # of the random halves may be below
 
 
 class Half(NamedTuple):
-    """The results of one half's thresholds on the other half. `precision` is None if no answer is automatic."""
+    """How one half's thresholds do on the other half's rows.
+
+    `share`: the fraction of rows whose answer is automatic. `precision`: the fraction of automatic answers that are
+    right, or None if no answer is automatic.
+    """
 
     share: float
     precision: float | None
@@ -85,14 +89,17 @@ def main(labelled: Path, answers: Path, halves: int, output: Path) -> None:
 
 
 def both_ways(rows: Sequence[Judged], first: NDArray[np.bool_]) -> list[Half]:
-    """Return the results on the second half and on the first half, each with thresholds chosen on the other half."""
+    """Return two results: with thresholds from the first half, on the second half; and the other way round.
+
+    `first`: which rows are in the first half.
+    """
     one = [row for row, inside in zip(rows, first, strict=True) if inside]
     other = [row for row, inside in zip(rows, first, strict=True) if not inside]
     return [judge(one, other), judge(other, one)]
 
 
 def judge(choosing: Sequence[Judged], judged: Sequence[Judged]) -> Half:
-    """Choose thresholds on the rows `choosing`, and return their result on the rows `judged`."""
+    """Choose thresholds on the rows `choosing`, and return how they do on the rows `judged`."""
     thresholds = least_thresholds(choosing, TARGET, sorted({row.key for row in choosing}))
     right = [row.correct for row in judged if reaches(row, thresholds)]
     return Half(len(right) / len(judged), fmean(right) if right else None)

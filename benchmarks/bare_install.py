@@ -5,7 +5,8 @@
 The demo's bundle is copied to a bare Debian system. For a bundle with the standalone program, this system has only
 Debian's minimal packages. For a bundle with wheels, it also has python3. An ordinary user in an empty network namespace
 installs the bundle with its own script and asks a question. This is done with an empty file cache, and again with the
-files in the cache. It needs root and debootstrap, or the folder of a bare system in ECELLM_BARE_ROOT.
+files in the cache. The benchmark needs root and debootstrap. Instead of debootstrap, ECELLM_BARE_ROOT may name the
+folder of a bare system.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ ANSWER = """cd; .local/share/ecellm-lite/bundles/till/current/ecellm-lite run --
 @click.option("--wheels", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/bare_install.json"))
 def main(program: Path, wheels: Path, output: Path) -> None:
-    """Measure both ways and write the seconds."""
+    """Measure bundles with wheels and with the program, and write the seconds."""
     seconds = {}
     with tempfile.TemporaryDirectory() as place:
         seconds["standalone program"] = measured(bare_root(Path(place)), program=program)
@@ -52,7 +53,10 @@ def main(program: Path, wheels: Path, output: Path) -> None:
 
 
 def measured(root: Path, **part: Path) -> dict[str, dict[str, float]]:
-    """Install the demo's bundle, which has this part, in the root. Return the seconds of this and of an answer."""
+    """Install the demo's bundle in the bare system and ask one question; return the seconds of each.
+
+    `part`: the bundle's `wheels` or `program` folder.
+    """
     home = root / "home/till"
     home.mkdir(parents=True)
     store, model = find_model("demo")
@@ -71,7 +75,7 @@ def measured(root: Path, **part: Path) -> dict[str, dict[str, float]]:
 
 
 def seconds_of(root: Path, script: str) -> float:
-    """Return the seconds that a script takes in the system in the folder `root`."""
+    """Return the seconds that a shell script takes inside the bare system, whose root folder is `root`."""
     started = time.perf_counter()
     ended = entered(root, script)
     if ended.returncode:

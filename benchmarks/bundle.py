@@ -3,10 +3,10 @@
     python -m benchmarks.bundle --wheels FOLDER --program FOLDER
 
 A file of random bytes, as large as a model of 7 billion parameters (`--gigabytes`), is put into a bundle. Then the
-bundle is verified. Each step has its own process. `cp` with `sync` and `sha256sum` are timed in the same minutes. All
-results are medians of `--repeats` runs. For all of them, the file is in the page cache as far as memory allows. Then
-the demo's bundle is made, verified and installed: with wheels and with the standalone program, if their folders are
-given.
+bundle is verified. Each step has its own process. For comparison, `cp` with `sync` and `sha256sum` are timed in the
+same minutes. All results are medians of `--repeats` runs. The file is in the page cache as far as memory allows. Then
+the demo's bundle is made, verified and installed. This is done with wheels and with the standalone program, if their
+folders are given.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ def main(
 
 
 def measured(folder: Path, size: int, repeats: int) -> dict[str, Any]:
-    """Return the median seconds of each step over a file of random bytes, the bytes per second, and the peak memory."""
+    """Time each step on a file of `size` random bytes.
+
+    Returns the median seconds, the bytes per second and the peak memory in MiB.
+    """
     source, bundle, copy = folder / "model.gguf", folder / "large.ecb", folder / "copy"
     with source.open("wb") as file:
         for start in range(0, size, BLOCK):
@@ -93,7 +96,10 @@ def measured(folder: Path, size: int, repeats: int) -> dict[str, Any]:
 
 
 def demo_bundle(folder: Path, **parts: Path | None) -> dict[str, Any]:
-    """Return the size of the demo's bundle with these parts, and the seconds to create, verify and install it."""
+    """Return the size in bytes of the demo's bundle with these parts, and the seconds of each step.
+
+    The steps are to create, verify and install the bundle.
+    """
     store, model = find_model("demo")
     key, path, base = make_key(), folder / "demo.ecb", folder / "till"
     started = time.perf_counter()

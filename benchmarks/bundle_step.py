@@ -1,9 +1,9 @@
 """One step of `bundle.py` in a separate process.
 
-Prints its seconds and peak memory as JSON.
+    python -m benchmarks.bundle_step write FILE BUNDLE    # writes a bundle that contains one file
+    python -m benchmarks.bundle_step verify BUNDLE
 
-python -m benchmarks.bundle_step write FILE BUNDLE    # a bundle of one file
-python -m benchmarks.bundle_step verify BUNDLE
+Prints its seconds and peak memory as JSON.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python -m benchmarks.callers
 
 The shortest labelled rows of three tasks are answered in two ways. One is `Runtime.answers`, task after task. The other
-is 64 threads: each takes the next row from a shuffled list, calls `submit` and waits. A shared machine's speed changes
-over time. So the list is split into parts, and each part is answered in both ways, one right after the other. The
-processor time of an idle Runtime is measured too.
+is 64 threads: each takes the next row from a shuffled list, calls `submit` and waits. The speed of a shared machine
+changes over time. So the list is split into parts, and each part is answered in both ways, one right after the other.
+The processor time that an idle Runtime takes is measured too.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def mixed_rows(data: Path, count: int) -> list[Row]:
 
 
 def answer_tasks(runtime: Runtime, rows: Sequence[Row]) -> list[str | None]:
-    """Answer each task's rows as one job, and return the answers' texts in the rows' order."""
+    """Answer the rows as one job per task, and return the answers' texts in the order of `rows`."""
     texts: list[str | None] = [None] * len(rows)
     for task in TASKS:
         places = [place for place, (name, _) in enumerate(rows) if name == task]
@@ -97,9 +97,9 @@ def answer_tasks(runtime: Runtime, rows: Sequence[Row]) -> list[str | None]:
 
 
 def answer_callers(runtime: Runtime, rows: Sequence[Row]) -> list[str | None]:
-    """Answer the rows by threads that each wait for one row at a time.
+    """Answer the rows by threads that each submit one row, wait for its answer and take the next row.
 
-    Return the answers' texts in the rows' order.
+    Returns the answers' texts in the order of `rows`.
     """
     texts: list[str | None] = [None] * len(rows)
     places: queue.SimpleQueue[int] = queue.SimpleQueue()

@@ -2,17 +2,20 @@
 
     python -m benchmarks.candidates --llama-server build/bin/llama-server
 
-Is this product one of those? A shop asks that of every product that it takes into its catalogue. Each question is a row
-of product matching: the product first, then a candidate. The first products of the labelled rows are each compared with
-the second products of other rows. One product's rows are answered in four ways, in turns:
+A shop that adds a product to its catalogue asks whether the product is there already. For each candidate in the
+catalogue, it asks a row of product matching: the product first, then the candidate. Here the products are the first
+products of labelled rows, and the candidates are the second products of other rows. One product's rows are answered in
+four ways, in turn:
 
 - by our Runtime, as one job;
 - by `ecellm-lite serve`, in one request;
 - by llama.cpp's server with its prompt cache, 8 slots and 8 clients;
 - by the same server with one slot, which reads the rows one after the other.
 
-All have the same model file, prompts and threads; llama-server gets a grammar of yes or no. Another product warms each
-way up, so that it has the instruction in memory. A way's rate is the median over the products.
+All ways have the same model file, prompts and threads; llama-server gets a grammar that allows yes or no. Each way
+first
+answers another product's rows, so that it has read the instruction before the clock starts. The rate of a way is the
+median over the products.
 """
 
 from __future__ import annotations
@@ -104,7 +107,10 @@ def main(data: Path, products: int, candidates: int, model: str, program: Path, 
 
 
 def compared(data: Path, products: int, candidates: int, envelope: Envelope) -> list[list[PreparedRow]]:
-    """Return each product's rows: its prompts with the second products of the labelled rows from its own on."""
+    """Return, for each product, the rows that compare it with `candidates` other products.
+
+    The product with the number n is compared with the second products of the labelled rows from number n on.
+    """
     lines = (data / TASK / "test.jsonl").read_text("utf-8").splitlines()
     inputs = [json.loads(line)["input"] for line in lines]
     task = get_task(TASK)
@@ -124,14 +130,14 @@ def compared(data: Path, products: int, candidates: int, envelope: Envelope) -> 
 
 
 def ask(port: int, rows: Sequence[PreparedRow]) -> None:
-    """Ask our server, in one request."""
+    """Have our server answer all rows in one request."""
     answers = post(port, f"/v1/tasks/{TASK}", {"rows": [one.row for one in rows]})["answers"]
     if any(answer["error"] for answer in answers):
         raise click.ClickException("Our server failed to answer a row.")
 
 
 def answered(server: LlamaServer, rows: Sequence[PreparedRow]) -> None:
-    """Ask llama-server."""
+    """Have llama-server answer the rows."""
     if server.run(TASK, rows).failures:
         raise click.ClickException("llama-server failed to answer a row.")
 

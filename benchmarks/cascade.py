@@ -2,9 +2,10 @@
 
     python -m benchmarks.cascade --model demo,qwen2.5-coder-0.5b-instruct-q4_k_m.gguf --data ../shared/data
 
-Both models stay loaded. A cascade answers the labelled rows of a task once for each value of `escalate_below`. At 0,
-the first model answers all rows. At 1, the last model gets every row of which the first model is not entirely sure.
-Finally, the last model answers all rows alone. Each time in the results is the time for all rows of a task.
+A cascade asks a small model first, and a larger one if the answer's confidence is below `escalate_below`. Both models
+stay loaded. The labelled rows of a task are answered once for each value of `escalate_below`. At 0, the first model
+answers all rows. At 1, the last model gets every row of which the first model is not entirely sure. Finally, the last
+model answers all rows alone. The results have the seconds for all rows of a task.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ WARM_UP = 8
 @click.option("--rows", type=click.IntRange(2), default=200, show_default=True, help="Of each task.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/cascade.json"))
 def main(model: str, data: Path, rows: int, output: Path) -> None:
-    """Answer the rows at each level, and write the accuracy and the time."""
+    """Answer the rows with each value of `escalate_below`, and write the accuracy and the time."""
     first_name, last_name = model.split(",")
     tasks: dict[str, Any] = {}
     with Runtime(first_name, prefix_files=False) as first, Runtime(last_name, prefix_files=False) as last:
@@ -56,9 +57,9 @@ def main(model: str, data: Path, rows: int, output: Path) -> None:
 
 
 def measured(answers: Iterable[Answer], gold: Sequence[str], last: str) -> dict[str, float]:
-    """Return the seconds that the answers took, the share of right answers, and the share of the last model's answers.
+    """Return the seconds until all answers are there, the accuracy, and the fraction of answers from the last model.
 
-    `last`: the sha256 of the last model.
+    `last`: the sha256 of the last model's file.
     """
     start = time.perf_counter()
     collected = list(answers)

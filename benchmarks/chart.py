@@ -23,14 +23,17 @@ STYLE = """
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Bars that belong together: for each entry of the legend, the bar's length and the text after it."""
+    """Neighboring bars with one label.
+
+    Each bar is its length and the text after it; the bars are in the legend's order.
+    """
 
     label: str
     bars: Sequence[tuple[float, str]]
 
 
 def draw(title: str, subtitle: str, legend: Sequence[str], groups: Sequence[Group], left: int = 64) -> str:
-    """Return an SVG picture of the groups, one below the other. `left` is the width of their labels in pixels."""
+    """Return an SVG picture of the groups, one below the other. `left`: the width of the groups' labels in pixels."""
     scale = (WIDTH - left - RIGHT) / max(length for group in groups for length, _ in group.bars)
     step = (BAR + 2) * len(legend) + 10
     height = TOP + len(groups) * step + 12
@@ -59,5 +62,5 @@ def _bar(index: int, x: float, y: float, width: float) -> str:
 
 
 def text(x: float, y: float, content: str, kind: str = "") -> str:
-    """Return the SVG element of a line of text that begins at (x, y). `kind` is one of STYLE's classes."""
+    """Return an SVG text element that begins at (x, y). `kind` is one of STYLE's classes."""
     return f'<text class="{kind}" xml:space="preserve" x="{x:.1f}" y="{y:.1f}">{escape(content)}</text>'

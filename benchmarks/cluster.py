@@ -4,9 +4,9 @@
     python -m benchmarks.cluster
 
 The same labelled rows are answered by clusters of 1, 2, … actors, up to the number of cores. Each actor has one thread.
-They are also answered by two Runtimes: one with one thread, and one with as many threads as cores. A shared machine's
-speed changes over time. So the rows are split into parts, and each part is answered by all clusters and Runtimes in
-turn. Models are loaded before the clock starts.
+For comparison, they are answered by two Runtimes: one with one thread, and one with as many threads as cores. The speed
+of a shared machine changes over time. So the rows are split into parts, and each part is answered by all clusters and
+Runtimes in turn. All models are loaded before the clock starts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PART = 150  # rows
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/cluster.json"))
 def main(data: Path, rows: int, model: str, output: Path) -> None:
-    """Answer the rows with each number of actors and write the rates."""
+    """Answer the rows with each number of actors, and write the rates."""
     import ray
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

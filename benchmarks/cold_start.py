@@ -2,11 +2,11 @@
 
     python -m benchmarks.cold_start
 
-A process stores the state of its instruction in a folder, so the next process need not read the instruction. Here each
-process answers one row, alternately with this folder empty and filled. The results have the seconds of the whole
-process and of the row alone, for the demo model and for a model of Mistral-7B's shape. The large model has random
-weights, so its times are realistic, but its answers are meaningless. Its file (Q4_0, about 4 GB) is written for the
-benchmark and then removed.
+A process saves the model's state after reading an instruction in a folder. The next process loads this state and need
+not read the instruction. Here each process answers one row, alternately with this folder empty and filled. The results
+have the seconds of the whole process, and of answering the row alone. They are measured with the demo model and with a
+model of Mistral-7B's shape. The large model has random weights: its times are realistic, but its answers are
+meaningless. Its file (Q4_0, about 4 GB) is written for the benchmark and then removed.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def main(repeats: int, large: bool, output: Path) -> None:
 
 
 def measure(model: Path, home: Path, repeats: int) -> dict[str, Any]:
-    """Return the median seconds of the process and of the row, and the number of tokens found on disk.
+    """Return the median seconds of the process and of the row, and the prompt tokens that were loaded from disk.
 
-    The seconds are measured with an empty folder ("cold") and with a filled one ("warm").
+    All are measured with an empty folder ("cold") and with a filled one ("warm").
     """
     start(model, home)  # stores the file's hash, and brings the file into the page cache
     seconds: dict[str, dict[str, list[float]]] = {name: {"process": [], "row": []} for name in ("cold", "warm")}
@@ -149,7 +149,10 @@ def write_model(path: Path, vocabulary_of: Path) -> None:
 
 
 def random_blocks(rows: int, columns: int) -> Any:
-    """Return random Q4_0 blocks, shape (rows, bytes per row). The weights are small, as in an untrained model."""
+    """Return random Q4_0 blocks, as bytes of the shape (rows, bytes per row).
+
+    The weights are small, as in an untrained model.
+    """
     blocks = np.random.default_rng(0).integers(0, 256, (rows, columns // BLOCK, 18), dtype=np.uint8)
     blocks[:, :, :2] = np.array([1 / (4 * columns**0.5)], dtype="<f2").view(np.uint8)
     return blocks.reshape(rows, -1)

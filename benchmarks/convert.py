@@ -46,8 +46,8 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 class Shape:
     """The shape of a checkpoint, as in its config.json.
 
-    `rotation`: the settings of the rotary embedding. `write_tokenizer`: writes a real tokenizer, which has at most
-    `vocabulary` tokens and need not be the published model's.
+    `rotation`: the settings of the rotary embedding. `write_tokenizer`: a function that writes a real tokenizer. It has
+    at most `vocabulary` tokens, and it need not be the published model's.
     """
 
     architecture: str
@@ -193,9 +193,9 @@ def main(
 
 
 def run(command: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Run a command and return its seconds, its peak resident memory and the bytes by which the folder has grown.
+    """Run a command; return its seconds, its peak resident memory and the bytes by which the folder has grown.
 
-    A file that the command writes and deletes again is not counted; no command here does that with a large file.
+    A file that the command writes and deletes again is not counted. No command here does that with a large file.
     """
     before = used(folder)
     started = time.perf_counter()
@@ -226,7 +226,7 @@ def used(folder: Path) -> int:
 
 
 def warm(folder: Path) -> None:
-    """Read a folder's files, so that they are in the page cache."""
+    """Read all files of a folder, so that they are in the page cache."""
     buffer = bytearray(1 << 24)
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb", buffering=0) as file:
@@ -273,7 +273,10 @@ def tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def write_shards(folder: Path, shapes: dict[str, tuple[int, ...]], pool: NDArray[np.uint16]) -> None:
-    """Write bfloat16 tensors in shards with an index. Each tensor is another piece of the pool of random numbers."""
+    """Write random bfloat16 tensors in shards with an index.
+
+    `pool`: the random numbers. Each tensor is a different slice of them.
+    """
     shards: list[list[str]] = [[]]
     filled = 0
     for name, shape in shapes.items():
@@ -309,7 +312,7 @@ def write_shards(folder: Path, shapes: dict[str, tuple[int, ...]], pool: NDArray
 
 
 def configuration(shape: Shape) -> dict[str, Any]:
-    """Return the content of config.json."""
+    """Return the content of the checkpoint's config.json."""
     return {
         "architectures": [f"{shape.architecture}ForCausalLM"], "model_type": shape.architecture.lower(),
         "hidden_size": shape.hidden, "intermediate_size": shape.inner, "num_hidden_layers": shape.layers,
@@ -321,7 +324,7 @@ def configuration(shape: Shape) -> dict[str, Any]:
 
 
 def write_adapter(folder: Path, shape: Shape) -> None:
-    """Write a PEFT adapter of the rank RANK on every matrix except the embedding."""
+    """Write a PEFT adapter of the rank RANK for every matrix except the embedding."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(1)
     header: dict[str, Any] = {}
@@ -347,7 +350,7 @@ def write_adapter(folder: Path, shape: Shape) -> None:
 
 
 def picture(results: dict[str, Any]) -> str:
-    """Return the figure: the seconds of our conversion and of each step of the chain."""
+    """Return an SVG chart of the seconds of our conversion and of each step of the usual chain."""
     groups = [
         Group(step, [(each["seconds"], f"{each['seconds']:.0f} s, {each['peak_memory'] / 2**30:.1f} GiB")])
         for step, each in results["steps"].items()
@@ -362,7 +365,7 @@ def picture(results: dict[str, Any]) -> str:
 
 
 def say(steps: dict[str, dict[str, Any]]) -> None:
-    """Print the figures of the latest step."""
+    """Print the figures of the step that ended last."""
     step, each = list(steps.items())[-1]
     click.echo(f"{step}: {each}", err=True)
 

@@ -10,7 +10,7 @@ On rows of other sources, where no base is needed:
     ecellm-lite eval --task all --data ../shared/data/more --output more.json
     python -m benchmarks.demo more.json --data ../shared/data/more --output benchmarks/results/demo_more.json
 
-`--before` names the results of an earlier adapter on the same rows, which are then another way to answer.
+`--before` names the evaluation of an earlier adapter on the same rows. Its answers are then compared as one more way.
 
 `base.gguf` is the base without the adapter, converted to the demo's file type. The paraphrased instructions are those
 of ecellm_lite/training/paraphrases.py that were not trained on. The test rows are answered in these ways:
@@ -111,12 +111,12 @@ def main(
 
 
 def input_of(row: Labelled) -> str:
-    """Return a row's input as one text, for comparing rows."""
+    """Return a row's input as JSON text, so that rows can be compared."""
     return json.dumps(row.row["input"], sort_keys=True)
 
 
 def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
-    """Return the constant answer with the best value of the task's metric on the training rows."""
+    """Return the constant answer that scores best, by the task's metric, on the training rows."""
 
     def worth(constant: Constant) -> float:
         _, columns, metric = _columns(task, training, _constant(constant, training))
@@ -126,9 +126,9 @@ def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
 
 
 def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) -> dict[str, Any]:
-    """Return the metric of each way of answering, and the interval of the first way's lead over each other way.
+    """Return each way's metric, and the interval of the first way's lead over each other way.
 
-    A metric is measured on the rows that the way answered, and a lead on the rows that both ways answered.
+    A metric covers the rows that the way answered. A lead covers the rows that both ways answered.
     """
     first = next(iter(ways))
     values: dict[str, Any] = {}
@@ -158,7 +158,7 @@ def _columns(task: Task, rows: Sequence[Labelled], answers: Texts) -> tuple[str,
 
 
 def _f1_of_yes(rows: Sequence[Labelled], answers: Texts) -> dict[str, float]:
-    """Return F1 of yes with its interval, over the rows that have an answer record."""
+    """Return the F1 of the answer yes with its interval, over the rows that were answered."""
     kept = [row for row in rows if (row.id, row.line) in answers]
     table = word_table([row.gold for row in kept], [answers[row.id, row.line] for row in kept])
     metric = f1_of_yes(table)

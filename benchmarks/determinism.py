@@ -3,12 +3,12 @@
     python -m benchmarks.determinism --rows 2000
 
 Labelled rows of all ten tasks are answered in deterministic mode several times. The passes differ in batch size, number
-of threads, order of the rows, and the text that rows have in common. One pass answers only the first `--alone` rows,
-each alone in the memory. Answers are compared as JSON, with all digits of their probabilities.
+of threads, order of the rows, and whether rows share the computed state of common text. One pass answers only the first
+`--alone` rows, one after the other. Answers are compared as JSON, with all digits of their probabilities.
 
-Rates are measured on rows of the scored tasks, in each task's own order. The fast and the deterministic mode are
-measured in turns, and the model is loaded again for each turn. The rate of deterministic mode without the prompt
-kernels, one row at a time, is measured once.
+Rates are measured on rows of the scored tasks, task after task. The fast and the deterministic mode are measured
+alternately, and the model is loaded anew each time. Deterministic mode without the prompt kernels, which computes one
+row at a time, is measured once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,11 @@ Row = tuple[str, dict[str, Any]]  # a task's name, and a labelled row with an id
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How a pass runs: the tokens of a call, the threads, the order of the rows, and whether they share text."""
+    """How a pass runs.
+
+    `micro_batch`: the most tokens in one call of the model. `order`: the order of the rows. `grouped`: whether rows
+    share the computed state of text that they have in common.
+    """
 
     name: str
     micro_batch: int
@@ -97,7 +101,7 @@ def main(data: Path, rows: int, alone: int, timed_rows: int, repeats: int, model
 
 
 def mixed(data: Path, tasks: Sequence[str], count: int) -> list[Row]:
-    """Return up to `count` labelled rows, taken from the tasks in turn. Each row has an id of its own."""
+    """Return up to `count` labelled rows, taken from the tasks in turn. Each row gets a unique id."""
     lines = {task: (data / get_task(task).name / "test.jsonl").read_text("utf-8").splitlines() for task in tasks}
     chosen: list[Row] = []
     for place in range(max(map(len, lines.values()))):
@@ -108,7 +112,7 @@ def mixed(data: Path, tasks: Sequence[str], count: int) -> list[Row]:
 
 
 def ordered(rows: Sequence[Row], order: str) -> list[Row]:
-    """Return the rows in one of the orders of SETUPS."""
+    """Return the rows in the order that a Setup names."""
     by_task = sorted(rows, key=lambda row: row[0])
     if order.startswith("shuffled"):
         random.Random(order).shuffle(by_task)
@@ -116,7 +120,7 @@ def ordered(rows: Sequence[Row], order: str) -> list[Row]:
 
 
 def answered(model: str, setup: Setup, rows: Sequence[Row]) -> dict[str, str]:
-    """Return each answer as JSON, by the row's id, of rows that run together."""
+    """Answer the rows together, and return each answer as JSON by the row's id."""
     waiting: list[Future[Answer]] = []
     answers: list[Answer] = []
     with Runtime(
@@ -136,7 +140,7 @@ def answered(model: str, setup: Setup, rows: Sequence[Row]) -> dict[str, str]:
 
 
 def one_by_one(model: str, rows: Sequence[Row]) -> dict[str, str]:
-    """Return each answer as JSON, by the row's id, of rows of which each waits for the one before."""
+    """Answer each row after the one before has its answer, and return each answer as JSON by the row's id."""
     with Runtime(model, deterministic=True) as runtime:
         answers = [runtime.answer(task, row) for task, row in rows]
     return {str(answer.id): json.dumps(answer.as_dict()) for answer in answers}
@@ -145,7 +149,7 @@ def one_by_one(model: str, rows: Sequence[Row]) -> dict[str, str]:
 def compared(
     name: str, reference: dict[str, str], seen: dict[str, str], seconds: float | None = None
 ) -> dict[str, Any]:
-    """Return how many of a pass's answers differ from the reference's, and which."""
+    """Return how many of a pass's answers differ from the reference pass, and the ids of these rows."""
     different = sorted(row for row, answer in seen.items() if answer != reference[row])
     rate = {"rows_per_second": round(len(seen) / seconds, 3)} if seconds else {}
     click.echo(f"{name}: {len(different)} of {len(seen)} answers differ {rate}", err=True)
@@ -153,7 +157,7 @@ def compared(
 
 
 def measured(model: str, rows: Sequence[Row], repeats: int) -> dict[str, list[float]]:
-    """Return the rates of the modes in each repeat, in rows per second."""
+    """Return each mode's rates, one per repeat, in rows per second."""
     modes: dict[str, dict[str, Any]] = {
         "fast": {},
         "deterministic": {"deterministic": True},
@@ -170,7 +174,10 @@ def measured(model: str, rows: Sequence[Row], repeats: int) -> dict[str, list[fl
 
 
 def rate(model: str, rows: Sequence[Row], options: dict[str, Any]) -> float:
-    """Return the rows per second of a new Runtime, task by task, after a few rows of each task as a warm-up."""
+    """Return the rows per second of a new Runtime, which answers task after task.
+
+    A few rows of each task are answered first as a warm-up.
+    """
     seconds = 0.0
     with Runtime(model, threads=available_cores(), **options) as runtime:
         for task in dict.fromkeys(task for task, _ in rows):

@@ -2,8 +2,8 @@
 
     python -m benchmarks.drafts
 
-The words that are tried are called a draft. The first rows of answer generation are answered alternately with and
-without drafts: first all rows together, and then one row after the other.
+The words that are tried are called a draft. The first labelled rows of answer_generation are answered with and without
+drafts, alternately. This is done for all rows together, and then for one row after the other.
 """
 
 from __future__ import annotations

@@ -4,9 +4,8 @@ This needs a network.
 
     python -m benchmarks.ecellm --data DIR --model eCeLLM-S
 
-The first rows of each task's `test.jsonl` are answered. The results have the share of answers that equal the label.
-They do not have the paper's metrics. This benchmark was never run, because the weights could not be downloaded on our
-machines.
+The first rows of each task's `test.jsonl` are answered. The results have the fraction of answers that equal the label,
+not the paper's metrics. This benchmark was never run, because the weights could not be downloaded on our machines.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     pip install torch transformers peft
     python -m benchmarks.exactness
 
-For each architecture, a small random checkpoint is converted to F32, alone and with a LoRA adapter on q, k and, for
-some, the output matrix. For random prompts, which are longer than Gemma's windows, llama.cpp's logits are compared with
-those of transformers. The KV memory is F32, and flash attention is off.
+For each architecture, a small random checkpoint is converted to F32, alone and with a LoRA adapter. The adapter changes
+q, k and, for some architectures, the output matrix. llama.cpp's logits are compared with those of transformers on
+random prompts, which are longer than Gemma's attention windows. The KV cache is F32, and flash attention is off.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main(prompts: int, output: Path) -> None:
 
 
 def compared(file: Path, base: Path, adapters: tuple[tuple[Path, float], ...], count: int) -> dict[str, Any]:
-    """Return the differences between the file's logits and the original's, over `count` random prompts."""
+    """Return the differences between llama.cpp's logits and the original model's, over `count` random prompts."""
     backend = LlamaBackend(file, Settings(kv_type="f32", flash_attention="off", gpu_layers=0, context=512, threads=1))
     generator, tokens = np.random.default_rng(0), min(31000, backend.vocabulary.size)
     prompts = [generator.integers(3, tokens, int(length)).tolist() for length in generator.integers(4, 60, count)]
@@ -88,7 +88,10 @@ def compared(file: Path, base: Path, adapters: tuple[tuple[Path, float], ...], c
 
 
 def adapter_of(folder: Path, kind: str) -> Path:
-    """Write an adapter on q and k of all layers and, for the kinds of tiny_checkpoints, on the output matrix."""
+    """Write a LoRA adapter for q and k of all layers.
+
+    For the kinds of model that tiny_checkpoints names, the adapter also changes the output matrix.
+    """
     shapes = KINDS[kind].shapes({"vocab_size": 0, **KINDS[kind].CONFIGS[kind]})
     weights: dict[str, NDArray[np.float32]] = {}
     present = []

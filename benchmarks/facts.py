@@ -1,4 +1,4 @@
-"""Writes results files, each with the command, the version and the machine that made it."""
+"""Writes results files, each with the command, the version and the machine that produced it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ecellm_lite.models.files import replacing
 
 
 def write_results(output: Path, module: str, results: Mapping[str, Any]) -> None:
-    """Write a results file atomically."""
+    """Write the results and the facts of this run to a JSON file, atomically."""
     facts = {
         "command": " ".join(["python -m", f"benchmarks.{module}", *sys.argv[1:]]),
         "version": __version__,

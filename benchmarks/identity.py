@@ -2,9 +2,9 @@
 
     python -m benchmarks.identity
 
-Weights of every kind (tests/support/weights.py) are quantized to each type, by each variant of the kernels and by
+Weights of every kind (tests/support/weights.py) are quantized to each type. Each variant of the kernels does so, and
 ggml's quantizer. The blocks are compared byte for byte. For K-quants, half of the weights have an imatrix. Other types
-are compared without one: Q8_0 ignores it, and for the rest the converter uses ggml if there is an imatrix.
+are compared without an imatrix. Q8_0 ignores it; for the rest, the converter leaves weights with an imatrix to ggml.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ def main(weights: int, seed: int, output: Path) -> None:
 
 
 def compare(kind: str, seed: int, piece: int) -> dict[str, int]:
-    """Quantize piece number `piece` of the random weights; return how many blocks differ from ggml's, by variant."""
+    """Quantize one piece of the random weights, and return how many blocks of each variant differ from ggml's.
+
+    `piece`: the number of the piece. An odd piece of a K-quant has an imatrix.
+    """
     generator = np.random.default_rng([seed, piece])
     rows = np.stack([weights_of(KINDS[row % len(KINDS)], COLUMNS, generator) for row in range(ROWS)])
     weighed = kind in K_QUANTS and piece % 2

@@ -1,4 +1,4 @@
-"""Collects an imatrix with llama.cpp's llama-imatrix, on prompts followed by their answers."""
+"""Collects an importance matrix (imatrix) with llama.cpp's llama-imatrix, from prompts followed by their answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPLIT = "train"
 
 
 def lessons(data: Path, tasks: Sequence[Task], rows: int, envelope: Envelope, tested: Sequence[Labelled]) -> list[str]:
-    """Return about `rows` prompts of the training split, each followed by its answer, spread evenly over the tasks.
+    """Return about `rows` prompts of the training split, each followed by its answer, from all tasks evenly.
 
     Rows with the same prompt as a `tested` row are left out, so that the imatrix is tested on other rows.
     """
@@ -35,7 +35,10 @@ def prompt_of(row: Labelled, envelope: Envelope) -> str:
 
 
 def collect(program: Path, model: Path, texts: Sequence[str], target: Path, threads: int) -> None:
-    """Write the model's imatrix over the texts to `target`; raise ClickException if the program fails."""
+    """Run the `program` llama-imatrix over the texts, which writes the model's imatrix to `target`.
+
+    Raises ClickException if the program fails.
+    """
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
         file.write("\n\n".join(texts))
         file.flush()

@@ -3,10 +3,10 @@
     python -m benchmarks.job_cost
 
 A job reads the CSV catalogue of `tables.py`, maps its columns to a task's fields, writes the answers and keeps a
-journal. The answers are made up and take no time, so everything except the model's work is measured. The processor time
-per row is compared with the demo's on its fastest task (results/throughput.json). Peak memory is measured in a separate
-process (table_job.py), after 2,000 rows and at the end. A Parquet file of short rows is read, mapped and written too,
-without a journal.
+journal. A stub answers in no time, so everything except the model's work is measured. The processor time per row is
+compared with the demo's on its fastest task (results/throughput.json). Peak memory is measured in a separate process
+(table_job.py), after 2,000 rows and at the end. A Parquet file of short rows is read, mapped and written too, without a
+journal.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main(rows: int, short_rows: int, output: Path) -> None:
 
 
 def job(folder: Path, count: int) -> dict[str, Any]:
-    """Return the processor time, peak memory and journal size of a job over `count` rows."""
+    """Return the processor time, peak memory and journal size of a job with `count` rows."""
     source = folder / f"catalogue-{count}.csv"
     with source.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -78,7 +78,7 @@ def job(folder: Path, count: int) -> dict[str, Any]:
 def parquet(folder: Path, count: int) -> dict[str, Any]:
     """Return the processor time and peak memory for a Parquet file of `count` short rows.
 
-    Also check that no row is lost.
+    Also checks that no row is lost.
     """
     source, output = folder / "short.parquet", folder / "short.out.parquet"
     columns = {"id": range(count), "title": [f"Mug {number}" for number in range(count)]}
@@ -89,7 +89,7 @@ def parquet(folder: Path, count: int) -> dict[str, Any]:
 
 
 def taken(how: str, source: Path, output: Path) -> dict[str, Any]:
-    """Run table_job.py, and return the measurements that it prints."""
+    """Run table_job.py in a process of its own, and return the measurements that it prints."""
     command = [sys.executable, "-m", "benchmarks.table_job", how, str(source), str(output)]
     facts: dict[str, Any] = json.loads(subprocess.check_output(command))
     return facts

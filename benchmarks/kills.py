@@ -5,13 +5,13 @@
 Eight clients (threads) send short rows to a ChildRuntime. Meanwhile its child process is killed (SIGKILL) `--kills`
 times, at random moments. For each kill:
 
-- first answer: the seconds from the kill to the first answer of the next child;
+- first answer: the seconds from the kill to the first answer of the new child process;
 - back: the seconds from the kill until the rate over the next two seconds is at least 85% of the rate before the kill;
 - rate after: the rate from 3 s after the kill until the next kill, divided by the rate before the kill.
 
-The rate before a kill is measured from 3 s after the previous kill until this kill. Each kill has its own rate before
-it, because the machine's speed may change within seconds. `rates` has the rate before the first kill and the median of
-the rates before all kills. If the median is not lower, the kills do not slow the engine down for good.
+The rate before a kill is measured from 3 s after the previous kill. It is measured for each kill, because the machine's
+speed may change within seconds. `rates` has the rate before the first kill, and the median of the rates before each
+kill. If the median is not lower, the kills do not slow the engine down for good.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ STEP = 0.1  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """The recovery from one kill, measured as the module says. `back` is None if the next kill came first."""
+    """The figures of one kill, which the module defines. `back` is None if the next kill came first."""
 
     rate_before: float
     first_answer: float
@@ -112,7 +112,7 @@ def short_rows(path: Path) -> list[Row]:
 
 
 def kill(child: ChildRuntime) -> tuple[float, float]:
-    """Kill the child and wait until the next child is ready. Return the moments of the kill and of readiness."""
+    """Kill the child, and wait until the next child is ready. Returns the times of both."""
     pid, restarts = child.pid, child.restarts
     assert pid
     os.kill(pid, signal.SIGKILL)
@@ -123,7 +123,7 @@ def kill(child: ChildRuntime) -> tuple[float, float]:
 
 
 class Load:
-    """Clients that each have IN_FLIGHT requests waiting, and the moment of each answer."""
+    """Clients that each have IN_FLIGHT requests waiting. Records the time of each answer."""
 
     def __init__(self, child: ChildRuntime, rows: Sequence[Row]) -> None:
         self._child, self._rows = child, itertools.cycle(rows)
@@ -148,11 +148,11 @@ class Load:
             client.join()
 
     def rate(self, start: float, end: float) -> float:
-        """Return the answers per second between two moments."""
+        """Return the answers per second between two times."""
         return sum(start < moment <= end for moment in self._moments) / (end - start)
 
     def recovery(self, previous: float, killed: float, ready: float, until: float) -> Kill:
-        """Return how the load recovered from a kill. `previous`, `until`: when the kills before and after it came."""
+        """Return the figures of a kill. `previous`, `until`: the times of the kills before and after it."""
         before = self.rate(previous + RECOVERY, killed)
         first = min(moment for moment in self._moments if moment > ready)
         starts = itertools.takewhile(lambda start: start + WINDOW <= until, itertools.count(first, STEP))
@@ -189,7 +189,9 @@ class Load:
 
 
 def longest_back(each: Sequence[Kill]) -> dict[str, Any]:
-    """Return the median and longest seconds until the rate was back, and how many kills took longer than RECOVERY."""
+    """Return the median and longest seconds until the rate was back, and how many kills took longer than RECOVERY
+    seconds.
+    """
     back = [one.back for one in each if one.back is not None]
     late = sum(one.back is None or one.back > RECOVERY for one in each)
     return {"median": median(back or [0.0]), "longest": max(back, default=None), "over_3_s": late}

@@ -2,23 +2,23 @@
 
     python -m benchmarks.demo_rows.calibrations --data ../shared/data
 
-For each task, half of the rows to fit to were held out from training. The other half are from other sources than the
-training rows (DATA/more/TASK/train.jsonl). They are needed because a model is most overconfident on rows that are
-unlike its training rows, as a shop's rows are. `--others 0.25` takes a quarter as many of them. There are exceptions:
+For each task, half of the rows were held out from training. The other half are from other sources than the training
+rows (DATA/more/TASK/train.jsonl). They are needed because a shop's rows differ from the training rows, and on such rows
+a model is most overconfident. `--others 0.25` takes a quarter as many of them. There are exceptions:
 
 - For extraction, only a fifth of the rows are from other sources, because nearly all answers to such rows are wrong.
   With more such rows, the calibration would lower all probabilities too far, even those of familiar rows.
 - If fewer than 80 rows were held out, up to 250 rows from other sources are added.
 
-The demo is weak at two tasks, product_substitute_identification and multiclass_product_classification. Their
-calibrations also have sets of plausible answers, which say what else an answer may be, and thresholds below which
-`--review-below auto` passes a row to a person.
-
-For a predicate or a choice, the rows from other sources are chosen so that each answer is as frequent among them as
+For a predicate or a choice, the rows from other sources are sampled so that each answer is as frequent among them as
 among all labelled rows.
 
-The rows are written to build/calibration-rows, and `ecellm-lite calibrate` fits calibrations to them in a temporary
-store. The calibrations that are good enough to keep replace those in ecellm_lite/demo/calibrations/.
+The demo is weak at two tasks, product_substitute_identification and multiclass_product_classification. Their
+calibrations also allow sets of plausible answers, which name what else an answer may be. In addition, they have the
+thresholds for `--review-below auto`, which passes less certain rows to a person.
+
+The rows are written to build/calibration-rows. `ecellm-lite calibrate` fits calibrations to them in a temporary store.
+The calibrations that are good enough to keep replace those in ecellm_lite/demo/calibrations/.
 """
 
 from __future__ import annotations
@@ -88,9 +88,10 @@ def main(data: Path, task: str, others: float, rows: Path) -> None:
 
 
 def calibration_rows(data: Path, ratio: float = 1.0) -> dict[str, list[Row]]:
-    """Return the rows to which calibrations are fitted, by task; `ratio` is the number of other rows per held-out row.
+    """Return the rows to which each task's calibration is fitted.
 
-    Tasks with free text are left out, because their answers have no probabilities.
+    `ratio`: the number of rows from other sources per held-out row. Tasks with free text are left out, because their
+    answers have no probabilities.
     """
     labelled, others = read_rows(data), read_rows(data / "more")
     random = Random(SEED)
@@ -106,7 +107,7 @@ def calibration_rows(data: Path, ratio: float = 1.0) -> dict[str, list[Row]]:
 
 
 def with_shares(rows: Sequence[Row], labelled: Sequence[Row], random: Random) -> list[Row]:
-    """Return as many of `rows` as possible, with each answer as frequent as among the `labelled` rows.
+    """Return the largest random sample of `rows` in which each answer is as frequent as among the `labelled` rows.
 
     For a task whose possible answers differ from row to row, all rows are returned.
     """

@@ -1,7 +1,7 @@
 """How one pass of the demo's training is composed.
 
-The rows of tasks with few rows are repeated, and synthetic ("made") rows are added: rows of the tasks' usual kind, and
-hard cases (ecellm_lite/training/hard_cases).
+A pass shows the model each lesson once. If a task has few rows, they are repeated. Synthetic ("made") rows are added:
+usual rows of the tasks, and hard cases (ecellm_lite/training/hard_cases).
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ HARD = {
 
 
 def demo_layout(most: Mapping[str, int] | None = None) -> Layout:
-    """Return the layout of a pass. `most` limits both the labelled rows and the made rows of a task."""
+    """Return the layout of one pass of training.
+
+    `most`: the most labelled rows of each task, and also the most made rows.
+    """
     most = most or {}
     makers: dict[str, Maker] = {
         "query_product_ranking": _rankings,
@@ -54,7 +57,7 @@ def demo_layout(most: Mapping[str, int] | None = None) -> Layout:
 
 
 def _made(task: str, maker: Maker | None, rows: Rows, count: int, random: Random) -> list[Row]:
-    """Return `count` made rows of a task, its hard cases among them in the share that HARD and MADE give them."""
+    """Return `count` synthetic rows of a task: usual rows and hard cases, in the ratio of MADE to HARD."""
     hard = count * HARD.get(task, 0) // (HARD.get(task, 0) + MADE.get(task, 0))
     usual = maker(rows, count - hard, random) if maker else []
     return usual + hard_rows(task, hard, random)

@@ -1,12 +1,13 @@
 """Makes rows of attribute_value_extraction with descriptions and features.
 
 The data has only titles. A model that has seen values only in titles would take unrelated words of other texts for
-values. So a labelled title gets a description and features, which are made from sentences of reviews and parts of other
-products' titles. These texts must not answer the question. So a text is not used if it contains a word of any value
-that a requested attribute has in the training rows.
+values. So a labelled title gets a description and features. They are made from sentences of reviews and from parts of
+other products' titles.
 
-If the title has no value for a requested attribute, then in half of the cases the description or a feature states one.
-That value is the answer. Such a statement is left out if it could also answer another attribute.
+The added texts must not answer the question. So a text is dropped if it contains any training value of a requested
+attribute, or a word of one. If the title has no value for a requested attribute, then in half of the cases a
+description or feature is written that states one. That value is the answer. The statement is left out if it could also
+answer another attribute.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _BRAND = 2  # words at the start of a title, where its brand is
 
 
 def extraction_rows(rows: Sequence[Row], reviews: Iterable[str], count: int, random: Random) -> list[Row]:
-    """Return synthetic rows: labelled `rows` of the task that have only a title, with other fields added."""
+    """Return the labelled `rows` that have only a title, with other fields added."""
     titled = [row for row in rows if only_titled(row["input"])]
     values = _values_of(titled)
     sentences = [sentence for review in reviews for sentence in _SENTENCE.findall(review)]
@@ -49,7 +50,10 @@ def extraction_rows(rows: Sequence[Row], reviews: Iterable[str], count: int, ran
 def _extended(
     row: Row, rows: Sequence[Row], values: Mapping[str, Sequence[str]], sentences: Sequence[str], random: Random
 ) -> Row:
-    """Return the row with more fields, and perhaps with one more attribute for which its title has no value."""
+    """Return the row with more fields.
+
+    Sometimes the row also asks for one more attribute, for which its title has no value.
+    """
     fields, entries = row["input"], json.loads(row["output"])
     attributes = list(fields["attributes"])
     more = random.choice(list(values)) if values else ""
@@ -99,13 +103,13 @@ def _values_of(rows: Iterable[Row]) -> dict[str, list[str]]:
 
 
 def _unrelated(texts: Sequence[str], words: set[str], count: int, random: Random) -> list[str]:
-    """Return at most `count` of the texts that contain none of the words."""
+    """Return at most `count` of the texts, chosen at random, that contain none of the words."""
     sample = random.sample(texts, min(len(texts), 4 * count))
     return [text for text in sample if not words & set(_WORD.findall(text.lower()))][:count]
 
 
 def _spans(rows: Sequence[Row], random: Random) -> list[str]:
-    """Return one to three neighboring words from each of some titles."""
+    """Return short spans of random titles, of one to three words each."""
     spans = []
     for row in random.sample(rows, min(len(rows), 20)):
         words = row["input"]["title"].split()[_BRAND:]

@@ -2,9 +2,9 @@
 
 The data has only titles of sports goods, where `material` is carbon or cotton. A model of the demo's size does not know
 what a jacket, a pan or a cushion can be made of, or that "rustproof" is not a material. So each product gets a brand, a
-noun and other attributes of its trade. Each attribute is stated in the title, in a feature or in a sentence. Other
-features and sentences, which state no attribute, are added. The row asks for some of the stated attributes, and for
-some that are not stated.
+noun and other attributes of its trade. Each attribute is stated in the title, in a feature or in a sentence of the
+description. Features and sentences that state no attribute are added. The row asks for some of the stated attributes,
+and for some that are not stated.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ def _lexicon() -> Mapping[str, Any]:
 
 
 class _Product:
-    """An invented product: its texts and, for each attribute that they state, the value and the text's name."""
+    """An invented product.
+
+    It has texts and, for each attribute that they state, the value and the field that states it.
+    """
 
     def __init__(self, lexicon: Mapping[str, Any], random: Random) -> None:
         self._lexicon = lexicon
@@ -50,7 +53,7 @@ class _Product:
         self._facts: dict[str, tuple[str, str]] = {}
 
     def row(self) -> Row:
-        """Return the row. It asks for some attributes that are stated and some that are not."""
+        """Return the product's row. It asks for some attributes that are stated and some that are not."""
         random, brands = self._random, self._lexicon["brands"]
         brand = random.choice(brands["begin"]) + random.choice(brands["end"])
         self._describe(brand)
@@ -112,7 +115,7 @@ class _Product:
         return value
 
     def _claim(self, attribute: str, value: str, field: str, ways: Sequence[str]) -> None:
-        """Add to `field` a text that states an attribute's value; `ways` are the templates to choose from."""
+        """Add to `field` a text that states an attribute's value. The text is made from a random template of `ways`."""
         way = self._random.choice(ways)
         self._facts[attribute] = (value, field)
         key = attribute.split()[0]

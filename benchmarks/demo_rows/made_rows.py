@@ -1,11 +1,11 @@
-"""Makes rows for tasks with few rows, or with rows from which the right answer is hard to learn.
+"""Makes rows for tasks with few rows, or with rows that are hard to learn from.
 
-A made query is some words of a product's title, as a customer would type them. That product is an exact match. Products
-that share no word with the query are irrelevant. The degrees between exact and irrelevant can be learned only from
-labelled rows.
+A made query consists of some words of a product's title, as a customer would type them. That product is an exact match.
+Products that share no word with the query are irrelevant. The degrees between exact and irrelevant can be learned only
+from labelled rows.
 
-A purchase history from the data gets new candidates, often fewer than in the data. With fewer candidates, the model
-learns more easily which letter belongs to the right item.
+A purchase history from the data gets new candidates for the next item, often fewer than in the data. With fewer
+candidates, the model more easily learns which letter belongs to the right item.
 """
 
 from __future__ import annotations
@@ -49,10 +49,9 @@ def titles_of(rows: Iterable[Row]) -> list[str]:
 def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random: Random) -> list[Row]:
     """Return synthetic rows of query_product_ranking.
 
-    The answer is the best product, followed by the other products as listed. About half of the queries are queries of
-    the labelled `rows`. Their products are also from these rows, so the source of a text does not reveal the best
-    product. The other queries are made from a title. If there are fewer titles than a list has products, no rows are
-    made.
+    The answer is the best product, followed by the other products as listed. About half of the queries are from the
+    labelled `rows`, and so are their products. The other queries are made from a title. So the model cannot tell the
+    best product by which texts are from the data. If there are fewer titles than a list has products, no rows are made.
     """
     rankings: list[Row] = []
     listed = titles_of(rows)
@@ -81,11 +80,11 @@ def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random:
 
 
 def recommendation_rows(rows: Sequence[Row], count: int, random: Random) -> list[Row]:
-    """Return synthetic rows of sequential_recommendation: the next item among candidates from other rows.
+    """Return synthetic rows of sequential_recommendation, which ask for the next item among candidates of other rows.
 
-    The histories are those of the labelled `rows` whose items are texts. A history is cut after any item except the
-    first few, and the item after the cut is the answer. Up to 19 other candidates are chosen at random from the
-    candidates of all rows, so items that are often candidates are chosen more often.
+    The histories are those of the labelled `rows` whose items are texts. A history is cut at a random place after the
+    first few items, and the item after the cut is the answer. Up to 19 other candidates are drawn at random from the
+    candidates of all rows. An item that is often a candidate is drawn more often.
     """
     rows = [row for row in rows if all(isinstance(item, str) for key in _ITEMS for item in row["input"][key])]
     all_candidates = [item for row in rows for item in row["input"]["candidates"]]
@@ -109,9 +108,9 @@ def recommendation_rows(rows: Sequence[Row], count: int, random: Random) -> list
 
 
 def classification_rows(titles: Sequence[str], count: int, random: Random) -> list[Row]:
-    """Return synthetic rows of multiclass_product_classification, half of them exact and half irrelevant.
+    """Return synthetic rows of multiclass_product_classification, half of them exact matches and half irrelevant.
 
-    If almost all titles have words in common, fewer rows are made, or none.
+    If almost all titles have words in common, there are fewer rows than asked for, or none.
     """
     rows: list[Row] = []
     for _ in range(100 * count if len(titles) > 1 else 0):
