@@ -189,9 +189,7 @@ class Load:
 
 
 def longest_back(each: Sequence[Kill]) -> dict[str, Any]:
-    """Return the median and longest seconds until the rate was back, and how many kills took longer than RECOVERY
-    seconds.
-    """
+    """Return the median and longest seconds until the rate was back, and how many kills took over RECOVERY seconds."""
     back = [one.back for one in each if one.back is not None]
     late = sum(one.back is None or one.back > RECOVERY for one in each)
     return {"median": median(back or [0.0]), "longest": max(back, default=None), "over_3_s": late}

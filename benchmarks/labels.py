@@ -3,16 +3,16 @@
     python -m benchmarks.labels [--labels taxonomy.txt]
 
 The labels are made up, in the shape of Google's product taxonomy: 5,595 paths with up to 7 levels, and 21 categories at
-the top. `--labels` reads them from a file instead. Products are titles of labelled rows. They are classified in several
-ways, in turns:
+the top. `--labels` reads them from a file instead. Products are titles of labelled rows. The products are classified in
+several ways, alternately:
 
 - search: by the search of answers/label_search.py, for the five likeliest labels.
-- best: by the same search, for the likeliest label alone. A schema's enum gives no more.
+- best: by the same search, for the likeliest label alone, which is all that a schema's enum gives.
 - enum: by the same engine, with the labels as the enum of a JSON schema (llguidance).
 - Llama: by llama-cpp-python's `Llama` with the same enum (llguidance).
 - guidance: by the package guidance with the same enum, if it is installed.
-- prompts: a choice of two labels that the prompt's own logits decide. This is the limit for every way in our engine,
-  because each title must be read.
+- prompts: a choice of only two labels, which needs no call of the model after the prompt. No way in our engine can be
+  faster, because each title must be read.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ Way: TypeAlias = Callable[[Sequence[Mapping[str, str]]], list[Any]]
 def main(
     file: Path | None, data: Path, products: int, enum_products: int, repeats: int, model: str, output: Path
 ) -> None:
-    """Classify products in all ways and write the rates."""
+    """Classify products in all ways, and write the rates."""
     rows = [{"product": title} for title in titles(data, products)]
     few = rows[:enum_products]
     path, threads = resolve(model, Store(), {"demo": ensure_demo}).path, available_cores()
@@ -142,9 +142,9 @@ def measured(
     rows: Sequence[Mapping[str, str]],
     repeats: int,
 ) -> tuple[dict[str, list[Any]], dict[str, list[float]]]:
-    """Return the last answers of each way, and its rows per second in each repeat.
+    """Answer the rows in each way; return each way's last answers, and its rows per second in each repeat.
 
-    `fewer` are the rows of slow ways.
+    `fewer`: the rows for ways that are too slow for all `rows`.
     """
     for answer in ways.values():
         answer(rows[-WARM_ROWS:])
@@ -159,7 +159,7 @@ def measured(
 
 
 def label_of(answer: Answer | WrittenLabel | str) -> str:
-    """Return the text of the label that an answer names."""
+    """Return the text of the label that an answer names, in whichever form the way returns its answer."""
     if isinstance(answer, str):
         return answer
     if isinstance(answer, Answer) and answer.type == JsonText.type:
@@ -168,12 +168,15 @@ def label_of(answer: Answer | WrittenLabel | str) -> str:
 
 
 def same(ones: Sequence[str], others: Sequence[str]) -> int:
-    """Return for how many rows two ways chose the same label. The shorter list has the first rows of the longer."""
+    """Return for how many rows two ways chose the same label.
+
+    If the lists differ in length, the shorter one is compared with the beginning of the longer one.
+    """
     return sum(one == other for one, other in zip(ones, others, strict=False))
 
 
 def prompt_tokens(answer: Answer) -> int:
-    """Return how many of the prompt's tokens were computed for a row."""
+    """Return how many prompt tokens were computed for a row. Tokens that were in memory already do not count."""
     assert answer.usage
     return answer.usage.prompt_tokens - (answer.usage.cached_tokens or 0)
 
@@ -185,16 +188,16 @@ def answer_tokens(answer: Answer) -> int:
 
 
 def enum_space(texts: Sequence[str]) -> JsonText:
-    """Return the space of a JSON schema's enum, without this project's limit on a schema's size."""
+    """Return the answer space of a JSON schema with an enum, without this project's limit on a schema's size."""
     definition = {"enum": list(texts)}
     compiled = LLMatcher.grammar_from_json_schema(json.dumps(definition), defaults={"whitespace_flexible": False})
     return JsonText(compiled, LONGEST_ANSWER, 0.0, definition)
 
 
 def label_task(folder: Path, labels: str, *, shortlist: int = 0) -> Task:
-    """Return a task that assigns a product to one of the `labels`, which has one label on each line.
+    """Return a task that assigns a product to one of the `labels`, a text with one label per line.
 
-    `shortlist` is the number of labels in the prompt.
+    `shortlist`: how many of the labels the prompt lists.
     """
     (folder / "labels.txt").write_text(labels, "utf-8")
     path = folder / "taxonomy.toml"
@@ -209,7 +212,7 @@ def label_task(folder: Path, labels: str, *, shortlist: int = 0) -> Task:
 
 
 def made_up(seed: int = 1) -> list[str]:
-    """Return 5,595 paths in the shape of Google's taxonomy; the same for the same seed."""
+    """Return 5,595 paths in the shape of Google's taxonomy. They are the same in every run."""
     random_ = random.Random(seed)
     words, kinds = WORDS.split(), KINDS.split()
     above: list[str] = [""]
@@ -228,14 +231,14 @@ def made_up(seed: int = 1) -> list[str]:
 
 
 def titles(data: Path, count: int) -> list[str]:
-    """Return product titles of labelled rows, all different."""
+    """Return different product titles from labelled rows."""
     file = data / "attribute_value_extraction" / "test.jsonl"
     rows = map(json.loads, file.read_text("utf-8").splitlines())
     return list(dict.fromkeys(row["input"]["title"] for row in rows))[:count]
 
 
 def preparation(model: str, space: LabelSet) -> tuple[float, float]:
-    """Return the seconds to tokenize the labels, and the seconds to read the finished matrix from its file."""
+    """Return the seconds to tokenize the labels, and the seconds to load the resulting token matrix from its file."""
     backend = load_model(model, envelope=None, prefix_files=False).backend
     scene = Scene(backend.vocabulary, backend.max_length)
     seconds = []
@@ -249,7 +252,10 @@ def preparation(model: str, space: LabelSet) -> tuple[float, float]:
 
 
 def calls_alone(runtime: Runtime, task: Task, rows: Sequence[Mapping[str, str]]) -> list[int]:
-    """Return how many calls of the model each product takes if it runs alone, including the call for its prompt."""
+    """Return how many calls of the model each product takes if it is classified alone.
+
+    This includes the prompt's call.
+    """
     calls = []
     for row in rows:
         before = runtime.progress()[1]

@@ -2,14 +2,15 @@
 
     python -m benchmarks.load --llama-server build/bin/llama-server --workers 2
 
-The shortest labelled rows of three tasks are mixed with decisions, each of which is one question about a review. Every
-row and every decision is a request of its own, and no two are alike. A shared machine's speed changes over time, so the
-requests are sent in parts. Each part is sent by 64 clients to `ecellm-lite serve` and to llama.cpp's server, with the
-same prompts and the grammar that a user would write. Every second part is also given to a Runtime in this process by 64
-threads. Every fourth part is also sent to a server with several workers. The benchmark ends when each of the two
-servers was under load for `--seconds`, or when all requests were sent. Each way first answers some rows that are not
-timed. Rates are compared part by part. The clients' processor time is part of the load on the machine. All ways use the
-same model file and number of threads.
+The requests are the shortest labelled rows of three tasks, and decisions, each of which is one question about a review.
+Every row and every decision is a separate request, and all differ. The speed of a shared machine changes over time, so
+the requests are split into parts. 64 clients send each part to `ecellm-lite serve` and to llama.cpp's server, with the
+same prompts and the grammar that a user would write. In every second part, 64 threads also give the requests to a
+Runtime in this process. Every fourth part is also sent to a server with several workers.
+
+The benchmark ends when each of the two servers was under load for `--seconds`, or when all requests were sent. Each
+way first answers some rows that are not timed. Rates are compared part by part. The clients' processor time is part of
+the load on the machine. All ways use the same model file and number of threads.
 """
 
 from __future__ import annotations
@@ -70,7 +71,10 @@ OURS, RUNTIME, PEER = "ecellm-lite serve", "Runtime", "llama-server"
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request: its row for a Runtime, and its path and body for both servers."""
+    """A request in the forms that the ways take: a row for a Runtime, and a path and a body for each server.
+
+    `path` and `body` are for our server; `completion` is the body for llama.cpp's.
+    """
 
     task: Task
     row: dict[str, Any]
@@ -81,9 +85,11 @@ class Ask:
 
 @dataclass(slots=True)
 class Way:
-    """One way to answer parts, such as a server, and its measurements: seconds by part and by request, and statuses.
+    """One way to answer requests, such as a server, and its measurements.
 
-    `every`: the way answers every n-th part.
+    `every`: the way answers every n-th part. `parts`: the seconds of each part. `requests`: the seconds of each
+    request,
+    by task. `statuses`: how often each HTTP status came back.
     """
 
     answer: Callable[[Ask], int]
@@ -151,7 +157,7 @@ def main(
 
 
 def mixed(data: Path, count: int, runtime: Runtime) -> list[Ask]:
-    """Return the requests, shuffled: the shortest labelled rows of the tasks, and decisions about other reviews.
+    """Return the requests, shuffled: the shortest labelled rows of the tasks, and decisions about other rows' reviews.
 
     Raises a ClickException if there are too few labelled rows.
     """
@@ -169,7 +175,10 @@ def mixed(data: Path, count: int, runtime: Runtime) -> list[Ask]:
 
 
 def shortest(data: Path, task: str, count: int) -> list[dict[str, Any]]:
-    """Return a task's shortest rows, of which no two are alike."""
+    """Return the `count` shortest rows of a task, all different.
+
+    Raises a ClickException if there are fewer.
+    """
     rows: dict[str, dict[str, Any]] = {}
     for split in ("test", "train"):
         for line in (data / task / f"{split}.jsonl").read_text("utf-8").splitlines():
@@ -181,7 +190,7 @@ def shortest(data: Path, task: str, count: int) -> list[dict[str, Any]]:
 
 
 def ask(task: Task, row: dict[str, Any], runtime: Runtime) -> Ask:
-    """Return the request for a row, as a Runtime and both servers take it."""
+    """Return the request for a row, in the forms that a Runtime and both servers take."""
     question = task.question(row)
     prompt = runtime.envelope.prompt(question.instruction, question.text, question.options)
     completion = {"prompt": prompt, "n_predict": MAX_TOKENS, "temperature": 0.0, "cache_prompt": True}
@@ -195,12 +204,12 @@ def ask(task: Task, row: dict[str, Any], runtime: Runtime) -> Ask:
 
 
 def letters(options: Any) -> str:
-    """Return the grammar of the options' letters."""
+    """Return a GBNF grammar that allows the letter of each option."""
     return "root ::= " + " | ".join(json.dumps(re.split(r"[:.)]", str(line))[0].strip()) for line in options)
 
 
 class Client:
-    """Sends requests to a server on loopback. Each thread keeps its own connection."""
+    """Sends requests to a server on the loopback interface. Each thread keeps its own connection."""
 
     def __init__(self, port: int, form: Callable[[Ask], tuple[str, bytes]]) -> None:
         self._port = port
@@ -208,7 +217,7 @@ class Client:
         self._own = threading.local()
 
     def __call__(self, ask: Ask) -> int:
-        """Send a request, and return the response's status, or 0 if there is no response."""
+        """Send a request, and return the HTTP status of the response, or 0 if there is no response."""
         path, body = self._form(ask)
         connection = getattr(self._own, "connection", None)
         if connection is None:
@@ -224,7 +233,10 @@ class Client:
 
 
 def answering(runtime: Runtime) -> Callable[[Ask], int]:
-    """Return a function that has a Runtime answer a request's row, and returns 200 or 500."""
+    """Return a function that answers a request by the Runtime.
+
+    The function returns 200, or 500 if the answer has an error.
+    """
 
     def submit(ask: Ask) -> int:
         return 500 if runtime.submit(ask.task, ask.row).result().error else 200
@@ -233,7 +245,7 @@ def answering(runtime: Runtime) -> Callable[[Ask], int]:
 
 
 def answer(way: Way, part: int, asks: Sequence[Ask], clients: int) -> None:
-    """Answer a part's requests with `clients` clients at once, and add the measurements to `way`."""
+    """Answer a part's requests by `clients` threads, and add the measurements to `way`."""
     waiting: queue.SimpleQueue[Ask] = queue.SimpleQueue()
     for one in asks:
         waiting.put(one)
@@ -283,16 +295,16 @@ def serving(model: str, *options: str) -> Iterator[tuple[int, psutil.Process]]:
 
 
 def resident(processes: Mapping[str, psutil.Process]) -> dict[str, float]:
-    """Return the memory in MiB that each process and the server's engine process use."""
+    """Return the memory in MiB of each process, and of the engine process that the server started."""
     sizes = {name: process.memory_info().rss for name, process in processes.items()}
     sizes["engine"] = sum(child.memory_info().rss for child in processes["server"].children(recursive=True))
     return {name: round(size / 2**20, 1) for name, size in sizes.items()}
 
 
 def summary(ways: dict[str, Way], sizes: Sequence[int], memory: list[dict[str, float]]) -> dict[str, Any]:
-    """Return the rates, latencies, statuses and memory; rates are compared part by part.
+    """Return the rates, latencies, HTTP statuses and memory of all ways. Rates are compared part by part.
 
-    `sizes` are the numbers of requests in the parts.
+    `sizes`: the number of requests in each part.
     """
     ours = ways[OURS].parts
     of = {
@@ -318,14 +330,14 @@ def summary(ways: dict[str, Way], sizes: Sequence[int], memory: list[dict[str, f
 
 
 def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
-    """Return percentiles of times, in milliseconds."""
+    """Return percentiles of times, converted to milliseconds."""
     if len(seconds) < 2:
         return {}
     return {f"p{percent}": round(1e3 * percentile(seconds, percent), 1) for percent in (50, 95, 99)}
 
 
 def percentile(seconds: Sequence[float], percent: int) -> float:
-    """Return a percentile."""
+    """Return a percentile of the values."""
     return quantiles(seconds, n=100, method="inclusive")[percent - 1]
 
 

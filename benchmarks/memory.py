@@ -2,10 +2,10 @@
 
     python -m benchmarks.memory --minutes 10
 
-20,000 made-up rows run through the fake engine. This would show a leak in the scheduler, its prefix tree or its lists
-of rows. Then labelled rows of all tasks run through the demo model, over and over, for some minutes. Resident memory is
-sampled throughout. The result is how much it grows after the first tenth of the run. By then, everything has been
-allocated.
+First, the fake engine answers 20,000 made-up rows. This would show a leak in the scheduler, its prefix tree or its
+lists of rows. Then the demo model answers labelled rows of all tasks, over and over, for some minutes. Resident memory
+is sampled throughout. The result is how much the memory grows after the first tenth of the run, when everything has
+been allocated.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main(data: Path, rows: int, minutes: float, threads: int | None, output: Pat
 
 
 def over_fake(count: int) -> dict[str, Any]:
-    """Answer made-up reviews, all different, and return the memory samples."""
+    """Have the fake engine answer made-up reviews, all different, and return the memory samples."""
     rows = (
         {"id": n, "review": f"Number {n} came after {n % 97} days and is {'fine' if n % 3 else 'broken'}."}
         for n in range(count)
@@ -58,7 +58,10 @@ def over_fake(count: int) -> dict[str, Any]:
 
 
 def over_demo(data: Path, minutes: float, threads: int | None) -> dict[str, Any]:
-    """Answer labelled rows of one task after the other until the time is up, and return the memory samples."""
+    """Have the demo answer labelled rows of one task after the other until the time is up.
+
+    Returns the memory samples.
+    """
     started = time.monotonic()
     samples: list[float] = []
     count = 0
@@ -75,7 +78,7 @@ def over_demo(data: Path, minutes: float, threads: int | None) -> dict[str, Any]
 
 
 def turns(data: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Yield 12 rows of each task in turn, endlessly; each round continues where the previous one stopped."""
+    """Yield 12 rows of each task in turn, endlessly. Each round takes the 12 rows after those of the round before."""
     lines = {task: (data / task / "test.jsonl").read_text("utf-8").splitlines() for task in TASKS}
     for start in itertools.count(step=12):
         for task, texts in lines.items():

@@ -10,8 +10,8 @@ endlessly (a "hog"), and next to two hogs. Each situation is measured in two way
 
 `cost_alone` says how much slower `ours` is without hogs. It is the median over pairs of short measurements, because the
 machine's own speed may change within seconds. `hog_share` is a hog's processor time divided by the elapsed time: 1 is a
-whole core. `fair_share` is the `hog_share` that would result if all threads that want a core got equal time. A
-measurement that other programs disturbed is repeated.
+whole core. `fair_share` is the `hog_share` that would result if all threads that want a core got equal time. If other
+programs disturbed a measurement, it is repeated.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def even_rows(path: Path) -> list[Row]:
 
 @contextmanager
 def started(model: str, way: str) -> Iterator[ChildRuntime]:
-    """Yield a ChildRuntime that works in the given way, which the child's environment variables set."""
+    """Start a ChildRuntime and yield it. The environment variables of its process select `plain` or `ours`."""
     before = {name: os.environ.pop(name, None) for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     if way == "plain":
         os.environ["GOMP_SPINCOUNT"] = SPINNING
@@ -106,11 +106,11 @@ def started(model: str, way: str) -> Iterator[ChildRuntime]:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One measurement.
+    """The figures of one measurement.
 
     - `rate`: rows per second.
-    - `hog_share`: the mean processor time of a hog, as a share of one core.
-    - `others`: the processor time of all other programs together, as a share of one core.
+    - `hog_share`: the mean processor time of a hog, as a fraction of one core.
+    - `others`: the processor time of all other programs together, as a fraction of one core.
     """
 
     rate: float
@@ -119,9 +119,9 @@ class Measurement:
 
 
 def undisturbed(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
-    """Measure up to TRIES times, until other programs take at most DISTURBED of a core.
+    """Measure until other programs take at most DISTURBED of a core, but at most TRIES times.
 
-    If other programs take more in every try, the least disturbed measurement is returned.
+    If every try is disturbed, the least disturbed measurement is returned.
     """
     best = beside(child, rows, hogs, seconds)
     for _ in range(TRIES - 1):
@@ -132,7 +132,7 @@ def undisturbed(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: fl
 
 
 def beside(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
-    """Answer rows next to this many hogs. The first NOTICE seconds are not measured; the next `seconds` are."""
+    """Answer rows next to this many hogs. The first NOTICE seconds are not measured, but the next `seconds` are."""
     endless = itertools.cycle(rows)
     waiting = {child.submit(TASK, next(endless)) for _ in range(IN_FLIGHT)}
 
@@ -172,7 +172,7 @@ def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
 
 @contextmanager
 def hog() -> Iterator[psutil.Process]:
-    """Yield a process that computes endlessly."""
+    """Start a process that computes endlessly, and yield it."""
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
         try:
             yield psutil.Process(process.pid)
@@ -181,9 +181,10 @@ def hog() -> Iterator[psutil.Process]:
 
 
 def summary(rates: dict[int, list[float]], shares: dict[int, list[float]]) -> dict[str, Any]:
-    """Return the medians for each number of hogs.
+    """Return three medians for each number of hogs.
 
-    They are: the rate, the rate divided by the rate without hogs, and a hog's share of a core.
+    They are the rate, the rate divided by the rate without hogs, and the processor time of a hog as a fraction of a
+    core.
     """
     rate = {hogs: round(median(each), 3) for hogs, each in rates.items()}
     cores = available_cores()

@@ -1,19 +1,22 @@
-"""No claim: how well a choice tells the rows that fit none of its labels.
+"""No claim: how well a choice recognizes the rows that fit none of its labels.
 
     python -m benchmarks.none_of_these --model demo
 
-Labelled rows are asked as a task of one's own with `none = true`. There are two kinds of rows that fit no label:
+A custom task with `none = true` may answer "none" instead of one of its labels. Labelled rows are asked as such tasks.
+There are two kinds of rows that fit no label:
 
-- `removed`: the label of these rows is not among the choices; all other labels of the task are;
-- `foreign`: all labels are among the choices, and these rows are texts of another task.
+- `removed`: the row's own label is not among the choices, but all other labels of its task are;
+- `foreign`: all labels are among the choices, but the row's text comes from another task.
 
-For each kind, the results have the precision, recall and F1 of none, and the share of all rows that are answered right:
+They are asked in these ways:
 
-- `unlisted`: the prompt lists only the labels; a rule weighs the coverage and the likeliest label's probability;
-- `default`: the prompt lists none as the last option, and there is no calibration;
-- `calibrated`: the prompt lists it, and there is a rule.
+- `unlisted`: the prompt lists only the labels, and a rule decides by the coverage and the likeliest label's
+  probability;
+- `default`: the prompt lists none as the last option, and there is no rule;
+- `calibrated`: the prompt lists none as the last option, and a rule decides.
 
-Rules are fitted to one half of the rows and measured on the other, both ways round.
+Rules are fitted to one half of the rows and measured on the other half, both ways round. For each kind of row and way,
+the results have the precision, recall and F1 of none, and the fraction of all rows that are answered right.
 """
 
 from __future__ import annotations
@@ -40,7 +43,10 @@ FOREIGN = "answerability_prediction", "question"
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A task of the ten, the letter of the label to remove, and the field whose text a foreign one replaces."""
+    """One of the ten tasks, changed so that some rows fit no label.
+
+    It has the letter of the label to remove, and the field whose text is replaced by one of another task.
+    """
 
     task: str
     removed: str
@@ -67,7 +73,7 @@ class Asked:
 @click.option("--rows", "count", type=click.IntRange(40), default=300, show_default=True, help="Rows of each setting.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/none_of_these.json"))
 def main(model: str, data: Path, count: int, output: Path) -> None:
-    """Ask each setting's rows and write how well none is told."""
+    """Ask each setting's rows, and write how well none is recognized."""
     settings: dict[str, Any] = {}
     with Runtime(model, prefix_files=False) as runtime, TemporaryDirectory() as folder:
         for setting in SETTINGS:
@@ -88,14 +94,14 @@ def main(model: str, data: Path, count: int, output: Path) -> None:
 
 
 def labels_of(setting: Setting) -> dict[str, str]:
-    """Return the words of each label of a task by its letter."""
+    """Return the labels of a task, by their letters."""
     task = get_task(setting.task)
     lines: list[str] = json.loads(str(task.question(task.example()).options))
     return {line[0]: line[3:].rstrip(".") for line in lines}
 
 
 def rows_of(setting: Setting, labels: dict[str, str], data: Path, count: int) -> dict[str, list[Asked]]:
-    """Return the rows of each kind. Of the foreign kind, a third of the rows fits no label."""
+    """Return the rows of both kinds: `removed` and `foreign`. A third of the foreign rows fits no label."""
     rows = [(row["input"], row["output"][0]) for row in read(data, setting.task)[:count]]
     others = [row["input"][FOREIGN[1]] for row in read(data, FOREIGN[0])[: len(rows) // 2]]
     foreign = [Asked({**row, setting.field: other}, NONE) for (row, _), other in zip(rows, others, strict=False)]
@@ -106,12 +112,12 @@ def rows_of(setting: Setting, labels: dict[str, str], data: Path, count: int) ->
 
 
 def read(data: Path, task: str) -> list[dict[str, Any]]:
-    """Return the labelled test rows of a task."""
+    """Return a task's labelled test rows."""
     return [json.loads(line) for line in (data / task / "test.jsonl").read_text("utf-8").splitlines()]
 
 
 def own_task(setting: Setting, choices: Sequence[str], none: bool, folder: Path) -> Task:
-    """Return a custom task that offers these labels. Its file is written into `folder`."""
+    """Write the file of a custom task with these labels into `folder`, and return the task."""
     task = get_task(setting.task)
     path = folder / "own.toml"
     fields = "".join(f"[[fields]]\nname = {json.dumps(field.name)}\n" for field in task.fields if field.required)
@@ -124,7 +130,7 @@ def own_task(setting: Setting, choices: Sequence[str], none: bool, folder: Path)
 
 
 def ask(runtime: Runtime, task: Task, rows: Sequence[Asked]) -> list[Answer]:
-    """Return the answers to rows."""
+    """Return the task's answers to the rows."""
     answers = list(runtime.answers(task, [row.row for row in rows], calibration=False))
     if failed := next((answer.error for answer in answers if answer.error), None):
         raise click.ClickException(f"A row failed: {failed}")
@@ -132,7 +138,7 @@ def ask(runtime: Runtime, task: Task, rows: Sequence[Asked]) -> list[Answer]:
 
 
 def ruled(rows: Sequence[Asked], answers: Sequence[Answer]) -> dict[str, float]:
-    """Return how well none is told by a rule; each half of the rows is judged by the rule of the other half."""
+    """Return how well a rule recognizes none. Each half of the rows is judged by the rule fitted to the other half."""
     rules = [NoneRule()] * len(rows)
     for half in (0, 1):
         fitted = fit_none([none_row(rows[place], answers[place]) for place in range(1 - half, len(rows), 2)])
@@ -142,14 +148,17 @@ def ruled(rows: Sequence[Asked], answers: Sequence[Answer]) -> dict[str, float]:
 
 
 def none_row(row: Asked, answer: Answer) -> NoneRow:
-    """Return a row with its answer, whether the prompt lists none or not."""
+    """Return the figures of an answer from which a rule decides.
+
+    They have the same meaning if the prompt does not list none.
+    """
     shares = dict(answer.probabilities or {})
     outside = shares.pop(NONE, 1.0 - (answer.coverage or 0.0))
     return NoneRow(row.gold == NONE, outside, max(shares.values()) / sum(shares.values()))
 
 
 def measured(rows: Sequence[Asked], answers: Sequence[Answer], rules: Sequence[NoneRule]) -> dict[str, float]:
-    """Return the precision, recall and F1 of none, and the share of right answers."""
+    """Return the precision, recall and F1 of none, and the accuracy over all rows."""
     hits = right = said = 0
     for row, answer, rule in zip(rows, answers, rules, strict=True):
         case = none_row(row, answer)

@@ -2,11 +2,11 @@
 
     python -m benchmarks.offload --rows 32 --model MODEL.gguf
 
-Labelled rows of the ten tasks are answered with all layers on the GPU and with none. The results say how many answers
-agree. For the GPU, they also have the seconds to load, and each task's rows per second after a warm-up on other rows.
-CPU and GPU round differently, so they may choose different answers where two answers are about equally likely. For rows
-whose answers differ, the results have the two largest probabilities on the GPU and on the CPU. The CPU's rates are not
-kept, because a fair comparison would need a carefully chosen number of threads.
+Labelled rows of the ten tasks are answered twice: with all layers on the GPU, and with none. The results say how many
+answers agree. For the GPU, they also have the seconds to load, and each task's rows per second after a warm-up on other
+rows. The CPU and the GPU round differently, so they may choose different answers where two answers are about equally
+likely. For rows whose answers differ, the results have the two largest probabilities on the GPU and on the CPU. The
+CPU's rates are not kept, because a fair comparison would need a carefully chosen number of threads.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def main(data: Path, rows: int, model: str, envelope: str | None, output: Path) 
 def answered(
     labelled: dict[str, list[Any]], rows: int, model: str, envelope: str | None, gpu_layers: str | int
 ) -> tuple[dict[str, list[Answer]], dict[str, Any]]:
-    """Return the answers to each task's first rows, and the measurements.
+    """Return the answers to each task's first `rows` rows, and the measurements.
 
-    The measurements are the seconds to load, and each task's rows per second.
+    The measurements are the seconds to load the model, and each task's rows per second.
     """
     answers: dict[str, list[Answer]] = {}
     rates: dict[str, float] = {}

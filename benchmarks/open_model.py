@@ -2,10 +2,10 @@
 
     python -m benchmarks.open_model --model qwen2.5-coder-0.5b-instruct-q4_k_m.gguf --data ../shared/data
 
-For each task, the results have the accuracy, F1 (of yes, or the mean over the labels) and, for yes or no, the area
-under the ROC curve. Each has its 95% interval over 2,000 resamples of the rows. The accuracy and F1 of always giving
-the most frequent label are there for comparison. The model also answers each task's example and one further question.
-Speed is not measured.
+For each task, the results have the accuracy and F1. F1 is that of yes, or the mean over the labels. For yes or no, they
+also have the area under the ROC curve. Each metric has its 95% interval over 2,000 resamples of the rows. For
+comparison, there are the accuracy and F1 of always giving the most frequent label. The model also answers each task's
+example and one further question. Speed is not measured.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main(model: Path, data: Path, tasks: tuple[str, ...], rows: int, output: Pat
 
 
 def examples(runtime: Runtime) -> dict[str, Any]:
-    """Return the answer to each task's example and to a question of our own, with its coverage."""
+    """Return the answers to each task's example and to one further question, with their coverage."""
     answers = {name: runtime.answer(name, task.example()) for name, task in TASKS.items()}
     answers["own question"] = runtime.answer(question_task(QUESTION), {"state": STATE})
     return {
@@ -97,7 +97,7 @@ def measured(answers: Sequence[Answer], gold: Sequence[str]) -> dict[str, Any]:
 
 
 def accuracy(gold: Texts, given: Texts) -> float:
-    """Return the share of right answers."""
+    """Return the fraction of right answers."""
     return float((gold == given).mean())
 
 
@@ -112,7 +112,10 @@ def macro_f1(gold: Texts, given: Texts) -> float:
 
 
 def roc_auc(gold: Texts, shares: Scores) -> float:
-    """Return how often a row of label yes has a higher share of yes than one of label no; a tie counts as half."""
+    """Return the area under the ROC curve.
+
+    This is how often a row labelled yes has a higher probability of yes than a row labelled no. A tie counts as half.
+    """
     yes, no = shares[gold == "yes"][:, None], shares[gold == "no"]
     return float((yes > no).mean() + 0.5 * (yes == no).mean()) if yes.size and no.size else 0.5
 

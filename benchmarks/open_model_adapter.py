@@ -2,8 +2,8 @@
 
     python -m benchmarks.open_model_adapter --model qwen2.5-coder-0.5b-instruct-q4_k_m.gguf --data ../shared/data
 
-The adapter has random weights of rank 4 on all matrices of all layers, so its answers mean nothing. The same rows are
-answered by the base, by the base with the adapter, and by an F16 file into which `convert` merged the adapter.
+The adapter has random weights and rank 4, for all matrices of all layers. So its answers mean nothing. The same rows
+are answered by the base, by the base with the adapter, and by an F16 file into which `convert` merged the adapter.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main(model: Path, data: Path, count: int, output: Path) -> None:
 
 
 def random_adapter(folder: Path, metadata: Mapping[str, Any]) -> Path:
-    """Write an adapter of random weights for a model of Qwen2's architecture, and return its folder."""
+    """Write an adapter with random weights for a model of Qwen2's architecture, and return its folder."""
     width, inner = metadata["qwen2.embedding_length"], metadata["qwen2.feed_forward_length"]
     key = width // metadata["qwen2.attention.head_count"] * metadata["qwen2.attention.head_count_kv"]
     shapes = {
@@ -80,7 +80,7 @@ def random_adapter(folder: Path, metadata: Mapping[str, Any]) -> Path:
 
 
 def compared(some: Sequence[Answer], others: Sequence[Answer]) -> dict[str, Any]:
-    """Return how many answers are the same, and the mean difference of their probabilities."""
+    """Return how many answers have the same text, and the mean absolute difference of their probabilities."""
     pairs = list(zip(some, others, strict=True))
     differences = [
         abs(share - (other.probabilities or {})[key])

@@ -1,12 +1,12 @@
-"""Measures the gain and the cost of asking a choice in several orders of its options and averaging the results.
+"""Measures what it gains and costs to ask a choice with its options in several orders, and to average the results.
 
     python -m benchmarks.option_orders --task SA              # likewise PRP and MPC, into the same file
     python -m benchmarks.option_orders --task SA --shuffled
 
-The demo answers labelled test rows of a task as questions, as in `/v1/decisions`: the row's text is the state, and the
-task's options are the choices. The choices are in the order used in training or, with --shuffled, in another order for
-each row. Each row is asked with `option_orders` 1, 2 and 4. The results have the accuracy, the log loss of the right
-choice (in nats), and the seconds per row when many rows are asked at a time.
+The demo answers labelled test rows of a task as questions, as in `/v1/decisions`. The row's text is the question's
+state, and the task's options are its choices. The choices are in the order used in training. With --shuffled, each row
+has them in another order. Each row is asked in 1, 2 and 4 orders (`option_orders`). The results have the accuracy, the
+log loss of the right choice (in nats), and the seconds per row when many rows are asked at a time.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def main(name: str, data: Path, orders: Sequence[int], rows: int, shuffled: bool
 def _ask(
     runtime: Runtime, states: Sequence[str], choices: Sequence[Sequence[str]], instructions: str, orders: int
 ) -> list[Mapping[str, float]]:
-    """Return the mean probability of each choice, over several orders of the choices, for each row."""
+    """Return, for each row, the mean probability of each choice over several orders of the choices."""
     futures = []
     for state, values in zip(states, choices, strict=True):
         offered = [{"value": value} for value in values]

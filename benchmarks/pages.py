@@ -1,11 +1,10 @@
-"""Fills the pages' tables from the results.
+"""Fills the tables of README.md and docs/ from the results.
 
-The text between `<!-- table: NAME -->` and `<!-- end -->` is generated.
+    python -m benchmarks.pages            # make docs
+    python -m benchmarks.pages --check    # make lint: exits with 1 if a page is stale
 
-python -m benchmarks.pages            # make docs
-python -m benchmarks.pages --check    # make lint: exits with 1 if a page is stale
-
-Each table is a function of the same name in page_tables/.
+The text between `<!-- table: NAME -->` and `<!-- end -->` is generated. Each table is a function of the same name in
+page_tables/.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
 
 
 def filled(text: str) -> str:
-    """Return a page with its tables generated from the results."""
+    """Return a page's text with its tables generated from the results."""
     return _MARKED.sub(lambda match: f"{match[1]}{TABLES[match[2]]()}\n{match[3]}", text)
 
 

@@ -2,11 +2,11 @@
 
     python -m benchmarks.pipe
 
-Three ways are measured in turns: a Runtime in this process, a ChildRuntime (its engine is in a child process), and a
-host program that talks to `ecellm-lite pipe`. The measurements:
+Three ways are measured alternately: a Runtime in this process, a ChildRuntime (its engine is in a child process), and a
+host program that talks to `ecellm-lite pipe`. The measurements are:
 
 - throughput: the rate of the first rows of each task, when all are requested at once;
-- one request: the milliseconds of one short row, asked repeatedly;
+- one request: the milliseconds from the request to the answer for one short row, asked repeatedly;
 - cold start: the seconds from a process's start to its first answer, with the model's file in the page cache.
 """
 
@@ -58,7 +58,7 @@ class Host:
             assert self._read()["answer"]["error"] is None
 
     def close(self) -> None:
-        """End the pipe."""
+        """Close the pipe's standard input, and wait until its process has ended."""
         self.process.communicate()
 
     def _read(self) -> Mapping[str, Any]:
@@ -74,7 +74,7 @@ class Host:
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/pipe.json"))
 def main(data: Path, rows: int, repeats: int, model: str, output: Path) -> None:
-    """Measure and write the figures."""
+    """Measure all ways, and write the figures."""
     with ExitStack() as stack:
         runtime, child = stack.enter_context(Runtime(model)), stack.enter_context(ChildRuntime(model))
         host = Host("--model", model)
@@ -93,7 +93,7 @@ def main(data: Path, rows: int, repeats: int, model: str, output: Path) -> None:
 
 
 def all_of(answerer: Answerer) -> Answers:
-    """Return a function that answers every row, and raises AssertionError at the first error."""
+    """Return a function that has an Answerer answer every row. It raises AssertionError at the first error."""
 
     def answers(task: str, rows: Sequence[Row]) -> None:
         for answer in answerer.answers(task, rows):
@@ -103,7 +103,7 @@ def all_of(answerer: Answerer) -> Answers:
 
 
 def throughput(ways: Mapping[str, Answers], task: str, data: Path, count: int, repeats: int) -> dict[str, Any]:
-    """Return each way's median rows per second on a task, and its rate as a share of the Runtime's."""
+    """Return each way's median rows per second on a task, and this rate divided by the Runtime's."""
     lines = (data / task / "test.jsonl").read_text("utf-8").splitlines()[:count]
     rows = [{"input": json.loads(line)["input"]} for line in lines]
     rates: dict[str, list[float]] = {way: [] for way in ways}
@@ -120,7 +120,7 @@ def throughput(ways: Mapping[str, Answers], task: str, data: Path, count: int, r
 
 
 def one_request(ways: Mapping[str, Answers], repeats: int) -> dict[str, Any]:
-    """Return each way's median milliseconds for one row, and how much longer this is than the Runtime's."""
+    """Return each way's median milliseconds for one row, and how many more these are than the Runtime's."""
     milliseconds: dict[str, list[float]] = {way: [] for way in ways}
     for number, way in itertools.product(range(repeats + 2), ways):
         began = time.perf_counter()
@@ -132,7 +132,10 @@ def one_request(ways: Mapping[str, Answers], repeats: int) -> dict[str, Any]:
 
 
 def cold_start(model: str, repeats: int) -> dict[str, float]:
-    """Return the median seconds from start to first answer and, with `--lazy`, from start to the message `ready`."""
+    """Return the median seconds from the start of a process to its first answer.
+
+    With `--lazy`, the seconds from its start to the message `ready` are returned too.
+    """
     seconds: dict[str, list[float]] = {}
 
     def note(name: str, began: float) -> None:

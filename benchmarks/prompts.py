@@ -2,7 +2,7 @@
 
     python -m benchmarks.prompts
 
-Each prompt of 1 to 512 tokens is read in one `llama_decode`. It is read in several ways, in turns:
+Prompts of 1 to 512 tokens are each read in one call of `llama_decode`. Each is read in several ways, alternately:
 
 - by the prompt kernels;
 - by llama.cpp, with the file's weights as they are;
@@ -10,9 +10,10 @@ Each prompt of 1 to 512 tokens is read in one `llama_decode`. It is read in seve
 - with `--ik-python`, also by ik_llama.cpp.
 
 The models are SmolLM2-135M (the demo) in several file types, and models with random weights. The models with random
-weights have only a few layers, which are as wide as those of 1B and 7B models. Rates are medians. With one thread they
+weights have only a few layers, which are as wide as those of 1B and 7B models. Rates are medians. With one thread, they
 are based on processor time, which other programs hardly affect. For the demo, the results also say how exact each way
-is: the Kullback-Leibler divergence of the next token's probabilities from those of the same weights in F32.
+is. This is the Kullback-Leibler divergence of the next token's probabilities from those that the same weights give in
+F32.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ SHAPES = {"1B": (2048, 5632, 32, 8, 8), "7B": (4096, 11008, 32, 32, 3)}
 
 
 class Plain(LlamaBackend):
-    """A backend of llama.cpp that does not repack the file's weights."""
+    """A backend of llama.cpp that leaves the file's weights as they are, instead of repacking them."""
 
     repacks = False
 
@@ -80,7 +81,7 @@ def main(
     output: Path,
     figure: Path,
 ) -> None:
-    """Measure each model and write the rates; the output file keeps its results for other models."""
+    """Measure each model and write the rates. Results of other models that are in the output file stay there."""
     counts = [int(size) for size in sizes.split(",")]
     settings = Settings(context=1024, threads=threads, gpu_layers=0, micro_batch=max(256, *counts))
     models: dict[str, Any] = json.loads(output.read_text("utf-8"))["models"] if output.exists() else {}
@@ -103,7 +104,7 @@ def main(
 
 
 def model(shape: str, kind: str, folder: Path) -> Path:
-    """Return the path of a model in a file type; make the model if it does not exist."""
+    """Return the path of a model in a file type. The model is made if it is missing."""
     path = folder / f"{shape}-{kind}.gguf"
     if not path.exists():
         requantize(source(shape, folder), path, kind)
@@ -133,7 +134,7 @@ def source(shape: str, folder: Path) -> Path:
 
 
 def backends(path: Path, settings: Settings) -> dict[str, LlamaBackend]:
-    """Return a backend for each way to read a prompt, by the way's name; the model is loaded in each."""
+    """Load the model once for each way to read a prompt, and return these backends by the way's name."""
     stock = replace(settings, prompt_kernels="off")
     return {
         "prompt kernels": LlamaBackend(path, settings),
@@ -145,9 +146,9 @@ def backends(path: Path, settings: Settings) -> dict[str, LlamaBackend]:
 def measure(
     path: Path, settings: Settings, sizes: Sequence[int], turns: int, ik_python: Path | None
 ) -> tuple[dict[str, Any], str]:
-    """Return each size's rates, in tokens per second, and the name of the prompt kernels' variant.
+    """Return the rates for each prompt size, in tokens per second, and the name of the prompt kernels' variant.
 
-    In each size's results, `times` is the prompt kernels' rate relative to llama.cpp's faster way.
+    In the results of each size, `times` is the prompt kernels' rate divided by the better one of llama.cpp's rates.
     """
     ways = backends(path, settings)
     fork = IkLlama(ik_python, path, settings.threads or 1, settings.micro_batch) if ik_python else None
@@ -207,7 +208,7 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def picture(models: Mapping[str, Any]) -> str:
-    """Return the figure: tokens per second at 256 tokens, as multiples of the rate of llama.cpp without repacking."""
+    """Return an SVG chart: each way's tokens per second at 256 tokens, relative to llama.cpp without repacking."""
     measured = [one["sizes"]["256"]["tokens_per_second"] for one in models.values()]
     legend = [way for way in measured[0] if all(way in rates for rates in measured)]
     groups = []

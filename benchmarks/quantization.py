@@ -2,12 +2,13 @@
 
     python -m benchmarks.quantization --imatrix-tool imatrix-build/bin/llama-imatrix
 
-A base and its adapters are converted to each file type: without an imatrix, and with one if the type can use it.
-llama.cpp's llama-imatrix collects the imatrix with the F16 file on rows of `train.jsonl`. A file is left out if an
-earlier file has the same tensor types, because both have the same bytes after the header.
+A base model and its adapters are converted to each file type: without an imatrix, and with one if the type can use it.
+llama.cpp's llama-imatrix makes the imatrix from the F16 file and rows of `train.jsonl`. Two files with the same tensor
+types have the same weights, so the second one is left out.
 
 Rows of `test.jsonl` are answered in deterministic mode, so only the weights can cause a difference from F16. Tokens per
-second are measured as in `ecellm-lite bench`. The files take turns, and rates are medians over the turns.
+second are measured as in `ecellm-lite bench`. All files are measured one after the other, several times, and rates are
+medians.
 
 A file is recommended if it meets both conditions:
 
@@ -57,7 +58,12 @@ TaskRows = Mapping[str, Sequence[Labelled]]  # by task
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A converted file, with its tensors' types by name and the number of tensors of each type."""
+    """A converted file.
+
+    `types`: the type of each tensor, by its name. `counts`: the number of tensors of each type. `bits`: the mean bits
+    per
+    weight. `source_types`: the number of the source's tensors of each type. `imatrix`: whether an imatrix was used.
+    """
 
     path: Path
     manifest: Manifest
@@ -101,7 +107,7 @@ def main(
     output: Path,
     figure: Path,
 ) -> None:
-    """Convert, answer and measure, and write the results and their figure."""
+    """Convert the model to each file type, measure the files, and write the results and their chart."""
     if base is None:
         base, lora, envelope = str(shipped_weights()), lora or (ADAPTER,), envelope or ENVELOPE
     chosen_tasks = [get_task(name) for name in tasks]
@@ -169,9 +175,9 @@ def main(
 
 
 def converted(request: ConversionRequest, threads: int, others: Mapping[str, File]) -> File | str:
-    """Convert, and return the file.
+    """Convert the model to a file type, and return the file.
 
-    If one of `others` has the same tensor types, write nothing and return that file's name.
+    If one of `others` has the same tensor types, nothing is written and that file's name is returned.
     """
     with prepare_conversion(request) as conversion:
         plan = conversion.plan
@@ -203,10 +209,10 @@ def answered(file: File, labelled: TaskRows, name: str, threads: int) -> TaskAns
 
 
 def measured_rates(files: Mapping[str, File], threads: int, turns: int) -> dict[str, tuple[float, float]]:
-    """Return the tokens per second that each file reads and writes, as medians over the turns.
+    """Return the tokens per second that each file reads and writes, as medians over several rounds.
 
-    Each turn measures every file. Files with the same tensor types share a measurement, because their speed does not
-    depend on the values.
+    Each round measures every file. Files with the same tensor types share a measurement, because their speed does not
+    depend on the weights' values.
     """
     keys = {name: tuple(sorted(file.types.items())) for name, file in files.items()}
     first = {key: name for name, key in reversed(keys.items())}
@@ -232,9 +238,9 @@ def described(
     name: str,
     rates: tuple[float, float],
 ) -> dict[str, Any]:
-    """Return a file's results as plain data.
+    """Return a file's results as a dict for JSON.
 
-    They include how far its answers are from F16's answers.
+    They include how often and how far its answers differ from F16's.
     """
     tasks = {}
     for task, rows in labelled.items():
@@ -276,17 +282,17 @@ def rated(one: Mapping[str, Any]) -> Rated:
 
 
 def lows(one: Mapping[str, Any]) -> dict[str, float]:
-    """Return the lower end of each task's interval in a file's results."""
+    """Return the lower end of the metric's 95% interval for each task, from a file's results."""
     return {task: each["interval"][0] for task, each in one["tasks"].items()}
 
 
 def rounded(value: float | None) -> float | None:
-    """Return a divergence rounded for the results."""
+    """Return a divergence rounded to 6 digits."""
     return None if value is None else round(value, 6)
 
 
 def say(line: str) -> None:
-    """Print progress."""
+    """Print a line of progress to standard error."""
     click.echo(line, err=True)
 
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.quantize
 
-Normally distributed weights, like a model's, are quantized to each K-quant with and without an imatrix, and to the
-types that need no search. Three ways take turns: ggml's quantizer, each variant of the kernels on one core, and the
-best variant on all cores. Rates are medians.
+Normally distributed weights, like a model's, are quantized to each K-quant, with and without an imatrix. They are also
+quantized to the types that need no search for scales. This is done in three ways, alternately: by ggml's quantizer, by
+each variant of the kernels on one core, and by the best variant on all cores. Rates are medians.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main(rows: int, repeats: int, output: Path, figure: Path) -> None:
 
 
 def picture(facts: dict[str, Any]) -> str:
-    """Return the figure: for each K-quant a bar per variant, as a multiple of ggml's rate."""
+    """Return an SVG chart with a bar for each K-quant and variant: the rate as a multiple of ggml's."""
     types = {name: one for name, one in facts["types"].items() if name.split()[0] in K_QUANTS}
     legend = [way for way in next(iter(types.values()))["times_ggml"] if way != "ggml"]
     groups = [
@@ -82,7 +82,10 @@ def picture(facts: dict[str, Any]) -> str:
 
 
 def measure(ways: dict[str, Callable[[], Any]], weights: int, repeats: int) -> dict[str, Any]:
-    """Run the ways in turns; return each way's rate, in million weights per second and relative to the first way's."""
+    """Run the ways alternately, and return each way's rate.
+
+    A rate is given in million weights per second, and as a multiple of the first way's rate.
+    """
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(repeats):
         for way, run in ways.items():
@@ -101,7 +104,10 @@ def measure(ways: dict[str, Callable[[], Any]], weights: int, repeats: int) -> d
 
 
 def threading(weights: np.ndarray[Any, np.dtype[np.float32]], kind: str, cores: int, repeats: int) -> float:
-    """Return how many times faster all cores quantize than one core: the median over the repeats."""
+    """Return how many times faster the kernels quantize on all cores than on one core.
+
+    It is the median of the repeats.
+    """
     run = partial(native.convert, Block(weights, "F32", kind), variant=native.variants()[0])
     ratios = []
     for _ in range(repeats):
@@ -114,7 +120,7 @@ def threading(weights: np.ndarray[Any, np.dtype[np.float32]], kind: str, cores: 
 
 
 def merging(weights: np.ndarray[Any, np.dtype[np.float32]], repeats: int) -> dict[str, Any]:
-    """Return the rates of converting bfloat16 rows to Q4_K, without and with an adapter merged in."""
+    """Return the rates at which bfloat16 rows become Q4_K, without an adapter and with one merged in."""
     generator = np.random.default_rng(1)
     rows, columns = weights.shape
     bits = (weights.view(np.uint32) >> 16).astype(np.uint16)

@@ -3,11 +3,16 @@
     python -m benchmarks.questions --llama-server build/bin/llama-server
 
 A state is the text that questions are about, here 800 words of labelled reviews. `ecellm-lite serve` gets one request
-with 40 questions about it. llama.cpp's server gets 40 requests with the same prompts and a grammar of yes or no. It
-gets them in three ways: one after the other, with its prompt cache and one slot; 8 at a time, with its prompt cache and
-8 slots; and 8 at a time without its prompt cache. Each turn has a new state. Before each turn, both servers answer a
-question about another state, so that they have the instruction in memory. The server's metrics say how many tokens our
-engine read. This is compared with the number of different prompt tokens, which counts a common beginning once.
+with 40 questions about it. llama.cpp's server gets 40 requests with the same prompts and a grammar of yes or no, in
+three ways:
+
+- one after the other, with its prompt cache and one slot;
+- 8 at a time, with its prompt cache and 8 slots;
+- 8 at a time, without its prompt cache.
+
+Each round has a new state. Before each round, both servers answer a question about another state, so that they have the
+instruction in memory. The metrics of `ecellm-lite serve` say how many tokens our engine read. This number is compared
+with the number of different prompt tokens, which counts the prompts' common beginning once.
 """
 
 from __future__ import annotations
@@ -55,7 +60,7 @@ KINDS = (
 @click.option("--llama-server", "program", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/questions.json"))
 def main(data: Path, words: int, count: int, repeats: int, model: str, program: Path, output: Path) -> None:
-    """Ask the questions in all ways and write the times."""
+    """Ask the questions in all ways, and write the times."""
     file = resolve(model, Store(), {"demo": ensure_demo}).path
     questions = [kind.format(subject) for kind in KINDS for subject in SUBJECTS][:count]
     states = read_states(data, words, repeats + 1)
@@ -102,26 +107,26 @@ def main(data: Path, words: int, count: int, repeats: int, model: str, program: 
 
 
 def read_states(data: Path, words: int, count: int) -> list[str]:
-    """Return `count` texts of `words` words each, made of the labelled reviews in their order."""
+    """Return `count` texts of `words` words each, which are consecutive words of the labelled reviews."""
     lines = (data / "sentiment_analysis" / "test.jsonl").read_text("utf-8").splitlines()
     every = " ".join(json.loads(line)["input"]["review"] for line in lines).split()
     return [" ".join(every[n * words : (n + 1) * words]) for n in range(count)]
 
 
 def decide(port: int, model: str, state: str, questions: Sequence[str]) -> None:
-    """Ask our server, in one request."""
+    """Ask our server all questions in one request."""
     asked = [{"type": "predicate", "instructions": question} for question in questions]
     post(port, "/v1/decisions", {"model": model, "input": state, "questions": asked})
 
 
 def prompts(runtime: Runtime, state: str, questions: Sequence[str]) -> list[str]:
-    """Return the prompt of each question."""
+    """Return the exact prompt of each question."""
     tasks = [question_task({"type": "predicate", "instructions": question}) for question in questions]
     return [runtime.prompt(task, {"state": state}) for task in tasks]
 
 
 def complete(port: int, prompts: Sequence[str], clients: int, *, cached: bool) -> None:
-    """Ask llama-server for each prompt, with `clients` clients at once."""
+    """Send each prompt to llama-server, by `clients` clients at once."""
     waiting = list(prompts)[::-1]
     grammar = gbnf(question_task({"type": "predicate", "instructions": "?"}).question({"state": "?"}).space)
 
@@ -142,7 +147,10 @@ def complete(port: int, prompts: Sequence[str], clients: int, *, cached: bool) -
 
 
 def post(port: int, path: str, body: Any) -> Any:
-    """Return the response's JSON; raises an error for any status but 200."""
+    """Send a POST request to a server on this machine, and return the response's JSON.
+
+    Raises ClickException for any status but 200.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
@@ -156,7 +164,7 @@ def post(port: int, path: str, body: Any) -> Any:
 
 
 def computed(port: int) -> int:
-    """Return how many prompt tokens our engine has read so far: those that were not in memory."""
+    """Return how many prompt tokens our engine has computed so far. Tokens that were in memory already do not count."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
@@ -166,7 +174,12 @@ def computed(port: int) -> int:
 
 
 def needed(runtime: Runtime, state: str, questions: Sequence[str]) -> dict[str, int]:
-    """Return how many tokens the prompts have: in their common beginning, after it, and all together."""
+    """Count the tokens of the state and of the questions' prompts.
+
+    `common`: the tokens of the prompts' common beginning. `behind`: those after it, in all prompts together. `all`:
+    those
+    of all prompts, with the common beginning counted in each.
+    """
     rows = [runtime.tokenize(prompt) for prompt in prompts(runtime, state, questions)]
     common = next(place for place, column in enumerate(zip(*rows, strict=False)) if len(set(column)) > 1)
     return {

@@ -4,13 +4,13 @@
 
 Each task's `test.jsonl` is run once in fast mode, and every answer is checked against its row:
 
-- it has the row's id and place;
+- it has the row's id and position;
 - it parses as one of the row's answers;
 - its probabilities sum to 1 within 1e-6;
 - extracted values occur in their source;
-- unless it is free text, tokenizing the prompt and the answer together gives the tokens that the model read and wrote.
+- prompt and answer, tokenized as one text, give the tokens that the model read and wrote. Free text is exempt.
 
-Problems are counted; whether the answers are right is not checked here.
+Problems are counted. Whether an answer is right is not checked here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ecellm_lite.tasks.task import Question, Task
 
 
 class Recording(Runtime):
-    """A Runtime that keeps its requests, so that the tokens of each answer can be looked up afterwards."""
+    """A Runtime that keeps its requests to the engine, so that each answer's tokens can be looked up afterwards."""
 
     requests: list[Request]
 
@@ -51,7 +51,7 @@ class Recording(Runtime):
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/rows.json"))
 @click.option("--limit", type=int, help="Rows per task.")
 def main(data: Path, output: Path, limit: int | None) -> None:
-    """Run the labelled rows and write the counts."""
+    """Answer the labelled rows, check the answers, and write the counts."""
     results = {}
     with Recording("demo") as runtime:
         for task in TASKS.values():
@@ -72,7 +72,7 @@ def main(data: Path, output: Path, limit: int | None) -> None:
 
 
 def measure(runtime: Recording, task: Task, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Answer the rows as one job and return the counts."""
+    """Answer a task's rows as one job, and return the counts of answers and problems."""
     runtime.requests = []
     started = time.perf_counter()
     answers = list(runtime.answers(task, rows))
@@ -91,12 +91,12 @@ def measure(runtime: Recording, task: Task, rows: list[dict[str, Any]]) -> dict[
 
 
 def tokens_of(runtime: Runtime, task: Task, row: dict[str, Any], answer: Answer) -> list[int]:
-    """Return the tokens of the prompt and the answer's text, tokenized together."""
+    """Return the tokens of the prompt followed by the answer's text, tokenized as one text."""
     return runtime.tokenize(runtime.prompt(task, row) + (answer.text or ""))
 
 
 def check(answer: Answer, row: dict[str, Any], request: Request, tokens: list[int]) -> list[str]:
-    """Return the problems of a row's answer, each in a few words."""
+    """Return the problems of a row's answer, each as a short text."""
     if answer.error or request.outcome is None:
         return [f"error: {answer.error}"]
     space, problems = request.space, []

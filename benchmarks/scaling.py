@@ -1,6 +1,6 @@
 """Computes from the results files how long a million and a hundred million rows take.
 
-docs/scale.md has the rules.
+docs/scale.md explains the calculation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ SEVEN = "Mistral-7B's shape"  # in the results of cold_start
 
 
 def rows(throughput: Facts) -> list[tuple[str, ...]]:
-    """Return a line of the table for each task: tokens and core seconds of an input row, and each machine's times."""
+    """Return one table line per task.
+
+    A line has the tokens of a row, the seconds that one core takes for it and the rows per second of a core. Then it
+    has
+    the time for a million rows on each machine, and for a hundred million rows on the larger machines.
+    """
     lines = []
     for task in _shown(throughput):
         facts = throughput["tasks"][task]
@@ -39,7 +44,7 @@ def rows(throughput: Facts) -> list[tuple[str, ...]]:
 
 
 def limits(throughput: Facts, quantization: Facts, job_cost: Facts, cold_start: Facts, offload: Facts) -> list[str]:
-    """Return a paragraph on each limit other than the number of cores."""
+    """Return one paragraph for each limit other than the number of cores."""
     size = quantization["types"]["Q8_0"]["bytes"]  # the demo's type
     core = weights_per_second(throughput, size) / 1e9
     milliseconds, journal = job_cost["milliseconds_a_row"], job_cost["journal_bytes_a_row"]
@@ -67,7 +72,7 @@ def limits(throughput: Facts, quantization: Facts, job_cost: Facts, cold_start: 
 
 
 def weights_per_second(throughput: Facts, size: int) -> float:
-    """Return how many bytes of weights a core reads per second, on the task where this rate is highest.
+    """Return how many bytes of weights a core reads per second, on the task where this is most.
 
     Each call of the model reads the whole model file, which has `size` bytes.
     """
@@ -79,7 +84,7 @@ def weights_per_second(throughput: Facts, size: int) -> float:
 
 
 def tokens_per_second(cold_start: Facts) -> float:
-    """Return the prompt tokens that a core reads per second with a model of 7 billion weights."""
+    """Return how many prompt tokens a core reads per second with a model of 7 billion weights."""
     facts = cold_start["models"][SEVEN]
     cores = int(cold_start["machine"].split(", ")[1].split()[0])
     rate: float = facts["prompt_tokens"] / facts["cold"]["row"] / cores
@@ -87,7 +92,7 @@ def tokens_per_second(cold_start: Facts) -> float:
 
 
 def size_text(seconds: float) -> str:
-    """Return a long time in minutes, hours or days. A number below 10 gets one decimal, a larger number none.
+    """Return a time as text in minutes, hours or days. Numbers below 10 have one decimal.
 
     >>> size_text(90), size_text(5400), size_text(200000)
     ('1.5 min', '1.5 h', '2.3 days')

@@ -3,17 +3,18 @@
     python -m benchmarks.several_labels --model demo
 
 The rows are product titles of the extraction task. The labels are the six attributes that its rows ask for most often.
-A label is right if the row's gold answer has a value for the attribute. If a row does not ask for an attribute, its
-label counts as wrong, because the shop that the row comes from does not list it. This makes the labels noisy, but
-equally for both ways:
+A label is right if the row's gold answer has a value for the attribute. If a row does not ask for an attribute, this
+label counts as not right. The shop that the row comes from does not list it. This makes the labels noisy, but equally
+for both ways:
 
-- `labels`: a user's own task with `type = "labels"`: one request per row;
-- `questions`: a predicate for each label, as `/v1/decisions` asks them: six requests per row with a common beginning.
+- `labels`: a custom task with `type = "labels"`, which takes one request per row;
+- `questions`: one predicate per label, as in `/v1/decisions`: six requests per row with a common beginning.
 
-In each way, all rows are asked at a time, and then row by row. The results have micro-F1 and macro-F1 at the threshold
-0.5, the same metrics for the most frequent answer to each label, and the area under the ROC curve over all decisions.
-Expected calibration error and log-likelihood are given without and with a temperature and a bias (fitted to one half of
-the rows, measured on the other). The results also have the seconds per row and the tokens that the model read per row.
+In each way, the rows are first asked all at once, and then one by one. The results have micro-F1 and macro-F1 at the
+threshold 0.5, and the area under the ROC curve over all decisions. For comparison, they have the F1 of always giving
+the most frequent answer to each label. Expected calibration error and log-likelihood are given without and with a
+calibration. It is a temperature and a bias, fitted to one half of the rows and measured on the other. The results also
+have the seconds per row and the tokens that the model read per row.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ Shares = list[Mapping[str, float]]  # for each row, the probability of yes by la
 @click.option("--rows", "count", type=click.IntRange(10), default=500, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/several_labels.json"))
 def main(model: str, data: Path, count: int, output: Path) -> None:
-    """Ask in both ways and write the results."""
+    """Ask the rows in both ways, and write the results."""
     titles, gold, labels = read_rows(data / "attribute_value_extraction" / "test.jsonl", count)
     space = SeveralLabels(labels, (0.5,) * len(labels), 0, len(labels))
     with Runtime(model, prefix_files=False) as runtime, TemporaryDirectory() as folder:
@@ -90,7 +91,7 @@ def main(model: str, data: Path, count: int, output: Path) -> None:
 
 
 def read_rows(path: Path, count: int) -> tuple[list[str], list[set[str]], tuple[str, ...]]:
-    """Return the titles, the right labels of each title, and all labels."""
+    """Return product titles, the right labels of each title, and all labels."""
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()[:count]]
     values = [
         {entry["attribute"] for entry in json.loads(row["output"]) if entry["value"] not in (None, "None")}
@@ -101,7 +102,7 @@ def read_rows(path: Path, count: int) -> tuple[list[str], list[set[str]], tuple[
 
 
 def labels_task(labels: Sequence[str], folder: Path) -> Task:
-    """Write the file of a user's own task into a folder, and return the task. It asks for all labels."""
+    """Write the file of a custom task that asks for all labels, and return the task."""
     path = folder / "attributes.toml"
     choices = ", ".join(f"{{ value = {json.dumps(label)} }}" for label in labels)
     path.write_text(
@@ -112,18 +113,21 @@ def labels_task(labels: Sequence[str], folder: Path) -> Task:
 
 
 def predicate(label: str) -> Mapping[str, Any]:
-    """Return the question for one label."""
+    """Return the yes-or-no question for one label."""
     return {"type": "predicate", "instructions": QUESTION.format(label)}
 
 
 def ask_labels(runtime: Runtime, task: Task, texts: Sequence[str]) -> tuple[Shares, int]:
-    """Return the probabilities of yes, and the tokens that the model read."""
+    """Ask one request per row.
+
+    Returns the probability of yes for each row and label, and the tokens that the model read.
+    """
     answers = list(runtime.answers(task, [{"title": text} for text in texts]))
     return [answer.probabilities or {} for answer in answers], sum(map(read, answers))
 
 
 def ask_questions(runtime: Runtime, questions: Mapping[str, Task], texts: Sequence[str]) -> tuple[Shares, int]:
-    """Return the same as `ask_labels`, from a question for each label."""
+    """Ask a question for each row and label. Returns the same as `ask_labels`."""
     futures = [{label: runtime.submit(task, {"state": text}) for label, task in questions.items()} for text in texts]
     answers = [{label: future.result() for label, future in row.items()} for row in futures]
     shares: Shares = [{label: (answer.probabilities or {})["yes"] for label, answer in row.items()} for row in answers]
@@ -131,7 +135,7 @@ def ask_questions(runtime: Runtime, questions: Mapping[str, Task], texts: Sequen
 
 
 def read(answer: Answer) -> int:
-    """Return how many tokens the model read for an answer."""
+    """Return how many tokens the model read for an answer, without those that were in memory already."""
     usage = answer.usage
     if usage is None:
         raise click.ClickException(f"A row failed: {answer.error}")
@@ -139,7 +143,7 @@ def read(answer: Answer) -> int:
 
 
 def measured(space: SeveralLabels, shares: Shares, gold: Sequence[set[str]]) -> dict[str, Any]:
-    """Return the metrics of probabilities of yes."""
+    """Return the metrics of the labels' probabilities against the right labels."""
     from sklearn.metrics import roc_auc_score
 
     chosen = [{label for label, share in row.items() if share >= 0.5} for row in shares]
@@ -162,12 +166,12 @@ def measured(space: SeveralLabels, shares: Shares, gold: Sequence[set[str]]) -> 
 
 
 def most_frequent(gold: Sequence[set[str]], labels: Sequence[str]) -> set[str]:
-    """Return the labels that are right for more than half of the rows."""
+    """Return the answer that is most frequent for each label: whether it is right for more than half of the rows."""
     return {label for label in labels if 2 * sum(label in row for row in gold) > len(gold)}
 
 
 def scores(space: SeveralLabels, chosen: Sequence[set[str]], gold: Sequence[set[str]]) -> dict[str, float]:
-    """Return micro-F1, macro-F1 and the share of rows whose labels are all right."""
+    """Return micro-F1, macro-F1, and the fraction of rows whose labels are all right."""
     pairs = [Pair(space.text_of(right), space.text_of(own)) for own, right in zip(chosen, gold, strict=True)]
     metrics = measure_labels(pairs, space).values()[1]
     return {name: round(metrics[name], 4) for name in ("micro_f1", "macro_f1", "exact")}

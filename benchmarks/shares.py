@@ -1,7 +1,8 @@
-"""Measures where a run's time goes, by wrapping and timing its backend, its vocabulary and its answer spaces.
+"""Measures which parts of a run take how much of its time. The backend, the vocabulary and the answer spaces are timed.
 
-Time counts once, for the innermost part. For example, if a space tokenizes, that time counts for the tokenizer. The
-clock costs a few microseconds per call. So the shares are measured in a separate pass, whose rate is not reported.
+Each of them is wrapped in a class that times its calls. If one part calls another, the time counts for the inner part
+only. For example, if an answer space tokenizes, that time counts for the tokenizer. The clock costs a few microseconds
+per call. So the times are measured in a separate pass, whose rate is not reported.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ PREFILL, DECODE = "model, prompts only", "model, prompts and answers"
 
 
 class Clock:
-    """A clock that counts the time of each part of a run."""
+    """A clock that adds up the time of each part of a run."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
@@ -37,7 +38,7 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Count the block's time for `name`, except the time of parts inside it."""
+        """Count the time of a `with` block for the part `name`. The time of parts inside the block counts for them."""
         self.turn()
         self._running.append(name)
         try:
@@ -47,7 +48,7 @@ class Clock:
             self._running.pop()
 
     def turn(self) -> None:
-        """Count the time since the previous `turn` for the part that is running."""
+        """Count the time since the previous call of `turn` for the part that is running now."""
         now = time.perf_counter()
         self.seconds[self._running[-1]] += now - self._since  # type: ignore[assignment]
         self._since = now
@@ -61,7 +62,7 @@ class TimedVocabulary:
         self._clock = clock
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
-        """Tokenize, and count the time."""
+        """Tokenize as the vocabulary does, and count the time."""
         with self._clock.part(TOKENIZE):
             return self._vocabulary.tokenize(text, begin=begin)
 
@@ -70,7 +71,10 @@ class TimedVocabulary:
 
 
 class TimedBackend:
-    """A backend whose calls are timed in two groups: calls that only read prompts, and calls that continue answers."""
+    """A backend whose calls are timed.
+
+    Calls that only read prompts and calls that continue answers are counted separately.
+    """
 
     def __init__(self, backend: Backend, clock: Clock) -> None:
         self._backend = backend
@@ -80,7 +84,7 @@ class TimedBackend:
         self.tokens = self.calls = 0
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
-        """Compute the chunks, and count the time."""
+        """Decode as the backend does, and count the time."""
         answers = any(chunk.sequence in self._answering for chunk in chunks)
         self._answering.update(chunk.sequence for chunk in chunks if chunk.ask)
         self.tokens += sum(len(chunk.tokens) for chunk in chunks)
@@ -89,12 +93,12 @@ class TimedBackend:
             return self._backend.decode(chunks)
 
     def fork(self, source: int, target: int, length: int) -> None:
-        """Fork the sequence, and note that the answer of `target` has not begun."""
+        """Fork the sequence as the backend does, and note that `target` has no part of an answer yet."""
         self._answering.discard(target)
         self._backend.fork(source, target, length)
 
     def truncate(self, sequence: int, length: int) -> None:
-        """Truncate the sequence. If nothing is left of it, forget that its answer has begun."""
+        """Truncate the sequence as the backend does. An emptied sequence has no part of an answer anymore."""
         if not length:
             self._answering.discard(sequence)
         self._backend.truncate(sequence, length)
@@ -104,7 +108,7 @@ class TimedBackend:
 
 
 class TimedSpace:
-    """An answer space whose own work is timed."""
+    """An answer space whose computations are timed."""
 
     def __init__(self, space: Space, clock: Clock) -> None:
         self._space = space
@@ -116,7 +120,7 @@ class TimedSpace:
         return self._space.type
 
     def decode(self, scene: Scene) -> Decoding:
-        """Decode as the space does, and time it; waiting for the model's logits is not timed."""
+        """Decode as the space does, and count the time, but not the time that it waits for the model's logits."""
         decoding = self._space.decode(scene)
         logits: Logits | None = None
         while True:
@@ -136,17 +140,17 @@ class TimedSpace:
 
 
 class Timed(Runtime):
-    """A runtime that measures how long each request's answer space works."""
+    """A Runtime that measures how long each request's answer space computes."""
 
     clock: Clock
 
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
-        """Return the request with its space timed."""
+        """Return the request, with its answer space timed."""
         return super().request(question, cast("Space", TimedSpace(space or question.space, self.clock)), seed=seed)
 
 
 def shares(model: Path, envelope: str, threads: int, tasks: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
-    """Return, for each task, each part's share of the time, and the numbers of model calls and tokens."""
+    """Return, for each task, each part's fraction of the time, and the numbers of model calls and tokens."""
     clock = Clock()
     backend = TimedBackend(LlamaBackend(model, Settings(threads=threads)), clock)
     results = {}

@@ -1,10 +1,11 @@
-"""No claim: whether the nearest labels in the prompt help to choose among thousands of labels.
+"""No claim: whether it helps to list the labels nearest to a product in the prompt, if there are thousands of labels.
 
     python -m benchmarks.shortlist [--labels taxonomy.txt --rows labelled.jsonl]
 
-Each product is classified without a shortlist and with one, by the same model. By default, the labels are those of
-benchmarks/labels.py, and the products are made up from the words of their labels, so that BM25 has an easy task.
-Figures about real products need `--labels` and `--rows`, JSON Lines with `product` and `label`.
+This list is called the shortlist, and BM25 finds its labels. Each product is classified without a shortlist and with
+one, by the same model. By default, the labels are those of benchmarks/labels.py, and the products are made up from the
+words of their labels. So BM25 has an easy task. Figures about real products need `--labels` and `--rows` (JSON Lines
+with `product` and `label`).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ EXTRAS = (
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/shortlist.json"))
 def main(file: Path | None, labelled: Path | None, products: int, shortlist: int, model: str, output: Path) -> None:
-    """Classify products in both ways and write how many are right."""
+    """Classify products in both ways, and write how many are right."""
     labels = file.read_text("utf-8").splitlines() if file else made_up()
     lines = labelled.read_text("utf-8").splitlines() if labelled else []
     rows = [json.loads(line) for line in lines][:products] if labelled else made_up_products(labels, products)
@@ -84,7 +85,10 @@ def main(file: Path | None, labelled: Path | None, products: int, shortlist: int
 
 
 def made_up_products(labels: Sequence[str], count: int, seed: int = 1) -> list[dict[str, Any]]:
-    """Return products with their labels: a brand, the words of the label's last name in any order, and an extra."""
+    """Return made-up products with their labels.
+
+    A product's text is a brand, the words of its label's last name in any order, and an addition.
+    """
     random_ = random.Random(seed)
     rows = []
     for label in random_.sample(list(labels), count):
@@ -99,13 +103,13 @@ def made_up_products(labels: Sequence[str], count: int, seed: int = 1) -> list[d
 
 
 def near(task: Task, row: dict[str, Any]) -> list[str]:
-    """Return the labels in the row's prompt."""
+    """Return the labels that the row's prompt lists."""
     options = task.question(row).options
     return list(json.loads(options)) if options else []
 
 
 def top_right(answers: Sequence[Answer], rows: Sequence[dict[str, Any]]) -> float:
-    """Return the share of rows whose answer has the right name at the top of its path."""
+    """Return the fraction of rows whose answer begins with the right top category."""
     pairs = zip(answers, rows, strict=True)
     right = sum((answer.text or "").split(SEPARATOR)[0] == row["label"].split(SEPARATOR)[0] for answer, row in pairs)
     return float(right / len(rows))

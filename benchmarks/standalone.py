@@ -1,11 +1,9 @@
 """Claim: the standalone program starts about as fast as the installed one.
 
-The sizes of both are reported too.
-
     python -m benchmarks.standalone --python ENVIRONMENT/bin/python --program FOLDER [--file NAME=PATH]...
 
-ENVIRONMENT is the environment that the program was packed from. The two programs are started in turns. `--file` adds
-the size of a file, such as a wheel, to the results.
+ENVIRONMENT is the environment that the program was packed from. The two programs are started alternately. The sizes of
+both are reported too. `--file` adds the size of a file, such as a wheel, to the results.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ STEPS = {
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/standalone.json"))
 def main(python: Path, program: Path, files: Sequence[str], repeats: int, output: Path) -> None:
-    """Measure both and write the seconds and sizes."""
+    """Measure both programs, and write the seconds and sizes."""
     ways = {"installed": [str(python.absolute()), "-m", "ecellm_lite"], "standalone": [str(program / "ecellm-lite")]}
     with tempfile.TemporaryDirectory() as home:
         for command in ways.values():  # makes the demo, and brings the files into the page cache

@@ -1,12 +1,11 @@
-"""Reads and writes a table with a made-up answer for each row.
-
-Prints the process's time and memory as JSON.
+"""Reads and writes a table with a made-up answer for each row, and prints the process's time and memory as JSON.
 
     python -m benchmarks.table_job tables|job CATALOGUE OUTPUT
 
-`tables` reads the table, maps its columns to a task's fields, and writes it with the answers. `job` does the same as a
-job with its journal. The answers take no time, so everything except the model's work is measured. `tables.py` and
-`job_cost.py` run this module in a separate process. It imports neither of them, to keep its memory small.
+`tables` reads the table, maps its columns to a task's fields, and writes the columns with the answers. `job` does the
+same as a job with its journal. The answers take no time, so everything except the model's work is measured. `tables.py`
+and `job_cost.py` run this module in a separate process. To keep this process's memory small, the module imports neither
+of them.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ class Instant:
 
 
 def main() -> None:
-    """Read and write the table, and print the figures."""
+    """Read and write the table, and print the time and memory."""
     how, source, output = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     few: list[int] = []
     rows = job(source, output, few) if how == "job" else tables(source, output)
@@ -101,7 +100,7 @@ def main() -> None:
 
 
 def tables(source: Path, output: Path) -> int:
-    """Read, map and write a table, and return the number of rows."""
+    """Read a table, map it and write it, and return the number of rows."""
     count = 0
     with open_table(source) as table, output.open("wb") as file:
         names = table.all_columns()
@@ -114,7 +113,7 @@ def tables(source: Path, output: Path) -> int:
 
 
 def job(source: Path, output: Path, few: list[int]) -> int:
-    """Run the table as a job with a journal, and return the number of rows.
+    """Answer the table as a job with a journal, and return the number of rows.
 
     The peak memory (KiB) after FEW rows is appended to `few`.
     """
@@ -130,14 +129,14 @@ def job(source: Path, output: Path, few: list[int]) -> int:
 
 
 def options_for(columns: Iterable[str]) -> MapOptions:
-    """Return the options that map a table with these columns to a task's fields; the column `body` may be missing."""
+    """Return the options that map a table with these columns to a task's fields. The column `body` may be missing."""
     return OPTIONS if "body" in columns else MapOptions(constants=ATTRIBUTES)
 
 
 def peak() -> int:
     """Return this process's peak memory in KiB (Linux only).
 
-    getrusage is not used: in a child process it can return the peak of the parent.
+    getrusage is not used, because in a child process it can return its parent's peak.
     """
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1])

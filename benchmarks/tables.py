@@ -1,18 +1,16 @@
 """Claim: tables cost little compared with a model.
 
-Reading, mapping and writing are measured separately, in rows per second.
-
     pip install polars
     python -m benchmarks.tables
 
-A made-up catalogue has a sku, a title, a brand, a price, a body of HTML with line ends and quotes, and seven columns
-that no task reads. The measurements:
+Reading, mapping and writing are measured separately, in rows per second. A made-up catalogue has a sku, a title, a
+brand, a price, a body of HTML with line ends and quotes, and seven columns that no task reads. The measurements are:
 
 - reading: the catalogue in each supported format. polars reads the same files in the same run. It returns whole columns
-  and keeps a file in memory. Our reader yields rows one by one with their places, in bounded memory. Both must find out
+  and keeps a file in memory. Our reader yields row after row with its position, in bounded memory. Both must find out
   a file's format by themselves.
 - mapping (turning columns into a task's fields): rows in memory, once with the body as HTML and once as plain text.
-- writing: rows in memory, with an answer each.
+- writing: rows in memory, with an answer for each.
 - memory: the peak of a separate process that reads, maps and writes a CSV file, for 2,000 rows and for all of them.
 - a Parquet file of short rows, read and written.
 """
@@ -77,7 +75,7 @@ def main(rows: int, sheet_rows: int, short_rows: int, output: Path) -> None:
 
 
 def catalogue(count: int, body: str = BODY) -> Iterator[dict[str, str]]:
-    """Yield made-up products."""
+    """Yield the rows of a made-up catalogue."""
     for number in range(count):
         values = (
             f"S-{number:07}",
@@ -90,7 +88,7 @@ def catalogue(count: int, body: str = BODY) -> Iterator[dict[str, str]]:
 
 
 def write_files(folder: Path, rows: int, sheet_rows: int) -> dict[str, Path]:
-    """Write the catalogue in each format and return the files."""
+    """Write the catalogue in each format, and return the files."""
     import xlsxwriter
 
     files = {form: folder / f"catalogue.{form}" for form in ("csv", "jsonl", "parquet", "xlsx")}
@@ -110,18 +108,18 @@ def write_files(folder: Path, rows: int, sheet_rows: int) -> dict[str, Path]:
 
 
 def reading(path: Path) -> dict[str, int | None]:
-    """Return the rows per second at which we and polars read a file."""
+    """Return the rows per second at which our reader and polars read a file."""
     return {"ecellm_lite": rate(lambda: read(path)), "polars": polars_rate(path)}
 
 
 def read(path: Path) -> int:
-    """Read all rows and return how many there are."""
+    """Read all rows by our reader, and return how many there are."""
     with open_table(path) as table:
         return sum(1 for row in table.rows() if row.error is None)
 
 
 def polars_rate(path: Path) -> int | None:
-    """Return polars' rows per second, or None for a format that polars cannot read without another library."""
+    """Return polars' rows per second in reading a file, or None if its format needs another library."""
     import polars
 
     readers: Mapping[str, Callable[[Path], Any]] = {
@@ -134,7 +132,7 @@ def polars_rate(path: Path) -> int | None:
 
 
 def mapping(count: int) -> dict[str, int]:
-    """Return the rows per second of mapping rows with a body of HTML, and rows with a body of plain text."""
+    """Return the rows per second at which rows are mapped: those with a body of HTML, and those of plain text."""
 
     def mapped(rows: list[TableRow]) -> int:
         return sum(1 for row in map(ColumnMap(TASK, COLUMNS, OPTIONS).row, rows) if row.row)
@@ -143,18 +141,18 @@ def mapping(count: int) -> dict[str, int]:
 
 
 def writing(folder: Path, count: int) -> dict[str, int]:
-    """Return the rows per second of writing rows with an answer each, by format."""
+    """Return the rows per second at which rows and their answers are written, by format."""
     rows = table_rows(count, BODY)
     return {form: rate(partial(write, folder / f"out.{form}", rows)) for form in ("csv", "jsonl", "parquet", "xlsx")}
 
 
 def table_rows(count: int, body: str) -> list[TableRow]:
-    """Return `count` rows of the catalogue in memory."""
+    """Return `count` rows of the catalogue as a list."""
     return [TableRow(number, number, row) for number, row in enumerate(catalogue(count, body), 1)]
 
 
 def write(path: Path, rows: list[TableRow]) -> int:
-    """Write rows and return how many there are."""
+    """Write rows with answers, and return how many there are."""
     with path.open("wb") as file:
         writer = ResultWriter(file, form_of(path.name), COLUMNS, AnswerColumns(COLUMNS))
         for row in rows:
@@ -164,7 +162,7 @@ def write(path: Path, rows: list[TableRow]) -> int:
 
 
 def memory(folder: Path, count: int) -> dict[str, float]:
-    """Return the peak memory, in MiB, of processes that read, map and write a short file and a long one."""
+    """Return the peak memory, in MiB, of a process for a short file and of another one for a long file."""
     peaks = {}
     for rows in (FEW, count):
         path = folder / f"memory-{rows}.csv"
@@ -178,7 +176,7 @@ def memory(folder: Path, count: int) -> dict[str, float]:
 
 
 def short(folder: Path, count: int) -> dict[str, int | float]:
-    """Read a Parquet file of short rows, write the rows with answers, and return the seconds and the rate."""
+    """Read a Parquet file of short rows and write its rows with answers. Returns the seconds and the rate."""
     path = folder / "short.parquet"
     pq.write_table(pa.table({"id": range(count), "title": [f"Mug {number}" for number in range(count)]}), path)
     started = time.perf_counter()

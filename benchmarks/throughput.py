@@ -7,8 +7,9 @@ llama-cpp-python's `Llama` class, and llama.cpp's server. They run one after the
 threads. `Llama` and the server get the GBNF grammar that a user would write for the row. The roofline is the rate at
 which plain `llama_decode` reads 512 tokens, measured before each pass of our Runtime.
 
-Each repeat loads all three programs again, so that none of them remembers rows. Eight other rows warm each program up,
-so that it has the instruction in memory. Rates are medians over the repeats. Answers are not compared here.
+Each repeat loads the model again in all three programs, so that none of them remembers rows. Before the clock starts,
+each program answers eight other rows, so that it has the instruction in memory. Rates are medians over the repeats.
+Answers are not compared here.
 """
 
 from __future__ import annotations
@@ -53,10 +54,10 @@ SCORED = {"predicate", "choice"}
 class Passes:
     """The measurements of one task.
 
-    - `peers`: each peer's passes.
+    - `peers`: the passes of each peer (program under comparison).
     - `cpu`: the seconds of processor time of each peer's passes. On a shared machine they are more reliable than
       elapsed time.
-    - `roofline`: the tokens per second of plain llama.cpp, measured in each repeat before the peers.
+    - `roofline`: the tokens per second of plain llama.cpp, measured before each pass of our Runtime.
     """
 
     peers: dict[str, list[Pass]] = field(default_factory=dict)
@@ -89,7 +90,7 @@ def main(
     output: Path,
     figure: Path,
 ) -> None:
-    """Measure the tasks and write the results and their figure."""
+    """Measure the tasks, and write the results and their chart."""
     resolved = resolve(model or "demo", Store(), {"demo": ensure_demo}, envelope=envelope)
     model_envelope = get_envelope(envelope or resolved.manifest.envelope)
     cores = threads or available_cores()
@@ -120,7 +121,7 @@ def main(
 
 
 def read_rows(data: Path, task: Task, rows: int, envelope: Envelope) -> Rows:
-    """Return a task's first rows to measure, and the rows after them in the file to warm up with."""
+    """Return a task's first rows, which are measured, and the next rows of the file, which warm a program up."""
     lines = (data / task.name / "test.jsonl").read_text("utf-8").splitlines()[: rows + WARM_ROWS]
     if len(lines) <= WARM_ROWS:
         raise click.ClickException(f"{data / task.name} has {len(lines)} rows, fewer than {WARM_ROWS + 1}.")
@@ -139,7 +140,10 @@ def run(
     passes: Mapping[str, Passes],
     repeat: str,
 ) -> None:
-    """Load every peer, run each task with one peer after the other, add the figures to `passes`, and free the peers."""
+    """Load every peer, run each task with one peer after the other, and free the peers.
+
+    The measurements are added to `passes`.
+    """
     peers: dict[str, Peer] = {}
     try:
         for name, make in makers.items():
@@ -164,9 +168,9 @@ def run(
 
 
 def summary(passes: Mapping[str, Passes], task_rows: Mapping[str, Rows], parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the medians over the repeats: each peer's rates, our rate relative to each peer's and to the roofline.
+    """Return a task's medians over the repeats: each peer's rate, and our rate relative to each peer and the roofline.
 
-    For each peer there is also the geometric mean of the relative rates over the tasks.
+    For each peer, there is also the geometric mean of our relative rates over the tasks.
     """
     tasks: dict[str, Any] = {}
     for task, done in passes.items():
@@ -199,13 +203,13 @@ def summary(passes: Mapping[str, Passes], task_rows: Mapping[str, Rows], parts: 
 
 
 def means(results: Mapping[str, Any]) -> str:
-    """Return the sentence with the geometric means of our relative rates."""
+    """Return the sentence with the geometric means of our rate divided by each peer's."""
     ratios = " and ".join(f"{mean:.2f} times {peer}" for peer, mean in results["geometric_means"].items())
     return f"Geometric mean: {ratios}."
 
 
 def picture(results: Mapping[str, Any]) -> str:
-    """Return the figure: for each task a bar per peer, followed by its rate and our rate relative to it."""
+    """Return an SVG chart with a bar for each task and peer. After a bar are its rate and our rate divided by it."""
     groups = [
         Group(
             TASKS[name].abbreviation,
@@ -222,7 +226,7 @@ def picture(results: Mapping[str, Any]) -> str:
 
 
 def say(line: str) -> None:
-    """Print progress."""
+    """Print a line of progress to standard error."""
     click.echo(line, err=True)
 
 

@@ -3,11 +3,11 @@ r"""Claim: the demo's adapter learned its tasks, as far as the curves of its tra
     python -m benchmarks.training --sitting first/curves.json --sitting second/curves.json --beside slower/curves.json \
         --machine 'one H100 80GB'
 
-Nothing is trained here. `ecellm-lite train learn` left curves in its folders, which are put into one results file and
-drawn. A sitting is one run of the training. It keeps the adapter of its best step, and the next sitting begins with
-this adapter. So a sitting's curve is drawn only up to its best step. --beside names the curves of a first sitting with
-other settings, which are drawn for comparison. The x axis counts rows, because the sittings differ in the rows per
-step.
+Nothing is trained here. `ecellm-lite train learn` wrote its curves into its output folders. This program puts them into
+one results file and draws them. A sitting is one run of the training. It keeps the adapter of its best step, and the
+next sitting begins with this adapter. So the curve of a sitting is drawn only up to its best step. --beside names the
+curves of a first sitting with other settings, which are drawn for comparison. The x axis counts rows, because the
+sittings differ in the rows per step.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main(sittings: Sequence[Path], beside: Sequence[Path], machine: str, output:
 
 
 def picture(facts: dict[str, Any]) -> str:
-    """Return the figure: the loss and the validation results over the number of rows learned."""
+    """Return an SVG chart of the loss and the validation results over the number of rows learned."""
     runs: list[Run] = [("kept", [_up_to_best(one) for one in facts["sittings"]])]
     runs += [(f"first sitting, rate {one['recipe']['rate']:g}", [one]) for one in facts["beside"]]
     rows = max(sum(map(_rows, sittings)) for _, sittings in runs)
@@ -84,7 +84,7 @@ def picture(facts: dict[str, Any]) -> str:
 
 
 def _up_to_best(sitting: dict[str, Any]) -> dict[str, Any]:
-    """Return a sitting's curves up to its best step, whose adapter it kept."""
+    """Return the curves of a sitting up to its best step, whose adapter was kept."""
     best = max(sitting["validations"], key=lambda one: one["score"])["step"]
     points = {name: [one for one in sitting[name] if one["step"] <= best] for name in ("losses", "validations")}
     return {**sitting, **points, "steps": best}
@@ -140,7 +140,7 @@ def _before(run: Iterable[dict[str, Any]]) -> list[int]:
 
 
 def _validated(run: Sequence[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
-    """Return each validation, paired with the number of rows learned before it."""
+    """Return the validations, each with the number of rows learned before it."""
     return [
         (before + sitting["recipe"]["rows"] * validation["step"], validation)
         for sitting, before in zip(run, _before(run), strict=True)

@@ -1,4 +1,4 @@
-"""The report of the measured file types: a sentence and a figure."""
+"""Reports the measured file types in a sentence and a chart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REFERENCE = "F16"
 
 
 def sentence(advice: Recommendation, types: Mapping[str, Any]) -> str:
-    """Return the recommendation in words."""
+    """Return the recommended file type in a sentence."""
     small, fast = types[advice.smallest], types[advice.fastest]
     start = f"Use {advice.smallest}: at {size_text(small['bytes'])} it is the smallest that answers as F16 does"
     if advice.smallest == advice.fastest:
@@ -25,7 +25,7 @@ def sentence(advice: Recommendation, types: Mapping[str, Any]) -> str:
 
 
 def picture(results: Mapping[str, Any]) -> str:
-    """Return the figure: for each file, bars of its size, rates and agreement as multiples of F16's."""
+    """Return an SVG chart of each file's size, rates and agreement, as multiples of F16's."""
     types = results["types"]
     base = types[REFERENCE]
     groups = []
@@ -46,5 +46,5 @@ def picture(results: Mapping[str, Any]) -> str:
 
 
 def spelt(counts: Mapping[str, int]) -> str:
-    """Return a list such as "24 Q4_K, 1 Q6_K": how many tensors have each type."""
+    """Return the number of tensors of each type as text, such as "24 Q4_K, 1 Q6_K"."""
     return ", ".join(f"{count} {kind}" for kind, count in counts.items())

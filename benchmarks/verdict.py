@@ -15,7 +15,10 @@ LEAST_AGREEMENT = 0.97
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """A file's bytes, its tokens per second in reading and writing, its agreement, and each task's primary metric."""
+    """The results of a file that decide whether it is recommended.
+
+    `agreement`: the fraction of its answers that equal the reference's. `metrics`: the primary metric of each task.
+    """
 
     size: int
     prefill: float
@@ -25,13 +28,16 @@ class Rated:
 
     @property
     def speed(self) -> float:
-        """The geometric mean of the two rates, so that both count the same."""
+        """The geometric mean of the rates of reading and of writing tokens, in tokens per second."""
         return geometric_mean((self.prefill, self.decode))
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The suitable files (see `recommended`) in the given order, and the smallest and the fastest of them."""
+    """The suitable files (see `recommended`), and the smallest and the fastest of them.
+
+    The suitable files are in the order in which `recommended` got the files.
+    """
 
     fit: tuple[str, ...]
     smallest: str
@@ -39,7 +45,7 @@ class Recommendation:
 
 
 def agreement(reference: Sequence[Answer], answers: Sequence[Answer]) -> float:
-    """Return the share of rows whose answer is the same as the reference's."""
+    """Return the fraction of rows whose answer is the same as the reference's."""
     same = [one.text == other.text for one, other in zip(reference, answers, strict=True)]
     return sum(same) / len(same)
 
@@ -58,11 +64,12 @@ def divergence(reference: Sequence[Answer], answers: Sequence[Answer]) -> float 
 
 
 def recommended(files: Mapping[str, Rated], lows: Mapping[str, float]) -> Recommendation:
-    """Return which files to choose.
+    """Return the files that are suitable, and the smallest and fastest of them.
 
-    `lows` has the lower end of the reference's interval for each task. A file is suitable if no task's metric is below
-    that lower end, and if at least LEAST_AGREEMENT of its answers equal the reference's. The reference must be among
-    the files, so at least one file is suitable.
+    `lows` has the lower end of the 95% interval of the reference's metric, for each task. A file is suitable if it
+    meets
+    two conditions. No task's metric is below that lower end, and at least LEAST_AGREEMENT of its answers equal the
+    reference's. The reference must be among the files, so at least one file is suitable.
     """
     fit = tuple(
         name

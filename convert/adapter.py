@@ -51,12 +51,12 @@ class WholeTensor:
     shape: tuple[int, ...]
 
     def part(self, rows: slice) -> WholeTensor:
-        """Return some rows of the tensor. Nothing is read yet."""
+        """Return some rows of the tensor, as another WholeTensor. Their values are not read yet."""
         first, end, _ = rows.indices(self.shape[0])
         return replace(self, first=self.first + first, shape=(max(0, end - first), *self.shape[1:]))
 
     def blocks(self, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield blocks of about `size` values: the number of the block's first row, and its rows in float32."""
+        """Yield blocks of about `size` values. A block is the number of its first row, and its rows in float32."""
         with self.file.reopened() as file:
             if not self.shape:
                 yield 0, widened(file.rows(self.name), self.type)
@@ -78,8 +78,9 @@ class PeftAdapter:
 
     - `factors`: the factors of each module, in memory.
     - `magnitudes` (DoRA only): for each module, the norms of the rows after merging, of shape (rows,), in memory.
-    - `saved`: the tensors that replace tensors of the base, by name. They are read when needed.
-    - `base_layers`: unchanged tensors of the base that PEFT saved with the adapter, by name. They are read when needed.
+    - `saved`: the tensors that replace tensors of the base, by name. Their values are read only when needed.
+    - `base_layers`: unchanged tensors of the base that PEFT saved with the adapter, by name. Their values are read only
+      when needed.
     - `inputs`: the files that were read.
     - `targets`: see AdapterSettings.
     """
@@ -94,12 +95,15 @@ class PeftAdapter:
     targets: tuple[str, ...] = ()
 
     def without_tensors(self) -> PeftAdapter:
-        """Return a copy without factors and tensors, to free their memory. The manifest needs only the other fields."""
+        """Return a copy without factors and tensors, so that their memory can be freed.
+
+        The manifest needs only the other fields.
+        """
         return replace(self, factors={}, magnitudes={}, saved={}, base_layers={})
 
 
 def read_adapter(folder: Path) -> PeftAdapter:
-    """Return the adapter in a PEFT folder. Raises ModelError if it is damaged or cannot be merged."""
+    """Read the adapter in a PEFT folder. Raises ModelError if it is damaged or cannot be merged."""
     if not folder.is_dir():
         raise ModelError(
             f"{folder} is not a folder",
@@ -148,9 +152,10 @@ def check_memory(path: Path, shapes: Iterable[Sequence[int]]) -> None:
 def _read_tensors(
     file: SafetensorsFile,
 ) -> tuple[dict[str, dict[str, NDArray[np.float32]]], dict[str, WholeTensor], dict[str, WholeTensor]]:
-    """Return three dicts of an adapter file's tensors: those of each module by kind, `saved`, and `base_layers`.
+    """Read the tensors of an adapter file into three dicts: those of each module, `saved`, and `base_layers`.
 
-    The kinds are "a" and "b" for the factors, and "magnitude". For `saved` and `base_layers`, see PeftAdapter.
+    The tensors of a module are "a" and "b", its factors, and "magnitude". For `saved` and `base_layers`, see
+    PeftAdapter.
     """
     check_memory(file.path, [tensor.shape for key, tensor in file.tensors.items() if key.endswith(tuple(_FACTORS))])
     parts: dict[str, dict[str, NDArray[np.float32]]] = {}

@@ -1,9 +1,9 @@
 """Writes a PEFT adapter as a LoRA GGUF file. llama.cpp applies such a file to the base model at run time.
 
-The file has the two factors A and B of each changed tensor, and one alpha for all tensors. B's rows are in the order of
-the base model's GGUF file, as in llama.cpp's convert_lora_to_gguf.py. If a tensor needs another alpha (rsLoRA with
-several ranks, or alpha_pattern), its B is multiplied by the ratio of the two. Only the base's architecture and shapes
-are read, not its weights.
+The file has the two factors A and B of each changed tensor, and one alpha for all tensors. llama.cpp adds B A, scaled
+by alpha / rank. B's rows are in the order of the base model's GGUF file, as in llama.cpp's convert_lora_to_gguf.py. A
+tensor may need another alpha (rsLoRA with several ranks, or alpha_pattern). Then its B is multiplied by this alpha,
+divided by the file's alpha. Only the base's architecture and shapes are read, not its weights.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FILE_TYPES = ("F16", "F32")
 
 @dataclass(frozen=True, slots=True)
 class AdapterFileFacts:
-    """The facts about a written file.
+    """What is known of a written adapter file.
 
     `size` is in bytes. `tensors` is the number of changed tensors, and `rank` the largest rank.
     """
@@ -53,12 +53,13 @@ class AdapterFileFacts:
 def write_adapter_file(
     base: str, folder: Path, target: Path, *, weight: float = 1.0, file_type: str = FILE_TYPE
 ) -> AdapterFileFacts:
-    """Write the adapter in a PEFT folder to the GGUF file `target`. After an error, there is no file.
+    """Write the adapter in a PEFT folder to the GGUF file `target`. After an error, no file is left.
 
-    For `base`, see ConversionRequest. Raises UsageError for an unknown file type, or a target that is an input. Raises
-    ModelError for an adapter that does not fit the base, or that llama.cpp cannot apply at run time. llama.cpp can only
-    add a product of two factors. So it cannot apply DoRA, because DoRA scales rows by norms of the merged weights. It
-    cannot apply modules_to_save either, because these replace tensors.
+    `base` is the base model, as in ConversionRequest. Raises UsageError for an unknown file type, or a target that is
+    also
+    an input. Raises ModelError for an adapter that does not fit the base, or that llama.cpp cannot apply at run time.
+    llama.cpp can only add a product of two factors. So it cannot apply DoRA, because DoRA scales rows by norms of the
+    merged weights. It cannot apply modules_to_save either, because these replace tensors.
     """
     if file_type not in _FILE_TYPES:
         raise UsageError(
@@ -102,7 +103,10 @@ def write_adapter_file(
 
 
 def _applicable(attached: Blueprint, blueprint: Blueprint, folder: Path) -> list[TensorRecipe]:
-    """Return the recipes with factors. Raises ModelError for a change that llama.cpp cannot make at run time."""
+    """Return the recipes of tensors that have factors.
+
+    Raises ModelError for a change that llama.cpp cannot make at run time.
+    """
     names = {recipe.name for recipe in blueprint.recipes}
     for recipe in attached.recipes:
         problem = None
@@ -124,7 +128,7 @@ def _rank(recipe: TensorRecipe) -> int:
 
 
 def _alpha(recipe: TensorRecipe) -> float:
-    """Return the alpha for a recipe: its scale times its rank, because llama.cpp divides alpha by the rank."""
+    """Return the alpha of a tensor: its scale times its rank, because llama.cpp divides alpha by the rank."""
     return recipe.factors[0].scale * _rank(recipe)
 
 
@@ -136,7 +140,7 @@ def _common_alpha(recipes: list[TensorRecipe]) -> float:
 def _factors(
     recipe: TensorRecipe, alpha: float, file_type: str, folder: Path
 ) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    """Return a recipe's factors A (rank, columns) and B (rows, rank).
+    """Return the factors A (rank, columns) and B (rows, rank) of a tensor.
 
     B's rows are in the order of the base's GGUF file.
     """

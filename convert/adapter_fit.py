@@ -1,9 +1,7 @@
 """Checks that an adapter was made for a base model.
 
-The base must have every tensor that the adapter names, in its shape.
-
-An adapter that fits only partly is refused, because the resulting model was never trained. The error lists the tensors
-that do not fit.
+The base must have every tensor that the adapter names, in the adapter's shape. An adapter that fits only partly is
+refused, because the merged model was never trained. The error lists the tensors that do not fit.
 """
 
 from __future__ import annotations
@@ -28,8 +26,8 @@ _MOST_LISTED = 8  # names in a message
 class AdapterFit:
     """The tensors that an adapter changes, by their names in the GGUF file.
 
-    `factors`: for each tensor, the adapter's module whose factors are added to it. `saved`: for each tensor, the key of
-    the adapter's tensor that replaces it. A replacement that equals the base's tensor is left out.
+    `factors`: for each tensor, the name of the adapter's module whose factors are added to it. `saved`: for each
+    tensor, the key of the adapter's tensor that replaces it. A replacement that equals the base's tensor is left out.
     """
 
     factors: Mapping[str, str]
@@ -68,7 +66,10 @@ def fit(blueprint: Blueprint, source: TensorSource, adapter: PeftAdapter) -> Ada
 
 
 def _check_targets(blueprint: Blueprint, adapter: PeftAdapter, matrices: Set[str]) -> None:
-    """Raise ModelError if target_modules names a matrix that has no factors. The adapter's file is then incomplete."""
+    """Raise ModelError if target_modules names a matrix for which the adapter's file has no factors.
+
+    The file is then incomplete.
+    """
     if not adapter.targets:
         return
     targets = set(adapter.targets)
@@ -104,7 +105,7 @@ def _check_shapes(
 
 
 def _ends(module: str) -> list[str]:
-    """Return all endings of a module's name: "a.b.c", "b.c" and "c" for a.b.c."""
+    """Return all endings of a module's name. For a.b.c these are "a.b.c", "b.c" and "c"."""
     parts = module.split(".")
     return [".".join(parts[first:]) for first in range(len(parts))]
 
@@ -116,16 +117,19 @@ def _in_layer(module: str) -> tuple[str, str] | None:
 
 
 def _can_be(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> bool:
-    """Compare an adapter's tensor with the base's tensor, and return whether they can be equal.
+    """Return whether an adapter's tensor can be equal to the base's tensor.
 
-    For a quantized base, only the shapes are compared.
+    The values are compared; for a quantized base, only the shapes are.
     """
     tensor = source.tensor(recipe.source)
     return whole.shape == tensor.shape if tensor.type not in FLOATS else _equals(source, recipe, whole)
 
 
 def _equals(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> bool:
-    """Return whether an adapter's tensor has the same values as the base's tensor. It is False for a quantized base."""
+    """Return whether an adapter's tensor has the same values as the base's tensor.
+
+    For a quantized base, return False.
+    """
     tensor = source.tensor(recipe.source)
     if whole.shape != tensor.shape or tensor.type not in FLOATS:
         return False

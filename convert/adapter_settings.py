@@ -1,7 +1,7 @@
 """Reads adapter_config.json, which has the scale of each module's factors and shows whether the adapter can be merged.
 
-The product of the factors is multiplied by the scale before it is added. Settings that the merge cannot reproduce
-exactly are refused, because a partly merged model was never trained. PEFT's LoraConfig defines the settings
+The product of the factors is multiplied by the scale before it is added to a matrix. Some settings cannot be merged
+exactly. They are refused, because a partly merged model was never trained. PEFT's LoraConfig defines the settings
 (https://github.com/huggingface/peft).
 """
 
@@ -47,7 +47,7 @@ class AdapterSettings:
     """The settings in an adapter's configuration.
 
     - `targets`: endings of module names, such as `q_proj`. In every layer, each module with such an ending has factors.
-      It is empty if the configuration chooses modules in another way.
+      There are none if the configuration chooses modules in another way.
     - `dora`: whether each module also has magnitudes.
     """
 
@@ -64,7 +64,7 @@ class AdapterSettings:
     def check_work(self, modules: Iterable[str]) -> None:
         """Raise ModelError if looking up the rank and alpha of these modules could take too long.
 
-        A hostile configuration may have very many patterns.
+        A hostile configuration may have very many patterns, and each module is compared with each pattern.
         """
         try:
             for patterns in (self._ranks, self._alphas):
@@ -75,7 +75,7 @@ class AdapterSettings:
     def scale(self, module: str, rank: int) -> float:
         """Return the scale of the product of a module's factors. `rank` is the rank of the factors.
 
-        Raises ModelError if the configuration gives another rank, or an unusable scale.
+        Raises ModelError if the configuration says another rank, or if the scale cannot be used (see is_scale).
         """
         configured = self._ranks.value(module, self._rank)
         if type(configured) is not int or configured != rank or rank < 1:
@@ -91,7 +91,7 @@ class AdapterSettings:
 
 
 def read_settings(path: Path) -> AdapterSettings:
-    """Return the settings in an adapter_config.json. Raises ModelError if the adapter cannot be merged exactly."""
+    """Read an adapter_config.json. Raises ModelError if the adapter cannot be merged exactly."""
     config = read_json(path)
     _check(config, path)
     patterns = []
@@ -122,7 +122,7 @@ def read_settings(path: Path) -> AdapterSettings:
 
 
 def is_scale(scale: float) -> bool:
-    """Return whether a scale can be used: it is not 0, and within the range of float32."""
+    """Return whether a scale can be used: it is not 0, and its size is within the range of float32."""
     return _SMALLEST <= abs(scale) <= _LARGEST
 
 

@@ -1,1 +1,1 @@
-"""The tables of README.md and docs/, made from the results files."""
+"""The tables of README.md and docs/, generated from the results files."""

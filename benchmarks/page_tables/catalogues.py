@@ -7,7 +7,7 @@ from benchmarks.page_tables.sources import provenance, results, table
 
 
 def tables() -> str:
-    """Return the table of rows per second of reading and writing tables without a model."""
+    """Return the table of the rows per second at which tables are read and written, without a model."""
     facts = results("tables")
     rows = []
     for form, rates in facts["reading_rows_per_second"].items():
@@ -23,7 +23,7 @@ def tables() -> str:
 
 
 def job_cost() -> str:
-    """Return the text on the time, memory and journal of a job, without its model's work."""
+    """Return the text on the time, memory and journal of a job, apart from the model's work."""
     facts = results("job_cost")
     peak, parquet = facts["peak_memory_mib"], facts["parquet"]
     return (
@@ -37,7 +37,7 @@ def job_cost() -> str:
 
 
 def scale() -> str:
-    """Return the table of the time that many rows take on several machines."""
+    """Return the table of how long many rows take on several machines."""
     head = ("task", "tokens a row", "core seconds a row", "rows/s a core", *scaling.HEAD)
     return (
         f"{table(head, scaling.rows(results('throughput')))}\n\nThe first four columns were measured "
@@ -46,7 +46,7 @@ def scale() -> str:
 
 
 def scale_limits() -> str:
-    """Return the list of what limits the speed of many rows, besides the number of cores."""
+    """Return the list of what limits the speed for many rows, besides the number of cores."""
     names = ("throughput", "quantization", "job_cost", "cold_start", "offload")
     return "\n".join(f"- {line}" for line in scaling.limits(*map(results, names)))
 

@@ -1,4 +1,4 @@
-"""Tables about converting and quantizing."""
+"""Tables about conversion and quantization."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from benchmarks.page_tables.sources import gb, gib, provenance, results, table
 
 
 def convert() -> str:
-    """Return the table of the time, memory and written bytes of each step of a conversion."""
+    """Return the table of each conversion step's time, memory and written bytes."""
     facts = results("convert")
     names = {"ecellm-lite": "**one pass, `ecellm-lite convert`**"}
     rows = [
@@ -24,7 +24,7 @@ def convert() -> str:
 
 
 def _newer_shapes() -> str:
-    """Return a sentence about each measured shape of a newer model."""
+    """Return one sentence for each newer model whose shape was measured."""
     text = ""
     for name in ("convert_qwen3", "convert_llama3"):
         facts = results(name)
@@ -40,7 +40,7 @@ def _newer_shapes() -> str:
 
 
 def exactness() -> str:
-    """Return sentences about the logits of converted files next to those of their originals."""
+    """Return sentences on how the logits of converted files compare with those of the originals."""
     facts = results("exactness")
     cases = facts["cases"]
     divergence, worst = max((each["mean_kl"], name) for name, each in cases.items())
@@ -56,7 +56,7 @@ def exactness() -> str:
 
 
 def quantize() -> str:
-    """Return the table of each variant's rate as a multiple of ggml's."""
+    """Return the table of each kernel variant's rate as a multiple of ggml's."""
     types = results("quantize")["types"]
     ways = [way for way in next(iter(types.values()))["times_ggml"] if way != "ggml"]
     rows = [

@@ -1,4 +1,4 @@
-"""Tables about tasks of one's own: none of these, several labels, and lists of labels in the prompt."""
+"""Tables about custom tasks: none of these, several labels, and labels that the prompt lists."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NONE_WAYS = {
 
 
 def none_of_these() -> str:
-    """Return the table of how well a choice tells the rows that fit none of its labels."""
+    """Return the table of how well a choice recognizes the rows that fit none of its labels."""
     rows = []
     for setting, one in results("none_of_these")["settings"].items():
         task, kind = setting.split(", ")
@@ -28,7 +28,7 @@ def none_of_these() -> str:
 
 
 def several_labels() -> str:
-    """Return the table of several labels by one request and by a question for each label."""
+    """Return the table that compares one request for several labels with one question per label."""
     facts = results("several_labels")
     names = {"labels": '`type = "labels"`', "questions": "a question for each label"}
     rows: list[tuple[str, ...]] = []
@@ -56,7 +56,7 @@ def several_labels() -> str:
 
 
 def shortlist() -> str:
-    """Return a sentence about answers with and without a list of the nearest labels in the prompt."""
+    """Return a sentence that compares answers with and without the nearest labels listed in the prompt."""
     facts = results("shortlist")
     right, top, rate = facts["right"], facts["top_level_right"], facts["rows_per_second"]
     return (

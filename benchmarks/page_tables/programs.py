@@ -1,4 +1,4 @@
-"""Tables about programs that use the runtime: a child process, a server, adapters and other busy programs."""
+"""Tables about programs that use the runtime: a child process, a server, several adapters, and busy neighbors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from benchmarks.page_tables.sources import provenance, results, short, table
 
 
 def neighbours() -> str:
-    """Return the table of rates next to busy programs, with llama.cpp's own threads and with ours."""
+    """Return the table of the rates next to busy programs, with llama.cpp's own thread settings and with ours."""
     facts = results("neighbours")
     rows = []
     for hogs in facts["ours"]["rows_per_second"]:
@@ -46,7 +46,7 @@ def adapters() -> str:
 
 
 def pipe() -> str:
-    """Return the table of rates inside and outside the host program, and the times of requests and starts."""
+    """Return the table of the rates inside and outside the host program, and of the times of requests and starts."""
     facts = results("pipe")
     rows = [
         (
@@ -85,7 +85,7 @@ def kills() -> str:
 
 
 def load() -> str:
-    """Return the table of rates, times and responses under 64 clients, and the server's memory."""
+    """Return the table of the rates, times and response statuses under 64 clients, and the server's memory."""
     facts = results("load")
     rows = [
         (
@@ -107,7 +107,7 @@ def load() -> str:
 
 
 def questions() -> str:
-    """Return the table of seconds for 40 questions about one state, and how many tokens were read."""
+    """Return the table of the seconds for 40 questions about one state, and of the tokens that were read."""
     facts = results("questions")
     rows = [
         (name if name == "ecellm-lite" else f"llama-server, {name}", f"{seconds:.1f}")
@@ -122,7 +122,7 @@ def questions() -> str:
 
 
 def bundle() -> str:
-    """Return two tables: a large bundle next to cp and sha256sum, and the demo's bundle in its variants."""
+    """Return two tables: a large bundle next to cp and sha256sum, and the demo's bundle with its optional parts."""
     facts = results("bundle")
     large = facts["large"]
     steps = [
@@ -148,7 +148,7 @@ def bundle() -> str:
 
 
 def bare_install() -> str:
-    """Return the table of the seconds to install a bundle on a bare Debian system, and to answer a question."""
+    """Return the table of the seconds that a bare Debian system takes to install a bundle and to answer a question."""
     rows = [
         (f"{way}, {cache}", *(f"{seconds:.0f} s" for seconds in (*times.values(), sum(times.values()))))
         for way, caches in results("bare_install")["seconds"].items()
@@ -158,7 +158,7 @@ def bare_install() -> str:
 
 
 def standalone() -> str:
-    """Return the tables of sizes and starting times of the installed and the standalone program."""
+    """Return the tables of sizes and starting times: an installed package, and the standalone program."""
     facts = results("standalone")
     sizes = [(name, f"{size / 1e6:,.0f} MB") for name, size in facts["bytes"].items()]
     ways = facts["seconds"]

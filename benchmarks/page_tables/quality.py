@@ -66,7 +66,7 @@ def demo_more() -> str:
 
 
 def ece() -> str:
-    """Return the table of the demo's calibration error out of the box, on the tasks with many rows."""
+    """Return the table of the demo's calibration error as shipped, for the tasks with many rows."""
     tests = {name: task["test"] for name, task in results("calibration")["tasks"].items()}
     many = {name: test for name, test in tests.items() if test and test["rows"] >= 300}
     lines = table([short(name) for name in many], [[f"{test['ece']:.3f}" for test in many.values()]])
@@ -97,7 +97,7 @@ def agreement() -> str:
 
 
 def quantization() -> str:
-    """Return the table of each file type's size, speed and agreement."""
+    """Return the table of each file type's size and speed, and how often its answers agree with those of F16."""
     rows = [
         (
             name,
@@ -150,7 +150,7 @@ def option_orders() -> str:
 
 
 def open_model() -> str:
-    """Return the table of a general model's metrics without training, next to the most frequent label's."""
+    """Return the table of a general model's metrics without fine-tuning, next to those of the most frequent label."""
     facts = results("open_model")
     rows = []
     for task, one in facts["tasks"].items():
@@ -172,7 +172,7 @@ def open_model() -> str:
 
 
 def open_model_adapter() -> str:
-    """Return a sentence about a random adapter on a general model's file."""
+    """Return a sentence on a random adapter that is used with a general model's GGUF file."""
     facts = results("open_model_adapter")
     loaded, merged = facts["base_and_adapter"], facts["adapter_and_merged"]
     changed = facts["rows"] - loaded["same_answers"]
@@ -206,7 +206,7 @@ def _measured(metric: dict[str, Any]) -> str:
 
 
 def answer_sets() -> str:
-    """Return the table of how often sets of plausible answers have the right one, and how large they are."""
+    """Return the table of how often sets of plausible answers contain the right answer, and how large they are."""
     facts = results("answer_sets")
     rows = [
         (

@@ -1,4 +1,4 @@
-"""Results files, and the small parts that all tables are made of."""
+"""Reads results files and formats the parts that all tables have."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def provenance(name: str) -> str:
-    """Return the machine and the command that made a results file, in parentheses."""
+    """Return the machine and the command that produced a results file, in parentheses."""
     facts = results(name)
     widths = [width for width in ("AVX512", "AVX2", "NEON") if f"{width} = 1" in facts["machine"]]
     machine = facts["machine"].split(", CPU")[0].split(", CUDA")[0].replace(" 1 cores", " 1 core")
@@ -41,20 +41,20 @@ def short(task: str) -> str:
 
 
 def interval(value: Mapping[str, float]) -> str:
-    """Return a metric with its interval."""
+    """Return a metric with its interval, as text."""
     return f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
 
 
 def values_of(results: Mapping[str, Any], *names: str) -> list[str]:
-    """Return the values of these metrics in the results of one model."""
+    """Return one model's values of these metrics, as texts."""
     return [f"{results['values'][name]['value']:.3f}" for name in names]
 
 
 def gib(size: float) -> str:
-    """Return a size in GiB."""
+    """Return a size in bytes as text in GiB."""
     return f"{size / 2**30:.2f} GiB"
 
 
 def gb(size: float) -> str:
-    """Return a size in GB."""
+    """Return a size in bytes as text in GB."""
     return f"{size / 1e9:.1f} GB"

@@ -10,7 +10,7 @@ _PEERS = ("ecellm-lite", "Llama", "llama-server")
 def speed() -> str:
     """Return the table of the rows per second of our Runtime and of each peer (another program), by task.
 
-    Below it are the geometric means of our rates relative to each peer's.
+    The text below the table has the geometric means of our rate divided by each peer's.
     """
     facts = results("throughput")
     tasks = facts["tasks"].values()
@@ -21,7 +21,7 @@ def speed() -> str:
 
 
 def throughput() -> str:
-    """Return the table of each task's rates, our rate relative to each peer's, and our share of the roofline."""
+    """Return the table of each task's rates: absolute, divided by each peer's, and as a fraction of the roofline."""
     facts = results("throughput")
     rows = [
         [
@@ -39,7 +39,7 @@ def throughput() -> str:
 
 
 def grouping() -> str:
-    """Return the sentence that says how much faster grouped rows are answered."""
+    """Return the sentence that says how much faster rows with the same beginning are answered together."""
     facts = results("grouping")
     return (
         f"{facts['products']} products against {facts['candidates']} candidates each, shuffled, ran "
@@ -48,7 +48,7 @@ def grouping() -> str:
 
 
 def candidates() -> str:
-    """Return the text on one product against many candidates, beside llama-server."""
+    """Return the text on comparing one product with many candidates, next to llama-server's rate."""
     facts = results("candidates")
     rates, times = facts["rows_per_second"], facts["times"]
     beside = " and ".join(f"{times[name]:.1f} times as fast as {name} ({rates[name]:.1f})" for name in times)
@@ -60,7 +60,7 @@ def candidates() -> str:
 
 
 def cold_start() -> str:
-    """Return the table of the times of a new process's first answer, with and without its instruction on disk."""
+    """Return the table of how soon a new process answers, with and without the instruction's state on disk."""
     rows = [
         (
             name,
@@ -81,7 +81,7 @@ def cold_start() -> str:
 
 
 def offload() -> str:
-    """Return the table of rates on the GPU, and a comparison of its answers with the CPU's."""
+    """Return the table of the GPU's rates, and a comparison of its answers with the CPU's."""
     facts = results("offload")
     rates = facts["rows_per_second"]
     lines = table(["on the H100", *map(short, rates)], [["rows/s", *(f"{rate:.1f}" for rate in rates.values())]])
@@ -97,7 +97,7 @@ def offload() -> str:
 
 
 def drafts() -> str:
-    """Return the sentence that says how much faster free text is with drafts from the prompt's words."""
+    """Return the sentence that says how much faster free text is written with drafts from the prompt's words."""
     ratio = results("drafts")["ratio"]
     return (
         f"on {results('drafts')['rows']} rows of AG that was {ratio['together']:.1f} times as fast in one job, and "
@@ -131,7 +131,7 @@ def prompts() -> str:
 
 
 def prompts_few() -> str:
-    """Return the table of the prompt kernels' rate with few tokens, as multiples of llama.cpp's better one."""
+    """Return the table of the prompt kernels' rate for few tokens, relative to the faster of llama.cpp's kernels."""
     models = results("prompts_few")["models"]
     sizes = list(next(iter(models.values()))["sizes"])
     rows = [(name, *(f"{one['sizes'][size]['times']:.2f}" for size in sizes)) for name, one in models.items()]
@@ -139,7 +139,7 @@ def prompts_few() -> str:
 
 
 def memory() -> str:
-    """Return the sentence that says how much a process's memory grows."""
+    """Return the sentence that says how much a process's memory grows over time."""
     facts = results("memory")["demo_model"]
     return (
         f"in {facts['minutes']:.0f} minutes of answering rows the demo's process grew by "
@@ -158,7 +158,7 @@ _WAYS = {
 
 
 def labels() -> str:
-    """Return the table of the rates of a search in thousands of labels and of a schema's enum, and a text on them."""
+    """Return the table that compares a search in thousands of labels with a schema's enum, and a text below it."""
     facts = results("labels")
     rates, calls, tokens = facts["rows_per_second"], facts["calls_alone"], facts.get("tokens_a_row", {})
     rows = [[name, f"{rates[way]:.1f}", str(tokens.get(way, ""))] for way, name in _WAYS.items() if way in rates]

@@ -1,9 +1,10 @@
-"""The package `guidance` over llama-cpp-python: it writes one of many labels, as the enum of a JSON schema.
+"""The package `guidance` with llama-cpp-python: it writes one of many labels, which are the enum of a JSON schema.
 
     pip install --no-deps guidance==0.3.1
 
-The package pins older versions of llama-cpp-python and llguidance, so pip must not install them. It reads a prompt only
-from the first token that differs from the last one, and it reads tokens that the schema forces together.
+The package pins older versions of llama-cpp-python and llguidance, so pip must not install its dependencies. `guidance`
+keeps the last prompt in memory, and reads the next one only from the first token that differs. Tokens that the schema
+forces are read together, in one call.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ecellm_lite.kernels.prompt import use
 
 
 class GuidanceEnum:
-    """A model of `guidance` that answers with one of the labels."""
+    """A model of `guidance` that answers each prompt with one of the labels."""
 
     def __init__(self, model: Path, labels: Sequence[str], threads: int) -> None:
         import guidance

@@ -3,8 +3,8 @@
     PYTHON benchmarks/peers/ik_llama.py MODEL THREADS BATCH
 
 PYTHON is a Python in which the fork's wheel from PyPI is installed. Each line of standard input is a prompt: a JSON
-list of tokens. For each prompt, the output has a line with the seconds that reading it took. With one thread, this is
-processor time. Weights are repacked, as with the fork's option -rtr.
+list of token ids. For each prompt, one line is written with the seconds that reading it took. With one thread, they are
+processor time. The weights are rearranged for speed when they are loaded, as with the fork's option -rtr.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class IkLlama:
         self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
 
     def seconds(self, tokens: Sequence[int]) -> float:
-        """Return the seconds that reading a prompt took."""
+        """Have the child read a prompt, and return the seconds that this took."""
         assert self._child.stdin
         assert self._child.stdout
         self._child.stdin.write(json.dumps(list(tokens)) + "\n")

@@ -1,7 +1,8 @@
 """llama-cpp-python's `Llama` class, used as its documentation shows: one completion after the other.
 
-The class keeps the last prompt's tokens in memory, and reads a prompt only from the first different token. So it too
-reads the instruction only once. All other settings are its defaults. For example, flash attention is off.
+The class keeps the last prompt's tokens in memory, and reads the next prompt only from the first different token. So it
+reads the instruction only once, as our Runtime does. Apart from the threads and the context, its settings are the
+defaults. For example, flash attention is off.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ CONTEXT = 4096
 
 
 class LlamaClass:
-    """A peer that answers with a `Llama`.
+    """A peer that answers with llama-cpp-python's `Llama`.
 
-    A grammar that llama.cpp cannot read would end the process, so tests check our grammars with llama.cpp first.
+    A grammar that llama.cpp cannot read would end the process. So tests check our grammars with llama.cpp first.
     """
 
     def __init__(self, model: Path, threads: int, context: int | None) -> None:
         self._llama = new_llama(model, threads, context)
 
     def run(self, task: str, rows: Sequence[PreparedRow]) -> Pass:
-        """Answer the rows one by one."""
+        """Answer the rows one by one, and return the measurements."""
         use(STOCK)
         failures = written = 0
         started = time.perf_counter()

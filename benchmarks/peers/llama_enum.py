@@ -1,8 +1,8 @@
-"""llama-cpp-python's `Llama` class with llguidance: it writes one of many labels, as the enum of a JSON schema.
+"""llama-cpp-python's `Llama` class with llguidance: it writes one of many labels, which are the enum of a JSON schema.
 
-This is what a Python user of llama.cpp writes today: a logits processor with llguidance's token mask, one row after the
-other. The class reads a prompt only from the first token that differs from the last one. The grammar is compiled once
-for all rows. As soon as a label is complete, writing ends.
+This is what a Python user of llama.cpp writes today: a logits processor that applies llguidance's token mask. Rows are
+answered one after the other. The class keeps the last prompt in memory, and reads the next one only from the first
+token that differs. The grammar is compiled once for all rows. Writing ends as soon as a label is complete.
 """
 
 from __future__ import annotations
@@ -27,14 +27,17 @@ from ecellm_lite.kernels.prompt import use
 
 @dataclass(frozen=True, slots=True)
 class WrittenLabel:
-    """A label, and how many tokens the model wrote for it."""
+    """A label that the model wrote, and how many tokens it wrote for it."""
 
     text: str
     tokens: int
 
 
 class LlamaEnum:
-    """A `Llama` that answers with one of the labels in `grammar`, which llguidance made of a JSON schema."""
+    """A `Llama` that answers with one of the labels that `grammar` allows.
+
+    llguidance made the grammar from a JSON schema.
+    """
 
     def __init__(self, model: Path, grammar: str, threads: int) -> None:
         self._llama = new_llama(model, threads)
@@ -62,7 +65,7 @@ class LlamaEnum:
         self._llama.close()
 
     def _masked(self, _: NDArray[np.intc], logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the logits, with those of the tokens that no label has here set to minus infinity."""
+        """Return the logits, with minus infinity for every token that no label has as its next one."""
         fill_next_token_bitmask(self._matcher, self._mask)
         masked: NDArray[np.float32] = logits.copy()
         apply_token_bitmask_inplace(masked, self._mask)

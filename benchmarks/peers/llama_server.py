@@ -30,7 +30,7 @@ PATIENCE = 600  # seconds, to load a model or to answer a row
 
 
 class LlamaServer:
-    """A peer that is a llama-server on a free port of this machine; `close` stops it."""
+    """A peer that is a llama-server on a free port of this machine."""
 
     def __init__(self, program: Path, model: Path, threads: int, *, slots: int = SLOTS) -> None:
         with socket.socket() as free:
@@ -49,7 +49,7 @@ class LlamaServer:
             raise
 
     def run(self, task: str, rows: Sequence[PreparedRow]) -> Pass:
-        """Answer the rows, as many at once as there are slots."""
+        """Answer the rows, as many at once as the server has slots, and return the measurements."""
         waiting: queue.SimpleQueue[PreparedRow] = queue.SimpleQueue()
         for one in rows:
             waiting.put(one)

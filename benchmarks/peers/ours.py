@@ -14,7 +14,7 @@ from ecellm_lite.engine.settings import Settings
 class Ours:
     """A peer that is a Runtime with default settings.
 
-    This machine's tuning is not used, because the other peers have none.
+    Stored tunings of this machine are not used, because the other peers have none.
     """
 
     def __init__(self, model: Path, envelope: str, threads: int, context: int | None) -> None:
@@ -30,7 +30,7 @@ class Ours:
         )
 
     def run(self, task: str, rows: Sequence[PreparedRow]) -> Pass:
-        """Answer the rows as one job."""
+        """Answer the rows as one job, and return the measurements."""
         started = time.perf_counter()
         answers = list(self._runtime.answers(task, [one.row for one in rows]))
         seconds = time.perf_counter() - started

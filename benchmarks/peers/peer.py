@@ -1,4 +1,4 @@
-"""The interface of a peer: a program under comparison, which answers the same rows as the others and is timed."""
+"""The interface of a peer: one of the programs that a benchmark compares by timing them on the same rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PreparedRow:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A task's rows: some to warm a peer up, so that it has the instruction in memory, and the rows to measure."""
+    """A task's rows: some that warm a peer up, so that the instruction is in memory, and the rows to measure."""
 
     warm: list[PreparedRow]
     measured: list[PreparedRow]
@@ -40,9 +40,9 @@ class Pass:
 
 
 class Peer(Protocol):
-    """A loaded model that answers.
+    """A loaded model that answers rows.
 
-    It is loaded again for each repeat, so it cannot remember rows.
+    A peer is loaded again for each repeat, so that it cannot remember rows.
     """
 
     def run(self, task: str, rows: Sequence[PreparedRow]) -> Pass:

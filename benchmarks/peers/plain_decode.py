@@ -1,6 +1,6 @@
 """The roofline: how many tokens per second plain `llama_decode` reads.
 
-512 tokens are read at a time, as in the test pp512 of llama.cpp's own benchmark, llama-bench.
+It reads 512 tokens at a time, as in the test pp512 of llama.cpp's own benchmark, llama-bench.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STOCK = State("", "a peer reads prompts as llama.cpp does")
 
 
 class PlainDecode:
-    """A context with llama.cpp's defaults, whose memory is emptied before each batch."""
+    """A context of llama.cpp with default settings. Its KV memory is emptied before each batch."""
 
     def __init__(self, model: Path, threads: int) -> None:
         start_library()
