@@ -48,12 +48,12 @@ class _Part:
 
     @property
     def result(self) -> int:
-        """The size of the shard's tensors in the GGUF file, in bytes."""
+        """The size of these tensors in the GGUF file, in bytes."""
         return sum(tensor.size for tensor in self.tensors)
 
 
 def staging_folder(target: Path) -> Path:
-    """Return the folder that holds the downloaded shards for `target` until they are converted."""
+    """Return the folder that holds downloaded shards until they are converted to `target`."""
     return target.with_name(f".{target.name}.shards")
 
 
@@ -66,10 +66,10 @@ def write_arriving(
     progress: Callable[[ConversionProgress], None] | None = None,
     check: Callable[[Path], None] | None = None,
 ) -> WrittenFile:
-    """Write a file as `write_file` does, from a checkpoint whose shards are downloaded during the conversion.
+    """Write a file as `write_file` does, but download the checkpoint's shards during the conversion.
 
-    `progress` counts downloaded bytes. Raises ModelError also if a shard cannot be downloaded or has the wrong hash. A
-    later run can then resume.
+    `progress` counts downloaded bytes. In addition to `write_file`'s errors, raises ModelError if a shard cannot be
+    downloaded or has the wrong hash. A later run can then resume.
     """
     if file.whole is not None:
         return WrittenFile(file.whole, plan.size, file.done)
@@ -139,9 +139,9 @@ def _convert(
 def _has_room(
     plan: Plan, source: ArrivingCheckpoint, file: UnfinishedFile, written: int, part: _Part, following: _Part
 ) -> bool:
-    """Return whether the next shard may be downloaded while `part` is converted.
+    """Return whether the disk has room to download the next shard while `part` is converted.
 
-    `written` is the size of the file after `part` is converted, in bytes.
+    `written` is the size that the GGUF file has after `part` is converted, in bytes.
     """
     missing = following.size - following.shard.staged_bytes()
     return (
@@ -151,7 +151,7 @@ def _has_room(
 
 
 class _Meter:
-    """Counts the downloaded bytes. When its `with` block ends, the download stops."""
+    """Counts the downloaded bytes. The end of its `with` block stops the download."""
 
     def __init__(
         self, source: ArrivingCheckpoint, done: int, progress: Callable[[ConversionProgress], None] | None
@@ -169,7 +169,7 @@ class _Meter:
         self._stopped.set()
 
     def received(self, count: int) -> None:
-        """Count downloaded bytes. Raises StoppedError after the `with` block has ended."""
+        """Count downloaded bytes. After the end of the `with` block, raises StoppedError, which stops the download."""
         if self._stopped.is_set():
             raise StoppedError
         self._done += count

@@ -1,7 +1,8 @@
 """A checkpoint whose weights are still on the hub. The headers are read first, and each shard is downloaded later.
 
 The plan of a conversion needs only the headers. Sometimes a tensor is needed before its shard is downloaded. An example
-is the embedding, if it is compared with an adapter's copy. The tensor is then read from the hub in ranges.
+is the embedding, which is compared with an adapter's copy of it. Such a tensor is read from the hub in parts, by HTTP
+range requests.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from ecellm_lite.models.hub_file import HubFile
 
 
 class ArrivingShard(SafetensorsFile):
-    """A safetensors file on the hub. It is on the disk only between the calls of `fetch` and `drop`.
+    """A safetensors file on the hub. `fetch` downloads it to the disk, and `drop` deletes it there.
 
-    `place` is its path on the disk. The file name is the sha256, so that a partial download is only continued with the
-    same file.
+    `place` is its path on the disk. The file name is the sha256, so that a partial download is continued only if the
+    hub's
+    file is still the same.
     """
 
     def __init__(self, path: Path, remote: HubFile, folder: Path) -> None:
@@ -41,7 +43,7 @@ class ArrivingShard(SafetensorsFile):
         self.metadata, self.tensors = self._header()
 
     def fetch(self, received: Callable[[int], None]) -> None:
-        """Download the file and open it. See HubFile.fetch."""
+        """Download the file and open it, as HubFile.fetch does."""
         self._remote.fetch(self.place, received)
         self._descriptor = open_for_reading(self.place)
         self._opened_as = InputFile.of(self.place, os.fstat(self._descriptor))
@@ -53,7 +55,7 @@ class ArrivingShard(SafetensorsFile):
         return self.place.stat().st_size if self.place.is_file() else 0
 
     def drop(self) -> None:
-        """Delete the file from the disk. A second call does nothing."""
+        """Delete the file from the disk, if it is there."""
         self.close()
         self.place.unlink(missing_ok=True)
 
@@ -70,7 +72,10 @@ class ArrivingShard(SafetensorsFile):
 
 
 class ArrivingCheckpoint(Checkpoint):
-    """A checkpoint with weights on the hub. `folder` has its configuration, and `staging` is for downloaded shards."""
+    """A checkpoint whose weights are on the hub.
+
+    `folder` has its configuration, and `staging` is for downloaded shards.
+    """
 
     def __init__(self, folder: Path, weights: Sequence[HubFile], staging: Path) -> None:
         self.staging = staging
@@ -88,9 +93,9 @@ class ArrivingCheckpoint(Checkpoint):
         return sum(shard.staged_bytes() for shard in self.shards)
 
     def stage(self, done: Collection[str]) -> None:
-        """Make the staging folder, and delete the files in it that an earlier run left and this run does not need.
+        """Make the staging folder. Files that an earlier run left in it are deleted unless this run needs them.
 
-        Shards are needed unless they are in `done`.
+        This run needs the shards that are not in `done`.
         """
         self.staging.mkdir(exist_ok=True)
         pending = {shard.place for shard in self.shards if shard.path.name not in done}

@@ -16,7 +16,7 @@ _POLL = 0.1  # seconds; how often a waiting thread checks whether it should end
 
 
 class ReadAhead(Generic[T]):
-    """Iterates over items in a background thread, at most `depth` items ahead of the caller.
+    """Iterates over items in a background thread, which is at most `depth` items ahead of the caller.
 
     It is a context manager.
     """
@@ -61,11 +61,9 @@ class ReadAhead(Generic[T]):
 
 
 class WriteBehind(Generic[T]):
-    """Calls a function on items in a background thread, at most `depth` items behind the caller.
+    """Calls a function on items in a background thread, which is at most `depth` items behind the caller.
 
-    It is a context manager.
-
-    At its end, the `with` block waits for the remaining items, unless the function has failed.
+    It is a context manager. At its end, the `with` block waits until all items are done, or until the function fails.
     """
 
     def __init__(self, work: Callable[[T], None], depth: int) -> None:
@@ -85,7 +83,10 @@ class WriteBehind(Generic[T]):
             self._check()
 
     def put(self, item: T) -> None:
-        """Add an item to the queue. Waits while `depth` items are pending, and raises the error of an earlier item."""
+        """Queue an item for the function. Waits while `depth` items are queued.
+
+        Raises the function's error on an earlier item.
+        """
         self._check()
         self._queue.put((item,))
 

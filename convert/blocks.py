@@ -1,4 +1,4 @@
-"""Blocks of rows, which are read from the checkpoint and converted to the bytes of the GGUF file."""
+"""Reads blocks of rows from the checkpoint and converts them to the bytes of the GGUF file."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class NotFiniteError(ModelError):
 
 
 def read_blocks(plan: Plan, source: TensorSource, done: int) -> Iterator[tuple[PlannedTensor, int, Block]]:
-    """Yield each tensor's blocks in the file's order, except the first `done` bytes of the file.
+    """Yield the blocks of all tensors in the file's order, beginning after the first `done` bytes of the file.
 
-    The results are tuples: the tensor, the number of the block's first row, and the block.
+    A block is a tuple: the tensor, the number of the block's first row in it, and the block's data.
     """
     for tensor in plan.tensors:
         step = max(1, plan.block_weights // tensor.columns)
@@ -38,7 +38,10 @@ def read_blocks(plan: Plan, source: TensorSource, done: int) -> Iterator[tuple[P
 
 
 def read_block(tensor: PlannedTensor, source: TensorSource, first: int, count: int) -> Block:
-    """Return `count` rows of a tensor, beginning with the GGUF file's row `first`, and the data to convert them."""
+    """Return `count` rows of a tensor, with all that is needed to convert them.
+
+    The first row is number `first` of the tensor in the GGUF file.
+    """
     recipe = tensor.recipe
     places: slice | NDArray[np.integer[Any]] = slice(first, first + count)  # the rows' places in the source
     order = None
@@ -93,7 +96,7 @@ def _copied(block: Block) -> NDArray[np.uint8]:
 
 
 def _rows(tensor: PlannedTensor, source: TensorSource, first: int, count: int) -> NDArray[Any]:
-    """Return rows in the source's type, or the bytes of rows if that type is quantized. A vector counts as one row."""
+    """Return rows in the source's type. Rows of a quantized type are returned as bytes. A vector counts as one row."""
     recipe = tensor.recipe
     if recipe.saved is not None:
         rows: NDArray[Any] = recipe.saved.reshape(tensor.rows, -1)[first : first + count]

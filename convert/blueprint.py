@@ -28,14 +28,14 @@ class TensorRecipe:
     - `source`: the source's name in the checkpoint. It is empty for a tensor that is computed from the configuration
       alone. The values of such a tensor are in `saved`, and adapters do not change it.
     - `shape`: the shape, whose last dimension is contiguous, as in NumPy.
-    - `module`: the source's name in an adapter, which is the name without `.weight`.
-    - `order`: the number of the source's row for each row of the file's tensor, or None if the order is the same.
-    - `adapter_order`: the number of the adapter's row for each row of the source, or None if the order is the same. The
-      order differs for queries and keys if the source is a GGUF file, because a conversion permutes their rows.
-    - `added`: a number that is added to each value of a vector, whether it comes from the source or an adapter. For
-      example, Gemma's checkpoints store a norm's weights minus 1, and GGUF files store the weights.
-    - `adapter_added`: the number that is added to an adapter's values. It differs from `added` if the source is a GGUF
-      file, which already includes the number.
+    - `module`: the name by which adapters change the source. It is the source's name without `.weight`.
+    - `order`: for each row of the file's tensor, the number of its row in the source. None if the order is the same.
+    - `adapter_order`: for each row of the source, the number of its row in an adapter. None if the order is the same.
+      It differs for queries and keys if the source is a GGUF file, because a conversion permutes their rows.
+    - `added`: a number that is added to each value of the tensor (a vector). For example, Gemma's checkpoints store a
+      norm's weights minus 1, and GGUF files store the weights.
+    - `adapter_added`: the same for values from an adapter. It differs from `added` if the source is a GGUF file,
+      because a GGUF file's values already include the number.
 
     The other fields are set when adapters are attached. Their rows are in the source's order:
 
@@ -60,7 +60,7 @@ class TensorRecipe:
     def key(self) -> str:
         """The tensor's name in an adapter.
 
-        The output matrix of a tied model has such a name too, although it is not in the checkpoint.
+        Even the output matrix of a tied model has such a name, although it is not in the checkpoint.
         """
         return (
             f"{self.module}.weight" if self.module and self.source.endswith(".weight") else self.module or self.source
@@ -68,7 +68,7 @@ class TensorRecipe:
 
     @property
     def memory_bytes(self) -> int:
-        """The number of bytes that the recipe keeps in memory until its tensor is written."""
+        """How many bytes of memory the recipe needs until its tensor is written."""
         arrays = [self.magnitudes, self.saved, self.order]
         arrays += [array for each in self.factors for array in (each.a, each.b)]
         return sum(array.nbytes for array in arrays if array is not None)
@@ -92,8 +92,8 @@ class Blueprint:
     - `metadata`: the metadata by key, in the file's order.
     - `recipes`: the recipes of the tensors, in the checkpoint's order.
     - `tied`: whether the embedding is also the output matrix. If so, the file has no `output.weight`.
-    - `output`: for a tied model, the recipe of a separate output matrix. It is used if an adapter changes only the
-      embedding or only the output matrix.
+    - `output`: for a tied model, the recipe of a separate output matrix. An adapter that changes only one of the two
+      (the embedding or the output matrix) makes a separate output matrix necessary.
     - `inseparable`: whether llama.cpp has no separate output matrix for this architecture.
     """
 

@@ -1,8 +1,8 @@
 """A byte-level BPE vocabulary for llama.cpp, read from tokenizer.json, or from vocab.json and merges.txt.
 
 A BPE tokenizer first splits a text into words. tokenizer.json describes this split with a regular expression, but a
-GGUF file only names one of llama.cpp's rules. As in llama.cpp's converter, a fixed text is tokenized, and the hash of
-its ids is looked up in a table of rules.
+GGUF file only names one of llama.cpp's rules. So a fixed text is tokenized, and the hash of its ids is looked up in a
+table of rules, as in llama.cpp's converter.
 """
 
 from __future__ import annotations
@@ -117,7 +117,10 @@ def from_files(folder: Path, size: int, added: Sequence[AddedToken]) -> BytePair
 
 
 def _steps(path: Path, tokenizer: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the steps of a tokenizer.json that change or split a text before its merges, as pairs (type, content)."""
+    """Return the steps by which a tokenizer.json changes or splits a text before it merges tokens.
+
+    Each step is a pair (type, content).
+    """
     result: list[tuple[str, Mapping[str, Any]]] = []
     for name, inner in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
         value = tokenizer.get(name)

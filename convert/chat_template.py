@@ -1,8 +1,9 @@
 """Finds the chat form of a model from its chat template, when the model is converted, pulled or added.
 
-A template is an untrusted program. A known template is recognized by its hash. An unknown template is rendered for a
-few fixed conversations, in a child process with a sandbox, a time limit and a memory limit. The results are compared
-with the prompts of the chat forms. When a model runs, no template is ever rendered.
+A chat form is this project's own text around a conversation; no template is rendered when a model runs. A template is
+an untrusted program. A known template is recognized by its hash. An unknown template is rendered for a few fixed
+conversations, in a child process with a sandbox, a time limit and a memory limit. The results are compared with the
+prompts of the chat forms.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ _NEEDED = 2  # so many of the first probes must be rendered, without an error
 
 
 def form_of(metadata: Mapping[str, MetadataValue]) -> str | None:
-    """Return the name of the chat form for the chat template in a GGUF file's metadata.
+    """Return the name of the chat form that a GGUF file's chat template has.
 
-    Return None if there is no template or its form is not known.
+    Return None if there is no template, or if no chat form has the same prompts.
     """
     template = str(metadata.get("tokenizer.chat_template", ("STRING", ""))[1])
     if not template:
@@ -46,7 +47,7 @@ def form_of(metadata: Mapping[str, MetadataValue]) -> str | None:
 
 
 def form_of_folder(folder: Path) -> str | None:
-    """Return the name of the chat form for the chat template in a checkpoint's folder, or None.
+    """Return the name of the chat form that the chat template in a checkpoint's folder has, or None.
 
     The folder need not contain the vocabulary.
     """
@@ -60,7 +61,7 @@ def form_of_folder(folder: Path) -> str | None:
 
 
 def recognized_form(template: str, bos: str, eos: str) -> str | None:
-    """Return the name of the chat form with the same prompts as a template, or None.
+    """Return the name of the chat form that gives the same prompts as a chat template, or None.
 
     `bos`, `eos`: the texts of the BOS and EOS tokens, which the template may use.
     """
@@ -74,9 +75,9 @@ def recognized_form(template: str, bos: str, eos: str) -> str | None:
 
 
 def rendered(template: str, bos: str, eos: str) -> Sequence[str | None]:
-    """Render each conversation of PROBES with a template, in a child process.
+    """Render each conversation of PROBES with a chat template, in a child process.
 
-    Return a text for each conversation, or None for one that the template cannot render.
+    Return one text per conversation, or None for a conversation that the template cannot render.
     """
     probes = [
         [{"role": "system", "content": system}] * bool(system)

@@ -85,7 +85,7 @@ class Checkpoint:
         return self.file_of(name).tensors[name]
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
-        """Return rows of a tensor; see SafetensorsFile.rows."""
+        """Return rows of a tensor, as SafetensorsFile.rows does."""
         return self.file_of(name).rows(name, first, count)
 
     def values(self, name: str) -> NDArray[np.float32]:
@@ -98,11 +98,14 @@ class Checkpoint:
             file.check_unchanged()
 
     def inputs(self) -> list[InputFile]:
-        """Return the files with the weights, with their sizes and times when they were opened."""
+        """Return the files with the weights, with the sizes and times that they had when they were opened."""
         return [file.input for file in self.files]
 
     def configuration(self) -> list[InputFile]:
-        """Return the files that describe the weights, such as config.json, with their sizes and times when opened."""
+        """Return the files that describe the weights, such as config.json.
+
+        They come with the sizes and times that they had when they were opened.
+        """
         return list(self._configuration)
 
     def file_of(self, name: str) -> SafetensorsFile:
@@ -118,7 +121,7 @@ class Checkpoint:
         return SafetensorsFile(path)
 
     def _index(self) -> Mapping[str, str]:
-        """Return the name of each tensor's file, from the index model.safetensors.index.json."""
+        """Return the name of the file that holds each tensor, from the index model.safetensors.index.json."""
         if not (self.folder / _INDEX).exists():
             raise self._no_weights()
         path = inside(self.folder, _INDEX)

@@ -60,9 +60,9 @@ class Conversion:
     imatrix: Imatrix | None
 
     def check_room(self) -> None:
-        """Raise ModelError if free disk space or memory is too small.
+        """Raise ModelError if there is too little free disk space or memory.
 
-        Bytes that an earlier run wrote need no more space.
+        Bytes of the file that an earlier run wrote need no more space.
         """
         unfinished, _ = unfinished_paths(self.request.target)
         written = unfinished.stat().st_blocks * 512 if unfinished.is_file() else 0
@@ -74,10 +74,7 @@ class Conversion:
         )
 
     def seconds(self, threads: int) -> float:
-        """Return an estimate of the seconds that the conversion will take.
-
-        For the estimate, a block of each type is converted.
-        """
+        """Convert one block of each type, and return an estimate of the seconds that the conversion will take."""
         return estimated_seconds(self.plan, self.source, threads)
 
     def run(
@@ -89,10 +86,10 @@ class Conversion:
         progress: Callable[[ConversionProgress], None] | None = None,
         accept: Callable[[], None] = lambda: None,
     ) -> Manifest:
-        """Write the file and then its manifest. For the errors, see pipeline.write_file and writer.UnfinishedFile.
+        """Write the GGUF file and then its manifest. For the errors, see pipeline.write_file and writer.UnfinishedFile.
 
-        When the file has its final name, the manifest is written and `accept` is called. If the process is killed at
-        that point, a later run with `resume` repeats only these two steps.
+        When the file has its final name, the manifest is written and `accept` is called. If the process is killed
+        between these steps, a later run with `resume` only writes the manifest and calls `accept`.
         """
         if not (resume and only_named(self.request.target)):
             self.check_room()
@@ -119,7 +116,7 @@ class Conversion:
         return write_file(self.plan, self.source, file, threads=threads, progress=progress, check=_check_header)
 
     def _other_inputs(self) -> list[Path]:
-        """Return the input files other than those with the weights."""
+        """Return the input files that do not hold the base's weights."""
         files = [file for weighted in self.adapters for file in weighted.adapter.inputs] + list(
             self.source.configuration()
         )
@@ -156,10 +153,11 @@ class Conversion:
 def prepare_conversion(
     request: ConversionRequest, draw: Callable[[Checkpoint], Blueprint] | None = None
 ) -> Iterator[Conversion]:
-    """Open the inputs and make the plan. The inputs stay open inside the `with` block.
+    """Open the inputs of a conversion and make its plan. The inputs stay open inside the `with` block.
 
-    `draw` is a function that makes the blueprint. The default is `blueprint_of`. Raises ModelError if the inputs are
-    damaged or do not fit together. Raises UsageError if the request cannot be fulfilled.
+    `draw` is a function that makes the blueprint of a checkpoint; the default is `blueprint_of`. Raises ModelError if
+    the
+    inputs are damaged or do not fit together. Raises UsageError if the request cannot be fulfilled.
     """
     request.check_paths()
     adapters = tuple(WeightedAdapter(read_any_adapter(path), weight) for path, weight in request.adapters)
@@ -184,7 +182,7 @@ def prepare_conversion(
 
 
 def blueprint_of(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint of a checkpoint, made by the code for its architecture, with the vocabulary."""
+    """Return the blueprint of a checkpoint with its vocabulary. The code for the checkpoint's architecture makes it."""
     from ecellm_lite.convert.vocabulary import vocabulary_metadata
 
     blueprint = blueprint_without_vocabulary(checkpoint)
@@ -196,7 +194,10 @@ def blueprint_of(checkpoint: Checkpoint) -> Blueprint:
 
 
 def blueprint_without_vocabulary(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint of a checkpoint, made by the code for its architecture, without the vocabulary."""
+    """Return the blueprint of a checkpoint without its vocabulary.
+
+    The code for the checkpoint's architecture makes it.
+    """
     from ecellm_lite.convert.architectures import architecture_of
 
     return architecture_of(checkpoint.config).blueprint(checkpoint)
@@ -206,7 +207,10 @@ def blueprint_without_vocabulary(checkpoint: Checkpoint) -> Blueprint:
 def open_base(
     base: str, draw: Callable[[Checkpoint], Blueprint] = blueprint_without_vocabulary
 ) -> Iterator[tuple[TensorSource, Blueprint]]:
-    """Open a base, and yield its weights and its blueprint. `draw` makes the blueprint of a checkpoint."""
+    """Open a base model, and yield its weights and its blueprint.
+
+    `draw` makes the blueprint if the base is a checkpoint.
+    """
     if Path(base).is_file():
         with GgufBase(Path(base)) as file:
             yield file, file.blueprint()
@@ -228,12 +232,15 @@ def _open_inputs(
 
 
 def read_any_adapter(path: Path) -> PeftAdapter:
-    """Return the adapter in a PEFT folder or a GGUF file. The tensors of a GGUF adapter keep their GGUF names."""
+    """Return the adapter in a PEFT folder or a GGUF file. A GGUF adapter keeps its GGUF tensor names."""
     return read_gguf_adapter(path) if path.is_file() else read_adapter(path)
 
 
 def with_current_module_names(adapter: PeftAdapter, blueprint: Blueprint) -> PeftAdapter:
-    """Return the adapter with the module names of a current checkpoint instead of GGUF names or outdated names."""
+    """Return the adapter with the module names that a current checkpoint has.
+
+    It may have GGUF names or outdated names.
+    """
     if adapter.path.is_file():
         return with_checkpoint_names(adapter, blueprint)
     return with_current_names(adapter, blueprint.architecture)
@@ -242,7 +249,7 @@ def with_current_module_names(adapter: PeftAdapter, blueprint: Blueprint) -> Pef
 def _with_request(
     metadata: Mapping[str, MetadataValue], envelope: str, request: ConversionRequest
 ) -> dict[str, MetadataValue]:
-    """Return the metadata with the envelope and, if known, the model's tasks."""
+    """Return the metadata, with the requested envelope and, if known, the model's tasks added."""
     tasks = request.choose_tasks(metadata)
     keys = {**metadata, ENVELOPE_KEY: ("STRING", envelope)}
     keys.pop(TASKS_KEY, None)

@@ -1,7 +1,8 @@
-"""Reads, writes and locks open files by their descriptors.
+"""Reads, writes and locks open files by their file descriptors.
 
-Windows has no pread, pwrite or flock, so there is other code for Windows. That code is tested on other systems, by
-hiding those functions. It has never run on Windows itself.
+Windows has no pread, pwrite or flock, so there is separate code for it. Tests run that code on other systems, where
+they
+hide these functions. It has never run on Windows itself.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _offset = threading.Lock()  # where the threads of a process share the descripto
 
 
 def read_at(descriptor: int, count: int, offset: int) -> bytes:
-    """Return up to `count` bytes from an offset, or no bytes at the end of the file."""
+    """Return up to `count` bytes from an offset of the file. At the end of the file, there are none."""
     if hasattr(os, "pread"):
         return os.pread(descriptor, count, offset)
     with _offset:
@@ -36,7 +37,10 @@ def read_at(descriptor: int, count: int, offset: int) -> bytes:
 
 
 def read_into(descriptor: int, buffer: memoryview, offset: int) -> int:
-    """Read from an offset into a buffer. Return the number of bytes read, which is 0 at the end of the file."""
+    """Read from an offset of the file into a buffer.
+
+    Return the number of bytes read, which is 0 at the end of the file.
+    """
     if hasattr(os, "preadv"):
         return os.preadv(descriptor, [buffer], offset)
     data = read_at(descriptor, len(buffer), offset)
@@ -45,7 +49,7 @@ def read_into(descriptor: int, buffer: memoryview, offset: int) -> int:
 
 
 def write_at(descriptor: int, data: memoryview, offset: int) -> int:
-    """Write at an offset, and return the number of bytes written."""
+    """Write at an offset of the file, and return the number of bytes written."""
     if hasattr(os, "pwrite"):
         return os.pwrite(descriptor, data, offset)
     with _offset:
@@ -68,7 +72,7 @@ def lock(descriptor: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's list of files to the disk, so that a rename survives a power failure.
+    """Write a folder's list of files to the disk, so that a rename survives a power failure.
 
     On Windows, this does nothing.
     """

@@ -1,8 +1,8 @@
 """Reads a LoRA adapter in llama.cpp's GGUF format, as convert_lora_to_gguf.py writes it.
 
-The adapter's tensors are named after the GGUF tensors that they change, and the rows of the factor B are in the order
-of the GGUF tensor. Both are translated to the names and the order of a PEFT adapter, so the rest of the code handles
-only PEFT adapters. The scale of the factors is alpha / rank.
+The adapter's tensors are named after the GGUF tensors that they change. The rows of the factor B are in the order of
+the GGUF tensor. The names and the order are translated to those of a PEFT adapter, so that all other code handles only
+PEFT adapters. The scale of the factors is alpha / rank.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from ecellm_lite.tensor_types import CONVERTED
 
 
 def read_gguf_adapter(path: Path) -> PeftAdapter:
-    """Return the adapter in a GGUF file.
+    """Read the adapter in a GGUF file. Its tensors keep their GGUF names.
 
-    Its tensors keep their GGUF names. Raises ModelError if it cannot be merged.
+    Raises ModelError if the adapter cannot be merged.
     """
     header = read_header(path)
     metadata = header.metadata

@@ -1,7 +1,7 @@
 """A GGUF file as the base of a conversion. Its tensors are converted again, with or without adapters.
 
-Adapters use the tensor names of a checkpoint, so GGUF names are translated. Quantized tensors have already lost
-precision, and lose a little more. The manifest records this.
+Adapters use the tensor names of a checkpoint, so the file's names are translated. Quantized tensors have already lost
+precision, and lose a little more when they are converted again. The manifest records this.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class GgufBase(OpenFile):
         return []
 
     def blueprint(self) -> Blueprint:
-        """Return a blueprint with the file's tensors and metadata. Metadata about an imatrix is left out."""
+        """Return a blueprint with the file's tensors and metadata. It has no metadata about an imatrix."""
         heads, kv_heads = self._heads()
         rotated = {"self_attn.q_proj": heads, "self_attn.k_proj": kv_heads} if self._architecture in INTERLEAVED else {}
         recipes = []

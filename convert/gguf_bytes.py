@@ -36,7 +36,7 @@ KINDS: Mapping[int, str] = {number: name for name, (number, _) in _TYPES.items()
 
 
 def aligned(offset: int, alignment: int = ALIGNMENT) -> int:
-    """Return the offset rounded up to a multiple of the alignment."""
+    """Return the offset, rounded up to a multiple of the alignment."""
     return -(-offset // alignment) * alignment
 
 
@@ -89,9 +89,9 @@ def _value(kind: str, value: Any) -> bytes:
 
 
 def _array(values: Any) -> bytes:
-    """Return an array as bytes: its element type, its length and its items.
+    """Return an array's bytes in a GGUF header: its element type, its length and its items.
 
-    As in gguf-py, ints are INT32, floats FLOAT32.
+    As in gguf-py, ints become INT32 and floats FLOAT32.
     """
     if isinstance(values, np.ndarray):
         return _numbers(values)

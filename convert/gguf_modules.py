@@ -1,4 +1,4 @@
-"""Translates a GGUF file's tensors to the names and values that they have in a checkpoint."""
+"""Translates the names and values of a GGUF file's tensors to those of a checkpoint."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ INSEPARABLE = frozenset({"gemma", "gemma2"})
 
 
 def module_of(architecture: str, name: str) -> str:
-    """Return the name of a tensor's module in a checkpoint. For a bias, it ends in `.bias`.
+    """Return the name of the module that a GGUF tensor has in a checkpoint. For a bias, it ends in `.bias`.
 
-    It is empty for a tensor that adapters cannot change.
+    The result is empty for a tensor that adapters cannot change.
     """
     match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", name)
     if not match:
@@ -67,5 +67,5 @@ def module_of(architecture: str, name: str) -> str:
 
 
 def added_to(architecture: str, name: str) -> float:
-    """Return the number that the conversion from a checkpoint added to a tensor's values, usually 0."""
+    """Return the number that a conversion from a checkpoint adds to a tensor's values, usually 0."""
     return _ADDED.get(architecture, 0.0) if name.endswith("_norm.weight") else 0.0

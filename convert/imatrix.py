@@ -1,4 +1,4 @@
-"""Reads an importance matrix in llama.cpp's GGUF format. It tells how much an error in each column matters.
+"""Reads an importance matrix (imatrix) in llama.cpp's GGUF format. It says how much an error in each column matters.
 
 For each matrix of the model, the file has two tensors. NAME.in_sum2 has the sum of the squares of each column's inputs,
 and NAME.counts has the number of inputs. tools/imatrix of https://github.com/ggml-org/llama.cpp defines the format. The
@@ -27,10 +27,10 @@ _SUMS, _COUNTS = ".in_sum2", ".counts"
 
 @dataclass(frozen=True, slots=True)
 class Imatrix:
-    """An importance matrix (imatrix).
+    """An importance matrix.
 
-    `importance`: by the name of a matrix in the model's file, one number for each of its columns. A higher number means
-    that errors in the column matter more.
+    `importance`: for each matrix of the model, by its GGUF name, one number per column. A higher number means that
+    errors in the column matter more.
     """
 
     path: Path

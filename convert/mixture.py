@@ -1,7 +1,7 @@
 """Chooses the quantization type of each tensor in a GGUF file, as llama.cpp's llama-quantize does.
 
-The rules are from llama_tensor_get_type in src/llama-quant.cpp of llama.cpp, for models without experts. Some tensors
-get more bits than others, depending on their role in the model and on their layer.
+The rules are those of llama_tensor_get_type in src/llama-quant.cpp of llama.cpp, for models without a mixture of
+experts. Some tensors get more bits than others, depending on their role in the model and on their layer.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ModelShape:
 
     @property
     def shared(self) -> int:
-        """The number of query heads that share one key head and one value head."""
+        """The number of query heads that use the same key head and value head."""
         return self.heads // self.kv_heads
 
 
@@ -79,7 +79,7 @@ def unknown_file_type(file_type: str) -> UsageError:
 
 
 def summary(types: Iterable[str]) -> dict[str, int]:
-    """Return the number of tensors of each type, with the most frequent type first."""
+    """Return how many tensors have each type, with the most frequent type first."""
     counts: dict[str, int] = {}
     for kind in types:
         counts[kind] = counts.get(kind, 0) + 1
@@ -87,7 +87,7 @@ def summary(types: Iterable[str]) -> dict[str, int]:
 
 
 class _Rules:
-    """The rules for one file.
+    """The rules for the tensors of one file.
 
     Tensors must be passed in the file's order, because some rules depend on the number of earlier tensors.
     """
@@ -122,7 +122,7 @@ class _Rules:
         return default
 
     def _count(self, part: str) -> int:
-        """Return the number of earlier tensors of this kind (attn_v or ffn_down), and count one more."""
+        """Return how many tensors of this kind (attn_v or ffn_down) came before, and count this one."""
         place = self._counts[part]
         self._counts[part] += 1
         return place

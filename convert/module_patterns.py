@@ -1,4 +1,4 @@
-r"""PEFT's rank_pattern and alpha_pattern. They give modules a value by patterns of their names.
+r"""PEFT's rank_pattern and alpha_pattern. They set the rank or alpha of modules whose names match a pattern.
 
 A pattern is a regular expression. In PEFT, a module matches a pattern if its whole name does, or if everything after
 one of the dots in its name does. Patterns are untrusted, so only common elements are accepted: letters, digits, dots,
@@ -25,7 +25,9 @@ _PIECE = re.compile(r"(?P<digits>\\d\+)|(?P<all>\.\*)|(?P<any>\.)|\\?(?P<literal
 
 
 class ModulePatterns:
-    """The values of modules, by patterns of their names. If several patterns match, the first one counts.
+    """The values (ranks or alphas) of modules, by patterns of the modules' names.
+
+    The first pattern that matches counts.
 
     Raises ValueError for patterns that are not accepted.
     """
@@ -43,7 +45,7 @@ class ModulePatterns:
             raise ValueError(f"{self._name} has too many keys for the number of the adapter's modules")
 
     def value(self, module: str, default: Any) -> Any:
-        """Return a module's value, or `default` if no pattern matches its name."""
+        """Return a module's value. If no pattern matches its name, return `default`."""
         for alternatives, value in self._patterns:
             if any(alternative.matches(module) for alternative in alternatives):
                 return value
@@ -101,8 +103,8 @@ def _alternative(text: str) -> _Alternative:
 def _pieces(text: str) -> list[str]:
     r"""Split a pattern into its elements, and return them as regular expressions.
 
-    If a digit could follow `\d+`, a name could match in several ways, which needs backtracking. So a digit directly
-    after `\d+` is refused, and a dot directly after `\d+` matches any character except a digit.
+    After `\d+`, another digit would need backtracking, because a name could then match in several ways. So a digit
+    directly after `\d+` is refused, and a dot directly after `\d+` matches any character except a digit.
     """
     pieces: list[str] = []
     place = 0

@@ -1,12 +1,12 @@
 """Translates an adapter's module names to the names in the base's blueprint, if they differ.
 
-If a model also sees images, the modules of its language model have other names than in a language model alone
-(architectures/language_part.py). The converter leaves out the part of the model that sees images, and also an adapter's
-changes to it.
+There are two cases. In a model that also sees images, the modules of the language model have other names than in a
+model that is a language model only (architectures/language_part.py). The converter leaves out the part that sees
+images, and also an adapter's changes to this part.
 
 Adapters of Phi-2 may have the names of Microsoft's first code for this model. In that code, the rows of q, k and v are
-stacked in one matrix, `mixer.Wqkv`. The factors of this matrix are therefore split into three pairs, each with the same
-A and a third of B's rows. The code is modeling_phi.py of https://huggingface.co/microsoft/phi-2 before January 2024.
+stacked in one matrix, `mixer.Wqkv`. So the factors of this matrix are split into three pairs, each with the same A and
+a third of B's rows. The code is modeling_phi.py of https://huggingface.co/microsoft/phi-2 before January 2024.
 """
 
 from __future__ import annotations
@@ -65,7 +65,10 @@ def with_current_names(adapter: PeftAdapter, architecture: str) -> PeftAdapter:
 
 
 def _of_language(values: Mapping[str, Named], path: Path) -> dict[str, Named]:
-    """Return the values of the language model's modules, by their names in a language model alone."""
+    """Return the values of the language model's modules.
+
+    The names are those of a model that is a language model only.
+    """
     renamed: dict[str, Named] = {}
     for name, value in values.items():
         if is_of_images(name):
@@ -79,9 +82,9 @@ def _of_language(values: Mapping[str, Named], path: Path) -> dict[str, Named]:
 def _renamed(
     values: Mapping[str, Named], path: Path, count: Callable[[Named], int], part: Callable[[Named, slice], Named]
 ) -> dict[str, Named]:
-    """Return the values of modules by their current names. The values of a stacked matrix are split into three.
+    """Return the values by the modules' current names. The value of a stacked matrix is split into three.
 
-    `count` returns the number of rows in a value, and `part` returns some of its rows.
+    `count` is a function that returns the number of rows in a value, and `part` one that returns some of the rows.
     """
     renamed: dict[str, Named] = {}
     for old, value in values.items():
@@ -106,7 +109,7 @@ def _renamed(
 
 
 def _current_name(name: str) -> str:
-    """Return the current name of a module or of its tensor. A name that is already current is returned unchanged."""
+    """Return the current name of a module or of its tensor. The name may be current already."""
     if match := _LAYER.fullmatch(name):
         return f"model.layers.{match[1]}.{_PARTS[match[2]]}{match[3] or ''}"
     module, dot, kind = name.rpartition(".")

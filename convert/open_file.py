@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class OpenFile:
     """A file that is open for reading. It is a context manager. Raises ModelError if the file cannot be opened.
 
-    `input`: the file's size and modification time when it was opened.
+    `input`: the file's path, and the size and modification time that it had when it was opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,7 +31,7 @@ class OpenFile:
         self.close()
 
     def close(self) -> None:
-        """Close the file. A second call does nothing."""
+        """Close the file, if it is open."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)

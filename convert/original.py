@@ -1,4 +1,4 @@
-"""Computes the tokens and logits of the original checkpoint of a converted file, to compare them.
+"""Computes the original checkpoint's tokens and logits, with which a converted file's are compared.
 
 The tokens come from the packages tokenizers or sentencepiece, and the logits from transformers and, for adapters, peft.
 All these packages are optional.
@@ -22,7 +22,7 @@ Tokenize = Callable[[str], list[int]]
 
 
 def original_tokenizer(folder: Path) -> Tokenize | None:
-    """Return the tokenizer of a checkpoint's folder, or None if the tokenizer or the package for it is missing."""
+    """Return the tokenizer in a checkpoint's folder, or None if the tokenizer or its package is missing."""
     if (folder / "tokenizer.json").is_file() and find_spec("tokenizers"):
         from tokenizers import Tokenizer
 
@@ -49,7 +49,9 @@ def original_tokenizer(folder: Path) -> Tokenize | None:
 def original_logits(
     folder: Path, adapters: Sequence[tuple[Path, float]], prompts: Sequence[Sequence[int]]
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the original's logits for each prompt, in float32, of shape (tokens, vocabulary). Adapters are not merged.
+    """Yield the original model's logits for each prompt, in float32, of shape (tokens, vocabulary).
+
+    Adapters are not merged.
 
     Raises ModelError if torch, transformers or (for adapters) peft is not installed, or if the memory is too small.
     """
@@ -94,7 +96,7 @@ def original_logits(
 
 
 def _from_lists(folder: Path) -> Tokenize:
-    """Return a tokenizer in the format of GPT-2: a vocabulary, its merges, and added tokens."""
+    """Return a tokenizer from GPT-2's files: a vocabulary, its merges, and added tokens."""
     from tokenizers import AddedToken
     from tokenizers.implementations import ByteLevelBPETokenizer
 

@@ -1,4 +1,6 @@
-"""Writes the file of a plan. One thread reads blocks of rows ahead, all threads convert, and one thread writes.
+"""Writes the file of a plan.
+
+One thread reads blocks of rows ahead, several threads convert them, and one thread writes.
 
 Blocks are written in order. Only a few blocks and the adapters are in memory. The file's bytes do not depend on
 interruptions, on the number of threads, or on the size of a block.
@@ -30,7 +32,7 @@ _AHEAD = _BEHIND = 2  # blocks
 
 @dataclass(frozen=True, slots=True)
 class ConversionProgress:
-    """A conversion's progress: the bytes read so far, the bytes in total, bytes per second, and seconds left."""
+    """A conversion's progress: bytes read so far, bytes to read in total, bytes per second, and seconds left."""
 
     done: int
     total: int
@@ -50,7 +52,7 @@ class WrittenFile:
 def unfinished_file(
     plan: Plan, source: TensorSource, target: Path, *, resume: bool = False, other_inputs: Sequence[Path] = ()
 ) -> UnfinishedFile:
-    """Return the unfinished file that will become `target`. With `resume`, it keeps the bytes of an earlier run.
+    """Open the unfinished file that will become `target`. With `resume`, the bytes that an earlier run wrote are kept.
 
     `other_inputs` are input files in addition to the source's. Raises:
 
@@ -77,9 +79,9 @@ def write_file(
     progress: Callable[[ConversionProgress], None] | None = None,
     check: Callable[[Path], None] | None = None,
 ) -> WrittenFile:
-    """Write the missing rest of an unfinished file. `UnfinishedFile.finish` then gives it its final name.
+    """Write the rest of an unfinished file. `UnfinishedFile.finish` then gives it its final name.
 
-    `check` is called with the file's path once the header is written, and may raise ModelError to stop the conversion.
+    `check` is called with the file's path once the header is written. It may raise ModelError to stop the conversion.
     Raises ModelError if an input changes during the conversion, if a weight is not finite, or if a write fails. After
     an interruption, the conversion can be resumed.
     """
@@ -115,10 +117,7 @@ def write_file(
 
 
 def estimated_seconds(plan: Plan, source: TensorSource, threads: int) -> float:
-    """Return an estimate of the seconds that the conversion will take.
-
-    For the estimate, a block of each type is converted.
-    """
+    """Convert one block of each type, and return an estimate of the seconds that the conversion will take."""
     largest: dict[str, PlannedTensor] = {}
     for tensor in sorted(plan.tensors, key=lambda each: each.size):
         largest[tensor.type.name] = tensor
@@ -143,8 +142,8 @@ def write_blocks(
 ) -> None:
     """Convert a plan's tensors in its order, and call `put` with the offset and the bytes of each block.
 
-    `done`: the number of the file's bytes that are already written. `each` is called after each block with the block
-    and its tensor.
+    `done`: the number of bytes at the file's beginning that are already written; their blocks are skipped. `each` is
+    called after each block, with the block and its tensor.
     """
     with ReadAhead(read_blocks(plan, source, done), _AHEAD) as blocks, WriteBehind(put, _BEHIND) as writer:
         for tensor, first, block in blocks:
@@ -155,7 +154,7 @@ def write_blocks(
 
 @contextmanager
 def discarding(file: UnfinishedFile, kind: type[ModelError]) -> Iterator[None]:
-    """If the block raises an error of this kind, delete the unfinished file, so that it cannot be resumed."""
+    """If the `with` block raises an error of this kind, delete the unfinished file, so that it cannot be resumed."""
     try:
         yield
     except kind:
@@ -164,7 +163,7 @@ def discarding(file: UnfinishedFile, kind: type[ModelError]) -> Iterator[None]:
 
 
 def _are_same(path: Path, other: Path) -> bool:
-    """Return whether two paths lead to the same file. It is False if one of them does not exist."""
+    """Return whether two paths lead to the same existing file."""
     try:
         return path.samefile(other)
     except (OSError, ValueError):

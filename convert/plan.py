@@ -1,4 +1,4 @@
-"""The plan of a GGUF file before it is written: each tensor's type, offset and size, and the memory needed.
+"""Plans a GGUF file before it is written: each tensor's type, offset and size, and the memory needed.
 
 The tensors are in the same order as in the files of llama-quantize. The offset of each is a multiple of the alignment.
 """
@@ -80,8 +80,8 @@ class Plan:
     def check_room(self, target: Path, bytes_written: int = 0, beside: int = 0) -> None:
         """Raise ModelError if the disk or the memory has too little free space.
 
-        `beside`: the number of bytes on the disk that are needed in addition to the file. `bytes_written`: the number
-        of bytes, of the file and beside it, that are on the disk already.
+        `beside`: the number of bytes that are needed on the disk for other things than the file. `bytes_written`: the
+        number of bytes, of the file and of these things, that are on the disk already.
         """
         folder = next((folder for folder in target.absolute().parents if folder.is_dir()), None)
         if folder is None:
@@ -118,7 +118,7 @@ def draw_plan(
     """Return the plan for a blueprint and a file type (such as Q4_K_M).
 
     - `overrides`: see tensor_types.
-    - `importance`: the imatrix, as an array for each tensor by name. The array has a number for each column.
+    - `importance`: the imatrix: an array for each tensor by name, with one number per column.
     - `max_memory`: the number of bytes of memory that the conversion may use.
 
     Raises UsageError for an unknown type or a limit that is too low. Raises ModelError if the source or the imatrix
@@ -158,7 +158,7 @@ def draw_plan(
 
 
 def _source_type(recipe: TensorRecipe, source: TensorSource) -> str:
-    """Return the type of the rows that a recipe reads. Raises ModelError if the source does not fit the recipe."""
+    """Return the type of a recipe's source tensor. Raises ModelError if the source does not fit the recipe."""
     if not recipe.source:
         return "F32"
     tensor = source.tensor(recipe.source)
@@ -201,9 +201,9 @@ def _foreign_imatrix(problem: str) -> ModelError:
 
 
 def _blocks(tensors: Sequence[PlannedTensor], most: int | None) -> tuple[int, int]:
-    """Return the number of weights in a block, and the number of bytes of memory that the conversion needs.
+    """Return how many weights a block has, and how many bytes of memory the conversion needs.
 
-    `most`: the limit for the memory in bytes, or None.
+    `most`: the memory limit in bytes, or None.
     """
     fixed_bytes = sum(tensor.recipe.memory_bytes for tensor in tensors) + _RESERVE
     row = max((tensor.columns for tensor in tensors), default=1)  # the smallest block

@@ -1,7 +1,7 @@
 """The common parts of Llama, Qwen, SmolLM3, OLMo 2 and Granite: a decoder's shapes, tensors and metadata.
 
 Each layer has an attention block and a feed-forward network with a gate. In the attention block, queries and keys are
-rotated, and several query heads may share a key head and a value head.
+rotated. Several query heads may share a key head and a value head.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ _COMPARED_ROWS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Dimensions:
-    """A decoder's dimensions.
+    """The sizes of a decoder's parts.
 
-    `size` is the number of values in a head, and `inner` is the width of the feed-forward network.
+    `width` is the length of a hidden state. `size` is the number of values in a head, and `inner` is the width of the
+    feed-forward network.
     """
 
     width: int
@@ -42,10 +43,10 @@ class Dimensions:
 
     @classmethod
     def of(cls, config: Hyperparameters, kv_heads: int | None = None, size: int | None = None) -> Dimensions:
-        """Return the dimensions in a config.json. Raises ModelError if they do not fit together.
+        """Return the dimensions in a config.json. Raises ModelError if they contradict each other.
 
-        The default for num_key_value_heads is `kv_heads` or, if that is None, the number of query heads. The default
-        for head_dim is `size` or, if that is None, width / heads.
+        `kv_heads` and `size` are defaults for the settings num_key_value_heads and head_dim. If `kv_heads` is None, the
+        default is the number of query heads. If `size` is None, the default is width / heads.
         """
         width, heads = config.count("hidden_size"), config.count("num_attention_heads", most=MAX_HEADS)
         kv_heads = config.count("num_key_value_heads", kv_heads or heads)
@@ -61,7 +62,10 @@ class Dimensions:
         return cls(width, config.count("vocab_size"), layers, heads, kv_heads, size, inner)
 
     def check_head_size(self) -> None:
-        """Raise ModelError unless a head has width / heads values. llama.cpp requires this for some architectures."""
+        """Raise ModelError if the number of values in a head is not width / heads.
+
+        For some architectures, llama.cpp supports nothing else.
+        """
         if self.size * self.heads != self.width:
             raise unsupported(
                 f"has head_dim = {self.size} with {self.heads} heads for a width of {self.width}, but llama.cpp knows "
@@ -71,9 +75,9 @@ class Dimensions:
 
 
 def checked_config(checkpoint: Checkpoint) -> Hyperparameters:
-    """Return a checkpoint's config.json.
+    """Return the values of a checkpoint's config.json.
 
-    Raises ModelError for a quantized checkpoint or an activation other than SiLU.
+    Raises ModelError for a quantized checkpoint, or for an activation function other than SiLU.
     """
     config = Hyperparameters(checkpoint.config)
     config.refuse("quantization_config", "only 16-bit checkpoints can be converted")
@@ -91,7 +95,7 @@ class Decoder:
         self._tied = False
 
     def take_ends(self, tied: bool, *, added: float = 0.0) -> None:
-        """Add the embedding, the output norm, and the output matrix.
+        """Add the recipes of the embedding, the output norm, and the output matrix.
 
         `tied`: whether the embedding is also the output matrix. If so, there is no separate output matrix. `added`: a
         number that is added to the output norm's weights.
@@ -116,11 +120,11 @@ class Decoder:
         norms: Mapping[str, str] = NORMS,
         added: float = 0.0,
     ) -> None:
-        """Add the matrices and the norms of all layers.
+        """Add the recipes of the matrices and the norms of all layers.
 
-        - `interleaved`: whether llama.cpp rotates neighboring rows (see rotation_order).
-        - `biased`: whether each matrix has a bias, by the matrix's GGUF name. None means that it may have one.
-        - `norms`: for each norm over the model's width, its name in the checkpoint by its GGUF name.
+        - `interleaved`: whether llama.cpp rotates neighboring rows in pairs (see rotation_order).
+        - `biased`: whether a matrix has a bias, by the matrix's GGUF name. None means that it may have one.
+        - `norms`: the norms over the model's width: their names in the checkpoint by their GGUF names.
         - `added`: a number that is added to the weights of the norms.
         """
         sizes, biases = self.dimensions, biased or {}
@@ -146,7 +150,10 @@ class Decoder:
                     take(f"{ours}{name}.bias", f"{theirs}{source}.bias", shape[:1], order)
 
     def take_vectors(self, name: str, source: str, length: int, *, added: float = 0.0) -> None:
-        """Add a vector that every layer has, such as the norm over a query head."""
+        """Add the recipes of a vector that every layer has, such as the norm over a query head.
+
+        `name` and `source` are its names within a layer in the GGUF file and in the checkpoint.
+        """
         for layer in range(self.dimensions.layers):
             self.recipes.take(f"blk.{layer}.{name}", f"model.layers.{layer}.{source}", (length,), added=added)
 
@@ -165,7 +172,7 @@ class Decoder:
         }
 
     def head_metadata(self) -> dict[str, MetadataValue]:
-        """Return the metadata about the number of values in a head."""
+        """Return the metadata that say how many values a head of keys and a head of values have."""
         size, prefix = ("UINT32", self.dimensions.size), f"{self.architecture}.attention."
         return {f"{prefix}key_length": size, f"{prefix}value_length": size}
 
@@ -178,9 +185,9 @@ class Decoder:
 
 
 def _check_tied(checkpoint: Checkpoint) -> None:
-    """Check that the embedding and the output matrix are equal, if config.json says so (`tie_word_embeddings`).
+    """Raise ModelError if the embedding and the output matrix differ although config.json ties them.
 
-    Raises ModelError if they differ.
+    The setting is `tie_word_embeddings`.
     """
     embedding, output = checkpoint.tensor(EMBEDDING), checkpoint.tensor(OUTPUT)
     same = embedding.shape == output.shape and embedding.type == output.type

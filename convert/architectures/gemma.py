@@ -1,7 +1,8 @@
 """The common parts of Gemma 2 and 3.
 
-Both have norms before and after attention and feed-forward, and layers with sliding-window attention. transformers adds
-1 to the weights of every norm. In a GGUF file, the 1 is already part of the weights.
+Both have norms before and after attention, and before and after the feed-forward network. Some of their layers have
+sliding-window attention. transformers adds 1 to the weights of every norm. In a GGUF file, the 1 is already part of the
+weights.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _KINDS = ("sliding_attention", "full_attention")
 
 
 def check_config(config: Hyperparameters) -> None:
-    """Raise ModelError for a setting that cannot be converted, or that llama.cpp ignores or computes differently."""
+    """Raise ModelError for a setting that llama.cpp ignores or computes differently, or for a quantized checkpoint."""
     config.refuse("quantization_config", "only 16-bit checkpoints can be converted")
     config.refuse("attention_bias", "llama.cpp's Gemma has no biases")
     config.refuse("use_bidirectional_attention", "llama.cpp generates text from what stands before only")
@@ -28,10 +29,10 @@ def check_config(config: Hyperparameters) -> None:
 
 
 def check_scale(config: Hyperparameters, sizes: Dimensions, largest: int) -> None:
-    """Raise ModelError if the config.json has another scale for queries than llama.cpp.
+    """Raise ModelError if config.json sets a scale for queries that llama.cpp would not use.
 
     A GGUF file has no key for the scale. llama.cpp computes it from the number of values in a head. For the model with
-    `largest` layers (the 27B), it uses width / heads instead.
+    `largest` layers (the 27B), it computes the scale from width / heads instead.
     """
     scalar = config.number("query_pre_attn_scalar", 256)
     expected = sizes.width // sizes.heads if sizes.layers == largest else sizes.size
@@ -43,10 +44,10 @@ def check_scale(config: Hyperparameters, sizes: Dimensions, largest: int) -> Non
 
 
 def window_metadata(architecture: str, config: Hyperparameters, layers: int, period: int) -> dict[str, MetadataValue]:
-    """Return the metadata about sliding-window attention. It is empty if no layer has a window.
+    """Return the metadata about sliding-window attention. There are none if no layer has a window.
 
-    In llama.cpp, every layer has a window except every `period`-th. Raises ModelError if the config.json says
-    otherwise.
+    In llama.cpp, the last of every `period` layers has no window, and all others have one. Raises ModelError if
+    config.json says otherwise.
     """
     expected = _kinds(layers, period)
     kinds = config.values.get("layer_types")

@@ -1,8 +1,9 @@
 """Gemma 3's language model. It has norms of queries and keys, and sliding-window attention in five of six layers.
 
-The layers with a window have another base frequency for RoPE. The names of tensors and metadata come from llama.cpp's
-converter (conversion/gemma.py) and loader (src/models/gemma3.cpp). llama.cpp itself scales the embedding by the square
-root of its width. The models of 4B and more also see images. That part of a checkpoint is left out.
+The layers with a window have a different base frequency for RoPE. The names of tensors and metadata come from
+llama.cpp's converter (conversion/gemma.py) and loader (src/models/gemma3.cpp). llama.cpp itself scales the embedding by
+the square root of its width. The models of 4B and more also see images. The part of a checkpoint that does this is left
+out.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
 
 
 def _text_config(config: Hyperparameters) -> Hyperparameters:
-    """Return the language model's settings.
+    """Return the settings of the language model.
 
-    In the config.json of a model that sees images, they are in an inner object.
+    If the model sees images, config.json has them in an inner object.
     """
     values: dict[str, Any] = dict(_DEFAULTS)
     for part in (config, config.part("text_config")):
@@ -64,7 +65,10 @@ def _text_config(config: Hyperparameters) -> Hyperparameters:
 
 
 def _rotation(config: Hyperparameters, windows: bool) -> dict[str, MetadataValue]:
-    """Return the RoPE metadata for layers with full attention and, if there are `windows`, for those with a window."""
+    """Return the RoPE metadata.
+
+    They describe the layers with full attention and, if there are `windows`, the layers with sliding-window attention.
+    """
     parameters = config.part("rope_parameters")
     if parameters.values.keys() & {"full_attention", "sliding_attention"}:  # transformers 5
         whole, local = parameters.part("full_attention"), parameters.part("sliding_attention")

@@ -14,7 +14,7 @@ MAX_COUNT = (1 << 31) - 1  # llama.cpp keeps counts as 32-bit numbers
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """The values of a config.json by name. If a value is absent or null, its default is used, if there is one.
+    """The values of a config.json by name. An absent or null value is replaced by the default, if there is one.
 
     Every method raises ModelError for a value that it does not accept.
     """
@@ -45,21 +45,21 @@ class Hyperparameters:
         return value
 
     def one_of(self, name: str, choices: tuple[str, ...], default: str) -> str:
-        """Return a text that must be one of `choices`."""
+        """Return a text. It must be one of `choices`."""
         value = self._value(name, default)
         if not isinstance(value, str) or value not in choices:
             raise _wrong(name, value, f"llama.cpp supports only {' or '.join(choices)}")
         return value
 
     def part(self, name: str) -> Hyperparameters:
-        """Return the inner object of that name, or an empty object if there is none."""
+        """Return the inner object with this name, or an empty object if there is none."""
         value = self.values.get(name)
         if value is not None and not isinstance(value, dict):
             raise _wrong(name, value, "it must be an object")
         return Hyperparameters(value or {})
 
     def refuse(self, name: str, reason: str) -> None:
-        """Raise ModelError with this reason if the setting has a value other than null and false."""
+        """Raise ModelError with this reason if the setting is used: its value is neither null nor false."""
         value = self.values.get(name)
         if value is not None and value is not False:
             raise _wrong(name, value, reason)
@@ -74,8 +74,8 @@ class Hyperparameters:
 def rope_parameters(config: Hyperparameters) -> Hyperparameters:
     """Return the parameters of the rotary position embedding, by the names that transformers 5 uses.
 
-    In older versions, `rope_theta` and `partial_rotary_factor` are at the top level of config.json, and the other
-    parameters are under `rope_scaling`. In some of these, `rope_type` is called `type`.
+    Older versions of transformers have `rope_theta` and `partial_rotary_factor` at the top level of config.json, and
+    the other parameters under `rope_scaling`. Some of these versions call `rope_type` `type`.
     """
     parameters = {
         name: config.values[name] for name in ("rope_theta", "partial_rotary_factor") if name in config.values
@@ -87,7 +87,10 @@ def rope_parameters(config: Hyperparameters) -> Hyperparameters:
 
 
 def refuse_windows(config: Hyperparameters) -> None:
-    """Raise ModelError for a model with sliding-window attention where llama.cpp has only full attention."""
+    """Raise ModelError for a model with sliding-window attention.
+
+    It is called for architectures for which llama.cpp has only full attention.
+    """
     config.refuse("use_sliding_window", "llama.cpp has no sliding window for this architecture")
     kinds = config.values.get("layer_types")
     if kinds is not None and (not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds)):

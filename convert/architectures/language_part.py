@@ -1,6 +1,6 @@
-"""Extracts the language model from a checkpoint of a model that also sees images, and renames its tensors.
+"""Extracts the language model from a checkpoint of a model that also sees images.
 
-They get the names that they have in a checkpoint of a language model alone.
+Its tensors are renamed as in a checkpoint that has a language model only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def is_of_images(name: str) -> bool:
 
 
 def name_alone(name: str) -> str:
-    """Return the name of a tensor or module as it is in a checkpoint of a language model alone.
+    """Return the name that a tensor or module would have in a checkpoint of a language model only.
 
     >>> name_alone("language_model.model.norm"), name_alone("model.language_model.norm"), name_alone("model.norm")
     ('model.norm', 'model.norm', 'model.norm')
@@ -37,7 +37,10 @@ def name_alone(name: str) -> str:
 
 
 class LanguagePart(Checkpoint):
-    """A view of an open checkpoint without the part that sees images. Other checkpoints look unchanged."""
+    """A view of an open checkpoint without the part that sees images.
+
+    A checkpoint without such a part looks unchanged.
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.folder, self.config, self.files = checkpoint.folder, checkpoint.config, checkpoint.files
@@ -55,11 +58,11 @@ class LanguagePart(Checkpoint):
         return self._whole.tensor(self._names.get(name, name))
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
-        """Return rows of a tensor; see SafetensorsFile.rows."""
+        """Return rows of a tensor, as SafetensorsFile.rows does."""
         return self._whole.rows(self._names.get(name, name), first, count)
 
     def restored(self, blueprint: Blueprint) -> Blueprint:
-        """Return a blueprint of this view with the tensor names of the original checkpoint as sources."""
+        """Return a blueprint that was made from this view, with the original checkpoint's tensor names as sources."""
         recipes = tuple(self._restored(recipe) for recipe in blueprint.recipes)
         return replace(blueprint, recipes=recipes, output=blueprint.output and self._restored(blueprint.output))
 

@@ -39,9 +39,9 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
 
 
 def biases(config: Hyperparameters) -> dict[str, bool | None]:
-    """Return whether each matrix has a bias, from the settings attention_bias and mlp_bias.
+    """Return whether each matrix has a bias, as the settings attention_bias and mlp_bias say.
 
-    For a matrix that is not in the result, both are allowed.
+    True means that it must have one. For a matrix that is missing or None in the result, a bias is optional.
     """
     attention, feed_forward = config.flag("attention_bias", False) or None, config.flag("mlp_bias", False) or None
     return {**dict.fromkeys(_ATTENTION, attention), **dict.fromkeys(_FEED_FORWARD, feed_forward)}

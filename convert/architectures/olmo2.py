@@ -1,7 +1,9 @@
-"""OLMo 2. Its norms are after attention and feed-forward and not before. It also has norms over all queries and keys.
+"""OLMo 2.
+
+Its norms are after the attention and the feed-forward network, not before. It also has norms of queries and keys.
 
 The names of tensors and metadata come from llama.cpp's converter (conversion/olmo.py) and loader
-(src/models/olmo2.cpp).
+(src/models/olmo2.cpp). A norm of queries or keys covers all heads together.
 """
 
 from __future__ import annotations

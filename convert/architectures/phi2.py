@@ -1,6 +1,7 @@
-"""Phi-2. It has layer norms with biases, attention in parallel to feed-forward, and heads that are rotated only partly.
+"""Phi-2. It has layer norms with biases, and attention in parallel to the feed-forward network.
 
-The names of tensors and metadata come from llama.cpp's converter (conversion/phi.py) and loader (src/models/phi2.cpp).
+Only a part of each head is rotated. The names of tensors and metadata come from llama.cpp's converter
+(conversion/phi.py) and loader (src/models/phi2.cpp).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Phi-3, Phi-3.5 and Phi-4. They have fused matrices, and factors for long contexts.
+"""Phi-3, Phi-3.5 and Phi-4. They have fused matrices, and scaling factors for long contexts.
 
 The matrices of queries, keys and values are fused into one, and so are the two input matrices of the feed-forward
 network. llama.cpp keeps the fused matrices. The names of tensors and metadata come from llama.cpp's converter
@@ -65,7 +65,7 @@ def _window(config: Hyperparameters) -> bool:
 
 
 def _rotated(rope: Hyperparameters, size: int) -> int:
-    """Return the number of values in a head that are rotated."""
+    """Return how many of a head's values are rotated."""
     factor = rope.number("partial_rotary_factor", 1.0)
     rotated = int(factor * size)
     if factor > 1 or rotated < 2 or rotated % 2:
@@ -76,7 +76,10 @@ def _rotated(rope: Hyperparameters, size: int) -> int:
 
 
 def _factors(rope: Hyperparameters, name: str, count: int) -> NDArray[np.float32]:
-    """Return the divisors of the rotation frequencies, of shape (count,): one for each pair of values in a head."""
+    """Return the numbers by which RoPE's rotation frequencies are divided, of shape (count,).
+
+    There is one for each pair of values in a head.
+    """
     values = rope.values.get(name)
     if not isinstance(values, list) or len(values) != count:
         raise unsupported(f"has no list of {count} numbers as {name}", name)
@@ -84,7 +87,7 @@ def _factors(rope: Hyperparameters, name: str, count: int) -> NDArray[np.float32
 
 
 def _attention_factor(rope: Hyperparameters, context: int, original: int) -> float:
-    """Return the factor by which the rotated values are multiplied.
+    """Return the factor by which the rotated queries and keys are multiplied.
 
     The formula is from _compute_longrope_parameters in modeling_rope_utils.py of transformers.
     """

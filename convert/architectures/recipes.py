@@ -1,7 +1,7 @@
 """Collects the recipes for a GGUF file's tensors (see blueprint.py), and checks the shapes of the checkpoint's tensors.
 
-A tensor must have the shape that the configuration implies. A tensor of the checkpoint without a recipe is an error, so
-weights are never left out silently.
+A tensor must have the shape that the configuration implies. A tensor of the checkpoint that no recipe uses is an error,
+so that weights are never left out silently.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CONSTANTS = re.compile(r".*\.(rotary_emb\.inv_freq|self_attn\.(bias|masked_bias
 
 
 class Recipes:
-    """Collects the recipes for a checkpoint. Each call of `take` adds one."""
+    """Collects the recipes for the tensors that are made from a checkpoint."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
@@ -54,7 +54,10 @@ class Recipes:
         self._recipes[source] = TensorRecipe(name, source, shape, module, order, added=added)
 
     def compute(self, name: str, values: NDArray[np.float32]) -> None:
-        """Add a tensor with these values, which were computed from the configuration alone."""
+        """Add the recipe of a tensor that does not come from the checkpoint.
+
+        Its values are computed from the configuration.
+        """
         self._computed.append(TensorRecipe(name, "", values.shape, saved=values))
 
     def take_if_present(

@@ -22,8 +22,8 @@ def rotation_order(heads: int, size: int) -> NDArray[np.uint32]:
     """Return, for each row of a query or key matrix in the GGUF file, its row in the checkpoint.
 
     The rotary embedding rotates rows in pairs. In Hugging Face's layout, a pair is a row of the head's first half and
-    the matching row of its second half. In the layout of llama.cpp's `llama` and a few other architectures, a pair is
-    two neighboring rows: the two halves are interleaved. `size` is the number of rows of a head.
+    the matching row of its second half. llama.cpp's `llama` and a few other architectures interleave the two halves, so
+    a pair is two neighboring rows. `size` is the number of rows of a head.
 
     >>> rotation_order(1, 6).tolist()
     [0, 3, 1, 4, 2, 5]
@@ -35,9 +35,10 @@ def rotation_order(heads: int, size: int) -> NDArray[np.uint32]:
 def rotation_metadata(
     architecture: str, rope: Hyperparameters, kinds: tuple[str, ...] = ("default", "linear", "yarn"), base: float = 1e4
 ) -> dict[str, MetadataValue]:
-    """Return the metadata about the rotary embedding. `kinds` are the kinds of scaling that the architecture supports.
+    """Return the metadata about the rotary embedding.
 
-    `base` is transformers' default for rope_theta. Raises ModelError for another kind or for invalid parameters.
+    `kinds` are the kinds of scaling that the architecture supports. `base` is transformers' default for rope_theta.
+    Raises ModelError for another kind of scaling, or for invalid parameters.
     """
     kind = rope.one_of("rope_type", kinds, "default")
     if rope.number("partial_rotary_factor", 1.0) != 1.0:
@@ -66,8 +67,8 @@ def rotation_metadata(
 def rotation_factors(rope: Hyperparameters, size: int) -> NDArray[np.float32] | None:
     """Return Llama 3's factors for the rotation frequencies, of shape (size / 2,). Return None for other models.
 
-    The frequency of each pair of values in a head is divided by its factor. The factor is 1 for short waves, the
-    setting `factor` for long waves, and in between for medium waves. The formula is from section 3.2 of
+    The frequency of each pair of values in a head is divided by the pair's factor. The factor is 1 for short waves, the
+    setting `factor` for long waves, and a number in between for medium waves. The formula is from section 3.2 of
     https://arxiv.org/abs/2407.21783 and from Llama 3.1's own source.
     """
     if rope.values.get("rope_type") != "llama3":
