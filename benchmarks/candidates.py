@@ -13,9 +13,8 @@ four ways, in turn:
 - by the same server with one slot, which reads the rows one after the other.
 
 All ways have the same model file, prompts and threads; llama-server gets a grammar that allows yes or no. Each way
-first
-answers another product's rows, so that it has read the instruction before the clock starts. The rate of a way is the
-median over the products.
+first answers another product's rows, so that it has read the instruction before the clock starts. The rate of a way is
+the median over the products.
 """
 
 from __future__ import annotations

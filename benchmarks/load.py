@@ -8,9 +8,9 @@ the requests are split into parts. 64 clients send each part to `ecellm-lite ser
 same prompts and the grammar that a user would write. In every second part, 64 threads also give the requests to a
 Runtime in this process. Every fourth part is also sent to a server with several workers.
 
-The benchmark ends when each of the two servers was under load for `--seconds`, or when all requests were sent. Each
-way first answers some rows that are not timed. Rates are compared part by part. The clients' processor time is part of
-the load on the machine. All ways use the same model file and number of threads.
+The benchmark ends when each of the two servers was under load for `--seconds`, or when all requests were sent. Each way
+first answers some rows that are not timed. Rates are compared part by part. The clients' processor time is part of the
+load on the machine. All ways use the same model file and number of threads.
 """
 
 from __future__ import annotations
@@ -88,8 +88,7 @@ class Way:
     """One way to answer requests, such as a server, and its measurements.
 
     `every`: the way answers every n-th part. `parts`: the seconds of each part. `requests`: the seconds of each
-    request,
-    by task. `statuses`: how often each HTTP status came back.
+    request, by task. `statuses`: how often each HTTP status came back.
     """
 
     answer: Callable[[Ask], int]

@@ -23,8 +23,7 @@ def rows(throughput: Facts) -> list[tuple[str, ...]]:
     """Return one table line per task.
 
     A line has the tokens of a row, the seconds that one core takes for it and the rows per second of a core. Then it
-    has
-    the time for a million rows on each machine, and for a hundred million rows on the larger machines.
+    has the time for a million rows on each machine, and for a hundred million rows on the larger machines.
     """
     lines = []
     for task in _shown(throughput):

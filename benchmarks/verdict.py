@@ -67,9 +67,8 @@ def recommended(files: Mapping[str, Rated], lows: Mapping[str, float]) -> Recomm
     """Return the files that are suitable, and the smallest and fastest of them.
 
     `lows` has the lower end of the 95% interval of the reference's metric, for each task. A file is suitable if it
-    meets
-    two conditions. No task's metric is below that lower end, and at least LEAST_AGREEMENT of its answers equal the
-    reference's. The reference must be among the files, so at least one file is suitable.
+    meets two conditions. No task's metric is below that lower end, and at least LEAST_AGREEMENT of its answers equal
+    the reference's. The reference must be among the files, so at least one file is suitable.
     """
     fit = tuple(
         name

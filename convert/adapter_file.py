@@ -56,10 +56,9 @@ def write_adapter_file(
     """Write the adapter in a PEFT folder to the GGUF file `target`. After an error, no file is left.
 
     `base` is the base model, as in ConversionRequest. Raises UsageError for an unknown file type, or a target that is
-    also
-    an input. Raises ModelError for an adapter that does not fit the base, or that llama.cpp cannot apply at run time.
-    llama.cpp can only add a product of two factors. So it cannot apply DoRA, because DoRA scales rows by norms of the
-    merged weights. It cannot apply modules_to_save either, because these replace tensors.
+    also an input. Raises ModelError for an adapter that does not fit the base, or that llama.cpp cannot apply at run
+    time. llama.cpp can only add a product of two factors. So it cannot apply DoRA, because DoRA scales rows by norms of
+    the merged weights. It cannot apply modules_to_save either, because these replace tensors.
     """
     if file_type not in _FILE_TYPES:
         raise UsageError(

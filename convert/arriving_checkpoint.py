@@ -24,8 +24,7 @@ class ArrivingShard(SafetensorsFile):
     """A safetensors file on the hub. `fetch` downloads it to the disk, and `drop` deletes it there.
 
     `place` is its path on the disk. The file name is the sha256, so that a partial download is continued only if the
-    hub's
-    file is still the same.
+    hub's file is still the same.
     """
 
     def __init__(self, path: Path, remote: HubFile, folder: Path) -> None:

@@ -156,8 +156,7 @@ def prepare_conversion(
     """Open the inputs of a conversion and make its plan. The inputs stay open inside the `with` block.
 
     `draw` is a function that makes the blueprint of a checkpoint; the default is `blueprint_of`. Raises ModelError if
-    the
-    inputs are damaged or do not fit together. Raises UsageError if the request cannot be fulfilled.
+    the inputs are damaged or do not fit together. Raises UsageError if the request cannot be fulfilled.
     """
     request.check_paths()
     adapters = tuple(WeightedAdapter(read_any_adapter(path), weight) for path, weight in request.adapters)

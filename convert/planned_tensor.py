@@ -17,8 +17,8 @@ from ecellm_lite.tensor_types import CONVERTED, TensorType
 class PlannedTensor:
     """A recipe with the type and the offset of its tensor.
 
-    `source_type`: the type of the source's rows. `offset`: the tensor's first byte, counted from the beginning of
-    the tensors' data. `importance`: the imatrix's numbers, of shape (columns,), if the type uses an imatrix.
+    `source_type`: the type of the source's rows. `offset`: the tensor's first byte, counted from the beginning of the
+    tensors' data. `importance`: the imatrix's numbers, of shape (columns,), if the type uses an imatrix.
     """
 
     recipe: TensorRecipe
@@ -49,7 +49,7 @@ class PlannedTensor:
 
     @property
     def row_bytes(self) -> int:
-        """The size of a row in the file, in bytes."""
+        """The size of one row in the GGUF file, in bytes."""
         return self.type.row_bytes(self.columns)
 
     @property
@@ -59,12 +59,12 @@ class PlannedTensor:
 
     @property
     def read_bytes(self) -> int:
-        """The number of bytes that are read from the source."""
+        """The number of bytes that are read from the source. It is 0 if an adapter's tensor replaces the source."""
         return 0 if self.recipe.saved is not None else self.rows * CONVERTED[self.source_type].row_bytes(self.columns)
 
     @property
     def bytes_per_weight(self) -> float:
-        """The memory that a weight takes during the conversion: its bytes in the source plus its bytes in the file."""
+        """The bytes of memory that one weight takes during the conversion: in the source plus in the file."""
         source = CONVERTED[self.source_type]
         return source.block_bytes / source.block + self.type.block_bytes / self.type.block
 

@@ -27,7 +27,7 @@ def damaged(path: Path, problem: str) -> ModelError:
 
 
 def unreadable(path: Path, error: OSError) -> ModelError:
-    """Return the error for a file that the system does not let us read."""
+    """Return the error for a file that the operating system fails to read."""
     return ModelError(f"{path} cannot be read ({error.strerror})", step="check the path and its rights", file=str(path))
 
 
@@ -89,7 +89,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def inside(folder: Path, name: str) -> Path:
     """Return the path of a file in a folder. Raises ModelError if the name or a link leads out of the folder.
 
-    Links from a snapshot of the Hugging Face cache to a blob of the cache are followed.
+    The only exception is a link from a snapshot of the Hugging Face cache to a blob of the cache.
     """
     if not name or "/" in name or "\\" in name or name in {".", ".."} or "\0" in name:
         raise damaged(folder, f"names the file {name[:80]!r}, which is not in the folder")

@@ -39,7 +39,7 @@ def record(
     seconds: float,
     hash_inputs: bool = False,
 ) -> Manifest:
-    """Return the manifest of a written file. With `hash_inputs`, it has the sha256 of each input.
+    """Return the manifest of a written file. With `hash_inputs`, the manifest has the sha256 of each input.
 
     `inputs`: the files with the weights. `configuration`: files such as config.json and the vocabulary. Paths are left
     out, because the manifest may be shared with the file.

@@ -30,11 +30,11 @@ class ConversionRequest:
     - `weights`: safetensors files that are still on the hub and not in the folder `base`. They are downloaded,
       converted and deleted one after another.
     - `adapters`: PEFT folders or GGUF files, each with the weight of its changes.
-    - `envelope`: the envelope's name. It is needed only if the base does not name one.
+    - `envelope`: the name of the envelope (the text around each row in a prompt). See choose_envelope.
     - `overrides`: pairs of a regular expression for tensor names and a type.
-    - `max_memory`: the number of bytes of memory that may be used.
+    - `max_memory`: how many bytes of memory the conversion may use.
     - `name`: the model's name.
-    - `manifest`: the manifest's path. By default, it is next to the file.
+    - `manifest`: the manifest's path. By default, it is next to the target.
     - `base_name`: the base's name in the manifest.
     - `source`, `licence` and `details`: entries for the manifest.
     - `tasks`: the names of the tasks that the model is made for. By default, a GGUF base keeps its tasks, eCeLLM has
@@ -60,7 +60,7 @@ class ConversionRequest:
 
     @property
     def manifest_path(self) -> Path:
-        """The manifest's path. By default, it is next to the file."""
+        """The manifest's path. By default, the manifest is next to the target."""
         return self.manifest or self.target.with_name(f"{self.target.name}.manifest.json")
 
     def name_of_base(self) -> str:
@@ -92,12 +92,12 @@ class ConversionRequest:
     def choose_envelope(self, metadata: Mapping[str, MetadataValue]) -> str:
         """Return the envelope's name. It is never guessed, because answers with a wrong envelope are worthless.
 
-        It is taken from the first of these that has one: the request, the base's metadata (`metadata`), the catalogue's
-        entry for the base's name, and the base's chat template (see chat_template.py). An adapter may have been trained
-        with another envelope than the base's chat form. So if there are adapters, chat templates and general models of
-        the catalogue are ignored.
+        It is taken from the first of these that names one: the request, the base's metadata (`metadata`), the
+        catalogue's entry for the base's name, and the base's chat template (see chat_template.py). An adapter may have
+        been trained with another envelope than the base's chat form. So with adapters, chat templates and general
+        models of the catalogue are ignored.
 
-        Raises UsageError if none of them has an envelope.
+        Raises UsageError if none of them names an envelope.
         """
         if self.envelope:
             return get_envelope(self.envelope).name
@@ -133,13 +133,13 @@ class ConversionRequest:
 
 
 def name_of_base(base: str) -> str:
-    """Return a base's name: the name of its folder or file, or its hub id."""
+    """Return a base's name: the name of its folder or file, or its id on the hub."""
     path = Path(base)
     return path.resolve().name if path.exists() else base
 
 
 def checkpoint_folder(base: str) -> Path:
-    """Return a checkpoint's folder. `base` is its path, or the id of a repository in the hub cache.
+    """Return a checkpoint's folder. `base` is its path, or the id of a repository in the hub's local cache.
 
     Nothing is downloaded.
     """

@@ -39,7 +39,9 @@ _SIZES = {
 
 
 class SafetensorsFile(OpenFile):
-    """An open safetensors file: its `tensors` by name, in the order of their bytes. It is a context manager.
+    """An open safetensors file.
+
+    `tensors` has its tensors by name, in the order of their bytes. It is a context manager.
 
     Raises ModelError if the file is damaged.
     """
@@ -107,7 +109,10 @@ class SafetensorsFile(OpenFile):
         return metadata, {tensor.name: tensor for tensor in tensors}
 
     def _tensor(self, name: str, entry: object, start: int) -> SourceTensor:
-        """Return the tensor for an entry in the header. The tensors' data begin at byte `start` of the file."""
+        """Return the tensor that an entry of the header describes.
+
+        The tensors' data begin at byte `start` of the file.
+        """
         if not name or len(name) > MAX_NAME_LENGTH:
             raise self._damaged(f"a tensor's name has {len(name):,} letters")
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:

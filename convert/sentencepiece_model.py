@@ -1,7 +1,7 @@
 """Reads a SentencePiece model file as untrusted input, without the sentencepiece library.
 
-The file lists the pieces (tokens), and describes how texts are changed before they are split. It is a protobuf message
-(https://protobuf.dev/programming-guides/encoding/). Its fields are defined in src/sentencepiece_model.proto of
+The file lists the pieces (tokens), and says how a text is changed before it is split into pieces. It is a protobuf
+message (https://protobuf.dev/programming-guides/encoding/). Its fields are defined in src/sentencepiece_model.proto of
 https://github.com/google/sentencepiece.
 """
 
@@ -33,7 +33,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class SentencePieceModel:
-    """A vocabulary: its pieces by id. `space_first`: whether a space is put before a text."""
+    """A SentencePiece model: its pieces in the order of their ids, and whether it puts a space before a text."""
 
     pieces: tuple[Piece, ...]
     space_first: bool

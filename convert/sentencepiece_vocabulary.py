@@ -2,7 +2,7 @@
 
 Like SentencePiece, llama.cpp first merges the pair of tokens whose merged token has the highest score. tokenizer.json
 has no scores, so they are computed from the order of its merges. llama.cpp's own converter gives every token the same
-score, so with its files, texts are split differently than in training.
+score. With its files, texts are split differently than in training.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 def from_model(path: Path, size: int, added: Iterable[AddedToken]) -> tuple[TokenList, bool]:
-    """Return the tokens of a tokenizer.model, and whether a space is put before a text.
+    """Return the tokens of a tokenizer.model, and whether SentencePiece puts a space before a text.
 
     Raises ModelError if the file is damaged or does not fit the model, or if llama.cpp cannot reproduce its tokens.
     """
@@ -54,7 +54,7 @@ def from_model(path: Path, size: int, added: Iterable[AddedToken]) -> tuple[Toke
 def from_tokenizer(
     path: Path, tokenizer: Mapping[str, Any], size: int, added: Sequence[AddedToken]
 ) -> tuple[TokenList, bool]:
-    """Return the tokens of a SentencePiece vocabulary in a tokenizer.json, and whether a space is put before a text.
+    """Return the tokens of a SentencePiece vocabulary in a tokenizer.json, and whether it puts a space before a text.
 
     Raises ModelError if the file is damaged or llama.cpp cannot reproduce its tokens.
     """
@@ -96,9 +96,9 @@ def pairs(merges: object, path: Path) -> list[tuple[str, str]]:
 
 
 def _ranks(merges: object, tokens: Set[str], placed: Set[str], path: Path) -> dict[str, int]:
-    """Return the rank of each token: the position of the first merge that results in it.
+    """Return the rank of each token: the position of the first merge that produces the token.
 
-    `placed`: the added tokens. Gemma's files have merges for added tokens too, which are ignored.
+    `placed`: the added tokens. Gemma's files have merges that produce added tokens; these merges are ignored.
     """
     ranks: dict[str, int] = {}
     merged = set()
@@ -123,9 +123,9 @@ def _ranks(merges: object, tokens: Set[str], placed: Set[str], path: Path) -> di
 def _space_first(tokenizer: Mapping[str, Any], path: Path) -> bool:
     """Return whether a space is put before a text. Raises ModelError for steps that SentencePiece does not have.
 
-    The file has either the normalizer Prepend or the pre-tokenizer Metaspace for this. Metaspace adds no space to a
-    text that already begins with one. Gemma's pre-tokenizer splits texts at spaces. This step has no effect, because
-    Gemma's normalizer has replaced all spaces.
+    In a tokenizer.json, the normalizer Prepend or the pre-tokenizer Metaspace does this. Metaspace adds no space to a
+    text that already begins with one. Gemma's pre-tokenizer splits texts at spaces. This has no effect, because Gemma's
+    normalizer has already replaced all spaces.
     """
     first, replaced = False, False
     for step in _steps(tokenizer.get("normalizer"), "normalizers", path):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class SourceTensor:
-    """A tensor in a source: the name of its type, its shape, and its position in the file in bytes.
+    """A tensor in a source of weights: its type, its shape, and its position and size in the file in bytes.
 
     The contiguous dimension is the last one in `shape`. `type` is F32, F16, BF16, or another type's name in the file's
     format.
@@ -45,7 +45,7 @@ class InputFile:
 
     @classmethod
     def of(cls, path: Path, status: os.stat_result) -> InputFile:
-        """Return the file with the size and the modification time that `status` has."""
+        """Return the file at `path`, with the size and the modification time in `status`."""
         return cls(path, status.st_size, status.st_mtime_ns)
 
 

@@ -1,4 +1,4 @@
-"""A tokenizer's special tokens: the tokens that begin and end a text, and whether they are added to a prompt.
+"""Reads a tokenizer's special tokens: those that begin and end a text, and whether they are added to a prompt.
 
 The rules are from gguf-py's SpecialVocab (gguf/vocab.py of llama.cpp). A chat template is copied as text and never
 rendered.
@@ -88,7 +88,7 @@ def _configured(value: object, size: int) -> int | None:
 def _added_automatically(tokenizer: Mapping[str, Any] | None, texts: Mapping[str, str | None]) -> dict[str, bool]:
     """Return whether tokenizer.json adds a BOS token ("bos") and an EOS token ("eos") to a text.
 
-    If the file does not say it for a token, the token's key is left out. `texts` has the texts of both tokens.
+    A key is left out if the file does not say it. `texts` has the texts of both tokens.
     """
     flags: dict[str, bool] = {}
     processor = (tokenizer or {}).get("post_processor")

@@ -1,4 +1,4 @@
-"""Writes the bytes of an unfinished file in order. It hashes and appends them, and flushes the file at intervals."""
+"""Appends bytes to an unfinished file, hashes them, and flushes the file at intervals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HASHED_BYTES = 4 << 20  # at a time
 
 
 class FileStream:
-    """Appends bytes to an unfinished file of `size` bytes, beginning where an earlier run stopped."""
+    """Appends bytes to an unfinished file that will have `size` bytes, beginning where an earlier run stopped."""
 
     def __init__(self, file: UnfinishedFile, size: int) -> None:
         self._file = file
@@ -31,17 +31,17 @@ class FileStream:
 
     @property
     def sha256(self) -> str:
-        """The sha256 of all bytes so far, in hex."""
+        """The sha256 of the file's bytes so far, in hex."""
         return self._digest.hexdigest()
 
     def append(self, data: bytes | memoryview) -> None:
-        """Append bytes."""
+        """Append bytes to the file, and add them to the hash."""
         self._file.write(data, self._end)
         self._digest.update(data)
         self._end += len(data)
 
     def put(self, block: tuple[int, NDArray[np.uint8]]) -> None:
-        """Append zeros up to the block's offset in the file, and then the block."""
+        """Append zeros up to the offset at which the block must be in the file, and then the block."""
         offset, rows = block
         data = memoryview(rows.reshape(-1).data)
         # A resumed run begins with the row that was only partly written.
@@ -53,12 +53,12 @@ class FileStream:
             self.flush()
 
     def flush(self) -> None:
-        """Flush all bytes so far to the disk, and record their number in the journal."""
+        """Flush the file's bytes so far to the disk, and record their number in the journal."""
         if self._end > self._file.done:
             self._file.flush(self._end)
         self._flushed = time.monotonic()
 
     def end(self) -> None:
-        """Append the zeros after the last tensor, and flush."""
+        """Append the zeros that pad the last tensor, and flush."""
         self.append(bytes(self._size - self._end))
         self.flush()

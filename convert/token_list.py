@@ -35,7 +35,10 @@ class AddedToken:
 
 @dataclass(slots=True)
 class TokenList:
-    """The tokens of a model with `size` ids. An id without a token is padding, which the tokenizer never produces."""
+    """The tokens of a model with `size` token ids.
+
+    An id without a token gets padding text, which the tokenizer never produces.
+    """
 
     size: int
     texts: list[str] = field(init=False)
@@ -52,7 +55,10 @@ class TokenList:
         self.texts[token], self.kinds[token], self.scores[token] = text, kind, score
 
     def add(self, tokens: Iterable[AddedToken]) -> None:
-        """Set added tokens. A token is left out if its id is `size` or more, because the model has no row for it."""
+        """Set the texts and kinds of added tokens.
+
+        A token is left out if its id is `size` or more, because the model has no row for it in its embedding.
+        """
         for token in tokens:
             if token.id >= self.size:
                 continue
@@ -99,14 +105,14 @@ def not_reproducible(path: Path, problem: str) -> ModelError:
 
 
 def token_id(value: object, path: Path) -> int:
-    """Check that a value from a file is a token's id, and return it. Raises ModelError if it is not."""
+    """Return a value from a file as a token id. Raises ModelError if it is none."""
     if type(value) is not int or not 0 <= value < MAX_TOKENS:
         raise damaged(path, f"has the token id {str(value)[:40]!r}")
     return value
 
 
 def token_text(value: object, path: Path) -> str:
-    """Return the text of a token in a file. Raises ModelError if a GGUF file cannot hold the text."""
+    """Return the text of a token in a file. Raises ModelError if it is a text that a GGUF file cannot hold."""
     if not isinstance(value, str) or not value or len(value) > MAX_TOKEN_LETTERS:
         raise damaged(path, f"has the token {str(value)[:40]!r}, which is not a text, or is empty or too long")
     if any("\ud800" <= letter <= "\udfff" for letter in value):
@@ -115,9 +121,9 @@ def token_text(value: object, path: Path) -> str:
 
 
 def vocabulary(value: object, path: Path, size: int) -> dict[str, int]:
-    """Return the table from texts to ids in a vocab.json or tokenizer.json.
+    """Return the ids by their texts from a vocab.json or tokenizer.json.
 
-    Raises ModelError unless all ids are below `size` and distinct.
+    Raises ModelError if an id is `size` or more, or occurs twice.
     """
     if not isinstance(value, dict) or not value:
         raise damaged(path, "has no vocabulary")
@@ -164,7 +170,7 @@ def added_tokens(folder: Path, tokenizer: Mapping[str, Any] | None) -> list[Adde
 
 
 def _looks_special(text: str) -> bool:
-    """Return whether an added token's text looks like a special token's, whatever its tokenizer says.
+    """Return whether an added token's text looks like a special token's. Its tokenizer may say otherwise.
 
     The rule is from llama.cpp's converter.
     """

@@ -1,7 +1,6 @@
 """Compares a converted file with its original: the tokens of texts, and the logits of prompts.
 
-No model runs here, because the caller passes the tokenizers and the logits. original.py computes the logits of the
-original.
+No model runs here: the caller passes the tokenizers and the logits. original.py computes the original's logits.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ def check_logits(pairs: Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]
     """Check that the file's logits are close to the original's.
 
     For each prompt, `pairs` has the file's logits and the original's, of shape (tokens, vocabulary). Two figures are
-    compared with LIMITS: the mean KL divergence, and the share of positions with the same most likely token.
+    compared with LIMITS: the mean KL divergence, and the fraction of positions with the same most likely token.
     """
     divergences: list[NDArray[np.float64]] = []
     same: list[NDArray[np.bool_]] = []
@@ -98,7 +97,7 @@ def check_logits(pairs: Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the logarithms of each row's probabilities."""
+    """Return the logarithms of the probabilities that each row's logits give."""
     wide = logits.astype(np.float64)
     wide -= wide.max(axis=1, keepdims=True)
     return np.asarray(wide - np.log(np.exp(wide).sum(axis=1, keepdims=True)))

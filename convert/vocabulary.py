@@ -1,7 +1,7 @@
-"""A checkpoint's vocabulary as GGUF metadata, so that llama.cpp splits texts into the same tokens as in training.
+"""Turns a checkpoint's vocabulary into GGUF metadata.
 
-This module chooses the file that the vocabulary is read from. A vocabulary that llama.cpp cannot reproduce exactly is
-refused.
+With this metadata, llama.cpp splits texts into the same tokens as in training. This module chooses the file that the
+vocabulary is read from. A vocabulary that llama.cpp cannot reproduce exactly is refused.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""An unfinished file. It has a temporary name, and a journal records the bytes that are on the disk.
+"""Writes a file under a temporary name. A journal records which of its bytes are on the disk.
 
-The file gets its final name only when it is complete and on the disk. A lock on the journal keeps out a second writer
-of the same target until everything is done, including the manifest. Bytes are flushed before the journal counts them.
-So the conversion can be resumed after a kill or a power failure.
+The file gets its final name only when it is complete and on the disk. Until then, and until its manifest is written, a
+lock on the journal keeps other writers away from the same target. Bytes are flushed before the journal counts them. So
+the conversion can be resumed after a kill or a power failure.
 
     .NAME.unfinished    the file, at its full length from the start
     .NAME.journal       JSON lines: first the facts that the file depends on, then, after each flush, the number of
@@ -99,14 +99,18 @@ class UnfinishedFile:
         return data
 
     def flush(self, done: int) -> None:
-        """Flush the written bytes to the disk, then record in the journal that the first `done` bytes are written."""
+        """Flush the written bytes to the disk.
+
+        Then record in the journal that the first `done` bytes of the file are written.
+        """
         self._note({"done": done})
         self.done = done
 
     def note_part(self, name: str) -> None:
         """Flush the written bytes to the disk, then record in the journal that the part with this name is written.
 
-        A part is a set of the file's bytes, such as the tensors of a shard. The caller knows which bytes a name means.
+        A part is a set of the file's bytes, such as the tensors of a shard. Only the caller knows which bytes a name
+        means.
         """
         self._note({"parts": sorted(self.parts | {name})})
         self.parts |= {name}
@@ -127,7 +131,7 @@ class UnfinishedFile:
             raise self._refused(error) from None
 
     def forget(self) -> None:
-        """Delete the journal and the unfinished file, when the conversion is complete or must not be resumed."""
+        """Delete the journal and the unfinished file. The conversion is then complete, or must start again."""
         # The journal goes last: without its lock, another conversion may use these names.
         for descriptor, path in ((self._descriptor, self.unfinished), (self._journal, self.journal)):
             with suppress(OSError):
@@ -137,7 +141,7 @@ class UnfinishedFile:
                     path.unlink()
 
     def close(self) -> None:
-        """Close the files and release the lock. A second call does nothing."""
+        """Close the files and release the lock, if they are open."""
         self._close_journal()
         self._close_file()
 
@@ -220,7 +224,7 @@ class UnfinishedFile:
         descriptors.sync_folder(self.target.parent)
 
     def _resumable_bytes(self, facts: Any) -> int:
-        """Return the number of bytes that an earlier run wrote, and set `parts`.
+        """Set `parts` and `whole` from the journal, and return how many bytes of the file an earlier run wrote.
 
         Raises NotResumableError if that run had other facts.
         """
@@ -255,13 +259,13 @@ def unfinished_paths(target: Path) -> tuple[Path, Path]:
 
 
 def only_named(target: Path) -> bool:
-    """Return whether an earlier run ended between `finish` and `forget`. The file is then complete."""
+    """Return whether an earlier run ended between `finish` and `forget`: the file was complete and had its name."""
     unfinished, journal = unfinished_paths(target)
     return journal.is_file() and target.is_file() and not (unfinished.is_file() and unfinished.stat().st_size)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Return whether this path still leads to the open file."""
+    """Return whether this path is still that of the open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
@@ -269,7 +273,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _read_journal(path: Path) -> dict[str, Any]:
-    """Return the last value of each key in the journal. The result is empty if the file is not a journal."""
+    """Return the last value of each key in the journal. There are none if the file is not a journal."""
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_JOURNAL_BYTES)

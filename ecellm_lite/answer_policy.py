@@ -1,4 +1,4 @@
-"""Makes a row's request to the engine, chooses its calibration, and makes its Answer from what the engine returned."""
+"""Makes a row's request to the engine, chooses its calibration, and turns the engine's result into an Answer."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ LEAST_COVERAGE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class AnswerPolicy:
-    """Makes a model's answers from the engine's outcomes, and decides which calibration applies to a row.
+    """Turns the engine's results into Answers, and decides which calibration applies to a row.
 
     In deterministic mode, an answer has no `seconds` and no `cached_tokens`, because other rows would affect both.
 
-    Only rows with a `min_probability` can get an abstention: if the answer's probability is below it, or if the
-    answer's coverage is below the calibration's `least_coverage`. An abstention has no value, but keeps its
-    probabilities. The answer "none of these" is no abstention, and may have any coverage.
+    An answer without a value is an abstention. It keeps its probabilities. Only a row with a `min_probability` can get
+    one, for either of two reasons. The answer's probability is below `min_probability`, or its coverage is below the
+    calibration's `least_coverage`. The answer "none of these" is no abstention, and may have any coverage.
     """
 
     model: ModelName
@@ -49,7 +49,10 @@ class AnswerPolicy:
     _named: dict[str, Calibrations] = field(default_factory=dict)
 
     def chosen_calibrations(self, calibration: CalibrationChoice) -> Calibrations | None:
-        """Return the calibrations that a caller chose; raises ModelError if a chosen file is not for this model."""
+        """Return the calibrations that a caller chose, or None for no calibration.
+
+        Raises ModelError if a chosen file was fitted for another model.
+        """
         if calibration is False:
             return None
         if calibration == "auto":
@@ -69,9 +72,9 @@ class AnswerPolicy:
         return calibrations.find(_scope(calibrations, task, question), question.space.keys) if calibrations else None
 
     def refusal(self, calibrations: Calibrations | None, task: Task, instruction: str | None = None) -> str | None:
-        """Return why a task's calibration is not used with this instruction.
+        """Return why a task's calibration cannot be used with this instruction.
 
-        Returns None if the calibration is used, or if the task has none.
+        Returns None if it can be used, or if the task has no calibration.
         """
         if calibrations is None:
             return None
@@ -89,10 +92,10 @@ class AnswerPolicy:
     def refusal_of_row(
         self, calibrations: Calibrations | None, task: Task, row: Mapping[str, Any], instruction: str | None = None
     ) -> str | None:
-        """Return why a task's calibration is not used for a row.
+        """Return why a task's calibration cannot be used for a row.
 
-        Returns None if the calibration is used, or if the task has none. If the task has a calibration, raises
-        InputError for an invalid row.
+        Returns None if it can be used, or if the task has no calibration. Raises InputError for an invalid row, if the
+        task has a calibration.
         """
         if calibrations is None or not calibrations.has(task.name):
             return None
@@ -105,7 +108,10 @@ class AnswerPolicy:
     def checked_task(
         self, task: str | Task, calibrations: Calibrations | None = None, instruction: str | None = None
     ) -> Task:
-        """Return the task. Raises UsageError if it does not exist, or if the chosen calibration file is not for it."""
+        """Return the task.
+
+        Raises UsageError if it does not exist, or if the chosen calibration file is for another task.
+        """
         task = task if isinstance(task, Task) else get_task(task)
         if calibrations and calibrations.named and (reason := self.refusal(calibrations, task, instruction)):
             raise UsageError(reason)
@@ -152,7 +158,7 @@ class AnswerPolicy:
         return submission
 
     def answer(self, row: Submission) -> Answer:
-        """Return the answer of a finished row."""
+        """Return the Answer of a row that the engine has finished, or that failed."""
         request, error = row.request, row.error
         outcome = request.outcome if request and not row.failure else None
         plausible: list[str] | None = None
@@ -191,12 +197,15 @@ class AnswerPolicy:
         )
 
     def settle(self, row: Submission, future: Future[Answer]) -> None:
-        """Complete the future with a finished row's answer, unless the row was already completed."""
+        """Give a finished row's answer to its future, unless the future has a result already."""
         if row.claim():
             self._settle(row, future)
 
     def expire(self, row: Submission, future: Future[Answer], deadline_ms: float) -> None:
-        """Drop a row whose deadline has passed and answer it with a DeadlineError, unless it has its answer already."""
+        """Answer a row whose deadline has passed with a DeadlineError, and drop it from the engine.
+
+        Does nothing if the row has its answer already.
+        """
         if row.claim():
             row.failure = deadline_error(deadline_ms)
             row.cancel()
@@ -230,16 +239,20 @@ def _abstains(outcome: Outcome, row: Submission) -> bool:
 
 
 def _covers_less(outcome: Outcome, row: Submission, least: float) -> bool:
-    """Return whether an answer's coverage is too low for it. It never is for "none of these", which says the same."""
+    """Return whether an answer's coverage is below `least`. For the answer "none of these", return False.
+
+    A low coverage means the same as that answer: none of the allowed answers fits.
+    """
     space = row.request.space if row.request else None
     none = isinstance(space, OrNone) and space.is_none(outcome.text)
     return not none and outcome.coverage is not None and outcome.coverage < least
 
 
 def _plausible(sets: AnswerSets, before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
-    """Return the keys of a row's set, the likeliest first, for its probabilities before and after calibration.
+    """Return the keys of a row's plausible answers, the likeliest first.
 
-    The likeliest is in the set even if only the calibration made it so: a larger set keeps its guarantee.
+    `before` and `after` are the probabilities before and after calibration. The set is chosen by those before. The
+    likeliest answer after calibration is added if it is missing. This keeps the guarantee, because the set only grows.
     """
     order = sorted(after, key=lambda key: (after[key], before[key]), reverse=True)
     plausible = {order[0], *sets.answers(before)}

@@ -33,11 +33,11 @@ class RequestOptions(TypedDict, total=False):
     - `space`: replaces the row's own answer space, for example by a JSON schema.
     - `shorten`: whether a row that is too long may be cut, in the fields where its task allows it. The answer says what
       was cut.
-    - `min_probability`: an answer with a lower probability becomes an abstention. If a calibration is used, an answer
-      also becomes an abstention if its coverage is lower than the coverage of 99% of the calibration's rows.
+    - `min_probability`: an answer with a lower probability becomes an abstention. With a calibration, an unusually low
+      coverage has the same effect: one below that of 99% of the rows that the calibration was fitted to.
     - `calibration`: "auto" uses the model's stored calibration if it applies, False uses none, and a path uses the
       calibration in that file.
-    - `seed`: for sampled text (a Text space with a temperature).
+    - `seed`: the random seed for sampled text (a Text space with a temperature).
     - `adapter`: the name of a LoRA adapter that was loaded with the model. None means the model alone.
     - `deadline_ms`: the milliseconds that a row may take from its submission. After that it fails with a DeadlineError,
       and the engine drops it before the next call of the model.
@@ -60,11 +60,11 @@ class RequestOptions(TypedDict, total=False):
 
 
 class Answerer(Protocol):
-    """A model that answers rows, wherever it runs; any number of threads may use it."""
+    """A model that answers rows, in this process or elsewhere. Any number of threads may use it."""
 
     @property
     def model(self) -> ModelName:
-        """The model that answers."""
+        """The model's name and the sha256 of its file."""
 
     @property
     def adapters(self) -> Mapping[str, str]:
@@ -79,15 +79,16 @@ class Answerer(Protocol):
         """The names of the available tasks."""
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return a future for the answer; rows run in order of arrival, except when reordered to share prefixes.
+        """Queue a row, and return a future for its answer.
 
-        The answer to a bad row holds the error. In place of a row, an InputError may be passed: it becomes the answer's
-        error. Cancelling the future also drops the row from the engine. Raises UsageError for an unknown task or an
-        invalid option. The future fails with ClosedError if the answerer is closed first.
+        Rows run in order of arrival. The engine may change the order so that rows share a prefix. The answer to a bad
+        row holds the error. In place of a row, an InputError may be passed: it becomes the answer's error. Cancelling
+        the future also drops the row from the engine. Raises UsageError for an unknown task or an invalid option. The
+        future fails with ClosedError if the answerer is closed first.
         """
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
-        """Return the answer to one row, or raise its error."""
+        """Wait for the answer to one row and return it, or raise its error."""
 
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
@@ -99,7 +100,7 @@ class Answerer(Protocol):
         """
 
     def close(self) -> None:
-        """Release the engine; waiting requests fail with ClosedError. A second call does nothing."""
+        """Release the engine, if it is open. Waiting requests fail with ClosedError."""
 
 
 def awaited(future: Future[Answer]) -> Answer:
@@ -124,7 +125,10 @@ def complete(future: Future[Answer], result: Answer | BaseException) -> None:
 
 
 def model_of(answerer: Answerer, adapter: str | None) -> ModelName:
-    """Return the name of an answerer's model with this adapter, or of the model alone if `adapter` is None."""
+    """Return the name of an answerer's model, with the sha256 of its file.
+
+    `adapter` is the name of the adapter in use, or None for the model alone.
+    """
     if adapter is None or adapter not in answerer.adapters:
         return answerer.model
     return replace(answerer.model, adapter=AdapterName(adapter, answerer.adapters[adapter]))
@@ -132,12 +136,12 @@ def model_of(answerer: Answerer, adapter: str | None) -> ModelName:
 
 @runtime_checkable
 class KeepsCalibrations(Protocol):
-    """An answerer that can name the calibration it uses for a task."""
+    """An answerer that can say which calibration it uses for a task."""
 
     def kept_calibration(
         self, task: str | Task, *, calibration: CalibrationChoice = "auto", adapter: str | None = None
     ) -> Calibration | None:
-        """Return a task's calibration, or None.
+        """Return the calibration that is used for a task, or None.
 
         A row with its own instruction or options may be answered without this calibration.
         """

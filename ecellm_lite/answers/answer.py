@@ -1,4 +1,4 @@
-"""The answer to one row, in Python and as JSON."""
+"""The answer to one row, as Python objects that can be converted to JSON."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Usage:
     """How many tokens a prompt and its answer had.
 
     - `prompt_tokens`: the prompt's tokens.
-    - `cached_tokens`: how many of the prompt's tokens were in memory already. None in deterministic mode, in which
-      an answer must not depend on earlier rows.
+    - `cached_tokens`: how many of the prompt's tokens were in memory already. It is None in deterministic mode, because
+      an answer must then not depend on earlier rows.
     - `decoded_tokens`: the answer's tokens that the model chose.
     - `forced_tokens`: the answer's tokens that had no alternative.
 
-    If the model did not have to read the answer's last tokens, they are not counted.
+    The answer's last tokens do not count if the model did not have to read them.
     """
 
     prompt_tokens: int
@@ -30,7 +30,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class AdapterName:
-    """Which adapter answered: its name and the sha256 of its file."""
+    """The name of the adapter that answered, and the sha256 of its file."""
 
     name: str
     sha256: str
@@ -38,7 +38,7 @@ class AdapterName:
 
 @dataclass(frozen=True, slots=True)
 class ModelName:
-    """The weights that answered: the model's name, its file's sha256, and the adapter (None without one)."""
+    """The model that answered: its name, its file's sha256, and the adapter (None without one)."""
 
     name: str
     sha256: str
@@ -51,7 +51,7 @@ class ModelName:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelName:
-        """Return the name from plain data. Data from older versions has no `adapter`."""
+        """Return the name from `as_dict`'s data. Data from older versions has no `adapter`."""
         adapter = data.get("adapter")
         return cls(**{**data, "adapter": AdapterName(**adapter) if adapter else None})
 
@@ -70,11 +70,11 @@ class RowError:
 
     @classmethod
     def of(cls, error: EcellmError) -> RowError:
-        """Return an exception as a row's error."""
+        """Return the RowError that describes an exception."""
         return cls(error.code, str(error), error.field, error.step)
 
     def exception(self) -> EcellmError:
-        """Return the error as an exception of the class that has its code."""
+        """Return the exception that this error describes. Its class is the one with the error's code."""
         message = self.message.removesuffix(f": {self.step}.") if self.step else self.message
         return error_of(self.code)(message, step=self.step, field=self.field)
 
@@ -103,7 +103,7 @@ class Answer:
     - `text`: the answer exactly as ECInstruct writes it.
     - `probability`: the probability of this answer among the allowed ones.
     - `confidence`: 0 if the answer is no likelier than a random guess, 1 if it is certain.
-    - `coverage`: the share of the model's probability that fell on allowed tokens.
+    - `coverage`: how much of the model's probability fell on allowed tokens, from 0 to 1.
     - `unexplored`: the probability of the labels that a search in many labels did not reach; None for other answers.
     - `plausible`: the keys of all plausible answers, the likeliest first; None if no calibration determines them.
     - `abstained`: whether the model was not sure enough. An abstention has probabilities, but no `value` and no `text`.
@@ -112,7 +112,7 @@ class Answer:
       `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`.
     - `shortened`: what was cut from the row or the answer, or None.
     - `warnings`: other problems of the row or its answer, or None.
-    - `error`: why the row has no answer; `value` and `text` are then None.
+    - `error`: why the row has no answer, or None. With an error, `value` and `text` are None.
     """
 
     id: str | int | None
@@ -142,7 +142,7 @@ class Answer:
 
     @classmethod
     def failed(cls, task: str, error: EcellmError, *, model: ModelName, envelope: str, row: Any = None) -> Answer:
-        """Return an answer without a value, for a row that failed before it reached the model.
+        """Return an answer with an error, for a row that failed before it reached the model.
 
         The answer has the row's id, if that could be read.
         """

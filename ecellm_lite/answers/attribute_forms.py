@@ -1,4 +1,4 @@
-"""What a user asks of an attribute beyond its value and source."""
+"""How a user wants an attribute's values: how many there may be, in which form, and from which list."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ecellm_lite.answers.typed_values import Reader
 
 @dataclass(frozen=True, slots=True)
 class AttributeForm:
-    """The form of an attribute's entries. Each has the value as it is written in the row, and its place there.
+    """The form of an attribute's values. Each value also keeps its text and its position in the row.
 
     `at_most`: how many values the attribute may have.
     `reader`: reads each value as a number, a date or a quantity.

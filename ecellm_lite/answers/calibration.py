@@ -1,4 +1,4 @@
-"""Temperature scaling: corrects probabilities, so that eight in ten answers with probability 0.8 are right.
+"""Corrects probabilities by temperature scaling, so that eight in ten answers with probability 0.8 are right.
 
 Each probability p is replaced by p^(1/T), where T is the temperature, and the results are scaled to sum to 1. This is
 the same as dividing the logits by T before the softmax. A T above 1 makes a model less sure, a T below 1 makes it
@@ -6,8 +6,8 @@ surer. The likeliest answer stays the same. The method: Guo et al., "On Calibrat
 2017).
 
 Each entry of an extraction is calibrated separately, because an entry is either right or wrong. Entries may be wrong
-more often than right, and a temperature alone cannot correct that. So they also have a bias b: p becomes
-sigmoid(logit(p) / T + b), as in Platt, "Probabilistic outputs for SVMs" (1999).
+more often than right. A temperature alone cannot correct that, so there is also a bias b: p becomes sigmoid(logit(p) /
+T + b), as in Platt, "Probabilistic outputs for SVMs" (1999).
 """
 
 from __future__ import annotations
@@ -30,30 +30,33 @@ _MOST = 700.0  # exp overflows above this
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A correction of a model's probabilities: a temperature, and a bias in favor of a claim's first option."""
+    """A correction of a model's probabilities: a temperature, and a bias in favor of a decision's first option."""
 
     temperature: float = 1.0
     bias: float = 0.0
 
     def odds(self, probability: float) -> float:
-        """Return the corrected probability of a yes/no question; see tempered_odds."""
+        """Return the corrected probability of yes, as tempered_odds does."""
         if self.temperature == 1.0 and self.bias == 0.0:
             return probability
         return tempered_odds(probability, self.temperature, self.bias)
 
     def then(self, other: Correction) -> Correction:
-        """Return one correction with the effect of this one followed by `other`."""
+        """Return one correction that has the effect of this one followed by `other`."""
         return Correction(self.temperature * other.temperature, self.bias / other.temperature + other.bias)
 
 
 def log_shares(shares: Sequence[float] | Probabilities) -> NDArray[np.float64]:
-    """Return the logarithms of shares; a share of 0 is taken as a tiny number, because it has no logarithm."""
+    """Return the logarithms of probabilities.
+
+    A probability of 0 is replaced by a tiny number, because it has no logarithm.
+    """
     logs: NDArray[np.float64] = np.log(np.maximum(shares, LEAST_SHARE))
     return logs
 
 
 def tempered(shares: Sequence[float] | Probabilities, temperature: float) -> Probabilities:
-    """Return the shares rescaled by a temperature above 0; they keep their order and sum to 1."""
+    """Return probabilities rescaled by a temperature above 0. They keep their order and sum to 1."""
     logs = log_shares(shares) / temperature
     powers = np.exp(logs - logs.max())
     weighted: Probabilities = powers / powers.sum()
@@ -61,13 +64,16 @@ def tempered(shares: Sequence[float] | Probabilities, temperature: float) -> Pro
 
 
 def tempered_odds(probability: float, temperature: float, bias: float = 0.0) -> float:
-    """Return the calibrated probability of a yes/no question: sigmoid(logit(p) / T + b), for a probability p."""
+    """Return the calibrated probability of yes for a yes/no question: sigmoid(logit(p) / T + b).
+
+    `probability` is p, the model's own probability of yes.
+    """
     for_it, against = log_shares((probability, 1.0 - probability)) / temperature
     return 1.0 / (1.0 + math.exp(min(against - for_it - bias, _MOST)))
 
 
 def tempered_among(probability: float, count: int, temperature: float) -> float:
-    """Return the calibrated probability of one of `count` answers.
+    """Return the calibrated probability of one of `count` answers, from that answer's own probability p.
 
     The other answers are assumed to be equally likely. With n = `count`, the result is
 
@@ -79,9 +85,10 @@ def tempered_among(probability: float, count: int, temperature: float) -> float:
 
 
 def tempered_listed(shares: Sequence[float], others: int, temperature: float) -> list[float]:
-    """Return the calibrated probabilities of some answers, of which there are `others` more.
+    """Return the calibrated probabilities of the likeliest answers, when `others` more answers are possible.
 
-    The others have the rest of the probability, and are assumed to be equally likely. The result sums to at most 1.
+    The other answers have the rest of the probability, and are assumed to be equally likely. The result sums to at most
+    1.
     """
     rest = [max(0.0, 1.0 - math.fsum(shares))] if others else []
     count = np.ones(len(shares) + len(rest))
@@ -93,9 +100,9 @@ def tempered_listed(shares: Sequence[float], others: int, temperature: float) ->
 
 
 def tempered_outcome(outcome: Outcome, temperature: float) -> Outcome:
-    """Return an outcome with its probabilities rescaled by a temperature, and its confidence recomputed.
+    """Return an answer space's outcome with its probabilities rescaled by a temperature, and its confidence recomputed.
 
-    The answer never changes. At temperature 1, or with a single possible answer, nothing else changes either.
+    The answer stays the same. At temperature 1, or with a single possible answer, nothing changes.
     """
     before = outcome.probabilities
     if temperature == 1.0 or not before or len(before) == 1:

@@ -2,9 +2,10 @@
 
 Each possible answer is tokenized as a continuation of the prompt. Its tokens are one row of the matrix, and the rows
 are sorted. So rows that begin with the same tokens are neighbors. After some tokens are chosen, only the rows that
-begin with them are left. The tokens that may come next are the different values in the next column of these rows. That
-column's index is called `depth`. A single value is *forced* and needs no model. Several values are weighed by a
-softmax. Each row ends with the end-of-sequence token, so one answer may be the beginning of another.
+begin with them are left. The tokens that may come next are the different values in the next column of these rows. The
+index of that column is called `depth`. A single value is *forced*: no model is needed to choose it. Several values get
+probabilities by a softmax over their logits. Each row ends with the end-of-sequence token, so one answer may be the
+beginning of another.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Branches:
     """The tokens that may come next, and the rows of the matrix that have each of them.
 
     - `tokens`: the tokens, all different, in ascending order.
-    - `starts`: the rows with tokens[i] are those from starts[i] up to, but not including, starts[i + 1].
+    - `starts`: the numbers of rows. The rows with tokens[i] are those from starts[i] up to, but not including, starts[i
+      + 1].
     """
 
     tokens: NDArray[np.int32]
@@ -36,9 +38,9 @@ class Branches:
 
 
 class Candidates:
-    """Candidate answers as a sorted matrix of tokens (rows, width), in int32; short rows are padded with -1.
+    """Candidate answers as a sorted matrix of tokens (rows, width), in int32. Short rows are padded with -1.
 
-    - `rows`: the candidates' tokens, all different.
+    - `rows`: the candidates' tokens in their original order, all different.
     - `end`: the token that ends an answer; it is appended to each row.
     - `order`: for each row of the matrix, the candidate's index in `rows`.
     """
@@ -53,22 +55,25 @@ class Candidates:
 
     @classmethod
     def restored(cls, matrix: NDArray[np.int32], order: list[int], end: int) -> Candidates:
-        """Return candidates from the `matrix` and `order` of candidates that were made earlier."""
+        """Return candidates from the `matrix` and `order` that earlier candidates had, without sorting again."""
         candidates = cls.__new__(cls)
         candidates.matrix, candidates.order, candidates.end = matrix, order, end
         return candidates
 
     def branches(self, low: int, high: int, depth: int) -> Branches:
-        """Return the possible tokens at `depth` in the rows [low, high), whose tokens before `depth` are the same."""
+        """Return the possible tokens at `depth`, among the rows from `low` up to, but not including, `high`.
+
+        These rows must have the same tokens before `depth`.
+        """
         column = self.matrix[low:high, depth]
         starts = np.concatenate(([0], np.flatnonzero(column[1:] != column[:-1]) + 1))
         return Branches(column[starts], np.append(starts, high - low) + low)
 
     def common_path(self, low: int, high: int, depth: int, most: int) -> list[int]:
-        """Return a path of at most `most` tokens from `depth` on.
+        """Return a sequence of at most `most` tokens from `depth` on, which many candidates have in common.
 
-        At each depth, the path takes the token that most of the remaining rows have. It ends at the last depth where
-        the rows differ, because forced tokens after that need no model. The path may be empty.
+        At each depth, it takes the token that most of the remaining rows have. It ends at the last depth where the rows
+        differ, because forced tokens after that need no model. It may be empty.
         """
         tokens: list[int] = []
         ends = 0
@@ -93,10 +98,10 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class ChosenCandidate:
-    """The result of a walk.
+    """The candidate that `walk` chose.
 
     - `index`: the candidate's index in the original order.
-    - `probability`: the shares of all chosen tokens, multiplied.
+    - `probability`: the product of the probabilities of all chosen tokens, each among the allowed tokens.
     - `coverage`: the lowest coverage of all choices; 1 if there was no choice.
     """
 
@@ -105,15 +110,16 @@ class ChosenCandidate:
     coverage: float
 
     def then(self, other: ChosenCandidate) -> ChosenCandidate:
-        """Return a walk that goes on with another one: its index is the other's."""
+        """Return the result of this walk and a second one that continues it. The index is the second one's."""
         return ChosenCandidate(other.index, self.probability * other.probability, min(self.coverage, other.coverage))
 
 
 def walk(candidates: Candidates, tape: Tape, *, depth: int = 0) -> Generator[Step, Logits, ChosenCandidate]:
-    """Choose a candidate by taking the likeliest token wherever candidates differ, and put its tokens on `tape`.
+    """Choose a candidate by taking the likeliest token wherever candidates differ, and append its tokens to `tape`.
 
-    The tape already holds the first `depth` tokens, which all candidates have in common. The tokens after the last
-    choice are forced. The model reads them only if the answer continues after the candidate.
+    The tape is the answer's tokens so far. It already holds the first `depth` tokens, which all candidates have in
+    common. The tokens after the last choice are forced. The model reads them only if the answer continues after the
+    candidate.
     """
     low, high = 0, len(candidates.order)
     probability = coverage = 1.0
@@ -136,19 +142,22 @@ def walk(candidates: Candidates, tape: Tape, *, depth: int = 0) -> Generator[Ste
 
 @dataclass(frozen=True, slots=True)
 class CandidateShares:
-    """The share of each candidate in the original order, and the coverage of the first choice. The shares sum to 1."""
+    """The probability of each candidate among the candidates, and the coverage of the first choice.
+
+    The probabilities are in the candidates' original order, and sum to 1.
+    """
 
     shares: Probabilities
     coverage: float
 
 
 def weigh(candidates: Candidates, tape: Tape, *, drafts: int = 0) -> Generator[Step, Logits, CandidateShares]:
-    """Return the exact probability of each candidate, asking the model at every place where two of them differ.
+    """Return the exact probability of each candidate. The model is asked at every position where two candidates differ.
 
-    The candidates are whole answers, starting at the prompt's end. If their first tokens are all different, as with
-    letters and yes/no, the logits after the prompt are enough. The model is then not called again. Otherwise the model
-    is asked at fewer places than there are candidates. One call can ask at several places, along a path of up to
-    `drafts` tokens. This saves calls if one candidate is the beginning of another.
+    The candidates are whole answers, starting at the prompt's end. Often their first tokens are all different, as with
+    letters and yes/no. Then the logits after the prompt are enough, and the model is not called again. Otherwise the
+    model is asked at fewer positions than there are candidates. One call can ask at several positions, along a sequence
+    of up to `drafts` tokens. This saves calls if one candidate is the beginning of another.
     """
     shares = np.zeros(len(candidates.order))
     coverage: float | None = None

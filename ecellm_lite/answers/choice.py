@@ -1,4 +1,4 @@
-"""One of several options, each with a short key."""
+"""The answer space of a choice: one of several options, each with a short key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ecellm_lite.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Choice(OneOf):
-    """The answer space of the given `options`; an answer's value is the key of an option.
+    """The answer space of a choice among the given `options`. An answer's value is the key of an option.
 
     There is at least one option, and their keys and texts are distinct.
     """
@@ -31,7 +31,10 @@ class Choice(OneOf):
         return key
 
     def headline(self, answer: Answer) -> str:
-        """Return the text that the model wrote, or the key if the text does not begin with the key."""
+        """Return a short text to show for the answer.
+
+        It is what the model wrote, or the key if that text does not begin with the key.
+        """
         text, key = answer.text or "", str(answer.value)
         return text if text.startswith(key) else key
 
@@ -39,7 +42,7 @@ class Choice(OneOf):
 def lettered(texts: Sequence[str], *, whole: bool) -> Choice:
     """Return the choice among lines such as `A: first`.
 
-    If `whole`, the model writes the whole line, else only its letter.
+    If `whole`, the model writes the whole line, otherwise only its letter.
     """
     pairs = zip(letters_of(texts), texts, strict=True)
     return Choice(tuple(Option(letter, text if whole else letter, text) for letter, text in pairs))
@@ -48,7 +51,7 @@ def lettered(texts: Sequence[str], *, whole: bool) -> Choice:
 def letters_of(lines: Sequence[str]) -> tuple[str, ...]:
     """Return the letters of option lines such as `A: first`.
 
-    Raises InputError if a letter is missing or repeated.
+    Raises InputError if a line has no letter, or if two lines have the same one.
     """
     letters = tuple(map(_letter_of, lines))
     if len(set(letters)) < len(letters):

@@ -1,6 +1,6 @@
-"""The decisions in an answer, each with its probabilities and the correct option.
+"""Claims: the decisions in an answer, each with its probabilities and the correct option.
 
-Calibrations are fitted and measured with these decisions.
+Calibrations are fitted to claims and measured with them.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One decision within an answer.
+    """One decision within an answer, to be compared with the correct option.
 
     - `shares`: the probabilities of the options, of which there is at least one. A calibration's bias favors the first.
     - `right`: the index of the correct option in `shares`.
-    - `alike`: how many equally likely options the last share stands for.
-    - `chosen`: the index of the option that the answer chose. It can differ from 0 only if a threshold decided.
+    - `alike`: how many equally likely options the last entry of `shares` stands for.
+    - `chosen`: the index of the option that the answer chose. It is 0, unless a threshold made the decision.
     """
 
     shares: tuple[float, ...]
@@ -25,7 +25,7 @@ class Claim:
 
     @property
     def probability(self) -> float:
-        """The claimed probability: the share of the chosen option."""
+        """The probability of the chosen option."""
         return self.shares[self.chosen]
 
     @property

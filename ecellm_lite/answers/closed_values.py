@@ -1,4 +1,4 @@
-"""A closed list of values for an attribute: the model writes one of them, and not a span of the product's texts."""
+"""Chooses an attribute's value from a closed list, instead of copying it from the product's texts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class ClosedValues:
     """The values that an attribute may have, which differ even in lower case.
 
     - `labels`: the id of each value, and its text.
-    - `lasting`: whether they come from a task's file, so that their tokens may be kept on disk. Those of a row are not.
+    - `lasting`: whether the values come from a task's file. Only then may their tokens be kept on disk. A row may also
+      have a list of values.
     """
 
     def __init__(self, labels: Labels, *, lasting: bool) -> None:
@@ -36,21 +37,25 @@ class ClosedValues:
 
     @cached_property
     def by_text(self) -> Mapping[str, int]:
-        """The index of each value, by the value's text in lower case."""
+        """The index of each value in the list, by the value's text in lower case."""
         return {text.lower(): index for index, text in enumerate(self.labels.texts)}
 
     def index(self, name: str) -> int | None:
-        """Return the index of the value that a person names by its text or id, in any case; None if there is none."""
+        """Return the index of the value that a person names by its text or id. Upper and lower case are the same.
+
+        Returns None if there is no such value.
+        """
         text = self.labels.find(name.strip())
         return None if text is None else self.by_text[text.lower()]
 
     def choose(
         self, scene: Scene, tape: Tape, without: Collection[str] = ()
     ) -> Generator[Step, Logits, tuple[str, ChosenCandidate]]:
-        """Search for the likeliest value, and append it to the tape, with the key of its source.
+        """Search for the likeliest value, and return it in lower case, with how likely it is.
 
-        The tape ends with the key of the value. `without`: values that were chosen before, in lower case. If there are
-        any, NONE is no candidate either. Return the value in lower case, or that of NONE, and how likely it is.
+        The value is appended to the tape (the answer's tokens so far), together with the key of its source. Before the
+        call, the tape ends with the key of the value. The result may also be NONE's text, if the product has no value.
+        `without`: values that were chosen before, in lower case. If there are any, NONE cannot be chosen.
         """
         digest = f"{self.labels.digest} with none"
         matrix = label_matrix(digest, self._pieces, scene, after=_AFTER, lasting=self.lasting)

@@ -2,8 +2,8 @@
 
 A token is chosen only if the text can still be closed after it. The closing tokens are found without the model: a quote
 closes a string, a bracket closes an object or a list, and a missing value becomes the shortest of its type. The search
-never goes back, so it can miss a way to close the text. An example is a string that must contain certain words.
-Whatever it finds is allowed by the schema.
+never goes back, so it can miss a way to close the text. An example is a string that must contain certain words. The
+schema allows every text that the search finds.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Closing:
         self._between = self._tokens(_BETWEEN)
 
     def closable_token(self, matcher: Any, tokens: Sequence[int], limit: int, logits: Logits, token: int) -> int:
-        """Return `token` if the text can be closed after it, else the likeliest token that lets the text be closed.
+        """Return `token` if the text can be closed after it, otherwise the likeliest token for which this holds.
 
-        The matcher has read `tokens`. The closed text may have at most `limit` tokens. Tokens that are not allowed have
-        logits of -inf. If no way to close the text is found, `token` is returned all the same.
+        The matcher has read `tokens`, which are the text so far. The closed text may have at most `limit` tokens.
+        Tokens that are not allowed have logits of -inf. If no way to close the text is found, `token` is returned.
         """
         text, most = self._vocabulary.detokenize(tokens), limit - len(tokens)
         if self._can_close(matcher, text, token, most) or not (closing := self._closing_tokens(matcher, text, most)):
@@ -51,7 +51,7 @@ class Closing:
         return closing[0]
 
     def _can_close(self, matcher: Any, text: bytes, token: int, most: int) -> bool:
-        """Return whether the text can be closed with at most `most` tokens, of which `token` is the first."""
+        """Return whether the text can be closed with at most `most` tokens, the first of which is `token`."""
         if token in self._vocabulary.ends:
             return True
         matcher = matcher.deep_copy()
@@ -59,7 +59,10 @@ class Closing:
         return self._closing_tokens(matcher, text + self._vocabulary.detokenize([token]), most - 1) is not None
 
     def _closing_tokens(self, matcher: Any, text: bytes, most: int) -> list[int] | None:
-        """Return at most `most` tokens that complete `text`, or None. The matcher has read `text`."""
+        """Return at most `most` tokens that complete `text`, or None if none were found.
+
+        The matcher has read `text`.
+        """
         matcher = matcher.deep_copy()
         closing: list[int] = []
         while not matcher.is_accepting():

@@ -1,7 +1,8 @@
-"""Reads dates as they are written in product texts, by dateutil.
+"""Reads dates as they are written in product texts, with the package dateutil.
 
-A date must have a day, a month, and a year of four digits. dateutil alone would fill in what is missing, and would
-take 03/04/2025 for the third month's fourth day; here both are refused, unless `day_first` says what comes first.
+A date must have a day, a month, and a year of four digits. dateutil would fill in what is missing, so an incomplete
+date is refused here. 03/04/2025 could mean April 3 or March 4. It is refused too, unless `day_first` says which number
+comes first.
 """
 
 from __future__ import annotations
@@ -27,17 +28,20 @@ _DEFAULTS = (datetime(2000, 1, 1), datetime(1999, 2, 15))
 
 @dataclass(frozen=True, slots=True)
 class DateReader:
-    """Reads dates. `day_first`: whether 03/04/2025 is in April (true) or in March (false)."""
+    """Reads dates. `day_first`: whether 03/04/2025 means April 3 (true) or March 4 (false). None refuses such dates."""
 
     day_first: bool | None = None
 
     @property
     def description(self) -> str:
-        """What a text must be, in words for a message."""
+        """What the reader expects, in words for an error message."""
         return "a date"
 
     def read(self, text: str) -> str:
-        """Return the date as YYYY-MM-DD; raises UnreadableError for a text that is none, or could be several."""
+        """Return the date as YYYY-MM-DD.
+
+        Raises UnreadableError for a text that is no date, or that could be several.
+        """
         text = cleaned(text)
         if match := _ISO.fullmatch(text) or _COMPACT.fullmatch(text):
             try:
@@ -64,7 +68,7 @@ def _parsed(text: str, day_first: bool, default: datetime) -> date:
 
 
 def date_parser() -> Any:
-    """Return dateutil's parser. Raises UsageError if it is not installed."""
+    """Return dateutil's parser. Raises UsageError if dateutil is not installed."""
     try:
         return import_module("dateutil.parser")
     except ImportError:

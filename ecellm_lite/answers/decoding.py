@@ -1,8 +1,9 @@
 """The protocol between an answer space and the engine that decodes its answers.
 
-A space's `decode` is a generator. It yields a `Step`, which is a request to append tokens to the prompt. It is sent the
-logits that the model returns after these tokens. When nothing is left to decide, the generator returns an `Outcome`.
-The engine's scheduler runs many such generators at once. The space and the engine know nothing more about each other.
+A space's `decode` is a generator. It yields a `Step`, which asks the engine to append tokens to the prompt. The engine
+sends it the logits that the model returns after these tokens. When nothing is left to decide, the generator returns an
+`Outcome`. The engine's scheduler runs many such generators at once. The space and the engine know nothing more about
+each other.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Vocabulary(Protocol):
     control: NDArray[np.int32]  # tokens that are not text, which no answer may contain
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
-        """Return the tokens of `text`; `begin` adds a BOS if the model expects one.
+        """Return the tokens of `text`. If `begin`, they start with a BOS token, provided that the model expects one.
 
         Nothing in the text is read as a special token.
         """
@@ -43,18 +44,18 @@ class Vocabulary(Protocol):
         """Return the id of the control or added token with this spelling, or None."""
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
-        """Return the bytes of the tokens; control tokens have none."""
+        """Return the bytes that the tokens stand for. Control tokens stand for none."""
 
     def grammar_tokenizer(self) -> Any:
-        """Return the `llguidance.LLTokenizer` of this vocabulary, built once."""
+        """Return the `llguidance.LLTokenizer` of this vocabulary, which is built only once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """A request to the engine: keep the first `keep` tokens of the answer, append `tokens`, and return logits.
 
-    `forced`: how many of `tokens` needed no model.
-    `drafted`: how many of the last `tokens` are drafts: guesses that the model may reject.
+    `forced`: how many of `tokens` had no alternative, so that the model did not choose them. `drafted`: how many tokens
+    at the end of `tokens` are drafts: guesses that the model may reject.
 
     All other tokens were chosen from the model's logits. The engine checks as many drafts as it has room for. It
     returns the logits after the last token before the drafts, and those after each checked draft. The logits' shape is
@@ -78,7 +79,7 @@ class Outcome:
     `probabilities`: the probability of each possible answer, by its key; None if there are too many to list.
     `coverage`: how much of the model's probability fell on the allowed tokens when the first choice was made. For an
       extraction: the lowest coverage of all its choices.
-    `unexplored`: the probability of the answers that were not looked at; None if all were.
+    `unexplored`: the probability of the answers that a search did not reach; None if all were compared.
     `shortened`: which limit ended the answer, if one did.
     `warnings`: other problems of the answer.
     """
@@ -108,7 +109,7 @@ class AnswerForm:
     `prompt_end`: the text at the prompt's end; an answer is tokenized as its continuation.
     `lead`: what the model writes between the prompt's end and the answer, such as a space.
     `end`: the token that ends an answer; None for the vocabulary's end-of-sequence token.
-    `spellings`: whether other spellings of an option count as the option. They do for a general model, which was not
+    `spellings`: whether other spellings of an option count as the option. This helps a general model, which was not
       trained to write exactly the option.
     """
 
@@ -119,7 +120,10 @@ class AnswerForm:
 
     @classmethod
     def of(cls, envelope: Envelope, vocabulary: Vocabulary) -> AnswerForm:
-        """Return an envelope's form; raises ModelError if the vocabulary lacks one of the envelope's tokens."""
+        """Return the answer form of an envelope.
+
+        Raises ModelError if the vocabulary lacks one of the envelope's tokens.
+        """
         for token in envelope.control_tokens:
             control_token_id(token, vocabulary)
         end = control_token_id(envelope.end, vocabulary) if envelope.end else None
@@ -131,10 +135,10 @@ ECINSTRUCT = AnswerForm()
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a space needs to decode an answer: the vocabulary, the prompt, and how many tokens are left (`room`).
+    """What a space needs to decode one row's answer.
 
-    At most `drafts` tokens may be guessed in one step. The `listener` is called with the answer's text each time the
-    text has grown.
+    `room`: how many tokens are left for the answer. `drafts`: how many tokens may be guessed in one step. `listener`: a
+    function that is called with the answer's text each time the text has grown.
     """
 
     vocabulary: Vocabulary
@@ -152,15 +156,15 @@ class Scene:
 
     @property
     def ends(self) -> frozenset[int]:
-        """Every token that ends a generation, `end` among them."""
+        """All tokens that end an answer, `end` included."""
         return self.vocabulary.ends | {self.end}
 
     def continuation(self, text: str, *, after: str | None = None) -> list[int]:
         """Return the tokens that `text` has when it follows `after`, by default the prompt's end.
 
-        Tokenized alone, the text can get other ids, because SentencePiece puts a space before it. `after` must end
-        where the tokenizer always starts a new token. The newline at the end of every prompt is such a place. Raises
-        ModelError if the vocabulary has one token for the end of `after` and the start of `text`.
+        If `text` is tokenized alone, it can get other tokens, because SentencePiece puts a space before it. `after`
+        must end where the tokenizer always starts a new token, such as after the newline at the end of every prompt.
+        Raises ModelError if the vocabulary has one token for the end of `after` and the start of `text`.
         """
         if after is None:
             after, text = self.form.prompt_end, self.form.lead + text

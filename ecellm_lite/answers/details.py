@@ -10,7 +10,7 @@ from ecellm_lite.answers.answer import Answer
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One line of an answer's details: a label, optionally a text and a note, and a probability to draw as a bar.
+    """One line of an answer's details: a label, a probability to draw as a bar, and optionally a text and a note.
 
     `chosen` lines are highlighted. The texts may come from a row, so a page that shows them must escape them.
     """
@@ -23,7 +23,7 @@ class Detail:
 
 
 def bars(answer: Answer, labels: Mapping[str, str] | None = None) -> tuple[Detail, ...]:
-    """Return a line for each of an answer's probabilities. `labels` has the texts to show instead of the keys."""
+    """Return one line for each of an answer's probabilities. `labels` has the texts to show instead of the keys."""
     probabilities, labels = answer.probabilities or {}, labels or {}
     return tuple(
         Detail(labels.get(key, key), share=share, chosen=share == answer.probability and not answer.abstained)
