@@ -1,9 +1,9 @@
 """All errors of this package.
 
 Each error says what is wrong and where, with the wrong value, and what to do next. Every fault of a user, a file or a
-machine is reported by one of these errors. An error is worded for every front end: its `step` names no command-line
-option, Python argument or HTTP field. If a setting helps, `settings` names it, and each front end adds it in its own
-words.
+machine is reported by one of these errors. The same wording serves the command line, Python and HTTP: `step` names no
+option, argument or field. If a setting helps, `settings` names it, and the front end shows it in its own form, such as
+`--context`.
 
 >>> error = ContextError("The prompt has 5,000 tokens", step="shorten the row", settings=("context",))
 >>> str(error)
@@ -56,7 +56,7 @@ class EcellmError(Exception):
         return f"{self.message}: {self.step}." if self.step else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle an error with its place and step, so that it can pass between processes."""
+        """Pickle the error with all its fields, so that it can pass between processes."""
         return type(self), (self.message,), self.__dict__
 
 
@@ -132,7 +132,7 @@ class CrashError(EcellmError):
 
 
 class JobError(EcellmError):
-    """A job finished, but some of its rows failed. Each has a line with its error (exit code 5)."""
+    """A job finished, but some of its rows failed. The output has an error for each of them (exit code 5)."""
 
     code = "job"
     exit_code = 5

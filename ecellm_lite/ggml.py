@@ -36,7 +36,7 @@ _note = llama.llama_log_callback(_note_error)
 
 
 def _keep_interrupt() -> None:
-    """Remember a KeyboardInterrupt for the caller of llama.cpp: ctypes would drop an exception raised in a callback."""
+    """Remember a KeyboardInterrupt, for `check_interrupt` to raise. ctypes drops exceptions raised in a callback."""
     global _interrupted
     _interrupted = True
 
@@ -87,7 +87,7 @@ def reason() -> str:
 
 
 def system_info() -> str:
-    """Return llama.cpp's own line on the processor features that llama.cpp's build uses."""
+    """Return llama.cpp's text about the processor features that its build uses."""
     start_library()
     return c_text(llama.llama_print_system_info())
 
@@ -101,16 +101,13 @@ def address(name: str) -> int | None:
 
 @cache
 def cpu_variant() -> CpuVariant | None:
-    """Return the variant of a portable build that runs on this processor; None for an ordinary build."""
+    """Return the variant of a portable build that runs on this processor. None for an ordinary build."""
     start_library()
     return next((variant for variant in cpu_variants(library_path().parent) if variant.score), None)
 
 
 def load_backend(path: Path) -> bool:
-    """Load a back end and its device into ggml.
-
-    Return False if ggml refuses it; `reason` then says why.
-    """
+    """Load a back end and its device into ggml. Return whether ggml accepts it; if not, `reason` says why."""
     start_library()
     return bool(symbol("ggml_backend_load", ctypes.c_void_p, ctypes.c_char_p)(os.fsencode(path)))
 
@@ -130,5 +127,5 @@ def symbol(name: str, result: Any, *arguments: Any) -> Any:
 
 
 def c_text(value: bytes | None) -> str:
-    """Return a C string of llama.cpp's libraries as text; NULL becomes an empty text."""
+    """Return a C string of llama.cpp's libraries as text. NULL becomes an empty text."""
     return (value or b"").decode("utf-8", "replace")

@@ -9,14 +9,14 @@ from platformdirs import user_data_path
 
 
 def home() -> Path:
-    """Return ECELLM_HOME, else the platform's folder for user data; it may not exist yet."""
+    """Return ECELLM_HOME, or else the platform's folder for user data. The folder may not exist yet."""
     return Path(os.environ.get("ECELLM_HOME") or user_data_path("ecellm-lite", appauthor=False))
 
 
 def bundle_home() -> Path:
     """Return the folder of the user's bundles: ECELLM_BUNDLES, or else `home()`.
 
-    A bundle's launcher sets both variables: ECELLM_HOME to the bundle's own home, which contains no bundles, and
-    ECELLM_BUNDLES to this folder.
+    A bundle's launcher sets both variables. ECELLM_HOME is then the bundle's own home, which contains no bundles, and
+    ECELLM_BUNDLES is the folder of the user's bundles.
     """
     return Path(os.environ.get("ECELLM_BUNDLES") or home())

@@ -30,9 +30,8 @@ class LoadedAdapter:
 class LoadedModel:
     """A loaded model with its name, envelope and calibrations.
 
-    `files` stores on disk what the model computed for instructions. `placement` says which layers are on which GPU.
-    `intended_tasks` are the tasks named in the model's file, if any.
-    `adapters`: the backend's adapters, by name.
+    `files` stores the model's states for instructions on disk. `placement` says which layers are on which GPU.
+    `intended_tasks` are the tasks named in the model's file, if any. `adapters`: the backend's adapters, by name.
     """
 
     backend: Backend
@@ -71,7 +70,9 @@ def load_model(
     adapters: Mapping[str, str | Path] | None = None,
     **settings: Any,
 ) -> LoadedModel:
-    """Load and return the model that a name means. `settings` are those of engine.settings.Settings (None: not set).
+    """Load and return the model that a name means.
+
+    `settings` are those of engine.settings.Settings; None means not set.
 
     `adapters`: the files of LoRA adapters to load with the model, by name.
 

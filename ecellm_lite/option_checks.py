@@ -9,7 +9,7 @@ from ecellm_lite.errors import DeadlineError, UsageError
 
 
 def checked_probability(least: float | None) -> float | None:
-    """Return the least probability that answers must have. Raises UsageError unless it is None or from 0 to 1."""
+    """Return the option `min_probability`. Raises UsageError if it is not from 0 to 1."""
     if least is None or (isinstance(least, (int, float)) and 0 <= least <= 1):
         return least
     raise UsageError(
@@ -30,14 +30,14 @@ def checked_deadline(milliseconds: float | None) -> float | None:
 
 
 def checked_priority(priority: str) -> bool:
-    """Return whether a request is urgent; raises UsageError for an unknown priority."""
+    """Return whether a request is urgent. Raises UsageError for an unknown priority."""
     if priority in ("normal", "urgent"):
         return priority == "urgent"
     raise UsageError(f"priority is {priority!r}", step="give normal or urgent", settings=("priority",))
 
 
 def checked_adapter(adapter: str | None, names: Iterable[str]) -> str | None:
-    """Return the adapter that a request names. Raises UsageError unless it is None or one of these names."""
+    """Return the name of a request's adapter, or None. Raises UsageError if it is not one of these names."""
     known = sorted(names)
     if adapter is None or (isinstance(adapter, str) and adapter in known):
         return adapter

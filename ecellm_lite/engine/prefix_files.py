@@ -39,7 +39,8 @@ class PrefixFiles:
 
     `root`: the folder with the states of all models. Its files together take at most `most_bytes`.
     `model`: the sha256 of the model's file when it was loaded.
-    `adapters`: the sha256 of each adapter, by its name. It is part of the keys of this adapter's states.
+    `adapters`: the sha256 of each adapter, by the adapter's name. It is part of the key of each state that the adapter
+      computed.
     `circumstances`: what a state depends on, apart from the model and the adapter (see LlamaBackend). It is part of
       each file's key.
     `unchanged`: a function that says whether the model's file is unchanged. llama.cpp maps the file and would compute
@@ -66,7 +67,10 @@ class PrefixFiles:
         self._most_bytes = most_bytes
 
     def read(self, tokens: Sequence[int], adapter: str | None = None) -> bytes | None:
-        """Return the state written for exactly these tokens and this adapter, or None; an invalid file is removed."""
+        """Return the state that was written for exactly these tokens and this adapter, or None.
+
+        An invalid file is removed.
+        """
         key = self._key(tokens, adapter)
         path = self._path(key)
         try:
@@ -132,7 +136,7 @@ class PrefixFiles:
         return all(_is_private(os.lstat(folder)) for folder in (self._root, self._folder))
 
     def _make_room(self, size: int) -> bool:
-        """Remove the least recently used states until `size` bytes fit; return False if that is impossible."""
+        """Remove the least recently used states until `size` bytes fit. Return False if they cannot fit."""
         states = []
         for path in self._root.rglob("*"):
             with suppress(FileNotFoundError):  # another process removed it

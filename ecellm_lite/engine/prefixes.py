@@ -1,8 +1,8 @@
-"""Prefixes that stay in the KV memory: a tree over token ids, in which each row finds its longest prefix.
+"""Prefixes that stay in the KV memory. They form a tree over token ids, in which each row finds its longest prefix.
 
-Each node has a sequence with all tokens from the root to its end, and shares the cells of the nodes above it. The
-instruction of a job's rows is a node. Text that some rows share after the instruction is another node. Examples are a
-product's text before many candidates, and a query before many products.
+Each node of the tree has its own sequence, with all tokens from the root to the node's end. It shares the memory cells
+of the nodes above it. The instruction of a job's rows is a node. Text that some rows share after the instruction is
+another node. Examples are a product's text before many candidates, and a query before many products.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Prefix:
 
     `tokens`: all tokens from the root on. The first `filled` of them are in memory.
     `origin`: the node that this node forks from, and how many tokens the two share.
-    `begun`: whether that fork was made.
+    `begun`: whether this node's sequence was already forked from the origin's.
     `uses`: for each row or node that forks from this node, how many tokens the two share.
     `instruction`: whether the node is an instruction whose state is to be saved in a file.
-    `saved`: whether it was saved.
+    `saved`: whether that state was saved.
     `adapter`: the adapter that computes the node. Only rows with this adapter may fork from it.
     """
 
@@ -70,7 +70,7 @@ class Prefix:
 
 
 class Prefixes:
-    """The nodes in memory. When room runs out, the least recently used node is dropped, without an error."""
+    """The prefixes in the KV memory. When the memory is full, the least recently used prefix is dropped."""
 
     def __init__(self, backend: Backend, sequences: Sequence[int]) -> None:
         self._backend = backend
@@ -115,8 +115,8 @@ class Prefixes:
     ) -> Match:
         """Add a node for `tokens` below the node of `origin`, and return the match with the new node.
 
-        If no sequence is free and none can be freed, return `origin`. While the node exists, its origin is not dropped.
-        The caller fills the node, `chunk` by `chunk`.
+        If no sequence is free and none can be freed, return `origin`. While the new node exists, its origin is not
+        dropped. The caller puts the node's tokens into memory, as `chunk` returns them.
         """
         self.hold(origin)
         if not self._free and not self._drop():
@@ -141,20 +141,20 @@ class Prefixes:
     def chunk(self, node: Prefix, most: int) -> Chunk:
         """Return a node's next tokens, at most `most`, and count them as filled.
 
-        The next call of the model must therefore include them.
+        The caller must therefore include them in the next call of the model.
         """
         start, node.filled = node.filled, min(node.filled + most, len(node.tokens))
         return Chunk(node.sequence, start, node.tokens[start : node.filled], ask=0)
 
     def unsaved(self) -> Iterator[Prefix]:
-        """Yield the instructions in memory that were not yielded before."""
+        """Yield the instructions in memory whose state is not saved yet, and count them as saved."""
         for node in self._nodes:
             if node.instruction and node.ready and not node.saved:
                 node.saved = True
                 yield node
 
     def load(self, node: Prefix, state: bytes) -> bool:
-        """Fill an empty node from a saved state; False if the state cannot be loaded."""
+        """Fill an empty node from a saved state. Return False if the state cannot be loaded."""
         if not self._backend.load(node.sequence, state):
             return False
         self.release(node.origin)
@@ -162,9 +162,9 @@ class Prefixes:
         return True
 
     def evict(self) -> bool:
-        """Free the memory of the least recently used node; False if nothing can be freed.
+        """Free the memory of the least recently used node. Return False if nothing can be freed.
 
-        A node in use is cut to the tokens that its users need.
+        A node in use keeps only the tokens that its users need.
         """
         if self._drop():
             return True

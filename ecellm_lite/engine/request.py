@@ -23,15 +23,15 @@ class Request:
     What the caller sets:
 
     `shared`: how many tokens at the prompt's start belong to the instruction.
-    `opening`: how many of these tokens are the same in all rows of the task. They stay in memory. The text that a
-      question is about is not part of them.
+    `opening`: how many of these tokens are the same in all rows of the task, and so stay in memory. The text that a
+      question is about comes after them.
     `form`: how an answer continues the prompt.
     `adapter`: the backend's adapter to compute with, or None for the model alone.
     `storable`: whether the instruction may be stored on disk. It may if it comes from the task or the caller and not
       from a row.
     `urgent`: whether the request is admitted before all others.
     `advice`, `settings`: the `step` and `settings` of the error if the row is too long.
-    `ended`: a function that the engine's thread calls once, when the request has an outcome or an error or was dropped.
+    `ended`: a function that the engine's thread calls once, when the request is done or was dropped.
     `cancelled`: any thread may set it, at any time, when the answer is no longer needed.
 
     What the engine sets:
@@ -39,9 +39,9 @@ class Request:
     `outcome`, `error`: one of them is set when the request is done.
     `seconds`: the time from its admission to its end.
     `cached`: how many tokens of the prompt were in memory already.
-    `decoded`, `forced`: how many tokens of the answer the model chose, and how many were forced. Only tokens that the
-      model read count.
-    `wasted`: how many tokens were computed for wrong drafts.
+    `decoded`, `forced`: how many tokens of the answer the model chose, and how many had no alternative. Both count only
+      tokens that the model read.
+    `wasted`: how many tokens were computed for guesses of the answer that turned out wrong.
     `twins`: identical requests, which get the same answer.
     """
 
@@ -85,7 +85,7 @@ class Request:
         return not self.cancelled or any(not twin.cancelled for twin in self.twins)
 
     def end(self, outcome: Outcome | None = None, error: EcellmError | None = None) -> None:
-        """Set the outcome or the error (neither if it was dropped), and call `ended`."""
+        """Set the outcome or the error, and call `ended`. A dropped request has neither."""
         self.outcome, self.error = outcome, error
         ended, self.ended = self.ended, None
         if ended:

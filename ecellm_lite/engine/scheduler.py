@@ -1,8 +1,8 @@
 """Computes many answers at once: rows fork the prefix that they share, and one call of the model serves many rows.
 
 Each call is filled with the tokens of as many rows as fit. If the backend is not stable, this may change the last bits
-of a row's logits. With such a backend, deterministic mode runs one row at a time, with no other row in memory. It then
-always reads a prompt in the same two calls, first the prefix and then the row.
+of a row's logits. With such a backend, deterministic mode runs one row at a time, with no other row in memory. Each
+prompt is then read in the same two calls: first the prefix, then the rest.
 
 All rows of a call have the same adapter, and adapters take turns (see `turns`).
 """
@@ -34,12 +34,13 @@ DRAFTING = 8
 class Scheduler:
     """Takes requests and runs them to their end, step by step.
 
-    It owns the backend's memory from the start. Any thread may call `submit` at any time. `step` must not be called by
+    Nothing else may use the backend's memory. Any thread may call `submit` at any time. `step` must not be called by
     two threads at once.
 
     `files`: stores the states of instructions for later processes.
     `grouped`: if False, rows run in order of arrival and share only their instruction.
-    `drafts`: if False, free text is generated token by token. So it is in deterministic mode with a stable backend.
+    `drafts`: whether several tokens of free text may be guessed and checked in one call. In deterministic mode with a
+      stable backend, free text is always generated token by token.
     `turn_seconds`: how long one adapter's rows may run while another adapter's rows wait.
     """
 
@@ -110,7 +111,7 @@ class Scheduler:
             self._end(request, error=error)
 
     def step(self) -> None:
-        """Call the model once for as many rows as fit, and advance their answers by its logits."""
+        """Call the model once for as many rows as fit, and continue their answers with its logits."""
         admitting = True
         try:
             for slot in [slot for slot in self._active if self._twins.drop(slot.request)]:
@@ -184,7 +185,7 @@ class Scheduler:
         self._advance(slot, None)
 
     def _begin(self, slot: Slot) -> bool:
-        """Fork a slot from its prefix, if the prefix is in memory. Return whether this was done, now or earlier."""
+        """Fork a slot from its prefix, if the prefix is in memory. Return whether the slot has been forked by now."""
         if not slot.begun and slot.match.ready:
             slot.begun = True
             if slot.match.prefix:
@@ -192,7 +193,10 @@ class Scheduler:
         return slot.begun
 
     def _next_chunks(self) -> list[Chunk]:
-        """Return the next chunks of the adapter whose turn it is or, if its rows cannot run, of another adapter."""
+        """Return the next chunks of the adapter whose turn it is.
+
+        If its rows cannot run, return another adapter's chunks.
+        """
         for adapter in self._waiting.order():
             if chunks := self._chunks(adapter):
                 self._adapter = adapter
@@ -224,7 +228,10 @@ class Scheduler:
         return chunks
 
     def _make_room(self) -> list[Chunk]:
-        """Free memory and return the next chunks: first drop prefixes, then put the newest rows back into the queue."""
+        """Free memory until some chunks fit, and return them.
+
+        Prefixes go first, then the newest rows, which wait again.
+        """
         while not (chunks := self._next_chunks()):
             if self._prefixes.evict():
                 continue
@@ -241,7 +248,7 @@ class Scheduler:
         return chunks
 
     def _advance(self, slot: Slot, logits: Logits | None) -> None:
-        """Give the logits to the answer's space, and queue the tokens that it wants the model to read next.
+        """Give the logits to the answer's space, and queue the tokens that the space wants the model to read next.
 
         At the start of an answer there are no logits yet.
         """
@@ -321,7 +328,7 @@ class Scheduler:
 
 
 def _fault(error: Exception) -> EcellmError:
-    """Return an EcellmError unchanged. Any other exception is a bug of ours, and is wrapped in an EcellmError."""
+    """Return an EcellmError unchanged, and any other exception wrapped in an EcellmError that calls it a bug."""
     if isinstance(error, EcellmError):
         return error
     fault = EcellmError(f"An internal error ended this row: {type(error).__name__}: {error}.")

@@ -16,13 +16,13 @@ FLASH_ATTENTION = ("auto", "on", "off")
 class Settings:
     """How a model is loaded.
 
-    `context`: the size of the KV memory in tokens, over all sequences. By default, it is as large as the rows need, but
-      no larger than 4096 tokens, than the model's training context, or than fits into free memory.
+    `context`: the size of the KV memory in tokens, over all sequences. By default, it grows with the rows' needs, up to
+      4096 tokens. The model's training context and the free memory may limit it further.
     `threads`: the maximum number of threads in a call (see engine/threads.py). By default, one per core.
     `gpu_layers`: `auto` (as many as fit), `all` or a number. With 0, no GPU is used.
     `micro_batch`: how many tokens one call of the model may have. In larger calls llama.cpp's own attention, which
       reads the memory of all rows, was slower on a CPU. The prompt kernels' attention reads each row's own memory.
-    `flash_attention`: `auto`, `on` or `off`. `deterministic` turns llama.cpp's own off.
+    `flash_attention`: `auto`, `on` or `off`. With `deterministic`, llama.cpp's own flash attention is always off.
     `prompt_kernels`: `auto`, `off` or a variant (see ecellm_lite.kernels.prompt).
     """
 
@@ -61,7 +61,7 @@ class Settings:
             raise UsageError(f"gpu_layers is {layers!r}", step=step, settings=("gpu_layers",))
 
     def most_cells(self, training_context: int) -> int:
-        """Return to how many tokens the KV memory of a model with this training context may grow."""
+        """Return the maximum size of the KV memory, in tokens, for a model with this training context."""
         return self.context or min(DEFAULT_CONTEXT, training_context)
 
     @property

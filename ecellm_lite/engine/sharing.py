@@ -1,4 +1,4 @@
-"""Finds the prefix that a row shares with other rows: one already in memory, or one to be read now for several rows."""
+"""Finds the prefix that a row shares with other rows. It is in memory already, or is read now for several rows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from ecellm_lite.engine.turns import Turns
 class Sharing:
     """Finds the prefix that a row forks from, and adds to the tree the prefixes that later rows will share.
 
-    Instructions are loaded from `files` if given. `grouped` says whether rows may share more than their instruction.
-    `alone` says whether rows run one at a time, each reading its prompt in the same two calls.
+    `files`: if given, saved states of instructions are loaded from them.
+    `grouped`: whether rows may share more than their instruction.
+    `alone`: whether rows run one at a time, each reading its prompt in the same two calls.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Sharing:
         self._files = files
 
     def find(self, request: Request) -> Match:
-        """Return the longest prefix of the prompt that is in memory, or soon will be."""
+        """Return the longest prefix of the prompt that is in memory or is being read."""
         match = self._prefixes.find(request.prompt, request.adapter)
         if not self._alone:
             return match
@@ -49,7 +50,7 @@ class Sharing:
         return Match()
 
     def extended(self, request: Request, match: Match) -> Match:
-        """Add nodes for the text that the row shares with waiting rows, and return the match with the last node.
+        """Add nodes for the text that the row shares with waiting rows. Return the match with the last of them.
 
         The first node is for the instruction. Further nodes are for shared text that comes after it.
         """
@@ -80,14 +81,14 @@ class Sharing:
         return match
 
     def save(self) -> None:
-        """Write to files the states of the instructions that were read since the last call."""
+        """Save the states of the instructions that are new in memory to files."""
         if self._files:
             for node in self._prefixes.unsaved():
                 if state := self._backend.save(node.sequence):
                     self._files.write(node.tokens, state, node.adapter)
 
     def _load(self, request: Request, match: Match) -> bool:
-        """Fill the instruction's new node from a file; False if that is not possible."""
+        """Fill the instruction's new node from a file. Return False if that is not possible."""
         node = match.prefix
         if not self._files or not node or not node.instruction or node.begun:
             return False

@@ -14,7 +14,7 @@ from ecellm_lite.engine.request import Request
 class Slot:
     """A running request: `length` of its tokens are in memory, and the `pending` tokens follow.
 
-    The last `drafted` pending tokens are guesses by the answer's space, which needs the logits after each guess.
+    The last `drafted` of the pending tokens are guesses. The answer's space needs the logits after each guess.
     """
 
     request: Request
@@ -33,7 +33,7 @@ class Slot:
         return self.length - self.match.length
 
     def count_drafts(self, right: int) -> None:
-        """Count `right` of the last drafted tokens as decoded, and the wrong ones as wasted."""
+        """Count `right` of the last guessed tokens as decoded, and the others as wasted."""
         right = max(0, min(self.drafted, right))
         self.request.decoded += right
         self.request.wasted += self.drafted - right

@@ -16,7 +16,7 @@ _NAP = 0.0002  # seconds after which the threads of a call sleep
 
 
 class Machine:
-    """What other processes do on this machine."""
+    """How busy other processes keep this machine."""
 
     cores = psutil.cpu_count() or 1
 
@@ -44,8 +44,8 @@ class Threads:
     """Chooses the number of threads for each call of the model, at most `most`.
 
     The threads of a call wait for each other hundreds of times. If one of them shares its core with a busy program, it
-    delays all of them. So the call leaves as many cores alone as other programs use. If other programs could fill every
-    core, this would gain nothing, and the call uses all its threads (benchmarks/neighbours.py).
+    delays all of them. So the call leaves as many cores free as other programs use. If other programs keep all cores
+    busy, this would gain nothing, so the call uses `most` threads (see benchmarks/neighbours.py).
 
     With `fixed`, and on systems other than Linux, each call uses `most` threads.
     """
@@ -58,7 +58,10 @@ class Threads:
             self._since, self._seconds = self._machine.clock(), self._machine.seconds()
 
     def update(self) -> None:
-        """After a call, set `count`, the number of threads for the next call, by the load from other programs."""
+        """Set `count`, the number of threads for the next call, from the load of other programs.
+
+        Called after each call.
+        """
         if self._fixed:
             return
         now = self._machine.clock()

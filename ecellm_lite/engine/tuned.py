@@ -1,4 +1,7 @@
-"""The settings that a model is loaded with: the caller's first, then this machine's tuning, then the defaults."""
+"""Chooses the settings that a model is loaded with.
+
+The caller's settings come first, then this machine's tuning, then the defaults.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ _TOGETHER = {"flash_attention", "kv_type"}
 def tuned_settings(store: Store, model: StoredModel, **options: Any) -> Settings:
     """Return the caller's settings. A setting that is None gets this machine's tuned value, or else the default.
 
-    Deterministic settings ignore a tuning, because a measurement must not change answers. A damaged tuning is ignored
-    too, and `doctor` reports it. Raises UsageError for invalid settings.
+    In deterministic mode, the tuning is ignored, because a measurement must not change answers. A damaged tuning is
+    ignored too, and `doctor` reports it. Raises UsageError for invalid settings.
     """
     settings = {name: value for name, value in options.items() if value is not None}
     tuning = None if settings.get("deterministic") else find_tuning(store, model)

@@ -1,8 +1,8 @@
-"""Decides which adapter's turn it is.
+"""Decides which adapter's rows run next.
 
-A call of the model computes rows of one adapter only, so adapters take turns. An adapter's turn lasts a while, because
+A call of the model computes rows of one adapter only, so adapters take turns. A turn lasts for many calls, because
 llama.cpp plans its computation again at each change (6 ms for the demo). Waiting rows are queued by adapter. Only rows
-of the adapter whose turn it is are admitted, so every adapter gets its turn.
+of the adapter whose turn it is are admitted. So no adapter waits forever.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ ALONE_TURN_SECONDS = 5.0
 
 
 class Turns:
-    """The waiting requests by adapter, and the adapter whose turn it is.
+    """The waiting requests of all adapters, and the adapter whose turn it is.
 
-    The adapter None stands for the base alone. `adapters` are the names of the adapters. Each adapter has its own
-    queue, a Waiting. `first`, `pop` and `sharing` use the queue of the `current` adapter.
+    `adapters` are the names of the adapters. The adapter None stands for the model alone. Each adapter has its own
+    queue, a Waiting. The methods `first`, `pop` and `sharing` use the queue of the `current` adapter.
     """
 
     def __init__(self, adapters: Sequence[str], *, grouped: bool = True, seconds: float = TURN_SECONDS) -> None:
@@ -49,11 +49,11 @@ class Turns:
         return sum(map(len, self._queues.values()))
 
     def __contains__(self, request: Request) -> bool:
-        """Return whether a request is in the current group of its queue."""
+        """Return whether a request is in the current group of its queue; see Waiting."""
         return request in self._queues[request.adapter]
 
     def advance_urgent(self) -> None:
-        """Move the new urgent requests of each queue before all others of that queue."""
+        """Move new urgent requests to the front of their queues."""
         for queue in self._queues.values():
             queue.advance_urgent()
 
@@ -70,13 +70,13 @@ class Turns:
         return sum(queue.tokens(most) for queue in self._queues.values())
 
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
-        """Yield how many tokens the rows of the group share. See Waiting.sharing."""
+        """Yield how many tokens a prompt shares with the rows of the current adapter's group; see Waiting.sharing."""
         return self._queues[self.current].sharing(prompt, least)
 
     def pass_on(self, active: Sequence[Slot]) -> None:
-        """Give the turn to the next adapter that has rows, if this turn is over or its adapter has none.
+        """End the current adapter's turn if its time is over or it has no rows.
 
-        Urgent rows end another adapter's turn at once.
+        The next adapter with rows gets the turn. Urgent rows end another adapter's turn at once.
         """
         running = {slot.request.adapter for slot in active}
         busy = [name for name in self.order() if self._queues[name] or name in running]
@@ -92,7 +92,7 @@ class Turns:
             self.current, self._spent = following[0], 0.0
 
     def spend(self, adapter: str | None, seconds: float) -> None:
-        """Count the time of a call for an adapter's rows towards its turn."""
+        """Count the time of a call towards the turn of the adapter that it computed."""
         if adapter == self.current:
             self._spent += seconds
 

@@ -8,9 +8,9 @@ from ecellm_lite.engine.request import Request
 
 
 class Twins:
-    """The unanswered requests, by their prompts; any thread may call the methods at any time.
+    """The unanswered requests, by their prompts. Any thread may call the methods at any time.
 
-    A lock is held while a request becomes a twin, ends, or is dropped. It is released before callers are notified.
+    A lock is held while a request joins another, ends, or is dropped. It is released before callers are notified.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Twins:
         self._unanswered: dict[int, Request] = {}  # by the hash of the adapter and the prompt
 
     def join(self, request: Request) -> bool:
-        """Make a request the twin of an identical one, so that both get one answer; return False if none exists."""
+        """Attach a request to an identical earlier one, so that both get one answer. Return False if there is none."""
         key = _key(request)
         with self._lock:
             first = self._unanswered.get(key)
@@ -29,7 +29,7 @@ class Twins:
             return False
 
     def end(self, request: Request) -> None:
-        """Pass a finished request's result to its twins."""
+        """Pass a finished request's result to the identical requests that joined it."""
         with self._lock:
             self._forget(request)
             twins, request.twins = request.twins, []
@@ -37,7 +37,10 @@ class Twins:
             twin.end_like(request)
 
     def drop(self, request: Request) -> bool:
-        """Drop a request and its twins, if nobody waits for any of them; return whether they were dropped."""
+        """Drop a request and those that joined it, if nobody waits for any of them.
+
+        Return whether they were dropped.
+        """
         with self._lock:
             if request.awaited:
                 return False

@@ -28,9 +28,9 @@ _ADDED = llama.LLAMA_TOKEN_ATTR_CONTROL | _USER_DEFINED
 
 
 class LlamaVocabulary:
-    """The vocabulary of a loaded model. It is valid only as long as the model, because it has a raw pointer to it.
+    """The vocabulary of a loaded model. It must not be used after the model is freed, because it has a pointer into it.
 
-    `identity`: the sha256 of the model's file; empty if nobody has set it.
+    `identity`: the sha256 of the model's file, or empty if it was not set.
     """
 
     identity = ""
@@ -58,7 +58,7 @@ class LlamaVocabulary:
         self._grammar_tokenizer: Any = None
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
-        """Return the ids of `text`; `begin` puts the BOS token first if the model was trained with one."""
+        """Return the ids of `text`. With `begin`, a BOS token comes first if the model was trained with one."""
         if self._normal_form:
             text = unicodedata.normalize(self._normal_form, text)
         ids = self._ids(text) if text.isascii() or self._rule not in _INEXACT_WORDS else self._byte_pairs.tokenize(text)
@@ -95,7 +95,7 @@ class LlamaVocabulary:
         return self._marks[text]
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
-        """Return the bytes of the tokens; control tokens have none."""
+        """Return the bytes that the tokens stand for. Control tokens stand for none."""
         return b"".join(self._piece(token) for token in tokens)
 
     def grammar_tokenizer(self) -> Any:

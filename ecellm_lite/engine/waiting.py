@@ -1,4 +1,4 @@
-"""The queue of waiting requests: in order of arrival, but related requests leave together."""
+"""The queue of waiting requests. They leave in order of arrival, except that related requests leave together."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ GROUP = 128
 
 
 class Waiting:
-    """A queue of requests that arrive one by one and leave in groups of up to GROUP, ordered by family.
+    """A queue of requests. They arrive one by one, and leave in groups of up to GROUP requests.
 
-    Urgent requests leave first, in order of arrival. Other requests leave group by group, so none is overtaken by a
-    later group. With `grouped` False requests leave in order of arrival.
+    Urgent requests leave first, in order of arrival. The others leave group by group, so a later group never overtakes
+    an earlier one. Within a group, related requests are next to each other (see families.py). If `grouped` is False,
+    requests leave in order of arrival.
     """
 
     def __init__(self, *, grouped: bool = True) -> None:
@@ -40,11 +41,11 @@ class Waiting:
         return len(self._group) + len(self._urgent) + len(self._arrived)
 
     def __contains__(self, request: Request) -> bool:
-        """Return whether a request is in the current group."""
+        """Return whether a request is in the group that is leaving now."""
         return request in self._group
 
     def advance_urgent(self) -> None:
-        """Move the new urgent requests before all others; must not be called between `first` and `pop`."""
+        """Move new urgent requests to the front. This must not be called between `first` and `pop`."""
         if not self._urgent:
             return
         place = max((place for place, request in enumerate(self._group, start=1) if request.urgent), default=0)
@@ -54,7 +55,7 @@ class Waiting:
 
     @property
     def has_urgent(self) -> bool:
-        """Whether an urgent request is waiting, even if `advance_urgent` has moved it to the front already."""
+        """Whether an urgent request is waiting, at the front or among the new ones."""
         return bool(self._urgent) or bool(self._group and self._group[0].urgent)
 
     def first(self) -> Request | None:
@@ -77,10 +78,10 @@ class Waiting:
         return total
 
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
-        """Yield pairs (tokens, rows): `rows` rows of the group begin with the first `tokens` tokens of `prompt`.
+        """Yield pairs (tokens, rows): how many rows of the current group begin with the prompt's first tokens.
 
         `prompt` is the prompt of the group's first row. The first pair is for two rows, and each further pair is for
-        one row more. Pairs with `least` tokens or fewer are left out.
+        one more row. Only pairs with more than `least` tokens are yielded.
         """
         lengths = (common_length(prompt, other.prompt) for other in islice(self._group, 1, None))
         for rows, shared in enumerate(sorted(lengths, reverse=True), start=2):

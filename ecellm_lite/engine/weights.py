@@ -1,4 +1,4 @@
-"""A model's weights in llama.cpp: where they are put, and what their file says about contexts."""
+"""A model's weights in llama.cpp: the devices that hold them, and the context lengths that their file names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Weights:
 
     `repacks`: whether llama.cpp may change the weights' layout for speed.
     `training_context`: the longest context, in tokens, that the model was trained with.
-    `window`: how many tokens back the layers with sliding-window attention look; 0 if there are none.
+    `window`: how many tokens the layers with sliding-window attention look back, or 0 if there are no such layers.
 
     Raises ModelError if llama.cpp cannot load the file.
     """
@@ -48,10 +48,10 @@ class Weights:
 
     @property
     def original_context(self) -> int | None:
-        """The longest context, in tokens, in which llama.cpp uses the model's factors for short contexts.
+        """The longest context, in tokens, that counts as short for rotary embeddings. None if this makes no difference.
 
-        Models such as Phi-3 have two sets of factors for rotary embeddings. llama.cpp chooses a set by the context's
-        size, for all rows. The value is None for a model without such factors.
+        Models such as Phi-3 have two sets of factors for rotary embeddings, for short and for long contexts. llama.cpp
+        chooses a set for all rows by the context's size. Other models have no such factors.
         """
         architecture = metadata(self.pointer, "general.architecture")
         if metadata(self.pointer, f"{architecture}.rope.scaling.attn_factor") is None:
@@ -67,14 +67,14 @@ class Weights:
 
 
 def metadata(model: Any, key: str) -> str | None:
-    """Return a short value of a model's metadata as text, at most 63 bytes; None if its file does not have the key."""
+    """Return a value of at most 63 bytes from a model's metadata, as text. None if the file does not have the key."""
     buffer = ctypes.create_string_buffer(64)
     length = llama.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
     return buffer.value.decode("utf-8", "replace") if length >= 0 else None
 
 
 def placement_of(path: Path, settings: Settings) -> Placement:
-    """Return which layers go to which GPU. Without a GPU, the file's header is not even read."""
+    """Return which layers go to which GPU. Without a GPU, the model's file is not read."""
     usable = gpus(devices())
     if not usable:
         return on_cpu(settings.gpu_layers)

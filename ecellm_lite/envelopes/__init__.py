@@ -1,7 +1,7 @@
-"""Envelopes: the text around a row's text in a prompt. They are eCeLLM's own formats and the chat forms of open models.
+"""Envelopes: an envelope is the text around a row's text in a prompt.
 
-An envelope is data and not a template. Nothing in a row or an instruction is interpreted. A model's own chat template
-is never rendered when the model runs.
+There are eCeLLM's two formats, and the chat forms of open models. An envelope is data and not a template. Nothing in a
+row or an instruction is interpreted. A model's own chat template is never rendered when the model runs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ENVELOPES: dict[str, Envelope] = {envelope.name: envelope for envelope in (ALPAC
 
 
 def get_envelope(name: str) -> Envelope:
-    """Return the envelope of that name. If there is none, raise UsageError, which lists the available names."""
+    """Return the envelope of this name. For an unknown name, raises UsageError with the list of names."""
     try:
         return ENVELOPES[name]
     except KeyError:
@@ -39,5 +39,5 @@ def get_envelope(name: str) -> Envelope:
 
 
 def envelope_step() -> str:
-    """Return the advice for a user whose model's envelope is not known. It is used as the `step` of an error."""
+    """Return the `step` of an error about a model without a known envelope: what the user can do."""
     return f"give the envelope: {', '.join(ENVELOPES)}"

@@ -17,13 +17,13 @@ from ecellm_lite.envelopes.prompt import ControlToken, Part, Prompt, control_tok
 
 @dataclass(frozen=True, slots=True)
 class TurnForm:
-    """The text and control tokens before and after a turn's text."""
+    """What comes before and after the text of a turn in a conversation: control tokens and fixed text."""
 
     before: tuple[Part, ...]
     after: tuple[Part, ...]
 
     def parts(self, text: str) -> tuple[Part, ...]:
-        """Return the parts of a turn with this text."""
+        """Return the control tokens and texts of a turn that says `text`."""
         return (*self.before, text, *self.after)
 
 
@@ -31,11 +31,11 @@ class TurnForm:
 class ChatForm(Envelope):
     """The chat form of a family of models.
 
-    `user`, `assistant`, `system`: the parts around a turn's text, by role. If `system` is None, the system message is
-      put before the text of the first or last user turn (see `folded`), with an empty line between them.
-    `tail`: the parts after the last turn. The model's answer follows them.
+    `user`, `assistant`, `system`: what comes around the text of a turn of this role. If `system` is None, the system
+      message is put before the text of the first or last user turn (see `folded`), with an empty line between them.
+    `tail`: the control tokens and texts after the last turn. The model's answer follows them.
     `end`: the control token that ends an answer.
-    `head`: the parts before the first turn.
+    `head`: the control tokens and texts before the first turn.
     `default`: the system message of a conversation without one. If it is None, such a conversation has no system turn.
     `trims`: whether white space around a turn's text is removed.
     `lead`: as in Envelope.
@@ -111,7 +111,7 @@ class ChatForm(Envelope):
         return turn.text.strip() if self.trims else turn.text
 
     def _start(self, system: str) -> tuple[Part, ...]:
-        """Return the parts before the first turn of the user or the model."""
+        """Return the control tokens and texts before the first turn of the user or the model."""
         text = system.strip() if self.trims else system
         if self.system is None or not (text or self.default is not None):
             return self.head
@@ -119,13 +119,13 @@ class ChatForm(Envelope):
 
 
 def task_text(instruction: str, text: str, options: str | None) -> str:
-    """Return the text of a user's turn that asks about a row."""
+    """Return the text of the user's turn for a row: the instruction, the row's text and the options."""
     listed = f"\n\nOptions:\n{options}" if options else ""
     return f"{instruction}\n\nInput:\n{text}{listed}"
 
 
 def _turns(instruction: str, examples: Sequence[WorkedExample]) -> list[Turn]:
-    """Return each example as a user's turn and the model's answer."""
+    """Return two turns for each example: the user's, and the model's with the answer."""
     turns: list[Turn] = []
     for each in examples:
         turns += Turn("user", task_text(instruction, each.text, each.options)), Turn("assistant", each.answer)

@@ -1,4 +1,4 @@
-r"""eCeLLM's two envelopes. Their prompts are byte for byte those that its weights were trained on.
+r"""eCeLLM's two envelopes. Their prompts are byte for byte those that eCeLLM was trained on.
 
 Source: `templates/` of ninglab/eCeLLM and the ECInstruct data set (Peng et al., arXiv 2402.08831; CC-BY-4.0). CASLIE's
 code has the same two envelopes.
@@ -31,7 +31,7 @@ ANSWER = "Answer the user."
 class HeadingsEnvelope(Envelope):
     """An envelope of plain text with headings for the instruction, the input and the options.
 
-    `tail` ends every prompt.
+    `tail` is the end of every prompt.
     """
 
     name: str
@@ -63,9 +63,10 @@ class HeadingsEnvelope(Envelope):
         return self.prefix(system or ANSWER)
 
     def conversation(self, system: str, turns: Sequence[Turn]) -> Prompt:
-        """Return the prompt of a conversation. The instruction is the system message, and the input is the turns.
+        """Return the prompt of a conversation.
 
-        Each turn begins with its role, as in `user: Hello`. If there is only one turn, the role is left out.
+        The instruction is the system message, and the input is the text of the turns. Each turn begins with its role,
+        as in `user: Hello`. If there is only one turn, the role is left out.
         """
         text = "\n\n".join(f"{turn.role}: {turn.text}" for turn in turns) if len(turns) != 1 else turns[0].text
         return self.wrap(system or ANSWER, text)

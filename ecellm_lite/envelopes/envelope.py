@@ -22,7 +22,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class WorkedExample:
-    """A text with its options and its right answer, which the model reads before the row's own text."""
+    """An example for the model: a text with its options and its right answer, placed before the row's own text."""
 
     text: str
     options: str | None
@@ -34,7 +34,7 @@ class Envelope(ABC):
 
     `name`: the envelope's name in manifests and in the option `envelope`.
     `lead`: the text that a model writes before its answer, such as a space.
-    `end`: the control token that ends an answer. If it is None, the vocabulary's end-of-sequence token ends it.
+    `end`: the control token that ends an answer. None stands for the vocabulary's end-of-sequence token.
     `general`: whether the envelope's models were trained on general conversations, and not on ECInstruct's answers.
     """
 

@@ -1,4 +1,4 @@
-"""A prompt: a sequence of texts and of a chat form's control tokens, such as <|im_end|>.
+"""A prompt: a sequence of texts and control tokens. A control token, such as <|im_end|>, belongs to a chat form.
 
 Only a `ControlToken` becomes a control token. Text never does, even if it is spelled like one.
 """
@@ -40,7 +40,7 @@ class Tokenizer(Protocol):
     """The methods of a model's vocabulary that a prompt needs."""
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
-        """Return the token ids of `text`. If `begin`, put a BOS token first if the model expects one."""
+        """Return the token ids of `text`. With `begin`, a BOS token comes first if the model expects one."""
 
     def special_token_id(self, text: str) -> int | None:
         """Return the id of the control or added token with this spelling, or None."""
@@ -83,7 +83,7 @@ class Prompt:
 
 
 def control_token_id(control_token: ControlToken, tokenizer: Tokenizer) -> int | None:
-    """Return a control token's id, or None if it is optional and not in the vocabulary.
+    """Return a control token's id, or None if an optional token is not in the vocabulary.
 
     Raises ModelError if the vocabulary lacks a token that is not optional.
     """
@@ -98,10 +98,10 @@ def control_token_id(control_token: ControlToken, tokenizer: Tokenizer) -> int |
 
 
 def _literal(text: str, forbidden: dict[str, int], tokenizer: Tokenizer) -> list[int]:
-    """Return the token ids of a text. None of them is an id in `forbidden`, which has the ids of control tokens.
+    """Return the token ids of a text, none of which is in `forbidden`, the ids of control tokens.
 
     If a text contains the spelling of an added token such as Qwen's `<think>`, llama.cpp returns that token's id. To
-    avoid this, the spelling is split after its first character, and the two pieces are tokenized separately.
+    avoid this, the spelling is split after its first character, and its two halves are tokenized separately.
     """
     if not text:
         return []

@@ -1,10 +1,10 @@
 """Chooses how probable an answer must be to belong to a row's set of plausible answers.
 
 The method is split conformal prediction: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World" (2005).
-Take the probabilities of the right answers of n labelled rows. For a guarantee of 95%, the least probability is the
-k-th largest of them, with k = 95% of n + 1, rounded up. If a further row is like these rows, the probability of its
-right answer is at least that large in 95% of all cases, however bad the model's probabilities are. Only the size of the
-sets depends on the model.
+It takes the probabilities of the right answers of n labelled rows. For a guarantee of 95%, the least probability is the
+k-th largest of them, where k is 95% of n + 1, rounded up. The right answer of a new row is then at least that probable
+in 95% of all cases. This holds if the new row is like the labelled ones, however bad the model's probabilities are. A
+bad model only makes the sets larger.
 
 The probabilities are not corrected by a temperature. A temperature is fitted to the same rows, so the guarantee would
 no longer be exact.
@@ -33,7 +33,7 @@ class Row:
 
 
 def row_of(answer: Answer, case: Case) -> Row:
-    """Return the row for an uncalibrated answer; raises InputError if it does not list all possible answers."""
+    """Return the row for an uncalibrated answer. Raises InputError if the answer does not list all possible answers."""
     (claim, *others) = case.claims
     if others or claim.alike != 1 or answer.probabilities is None or len(answer.probabilities) < len(claim.shares):
         step = "leave the guarantee out, or choose a task with a few possible answers"
@@ -42,7 +42,10 @@ def row_of(answer: Answer, case: Case) -> Row:
 
 
 def least_probability(rows: Sequence[Row], guarantee: float) -> float:
-    """Return the probability that an answer needs to be in a set; 0 if there are too few rows for the guarantee."""
+    """Return the probability that an answer needs to be in a set.
+
+    It is 0 if there are too few rows for the guarantee.
+    """
     place = math.ceil((len(rows) + 1) * guarantee)
     if place > len(rows):
         return 0.0
@@ -50,9 +53,10 @@ def least_probability(rows: Sequence[Row], guarantee: float) -> float:
 
 
 def answer_sets(rows: Sequence[Row], guarantee: float, *, seed: int = 0) -> AnswerSets:
-    """Return the least probability for a guarantee below 1, with measurements of the sets.
+    """Return the least probability for a guarantee below 1, and how large and how often right the sets are.
 
-    The sets of each half of the rows are measured with the least probability of the other half.
+    To measure the sets, the rows are split into halves. Each half is measured with the least probability of the other
+    half.
     """
     halves = np.random.default_rng(seed).permutation(len(rows)) % 2
     reached = size = 0
@@ -66,5 +70,5 @@ def answer_sets(rows: Sequence[Row], guarantee: float, *, seed: int = 0) -> Answ
 
 
 def contains(row: Row, least: float) -> bool:
-    """Whether a row's set has the right answer."""
+    """Whether a row's set contains the right answer, if answers need the probability `least`."""
     return row.right >= least or row.right == max(row.shares)

@@ -17,22 +17,25 @@ from ecellm_lite.evaluate.metrics.measured import LOWER_IS_BETTER, Pair
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A baseline that gives every row the same answer: the one at index `place` of the space's `constants`."""
+    """A baseline that gives every row the same answer. The space's method `constants` lists these answers.
+
+    `golds`: the gold answers of the training rows, the most frequent first. `place`: the answer's index in that list.
+    """
 
     golds: tuple[str, ...]
     place: int
 
     def text(self, space: Space) -> str:
-        """Return the answer string for a row with this space."""
+        """Return the baseline's answer for a row with this space."""
         return space.constants(self.golds)[self.place]
 
     def pairs(self, rows: Sequence[Labelled]) -> list[Pair]:
-        """Return each row's gold answer with this baseline's answer, as pairs that metrics.kinds.measure takes."""
+        """Return a pair for each row: its gold answer, and this baseline's answer."""
         return [Pair(row.gold, self.text(row.space), row.labels) for row in rows]
 
 
 def majority(training: Sequence[Labelled]) -> Constant:
-    """Return the constant that is the most frequent gold answer of these rows. There must be at least one row.
+    """Return the baseline that answers every row with the most frequent gold answer. There must be at least one row.
 
     Extractions and rankings have only one constant.
     """
@@ -40,7 +43,7 @@ def majority(training: Sequence[Labelled]) -> Constant:
 
 
 def best_constant(training: Sequence[Labelled]) -> Constant:
-    """Return the constant with the best primary metric on one task's rows. There must be at least one row."""
+    """Return the baseline with the best primary metric on one task's rows. There must be at least one row."""
 
     def primary(constant: Constant) -> float:
         measured = measure(training[0].task, constant.pairs(training))
@@ -51,6 +54,6 @@ def best_constant(training: Sequence[Labelled]) -> Constant:
 
 
 def constants(training: Sequence[Labelled]) -> list[Constant]:
-    """Return a task's constants, the most frequent answer first."""
+    """Return all constant baselines of a task, that of the most frequent answer first."""
     golds = tuple(text for text, _ in Counter(row.gold for row in training).most_common())
     return [Constant(golds, place) for place in range(len(training[0].space.constants(golds)))]

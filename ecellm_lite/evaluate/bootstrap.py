@@ -2,7 +2,8 @@
 
 The metric is computed on 1,000 resamples. A resample has as many rows as the original, drawn at random with
 replacement. The interval contains 95% of the results. A resample is stored as the number of times that each row was
-drawn. A metric needs only sums over rows (see metrics/measured.py), so a few matrix products compute all resamples.
+drawn. A metric needs only sums over rows (see metrics/measured.py), so a few matrix products compute it for all
+resamples.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ _AT_ONCE = 1 << 22  # counts in memory: 32 MiB
 
 
 def interval(columns: Numbers, metric: Metric) -> Interval:
-    """Return a metric's 95% interval. `columns` has a line for each row, with the numbers that the metric needs."""
+    """Return a metric's 95% interval. `columns` has the numbers that the metric needs, one line per row."""
     return _ends(np.concatenate([metric(counts @ columns) for counts in _resamples(len(columns))]))
 
 
 def paired_interval(before: Numbers, after: Numbers, metric: Metric) -> Interval:
     """Return the 95% interval of a metric's gain from `before` to `after`.
 
-    `before` and `after` have the numbers of the same rows, a line for each row. Both are measured on the same
-    resamples. So rows that are hard both before and after do not widen the interval.
+    `before` and `after` have the numbers of the same rows, one line per row. Both are measured on the same resamples.
+    So rows that are hard both before and after do not widen the interval.
     """
     gains = [metric(counts @ after) - metric(counts @ before) for counts in _resamples(len(before))]
     return _ends(np.concatenate(gains))

@@ -58,13 +58,14 @@ class CalibrationResult:
     `fit`: None if there were too few rows.
     `refusal`: why the fit should not be kept, or None.
     `failed`: how many rows have no answer. The fit does not use them.
-    `others`: how many rows have another instruction than the task's own. The fit does not use them either.
-    `automatic`: the probabilities above which enough answers are right, or None. If there are such probabilities, a
-    calibration is kept even if the fit is refused; its temperature is then 1.
-    `sets`: which answers are plausible, or None. A calibration with sets is kept in the same way.
-    `labels`: the labels with a correction of their own, or None. A calibration with labels is kept in the same way.
-    `none`: the rule for the answer "none of these", or None. A calibration with a rule that is not refused is kept in
-    the same way.
+    `others`: how many rows have an instruction that is not the task's own. The fit does not use them either.
+    `automatic`: the probabilities above which enough answers are right, or None.
+    `sets`: which answers are plausible, or None.
+    `labels`: the labels with a correction of their own, or None.
+    `none`: the rule for the answer "none of these", or None.
+
+    A refused fit still gives a calibration if there is one of the last four (a rule only if it is not refused itself).
+    Its temperature is then 1.
     """
 
     scope: Scope
@@ -80,7 +81,7 @@ class CalibrationResult:
 
     @property
     def calibration(self) -> Calibration | None:
-        """The calibration to keep, or None. A refused fit gives a calibration only with thresholds, sets or labels."""
+        """The calibration to keep, or None. If the fit is refused, the calibration's temperature is 1."""
         fit = self.fit
         rule = self.none.rule if self.none and self.none.refusal is None else None
         if fit is None or (self.refusal and not (self.automatic or self.sets or self.labels or rule)):
@@ -149,10 +150,10 @@ def calibrate_task(
 
     With enough rows, other methods are compared with a temperature (see evaluate/method_fitting.py).
 
-    `adapter` is the name of the adapter that answers, or None for the model alone. `target_precision` is a share of
-    right answers. If it is given, the result also has the thresholds above which this share is reached.
-    `coverage_guarantee` is the share of rows whose set of plausible answers must have the right one. Rows with
-    another instruction than the task's own are left out, because a calibration holds for one instruction.
+    `adapter` is the name of the adapter that answers, or None for the model alone. `target_precision`: if given, the
+    result also has the thresholds above which this share of the answers is right. `coverage_guarantee`: if given, the
+    result also has sets of plausible answers. In this share of the rows, the set must contain the right answer. Rows
+    whose instruction is not the task's own are left out, because a calibration holds for one instruction.
 
     Raises InputError for a task that answers in free text, and UsageError if scipy is not installed.
     """
@@ -218,7 +219,11 @@ def calibrate_task(
 
 
 def _fitting(scored: Sequence[tuple[Space, Answer, Labelled]], cases: Sequence[Case]) -> Sequence[Case]:
-    """Return the cases for a temperature. If none may be the answer, they are what rows that fit say about labels."""
+    """Return the cases that a temperature is fitted to.
+
+    If a task has the answer "none of these", only the choice between its labels counts, and only on rows that have a
+    label.
+    """
     fitting = []
     for (space, answer, row), case in zip(scored, cases, strict=True):
         if not isinstance(space, OrNone):

@@ -1,4 +1,4 @@
-"""Chooses when the first model of a cascade should pass a row on, from the answers of both models to the same rows."""
+"""Chooses when the first model of a cascade should pass a row on. It compares both models' answers to the same rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEAST_ROWS = 100
 
 @dataclass(frozen=True, slots=True)
 class ComparedRow:
-    """A row's answers by both models: how sure the first is, whether they agree, and whether each is right."""
+    """A row's answers by both models: the first model's probability, whether they agree, and whether each is right."""
 
     probability: float
     agree: bool
@@ -41,9 +41,9 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class CascadeResult:
-    """The chosen probability with its results, and the results for all other probabilities.
+    """The point that was chosen, and all points (`curve`).
 
-    `held_out`: the agreement on each half of the rows at the probability that was chosen on the other half.
+    `held_out`: the agreement if the probability is chosen on one half of the rows and measured on the other half.
     `first_accuracy`, `last_accuracy`: the shares of rows that each model alone answers right.
     """
 
@@ -60,9 +60,10 @@ class CascadeResult:
 
 
 def cascade_result(rows: Sequence[ComparedRow], agreement: float, *, seed: int = 0) -> CascadeResult:
-    """Return all points, and choose one: with at least this agreement, the point with the fewest escalated rows.
+    """Return all points, and the chosen one.
 
-    Raises InputError for fewer than 100 rows.
+    Of the points with at least this agreement, the one with the fewest escalated rows is chosen. Raises InputError for
+    fewer than 100 rows.
     """
     if len(rows) < LEAST_ROWS:
         raise InputError(f"{len(rows)} rows have both answers", step=f"give at least {LEAST_ROWS} rows")
@@ -102,5 +103,5 @@ def _point(rows: Sequence[ComparedRow], level: float) -> Point:
 
 
 def _chosen(points: Sequence[Point], agreement: float) -> Point:
-    """Return the first point with at least this agreement, or the last point if none has it."""
+    """Return the first point with at least this agreement. If there is none, return the last point."""
     return next((point for point in points if point.agreement >= agreement), points[-1])

@@ -31,7 +31,7 @@ class Case:
 def case_of(space: Space, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> Case:
     """Return an answer's claims, compared with the gold answer string.
 
-    `labels` say how relevant each product of a ranking is. Raises InputError if the answer has no probability, or if
+    `labels` are the relevance labels of a ranking's products. Raises InputError if the answer has no probability, or if
     the gold answer is outside the space.
     """
     if answer.value is None or answer.probability is None or answer.coverage is None:
@@ -40,7 +40,7 @@ def case_of(space: Space, answer: Answer, gold: str, labels: Sequence[str] | Non
 
 
 def outcome_of(answer: Answer) -> Outcome:
-    """Turn an uncalibrated answer into an outcome, so that a calibration can be applied to it."""
+    """Return an uncalibrated answer as an Outcome, the form that a calibration is applied to."""
     return Outcome(
         value=answer.value,
         text=answer.text or "",

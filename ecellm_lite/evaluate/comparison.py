@@ -22,7 +22,7 @@ NAMED = 5  # rows that are listed as better, and as worse
 
 @dataclass(frozen=True, slots=True)
 class ChangedRows:
-    """How many rows became better (or worse), and the ids of the first few of these rows.
+    """How many rows became better, or how many became worse, with the ids of the first few of them.
 
     A row without an id is named by its line number.
     """
@@ -62,9 +62,9 @@ class Comparison:
 
 
 def compare(before: Results, after: Results) -> Comparison:
-    """Compare two evaluations over the rows that they share: same task, id, line and gold answer.
+    """Compare two evaluations on the rows that are in both. Such rows have the same task, id, line and gold answer.
 
-    Raises InputError if they share no row.
+    Raises InputError if there are none.
     """
     warnings = []
     hashes = [{file.sha256 for file in side.data} for side in (before, after)]
@@ -126,7 +126,7 @@ def _compared(abbreviation: str, primary: str, pairs: Pairs, left_out: int) -> T
 def _columns(primary: str, pairs: Pairs) -> tuple[Numbers, Numbers, Metric]:
     """Return (numbers before, numbers after, primary metric).
 
-    An evaluation's numbers have a line for each row. The metric is a function of the sums of these lines.
+    The numbers of an evaluation have one line per row. The metric is computed from the sums of these lines.
     """
     gold = [record.gold for record, _ in pairs]
     if len({isinstance(record.score, list) for pair in pairs for record in pair}) > 1:
@@ -156,7 +156,7 @@ def _check_gold(gold: Sequence[str], read: Callable[[str], str | None]) -> None:
 
 
 def _share(score: Score) -> float:
-    """Return a row's score as one number. A score of three counts (hits, answered, gold) becomes its F1."""
+    """Return a row's score as one number. If the score is three counts (hits, answered, gold), return their F1."""
     if isinstance(score, list):
         hits, answered, gold = score
         return 2 * hits / (answered + gold) if answered + gold else 1.0

@@ -56,14 +56,14 @@ def evaluate(
     work: Sequence[Work] = (),
     cases: Sequence[Case | None] | None = None,
 ) -> TaskResult:
-    """Return the result of a task's answers, one for each row.
+    """Return the result of a task, from its rows and their answers.
 
     `seconds`: how long it took to answer all rows.
-    `prompt`: returns a row's prompt, for the examples.
-    `refusal`: returns why the task's calibration is not used for a row. It returns None if the calibration is used, or
-      if the task has none.
+    `prompt`: a function that returns a row's prompt, for the examples.
+    `refusal`: a function that returns why the task's calibration is not used for a row. It returns None if the
+      calibration is used, or if the task has none.
     `work`: what each model did, if several models share the rows.
-    `cases`: what `judged` returned for each row, if the answers no longer have the probabilities of all options.
+    `cases`: what `judged` returned for each row. Needed if the answers no longer have the probabilities of all options.
     """
     models = [_model_result(task, rows, answers, one) for one in work] or None
     measured = measure_rows(task, rows, answers)
@@ -117,7 +117,7 @@ def evaluate(
 
 
 def judged(row: Labelled, answer: Answer) -> Case | None:
-    """Return the claims of a row's answer; None if the answer has no probability or no value.
+    """Return the claims of a row's answer. None if the answer has no probability or no value.
 
     Each claim has only two options: the chosen one, and any other.
     """
@@ -129,7 +129,7 @@ def judged(row: Labelled, answer: Answer) -> Case | None:
 
 
 def measure_rows(task: Task, rows: Sequence[Labelled], answers: Sequence[Answer]) -> Measured:
-    """Return the metrics of answers, one for each labelled row."""
+    """Return the metrics of a task's answers. There is one answer for each labelled row."""
     space = task.question(task.example()).space
     extracts, scores = isinstance(space, Extraction), isinstance(space, Score)
     pairs = [
@@ -233,7 +233,7 @@ def _model_notes(primary: str, models: Sequence[ModelResult]) -> list[str]:
 
 
 def _setting_notes(rows: Sequence[Labelled], metrics: Mapping[str, float]) -> list[str]:
-    """Return notes, if rows are of a setting with worked examples or of an out-of-domain (OOD) setting."""
+    """Return notes for rows with worked examples, and for rows of an out-of-domain (OOD) setting."""
     settings = [str(row.row.get("setting") or "") for row in rows]
     notes = []
     if examples := sum("shot" in setting.lower() for setting in settings):
@@ -251,9 +251,10 @@ def _setting_notes(rows: Sequence[Labelled], metrics: Mapping[str, float]) -> li
 def _uncalibrated(
     rows: Sequence[Labelled], answers: Sequence[Answer], refusal: Callable[[Labelled], str | None]
 ) -> Uncalibrated | None:
-    """Return how many answers are not calibrated although their task has a calibration, or None if there are none.
+    """Return how many answers are not calibrated although their task has a calibration.
 
-    The result also has the line of the first such row, and the reason. Answers without a probability do not count.
+    None if there are no such answers. The result also has the line of the first such row, and the reason. Answers
+    without a probability do not count.
     """
     plain = [
         (row.line, reason)

@@ -1,8 +1,8 @@
 """Fits a temperature to labelled rows, and keeps it only if it improves the probabilities of held-out rows.
 
 The rows are split at random into two halves; the seed decides how. The temperature fitted to one half is tested on the
-other half, so every row is held out once. The likelihood of a row is the probability of what its gold answer says. For
-a choice, it is the probability of the right option. The temperature must pass two tests:
+other half, so every row is held out once. The likelihood of a row is the probability that the model gives to the gold
+answer. For a choice, this is the probability of the right option. The temperature must pass two tests:
 
 - The mean logarithm of the likelihood rises by more than its standard error.
 - The likelihood of a half (the product over its rows) becomes at least 20 times as large, on average over both halves.
@@ -48,7 +48,8 @@ class Fit:
     `log_ratio`: the logarithm of the factor by which the temperature raises the likelihood of a half. The factor is the
       mean over both halves.
     `least_ratio`: how large this factor must be.
-    `by_option`: the correction with figures for each option, used instead of the temperature, which is then 1.
+    `by_option`: a correction with its own numbers for each option, or None. If there is one, it replaces the
+      temperature, which is then 1.
     `methods`: the methods that were compared, by name, if there were enough rows.
     """
 
@@ -104,10 +105,10 @@ def random_parts(rows: int, parts: int, seed: int) -> Indices:
 
 
 def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
-    """Fit a temperature to cases, and with `biased` also a bias.
+    """Fit a temperature to cases. With `biased`, also fit a bias.
 
-    A bias is for claims that decide between one value and everything else, as in extractions. Raises InputError for
-    fewer than 10 cases, and UsageError if scipy is not installed.
+    A bias helps where each claim decides between one value and everything else, as in extractions. Raises InputError
+    for fewer than 10 cases, and UsageError if scipy is not installed.
     """
     if len(cases) < LEAST_ROWS:
         message = f"A temperature needs at least {LEAST_ROWS} rows, and there are {len(cases)}"
@@ -138,12 +139,11 @@ def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
 
 @dataclass(frozen=True, slots=True)
 class _Claims:
-    """The claims of some rows as arrays, with a line for each claim.
+    """The claims of some rows as arrays, one line per claim.
 
-    `logs` (claims, most shares): the logarithms of the options' shares. The bias applies to the first option.
-    `alike` (claims, most shares): the logarithm of the number of answers that each option stands for.
-    `right`: the index of the claim's right option.
-    `rows`: the index of the claim's row.
+    `logs` (claims, most options): the logarithms of the options' probabilities. The bias applies to the first option.
+    `alike` (claims, most options): the logarithm of the number of answers that an option stands for. `right` (claims,):
+    the index of the claim's right option. `rows` (claims,): the index of the claim's row.
     """
 
     logs: Floats
@@ -187,7 +187,7 @@ class _Claims:
         return np.array([1 / float(minimum.x[0]), float(minimum.x[1])])
 
     def log_likelihoods(self, settings: Floats) -> Floats:
-        """Return the logarithm of each row's likelihood; `settings` has a temperature and a bias for each row."""
+        """Return the logarithm of each row's likelihood. `settings` has one temperature and bias per row."""
         logs = self._tempered(settings)
         likelihoods = np.zeros(self.count)
         np.add.at(likelihoods, self.rows, logs[np.arange(len(self.right)), self.right])
@@ -196,7 +196,7 @@ class _Claims:
     def measures(self, log_likelihoods: Floats, settings: Floats) -> Measures:
         """Return the mean log-likelihood, and the ECE and Brier score of the first options' probabilities.
 
-        The first option is the chosen one, or yes if the claim is about one of several labels.
+        The first option is the chosen one. If the claim is about one of several labels, the first option is yes.
         """
         firsts = np.exp(self._tempered(settings)[:, 0])
         reliable = reliability(firsts.tolist(), (self.right == 0).tolist())

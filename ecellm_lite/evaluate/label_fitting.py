@@ -20,9 +20,9 @@ from ecellm_lite.models.calibrations import HIGHEST, LARGEST_BIAS, LOWEST
 def own_corrections(
     labels: Sequence[str], cases: Sequence[Case], shared: Correction, *, seed: int = 0
 ) -> dict[str, Correction]:
-    """Return the corrections of the labels that need their own; each includes the shared correction.
+    """Return the corrections of the labels that need their own. Each of them includes the shared correction.
 
-    Each case has one claim for each label, in the labels' order, with the probability of yes first.
+    Each case has one claim for each label, in the labels' order. A claim's first option is yes.
     """
     own = {}
     least = math.log(LEAST_RATIO * len(labels))

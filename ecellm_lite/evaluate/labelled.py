@@ -22,7 +22,7 @@ _SPELT = {
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A row as a runtime accepts it, its line in the file, and its gold answer string.
+    """A row in the form that a Runtime accepts, its line in the file, and its gold answer string.
 
     `labels` give the relevance of each product of a ranking (E, S, C or I), in the order of the products.
     """
@@ -47,7 +47,7 @@ class Labelled:
 def task_of(row: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
     """Return the task that a row names, or None if it names none. `own` has the user's tasks by name.
 
-    Raises InputError for a task that is neither one of the ten nor in `own`.
+    Raises InputError for an unknown task.
     """
     name = row.get("task")
     if name is None:
@@ -68,7 +68,7 @@ def task_of(row: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
 
 
 def labelled(task: Task, line: int, row: Mapping[str, Any]) -> Labelled:
-    """Return a row with its gold answer; raises InputError for a missing or wrong field, or an impossible answer."""
+    """Return a row with its gold answer. Raises InputError for a missing or wrong field, or an impossible answer."""
     output = row.get("output")
     if not isinstance(output, str | list):
         what = "no output" if output is None else f"the output {shown(output)}"

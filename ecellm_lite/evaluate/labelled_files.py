@@ -1,7 +1,7 @@
 """Files of labelled rows: JSON Lines, a folder of such files, or ECInstruct's dataset.json.
 
-They are read row by row. A folder has a file TASK/SPLIT.jsonl for each task. dataset.json is a JSON array, or JSON
-Lines. Each of its rows names its split and its setting, and only the rows of one split and one setting are read. An
+Files are read row by row. A folder has a file TASK/SPLIT.jsonl for each task. dataset.json is a JSON array or JSON
+Lines. Each of its rows names its split and its setting. Only the rows of one split and one setting are read. An
 unusable row does not stop the reading. Its line is reported with the reason.
 """
 
@@ -44,8 +44,7 @@ class LabelledFile:
     ) -> Iterator[Labelled | tuple[Task | None, Unreadable]]:
         """Yield the rows of these tasks, and a pair (task, Unreadable) for each unreadable line.
 
-        The task of such a pair is None if it is unknown. Raises InputError for a file that cannot be read or has
-        another format.
+        In such a pair, an unknown task is None. Raises InputError for a file that cannot be read or has another format.
         """
         expected = self.task or (tasks[0] if len(tasks) == 1 else None)
         own = {task.name: task for task in tasks if task.source}
@@ -81,7 +80,7 @@ class LabelledFile:
 
     @property
     def hashed(self) -> DataFile:
-        """The file's name and sha256; raises InputError if it cannot be read."""
+        """The file's name and sha256. Raises InputError if the file cannot be read."""
         try:
             return DataFile(self.name, sha256_of(self.path))
         except OSError as error:
@@ -132,8 +131,8 @@ def gather(
 ) -> LabelledRows:
     """Return the rows of files, at most `limit` of each task.
 
-    If a task has more rows, rows that are spread evenly over the files are chosen. The same files give the same rows
-    each time.
+    If a task has more rows, the chosen ones are spread evenly over the files. The same files give the same rows each
+    time.
 
     Raises InputError if there is no row of these tasks, readable or not.
     """
@@ -193,7 +192,7 @@ def _checked_task(task: Task | None) -> Task:
 
 
 def _check_places(row: Mapping[str, Any]) -> None:
-    """Raise InputError if a row's split or setting is not a text; both may be null or missing."""
+    """Raise InputError if a row's split or setting is not a text. Both may be null or missing."""
     for key in ("split", "setting"):
         if not isinstance(row.get(key), str | None):
             raise InputError(f"The row's {key} is {shown(row[key])}", step="give a text, or leave it out", field=key)
@@ -222,7 +221,7 @@ def _numbered(file: BufferedReader, path: Path) -> Iterator[tuple[int, Mapping[s
 
 
 def _array(file: BufferedReader) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
-    """Yield each object of a JSON array with its number, from 1. Only one at a time is in memory.
+    """Yield each object of a JSON array with its number, from 1. Only one object at a time is in memory.
 
     For an item that cannot be read, an InputError is yielded in place of the object.
     """
@@ -250,9 +249,9 @@ def _array(file: BufferedReader) -> Iterator[tuple[int, Mapping[str, Any] | Inpu
 
 
 class _Bounded:
-    """A file of rows; reading a row that is much longer than LONGEST_LINE bytes raises InputError.
+    """A file of rows that refuses a row much longer than LONGEST_LINE bytes.
 
-    The length is checked before each block is read, so a row may exceed it by one block.
+    The length is checked before each block is read, so a row may exceed the limit by one block.
     """
 
     def __init__(self, file: BufferedReader) -> None:
@@ -261,7 +260,7 @@ class _Bounded:
         self.rows = 0  # complete ones
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next bytes; raises InputError if the row is too long."""
+        """Return the next bytes. Raises InputError if the current row is too long."""
         if self._read > LONGEST_LINE:
             raise InputError(
                 f"Row {self.rows + 1} has more than {LONGEST_LINE:,} bytes, and the rows after it are lost",
@@ -278,7 +277,7 @@ class _Bounded:
 
 
 def _items(events: Iterable[tuple[str, Any]], builder: Callable[[], Any], bounded: _Bounded) -> Iterator[Any]:
-    """Yield the items of an array from ijson's events; raises InputError for an item nested too deeply."""
+    """Yield the items of an array from ijson's events. Raises InputError for an item that is nested too deeply."""
     depth = 0
     item = None
     for event, value in events:

@@ -3,10 +3,11 @@
 With few rows, only a temperature is fitted. With 200 rows and more, it is compared with vector scaling and isotonic
 regression (see answers/option_corrections.py), which have more numbers to fit. The rows are split at random into ten
 parts. The probabilities of each part are corrected by a fit to the nine others. The best method has the highest mean
-log-likelihood. A simpler one is kept instead if the difference of the means is at most its standard error: the
-one-standard-error rule of Breiman et al., "Classification and Regression Trees" (1984), for paired differences.
+log-likelihood. A simpler method is kept if its mean is lower by at most the standard error of the difference. This is
+the one-standard-error rule of Breiman et al., "Classification and Regression Trees" (1984), for paired differences.
 
-A method must also pass the test in evaluate/fitting.py. The three methods share the 5% of doubt equally.
+A method must also pass the test in evaluate/fitting.py. Here the likelihood must become 60 times as large, and not 20
+times, because three methods are tested.
 """
 
 from __future__ import annotations
@@ -44,8 +45,7 @@ Method = VectorScaling | IsotonicRegression
 class OptionRows:
     """The probabilities of rows that have the same options.
 
-    `keys`: the keys of the options.
-    `shares` (rows, options): the probabilities, with the options as in `keys`.
+    `keys`: the keys of the options. `shares` (rows, options): the options' probabilities, in the order of `keys`.
     `right` (rows,): the index of each row's right option.
     """
 
@@ -55,7 +55,10 @@ class OptionRows:
 
     @classmethod
     def of(cls, keys: Sequence[str], rows: Sequence[tuple[Mapping[str, float], int]]) -> OptionRows:
-        """Return rows from the probabilities of each, by key, and the index of the right key."""
+        """Return rows with the options `keys`.
+
+        Each row is given as its probabilities by key, and the index of the right key.
+        """
         shares = np.array([[probabilities[key] for key in keys] for probabilities, _ in rows])
         return cls(tuple(keys), shares, np.array([right for _, right in rows], dtype=np.intp))
 
@@ -64,15 +67,18 @@ class OptionRows:
         return OptionRows(self.keys, self.shares[rows], self.right[rows])
 
     def log_likelihoods(self, shares: Floats) -> Floats:
-        """Return the logarithm of each row's right share, for shares of the same rows."""
+        """Return the logarithm of the right option's probability in each row.
+
+        `shares` has the probabilities of these rows.
+        """
         logs: Floats = log_shares(shares[np.arange(len(self.right)), self.right])
         return logs
 
 
 def choose_method(temperature: Fit, rows: OptionRows, *, seed: int = 0) -> Fit:
-    """Return the fit of the method to keep, for rows of which a temperature was already fitted.
+    """Return the fit of the method to keep. `temperature` is the fit of a temperature to the same rows.
 
-    Returns `temperature` itself for fewer than 200 rows, or for more than 256 options.
+    `temperature` itself is returned for fewer than 200 rows, or for more than 256 options.
     """
     if len(rows.right) < LEAST_ROWS or not 2 <= len(rows.keys) <= MOST_OPTIONS:
         return temperature
@@ -89,7 +95,7 @@ def choose_method(temperature: Fit, rows: OptionRows, *, seed: int = 0) -> Fit:
 
 @dataclass(frozen=True, slots=True)
 class _Difference:
-    """By how much the mean log-likelihood of the best method is higher, and the standard error of this difference."""
+    """How far a method's mean log-likelihood is below the best one, and the standard error of this difference."""
 
     mean: float
     error: float
@@ -106,7 +112,10 @@ def _behind(logs: Mapping[str, Floats], name: str, among: Sequence[str]) -> _Dif
 
 
 def _tested(fit: Callable[[OptionRows], Method], rows: OptionRows, temperature: Fit, seed: int) -> Fit:
-    """Return a method's fit to all rows, with its gain on halves that were corrected by a fit to the other half."""
+    """Return a method's fit to all rows, with its gain on held-out rows.
+
+    For the gain, each half of the rows is corrected by a fit to the other half.
+    """
     halves = random_parts(len(rows.right), 2, seed)
     shares = _held_out(rows, halves, fit)
     after = rows.log_likelihoods(shares)
@@ -128,7 +137,7 @@ def _tested(fit: Callable[[OptionRows], Method], rows: OptionRows, temperature: 
 
 
 def _held_out(rows: OptionRows, parts: Parts, fit: Callable[[OptionRows], Method]) -> Floats:
-    """Return the shares of all rows, those of each part corrected by a fit to the other parts."""
+    """Return the corrected probabilities of all rows. Each part is corrected by a fit to the other parts."""
     shares = np.empty_like(rows.shares)
     for part in range(parts.max() + 1):
         own = parts == part
@@ -195,7 +204,10 @@ def _vector_scaling(rows: OptionRows) -> VectorScaling:
 
 
 def _isotonic_regression(rows: OptionRows) -> IsotonicRegression:
-    """Return the best curves. No value is nearer to 0 or 1 than a row that is not among these could show."""
+    """Return the best curves.
+
+    For n rows, no value is below 1 / (n + 2) or above 1 - 1 / (n + 2), because n rows cannot show a rarer event.
+    """
     from sklearn.isotonic import IsotonicRegression as Regression
 
     least = 1 / (len(rows.right) + 2)

@@ -1,8 +1,8 @@
-"""Fits the rule by which a choice says "none of these", and keeps it only if it improves held-out rows.
+"""Fits the rule by which a choice answers "none of these", and keeps it only if it improves held-out rows.
 
-The rows need a right answer each: a label for those that fit, and none for the others. The rule is a logistic
-regression (see answers/none_of_these.py). It is tested like a temperature (see evaluate/fitting.py), against the
-probabilities of none without a rule: each half of the rows is judged by the rule of the other half.
+The right answer of each row must be known: a label or, if no label fits, none. The rule is a logistic regression (see
+answers/none_of_these.py). It is tested like a temperature (see evaluate/fitting.py): the rule fitted to one half of the
+rows is compared, on the other half, with the probabilities without a rule.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Floats = NDArray[np.float64]
 class NoneRow:
     """A labelled row: whether none is its right answer, and what the model says.
 
-    `outside`: the probability of none without a rule.
-    `label`: the probability of the likeliest label if one fits.
+    `outside`: the model's probability of none, without a rule.
+    `label`: the probability of the likeliest label, given that some label is right.
     """
 
     none: bool
@@ -36,7 +36,7 @@ class NoneRow:
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """How well held-out rows are told apart: the precision, recall and F1 of the answer none."""
+    """How well the answer none is recognized on held-out rows: its precision, recall and F1."""
 
     precision: float
     recall: float
@@ -48,7 +48,7 @@ class NoneFit:
     """A fitted rule, and its effect on held-out rows.
 
     `rows`, `unfitting`: how many rows there were, and for how many of them none is right.
-    `before`, `after`: without the rule and with it.
+    `before`, `after`: how well none is recognized without the rule and with it.
     `refusal`: why the rule should not be kept, or None to keep it.
     """
 
@@ -61,13 +61,16 @@ class NoneFit:
 
 
 def none_row(space: OrNone, outcome: Outcome, gold: str) -> NoneRow:
-    """Return a row with an outcome whose labels are calibrated already, and its gold answer string."""
+    """Return a row from an outcome and the gold answer string. The outcome's labels must be calibrated already."""
     labels, outside = space.parted(outcome)
     return NoneRow(space.is_none(gold), outside, labels.probability or 0.0)
 
 
 def fit_none(rows: Sequence[NoneRow], *, seed: int = 0) -> NoneFit | None:
-    """Return the rule for rows; None if fewer than 10 rows fit, or fewer than 10 do not. Needs scipy."""
+    """Return the fitted rule. Needs scipy.
+
+    None if none is the right answer of fewer than 10 rows, or if a label is the right answer of fewer than 10 rows.
+    """
     right = np.array([row.none for row in rows], dtype=bool)
     if min(right.sum(), (~right).sum()) < LEAST_ROWS:
         return None
@@ -95,7 +98,10 @@ def fit_none(rows: Sequence[NoneRow], *, seed: int = 0) -> NoneFit | None:
 
 
 def _fitted(features: Floats, right: NDArray[np.bool_]) -> Floats:
-    """Return the weights that make the right answers likeliest. The log-likelihood is concave in them."""
+    """Return the weights that make the right answers likeliest.
+
+    There is one maximum, because the log-likelihood is concave.
+    """
     from scipy.optimize import minimize
 
     def loss(weights: Floats) -> float:
@@ -107,7 +113,10 @@ def _fitted(features: Floats, right: NDArray[np.bool_]) -> Floats:
 
 
 def _log_likelihoods(features: Floats, right: NDArray[np.bool_], weights: Floats) -> Floats:
-    """Return the logarithm of the probability of each row's right answer; `weights` may have a line for each row."""
+    """Return the logarithm of the probability of each row's right answer.
+
+    `weights` are the same for all rows, or have one line per row.
+    """
     logits = (features * weights).sum(axis=1)
     limit = -math.log(LEAST)  # no probability is nearer to 0 or 1, so a separable half cannot gain without end
     logs: Floats = -np.logaddexp(0.0, np.where(right, -1.0, 1.0) * np.clip(logits, -limit, limit))
@@ -115,7 +124,7 @@ def _log_likelihoods(features: Floats, right: NDArray[np.bool_], weights: Floats
 
 
 def _hits(rows: Sequence[NoneRow], rules: Sequence[NoneRule]) -> Hits:
-    """Return how well rows are told apart, each by its rule."""
+    """Return how well the answer none is recognized, if each row is answered by its own rule."""
     none = [rule.probability(row.outside, row.label) for row, rule in zip(rows, rules, strict=True)]
     chosen = [share > (1.0 - share) * row.label for row, share in zip(rows, none, strict=True)]
     hits = sum(row.none and said for row, said in zip(rows, chosen, strict=True))

@@ -1,6 +1,7 @@
 """Writes an evaluation's results, as JSON and as a page for a browser.
 
-An older file stays until the new one is complete. While an evaluation runs, finished tasks are kept in `FILE.part`.
+An existing file is replaced only when the new one is complete. While an evaluation runs, finished tasks are kept in
+`FILE.part`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from ecellm_lite.jobs.output import check_output, is_replaceable, part_of, same_
 
 @dataclass(slots=True)
 class Outputs:
-    """The paths of the results and of the report, each None if it is not written.
+    """The paths of the results and of the report. A path is None if that file is not wanted.
 
-    `partial` is the file of the results so far; None before the first task ends.
+    `partial` is the file of the results so far. It is None until the first task ends.
     """
 
     output: Path | None = None
@@ -53,7 +54,7 @@ class Outputs:
             raise UsageError(message, step="give two files", settings=("output", "report"))
 
     def keep(self, results: Results) -> None:
-        """Keep the results so far, if the output is a file and not a device or a pipe."""
+        """Write the results so far to `FILE.part`. Nothing is written if the output is a device or a pipe."""
         if self.output and is_replaceable(self.output):
             with suppress(InputError):  # the disk is full now, and may have room at the end
                 part = part_of(self.output)
@@ -61,7 +62,7 @@ class Outputs:
                 self.partial = part
 
     def write(self, results: Results) -> None:
-        """Write the results and the report; raises InputError if one cannot be written."""
+        """Write the results and the report. Raises InputError if one of them cannot be written."""
         if self.output:
             write_whole(self.output, json.dumps(results.as_dict()), "output")
         if self.partial:

@@ -1,4 +1,4 @@
-"""The paper's results, to show next to ours: Peng et al., eCeLLM, ICML 2024 (arXiv 2402.08831)."""
+"""The paper's results, to compare ours with: Peng et al., eCeLLM, ICML 2024 (arXiv 2402.08831)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ OUT_OF_DOMAIN: Mapping[str, Mapping[str, float]] = _table(
 
 
 def paper_figures(abbreviation: str, metric: str, setting: str | None = None) -> dict[str, float]:
-    """Return what the paper reports for each model on a task; empty if the paper does not report this metric.
+    """Return what the paper reports for each model on a task. It is empty if the paper does not report this metric.
 
     If `setting` begins with OOD, the figures are from the paper's out-of-domain table. For extractions, that table
     reports the metric `contained_f1` instead of `f1`.

@@ -19,10 +19,10 @@ POINTS = 50
 def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliability | None:
     """Return how well probabilities agree with right answers, in 10 bins of equal width.
 
-    Returns None if there are no probabilities. `ECE` is the expected calibration error (Naeini et al., 2015). A bin's
-    gap is the difference between its share of right answers and its mean probability. The error is the mean gap,
-    weighted by the bins' numbers of answers. `Brier` is the mean of (probability - 1)^2 for right answers and
-    probability^2 for wrong ones.
+    Returns None if there are no probabilities. `ECE` is the expected calibration error (Naeini et al., 2015): the mean
+    gap of the bins, weighted by their numbers of answers. A bin's gap is the difference between its share of right
+    answers and its mean probability. `Brier` is the mean of (probability - 1)^2 for right answers and probability^2 for
+    wrong ones.
     """
     if not probabilities:
         return None

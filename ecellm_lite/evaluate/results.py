@@ -70,7 +70,7 @@ class LabelResult:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Answers whose probability is in [low, high): their number, mean probability, and share of right answers."""
+    """The answers with a probability in [low, high): their number, mean probability, and share of right answers."""
 
     low: float
     high: float
@@ -93,7 +93,8 @@ class Reliability:
 class RiskPoint:
     """The effect of giving only answers with a probability of at least `min_probability`.
 
-    `answered` is the share of rows that get an answer, `accuracy` the share of right ones among these answers.
+    `answered`: the share of rows that get an answer.
+    `accuracy`: the share of these answers that are right.
     """
 
     min_probability: float
@@ -131,7 +132,10 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Uncalibrated:
-    """How many rows are answered without the task's calibration, and the line and the reason of the first such row."""
+    """How many rows are answered without the task's calibration.
+
+    `line` and `reason` are those of the first such row.
+    """
 
     rows: int
     line: int
@@ -143,8 +147,8 @@ class ModelResult:
     """One model's part in a task that several models answered.
 
     `model`: its name.
-    `asked`: the number of rows that it was asked.
-    `answers`: the number of rows whose answer is its own.
+    `asked`: the number of rows that it answered, including those that it passed on.
+    `answers`: the number of rows whose final answer is this model's.
     `metric`: the primary metric over these rows, or None if there are none.
     `seconds`: the time during which it had rows.
     """
@@ -161,11 +165,11 @@ class TaskResult:
     """The results of one task. `interval` is the 95% interval of the primary metric over all rows.
 
     `abbreviation`: the task's abbreviation, or the name of a user's own task.
-    `calibration`: the name of the calibration that was used, as in the answers.
-    `labels`: a line for each label, if the task's answers have several.
+    `calibration`: the name of the calibration that the answers name.
+    `labels`: the results of each label, for tasks that report them.
     `models`: a line for each model, the cheapest first, if several models share the work.
 
-    In older files `calibration`, `uncalibrated`, `labels` and `models` are missing; they are then None.
+    In older files, `calibration`, `uncalibrated`, `labels` and `models` are missing. They are then None.
     """
 
     abbreviation: str
@@ -211,7 +215,7 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A file of labelled rows."""
+    """The name and sha256 of a file of labelled rows."""
 
     name: str
     sha256: str
@@ -225,8 +229,8 @@ class EvaluationSettings:
     `split`, `setting`: which of the labelled rows were used.
     `instruction`: the instruction that replaced the task's own, or None.
     `min_probability`: answers with a lower probability count as abstentions. It is None in older files.
-    `escalate_below`: rows whose answer has a lower probability go to the next model. It is None if there is one model,
-      and in older files.
+    `escalate_below`: rows whose answer has a lower probability go to the next model. It is None if there is only one
+      model, and in older files.
     """
 
     limit: int | None
@@ -242,7 +246,7 @@ class EvaluationSettings:
 class Results:
     """A whole evaluation. `tasks` has the results by task name.
 
-    `unreadable`: the unreadable lines of unknown tasks.
+    `unreadable`: the unreadable lines whose task is not known.
     """
 
     format: int
@@ -269,7 +273,7 @@ class Results:
 
 
 def read_results(path: Path) -> Results:
-    """Return the results in a file; raises InputError if they cannot be read."""
+    """Return the results in a file. Raises InputError if they cannot be read."""
     try:
         results = read_document(Results, path, largest=LARGEST_FILE, formats=(FORMAT,))
         for name, task in results.tasks.items():

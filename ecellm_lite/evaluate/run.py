@@ -31,11 +31,11 @@ def _ignore(_: object) -> None: ...
 
 @runtime_checkable
 class Explains(Answerer, Protocol):
-    """A model in this process, which can show its prompts and say why a calibration is not used; see Runtime."""
+    """A model that can show its prompts and say why a calibration is not used. A Runtime is such a model."""
 
     @property
     def deterministic(self) -> bool:
-        """Whether a row always gets the same bytes."""
+        """Whether equal rows always get exactly equal answers."""
 
     def prompt(self, task: str | Task, row: Row, *, instruction: str | None = None) -> str:
         """Return the exact prompt of a row."""
@@ -54,7 +54,7 @@ class Explains(Answerer, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Labelled rows ready to be answered, with their files and the selection."""
+    """Labelled rows ready to be answered, with their files and the settings that selected them."""
 
     tasks: Sequence[Task]
     rows: LabelledRows
@@ -79,10 +79,10 @@ class Evaluation:
     ) -> Results:
         """Answer the rows of all tasks, measure the answers, and return the results.
 
-        For a cascade, whose models must all be in this process, the results say what part each model had.
-        `progress` is called with each answer, and `keep` with the results so far before each next task. `warn` is
-        called with a sentence for each task whose stored calibration is not used. Raises UsageError if the options name
-        a calibration that is for another task.
+        For a cascade, the results say what each model did. All its models must be in this process. `progress` is called
+        with each answer. `keep` is called with the results so far before each next task. `warn` is called with a
+        sentence for each task whose stored calibration is not used. Raises UsageError if the options name a calibration
+        of another task.
         """
         started = time.perf_counter()
         measured: dict[str, TaskResult] = {}
@@ -170,7 +170,7 @@ def _work(answerer: Explains | Cascade) -> Sequence[Work]:
 
 
 def _refusal(answerer: Explains | Cascade, task: Task, row: Row | None, options: RequestOptions) -> str | None:
-    """Return why a model does not use its calibration: the first such reason, or None if there is none."""
+    """Return the first reason why a model does not use its calibration, or None if there is no reason."""
     reasons = (
         model.uncalibrated(
             task,

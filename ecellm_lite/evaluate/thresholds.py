@@ -37,7 +37,7 @@ DOUBT = 0.05  # the probability that the lower bound of a precision is too high
 class Judged:
     """A labelled row's answer: its most likely option, that option's calibrated probability, and whether it is right.
 
-    An answer is not `usual` if its coverage is unusually low; such an answer always needs review.
+    `usual` is false if the answer's coverage is unusually low. Such an answer always needs review.
     """
 
     key: str
@@ -49,7 +49,7 @@ class Judged:
 def judged(
     space: Space, answer: Answer, row: Labelled, correct: Callable[[Space, Outcome], Outcome], least_coverage: float
 ) -> Judged:
-    """Return a row's answer as a Judged; `correct` calibrates an outcome.
+    """Return a row's answer as a Judged. `correct` is a function that calibrates an outcome.
 
     The answer is not usual if its coverage is below `least_coverage`.
     """
@@ -97,7 +97,7 @@ def least_thresholds(rows: Sequence[Judged], precision: float, keys: Sequence[st
 
 
 def reaches(row: Judged, thresholds: Mapping[str, float | None]) -> bool:
-    """Return whether a row is automatic: it is usual, and its probability reaches its answer's threshold."""
+    """Return whether a row's answer needs no review: it is usual, and its probability reaches its threshold."""
     threshold = thresholds[EVERY] if EVERY in thresholds else thresholds.get(row.key)
     return row.usual and threshold is not None and row.probability >= threshold
 

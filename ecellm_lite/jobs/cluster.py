@@ -59,7 +59,7 @@ class ClusterActor:
 def node_share(nodes: Sequence[Mapping[str, Any]], threads: int | None) -> dict[str, float]:
     """Return the resources that each actor reserves: some cores, and one GPU if any node has one.
 
-    The keys are Ray's.
+    The keys are Ray's names of the resources.
     """
     resources = [node["Resources"] for node in nodes if node["Alive"]]
     most = max((int(each.get("CPU", 0)) for each in resources), default=0)
@@ -81,7 +81,7 @@ def fitting_actors(nodes: Sequence[Mapping[str, Any]], share: Mapping[str, float
 
 
 def connect(address: str | None) -> tuple[Any, bool]:
-    """Connect to a Ray cluster. Return the module ray, and False if ray was connected already, else True.
+    """Connect to a Ray cluster. Return the module ray, and whether this call made the connection.
 
     Raises UsageError if ray is not installed, or if there is no cluster at the address.
     """

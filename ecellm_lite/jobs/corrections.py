@@ -35,8 +35,8 @@ class Corrections:
     """A person's corrections of one task's answers. A row is identified by the hash of its fields.
 
     `stored` are the corrections in the journal, as answer texts. `entries` are the corrections in a review table.
-    `space` is the answer set of the job's request, if it differs from the task's. `apply` adds each corrected row to
-    `applied`, as an answer text under the row's key, and to `labelled`, as a row with its right answer.
+    `space` is the answer set of the job's request, if it differs from the task's. For each corrected row, `apply` adds
+    the answer text to `applied`, under the row's key. It also adds the row with its right answer to `labelled`.
     """
 
     task: Task
@@ -48,7 +48,7 @@ class Corrections:
     labelled: list[Mapping[str, Any]] = field(default_factory=list)
 
     def apply(self, row: Mapping[str, Any], key: bytes, answer: Answer) -> Answer:
-        """Return the answer with a person's correction, or unchanged if nobody corrected it.
+        """Return the answer with a person's correction. Without a correction, return it unchanged.
 
         Raises InputError for an invalid correction.
         """
@@ -112,7 +112,10 @@ def unused_entries(entries: Mapping[str, Correction], used: Iterable[bytes]) -> 
 
 
 def corrected(answer: Answer, space: Space, text: str) -> Answer:
-    """Return a copy of the answer with a person's text instead of the model's, and with a warning that says so."""
+    """Return a copy of the answer with a person's text instead of the model's.
+
+    A warning in it tells of the correction.
+    """
     instead = "no answer" if answer.text is None else repr(answer.text)
     warning = AnswerWarning("corrected", f"Corrected by a person, in place of {instead}.")
     return replace(
@@ -146,7 +149,7 @@ def labelled_row(task: Task, row: Mapping[str, Any], output: str) -> dict[str, A
 
 
 def write_labelled(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write labelled rows as JSON Lines, creating the folder if needed; raises InputError if they cannot be written."""
+    """Write labelled rows as JSON Lines, creating the folder if needed. Raises InputError if they cannot be written."""
     try:
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, default=str) + "\n" for row in rows)

@@ -39,8 +39,8 @@ class Estimate:
     `least`, `most`: the ends of a 95% range for the seconds.
     `counted`: whether every row of the table was counted. If not, only its beginning was read, and the numbers are
       extrapolated.
-    `whole`: whether the numbers cover the whole table. If it is not known how much of the table was read, they cover
-      only the rows that were read.
+    `whole`: whether the numbers cover the whole table. If the table's size is not known, they cover only the rows that
+      were read.
     `answered`, `failed`: the number of rows answered for the estimate, and how many of these failed.
     `models`: the number of answers that each model gave for the estimate.
     """
@@ -154,6 +154,9 @@ def _groups(rows: Sequence[AskedRow]) -> list[Sequence[AskedRow]]:
 
 
 def _size(row: AskedRow) -> int:
-    """Return the number of characters of a row's fields without the id, summed over the tasks that read the row."""
+    """Return the number of characters in the fields of a row without its id.
+
+    Each task that reads the row counts them again.
+    """
     fields = [{name: value for name, value in each.items() if name != "id"} for each in row if each is not None]
     return sum(len(json.dumps(each, default=str)) for each in fields)

@@ -38,7 +38,7 @@ def job_facts(answerer: Answerer, tasks: Sequence[Task], options: RequestOptions
 
 
 def task_fact(*tasks: Task) -> str:
-    """Return each task's name with a hash of its description and, for a user's own task, of its files."""
+    """Return each task's name with a hash of its description. For a user's own task, the hash covers its files too."""
     return "; ".join(f"{task.name} {_hash(json.dumps(_description(task), default=str))}" for task in tasks)
 
 

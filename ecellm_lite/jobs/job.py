@@ -84,7 +84,7 @@ class JobOptions:
 class Job:
     """A job: an open table, the tasks to ask about its rows, and the output file.
 
-    Without a file, it writes to standard output.
+    Without an output file, the answers go to standard output.
     """
 
     tasks: tuple[JobTask, ...]
@@ -105,12 +105,14 @@ class Job:
             yield source, [part.columns.row(source) for part in self.tasks]
 
     def run(self, answerer: Answerer, *, progress: Progress | None = None, **options: Unpack[RequestOptions]) -> Tally:
-        """Answer every row and return the tally; `progress` is called with each answer.
+        """Answer every row and return the tally. `progress` is called with each answer.
 
         A row that fails is written with its error, and the job continues. Raises InputError if the answers cannot be
-        written. Raises UsageError in three cases: an unfinished job on the same output had other settings;
-        `review_below` is `auto` and there are no thresholds; or a job of several tasks gets an option for a single
-        task.
+        written. Raises UsageError in three cases:
+
+        - An unfinished job on the same output had other settings.
+        - `review_below` is `auto` and there are no thresholds.
+        - A job of several tasks gets an option that is for a single task.
         """
         if len(self.tasks) > 1 and (options.get("instruction") or options.get("space")):
             raise UsageError(
@@ -135,9 +137,8 @@ class Job:
     def correct(self, file: Path, *, labelled: Path | None = None, space: Space | None = None) -> Tally:
         """Rewrite the output with the corrections of a review table, and return the tally. No model is called.
 
-        If `labelled` is given, all corrected rows are written to that file with their right answers, including rows
-        that were corrected earlier. Raises InputError for an invalid correction, and UsageError if the job has not
-        finished.
+        `labelled`: a file for all corrected rows with their right answers, including rows that were corrected earlier.
+        Raises InputError for an invalid correction, and UsageError if the job has not finished.
         """
         tally = Tally()
         tasks = [part.task for part in self.tasks]

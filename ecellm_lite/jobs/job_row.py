@@ -25,7 +25,7 @@ class JobAnswer(NamedTuple):
     share: float | None = None
 
     def answered(self, answer: Answer) -> JobAnswer:
-        """Return a copy with an answer. The warnings of the column mapping are put before the answer's own warnings."""
+        """Return a copy with an answer. Warnings from mapping the columns are put before the answer's own warnings."""
         warnings = [*self.mapped.warnings, *(answer.warnings or ())]
         return self._replace(answer=replace(answer, warnings=warnings or None))
 
@@ -40,7 +40,7 @@ class JobRow(NamedTuple):
     def reused(self) -> bool:
         """Whether the row's answers to all tasks came from the journal.
 
-        Tasks with an error in reading the row are ignored.
+        A task for which the row could not be read is ignored.
         """
         answers = self.answers
         return any(each.reused for each in answers) and all(each.reused or each.mapped.error for each in answers)

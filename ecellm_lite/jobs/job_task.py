@@ -33,7 +33,7 @@ class JobTask:
         return self.columns.description if self.alone else f"{self.name}: {self.columns.description}"
 
     def key(self, row: Mapping[str, Any]) -> bytes:
-        """Return a hash. It is the key of the row's answer to this task in the job's journal."""
+        """Return the key of the row's answer to this task in the job's journal. The key is a hash."""
         key = row_key(row)
         return key if self.alone else hashlib.sha256(self.name.encode() + b"\0" + key).digest()
 

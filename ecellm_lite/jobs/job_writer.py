@@ -23,7 +23,7 @@ from ecellm_lite.tables.writers import ResultWriter, WriteOptions, form_of
 
 
 class JobWriter:
-    """Writes and counts rows. `rules` has a review rule for each task; it is empty without a review table."""
+    """Writes and counts rows. `rules` has a review rule for each task. Without a review table, it is empty."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class JobWriter:
         self.statistics = [TaskStatistics(part.name) for part in tasks]
 
     def write(self, row: JobRow, corrected: Sequence[bool]) -> None:
-        """Write a row; `corrected` says for each task whether a person wrote the answer."""
+        """Write a row. `corrected` says for each task whether a person wrote the answer."""
         self._writer.write(row.source, *(each.answer for each in row.answers))
         answers = [each.answer for each in row.answers if each.answer]
         if not answers:

@@ -36,7 +36,7 @@ def journal_of(output: Path) -> Path:
 
 
 class Journal:
-    """The stored answers of one job. Only one process can open the file; any thread may call any method.
+    """The stored answers of one job. Only one process at a time can open the file. Any thread may call any method.
 
     `facts`: the facts that the job's answers depend on (see jobs/facts.py). They are compared with the facts in the
       file, unless `facts` is None.

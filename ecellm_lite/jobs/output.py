@@ -82,8 +82,7 @@ def check_output(path: Path, setting: str = "output") -> None:
 def is_read_from(path: Path | None, file: HasDescriptor) -> bool:
     """Return whether writing to `path` would change `file`, which is being read.
 
-    If `path` is None, standard output is checked. If `file` is standard input, this also works if it is redirected from
-    a file.
+    If `path` is None, standard output is checked. `file` may also be standard input that is redirected from a file.
     """
     try:
         source = os.fstat(file.fileno())
@@ -106,7 +105,7 @@ def standard_output() -> IO[bytes]:
 def write_whole(path: Path, text: str, setting: str) -> None:
     """Write a text to a file, which gets its name only when it is complete. Devices and pipes are written directly.
 
-    Raises InputError if the file cannot be written; `setting` is the argument that the error names.
+    Raises InputError if the file cannot be written. The error names the argument `setting`.
     """
     with _writable(path, setting):
         if not is_replaceable(path):

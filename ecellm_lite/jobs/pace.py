@@ -1,7 +1,7 @@
 """A job's speed and remaining time, measured by the number of tokens that the model computes.
 
-The number of rows would be a bad measure. Rows differ in length. An answer takes no time if it comes from the journal,
-or if the row is a repetition.
+The number of rows would be a bad measure, because rows differ in length. Also, an answer takes no time if it comes from
+the journal, or if the row is a repetition.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from ecellm_lite.jobs.job_row import JobStep
 
 @dataclass(slots=True)
 class Pace:
-    """The work that a job has done so far.
+    """How much of a job is done, and how much is left.
 
-    The job calls `add` with each answer. `started`: its start time in seconds.
+    The job calls `add` with each answer. `started` is the job's start time in seconds.
     """
 
     started: float
@@ -37,12 +37,15 @@ class Pace:
 
     @property
     def total_rows(self) -> int | None:
-        """The estimated number of rows in the table, or None if it is not known how much of the table was read."""
+        """The estimated number of rows in the table.
+
+        None if it is not known which part of the table was read so far.
+        """
         return round(self.rows / self.share) if self.share else None
 
     @property
     def total_tokens(self) -> float | None:
-        """The estimated number of tokens for the whole table, or None if it is not known how much was read."""
+        """The estimated number of tokens for the whole table. None if it is not known which part was read so far."""
         return self.tokens / self.share if self.share else None
 
     def seconds_left(self, now: float) -> float | None:

@@ -76,8 +76,8 @@ class RayRuntime:
 
     Every node needs the model in its own store.
 
-    Raises UsageError if ray is not installed or the cluster has no room for an actor. Also raises any error of loading
-    the model.
+    Raises UsageError if ray is not installed, or if no actor fits on the cluster. Also raises any error of loading the
+    model.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ KEY_BYTES = 12
 
 @dataclass(frozen=True, slots=True)
 class ReviewRule:
-    """The rule for reviews: an answer is reviewed if its probability is below a limit or a calibration's threshold."""
+    """Says which answers need a review: those with a probability below a limit or below a calibration's threshold."""
 
     below: float | None = None
     calibration: Calibration | None = None
@@ -58,7 +58,7 @@ class ReviewRule:
 def review_rule(below: float | str, answerer: Answerer, task: Task, options: RequestOptions) -> ReviewRule:
     """Return the rule for a limit. `below` is a probability, or `auto` for the thresholds of the calibration in use.
 
-    Raises UsageError for `auto` if there are no thresholds.
+    Raises UsageError for `auto` if the calibration has no thresholds.
     """
     if below != AUTO:
         return ReviewRule(below=float(below))
@@ -100,8 +100,8 @@ def review_cells(task: str | None, reason: str, key: bytes | None) -> dict[str, 
 
 
 def shown_key(key: bytes | None) -> str | None:
-    """Return a row's key as the review table shows it.
+    """Return a row's key in the form that the review table shows.
 
-    It begins with a letter, so no spreadsheet reads it as a number.
+    This form begins with a letter, so no spreadsheet reads it as a number.
     """
     return f"r{key[:KEY_BYTES].hex()}" if key else None

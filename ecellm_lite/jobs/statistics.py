@@ -1,6 +1,6 @@
 """Statistics of a job's answers, which are counted while the job runs.
 
-Their memory is bounded for tables of any length.
+They take a bounded amount of memory, however long the table is.
 """
 
 from __future__ import annotations
@@ -47,11 +47,12 @@ class SlowRow:
 class TaskStatistics:
     """Counts of the answers to one task.
 
-    `answers` has the number of times that each answer was given. For an extraction, it counts for each attribute the
-    answers with a value and the answers without one. For labels, it counts each label. `answers` counts at most
-    DISTINCT different answers; `others` counts the rest. `bins` counts answers by probability, in ten ranges of equal
-    width. `automatic` counts answers without a review and without a correction. `reasons` counts the reasons for
-    reviews.
+    `answers`: how many times each answer was given, for at most DISTINCT different answers. For an extraction, how many
+      answers have a value for each attribute, and how many have none. For labels, how many answers have each label.
+    `others`: how many times an answer was given that `answers` does not list.
+    `bins`: the number of answers in ten ranges of probability, all of equal width.
+    `automatic`: how many answers needed neither a review nor a correction.
+    `reasons`: how many answers need a review, by reason.
     """
 
     task: str
@@ -115,9 +116,9 @@ class TaskStatistics:
 
 
 def _names(answer: Answer) -> Iterator[str]:
-    """Yield the names that an answer is counted under in `answers`.
+    """Yield the names under which an answer is counted in `answers`.
 
-    A free text or an answer without a value has no such name.
+    There are none for free text or a missing value.
     """
     if answer.value is None:
         return

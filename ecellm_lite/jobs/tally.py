@@ -1,4 +1,4 @@
-"""The numbers that sum up a job."""
+"""The numbers that summarize a job."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from ecellm_lite.answers.answer import Answer
 class Tally:
     """The number of rows that a job wrote, in total and by outcome.
 
-    A row counts once, even if several tasks were asked about it. `failed` counts rows with at least one failed answer.
-    `reused` counts rows with answers from the journal, `skipped` counts rows that were not asked about, and
-    `repeated_ids` counts rows with the id of an earlier row. `to_review` counts answers in the review table, and
-    `corrected` counts answers that came from a person. `models` has the number of answers that each model gave. `notes`
-    are sentences about parts of the table that were left out or had to be changed.
+    A row counts once, even if several tasks were asked about it.
+
+    `failed`: how many rows have at least one failed answer.
+    `reused`: how many rows have answers from the journal.
+    `skipped`: how many rows were not asked about.
+    `repeated_ids`: how many rows have the id of an earlier row.
+    `to_review`: how many answers are in the review table.
+    `corrected`: how many answers came from a person.
+    `models`: how many answers each model gave.
+    `notes`: sentences about parts of the table that were left out or had to be changed.
     """
 
     rows: int = 0

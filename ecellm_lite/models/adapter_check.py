@@ -2,8 +2,8 @@
 
 An adapter is refused if llama.cpp would abort the process, or would apply something other than what the file says.
 Examples are a metadata value of the wrong type, factors (`lora_a`, `lora_b`) whose shapes do not fit the base model,
-and tensors that llama.cpp would skip. Factors of the embedding are refused too: in a model that uses its embedding also
-as its output, llama.cpp would multiply them in the wrong order.
+and tensors that llama.cpp would skip. Factors of the embedding are refused too. If a model's embedding is also its
+output matrix, llama.cpp would multiply these factors in the wrong order.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _VALUES = 1 << 20  # read at a time
 def check_adapter(header: Header, architecture: str, shapes: Mapping[str, Shape]) -> None:
     """Raise ModelError unless llama.cpp can apply this adapter to a base model with this architecture and these shapes.
 
-    `shapes`: the shape of each tensor of the base model by name, with the contiguous dimension first. Only the
-    adapter's header is checked, not its values.
+    `shapes`: the shape of each tensor of the base model, by the tensor's name. The contiguous dimension comes first.
+    Only the adapter's header is checked, not its values.
     """
     metadata = header.metadata
     for key, expected in (

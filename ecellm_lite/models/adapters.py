@@ -22,7 +22,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class AdapterFile:
-    """A LoRA adapter's name, its file, and the file's identity (hash, size and times) when it was checked."""
+    """A LoRA adapter: its name, its file, and the file's identity (hash, size and times) when it was checked."""
 
     name: str
     path: Path

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class AnswerSets:
-    """The rule that puts answers into a row's answer set, and how well the sets did on held-out rows.
+    """The rule that puts answers into a row's answer set, and how good the sets were on held-out rows.
 
     - `guarantee`: the guaranteed share of rows whose set contains the right answer. It holds on average, for rows like
-      those of the calibration.
-    - `least`: an answer is in the set if its probability, before calibration, is at least this. 0 means that every
-      answer is in the set.
+      those that the rule was made from.
+    - `least`: the probability, before calibration, from which an answer is in the set. With 0, every answer is in
+      the set.
     - `rows`: the number of rows that `least` was computed from.
     - `reached`: the share of held-out rows whose set contains the right answer.
     - `size`: the mean number of answers in the set of a held-out row.

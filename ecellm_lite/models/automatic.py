@@ -1,4 +1,4 @@
-"""Thresholds for automatic use: an answer needs no review if its probability reaches its threshold."""
+"""Thresholds for using answers without review: an answer needs no review if its probability reaches its threshold."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ EVERY = ""
 
 @dataclass(frozen=True, slots=True)
 class Automatic:
-    """Thresholds for answers without review: of the answers that reach them, at least the share `precision` is right.
+    """Thresholds for answers without review. Of the answers that reach them, at least the share `precision` is right.
 
     `thresholds`: one threshold for each possible answer, or a single one for all answers under the key EVERY. A
       threshold is None if no probability is high enough.
     `rows`: the number of held-out rows that the thresholds were tested on.
-    `share`: the share of these rows whose answer reached its threshold.
-    `reached`: the share of right answers among the answers that reached their threshold, or None if no answer did.
+    `share`: the share of the held-out rows whose answer reached its threshold.
+    `reached`: the share of these answers that are right, or None if no answer reached its threshold.
     """
 
     precision: float
@@ -43,6 +43,6 @@ class Automatic:
 
 
 def likeliest(answer: Answer) -> str:
-    """Return the key of an answer's most likely option, even if the answer abstained; empty if it has none."""
+    """Return the key of an answer's most likely option, even if the answer abstained. EVERY if there are no options."""
     shares = answer.probabilities or {}
     return max(shares, key=shares.__getitem__, default=EVERY)

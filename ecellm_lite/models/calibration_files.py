@@ -18,7 +18,7 @@ from ecellm_lite.models.store import Store, StoredModel
 def calibration_folder(store: Store, model: StoredModel, adapter: str | None = None) -> Path:
     """Return the folder of a model's calibrations.
 
-    With `adapter`, an adapter's sha256, return that adapter's folder.
+    If `adapter`, an adapter's sha256, is given, return the folder of that adapter's calibrations.
     """
     if store.owns(model):
         folder = model.path.parent / "calibration"
@@ -28,7 +28,7 @@ def calibration_folder(store: Store, model: StoredModel, adapter: str | None = N
 
 
 def stored_calibrations(store: Store, model: str, envelope: str, adapter: str | None = None) -> Calibrations:
-    """Return the calibrations of a model and an adapter, both given by sha256. The model need not be in the store."""
+    """Return a model's calibrations with an adapter. Both are given by sha256. The model need not be in the store."""
     folder = store.root / "calibration" / model
     for name in store.names():
         with suppress(ModelError):  # another model that is damaged
@@ -59,8 +59,7 @@ def keep_calibration(store: Store, model: StoredModel, calibration: Calibration)
 def fitting_calibrations(store: Store, model: StoredModel, adapter: str | None = None) -> list[Path]:
     """Return the files of the calibrations that were fitted to this model, or to its adapter with the sha256 `adapter`.
 
-    A calibration of an earlier version of the file, with other bytes, is left out. Raises ModelError if a calibration
-    is damaged.
+    Calibrations of an earlier version of the model's file are left out. Raises ModelError if a calibration is damaged.
     """
     return [
         path

@@ -1,4 +1,4 @@
-"""Where a calibration applies: the task, model, envelope, instruction and options that it was fitted for."""
+"""What a calibration applies to: the task, model, envelope, instruction and options that it was fitted for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Scope:
     def differs(self, other: Scope, subject: str = "the task") -> str | None:
         """Return the reason why a calibration with this scope does not apply to another scope, or None if it applies.
 
-        The reason is a text, in which `subject` names the owner of the other scope, such as "the row".
+        In the text of the reason, `subject` stands for what the other scope describes, such as "the row".
         """
         if reason := self.differs_in_model(other.model, other.envelope, other.adapter):
             return reason

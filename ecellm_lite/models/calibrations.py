@@ -48,7 +48,7 @@ CalibrationChoice = str | Path | Literal[False]
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """Measures of how good the probabilities of held-out rows were.
+    """How good the probabilities of held-out rows were.
 
     `log_likelihood`: the mean logarithm of the right answer's probability. Nearer to 0 is better.
     `ece`, `brier`: the expected calibration error and the Brier score (see evaluate/reliability.py). Lower is better.
@@ -64,7 +64,8 @@ class MethodFigures:
     """How good the probabilities of held-out rows were with one of the compared methods.
 
     `log_likelihood`: the mean logarithm of the right answer's probability. Nearer to 0 is better.
-    `behind`: how much higher this is with the best method; `error` is the standard error of the difference.
+    `behind`: how much higher the best method's `log_likelihood` is.
+    `error`: the standard error of this difference.
     """
 
     log_likelihood: float
@@ -78,16 +79,17 @@ class Calibration:
 
     `temperature`, `bias`: the correction. `rows` is the number of rows that it was fitted to. The bias is used only for
       extractions and labels.
-    `vector`, `isotonic`: a correction with figures for each option. It is used instead of the temperature, which is
-      then 1. At most one of the two is given.
+    `vector`, `isotonic`: a correction with its own numbers for each option. It is used instead of the temperature,
+      which is then 1. At most one of the two is given.
     `methods`: the methods that were compared, by name, if there were enough rows.
     `before`, `after`: how good the probabilities of held-out rows were before and after correction. `held_out` is the
       number of these rows. The correction of each half was fitted to the other half.
-    `least_coverage`: the coverage that 99% of the rows reached or exceeded.
+    `least_coverage`: the coverage that 99% of the rows reached. Coverage is the share of the model's
+      probability that falls on allowed tokens.
     `data`, `data_sha256`: the file with the rows, and its sha256.
     `automatic`: the thresholds at which answers need no review, if they were requested.
     `sets`: the rule for sets of plausible answers, if a guarantee was requested.
-    `labels`: the corrections of labels that need a correction of their own, by label.
+    `labels`: the corrections of the labels that need their own, by label.
     `none`: the rule for the answer "none of these", if the task has that answer and the rows show that it needs a rule.
     """
 
@@ -113,20 +115,23 @@ class Calibration:
 
     @property
     def by_option(self) -> OptionCorrection | None:
-        """The correction with figures for each option, or None."""
+        """The correction with its own numbers for each option, or None."""
         return self.vector or self.isotonic
 
     def applied(self, space: Space, outcome: Outcome) -> Outcome:
-        """Return the outcome with its probabilities corrected. The calibration must be for the keys of the space."""
+        """Return the outcome with its probabilities corrected.
+
+        The calibration must have been fitted to the space's options.
+        """
         if self.by_option:
             return space.corrected_by_option(outcome, self.by_option)
         outcome = space.corrected(outcome, Correction(self.temperature, self.bias), self.labels or {})
         return space.ruled(outcome, self.none) if self.none and isinstance(space, OrNone) else outcome
 
     def differs(self, scope: Scope, keys: Sequence[str], subject: str = "the task") -> str | None:
-        """Return in words why the calibration does not apply to a scope and the keys of its options, or None.
+        """Return why the calibration does not apply to a scope with options of these keys. None if it applies.
 
-        `subject` names the thing that these belong to, such as "the row".
+        In the text, `subject` stands for what the scope describes, such as "the row".
         """
         reason = self.scope.differs(scope, subject)
         if reason is None and self.by_option and set(self.by_option.keys) != set(keys):
@@ -135,9 +140,9 @@ class Calibration:
 
     @property
     def name(self) -> str:
-        """The calibration's name as answers show it.
+        """The calibration's name as answers show it, such as `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`.
 
-        The last part is a hash: `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`.
+        The last part is a hash of the calibration.
         """
         facts = asdict(self)
         for part, name in (*((facts, name) for name in _LATER), (facts["scope"], "adapter")):
@@ -149,7 +154,7 @@ class Calibration:
         return f"{self.scope.task} {method} ({self.rows} rows, {digest[:8]})"
 
     def write(self, path: Path) -> None:
-        """Write the calibration atomically; raises ModelError if it cannot be written."""
+        """Write the calibration atomically. Raises ModelError if it cannot be written."""
         write_json(path, asdict(self))
 
 
@@ -205,7 +210,7 @@ class Calibrations:
     def refusal(self, scope: Scope, keys: Sequence[str] = (), *, of_row: bool = False) -> str | None:
         """Return why a task's calibration is not used for a scope. Return None if it is used or does not exist.
 
-        `keys` are those of the options. With `of_row`, the text is about one row, otherwise about the task.
+        `keys` are the keys of the options. With `of_row`, the text speaks of the row, otherwise of the task.
         """
         calibration = self._of(scope.task)
         if unusable := self._unusable.get(scope.task):

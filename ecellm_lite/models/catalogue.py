@@ -19,7 +19,7 @@ class CatalogueModel:
 
     `envelope`, `base`, `licence`, `parameters`: empty if not known.
     `checkpoint_bytes`, `context`: 0 if not known.
-    `trained_on`: the e-commerce data set that the model was tuned on; empty for a general model.
+    `trained_on`: the e-commerce data set that the model was tuned on. Empty for a general model.
     `gated`: whether a download needs an account on the hub and the acceptance of terms.
     """
 

@@ -54,9 +54,9 @@ def describe_model(store: Store, name: str, *, verify: bool = False) -> dict[str
 
 
 def _calibrations(store: Store, model: StoredModel) -> list[str]:
-    """Return the name of each of a model's calibrations, with the reason if a calibration is not used.
+    """Return the name of each of a model's calibrations. If a calibration is not used, the reason follows its name.
 
-    For a calibration whose file cannot be read, return only the reason.
+    For a calibration whose file cannot be read, there is only the reason.
     """
     names = []
     for path in sorted(calibration_folder(store, model).glob("[!.]*.json")):

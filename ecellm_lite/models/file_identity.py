@@ -52,7 +52,7 @@ class FileIdentity:
     sample: str
 
     def holds(self, path: Path) -> bool:
-        """Whether the file at `path` still has this size, inode and times. The contents are not read."""
+        """Whether the file at `path` still has this size, inode and times. The file's bytes are not read."""
         with suppress(OSError):
             return _state(path.stat()) == (self.size, self.modified, self.changed, self.inode)
         return False
@@ -60,7 +60,7 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class _Remembered:
-    """The contents of the JSON file of remembered hashes: identities by absolute path, most recently stored last."""
+    """The contents of the JSON file of remembered hashes: the identities by absolute path, in the order of storing."""
 
     files: dict[str, FileIdentity]
     format: int

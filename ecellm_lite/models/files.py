@@ -20,10 +20,11 @@ _TOKEN = 4  # random bytes in the name of a temporary file
 
 @contextmanager
 def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
-    """Yield a temporary path to write to. It replaces `path` if the block succeeds, and is removed otherwise.
+    """Yield a temporary path to write to. It replaces `path` at the end of the `with` block.
 
-    The data is on the disk before the file is renamed. So even after a power failure, a reader sees either the old file
-    or the new one. The file gets the usual permissions, or is readable by its owner alone if `private`.
+    After an error, the temporary file is removed instead. The data is on the disk before the file is renamed. So even
+    after a power failure, a reader sees either the old file or the new one. The file gets the usual permissions, or is
+    readable by its owner alone if `private`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN)}")
@@ -39,9 +40,9 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
 
 
 def temporaries(path: Path) -> list[Path]:
-    """Return the temporary files of `replacing` for this path.
+    """Return the temporary files that `replacing` made for this path.
 
-    A killed process leaves them, and a running one uses them.
+    A running process still uses its temporary file. A killed process left its own behind.
     """
     return list(path.parent.glob(f".{escape(path.name)}.{'[0-9a-f]' * 2 * _TOKEN}"))
 
@@ -88,7 +89,7 @@ def sha256_of(path: Path) -> str:
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a document as JSON, atomically; raises ModelError if it cannot be written."""
+    """Write a document as JSON, atomically. Raises ModelError if it cannot be written."""
     try:
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

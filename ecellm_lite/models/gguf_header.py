@@ -57,7 +57,7 @@ class Header:
     """The contents of a file's header. Numeric arrays become NumPy arrays, and arrays of text become tuples.
 
     Invalid UTF-8 in text becomes surrogates. `tensors` are in the file's order, and their data begins at byte
-    `data_offset` of the file. `kinds`: the number of each metadata value's type in the GGUF format.
+    `data_offset` of the file. `kinds`: the type of each metadata value, as a number of the GGUF format, by key.
     """
 
     path: Path

@@ -29,7 +29,7 @@ class GgufReader:
         self._buffer = bytearray()
 
     def damaged(self, problem: str) -> ModelError:
-        """Return the error for contents that no honest file has."""
+        """Return the error for a file that is damaged or forged."""
         message = f"The model {self.path} is damaged or forged: {problem}"
         return ModelError(message, step="get it again from a source you trust")
 
@@ -44,7 +44,7 @@ class GgufReader:
         return bytes(self._buffer[start : self.position])
 
     def number(self, code: str) -> Any:
-        """Return the next number in the file; `code` is its format, as in the module struct."""
+        """Return the next number in the file. `code` is the number's format in the notation of the module struct."""
         (value,) = struct.unpack(code, self.take(struct.calcsize(code)))
         return value
 

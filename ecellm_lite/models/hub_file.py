@@ -1,7 +1,7 @@
-"""A large file in a repository on the Hugging Face hub, which is read in ranges or downloaded to a given path.
+"""A large file in a repository on the Hugging Face hub. It is read in ranges, or downloaded to a given path.
 
-hub.py fetches whole repositories into the hub's cache. The files of this module never enter that cache. A partial
-download survives a killed process, and the downloaded bytes are checked against the sha256 that the hub states.
+hub.py fetches whole repositories into the hub's cache. The files of this module never enter that cache. After a killed
+process, the next download continues. The downloaded bytes are checked against the sha256 that the hub states.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ class HubFile:
 
 
 class _Reporting:
-    """An open file for http_get.
+    """An open file for huggingface_hub to download into.
 
-    It calls `received` after each written piece, and refuses to grow beyond `most` bytes.
+    Each write calls `received` with the number of bytes. The file refuses to grow beyond `most` bytes.
     """
 
     def __init__(self, file: BinaryIO, most: int, received: Callable[[int], None] = lambda _: None) -> None:

@@ -21,7 +21,9 @@ LARGEST = 1 << 20  # bytes; a manifest is about a page
 class Manifest:
     """A model's manifest.
 
-    `file` is the model file's name, `size` its size in bytes, and `source` a text on its origin.
+    `file`: the name of the model's file.
+    `size`: the file's size in bytes.
+    `source`: where the model comes from, in words.
     """
 
     name: str
@@ -46,7 +48,7 @@ class Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Return the manifest in a file; raises ModelError if it is invalid or cannot be read."""
+    """Return the manifest in a file. Raises ModelError if it is invalid or cannot be read."""
     try:
         manifest = read_document(Manifest, path, largest=LARGEST, formats=(FORMAT,))
         if not re.fullmatch("[0-9a-f]{64}", manifest.sha256):

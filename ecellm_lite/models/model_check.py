@@ -1,8 +1,9 @@
 """Checks that llama.cpp can run a model safely: its architecture, hyperparameters, vocabulary and tensor types.
 
 A file is refused if it would make llama.cpp abort the process, read other files, or silently use values that are not in
-the file. Only the listed architectures are accepted. For each of them, llama.cpp was tried on forged files that pass
-these checks, and none crashed it. Such files crash llama.cpp with many other architectures, so those are not listed.
+the file. Only the listed architectures are accepted. For each of these, llama.cpp was tried on forged files that pass
+these checks, and none crashed it. Forged files of many other architectures crash llama.cpp, so such architectures are
+not listed.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ _BY_PRE_TOKENIZER = {"qwen2": "NFC"}
 def normal_form(value: str | None, pre_tokenizer: str | None) -> str | None:
     """Return the normal form of a model file's texts, or None if texts are used as they are.
 
-    `value`: the metadata value under NORMAL_FORM_KEY. `pre_tokenizer`: the value of tokenizer.ggml.pre. Either is None
-    if the file has no such key.
+    `value`: the metadata value under NORMAL_FORM_KEY. `pre_tokenizer`: the value of tokenizer.ggml.pre. Both are None
+    if the file does not have the key.
     """
     return value if value in NORMAL_FORMS else _BY_PRE_TOKENIZER.get(pre_tokenizer or "")

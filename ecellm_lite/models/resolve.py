@@ -87,11 +87,13 @@ def _from_path(path: Path, store: Store, envelope: str | None) -> StoredModel:
 
 
 def envelope_of(header: Header, names: Sequence[str]) -> str:
-    """Return the envelope of a model file.
+    """Return the envelope of a model file. Raises UsageError if there is none.
 
-    The first of these that exists is returned: the envelope in the file's metadata, the envelope of a published model
-    with one of these `names`, and the form of the chat template if chat_templates.py lists it. If none exists, raise
-    UsageError.
+    The first of these that exists is returned:
+
+    1. the envelope in the file's metadata,
+    2. the envelope of a published model with one of these `names`,
+    3. the form of the file's chat template, if chat_templates.py lists the template.
 
     An envelope is never guessed, because eCeLLM's weights score zero with the wrong envelope.
     """
@@ -112,7 +114,7 @@ def envelope_of(header: Header, names: Sequence[str]) -> str:
 
 
 def tasks_of(header: Header) -> tuple[str, ...]:
-    """Return the names of the tasks that a file's metadata lists; empty if it lists none."""
+    """Return the names of the tasks that a file's metadata lists. Empty if it lists none."""
     names = header.metadata.get(TASKS_KEY)
     # Invalid UTF-8 was read as surrogates, which cannot be printed.
     return tuple(name.encode("utf-8", "replace").decode() for name in names) if isinstance(names, tuple) else ()

@@ -35,7 +35,7 @@ _PATIENCE = 5.0  # seconds to wait for another process to write a small file
 class StoredModel:
     """A stored model: its file and its manifest.
 
-    `tasks`: the tasks that the file's metadata names; empty until the header is read. `identity`: the file's hash, size
+    `tasks`: the tasks that the file's metadata names. Empty until the header is read. `identity`: the file's hash, size
     and times when it was last checked against the manifest, or None if it was not checked.
     """
 
@@ -76,7 +76,7 @@ class Store:
         self._identities = FileIdentities(self.root / "hashes.json")
 
     def folder(self, name: str) -> Path:
-        """Return the folder for a model's name; raises UsageError for an invalid name."""
+        """Return the folder for a model's name. Raises UsageError for an invalid name."""
         if not _NAME.fullmatch(name):
             raise UsageError(
                 f"{name[:80]!r} cannot be a model's name",
@@ -98,11 +98,14 @@ class Store:
         return (self.get(name) for name in self.names())
 
     def has(self, name: str) -> bool:
-        """Whether the store has a model of that name."""
+        """Whether the store has a model of this name."""
         return _NAME.fullmatch(name) is not None and (self.folder(name) / _MANIFEST).is_file()
 
     def get(self, name: str) -> StoredModel:
-        """Return the model of that name; raises ModelError if it does not exist or has the wrong size."""
+        """Return the model of this name.
+
+        Raises ModelError if there is no such model, or if its file has the wrong size.
+        """
         folder = self.folder(name)
         if not (folder / _MANIFEST).is_file():
             names = ", ".join(self.names()) or "none yet"
@@ -118,7 +121,7 @@ class Store:
         return StoredModel(path, manifest)
 
     def load(self, name: str) -> StoredModel:
-        """Return the model of that name, after checking its file's sha256 against the manifest.
+        """Return the model of this name, after checking its file's sha256 against the manifest.
 
         Raises ModelError if the sha256 differs, or if there is no such model.
         """
@@ -155,7 +158,7 @@ class Store:
 
     @contextmanager
     def writing(self, name: str, *, patience: float = 0.0) -> Iterator[None]:
-        """Lock a model's name, so that no other process writes or removes that model during the block.
+        """Lock a model's name during the `with` block, so that no other process writes or removes that model.
 
         Raises BusyError if another process still holds the lock after `patience` seconds.
         """
@@ -165,7 +168,7 @@ class Store:
 
     @contextmanager
     def writing_beside(self, model: StoredModel) -> Iterator[None]:
-        """Lock a model during the block, so that files can be written into its folder.
+        """Lock a model during the `with` block, so that files can be written into its folder.
 
         Raises ModelError if the model was removed or replaced. A model outside the store is neither locked nor checked.
         """
@@ -186,9 +189,10 @@ class Store:
 
     @contextmanager
     def placing(self, name: str) -> Iterator[ModelPaths]:
-        """Yield the paths for a new model. Its name is locked during the block, so that no other process writes it.
+        """Yield the paths for a new model.
 
-        Raises UsageError if the name is taken, and BusyError if another process holds the lock.
+        Its name is locked during the `with` block, so that no other process writes it. Raises UsageError if the name is
+        taken, and BusyError if another process holds the lock.
         """
         if name == DEMO:
             raise UsageError(f"{DEMO!r} is reserved for the demo model", step="use another name", settings=("name",))

@@ -15,7 +15,7 @@ from ecellm_lite.errors import BusyError, ModelError
 
 @contextmanager
 def only_writer(path: Path, what: str, patience: float = 0.0) -> Iterator[None]:
-    """Lock the file at `path` during the block. Wait at most `patience` seconds for the lock.
+    """Lock the file at `path` during the `with` block. Wait at most `patience` seconds for the lock.
 
     Raises BusyError if another process or thread holds the lock, and ModelError if the file cannot be created. `what`
     names the locked thing in error messages, such as "the model 'demo'".

@@ -42,7 +42,10 @@ class Machine:
 
 
 def this_machine(cores: int) -> Machine:
-    """Return the description of this machine. `cores` is its number of cores; the devices are those that ggml lists."""
+    """Return the description of this machine. `cores` is how many cores this process may use.
+
+    The devices in it are those that ggml lists.
+    """
     names = tuple(f"{device.name}: {device.description}" for device in devices())
     return Machine(cores, names, ggml.version(), __version__)
 
@@ -69,7 +72,7 @@ class Tuning:
         return self.model == model and self.machine == machine
 
     def write(self, path: Path) -> None:
-        """Write the tuning atomically; raises ModelError if the store cannot be written."""
+        """Write the tuning atomically. Raises ModelError if it cannot be written."""
         write_json(path, asdict(self))
 
 

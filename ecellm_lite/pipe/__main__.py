@@ -14,7 +14,7 @@ from ecellm_lite.pipe.serve import load_runtime, serve_standard_streams
 
 
 def main() -> int:
-    """Serve until the parent closes standard input; return the exit code."""
+    """Serve until the parent closes standard input. Return the exit code."""
     settings = json.loads(sys.argv[1])
     try:
         serve_standard_streams(partial(load_runtime, **settings))

@@ -37,9 +37,9 @@ class PendingRequest:
 
     @classmethod
     def of(cls, ask: Ask, failed: Callable[[EcellmError], Answer], listener: Listener | None = None) -> PendingRequest:
-        """Return a request to send; raises InputError if the row is not JSON or too long for the protocol.
+        """Return a request to send. Raises InputError if the row is not JSON, or is too long for the protocol.
 
-        `failed` turns an error into the answer of the failed row.
+        `failed` is a function that returns the failed row's answer for an error.
         """
         try:
             line = ask_line(ask)
@@ -77,11 +77,11 @@ class PendingRequest:
 
     @property
     def key(self) -> bytes:
-        """The sha256 of the request with its id set to 0: equal requests have equal keys."""
+        """The sha256 of the request with its id set to 0. Equal requests have equal keys."""
         return hashlib.sha256(ask_line(replace(self.ask, id=0))).digest()
 
     def settle(self, answer: Answer | None = None, error: EcellmError | None = None) -> None:
-        """Set the future's answer or error; call this exactly once, even if the future was cancelled."""
+        """Set the future's answer or error. Call this exactly once, even if the future was cancelled."""
         complete(self.future, answer or error or CrashError("The engine's process gave no answer."))
 
     def refuse(self) -> None:
@@ -94,7 +94,7 @@ class PendingRequest:
 
 
 class RequestQueue:
-    """The requests of a ChildRuntime: those sent to the child, those waiting, and the hashes of refused ones.
+    """The requests of a ChildRuntime: those sent to the child, those that wait, and the hashes of refused requests.
 
     An urgent request is sent at once, even if the child already has many requests. The engine starts it before the
     others. A suspect is a request that may have killed children before. It is sent alone: the child gets no other
@@ -150,7 +150,7 @@ class RequestQueue:
         """Put the dead child's requests back at the front of their queues, to be sent again.
 
         Return two lists of dropped requests: cancelled ones, and lost ones. A lost request was sent alone, so it must
-        have killed the child. From now on it is refused.
+        have killed the child. From now on, equal requests are refused.
         """
         lost, cancelled = [], []
         for number, request in reversed(self._sent.items()):

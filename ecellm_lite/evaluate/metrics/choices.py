@@ -1,8 +1,8 @@
 """Metrics of a user's own choices: accuracy, macro-F1, a line per label, and how well "none of these" is recognized.
 
 Macro-F1 is the mean F1 of the answers that occur. In the metrics `all` (see measured.py), a row without an answer is
-wrong. In the metrics `paper`, it is left out. `none_precision`, `none_recall` and `none_f1` measure the answer that no
-label fits, if the task has one.
+wrong. In the metrics `paper`, such a row is left out. If the task has the answer "none of these", `none_precision`,
+`none_recall` and `none_f1` measure it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _KINDS = 4
 
 
 def measure_choices(pairs: Sequence[Pair], space: Choice | LabelSet) -> Measured:
-    """Measure choices. For n answers that occur, `more` has the 4n counts of `_KINDS`."""
+    """Measure choices. `more` has four counts for each answer that occurs (see _counts)."""
     gold = [space.parse(pair.gold) for pair in pairs]
     answers = [_key_of(space, pair.text) for pair in pairs]
     none = space.none_option.key if isinstance(space, OrNone) else None
@@ -62,7 +62,7 @@ def measure_choices(pairs: Sequence[Pair], space: Choice | LabelSet) -> Measured
 
 
 def _counts(sums: Numbers, size: int, *, answered_only: bool) -> tuple[Numbers, Numbers, Numbers]:
-    """Return how often each answer is right, given, and the gold one; the shapes are (…, answers)."""
+    """Return three arrays (…, answers): how often each answer is right, is given, and is the gold answer."""
     kinds = sums[..., _ROWS + 1 :].reshape(*sums.shape[:-1], _KINDS, size)
     right, answered, gold, unanswered = (kinds[..., place, :] for place in range(_KINDS))
     return right, answered, gold - unanswered if answered_only else gold
@@ -95,7 +95,7 @@ def _metrics(keys: Sequence[str], none: str | None, *, answered_only: bool) -> M
 
 
 def _table(keys: Sequence[str], sums: Numbers) -> list[LabelResult]:
-    """Return each answer's numbers over all rows."""
+    """Return each answer's counts and metrics over all rows."""
     right, answered, gold = _counts(sums, len(keys), answered_only=False)
     columns = (gold, answered, ratio(right, answered), ratio(right, gold), ratio(2 * right, answered + gold))
     return [
@@ -105,14 +105,14 @@ def _table(keys: Sequence[str], sums: Numbers) -> list[LabelResult]:
 
 
 def _occurring(space: Choice | LabelSet, keys: set[str | None]) -> list[str]:
-    """Return the answers that occur, in the task's order; none, if the task has it, is last and always there."""
+    """Return the answers that occur, in the task's order. If the task has the answer none, it always comes last."""
     own = [option.key for option in space.offered] if isinstance(space, Choice) else list(space.labels.keys)
     none = [space.none_option.key] if isinstance(space, OrNone) else []
     return [*(key for key in own if key in keys and key not in none), *none]
 
 
 def _key_of(space: Choice | LabelSet, text: str | None) -> str | None:
-    """Return the key of an answer string, or None if there is none or it is not an answer of the space."""
+    """Return the key of an answer string. None if there is no answer, or if it is outside the space."""
     try:
         return None if text is None else str(space.parse(text))
     except InputError:

@@ -2,7 +2,7 @@
 
 Macro-F1 is the mean of the labels' F1. As in scikit-learn, a label counts if it occurs in any gold answer or in any of
 the model's answers. In the metrics `all` (see measured.py), a row without an answer is wrong: it lowers the recall of
-its gold label, but no label's precision. In the metrics `paper`, it is left out.
+its gold label, but no label's precision. In the metrics `paper`, such a row is left out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def letter_of(text: str | None) -> str | None:
 
 
 def measure_classes(pairs: Sequence[Pair], primary: str) -> Measured:
-    """Measure letters; `primary` is accuracy or macro_f1."""
+    """Measure answers that are letters. `primary` is accuracy or macro_f1."""
     gold, texts = [pair.gold for pair in pairs], [pair.text for pair in pairs]
     letters = map(letter_of, (*gold, *texts))
     table = class_table(gold, texts, sorted({letter for letter in letters if letter}))
@@ -42,15 +42,15 @@ def measure_classes(pairs: Sequence[Pair], primary: str) -> Measured:
 
 
 def class_table(gold: Sequence[str], texts: Sequence[str | None], labels: Sequence[str]) -> ConfusionTable:
-    """Return the confusion table of answer strings. `labels` must have every letter that a string begins with."""
+    """Return the confusion table of answer strings. `labels` must contain every letter with which a string begins."""
     return ConfusionTable([letter_of(text) or "" for text in gold], [letter_of(text) for text in texts], labels)
 
 
 class ConfusionTable:
     """The confusion table: how often each gold label got each answer.
 
-    "No answer" counts as an answer of its own. `columns` (rows, cells) has a line for each row, with a 1 in the cell of
-    its gold label and answer and 0 elsewhere.
+    "No answer" counts as an answer of its own. `columns` (rows, cells) has one line per row: 1 in the cell of the row's
+    gold label and answer, 0 elsewhere.
     """
 
     def __init__(self, gold: Sequence[str], answers: Sequence[str | None], labels: Sequence[str]) -> None:
@@ -66,7 +66,7 @@ class ConfusionTable:
         self.columns[np.arange(len(gold)), cells] = 1
 
     def counts(self, sums: Numbers) -> Numbers:
-        """Return sums of `columns` as tables (…, gold labels, answers).
+        """Return sums of `columns`, reshaped to tables (…, gold labels, answers).
 
         The last column counts the rows without an answer.
         """
@@ -74,7 +74,7 @@ class ConfusionTable:
         return sums.reshape(*sums.shape[:-1], size, size + 1)
 
     def answered(self, sums: Numbers) -> Numbers:
-        """Return the same tables as `counts`, without the rows that have no answer."""
+        """Return the tables of `counts` without the column for rows that have no answer."""
         return self.counts(sums)[..., :-1]
 
     def right(self, sums: Numbers) -> Numbers:

@@ -1,4 +1,4 @@
-"""The metrics of each task."""
+"""Chooses the metrics of each task."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def check_measurable(task: Task) -> None:
 
 
 def measure(task: Task, pairs: Sequence[Pair]) -> Measured:
-    """Return the task's metrics for pairs of a gold answer and an answer. There must be at least one pair.
+    """Return the task's metrics for pairs of a gold answer and the model's answer. There must be at least one pair.
 
     The gold answers must be valid for the task. An unreadable answer counts as no answer. Raises UsageError for a
     user's own task whose type has no metric, or if a package that the metrics need is not installed.
@@ -76,7 +76,7 @@ class _Own:
 
 
 def _own(task: Task) -> _Own | None:
-    """Return how a user's own task is measured; None for another task, or if there is no metric for its answers."""
+    """Return how a user's own task is measured. None for another task, or if its answers have no metric."""
     space = task.question(task.example()).space if task.source else None
     if isinstance(space, SeveralLabels):
         return _Own(partial(measure_labels, space=space), "micro_f1")

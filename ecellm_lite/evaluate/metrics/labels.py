@@ -3,7 +3,7 @@
 Micro-F1 counts the labels of all rows together, so frequent labels weigh more. Macro-F1 is the mean over the labels
 that occur in any gold answer or in any of the model's answers. `exact` is the share of rows whose labels are all right.
 In the metrics `all` (see measured.py), a row without an answer misses all of its gold labels. In the metrics `paper`,
-it is left out.
+such a row is left out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KINDS = 4
 
 
 def measure_labels(pairs: Sequence[Pair], space: SeveralLabels) -> Measured:
-    """Measure answers with several labels. For n labels, `more` has the 4n counts of `_KINDS`."""
+    """Measure answers with several labels. `more` has four counts for each label (see _Counts)."""
     answers = [_labels_of(space, pair.text) for pair in pairs]
     columns: Numbers = np.zeros((len(pairs), 7))
     places = {label: place for place, label in enumerate(space.labels)}
@@ -57,7 +57,10 @@ def measure_labels(pairs: Sequence[Pair], space: SeveralLabels) -> Measured:
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """How often each label is in both answers, in the model's answer, and in the gold answer: shape (…, labels)."""
+    """How often each label is in both answers, in the model's answer, and in the gold answer.
+
+    Each array is (…, labels).
+    """
 
     right: Numbers
     answered: Numbers
@@ -97,7 +100,7 @@ def _metrics(labels: int, *, answered_only: bool) -> Mapping[str, Metric]:
 
 
 def _table(labels: Sequence[str], sums: Numbers) -> list[LabelResult]:
-    """Return each label's numbers over all rows."""
+    """Return each label's counts and metrics over all rows."""
     counts = _Counts.of(sums, len(labels), answered_only=False)
     precision, recall = ratio(counts.right, counts.answered), ratio(counts.right, counts.gold)
     return [
@@ -114,7 +117,7 @@ def _table(labels: Sequence[str], sums: Numbers) -> list[LabelResult]:
 
 
 def _labels_of(space: SeveralLabels, text: str | None) -> set[str] | None:
-    """Return the labels of an answer string, or None if the string is missing or is no answer of the space."""
+    """Return the labels of an answer string. None if there is no answer, or if it is outside the space."""
     try:
         return None if text is None else set(space.parse(text))
     except InputError:

@@ -1,7 +1,7 @@
 """The numbers of each row from which a task's metrics are computed.
 
-Every metric is computed from the sums of these numbers over the rows. To measure some of the rows, or a resample for a
-confidence interval, only their numbers are added up again.
+Every metric is computed from the sums of these numbers over rows. So to measure only some rows, or a resample for a
+confidence interval, it is enough to add up the numbers of these rows.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Pair:
     """A row's gold answer string, and the model's answer string or None.
 
     `labels`: the relevance of each product of a ranking (see metrics/ranking.py).
-    `typed`: how many typed values the answer has right, and how many the gold answer has (see metrics/typed.py).
-    `position`: the value of a score's answer (see metrics/scores.py).
+    `typed`: how many typed values are right in the answer, and how many the gold answer has (see metrics/typed.py).
+    `position`: the model's position on the scale, if the answer is a score (see metrics/scores.py).
     """
 
     gold: str
@@ -44,14 +44,14 @@ class Measured:
     """Measured rows, with functions that compute the metrics from them.
 
     `columns`: the numbers of each row, shape (rows, columns). A metric takes the sums of these columns.
-    `more`: the sums of further columns over all rows, which only other metrics than the primary one take, after those
-      of `columns`. There may be a thousand of them for each row, so they are not kept row by row.
+    `more`: further sums over all rows, which the primary metric does not need. The other metrics take them after the
+      sums of `columns`. There may be thousands of them, so they are not kept row by row.
     `primary`: the name of the main metric, which is in both `paper` and `all`.
     `paper`: the metrics as the authors' script computes them, mostly without the rows that have no answer.
     `all`: the metrics over all rows.
     `scores`: what each row contributes to the main metric.
     `answered`: for each row, whether it had a readable answer.
-    `labels`: the results of each label, if answers may have several labels.
+    `labels`: the results of each label, for tasks that report them.
     """
 
     columns: Numbers
@@ -72,15 +72,15 @@ class Measured:
 
 
 def ratio(part: Numbers, whole: Numbers) -> Numbers:
-    """Return part / whole, and 0 where the whole is 0."""
+    """Return part / whole, or 0 where the whole is 0."""
     return np.divide(part, whole, out=np.zeros_like(part, dtype=np.float64), where=whole != 0)
 
 
 def harmonic(precision: Numbers, recall: Numbers) -> Numbers:
-    """Return F1, which is 0 where precision and recall are both 0."""
+    """Return the harmonic mean of precision and recall (F1). It is 0 where both are 0."""
     return ratio(2 * precision * recall, precision + recall)
 
 
 def mean(columns: Numbers) -> Numbers:
-    """Return a metric's mean over the rows: column 0 has the sum of its values, column 1 the number of rows."""
+    """Return a metric's mean over the rows. Column 0 has the sum of its values, column 1 the number of rows."""
     return ratio(columns[..., 0], columns[..., 1])

@@ -1,8 +1,8 @@
 """Metrics of yes/no tasks (PM, PSI, AP), with yes as the positive answer: F1, precision, recall and others.
 
-In the metrics `all` (see measured.py), a row without an answer is wrong in accuracy, recall and specificity. It does
-not change precision and the negative predictive value, which divide by the number of given answers. In the metrics
-`paper`, it is left out.
+In the metrics `all` (see measured.py), a row without an answer is wrong in accuracy, recall and specificity. Such a row
+does not change precision and the negative predictive value, which count only rows with an answer. In the metrics
+`paper`, such a row is left out.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def word_table(gold: Sequence[str], texts: Sequence[str | None]) -> ConfusionTab
 
 
 def f1_of_yes(table: ConfusionTable) -> Metric:
-    """Return a function that computes the F1 of yes over all rows, from sums of this table's cells."""
+    """Return a function that computes the F1 of yes from sums of the table's columns."""
     return _metrics(table, paper=False)["f1"]
 
 
@@ -51,7 +51,7 @@ def _metrics(table: ConfusionTable, *, paper: bool) -> dict[str, Metric]:
         return table.answered(sums) if paper else table.counts(sums)
 
     def share(row: int, column: int, axis: int) -> Metric:
-        """Return the metric that divides a cell of the table by the sum of its row (axis -1) or column (axis -2)."""
+        """Return a metric that divides a cell of the table by a sum over `axis`: its row (-1) or its column (-2)."""
 
         def metric(sums: Numbers) -> Numbers:
             confusion = counts(sums)

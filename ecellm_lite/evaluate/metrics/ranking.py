@@ -6,9 +6,9 @@ As in the authors' script:
     DCG = sum over the places i = 1, 2, … of (2^gain - 1) / log2(i + 1)
 
 A product's gain depends on its label in the row: E exact, S substitute, C complement, I irrelevant. Without labels, the
-gain depends on the product's place in the gold answer. The ideal order contains all products; for the metric `paper`,
+gain depends on the product's place in the gold answer. The ideal order contains all products. For the metrics `paper`,
 it contains only the products that the answer names. A product that is missing in the answer gains nothing. A product
-that occurs twice counts once.
+that the answer names twice counts once.
 
 As in the authors' script, a row counts 0 if it has no answer, or if all its products are irrelevant.
 """
@@ -27,7 +27,7 @@ _BY_RANK = (1.0, 0.1, 0.01)
 
 
 def measure_rankings(pairs: Sequence[Pair]) -> Measured:
-    """Measure rankings. The columns are the NDCG, the constant 1, and the NDCG for `paper`."""
+    """Measure rankings. The columns are the NDCG, the constant 1, and the NDCG for the metrics `paper`."""
     gains = [_gains(pair) for pair in pairs]
     orders = [_order(pair.text, letter_gains) for pair, letter_gains in zip(pairs, gains, strict=True)]
     scores, paper = [], []
@@ -58,7 +58,7 @@ def _gains(pair: Pair) -> dict[str, float]:
 
 
 def _order(text: str | None, letter_gains: Mapping[str, float]) -> list[str]:
-    """Return the letters of an answer that stand for products, each once."""
+    """Return the letters in an answer that stand for products, in the answer's order and each once."""
     letters = [part.strip() for part in (text or "").split(",")]
     return list(dict.fromkeys(letter for letter in letters if letter in letter_gains))
 

@@ -1,12 +1,13 @@
 """Metrics of scores: the mean absolute error of the position, and its correlation with the gold position.
 
-A position counts the levels from 1, the lowest. The model's position is weighted by probability, as 3.4 is, so half a
-level of error is possible. `mae` is the mean distance from the gold position, in levels, and 0 is best. `pearson` is
-the linear correlation of the two positions, and `spearman` that of their ranks. Both are 0 if all positions of one side
-are equal. `accuracy` is the share of rows whose likeliest level is the gold one.
+A position is a level's number, counted from 1 for the lowest level. The model's position is the mean of the levels,
+weighted by their probabilities, such as 3.4. `mae` is the mean distance from the gold position, in levels; 0 is best.
+`pearson` is the linear correlation of the two positions. `spearman` is the correlation of their ranks. Both are 0 if
+all gold positions are equal, or if all of the model's positions are equal. `accuracy` is the share of rows whose
+likeliest level is the gold one.
 
-In the metrics `all` (see measured.py), a row without an answer is wrong: its error is the largest that its gold
-position permits. In the metrics `paper`, it is left out. The correlations never count it.
+In the metrics `all` (see measured.py), a row without an answer is wrong: its error is the largest that is possible for
+its gold position. In the metrics `paper`, such a row is left out. The correlations never include it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _POSITIONS, _RANKS = 5, 10
 
 
 def measure_scores(pairs: Sequence[Pair], space: Score) -> Measured:
-    """Measure scores. If a pair has no position, that of its text's level is taken. Needs scipy."""
+    """Measure scores. If a pair has no position, the level in its text is used. Needs scipy."""
     from scipy.stats import rankdata
 
     gold = np.array([space.parse(pair.gold) for pair in pairs], dtype=np.float64)
@@ -62,7 +63,10 @@ def _position(space: Score, pair: Pair) -> float | None:
 
 
 def _products(x: Numbers, y: Numbers) -> Numbers:
-    """Return x, y, xx, yy and xy of each row. Both are taken from their medians, so equal values become exactly 0."""
+    """Return x, y, xx, yy and xy of each row, where x and y are measured from their medians.
+
+    So if all values are equal, they become exactly 0.
+    """
     x, y = x - np.median(x), y - np.median(y)
     return np.column_stack([x, y, x * x, y * y, x * y])
 

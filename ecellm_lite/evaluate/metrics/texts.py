@@ -1,9 +1,9 @@
 """Metrics of free text (AG): ROUGE-L and, if its package and weights are on this machine, BERTScore.
 
 ROUGE-L is computed by rouge-score: the F1 of the longest common subsequence of words (Lin, 2004). Words are in lower
-case and not stemmed. BERTScore (Zhang et al., 2020) uses roberta-large at its 17th layer, its authors' choice for
-English. The weights are never downloaded. In the metrics `all` (see measured.py), a row without an answer counts as 0.
-In the metrics `paper`, it is left out.
+case and not stemmed. BERTScore (Zhang et al., 2020) uses layer 17 of roberta-large, the choice of BERTScore's authors
+for English. The weights are never downloaded. In the metrics `all` (see measured.py), a row without an answer counts as
+0. In the metrics `paper`, such a row is left out.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def measure_texts(pairs: Sequence[Pair]) -> Measured:
 
 
 def rouge_l(pairs: Sequence[Pair]) -> list[float]:
-    """Return each pair's ROUGE-L F1, 0 without an answer."""
+    """Return each pair's ROUGE-L F1. It is 0 for a row without an answer."""
     scorer = rouge_scorer()
     return [
         0.0 if pair.text is None else float(scorer.score(pair.gold, pair.text)["rougeL"].fmeasure) for pair in pairs

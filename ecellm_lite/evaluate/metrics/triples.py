@@ -1,17 +1,18 @@
 """Metrics of extractions (AVE): precision*, recall* and F1* over triples (attribute, value, source).
 
 A triple is right if it equals a gold triple. Order and repetition do not matter, and an attribute may have several
-triples. If an attribute has no value, its triple is (attribute, "None", "None"), in gold answers as in the model's. It
-counts like any other triple. The triples of all rows are counted together, so a row with many attributes weighs more.
-As in the authors' script, an unreadable answer has no triples, but the row's gold triples still count in recall. So the
-metrics `paper` and `all` are the same.
+triples. An attribute without a value has the triple (attribute, "None", "None"), which counts like any other. The
+triples of all rows are counted together, so a row with many attributes weighs more. As in the authors' script, an
+unreadable answer has no triples, but the row's gold triples still count in recall. So the metrics `paper` and `all` are
+the same.
 
-The authors' script measures out-of-domain rows less strictly, by metrics whose names begin with `contained_`. For them,
-a triple matches another if the attributes are equal, one value contains the other, and one source contains the other.
-Precision is the share of the model's triples that match a gold triple. Recall is the share of gold triples that match a
-triple of the model.
+For out-of-domain rows, the authors' script uses weaker metrics. Their names begin with `contained_`. They say that two
+triples match if the attributes are equal, one value contains the other, and one source contains the other. Precision is
+the share of the model's triples that match a gold triple. Recall is the share of gold triples that match a triple of
+the model.
 
-If the labels have typed values, `typed` is the share of them that the model has right (see metrics/typed.py).
+If the labels have typed values, `typed` is the share of them that are right in the model's answer (see
+metrics/typed.py).
 """
 
 from __future__ import annotations
@@ -66,13 +67,10 @@ def triples_of(text: str | None) -> frozenset[Triple] | None:
 def measure_triples(pairs: Sequence[Pair]) -> Measured:
     """Measure extractions. Each column counts triples:
 
-    0. the model's triples that are right,
-    1. the model's triples,
-    2. the gold triples,
-    3. the model's triples that match a gold triple, as the contained_ metrics define a match,
-    4. the gold triples that match a triple of the model, as the contained_ metrics define a match,
-    5. the gold answer's typed values that the model has,
-    6. the gold answer's typed values.
+    0. the model's triples that are right, 1. the model's triples, 2. the gold triples, 3. the model's triples that
+    match a gold triple (in the sense of the contained_ metrics), 4. the gold triples that match a triple of the model
+    (in the same sense), 5. the gold answer's typed values that are also in the model's answer, 6. the gold answer's
+    typed values.
     """
     gold = [triples_of(pair.gold) or frozenset() for pair in pairs]
     answers = [triples_of(pair.text) for pair in pairs]

@@ -1,6 +1,7 @@
-"""Counts the typed values of an extraction that are right: numbers, dates, quantities, and ids of closed lists.
+"""Counts the typed values of an extraction that are right: numbers, dates, quantities, and ids from closed lists.
 
-The gold value is read like the model's. So `20 lb` in a label is right for `20-lb.` in a title, and for `9.07 kg`.
+Gold values are normalized in the same way as the model's. So the gold value `20 lb` equals the model's `20-lb.` and
+`9.07 kg`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ TOLERANCE = 1e-3
 
 
 def typed_counts(space: Space, gold: str, value: Sequence[Mapping[str, Any]] | None) -> tuple[int, int]:
-    """Return how many typed values of a gold answer string an answer's value has, and how many the gold one has.
+    """Return how many typed values of the gold answer string are also in the answer's value, and how many there are.
 
     A gold value that cannot be read is not counted.
     """

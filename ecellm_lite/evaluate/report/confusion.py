@@ -41,7 +41,7 @@ class Matrix:
 
 
 def draw(confusion: Confusion) -> Matrix | None:
-    """Return the matrix, each cell shaded by its share of the row's total; None if the matrix is empty."""
+    """Return the matrix, with each cell shaded by its share of the row's total. None if the matrix is empty."""
     if not any(map(any, confusion.counts)):
         return None
     labels = [cut(label, 60) for label in confusion.labels]

@@ -14,7 +14,7 @@ FAMILY = "eCeLLM-"  # the paper's own models
 
 @dataclass(frozen=True, slots=True)
 class OverviewRow:
-    """A task's line: the result of this evaluation, and the paper's figure of each model in the table."""
+    """A task's line in the table: the result of this evaluation, and the result of each of the paper's models."""
 
     abbreviation: str
     metric: str
@@ -31,7 +31,7 @@ class OverviewRow:
 
     @property
     def best(self) -> float | None:
-        """The highest of the paper's figures."""
+        """The highest of the paper's results."""
         return max((figure for figure in self.figures if figure is not None), default=None)
 
 
@@ -45,7 +45,7 @@ class Overview:
 
 
 def draw(results: Results) -> Overview:
-    """Return the table of all tasks. A model that has no figure for any of them is left out."""
+    """Return the table of all tasks. A model without a result for any of them is left out."""
     setting = results.settings.setting
     task_figures = [paper_figures(task.abbreviation, task.primary, setting) for task in results.tasks.values()]
     names = dict.fromkeys(model for figures in task_figures for model in figures)

@@ -16,7 +16,7 @@ PACKAGE = __package__  # whose templates are rendered
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A line of a task's table of metrics."""
+    """A line in a task's table of metrics."""
 
     label: str
     words: str
@@ -27,7 +27,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A task's part of the page; a figure without data is None."""
+    """A task's part of the page. A figure without data is None."""
 
     anchor: str
     title: str
@@ -40,12 +40,12 @@ class Section:
 
 
 def check() -> None:
-    """Raise UsageError if jinja2 is not installed; call this before an evaluation, which may take hours."""
+    """Raise UsageError if jinja2 is not installed. Call this before an evaluation, which may take hours."""
     rendering.check(PACKAGE)
 
 
 def page(results: Results) -> str:
-    """Return the whole report as HTML; raises UsageError if jinja2 is not installed."""
+    """Return the whole report as HTML. Raises UsageError if jinja2 is not installed."""
     table = overview.draw(results)
     versions = results.versions
     return rendering.render(

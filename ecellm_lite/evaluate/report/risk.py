@@ -1,4 +1,4 @@
-"""The curve of accuracy against the share of rows answered, if unsure answers are held back."""
+"""The curve of accuracy against the share of rows answered, if unsure answers are left out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LISTED = 12  # points in the table beside the curve
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A curve that is ready to draw (`path` is an SVG path), its description in words, and some of its points."""
+    """A curve ready to be drawn (`path` is an SVG path), its description in words, and some of its points."""
 
     plot: Plot
     path: str
@@ -48,7 +48,7 @@ def draw(risk_points: Sequence[RiskPoint], rows: int) -> Curve | None:
 
 
 def thinned(points: Sequence[RiskPoint], most: int) -> list[RiskPoint]:
-    """Return at most `most` of the points, evenly spaced, with the first and the last."""
+    """Return at most `most` of the points, evenly spaced. The first and the last point are always among them."""
     if len(points) <= most:
         return list(points)
     return [points[round(index * (len(points) - 1) / (most - 1))] for index in range(most)]

@@ -13,9 +13,9 @@ WIDTH, LEFT, RIGHT, TOP, STEP = 860, 70, 838, 36, 28  # pixels
 
 @dataclass(frozen=True, slots=True)
 class StandingRow:
-    """A task's line, with all positions in pixels.
+    """A task's line in the figure. All positions are in pixels.
 
-    `ours` and `reach`: this evaluation's result and its interval.
+    `ours`, `reach`: this evaluation's result and its interval.
     `kin`: the results of the eCeLLM models in the paper.
     `others`: the results of the paper's other models.
     """
@@ -44,7 +44,7 @@ class Standing:
 
     @property
     def bottom(self) -> int:
-        """The y, in pixels, where the grid's lines end."""
+        """The y coordinate, in pixels, where the grid's lines end."""
         return TOP + STEP * len(self.lines)
 
     @property

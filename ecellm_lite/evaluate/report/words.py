@@ -69,7 +69,7 @@ def label(metric: str) -> str:
 
 
 def meaning(metric: str) -> str:
-    """Return a metric's meaning in plain words, empty for an unknown one."""
+    """Return a metric's meaning in plain words, or "" for an unknown metric."""
     entry = METRICS.get(metric)
     return entry[1] if entry else ""
 
@@ -81,6 +81,6 @@ def title(task: str) -> str:
 
 
 def summary(task: str) -> str:
-    """Return a task's summary and its possible answers, empty for a task that is not among the ten."""
+    """Return a task's summary and its possible answers, or "" for a task that is not one of the ten."""
     entry = TASKS.get(task)
     return f"{entry.summary} Answers: {entry.answers}" if entry else ""

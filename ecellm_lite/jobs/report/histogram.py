@@ -40,7 +40,7 @@ class Histogram:
 def draw(bins: Sequence[int]) -> Histogram | None:
     """Return the histogram, or None if all counts are 0.
 
-    `bins`: the number of answers in each range, all of equal width.
+    `bins`: the number of answers in each range. All ranges have the same width.
     """
     most = max(bins)
     if not most:

@@ -22,9 +22,11 @@ SHOWN = 30  # at most so many different answers are shown, the most frequent one
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """The facts about a finished job that the page shows. `table` and `mappings` are sentences.
+    """The facts about a finished job that the page shows.
 
-    `output` is the file with the answers. `reviewed`: whether the job had a rule for which answers need review.
+    `table`, `mappings`: sentences about the table, and about the columns that fill each task's fields.
+    `output`: the file with the answers.
+    `reviewed`: whether the job had a review rule.
     """
 
     table: str
@@ -38,7 +40,7 @@ class JobReport:
 
 @dataclass(frozen=True, slots=True)
 class AnswerShare:
-    """An answer, the number of times it was given, and its share of all counted answers."""
+    """An answer, how many times it was given, and its share of all counted answers."""
 
     answer: str
     count: int
@@ -60,7 +62,7 @@ class Section:
 
 
 def check_installed() -> None:
-    """Raise UsageError if jinja2 is missing. It is called before a job, because a job may take hours."""
+    """Raise UsageError if jinja2 is missing. Call this before a job, which may take hours."""
     rendering.check(PACKAGE)
 
 
