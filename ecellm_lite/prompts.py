@@ -1,4 +1,4 @@
-"""Turns questions into requests to the engine: tokenizes prompts, and counts the tokens that rows share."""
+"""Turns questions into requests to the engine: tokenizes each prompt, and finds the tokens that rows have in common."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ LONGEST_TOKEN = 256
 
 
 class Prompts:
-    """The prompts of one model; safe to use from any number of threads.
+    """The prompts of one model. Thread-safe.
 
-    `max_length` is the most tokens that a prompt and its answer may have together. Raises ModelError if the model's
+    `max_length` is the maximum number of tokens of a prompt and its answer together. Raises ModelError if the model's
     vocabulary lacks one of the envelope's control tokens.
     """
 
@@ -41,14 +41,14 @@ class Prompts:
         return self._envelope.wrap(question.instruction, question.text, question.options, question.examples)
 
     def tokenize(self, prompt: Prompt) -> list[int]:
-        """Return a prompt's tokens; text is never read as a special token."""
+        """Return a prompt's tokens. Text of a row is never read as a special token."""
         with self._driver.model_in_use() as backend:
             return prompt.tokens(backend.vocabulary)
 
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
-        """Return the scheduler's request for a question: the prompt's tokens, and the length of its shared part.
+        """Return the scheduler's request for a question: the prompt's tokens, and the length of its shared beginning.
 
-        The shared part is the beginning that the prompts of all the task's rows have in common.
+        All prompts of the task's rows have this beginning in common.
 
         Raises ContextError for a prompt that is too long even to be tokenized.
         """
@@ -74,9 +74,9 @@ class Prompts:
         )
 
     def needs(self, question: Question, space: Space | None = None) -> int:
-        """Return how many tokens a question and its longest answer take.
+        """Return how many tokens a question's prompt and its longest possible answer have together.
 
-        It is more than `max_length` if the prompt is too long.
+        If the prompt alone is too long, the result is only known to be more than `max_length`.
         """
         prompt = self.prompt(question)
         if self._endless(prompt):
@@ -92,10 +92,10 @@ class Prompts:
         return len(str(prompt)) > LONGEST_TOKEN * self.max_length
 
     def _beginning(self, question: Question, stem: str = "") -> list[int]:
-        """Return the tokens of the beginning that this prompt shares with others: the instruction, then the stem.
+        """Return the tokens of the beginning that this prompt shares with the prompts of other rows.
 
-        After the instruction come the examples, if all rows have the same. `Question.stem` is the beginning of the
-        question's text that other questions share.
+        The beginning is the instruction, then the examples if all rows have the same examples, then `stem`. The stem is
+        the part of the question's text that other questions share (`Question.stem`).
         """
         if question.bare:
             prompt = Prompt((), begin=True)

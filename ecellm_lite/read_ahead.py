@@ -21,10 +21,11 @@ def read_ahead(
 ) -> Iterator[Result]:
     """Yield one answer for each row, in order, while a separate thread submits the following rows.
 
-    At most `most` rows are read ahead. An answer is yielded as soon as it is ready, even if the next row has not
-    arrived, because the sender may be waiting for the answer. The submitting thread calls `finish` after the last row.
-    An exception from `rows` or `submit` is raised in place of its row's answer. If the caller stops early, the
-    remaining answers are cancelled.
+    At most `most` rows are submitted ahead of the answers. An answer is yielded as soon as it is ready, even if the
+    next row has not arrived: its sender may be waiting for this answer. The thread calls `finish` after the last row.
+
+    If `rows` or `submit` raises an exception, it is raised in place of that row's answer. If the caller stops early,
+    the remaining answers are cancelled.
     """
     queue: SimpleQueue[Future[Result] | BaseException | None] = SimpleQueue()
     room = threading.Semaphore(most)

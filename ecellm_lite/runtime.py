@@ -48,25 +48,26 @@ WINDOW = 2 * GROUP
 
 
 class Runtime:
-    """A loaded model that answers tasks; a context manager, and thread-safe.
+    """A loaded model that answers tasks. It is an Answerer, a context manager and thread-safe.
 
-    It is an Answerer; RequestOptions lists the options of each request.
+    RequestOptions lists the options of a request. The arguments of Runtime are:
 
     `model`: a path to a GGUF file, a name in the store, a catalogue name, or `demo`. The default is ECELLM_MODEL, then
       the only model in the store, then the demo.
-    `envelope`: the text around each prompt, if the model's file does not name it: `alpaca`, `mistral`, or the chat form
-      that the model was trained with, such as `qwen2.5` (docs/envelopes.md).
-    `deterministic`: whether the same row always gets the same answer, byte for byte, independent of other rows.
-    `prefix_files`: whether to store what the model computed for an instruction, so that the next process need not
-      compute it again. Rows are never stored. With layers on a GPU, nothing is stored.
-    `grouped`: whether rows with the same beginning run together. Answers still come in the order of the rows.
+    `envelope`: the text around each prompt, for a model whose file does not name it: `alpaca`, `mistral`, or the chat
+      form that the model was trained with, such as `qwen2.5` (docs/envelopes.md).
+    `deterministic`: whether the same row always gets the same answer, byte for byte, whatever other rows run with it.
+    `prefix_files`: whether to store on disk what the model computed for an instruction. The next process then reads the
+      file and computes less. Rows are never stored. With layers on a GPU, nothing is stored.
+    `grouped`: whether rows whose prompts begin alike run together. Answers still come in the order of the rows.
     `drafts`: whether to guess the next words of free text from the prompt while few rows run. The model then checks
       several guesses in one call.
     `adapters`: files of LoRA adapters to load with the model (see convert/adapter_file.py), by the names that requests
       use.
 
-    The other settings are described in engine.settings.Settings. If you do not give `threads`, `kv_type`, `micro_batch`
-    or `flash_attention`, a runtime uses the values tuned for this model and machine. A deterministic runtime does not.
+    engine.settings.Settings describes the other settings. The defaults of `threads`, `kv_type`, `micro_batch` and
+    `flash_attention` are the values tuned for this model and machine, if there are any. A deterministic runtime ignores
+    the tuned values.
 
     The attribute `placement` says which layers are on which GPU; it is None for a runtime made by `over`. The attribute
     `intended_tasks` has the tasks named in the model's file, if any.
@@ -122,7 +123,7 @@ class Runtime:
         calibrations: Calibrations | None = None,
         adapters: Mapping[str, LoadedAdapter] | None = None,
     ) -> Runtime:
-        """Return a runtime over the caller's own backend, such as the fake engine. The runtime closes it.
+        """Return a runtime over the caller's own backend, such as the fake engine. The runtime closes this backend.
 
         `adapters`: the names and calibrations of the backend's adapters.
         """
@@ -164,22 +165,25 @@ class Runtime:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The names of the available tasks: the ten, and the user's own."""
+        """The names of the available tasks: the ten of eCeLLM, and the user's own."""
         return task_names()
 
     @property
     def one_at_a_time(self) -> str | None:
-        """Why rows run one at a time in deterministic mode; None if they run together."""
+        """The reason why rows run one at a time in deterministic mode, or None if rows run together."""
         return self._backend.unstable or None if self.deterministic else None
 
     @property
     def adapters(self) -> Mapping[str, str]:
-        """The adapters that a request may name, with the sha256 of each one's file."""
+        """The adapters that a request may name, each with the SHA-256 of its file."""
         names = (policy.model.adapter for policy in self._policies.values())
         return {name.name: name.sha256 for name in names if name}
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return a future for the answer. See Answerer. An InputError in place of a row becomes its answer's error."""
+        """Submit a row, and return the future of its answer; see Answerer.
+
+        If `row` is an InputError, the answer reports this error.
+        """
         return self._submit(task, row, options)[1]
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
@@ -196,9 +200,9 @@ class Runtime:
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
     ) -> Iterator[Answer]:
-        """Yield one answer for each row, in order. See Answerer.
+        """Yield one answer for each row, in order; see Answerer.
 
-        A separate thread reads up to 256 rows ahead. Rows with the same beginning run together, and identical rows are
+        A separate thread reads up to 256 rows ahead. Rows whose prompts begin alike run together. Identical rows are
         computed once.
         """
         policy = self._policy(options.get("adapter"))
@@ -219,7 +223,7 @@ class Runtime:
         constants: Mapping[str, Any] | None = None,
         **options: Unpack[RequestOptions],
     ) -> Any:
-        """Return a data frame with further columns for the answer of each row; see frames.answers_frame."""
+        """Return a copy of a data frame with each row's answer in added columns; see frames.answers_frame."""
         return answers_frame(self, task, frame, map=map, constants=constants, **options)
 
     def uncalibrated(
@@ -231,11 +235,11 @@ class Runtime:
         calibration: CalibrationChoice = "auto",
         adapter: str | None = None,
     ) -> str | None:
-        """Return why a task's stored calibration is not used, or None if it is used or does not exist.
+        """Return the reason why a task's stored calibration is not used. Return None if it is used or does not exist.
 
         A calibration applies only to the instruction that it was fitted with. `instruction` replaces the task's own
-        instruction. With a `row`, the reason is about this row, which may have its own instruction in ECInstruct's
-        form.
+        instruction. A row in ECInstruct's form may have its own instruction; with a `row`, the reason is about this
+        row.
 
         Raises UsageError if `calibration` names a file that does not apply. If the task has a calibration, raises
         InputError for an invalid row.
@@ -252,7 +256,7 @@ class Runtime:
     ) -> Calibration | None:
         """Return a task's calibration, or None.
 
-        A row with its own instruction or options may be answered without this calibration.
+        This calibration may not apply to a row that has its own instruction or options.
         """
         policy = self._policy(adapter)
         calibrations = policy.chosen_calibrations(calibration)
@@ -265,19 +269,19 @@ class Runtime:
         return str(self._prompts.prompt(question))
 
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
-        """Return the request that a question makes to the scheduler; see Prompts."""
+        """Return the scheduler's request for a question; see Prompts."""
         return self._prompts.request(question, space, seed=seed)
 
     def tokenize(self, prompt: str) -> list[int]:
-        """Return a text's tokens, after a BOS if the model expects one; text is never read as a special token."""
+        """Return a text's tokens, after a BOS token if the model expects one. Text is never read as a special token."""
         return self._prompts.tokenize(Prompt((prompt,), begin=True))
 
     def progress(self) -> tuple[bool, int]:
-        """Return whether the engine has work, and how many calls of the model it has made so far."""
+        """Return whether the engine has work, and how often it has called the model so far."""
         return self._driver.progress()
 
     def close(self) -> None:
-        """Free the model; unanswered requests fail with ClosedError. A second call does nothing."""
+        """Free the model. Unanswered requests fail with ClosedError. A second call does nothing."""
         self._close()
 
     def __enter__(self) -> Self:
@@ -287,7 +291,7 @@ class Runtime:
         self.close()
 
     def _policy(self, adapter: str | None) -> AnswerPolicy:
-        """Return the policy for an adapter's answers. Raises UsageError if there is no such adapter."""
+        """Return the answer policy of an adapter. Raises UsageError if there is no such adapter."""
         return self._policies[None if adapter is None else checked_adapter(adapter, self.adapters)]
 
     def _submit(

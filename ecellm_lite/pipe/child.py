@@ -22,9 +22,10 @@ PATIENCE = 5.0  # seconds to wait until a write to a dead process has ended
 class Child:
     """A process started from a command.
 
-    `received` is called with each message, and `ended` once, after the process has exited. Both functions are called in
-    a thread of this object. If `received` cannot read a message, the child is killed, and `misunderstood` is the start
-    of the message. The child's standard error is `errors` or, by default, this process's own.
+    `received` is called with each message from the process. `ended` is called once, after the process has exited. Both
+    are called in a thread of this object. If `received` raises an error for a message, the process is killed, and
+    `misunderstood` keeps the start of that message. The process writes its standard error to `errors` or, by default,
+    to the standard error of this process.
     """
 
     def __init__(
@@ -59,16 +60,19 @@ class Child:
 
     @property
     def exit_code(self) -> int:
-        """The exit code, negative for a signal, once the process has ended."""
+        """The exit code of the process, negative if a signal ended it. Waits until the process has ended."""
         return self._process.wait()
 
     def send(self, line: bytes) -> None:
-        """Send a line, which is lost if the child has exited."""
+        """Send a line to the process. If the process has exited, the line is lost."""
         self._output.take_room(0)
         self._output.put(lambda: line, 0)
 
     def abort(self) -> None:
-        """Let the process end with a stack trace on its standard error, if it runs with `-X faulthandler` on POSIX."""
+        """Send the process SIGABRT (SIGTERM on Windows).
+
+        With `-X faulthandler`, it then prints a stack trace before it ends.
+        """
         # Windows defines SIGABRT, but no process can be sent it.
         self._process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGABRT)
 
@@ -77,16 +81,19 @@ class Child:
         self._process.kill()
 
     def end(self, *, gently: bool, seconds: float) -> None:
-        """End the process, and wait up to `seconds` for it. If `gently`, first give it this time to exit by itself."""
+        """End the process, and wait for its end.
+
+        If `gently`, the process first gets `seconds` to exit by itself.
+        """
         self.send(control_line(Control(0, "close")))
         if not gently or not self.wait(seconds):
             self.kill()
             self.wait(seconds)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the child has exited and `ended` was called, and return True.
+        """Wait until the process has exited and `ended` has returned, and return True.
 
-        Return False after `seconds`, or if the caller is in the thread that calls `ended`.
+        Return False after `seconds`, or if the caller is itself in the thread that calls `ended`.
         """
         if threading.current_thread() is self._thread:
             return False

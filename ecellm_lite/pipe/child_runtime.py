@@ -1,7 +1,7 @@
 """An Answerer whose engine runs in a child process, so this process survives a crash of the engine.
 
-A child that dies or hangs is replaced, and its requests are sent again. If two children die with the same request, that
-request is sent alone. If a third child dies with it, it is refused from then on.
+A child that dies or hangs is replaced, and the new child gets its requests again. A request that was running in two
+children that died is then sent to a third child alone. If the third child dies too, the request is refused.
 """
 
 from __future__ import annotations
@@ -50,18 +50,17 @@ class ChildRuntime:
     """A model in a child process; a context manager, and thread-safe.
 
     `start_seconds`: how long a child may take to get ready.
-    `hang_seconds`: a child that has requests is killed if it makes no call of the model, or does not reply, for this
-      long.
-    `memory_bytes`: how much the child may allocate; the model's file is mapped and does not count.
+    `hang_seconds`: a child with requests is killed if it has not called the model, or has not replied, for this long.
+    `memory_bytes`: how much memory the child may allocate. The memory-mapped model file does not count.
     `nice`: by how much the child's priority is lowered.
-    `cores`: how many cores the child may use, or a list of the cores' numbers, on systems that allow this.
-    `idle_seconds`: a child without requests for this long is ended, which frees its memory; the next request starts
-      another child.
+    `cores`: how many cores the child may use, or a list of core numbers. Some systems do not support this.
+    `idle_seconds`: a child that has no requests for this long is ended, to free its memory. The next request starts a
+      new child.
     `lazy`: whether the first request starts the child. Until then, only the model's file is read.
     `settings`: as in Runtime (envelope, context, threads, gpu_layers, prompt_kernels, deterministic, prefix_files).
 
-    Raises any error of loading the model, and CrashError if the child dies while loading. If a request starts a child
-    and the start fails, the waiting requests get the error. The next request tries again.
+    Raises the errors of Runtime, and CrashError if the child dies while it loads the model. If a child that a request
+    started cannot load the model, all waiting requests fail with the error. The next request tries again.
     """
 
     def __init__(
@@ -116,7 +115,7 @@ class ChildRuntime:
 
     @property
     def ready(self) -> bool:
-        """Whether a child has loaded the model, or the next request will start one."""
+        """Whether requests can be answered: a child has loaded the model, or the next request will start one."""
         return self._supervisor.is_ready
 
     @property
@@ -127,7 +126,7 @@ class ChildRuntime:
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
         """Submit a row, and return the future of its answer; see Answerer.
 
-        A row whose request is refused because it killed children gets a CrashError.
+        If a request is refused because children died of it, its future fails with a CrashError.
         """
         self._supervisor.check_open()
         started, deadline_ms = time.monotonic(), checked_deadline(options.get("deadline_ms"))
@@ -172,13 +171,13 @@ class ChildRuntime:
         constants: Mapping[str, Any] | None = None,
         **options: Unpack[RequestOptions],
     ) -> Any:
-        """Return a data frame with the answer of each row in further columns; see frames.answers_frame."""
+        """Return a copy of a data frame with each row's answer in added columns; see frames.answers_frame."""
         return answers_frame(self, task, frame, map=map, constants=constants, **options)
 
     def kept_calibration(
         self, task: str | Task, *, calibration: CalibrationChoice = "auto", adapter: str | None = None
     ) -> Calibration | None:
-        """Return the stored calibration that the child uses for a task. See KeepsCalibrations."""
+        """Return the stored calibration that the child uses for a task; see KeepsCalibrations."""
         task = task if isinstance(task, Task) else get_task(task)
         sha256, envelope = self.model.sha256, self.envelope.name
         adapted = adapter and self.adapters[str(checked_adapter(adapter, self.adapters))]
@@ -189,7 +188,7 @@ class ChildRuntime:
         return Calibrations(sha256, envelope, named=Path(calibration), adapter=adapted).get(task.name)
 
     def close(self) -> None:
-        """End the child; requests without an answer fail with ClosedError. A second call does nothing."""
+        """End the child. Unanswered requests fail with ClosedError. A second call does nothing."""
         self._close()
 
     def __enter__(self) -> Self:
@@ -203,7 +202,7 @@ class ChildRuntime:
 
 
 def child_command(model: str | Path | None = None, **settings: Any) -> list[str]:
-    """Return the command of a child with Runtime's settings and the limits of pipe/limits.py."""
+    """Return the command line that starts a child with Runtime's settings and the limits of pipe/limits.py."""
     settings = {"model": None if model is None else str(model), **settings}
     if settings.get("adapters"):
         settings["adapters"] = {name: str(path) for name, path in settings["adapters"].items()}

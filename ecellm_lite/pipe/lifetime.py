@@ -1,4 +1,4 @@
-"""Ends a child process when its parent has ended, for whatever reason."""
+"""Ends a child process as soon as its parent has ended, even if the parent was killed."""
 
 from __future__ import annotations
 

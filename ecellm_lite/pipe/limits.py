@@ -12,7 +12,7 @@ from ecellm_lite.errors import UsageError
 
 
 def limit_memory(memory_bytes: int) -> None:
-    """Limit how many bytes this process may allocate; the mapped model file is not counted."""
+    """Limit how many bytes this process may allocate. The memory-mapped model file does not count."""
     if sys.platform == "win32":
         raise UsageError("Memory cannot be limited on this system", settings=("memory_bytes",))
     import resource
@@ -41,7 +41,7 @@ def lower_priority(nice: int) -> None:
 
 
 def use_only_cores(cores: int | Sequence[int]) -> None:
-    """Limit this process to its last N cores if `cores` is a number N, else to the cores in the list."""
+    """Limit this process to some cores: the last `cores` cores if this is a number, or the cores in the list."""
     import psutil
 
     process = psutil.Process()
@@ -62,7 +62,10 @@ def use_only_cores(cores: int | Sequence[int]) -> None:
 
 
 def _threads() -> list[int]:
-    """Return the ids of this process's threads on Linux, where each thread has its own limits; elsewhere [0]."""
+    """Return the ids of this process's threads.
+
+    Only Linux sets priority and cores per thread; elsewhere this is [0].
+    """
     try:
         return [int(thread.name) for thread in Path("/proc/self/task").iterdir()]
     except OSError:

@@ -1,4 +1,4 @@
-"""Reads and writes lines on a pipe or socket. Memory stays bounded, whatever the other side sends or does not read."""
+"""Reads and writes lines on a pipe or socket, in bounded memory."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ Line = Callable[[], bytes]
 
 
 def read_lines(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    """Yield the lines of a stream, without their line ends. Blank lines are left out.
+    """Yield the lines of a stream, without their line ends. Blank lines are skipped.
 
-    `read` returns the next bytes of the stream, and no bytes at its end.
+    `read` returns the next bytes of the stream, or no bytes at its end.
 
-    A line longer than LONGEST_LINE is cut to LONGEST_LINE + 1 bytes, so the caller can see that it is too long.
+    A line longer than LONGEST_LINE is cut to LONGEST_LINE + 1 bytes. The caller sees from this length that the line is
+    too long.
     """
     line = bytearray()
     while piece := read(_PIECE):
@@ -42,12 +43,13 @@ def _extend(line: bytearray, part: bytes) -> None:
 
 
 class Output:
-    """Writes lines to one reader.
+    """Writes lines to one reader, in a thread of its own, so a slow reader delays only its own requests.
 
-    Each Output has its own thread, so a slow reader delays only its own requests. `write` must write all bytes or raise
-    OSError. After an error the event `broken` is set, and later lines are dropped. A line is given as a function that
-    returns its bytes. The thread calls the function when it writes the line. Call `take_room` when a request arrives,
-    and `put` with the line of its answer.
+    Call `take_room` when a request arrives, and `put` with the line of its answer. A line is passed as a function that
+    returns its bytes. The thread calls that function just before it writes the line.
+
+    `write` must write all bytes or raise OSError. After an error the event `broken` is set, and later lines are
+    dropped.
     """
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
@@ -60,7 +62,10 @@ class Output:
         self._thread.start()
 
     def take_room(self, size: int) -> bool:
-        """Wait until there is room for a request of `size` bytes, and take it. Return False if the reader is gone."""
+        """Reserve room in the queue for the answer to a request of `size` bytes. Waits until the queue has room.
+
+        Return False if the reader is gone.
+        """
         with self._room:
             self._room.wait_for(
                 lambda: (
@@ -74,14 +79,11 @@ class Output:
         return not self.broken.is_set()
 
     def put(self, line: Line, size: int) -> None:
-        """Queue the answer to a request of `size` bytes. Once it is written, the request's room is free again."""
+        """Queue the answer to a request of `size` bytes. Writing it frees the room that `take_room` reserved."""
         self._queue.put((line, size))
 
     def offer(self, line: Line) -> bool:
-        """Queue a line that may be dropped.
-
-        Return False if it was dropped, because the reader is too slow or gone.
-        """
+        """Queue a line. Return False if it was dropped instead, because the reader is too slow or gone."""
         with self._room:
             if self._messages >= MOST_MESSAGES or self.broken.is_set():
                 return False
@@ -90,7 +92,7 @@ class Output:
         return True
 
     def close(self, seconds: float | None = None) -> bool:
-        """Write the queued lines and end the thread; return False if that takes longer than `seconds`."""
+        """Write the queued lines and end the thread. Return False if that takes longer than `seconds`."""
         self._queue.put(None)
         self._thread.join(seconds)
         return not self._thread.is_alive()

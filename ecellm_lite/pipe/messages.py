@@ -1,6 +1,6 @@
-"""The messages of the protocol, one JSON object per line: the host's requests and the lines that answer them.
+"""The messages of the protocol, one JSON object per line: the host's requests, and the replies to them.
 
-docs/pipe.md describes the protocol for authors of clients, and protocol.schema.json defines all messages.
+docs/pipe.md describes the protocol for authors of clients. protocol.schema.json defines every message.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Id = str | int
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request to answer a row; `task` is a task's name, or a question as tasks/questions.py describes it."""
+    """A request to answer a row. `task` is the name of a task, or a question in the form of tasks/questions.py."""
 
     id: Id
     task: str | Mapping[str, Any]
@@ -48,7 +48,10 @@ _FIRST_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*("(?:[^"\\]|\\.){0,1536}"|-?[0-9]{1
 
 
 def read_message(line: bytes) -> Message:
-    """Return the message in a line; raises ProtocolError, with the request's id if the line has one."""
+    """Return the message in a line.
+
+    Raises ProtocolError for an invalid line. The error has the line's id, if there is one.
+    """
     if len(line) > LONGEST_LINE:
         raise ProtocolError(
             f"The line has more than {LONGEST_LINE:,} bytes",
@@ -96,7 +99,10 @@ def control_line(control: Control) -> bytes:
 
 
 def answer_line(id_: Id, answer: Answer) -> bytes:
-    """Return the answer to a request as a line, or an error's line if the answer cannot be written as JSON."""
+    """Return the answer to a request as a line.
+
+    If the answer cannot be written as JSON, the line reports that error.
+    """
     try:
         return line_of({"type": "answer", "id": id_, "answer": answer.as_dict()})
     except (ValueError, RecursionError) as error:
@@ -104,7 +110,7 @@ def answer_line(id_: Id, answer: Answer) -> bytes:
 
 
 def error_line(id_: Id | None, error: EcellmError) -> bytes:
-    """Return the line that reports an error: a request that is invalid or could not be answered at all."""
+    """Return the line that reports an invalid request, or a request that the engine failed to answer."""
     row_error = RowError.of(error)
     fields = {"code": row_error.code, "message": row_error.message, "field": row_error.field, "step": row_error.step}
     return line_of({"type": "error", "id": id_, "error": fields})
@@ -133,7 +139,7 @@ def _is_id(value: Any) -> TypeGuard[Id]:
 
 
 def _first_id(line: bytes) -> Id | None:
-    """Return the id at the beginning of an invalid line, because its sender waits for a reply with that id."""
+    """Return the id at the beginning of an invalid line, or None. The sender waits for a reply with this id."""
     if match := _FIRST_ID.match(line):
         try:
             id_ = json.loads(match[1])

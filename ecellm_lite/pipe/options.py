@@ -1,4 +1,4 @@
-"""Converts a request's options between the protocol and an Answerer."""
+"""Converts the options of a request from the protocol's JSON to an Answerer's RequestOptions, and back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HOTTEST = 10.0
 
 
 def request_options(task: Task, wire: Mapping[str, Any]) -> RequestOptions:
-    """Return the options of a request for a task; an option that is null counts as absent.
+    """Return the options of a request for a task. An option that is null counts as absent.
 
     Raises ProtocolError for an invalid option, and GrammarError for a schema or grammar that does not compile.
     """
@@ -61,7 +61,7 @@ def request_options(task: Task, wire: Mapping[str, Any]) -> RequestOptions:
 
 
 def wire_options(options: RequestOptions) -> dict[str, Any]:
-    """Return options in the protocol's form; raises UsageError for an answer set that the protocol cannot express."""
+    """Return options in the protocol's form. Raises UsageError for an answer set that the protocol cannot express."""
     wire: dict[str, Any] = dict(options)
     space = wire.pop("space", None)
     if wire.pop("listener", None):
@@ -109,7 +109,7 @@ def _space(task: Task, options: Mapping[str, Any]) -> Space | None:
 
 
 def _of_text(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that apply only to free text; raises ProtocolError for an invalid option."""
+    """Return the options for free text, such as `stop`. Raises ProtocolError for an invalid option."""
     stop, logprobs = options.get("stop", []), options.get("logprobs", 0)
     texts = all(isinstance(text, str) and 0 < len(text) <= LONGEST_STOP for text in stop)
     if not texts or len(stop) > MOST_STOPS:

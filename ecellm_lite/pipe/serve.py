@@ -1,4 +1,4 @@
-"""Serves an Answerer to the process that started this one, or to every process that connects to a socket."""
+"""Serves an Answerer over standard input and output, or over a Unix socket."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def load_runtime(
 
 
 def serve_standard_streams(load: Load) -> None:
-    """Answer the host on standard input and output until it closes the input.
+    """Answer the requests on standard input, on standard output, until the input ends.
 
     If the model does not load, the error is sent on standard output and raised.
     """
@@ -75,7 +75,7 @@ def serve_standard_streams(load: Load) -> None:
 
 
 def serve_socket(load: Load, path: Path) -> None:
-    """Answer every host that connects to a Unix socket, until SIGTERM or an interrupt."""
+    """Answer every process that connects to a Unix socket, until SIGTERM or an interrupt."""
     answerer, progress = load()
     try:
         server = SocketServer(path, answerer, progress)
@@ -89,7 +89,7 @@ def serve_socket(load: Load, path: Path) -> None:
 
 
 def _run(session: Session, read: Callable[[int], bytes], output: Output) -> None:
-    """Run a session in its own thread, because a read from the host cannot be interrupted when the host is gone."""
+    """Run a session in its own thread, because a blocked read from the host cannot be interrupted."""
     ended: Future[None] = Future()
 
     def converse() -> None:

@@ -1,6 +1,6 @@
-"""A host's session with an Answerer.
+"""The session of one host: the process that sends requests to an Answerer.
 
-Requests are read in order, and each is answered as soon as its answer is ready.
+Requests are read in order. Each answer is sent as soon as it is ready.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ _REPLIES = {"ping": "pong"}  # every other reply has the type of its request
 
 
 class Session:
-    """Answers one host. Every request ends with one line that has its id: an answer, an error or a cancellation."""
+    """Answers one host.
+
+    Each request gets exactly one final line: an answer, an error or a cancellation, with its id.
+    """
 
     def __init__(self, answerer: Answerer, output: Output, progress: Progress | None = None) -> None:
         self._answerer = answerer
@@ -53,9 +56,9 @@ class Session:
         self._counts = {"answered": 0, "failed": 0, "cancelled": 0}
 
     def run(self, lines: Iterable[bytes]) -> None:
-        """Send `ready`, read requests until the input ends, and finish those in progress.
+        """Send the `ready` message, read requests until the input ends, and finish the requests in progress.
 
-        If the host no longer reads the answers, requests in progress are cancelled.
+        If the host no longer reads the answers, the requests in progress are cancelled.
         """
         self._output.take_room(0)
         self._send(self._ready(), 0)
@@ -70,7 +73,7 @@ class Session:
         self._drain()
 
     def _take(self, line: bytes) -> Id | None:
-        """Handle a line; return its id if it is a `close` request, otherwise None."""
+        """Handle a line. Return its id if it is a `close` request, or else None."""
         id_: Id | None = None
         try:
             message = read_message(line)
@@ -121,7 +124,7 @@ class Session:
             self._changed.notify_all()
 
     def _cancel(self, id_: Id, size: int) -> None:
-        """Cancel a request; its `cancelled` line is written when its future ends."""
+        """Cancel a request. Its `cancelled` line is written once the engine has dropped it."""
         with self._changed:
             future = self._in_flight.get(id_)
         if future is None:
@@ -136,7 +139,7 @@ class Session:
     def _reply(self, control: Control) -> bytes:
         """Return the reply to a control request as a line.
 
-        The reply is made only when it is written, so unread replies take no memory.
+        The reply is computed only when it is written, so replies that nobody reads take no memory.
         """
         try:
             return line_of({"type": _REPLIES.get(control.kind, control.kind), "id": control.id, **self._facts(control)})
@@ -174,7 +177,7 @@ class Session:
         }
 
     def _placement(self) -> dict[str, Any] | None:
-        """Return where the model's layers are, or None if another process has the engine."""
+        """Return which of the model's layers are on which GPU, or None if the engine is in another process."""
         placement = getattr(self._answerer, "placement", None)
         return placement and {"description": placement.description, "gpu_layers": placement.n_gpu_layers}
 

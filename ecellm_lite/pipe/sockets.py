@@ -22,7 +22,10 @@ _LOOK = 0.2  # seconds between checks whether to end, where accepting hosts is n
 
 
 class SocketServer:
-    """Serves an Answerer to every host that connects to a Unix socket. Only this user may connect (0600)."""
+    """Serves an Answerer to every process that connects to a Unix socket.
+
+    Only this user may connect (file mode 0600).
+    """
 
     def __init__(self, path: Path, answerer: Answerer, progress: Progress | None = None) -> None:
         self._answerer = answerer
@@ -34,7 +37,7 @@ class SocketServer:
         self._closing = False  # not an Event: `close` may run in a signal handler, within a method of the same Event
 
     def run(self) -> None:
-        """Accept hosts until `close` is called."""
+        """Accept connections until `close` is called."""
         while not self._closing:
             if not self._places.acquire(timeout=_LOOK):
                 continue
@@ -47,7 +50,7 @@ class SocketServer:
             threading.Thread(target=self._serve, args=(host,), name="ecellm-lite host", daemon=True).start()
 
     def close(self) -> None:
-        """Accept no more hosts. Also remove the socket's file, unless another server has replaced it."""
+        """Accept no more connections. Also remove the socket's file, if it is still the file of this server."""
         self._closing = True
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -77,7 +80,7 @@ def _reader(host: socket.socket) -> Callable[[int], bytes]:
 
 
 def bound_socket(path: Path) -> socket.socket:
-    """Return a Unix socket that listens at `path`, for this user alone. Raises InputError if that fails."""
+    """Return a Unix socket that listens at `path` and accepts only this user. Raises InputError if that fails."""
     if not hasattr(socket, "AF_UNIX"):
         raise UsageError("This system has no Unix sockets", step="use standard input and output")
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -100,7 +103,7 @@ def bound_socket(path: Path) -> socket.socket:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return a file's device and inode number, which identify it. Return None if there is no file."""
+    """Return the device and inode numbers of a file, or None if there is no file."""
     try:
         status = path.lstat()
     except OSError:
@@ -109,7 +112,10 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove a socket that no process listens on. Raises InputError if it is in use or is not a socket."""
+    """Remove the file of a socket that no process listens on.
+
+    Raises InputError if a process listens, or if the file is not a socket.
+    """
     try:
         kind = path.lstat().st_mode
     except FileNotFoundError:

@@ -12,8 +12,8 @@ from ecellm_lite.errors import InputError
 def take_standard_streams() -> tuple[Callable[[int], bytes], Callable[[bytes], None]]:
     """Return functions that read from the original standard input and write to the original standard output.
 
-    After this call, everything printed to standard output, also by native code, goes to standard error instead.
-    Standard input is empty. Child processes do not inherit the originals. Raises InputError if standard input or output
+    After this call, text printed to standard output goes to standard error, also text that native code prints. Standard
+    input is empty. Child processes do not inherit the original streams. Raises InputError if standard input or output
     is closed.
     """
     # If a stream was closed when Python started, another file may have its descriptor by now.

@@ -26,14 +26,15 @@ CLOSING_SECONDS = 5.0  # seconds that a child gets to exit by itself
 class Supervisor:
     """Keeps a child process running and sends it requests. Any thread may call any method at any time.
 
-    A child that dies or hangs is replaced. If two children die while they have the same request, this request is sent
-    alone. If a third child dies with it, the request is refused from then on.
+    A child that dies or hangs is replaced, and the new child gets its requests again. A request that was running in two
+    children that died is then sent to a third child alone. If the third child dies too, the request is refused.
 
-    If the first child dies before it is ready, all requests fail, now and later. If later children keep dying before
-    they are ready, the waiting requests fail, and the next request starts another child.
+    If the first child dies before it is ready, all requests fail, now and later. If a later child dies before it is
+    ready, another is started. If later children keep dying so, the waiting requests fail, and the next request starts
+    another.
 
-    If `lazy`, the first request starts the child, and a failed start never makes later requests fail. A child without
-    requests for `idle_seconds` is ended, and the next request starts another child.
+    If `lazy`, the first request starts the first child, and a failed start does not make later requests fail. A child
+    that has no requests for `idle_seconds` is ended. The next request starts a new child.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Supervisor:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a child is ready, or the next request will start one."""
+        """Whether requests can be answered: a child is ready, or the next request will start one."""
         return self._ready is not None or not self._wanted
 
     @property
@@ -80,7 +81,7 @@ class Supervisor:
         return child.pid if child else None
 
     def ready(self) -> Message:
-        """Wait for the first child and return its `ready` message; raises the child's error if its start fails."""
+        """Wait for the first child, and return its `ready` message. If its start fails, raises the child's error."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._failure or self._closing)
             if self._ready:
@@ -88,7 +89,10 @@ class Supervisor:
             raise self._failure or closed_error()
 
     def ask(self, request: PendingRequest) -> None:
-        """Queue a request; raises ClosedError, or the child's error if its start has failed."""
+        """Queue a request.
+
+        Raises ClosedError after `close`, or the child's error if the first child failed to start.
+        """
         self.check_open()
         with self._changed:
             self.check_open()
@@ -106,7 +110,7 @@ class Supervisor:
             request.future.add_done_callback(lambda future: self._cancel(request) if future.cancelled() else None)
 
     def check_open(self) -> None:
-        """Raise an error if no more requests are accepted: after `close` or a failed start, or in a forked process."""
+        """Raise an error after `close`, after a failed start, and in a forked process."""
         if os.getpid() != self._process:
             raise forked_error()
         if self._failure:
@@ -115,7 +119,7 @@ class Supervisor:
             raise closed_error()
 
     def close(self) -> None:
-        """End the child; requests without an answer fail with ClosedError. A second call does nothing."""
+        """End the child. Unanswered requests fail with ClosedError. A second call does nothing."""
         if os.getpid() != self._process:
             return
         with self._changed:
@@ -131,7 +135,7 @@ class Supervisor:
             self._thread.join(CLOSING_SECONDS)
 
     def _supervise(self) -> None:
-        """Run the supervisor's thread: keep a child running while one is needed, and check that it works."""
+        """Keep a child running while requests need one, check that it works, and end it when it is idle too long."""
         while True:
             unused = None
             with self._changed:
@@ -155,7 +159,7 @@ class Supervisor:
                 unused.end(gently=True, seconds=CLOSING_SECONDS)
 
     def _patience(self, idle: bool) -> float | None:
-        """Return how many seconds the supervisor may wait before it checks on the child. None: without limit."""
+        """Return in how many seconds the child must be checked again; None for never."""
         if not idle:
             return HEARTBEAT
         return None if self._idle_seconds is None else max(0.0, self._alive + self._idle_seconds - time.monotonic())
@@ -182,7 +186,7 @@ class Supervisor:
             child.send(control_line(Control(0, "ping")))
 
     def _received(self, child: Child, message: Message) -> None:
-        """Handle a message; a malformed one raises ValueError, LookupError or TypeError."""
+        """Handle a message of the child. A malformed message raises ValueError, LookupError or TypeError."""
         kind, number = message["type"], message["id"] if message["type"] != "ready" else None
         answer = Answer.from_dict(message["answer"]) if kind == "answer" else None
         error = RowError(**message["error"]).exception() if kind == "error" else None
@@ -255,7 +259,7 @@ class Supervisor:
                 self._child.send(request.line)
 
     def _cancel(self, request: PendingRequest) -> None:
-        """Drop a cancelled request. If the child has it, it is dropped only when the child replies."""
+        """Drop a cancelled request. If the child already has the request, it is dropped when the child replies."""
         with self._changed:
             if self._requests.is_sent(request.number):
                 if self._child:
@@ -267,7 +271,7 @@ class Supervisor:
             dropped.settle()
 
     def expire(self, request: PendingRequest, answer: Answer) -> None:
-        """Fail and drop a request whose deadline has passed, unless it has an answer already."""
+        """Fail and drop a request whose deadline has passed. A request that has an answer is left alone."""
         with self._changed:
             if self._child and self._requests.is_sent(request.number):
                 self._child.send(control_line(Control(request.number, "cancel")))
@@ -280,7 +284,7 @@ class Supervisor:
         """Give up on the child, and return the requests that must now fail.
 
         If no child was ever ready and the supervisor is not `lazy`, later requests fail too. Otherwise the next request
-        starts a child.
+        starts a new child.
         """
         child, self._child, self._ready = self._child, None, None
         if child:

@@ -1,4 +1,4 @@
-"""Finds the envelope (the text around a prompt) of a model that is put into the store."""
+"""Finds a model's envelope (the text around each prompt) when the model is put into the store."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from ecellm_lite.models.resolve import envelope_of
 def envelope_of_file(header: Header, names: Sequence[str]) -> str:
     """Return a file's envelope, from its metadata or from its chat template. Raises UsageError if neither names one.
 
-    `names`: as in models.resolve.envelope_of. An unknown chat template is rendered in a child process to find its
-    envelope.
+    `names`: as in models.resolve.envelope_of. To identify an unknown chat template, a child process renders it.
     """
     try:
         return envelope_of(header, names)
@@ -29,10 +28,11 @@ def envelope_of_file(header: Header, names: Sequence[str]) -> str:
 
 
 def checked_envelope(repository: str, folder: Path, envelope: str) -> str:
-    """Return the envelope of a repository, after checking its architecture.
+    """Return the envelope for a repository's model, after a check of its architecture.
 
-    It is `envelope` or, if that is empty, the one that the repository's chat template has. `folder` has the
-    repository's configuration. Raises ModelError for an unknown architecture, and UsageError for an unknown envelope.
+    The result is `envelope` or, if that is empty, the envelope of the repository's chat template. `folder` has the
+    repository's configuration files. Raises ModelError for an unknown architecture, and UsageError for an unknown
+    envelope.
     """
     architecture_of(read_json(inside(folder, "config.json")))
     if known := envelope or form_of_folder(folder):

@@ -36,7 +36,7 @@ class _DiffersError(ModelError):
 class Download:
     """The sizes in bytes of a download that is about to start: the weights, the converted file, and the largest shard.
 
-    `kept`: whether the weights stay in the hub's cache. Otherwise each shard is deleted once it is converted.
+    `kept`: whether the weights stay in the hub's cache. If not, each shard is deleted after its conversion.
     """
 
     repository: str
@@ -62,20 +62,21 @@ def pull(
 ) -> Manifest:
     """Download, convert, check and store a model, and return its manifest. After an error, nothing is stored.
 
-    `model`: a published model's name, optionally with a file type after a colon, or a repository on the hub.
+    `model`: a repository on the hub, or a published model's name, which may end with a colon and a file type.
     `file_type`: the default is the type after the colon, or else FILE_TYPE.
-    `adapters`: LoRA adapters to merge: folders or repositories, each with the weight of its change.
+    `adapters`: LoRA adapters to merge, as folders or repositories. Each comes with a factor by which its change is
+      multiplied.
     `name`: the model's name in the store.
-    `keep`: whether to keep the weights in the hub's cache. Otherwise each shard is deleted once it is converted, while
-      the next one is downloaded. The disk then needs room only for the model's file and 1.2 shards. Weights that are in
-      the cache already are used and kept.
+    `keep`: whether to keep the weights in the hub's cache. If not, each shard is deleted after its conversion, while
+      the next shard is downloaded. The disk then needs room only for the model's file and 1.2 shards. Weights that were
+      in the cache before the call are used and kept.
     `quiet`: whether to hide the download's progress bars.
-    `announce`: called after all checks of the arguments and the repository, before the weights are fetched.
+    `announce`: called with the sizes, after all checks and before the weights are downloaded.
 
     After an interruption, a second call continues where the first stopped.
 
-    The weights are fetched last. Before that, a repository is refused if its architecture is unknown, if it has no
-    safetensors, or if its envelope is unknown and `envelope` is not given.
+    A repository is refused before its weights are downloaded if its architecture is unknown or it has no safetensors
+    files. It is also refused if its envelope is unknown and `envelope` is empty.
 
     Raises UsageError for invalid arguments, before anything is downloaded. Raises ModelError if the download, the
     conversion or a check fails.
@@ -142,7 +143,7 @@ def pull(
 
 
 def _missing(repository: str, folder: Path) -> tuple[HubFile, ...]:
-    """Return all of a repository's weight files if any of them is missing from `folder`, else an empty tuple."""
+    """Return a repository's weight files if one of them is missing from `folder`, else an empty tuple."""
     files = () if is_offline() else weight_files(repository, folder.name)
     paths = {folder / file.name: file.size for file in files}
     return () if all(path.is_file() and path.stat().st_size == size for path, size in paths.items()) else files
@@ -155,7 +156,7 @@ def _announce(conversion: Conversion, keep: bool, announce: Callable[[Download],
 
 
 def _identify(model: str, file_type: str | None) -> tuple[CatalogueModel | None, str, str]:
-    """Return the catalogue's model (or None), the repository, and the file type that the arguments mean."""
+    """Return the catalogue's entry for the model (or None), the repository, and the file type."""
     name, _, suffix = model.partition(":")
     if suffix and file_type and suffix.upper() != file_type.upper():
         raise UsageError(

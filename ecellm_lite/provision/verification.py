@@ -34,7 +34,7 @@ _EXACT = Settings(kv_type="f32", flash_attention="off", gpu_layers=0, context=20
 
 
 def verify(file: Path, base: str | None = None, adapters: Adapters = ()) -> list[CheckResult]:
-    """Check a file's hash and header. If `base` is given, also compare tokens and logits, as check_against does.
+    """Check a file's hash and header. If `base` is not None, also compare tokens and logits, as check_against does.
 
     Raises ModelError if the file is not a complete model, and UsageError if the base does not exist.
     """
@@ -45,9 +45,9 @@ def verify(file: Path, base: str | None = None, adapters: Adapters = ()) -> list
 
 
 def check_against(file: Path, folder: Path, adapters: Adapters = ()) -> list[CheckResult]:
-    """Compare a file's tokens and logits with those of the checkpoint and the adapters that it was made from.
+    """Compare the tokens and logits of a converted file with those of its original checkpoint and adapters.
 
-    If a comparison needs a package that is not installed, `passed` is None in its result.
+    If a comparison needs a package that is not installed, `passed` in its result is None.
     """
     header = read_header(file)
     envelope = _envelope_of(header, file.name)
@@ -73,12 +73,15 @@ def check_against(file: Path, folder: Path, adapters: Adapters = ()) -> list[Che
 
 
 def failures(results: Sequence[CheckResult]) -> str:
-    """Return a text that lists the failed checks with their details. It is empty if no check failed."""
+    """Return a text that lists the failed checks with their details. The text is empty if no check failed."""
     return "; ".join(f"{result.name}: {result.detail}" for result in results if result.passed is False)
 
 
 def checkpoint_of(base: str) -> Path:
-    """Return the folder of a checkpoint. `base` is its path or a cached hub id. Raises UsageError if there is none."""
+    """Return the folder of a checkpoint. Raises UsageError if there is none.
+
+    `base` is the path of a folder, or the id of a repository in the hub's local cache.
+    """
     folder = checkpoint_folder(base)
     if not folder.is_dir():
         raise UsageError(f"There is no folder {base[:200]!r}", step="give a checkpoint's folder, or a cached hub id")
@@ -86,7 +89,7 @@ def checkpoint_of(base: str) -> Path:
 
 
 def logits_of(backend: LlamaBackend, prompts: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
-    """Yield one array of logits for each prompt, of shape (tokens of the prompt, vocabulary)."""
+    """Yield the model's logits for each prompt, as an array of shape (tokens of the prompt, vocabulary)."""
     for prompt in prompts:
         backend.clear()
         parts = []
@@ -111,7 +114,7 @@ def _check_hash(file: Path) -> CheckResult:
 
 
 def _envelope_of(header: Header, name: str) -> Envelope:
-    """Return the envelope of the compared prompts: the file's own or, if the file names none, the Alpaca envelope."""
+    """Return the file's envelope for the compared prompts, or the Alpaca envelope if the file names none."""
     try:
         return get_envelope(envelope_of(header, [name]))
     except UsageError:

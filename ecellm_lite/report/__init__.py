@@ -1,1 +1,1 @@
-"""Pages for a browser: the common parts of the reports on evaluations and on jobs."""
+"""HTML pages: what the reports on evaluations and on jobs have in common."""

@@ -1,4 +1,4 @@
-"""The layout of a square plot whose axes are shares from 0 to 1."""
+"""The layout of a square plot whose values are fractions from 0 to 1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LEFT, TOP, SIDE, RIGHT = 54, 14, 300, 22  # pixels: room for the labels, and the
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A line of the grid, its position in pixels, and its label."""
+    """A line of the plot's grid: its position in pixels, and its label."""
 
     at: float
     label: str
@@ -19,7 +19,10 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """The layout of a square plot: from 0 to 1 across, from `floor` to 1 upwards, with `below` pixels under it."""
+    """The layout of a square plot. The x axis runs from 0 to 1, and the y axis from `floor` to 1.
+
+    `below` is extra space under the square, in pixels.
+    """
 
     floor: float = 0.0
     below: int = 0
@@ -35,15 +38,15 @@ class Plot:
 
     @property
     def height(self) -> int:
-        """The picture's height in pixels, with the labels under the square."""
+        """The picture's height in pixels, including the labels under the square."""
         return TOP + SIDE + self.below + 46
 
     def x(self, value: float) -> float:
-        """Return the horizontal place of a share, in pixels from the left."""
+        """Return the x coordinate of a value from 0 to 1, in pixels from the left."""
         return round(LEFT + SIDE * value, 1)
 
     def y(self, value: float) -> float:
-        """Return the height of a share, in pixels from the top. A share below the floor is drawn at the floor."""
+        """Return the y coordinate of a value, in pixels from the top. A value below the floor is drawn at the floor."""
         return round(TOP + SIDE * (1 - (max(value, self.floor) - self.floor) / (1 - self.floor)), 1)
 
     @property

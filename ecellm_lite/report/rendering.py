@@ -1,7 +1,7 @@
-"""Renders a report as one page of HTML that loads nothing, runs nothing, and shows data only as text.
+"""Renders a report as one HTML page, without scripts and without other files to load.
 
-The templates escape every text of the data; nothing is ever marked as safe. The page's content security policy allows
-only its own style sheet, by hash.
+The templates escape all data; nothing is marked as safe. The page's content security policy allows only the page's own
+style sheet, by hash.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 
 def check(package: str) -> None:
-    """Raise UsageError if jinja2 is not installed; call this before the work that the report is about."""
+    """Raise UsageError if jinja2 is not installed. Call this before the long work whose report will be rendered."""
     _environment(package)
 
 
 def render(package: str, template: str, **values: Any) -> str:
-    """Return a page from a template of `package` or of this package; raises UsageError if jinja2 is not installed.
+    """Return a page from a template. Raises UsageError if jinja2 is not installed.
 
-    Templates extend `base.html`, which has the head of the page and its style.
+    The template may be in `package` or in this package. Templates extend `base.html`, which has the page's head and
+    style.
     """
     environment = _environment(package)
     style = environment.get_template("style.css").render()

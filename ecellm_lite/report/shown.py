@@ -1,4 +1,4 @@
-"""Formats an evaluation's numbers and texts for the page: rounded, cut, and without characters that break it."""
+"""Formats an evaluation's numbers and texts for the HTML page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def clean(text: str) -> str:
-    """Return the text with symbols in place of control characters, and U+FFFD for characters that HTML forbids."""
+    """Return the text with symbols in place of control characters, and U+FFFD in place of what HTML forbids."""
     return _UNSEEN.sub(lambda match: _symbol(ord(match[0])), text.replace("\r\n", "\n"))
 
 
@@ -26,8 +26,8 @@ def _symbol(code: int) -> str:
 def cut(value: Any, limit: int = 80) -> str:
     """Return a value as clean text, shortened if it is long.
 
-    A text stays a text, None becomes a dash, and anything else becomes JSON. If a text is longer than `limit`, a note
-    in its middle says how many characters were left out. The end is kept because a prompt's options are there.
+    None becomes a dash. Any other value that is not a text becomes JSON. In a text longer than `limit`, a note replaces
+    the middle and says how many characters it replaced. The end is kept because a prompt's options are there.
     """
     if value is None:
         return ABSENT
@@ -45,7 +45,7 @@ def score(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """Return a share from 0 to 1 in percent; only exactly 1 is shown as 100%, and only exactly 0 as 0%."""
+    """Return a fraction from 0 to 1 in percent. Only exactly 1 is shown as 100%, and only exactly 0 as 0%."""
     if value is None or not math.isfinite(value):
         return ABSENT
     if 0.995 <= value < 1:
@@ -56,7 +56,10 @@ def share(value: float | None) -> str:
 
 
 def threshold(probability: float) -> str:
-    """Return a threshold with four decimals, rounded down, so that an answer with this probability still reaches it."""
+    """Return a threshold with four decimals, rounded down.
+
+    An answer whose probability equals the threshold then still reaches the printed number.
+    """
     return f"{math.floor(probability * 1e4) / 1e4:.4f}"
 
 
@@ -78,7 +81,7 @@ def rate(value: float | None) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """Return a duration with its unit, from hundredths of a second to hours."""
+    """Return a duration with a fitting unit, from hundredths of a second to hours."""
     if seconds is None or not math.isfinite(seconds):
         return ABSENT
     if seconds < 10:

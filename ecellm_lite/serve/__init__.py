@@ -1,1 +1,1 @@
-"""The HTTP server over an Answerer: tasks, decisions, texts, batches, metrics and a web page."""
+"""The HTTP server: answers tasks, decisions, texts and batches with an Answerer, and shows metrics and a web page."""

@@ -1,4 +1,4 @@
-"""Limits how many rows may wait for an answer at a time. A refused request is told when to try again."""
+"""Limits how many rows may wait for an answer at a time. The response to a refused request says when to try again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SMOOTHING = 0.1  # the weight of the latest request in the rate
 
 
 class Admission:
-    """Counts the rows that wait for an answer, in total and by API key. Use it only in the event loop's thread."""
+    """Counts the waiting rows, in total and for each API key. Use it only in the event loop's thread."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -24,7 +24,10 @@ class Admission:
 
     @contextmanager
     def admit(self, rows: int, key: Key | None) -> Iterator[None]:
-        """Count a request's rows as waiting during the block. Raises RefusedError (429) if there is no room."""
+        """Count a request's rows as waiting inside the `with` block.
+
+        Raises RefusedError (429) if too many rows wait.
+        """
         if self.waiting + rows > self._most and self.waiting:
             raise self._full("The queue is full", "queue_full", self.waiting + rows - self._most)
         if key and key.rows is not None and self._of_key[key.name] + rows > key.rows:

@@ -1,6 +1,6 @@
-"""The responses of the decision and text routes, as the OpenAPI document describes them.
+"""The responses of the decision and text routes, as models for the OpenAPI document.
 
-Tests compare real responses with these models.
+Tests check real responses against these models.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ecellm_lite.serve.replies import Reply
 
 
 class PredicateAnswer(Reply):
-    """How likely the statement is true."""
+    """The probability that the statement is true."""
 
     type: Literal["predicate"]
     name: str | None
@@ -21,14 +21,14 @@ class PredicateAnswer(Reply):
 
 
 class ChoiceShare(Reply):
-    """A choice's share."""
+    """A choice and its probability. The probabilities of a question's choices add up to 1."""
 
     value: str | bool
     probability: float = Field(ge=0, le=1)
 
 
 class ChoiceAnswer(Reply):
-    """The likeliest choice, and the share of each choice."""
+    """The most probable choice, and the probability of each choice."""
 
     type: Literal["choice"]
     name: str | None
@@ -38,7 +38,7 @@ class ChoiceAnswer(Reply):
 
 
 class LevelShare(Reply):
-    """A level's share."""
+    """A level of a score and its probability. The probabilities of a question's levels add up to 1."""
 
     value: int
     label: str
@@ -46,7 +46,10 @@ class LevelShare(Reply):
 
 
 class ScoreAnswer(Reply):
-    """The mean position of the levels (from 0), weighted by their shares, and the share of each level."""
+    """The score, and the probability of each level.
+
+    The score is the mean of the levels' positions, counted from 0 and weighted by the levels' probabilities.
+    """
 
     type: Literal["score"]
     name: str | None
@@ -63,20 +66,20 @@ class RefusedAnswer(Reply):
 
 
 class CachedTokens(Reply):
-    """How many of the tokens the model had in memory from an earlier request."""
+    """How many of the tokens the model still had in memory from an earlier request."""
 
     cached_tokens: int
     cache_write_tokens: Literal[0]
 
 
 class ReasoningTokens(Reply):
-    """Always 0: the model writes no reasoning."""
+    """The number of reasoning tokens: always 0, because the model writes no reasoning."""
 
     reasoning_tokens: Literal[0]
 
 
 class DecisionUsage(Reply):
-    """How many tokens were read; a token that several questions share counts once."""
+    """How many tokens the model read. A token that several questions share counts once."""
 
     input_tokens: int
     input_tokens_details: CachedTokens
@@ -101,7 +104,7 @@ class NoulReply(Reply):
 
 
 class LabelReply(Reply):
-    """The likeliest label, and the share of each label."""
+    """The most probable label, and the probability of each label."""
 
     type: Literal["choice"]
     choice: str
@@ -110,7 +113,10 @@ class LabelReply(Reply):
 
 
 class LevelReply(Reply):
-    """The mean position of the levels (from 0), weighted by their shares, and the levels with their shares."""
+    """The score, and the probability of each level.
+
+    The score is the mean of the levels' positions, counted from 0 and weighted by the levels' probabilities.
+    """
 
     type: Literal["score"]
     score: float = Field(ge=0)
@@ -120,14 +126,14 @@ class LevelReply(Reply):
 
 
 class TypeSafeUsage(Reply):
-    """How many tokens were read; a token that several questions share counts once."""
+    """How many tokens the model read. A token that several questions share counts once."""
 
     input_tokens: int
     output_tokens: Literal[0]
 
 
 class SystemOneReply(Reply):
-    """The answers to the questions by their ids."""
+    """The answer to each question, by the question's id."""
 
     model: str
     answers: dict[str, NoulReply | LabelReply | LevelReply]
@@ -135,7 +141,7 @@ class SystemOneReply(Reply):
 
 
 class PromptTokens(Reply):
-    """How many of the prompt's tokens the model had in memory from an earlier request."""
+    """How many of the prompt's tokens the model still had in memory from an earlier request."""
 
     cached_tokens: int
 
@@ -158,7 +164,7 @@ class TopToken(Reply):
 
 
 class ChatToken(TopToken):
-    """A token of a text, and the tokens that were likeliest in its place."""
+    """A token of a text, and the most probable tokens at its position."""
 
     top_logprobs: list[TopToken]
 
@@ -217,7 +223,7 @@ class CompletionChoice(Reply):
 
 
 class CompletionsReply(Reply):
-    """The texts with which the model continued the prompts."""
+    """The texts that the model wrote after the prompts."""
 
     id: str
     object: Literal["text_completion"]

@@ -41,7 +41,7 @@ from ecellm_lite.version import __version__
 def create_app(service: Service, access: Access | None = None, *, log: Log | None = None) -> FastAPI:
     """Return the application.
 
-    `log` is called with an entry for each request; by default, it prints to standard error.
+    `log` is called with the log entry of each request. By default, it prints to standard error.
     """
     access = access or Access()
     app = Application(
@@ -78,7 +78,7 @@ def create_app(service: Service, access: Access | None = None, *, log: Log | Non
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Start the batch runner, which resumes an earlier server's batches, and stop it at shutdown."""
+    """Start the batch runner with the server, and stop it at shutdown. It resumes an earlier server's batches."""
     service: Service = app.state.service
     with ExitStack() as stack:
         try:
@@ -96,7 +96,7 @@ async def _our_error(_: Request, error: Exception) -> Response:
 
 
 async def _invalid_request(request: Request, error: Exception) -> Response:
-    """Return the response (422) to an invalid body. It names the place of each fault, but repeats no value."""
+    """Return the response (422) to an invalid body. It says where each fault is, but repeats no value from the body."""
     faults = cast("RequestValidationError", error).errors()
     first = faults[0]
     place = place_of(first["loc"])
@@ -121,7 +121,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 def _allowed(request: Request) -> Mapping[str, str] | None:
     """Return the Allow header for a path, or None if the OpenAPI document does not have the path.
 
-    Starlette's own Allow header names only the methods of the first matching route.
+    Starlette's own Allow header lacks methods that a later route for the same path accepts.
     """
     route = request.scope.get("route")
     methods = request.app.openapi()["paths"].get(getattr(route, "path_format", ""), {})

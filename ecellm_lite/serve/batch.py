@@ -1,6 +1,6 @@
-"""Batches of requests.
+"""A batch of requests and its progress, kept in a JSON file.
 
-Each batch and its progress are kept in a JSON file, so a restarted server can continue it.
+A restarted server reads the file and continues the batch.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancel
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch and its progress.
+    """A batch of requests and its progress.
 
-    `times`: when the batch entered each status, in Unix seconds. `errors`: why its input file was refused.
+    `times`: when the batch got each status, in Unix seconds, by status. `errors`: why its input file was refused.
     """
 
     id: str
@@ -49,12 +49,15 @@ class Batch:
 
     @classmethod
     def made(cls, owner: str | None, endpoint: str, input_file_id: str, metadata: Mapping[str, str]) -> Batch:
-        """Return a new batch."""
+        """Return a new batch with a random id."""
         id_ = f"batch_{secrets.token_hex(12)}"
         return cls(id_, owner, endpoint, input_file_id, int(time.time()), metadata=dict(metadata))
 
     def at(self, status: str, **changes: Any) -> Batch:
-        """Return a copy with a new status, entered now, and with `changes` to other fields."""
+        """Return a copy with a new status and the current time as its time.
+
+        `changes` are new values of other fields.
+        """
         return replace(self, status=status, times={**self.times, status: int(time.time())}, **changes)
 
     @property
@@ -100,7 +103,7 @@ class BatchStore:
                 yield batch
 
     def get(self, id_: str, owner: str | None) -> Batch:
-        """Return an owner's batch by its id. Raises RefusedError (404) if there is none."""
+        """Return a batch of `owner` by its id. Raises RefusedError (404) if there is none."""
         batch = self._read(self._folder / f"{id_}.json") if _ID.fullmatch(id_) else None
         if batch is None or batch.owner != owner:
             raise RefusedError(404, "batch_not_found", f"There is no batch {id_[:80]!r}", step="make one")

@@ -1,8 +1,8 @@
 """Runs batches one after the other.
 
-Each line of a batch's file is a request to this server. Each response is written at once to the batch's journal. If the
-server is killed, the next server continues from the journal. It repeats the requests that have no complete response
-there. The output has the responses in the order of their arrival.
+Each line of a batch's input file is a request to this server. The runner writes each response at once to the batch's
+journal. If the server is killed, the next server reads the journal, and sends the requests that have no complete
+response there. The output file lists the responses in the order in which they were ready.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ _FULL, _AWAY = 429, 503
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A request of a batch."""
+    """A request of a batch: one line of its input file."""
 
     custom_id: str
     body: Mapping[str, Any]
 
 
 class BatchRunner:
-    """Runs the batches of one server; use it only in the event loop's thread.
+    """Runs the batches of one server. Use it only in the event loop's thread.
 
-    `keys`: the server's API keys. A batch's requests use the key of its owner.
+    `keys`: the server's API keys. A batch's requests use the key of the batch's owner.
     """
 
     def __init__(self, files: StoredFiles, store: BatchStore, keys: Keys) -> None:
@@ -72,15 +72,15 @@ class BatchRunner:
             raise RefusedError(503, "batches_elsewhere", message, step="send the request to that server")
 
     def run(self, batch: Batch) -> None:
-        """Queue a batch, which runs when its turn comes."""
+        """Queue a batch. It runs when the batches before it have ended."""
         task = asyncio.create_task(self._run(batch))
         self._tasks[batch.id] = task
         task.add_done_callback(lambda _: self._tasks.pop(batch.id, None))
 
     async def cancel(self, batch: Batch) -> Batch:
-        """Cancel a batch and return it; its output has the responses so far.
+        """Cancel a batch and return it. Its output file has the responses so far.
 
-        Raises RefusedError (409) if the batch has ended.
+        Raises RefusedError (409) if the batch has already ended.
         """
         if batch.ended:
             raise RefusedError(409, "batch_over", f"The batch is {batch.status}", step="make another")
@@ -93,7 +93,7 @@ class BatchRunner:
         return self._finished(self._counted(batch), "cancelled")
 
     async def close(self) -> None:
-        """Stop all batches; a later server resumes them."""
+        """Stop all batches. The next server resumes them."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -121,7 +121,7 @@ class BatchRunner:
             self._finished(batch, "completed" if over else "expired")
 
     async def _answer(self, batch: Batch, lines: list[Line]) -> bool:
-        """Send the requests that have no response in the journal; return False if the batch expires first."""
+        """Send the requests that have no response in the journal. Return False if the batch expires first."""
         answered = {response["custom_id"] for response in responses(self._store.journal(batch))}
         waiting = iter([line for line in lines if line.custom_id not in answered])
         left = batch.expires_at - time.time()
@@ -190,7 +190,7 @@ class BatchRunner:
 
 
 def responses(journal: Path) -> Iterator[dict[str, Any]]:
-    """Yield the responses in a journal, without a last line that a killed server left incomplete."""
+    """Yield the responses in a journal. A last line that a killed server did not finish is skipped."""
     try:
         with journal.open("rb") as file:
             for line in file:
@@ -209,7 +209,10 @@ def mend(journal: Path) -> None:
 
 
 def read_requests(path: Path, endpoint: str) -> tuple[list[Line], list[dict[str, Any]]]:
-    """Return a file's requests and its faults. If there is a fault, no request may be run."""
+    """Return the requests in a batch's input file, and the file's errors.
+
+    If there are errors, the batch must not run.
+    """
     lines: list[Line] = []
     errors: list[dict[str, Any]] = []
     known: set[str] = set()

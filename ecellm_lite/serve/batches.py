@@ -26,7 +26,7 @@ _MOST_OPEN = 100  # unfinished batches of one owner
 
 
 class NewBatch(Form):
-    """A batch to create: the file of its requests, and the endpoint that will answer them."""
+    """A batch to create: the id of its input file, and the endpoint that will answer the requests in that file."""
 
     input_file_id: str
     endpoint: str = Field(description=f"One of {', '.join(_ENDPOINTS)}, or /v1/tasks/TASK.")
@@ -37,7 +37,7 @@ class NewBatch(Form):
 
 @router.post("/v1/batches", summary="Run the requests of a file", responses=replies(BatchReply, 404, *BODY, 429, 503))
 async def made(body: NewBatch, request: Request, service: Served) -> dict[str, Any]:
-    """Create a batch and return it; when its turn comes, its file is checked and its requests are run."""
+    """Create a batch and return it. Its file is checked and its requests are run when earlier batches have ended."""
     owner = exchange_of(request).owner
     service.files.get(body.input_file_id, owner)
     if task := _TASK.fullmatch(body.endpoint):
@@ -57,7 +57,10 @@ async def made(body: NewBatch, request: Request, service: Served) -> dict[str, A
 
 @router.get("/v1/batches", summary="The batches there are", responses=replies(BatchList, 422))
 async def listed(request: Request, service: Served, after: str = "", limit: int = 20) -> dict[str, Any]:
-    """Return the batches of the request's API key, newest first; `after` is the id of the last one already seen."""
+    """Return the batches of the request's API key, newest first.
+
+    `after` is the id of the last batch on the previous page.
+    """
     owner = exchange_of(request).owner
     owned = sorted(
         (batch for batch in service.batches if batch.owner == owner), key=lambda batch: (-batch.created_at, batch.id)
@@ -75,12 +78,12 @@ async def listed(request: Request, service: Served, after: str = "", limit: int 
 
 @router.get("/v1/batches/{batch_id}", summary="How far a batch is", responses=replies(BatchReply, 404))
 async def batch_by_id(batch_id: str, request: Request, service: Served) -> dict[str, Any]:
-    """Return a batch's status and counts."""
+    """Return a batch with its status and its counts of requests."""
     return service.batches.get(batch_id, exchange_of(request).owner).as_dict()
 
 
 @router.post("/v1/batches/{batch_id}/cancel", summary="Cancel a batch", responses=replies(BatchReply, 404, 409))
 async def cancelled(batch_id: str, request: Request, service: Served) -> dict[str, Any]:
-    """Cancel a batch and return it; its output file has the responses so far."""
+    """Cancel a batch and return it. Its output file has the responses so far."""
     batch = service.batches.get(batch_id, exchange_of(request).owner)
     return (await service.runner.cancel(batch)).as_dict()

@@ -29,13 +29,13 @@ class JsonRequest(Request):
     """A request whose body must be JSON within the server's limits."""
 
     async def body(self) -> bytes:
-        """Return the decompressed body. Raises RefusedError (400, 408, 413 or 415) if it is not accepted."""
+        """Return the decompressed body. Raises RefusedError (400, 408, 413 or 415) if the body is not accepted."""
         if not hasattr(self, "_body"):
             self._body = await read_body(self, service_of(self).limits)
         return self._body
 
     async def json(self) -> Any:
-        """Return the body's JSON value. Raises RefusedError as `body` does, and (400) for invalid JSON."""
+        """Return the body's JSON value. Raises RefusedError (400) for invalid JSON, and the errors of `body`."""
         if not hasattr(self, "_json"):
             self._json = read_strictly(await self.body())
         return self._json
@@ -58,7 +58,7 @@ class JsonRoute(APIRoute):
 
 
 async def read_body(request: Request, limits: Limits, expected: str = "application/json") -> bytes:
-    """Return a body of the expected type, decompressed. Raises RefusedError (400, 408, 413 or 415)."""
+    """Return the decompressed body. Raises RefusedError (400, 408, 413 or 415) if the body is not accepted."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != expected:
         message = f"The body's Content-Type is {kind[:80]!r}" if kind else "The body has no Content-Type"

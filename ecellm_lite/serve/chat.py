@@ -37,14 +37,14 @@ ANY_OBJECT = {"type": "object", "additionalProperties": True}
 
 
 class TextPart(Form):
-    """A message part with text."""
+    """A part of a message that is text."""
 
     type: Literal["text"]
     text: str
 
 
 class OtherPart(Form):
-    """A part of a message that is not text, such as an image or a sound; it is refused."""
+    """A part of a message that is not text, such as an image or a sound. A request with such a part is refused."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -113,7 +113,7 @@ Format = Annotated[
 
 
 class Chat(Sampling):
-    """A conversation to answer. The model reads it in the chat form that it was trained with."""
+    """A conversation to answer. The model reads it in the chat form that the model was trained with."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"model": "demo", "messages": [{"role": "user", "content": "Is it loud?"}]}]}
@@ -151,7 +151,7 @@ class Chat(Sampling):
     "/v1/chat/completions", summary="Text from a conversation", responses=replies(ChatReply, 404, *ROWS, stream=True)
 )
 async def chat(body: Chat, request: Request, service: Served) -> Response:
-    """Answer a conversation; with `stream` the text comes as server-sent events."""
+    """Answer a conversation. With `stream`, the text is sent as server-sent events while the model writes it."""
     model = await service.model(body.model)
     most = body.max_completion_tokens or body.max_tokens or MOST_TOKENS
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
@@ -184,10 +184,10 @@ async def chat(body: Chat, request: Request, service: Served) -> Response:
 
 
 def conversation(messages: Sequence[Message]) -> tuple[str, list[dict[str, str]]]:
-    """Return a conversation's system message, empty if there is none, and the messages of the user and the model.
+    """Return a conversation's system message, and the messages of the user and the model.
 
-    Several system messages become one. If there are only system messages, an empty message of the user is added.
-    Raises RefusedError (400) for a part that is not text.
+    The system message is empty if there is none. Several system messages become one. If there are only system messages,
+    an empty user message is added. Raises RefusedError (400) for a part that is not text.
     """
     texts = [(message.role, _content(message, place)) for place, message in enumerate(messages)]
     system = "\n\n".join(text for role, text in texts if role in ("system", "developer"))

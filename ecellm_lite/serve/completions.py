@@ -1,4 +1,4 @@
-"""`POST /v1/completions`: the model continues a prompt exactly as it was sent, without an envelope around it."""
+"""`POST /v1/completions`: the model continues a prompt exactly as it was sent, without an envelope (text around it)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Prompts = Annotated[
 
 
 class Completions(Sampling):
-    """One or several prompts to continue. They get no envelope."""
+    """One or several prompts to continue. No envelope is put around them."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"model": "demo", "prompt": "The best umbrella is"}]})
 
@@ -56,7 +56,7 @@ class Completions(Sampling):
     "/v1/completions", summary="Text from a prompt", responses=replies(CompletionsReply, 404, *ROWS, stream=True)
 )
 async def completions(body: Completions, request: Request, service: Served) -> Response:
-    """Continue each prompt; with `stream` the text comes as server-sent events."""
+    """Continue each prompt. With `stream`, the text is sent as server-sent events while the model writes it."""
     model = await service.model(body.model)
     options = options_of(body, 16 if body.max_tokens is None else body.max_tokens, body.logprobs, None)
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt

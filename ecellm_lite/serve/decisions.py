@@ -53,14 +53,14 @@ class Predicate(Form):
 
 
 class OfferedChoice(Form):
-    """One of a question's choices. The text "true" and the boolean true are different choices."""
+    """One of a question's choices. The string "true" and the boolean true are different choices."""
 
     value: Annotated[str, Field(min_length=1, max_length=LONGEST_VALUE)] | bool
     description: str | None = None
 
 
 class Choice(Form):
-    """The question which of several choices is right."""
+    """The question which of several choices is correct."""
 
     type: Literal["choice"]
     instructions: Instructions
@@ -83,7 +83,7 @@ class OfferedLevel(Form):
 
 
 class Score(Form):
-    """The question which level of a scale fits; the levels are listed from the lowest to the highest."""
+    """The question which level of a scale applies. The levels are listed from the lowest to the highest."""
 
     type: Literal["score"]
     instructions: Instructions
@@ -120,7 +120,7 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class Decisions(Form):
-    """An input and the questions about it. `option_orders` exists only in this server (see docs/serve.md)."""
+    """An input and the questions about it. `option_orders` is not in OpenAI's API (see docs/serve.md)."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
@@ -141,7 +141,7 @@ class Decisions(Form):
 async def decisions(body: Decisions, request: Request, service: Served) -> Response:
     """Answer 1 to 400 questions about one input. The model reads the input only once.
 
-    A question that cannot be answered gets a refusal. If no question can be answered, the request fails.
+    A question that cannot be answered gets a refusal. If no question can be answered, the whole request fails.
     """
     model = await service.model(body.model)
     state = input_text(body.input)
@@ -161,7 +161,7 @@ async def decisions(body: Decisions, request: Request, service: Served) -> Respo
 
 @router.post("/v1/decisions/prompt", summary="What the model would read", responses=replies(PromptList, 404, *BODY))
 async def prompt(body: Decisions, service: Served) -> dict[str, Any]:
-    """Return the exact prompt of each question, in order, without asking the model."""
+    """Return the exact prompt of each question, in order. The model does not run."""
     model = await service.model(body.model)
     row = {"state": input_text(body.input)}
     task_questions = await asyncio.to_thread(
@@ -178,7 +178,10 @@ def _questions(body: Decisions) -> list[Question]:
 
 
 def definition_of(question: Predicate | Choice | Score, instructions: str) -> Mapping[str, Any]:
-    """Return a question's definition for tasks/questions.py. `instructions` are the question's instructions as text."""
+    """Return a question in the form of tasks/questions.py.
+
+    `instructions` is the text of the question's instructions.
+    """
     definition: dict[str, Any] = {"type": question.type, "instructions": instructions}
     if isinstance(question, Choice):
         texts = {choice.value for choice in question.choices if isinstance(choice.value, str)}
@@ -193,7 +196,8 @@ def definition_of(question: Predicate | Choice | Score, instructions: str) -> Ma
 def _text(value: str | bool, texts: set[str]) -> str:
     """Return a choice's value as text for the model.
 
-    `texts` are the choices that are texts already; the text of a boolean differs from each of these choices.
+    `texts` are the question's choices that are strings. If "true" is one of them, the boolean true becomes "true
+    (boolean)".
     """
     if isinstance(value, str):
         return value

@@ -1,4 +1,4 @@
-"""The OpenAPI document: the errors that each route can end with, and how a client shows its API key."""
+"""The OpenAPI document: which errors each route can return, and how a client sends its API key."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Fault(BaseModel):
 
 
 class Mismatch(BaseModel):
-    """A value of the request's body that is not of the expected form."""
+    """A value in the request's body that does not have the expected form."""
 
     loc: list[str | int]
     msg: str
@@ -31,7 +31,10 @@ class Mismatch(BaseModel):
 
 
 class Refusal(BaseModel):
-    """The body of an error's response, in OpenAI's form; `detail` lists the values of a wrong form."""
+    """The body of an error response, in OpenAI's format.
+
+    `detail` lists the values that do not have the expected form.
+    """
 
     error: Fault
     detail: list[Mismatch] = Field(default=[], max_length=20)
@@ -64,7 +67,7 @@ _EVERY = (400, 401, 403, 421, 431, 500)
 
 
 def errors(*statuses: int) -> Responses:
-    """Return the error responses with these statuses, as the OpenAPI document describes them."""
+    """Return descriptions of the error responses with these statuses, for the OpenAPI document."""
     return {
         status: {
             "model": Refusal,
@@ -76,19 +79,19 @@ def errors(*statuses: int) -> Responses:
 
 
 def replies(model: Any, *statuses: int, stream: bool = False) -> Responses:
-    """Return the possible responses of a route for the OpenAPI document: 200, and errors with `statuses`.
+    """Return descriptions of a route's responses for the OpenAPI document: success (200), and errors with `statuses`.
 
-    `model`: the body of the response 200.
-    `stream`: whether this body may also be a stream of events.
+    `model`: the body of a successful response.
+    `stream`: whether the response may also be a stream of server-sent events.
     """
     events: dict[str, Any] = {"content": {"text/event-stream": {}}} if stream else {}
     return {200: {"model": model, "description": "Done", **events}, **errors(*statuses)}
 
 
 class Application(FastAPI):
-    """An application whose OpenAPI document names the errors of every route.
+    """An application whose OpenAPI document lists the errors of every route.
 
-    `with_keys`: clients need an API key, and the document names the ways to send it.
+    `with_keys`: whether clients need an API key. If so, the document lists the ways to send it.
     """
 
     def __init__(self, *, with_keys: bool, **options: Any) -> None:
@@ -96,7 +99,7 @@ class Application(FastAPI):
         self._with_keys = with_keys
 
     def openapi(self) -> dict[str, Any]:
-        """Return the document."""
+        """Return the OpenAPI document."""
         document = super().openapi()
         if self._with_keys and "security" not in document:
             document["security"] = [{name: []} for name in _SCHEMES]

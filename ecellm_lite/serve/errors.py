@@ -1,7 +1,4 @@
-"""Errors as HTTP responses: a status, and a body in OpenAI's format.
-
-`param` in the body names the wrong part of the request.
-"""
+"""Errors as HTTP responses: a status, and a body in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -35,7 +32,10 @@ CLIENT_GONE = 499
 
 
 class RefusedError(EcellmError):
-    """The server refuses a request; `status` is the HTTP status, and `reason` a stable code."""
+    """The server refuses a request.
+
+    `status` is the HTTP status, and `reason` a code that does not change between versions.
+    """
 
     code = "refused"
     exit_code = 3
@@ -56,18 +56,21 @@ class GoneError(EcellmError):
 
 
 def status_of(code: str) -> int:
-    """Return the HTTP status of an error's code."""
+    """Return the HTTP status for an error code."""
     return int(_STATUSES.get(code, HTTPStatus.INTERNAL_SERVER_ERROR))
 
 
 def error_body(status: int, code: str, message: str, param: str | None = None) -> dict[str, Any]:
-    """Return the body of an error response in OpenAI's format; `param` names the wrong part of the request."""
+    """Return the body of an error response in OpenAI's format.
+
+    `param` is the path of the wrong value in the request.
+    """
     kind = _TYPES.get(status, "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def error_response(error: EcellmError) -> Response:
-    """Return the response to a request that ended with an error."""
+    """Return the HTTP response for an error."""
     if isinstance(error, GoneError):
         return Response(status_code=CLIENT_GONE)
     if isinstance(error, RefusedError):
@@ -79,12 +82,15 @@ def error_response(error: EcellmError) -> Response:
 
 
 def row_error_response(error: RowError, place: str) -> Response:
-    """Return the response to a request whose only row failed. `place` is the row's place in the body."""
+    """Return the response to a request for one row that failed.
+
+    `place` is the path of the row in the request's body.
+    """
     status = status_of(error.code)
     param = f"{place}.{error.field}" if error.field else place
     return JsonResponse(error_body(status, error.code, error.message, param), status)
 
 
 def retry_after(seconds: float) -> dict[str, str]:
-    """Return the header with the time to wait before the next try: a whole number of seconds from 1 to 60."""
+    """Return a Retry-After header: the time to wait, as a whole number of seconds from 1 to 60."""
     return {"Retry-After": str(min(60, max(1, math.ceil(seconds))))}

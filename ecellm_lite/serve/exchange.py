@@ -41,10 +41,10 @@ Log = Callable[[Mapping[str, Any]], None]
 class Exchange:
     """A request and its response.
 
-    `started`: when the request began, in monotonic seconds.
+    `started`: when the request began, in seconds of the monotonic clock.
     `key`: the client's API key.
     `rows`: how many rows the request has.
-    `status`: the response's status, or 0 before the response.
+    `status`: the HTTP status of the response, or 0 until there is a response.
     """
 
     id: str
@@ -63,10 +63,10 @@ class Exchange:
 
 
 class Exchanges:
-    """The outermost ASGI middleware.
+    """The outermost ASGI middleware: gives each request an id and a log entry.
 
-    It gives each request an id and a log entry. An unexpected exception becomes a 500. A log entry contains no text
-    from the client: it has the route's pattern in place of the path, and the key's name in place of the key.
+    An unexpected exception becomes a response with status 500. A log entry contains no text from the client. It has the
+    route's pattern in place of the path, and the API key's name in place of the key.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, log: Log | None = None) -> None:
@@ -75,7 +75,7 @@ class Exchanges:
         self._log = log or _print
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Handle one ASGI request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,4 +1,4 @@
-"""The libraries that serving needs, which the extra `server` installs."""
+"""Checks that the libraries for serving are installed: the extra `server`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/v1/files`, in OpenAI's format: batches read requests from uploaded files, and write responses to new files."""
+"""`/v1/files`, in OpenAI's format: the files that batches read requests from and write responses to."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ async def content(file_id: str, request: Request, service: Served) -> Response:
 
 @router.delete("/v1/files/{file_id}", summary="Delete a file", responses=replies(DeletedFile, 404))
 async def deleted(file_id: str, request: Request, service: Served) -> dict[str, Any]:
-    """Delete a file; a batch that reads it fails."""
+    """Delete a file. A batch that still reads the file fails."""
     file = service.files.get(file_id, _owner(request))
     service.files.delete(file)
     return {"id": file.id, "object": "file", "deleted": True}
@@ -121,9 +121,9 @@ def _owner(request: Request) -> str | None:
 
 
 def _bounded(receive: Receive) -> Receive:
-    """Return an ASGI `receive` that raises RefusedError (413) if a form is too large.
+    """Return an ASGI `receive` that raises RefusedError (413) if an upload form is too large.
 
-    A form may be 64 KiB larger than the largest file that is accepted.
+    The limit is the maximum size of a file plus 64 KiB for the rest of the form.
     """
     total = 0
 

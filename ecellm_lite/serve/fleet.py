@@ -1,8 +1,7 @@
 """The models of a server.
 
-A model is loaded when it is requested. To make room, the least recently used models are unloaded.
-
-A model with requests in flight is never unloaded. If a model cannot be loaded, the other models still answer.
+A model is loaded at the first request that names it. If memory is short, the least recently used models are unloaded
+first. A model with requests in flight is never unloaded. If a model cannot be loaded, the other models still answer.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ FAILED_SECONDS = 30.0  # how long a model that did not load is not tried again
 
 
 class OtherModels(Protocol):
-    """The models that requests may name besides those given at the server's start."""
+    """Further models that a request may name, besides the models that the server was started with."""
 
     def names(self) -> list[str]:
         """Return the models' names."""
 
     def find(self, name: str) -> ModelSource | None:
-        """Return a model by its name, or None if there is none. Raises ModelError if its file is damaged."""
+        """Return a model by its name, or None if there is none. Raises ModelError if the model's file is damaged."""
 
 
 @dataclass(slots=True, eq=False)
 class Resident:
-    """A model's state: its answerer (if loaded), its requests in flight, its last use, and its counts."""
+    """A model's state in the server. `answerer` is None while the model is not loaded."""
 
     source: ModelSource
     answerer: Answerer | None = None
@@ -61,7 +60,7 @@ class Resident:
 
     @property
     def restarts(self) -> int:
-        """How often one of the model's engine processes was started again."""
+        """How often the model's engine processes were restarted."""
         return self.past_restarts + int(getattr(self.answerer, "restarts", 0))
 
 
@@ -71,8 +70,8 @@ class Fleet:
     `memory`: how many bytes all loaded models together may take (None: no limit).
     `others`: further models that a request may name.
 
-    Use a fleet only in the event loop's thread, except for `load` and `close`. Raises UsageError if two models have the
-    same name, or if a single model takes more than `memory`.
+    Use a fleet only in the event loop's thread; `load` and `close` may be called elsewhere. Raises UsageError if two
+    models have the same name, or if a single model takes more than `memory`.
     """
 
     def __init__(
@@ -105,24 +104,24 @@ class Fleet:
 
     @classmethod
     def of(cls, answerer: Answerer) -> Self:
-        """Return the fleet of a single model that is loaded already."""
+        """Return a fleet with a single model that is already loaded."""
         fleet = cls([ModelSource(answerer.model, answerer.envelope, 0, lambda: answerer, answerer.adapters)])
         fleet.load()
         return fleet
 
     @property
     def names(self) -> list[str]:
-        """The names of all models that can be asked for, the default first."""
+        """The names of all models that a request may name, the default model first."""
         own = [title for resident in self.residents.values() for title in resident.source.titles]
         return list(dict.fromkeys([*own, *(self._others.names() if self._others else [])]))
 
     @property
     def ready(self) -> bool:
-        """Whether at least one model answers, or would be loaded for the next request."""
+        """Whether at least one model is loaded, or would be loaded for the next request."""
         return any(resident.state in ("ready", "unloaded") for resident in self.residents.values())
 
     def load(self) -> None:
-        """Load the default model, before the event loop runs; raises an EcellmError if that fails."""
+        """Load the default model. Call this before the event loop runs. Raises an EcellmError if loading fails."""
         resident = self.residents[self.default]
         resident.reserved_bytes = resident.source.bytes
         resident.answerer = resident.source.start()
@@ -251,9 +250,9 @@ class Fleet:
 
 
 def _failed(name: str, error: EcellmError | None, seconds: float) -> RefusedError:
-    """Return the error for a client that asked for a model which did not load.
+    """Return the error for a client whose request named a model that did not load.
 
-    The reason is only logged, because it may hold paths.
+    The reason is only logged, because it may contain paths.
     """
     if error:
         print(f"{name} did not load: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the log is standard error
