@@ -1,7 +1,7 @@
-"""The first script of the standalone program.
+"""The first script of the standalone program: the command `ecellm-lite` in one file, for machines without Python.
 
-The standalone program is the command `ecellm-lite`. It comes without Python, but starts child processes that run
-modules of this package. Therefore it also accepts `-m MODULE`, as Python does.
+The command starts child processes that run modules of this package. Therefore the program also accepts `-m MODULE`, as
+Python does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ OURS = "ecellm_lite."
 
 
 def start() -> None:
-    """Run a module of this package if the arguments are `-m MODULE`; otherwise run the command `ecellm-lite`."""
+    """If the arguments are `-m MODULE`, run that module of this package. Otherwise run the command `ecellm-lite`."""
     arguments = sys.argv[1:]
     # Python's options for a child process; the program finds its modules in its own folder in any case.
     while arguments[:1] in (["-X"], ["-P"]):

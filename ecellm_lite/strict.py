@@ -2,7 +2,8 @@
 
 `unique_keys` and `refuse_constant` make the json module strict.
 
-Only a field with a default may be missing. A field of type Any accepts any JSON nested at most DEEPEST levels deep.
+A key may be missing if its field has a default. A field of type Any accepts any JSON that is nested at most DEEPEST
+levels deep.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ DEEPEST = 32
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object's keys and values; raises ValueError for a repeated key. For json's `object_pairs_hook`."""
+    """Return a JSON object as a dict.
+
+    Raises ValueError for a repeated key. An `object_pairs_hook` for the json module.
+    """
     value: dict[str, Any] = {}
     for key, part in pairs:
         if key in value:
@@ -29,12 +33,12 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def refuse_constant(name: str) -> NoReturn:
-    """Raise ValueError, because NaN and infinities are not JSON. For json's `parse_constant`."""
+    """Raise ValueError, because NaN and infinities are not JSON. A `parse_constant` for the json module."""
     raise ValueError(f"{name} is not a JSON number")
 
 
 def decode(form: type[Data], value: Any, place: str = "it") -> Data:
-    """Return the value decoded into a dataclass; raises ValueError that names the place of the fault."""
+    """Return a value decoded into a dataclass. Raises ValueError that says which part of the value is wrong."""
     return cast("Data", _decode(form, value, place))
 
 

@@ -1,4 +1,4 @@
-"""A row that was submitted for an answer."""
+"""A row that a caller submitted for an answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ecellm_lite.tasks.task import Task
 
 @dataclass(slots=True, eq=False)
 class Submission:
-    """A submitted row and its request to the engine. If no request could be made, `failure` says why."""
+    """A submitted row and its request to the engine. If no request could be made from the row, `failure` says why."""
 
     id: str | int | None
     task: Task
@@ -32,15 +32,15 @@ class Submission:
 
     @property
     def error(self) -> EcellmError | None:
-        """The error of the row, or None."""
+        """The row's error, or None."""
         return self.failure or (self.request.error if self.request else None)
 
     def claim(self) -> bool:
-        """Return True on the first call only; the caller that gets True must complete the row's future."""
+        """Return True on the first call, then False. The caller that gets True must complete the row's future."""
         return self._unsettled.acquire(blocking=False)
 
     def cancel(self) -> None:
-        """Tell the engine that nobody waits for the row any more."""
+        """Tell the engine that nobody waits for this row's answer any more."""
         if self.request:
             self.request.cancelled = True
 

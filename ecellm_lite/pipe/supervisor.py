@@ -27,7 +27,8 @@ class Supervisor:
     """Keeps a child process running and sends it requests. Any thread may call any method at any time.
 
     A child that dies or hangs is replaced, and the new child gets its requests again. A request that was running in two
-    children that died is then sent to a third child alone. If the third child dies too, the request is refused.
+    children that died is then sent to a third child alone. If the third child dies too, the request fails, and
+    identical requests are refused from then on.
 
     If the first child dies before it is ready, all requests fail, now and later. If a later child dies before it is
     ready, another is started. If later children keep dying so, the waiting requests fail, and the next request starts

@@ -128,7 +128,7 @@ class Fleet:
         resident.loads += 1
 
     def close(self) -> None:
-        """Close all models."""
+        """Unload all models."""
         self._closed = True
         for resident in self.residents.values():
             if resident.answerer:
@@ -141,7 +141,10 @@ class Fleet:
         self.close()
 
     async def find(self, name: str) -> ModelSource | None:
-        """Return a model by its name, or None if there is none. Raises RefusedError (503) if its file is damaged."""
+        """Return a model by its name, or None if there is none.
+
+        Raises RefusedError (503) if the model's file is damaged.
+        """
         base, _, adapter = name.rpartition("+")
         if base in self.residents and adapter in self.residents[base].source.adapters:
             return self.residents[base].source.adapted(adapter)
@@ -159,12 +162,14 @@ class Fleet:
 
     @asynccontextmanager
     async def use(self, source: ModelSource) -> AsyncIterator[Answerer]:
-        """Yield the answerer of a model. It is loaded first if necessary, and stays loaded during the block.
+        """Yield the answerer of a model.
+
+        The model is loaded first if necessary, and stays loaded inside the `with` block.
 
         Raises RefusedError:
 
-        - 507 if the model alone takes more memory than all models may take together;
-        - 503 if there is no room now, because the loaded models have requests;
+        - 507 if the model alone takes more memory than the limit for all models together;
+        - 503 if loaded models would have to be unloaded, but still have requests;
         - 503 if the model did not load.
         """
         resident = self.residents[source.name]
@@ -219,9 +224,9 @@ class Fleet:
         return resident.answerer
 
     async def _make_room(self, resident: Resident, deadline: float) -> None:
-        """Unload models until there is room for another one, and reserve that room.
+        """Unload models until there is enough memory for another model, and reserve this memory.
 
-        Raises TimeoutError if the room is still in use at `deadline`.
+        Raises TimeoutError if the loaded models still have requests at `deadline`.
         """
         async with self._turn:
             while self.memory is not None and self._held() + resident.source.bytes > self.memory:

@@ -1,4 +1,4 @@
-"""The base class of request bodies, which refuses unknown keys and converts no value to another type."""
+"""The base class of request bodies. It refuses unknown keys, and does not convert values to another type."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ MARK = "~"
 
 
 class Form(BaseModel):
-    """A JSON object without unknown keys. Types are strict: a number is not a text, and true is not a number."""
+    """A JSON object without unknown keys. Types are strict: a string is not accepted as a number, nor true as 1."""
 
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
 
 
 def by_type(*kinds: str, default: str | None = None) -> Discriminator:
-    """Return a pydantic discriminator by the key `type`. Without that key, the type is `default`."""
+    """Return a pydantic discriminator that reads the key `type`. If the key is missing, the type is `default`."""
 
     def tag(value: Any) -> str | None:
         kind = value.get("type", default) if isinstance(value, dict) else getattr(value, "type", default)
@@ -29,7 +29,7 @@ def by_type(*kinds: str, default: str | None = None) -> Discriminator:
 
 
 def text_or(other: str) -> Discriminator:
-    """Return a pydantic discriminator: a text gets the tag `text`, and a list or an object gets the tag `other`."""
+    """Return a pydantic discriminator: a string gets the tag `text`, and a list or an object gets the tag `other`."""
 
     def tag(value: Any) -> str | None:
         return f"{MARK}text" if isinstance(value, str) else f"{MARK}{other}"
@@ -38,6 +38,6 @@ def text_or(other: str) -> Discriminator:
 
 
 def place_of(location: tuple[int | str, ...]) -> str | None:
-    """Return a fault's place in the body, such as `questions.3.choices`, or None for the body itself."""
+    """Return the path of the wrong value in the body, such as `questions.3.choices`, or None for the body itself."""
     parts = [str(part) for part in location[1:] if not str(part).startswith(MARK)]
     return ".".join(parts) or None

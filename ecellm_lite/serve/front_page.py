@@ -1,4 +1,4 @@
-"""The page at `/` and its files, which are read once; the page loads nothing from elsewhere."""
+"""The web page at `/` and its files, which the server reads once. The page loads nothing from other sites."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _FILES = _read()
 
 @router.get("/")
 async def index() -> Response:
-    """Return the page."""
+    """Return the web page."""
     return _response("index.html")
 
 
 @router.get("/page/{name}")
 async def part(name: str) -> Response:
-    """Return one of the page's files. Raises RefusedError (404) if there is no file of this name."""
+    """Return one of the web page's files. Raises RefusedError (404) if there is no file of this name."""
     if name not in _FILES:
         raise RefusedError(404, "not_found", "There is no such file")
     return _response(name)

@@ -1,10 +1,10 @@
-"""Checks each request's Host header, Origin header and API key before anything else.
+"""Checks each request's Host header, Origin header and API key before the request is handled.
 
-A server without keys answers only programs on this machine. Web pages of other sites are refused, even in a browser on
+A server without keys answers only programs on this machine. It refuses web pages of other sites, even in a browser on
 this machine:
 
-- A page whose host name was pointed at this machine (DNS rebinding) is recognized by its Host header.
-- A page that sends a request to another site is recognized by its Origin header.
+- By DNS rebinding, a page makes its own host name lead to this machine. The Host header shows that name.
+- When a page sends a request to this server, the Origin header shows the page's site.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _PUBLIC = "/health"  # needs no key: it shows only that the process runs
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The rules for where requests may come from.
+    """The rules for which host names and which sites requests may have.
 
-    `hosts`: the names by which clients may call the server. None allows any name, as for a Unix socket.
-    `addresses`: clients may use any IP address in place of a name, because the server listens on all of the
-    machine's addresses.
+    `hosts`: the host names by which clients may call the server. None allows any name, as for a Unix socket.
+    `addresses`: whether clients may use any IP address in place of a host name. This is so if the server listens on all
+      of the machine's addresses.
     `origins`: other sites whose pages may send requests.
     """
 
@@ -56,7 +56,7 @@ class Guard:
         self._addresses = access.addresses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it."""
+        """Refuse the request, or pass it on to the application."""
         if isinstance(key := scope.get(TRUSTED), Key):
             scope["state"]["exchange"].key = key
         if scope["type"] == "http" and TRUSTED not in scope:

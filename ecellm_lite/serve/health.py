@@ -17,16 +17,16 @@ router = APIRouter(tags=["health"])
 
 @router.get("/health", summary="The server is running", responses=replies(Health))
 async def health() -> dict[str, str]:
-    """Report that the server runs, without asking the engine. This needs no API key."""
+    """Report that the server runs. This asks no model and needs no API key."""
     return {"status": "ok"}
 
 
 @router.get("/ready", summary="A model answers", responses=replies(Ready, 404, 422, 503))
 async def ready(service: Served, model: str | None = None) -> Response:
-    """Return whether a model answers (the named one, if given), and each model's state.
+    """Return each model's state, and whether the named model can answer (by default: whether any model can).
 
-    An `unloaded` model counts as one that answers, because the next request loads it. The status is 503 while all are
-    `loading`, `restarting` or `failed`.
+    An `unloaded` model counts as able to answer, because the next request loads it. The status is 503 if all these
+    models are `loading`, `restarting` or `failed`.
     """
     if model is not None:
         model = (await service.model(model)).name
@@ -40,5 +40,5 @@ async def ready(service: Served, model: str | None = None) -> Response:
 
 @router.get("/metrics", summary="Numbers for Prometheus", response_class=PlainTextResponse)
 async def numbers(service: Served) -> Response:
-    """Return the metrics: counts of requests, rows, tokens, loads and restarts; waiting rows, times, and coverage."""
+    """Return the metrics in Prometheus' text format."""
     return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)

@@ -1,6 +1,6 @@
-"""Identical requests in progress share one answer.
+"""Lets identical requests that are in progress share one answer.
 
-So a client that gives up and repeats its request does not start the same work again.
+A client may give up and repeat its request. The work for the first request then continues, and is not started again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ class _Work:
 
 
 class InFlight:
-    """The work in progress, by a hash of API key, path and body. Use it only in the event loop's thread."""
+    """The work in progress, by a hash of the request's API key, path and body.
+
+    Use it only in the event loop's thread.
+    """
 
     def __init__(self, grace: float = GRACE) -> None:
         self._works: dict[bytes, _Work] = {}
@@ -39,9 +42,10 @@ class InFlight:
         return len(self._works)
 
     async def share(self, request: Request, make: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """Return the result of `make`, or of the work that already runs for an identical request.
+        """Return the result of `make`. If an identical request is in progress, wait for its result instead.
 
-        Raises GoneError if the client closes its connection first. The work then continues for some seconds.
+        Raises GoneError if the client closes its connection before the result is ready. The work then continues for
+        some seconds.
         """
         key = await _key(request)
         work = self._works.get(key)

@@ -18,7 +18,7 @@ TRUSTED = "ecellm_lite.trusted"
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response: its HTTP status, its request's id, and the JSON value of its body."""
+    """A response: its HTTP status, the request's id, and the JSON value of the body."""
 
     status: int
     request_id: str

@@ -1,4 +1,7 @@
-"""Turns the input of OpenAI's decision requests (a text, or messages with parts) into the text that the model reads."""
+"""Turns the input of OpenAI's decision requests into the text that the model reads.
+
+The input is a text, or a list of messages whose content may have several parts.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ DEEPEST, MOST_VALUES, LARGEST = 32, 10_000, 256 << 10  # limits of a JSON part: 
 
 
 class TextPart(Form):
-    """A message part with text."""
+    """A part of a message: text."""
 
     type: Literal["input_text"]
     text: str
@@ -24,7 +27,7 @@ class TextPart(Form):
 
 
 class JsonPart(Form):
-    """A part of a message: a JSON object, or a list of objects."""
+    """A part of a message: a JSON object or a list of objects."""
 
     type: Literal["input_json"]
     data: dict[str, Any] | list[dict[str, Any]]
@@ -38,7 +41,7 @@ class JsonPart(Form):
 
 
 class ImagePart(Form):
-    """A part of a message: an image, which is always refused, because no model here can see it."""
+    """A part of a message: an image. It is always refused, because these models cannot see images."""
 
     type: Literal["input_image"]
     image_url: str | None = None
@@ -48,7 +51,7 @@ class ImagePart(Form):
 
 
 class OutputPart(Form):
-    """A message part with an assistant's text."""
+    """A part of a message: text that an assistant wrote."""
 
     type: Literal["output_text"]
     text: str
@@ -57,7 +60,7 @@ class OutputPart(Form):
 
 
 class RefusalPart(Form):
-    """A message part with an assistant's refusal."""
+    """A part of a message: an assistant's refusal."""
 
     type: Literal["refusal"]
     refusal: str
@@ -162,10 +165,10 @@ Input = Annotated[
 
 
 def input_text(value: str | Sequence[Any]) -> str:
-    """Return an input as text. Each message begins with its role, and each call with its name.
+    """Return an input as text. Each message begins with its role, and each call with the name of the function or tool.
 
     A single user message becomes its text alone, without the role. Raises RefusedError (400) for an image. Raises
-    RefusedError (422) for a call's output if the call does not come before it.
+    RefusedError (422) for the output of a call if that call does not come before it.
     """
     if isinstance(value, str):
         return value
@@ -205,7 +208,7 @@ def content_text(content: str | Sequence[Any], place: str) -> str:
 
 
 def written_json(value: Any) -> str:
-    """Return a value as JSON, with fractions as they were written: a price of 19.50 stays 19.50."""
+    """Return a value as JSON. Fractions keep their spelling in the request: a price of 19.50 does not become 19.5."""
     if isinstance(value, dict):
         return f"{{{', '.join(f'{written_json(key)}: {written_json(part)}' for key, part in value.items())}}}"
     if isinstance(value, list):
@@ -214,7 +217,7 @@ def written_json(value: Any) -> str:
 
 
 def check_json(data: Any) -> None:
-    """Raise ValueError for JSON that is nested too deeply, or that is too large for the model to read."""
+    """Raise ValueError for JSON that is nested too deeply, or that has too many values."""
     waiting, values = [(data, 1)], 0
     while waiting:
         value, level = waiting.pop()

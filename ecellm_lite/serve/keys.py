@@ -1,6 +1,6 @@
-"""API keys: which clients may send requests, and how many of their rows may wait at a time.
+"""API keys: which clients may send requests, and how many rows of each client may wait at a time.
 
-A file has one key per line: its name, the key, and optionally how many of its rows may wait at a time.
+A file has one key per line: the client's name, the key, and optionally how many of the client's rows may wait.
 
     till-1    3Jk…   200
     warehouse 9xQ…
@@ -28,9 +28,9 @@ _KEY = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A client's API key, as its name and hash.
+    """A client's API key, as the client's name and the key's hash.
 
-    `rows`: how many of its rows may wait at a time, or None for the server's limit.
+    `rows`: how many of the client's rows may wait at a time, or None for the server's limit.
     """
 
     name: str
@@ -39,7 +39,10 @@ class Key:
 
     @classmethod
     def of(cls, name: str, key: str, rows: int | None = None) -> Key:
-        """Return a key; raises InputError if it is too short, or has characters that a header cannot contain."""
+        """Return a key as its name and hash.
+
+        Raises InputError if the key is too short, or has characters that an HTTP header cannot contain.
+        """
         if len(key) < SHORTEST or not _KEY.fullmatch(key):
             raise InputError(
                 f"The API key {name!r} has {len(key)} characters",
@@ -50,7 +53,7 @@ class Key:
 
 
 class Keys:
-    """The accepted API keys. If there are none, every request is accepted."""
+    """The accepted API keys. If there are none, requests need no key."""
 
     def __init__(self, keys: Sequence[Key] = ()) -> None:
         self._keys = tuple(keys)
@@ -63,9 +66,9 @@ class Keys:
         return next((key for key in self._keys if key.name == name), None)
 
     def find(self, presented: str) -> Key | None:
-        """Return the accepted key that a client sent, or None.
+        """Return the accepted key that equals the key a client sent, or None.
 
-        The client's key is compared with every accepted key, so the time of the check reveals nothing.
+        The sent key is compared with every accepted key, so the time of the check reveals nothing.
         """
         digest = _digest(presented)
         match: Key | None = None
@@ -76,7 +79,7 @@ class Keys:
 
 
 def read_keys(path: Path) -> list[Key]:
-    """Return the keys in a file; raises InputError with the number of the wrong line."""
+    """Return the keys in a file. Raises InputError with the number of the wrong line."""
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)

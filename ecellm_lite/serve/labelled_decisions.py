@@ -1,11 +1,13 @@
-"""Labelled questions: JSON Lines of `/v1/decisions` requests, each with the right answers to its questions.
+"""Labelled questions: JSON Lines of `/v1/decisions` requests, each with the correct answers to its questions.
 
     {"input": "Never came.", "questions": [{"type": "predicate", "instructions": "Is it late?"}], "answers": [true]}
 
-`answers` has one answer for each question, in order. It is true or false for a predicate and a value for a choice. For
-a score, it is a level's label or number (from 0). It is null where the right answer is unknown. All other keys are as
-in a request. So a logged request becomes a labelled one when `answers` is added. Several lines may have the same
-question.
+`answers` has one answer for each question, in order. The answer is true or false for a predicate, and a value for a
+choice. For a score, it is a level's label, or the level's number counted from 0. It is null if the correct answer is
+unknown.
+
+All other keys are those of a request, so you can make a labelled line from a logged request: add `answers` to it. The
+same question may be in several lines.
 """
 
 from __future__ import annotations
@@ -30,14 +32,14 @@ from ecellm_lite.tasks.task import Task
 
 
 class LabelledDecisions(Decisions):
-    """A request with the right answers to its questions. It need not name a model."""
+    """A request with the correct answers to its questions. It does not have to name a model."""
 
     model: str = ""
     answers: list[bool | str | int | None]
 
 
 def read_labelled_questions(path: Path) -> tuple[list[LabelledTask], list[Unreadable]]:
-    """Return the questions of a file, each a task with its labelled rows, and the lines that could not be read.
+    """Return two lists: the questions of a file, each as a task with its labelled rows, and the lines that are invalid.
 
     Raises InputError if the file cannot be read.
     """
@@ -61,7 +63,7 @@ def read_labelled_questions(path: Path) -> tuple[list[LabelledTask], list[Unread
 
 
 def _labelled(number: int, line: Any) -> list[Labelled]:
-    """Return a line's labelled questions; raises EcellmError for an invalid line."""
+    """Return a line's labelled questions. Raises EcellmError for an invalid line."""
     if isinstance(line, InputError):
         raise line
     try:
@@ -86,7 +88,7 @@ def _labelled(number: int, line: Any) -> list[Labelled]:
 
 
 def _place(question: AnyQuestion, answer: bool | str | int, place: int) -> int:
-    """Return the index of the right answer among a question's options. Raises InputError if it is not one of them."""
+    """Return the index of the correct answer among a question's options. Raises InputError if no option equals it."""
     values: list[Any]
     if isinstance(question, Predicate):
         values = [True, False]

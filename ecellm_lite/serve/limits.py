@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits that hold for all clients. A request that exceeds one is refused.
+    """Limits that are the same for all clients. A request that exceeds a limit is refused.
 
     `body_bytes`: the maximum size of a request's body, decompressed.
     `rows`: the maximum number of rows in a request.
-    `waiting`: how many rows and questions of all requests together may wait.
+    `waiting`: how many rows and questions of all requests together may wait for an answer.
     `connections`: how many connections may be open at a time.
-    `body_seconds`: the time limit for a request's head to arrive, for its body to arrive, and for a client that reads
-      nothing of a response.
+    `body_seconds`: how long a client may take to send a request's head, and then to send its body. A client that reads
+      nothing of a response for this long is disconnected.
     `idle_seconds`: how long an unused connection stays open.
     `drain_seconds`: how long open requests may continue after the server is told to stop.
     """

@@ -1,4 +1,4 @@
-"""The socket that the server listens on: loopback, another address, a Unix socket, or one from systemd."""
+"""The socket that the server listens on: loopback, another address, a Unix socket, or a socket passed by systemd."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Listening:
     path: Path | None = None
 
     def access(self, hosts: tuple[str, ...] = (), origins: tuple[str, ...] = ()) -> Access:
-        """Return access rules that allow the socket's own address, the given hosts and the given origins."""
+        """Return access rules that allow the socket's own address, these hosts and these origins."""
         if self.socket.family not in (socket.AF_INET, socket.AF_INET6):
             return Access(None, origins=origins)
         address = ipaddress.ip_address(self.socket.getsockname()[0])
@@ -45,10 +45,10 @@ class Listening:
 
 
 def listen(host: str, port: int, path: Path | None = None) -> Listening:
-    """Return the socket that systemd passed, if there is one.
+    """Return the socket that the server listens on.
 
-    Otherwise, return a Unix socket at `path` if given, or else a TCP socket. Raises InputError if the socket cannot be
-    opened.
+    If systemd passed a socket, it is that one. Otherwise, it is a Unix socket at `path` or, if `path` is None, a TCP
+    socket. Raises InputError if the socket cannot be opened.
     """
     if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
         return _described(socket.socket(fileno=_FIRST_PASSED))

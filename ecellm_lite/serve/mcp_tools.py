@@ -1,4 +1,7 @@
-"""Offers the tasks and `decide` (typed questions) as tools of the Model Context Protocol, over standard streams."""
+"""Offers the tasks and typed questions as MCP tools (Model Context Protocol), over standard input and output.
+
+The tool for typed questions is `decide`.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ DECIDE = Tool(
 
 
 def tool_of(task: Task) -> Tool:
-    """Return the tool that answers a row of a task."""
+    """Return the MCP tool that answers a row of a task."""
     return Tool(
         name=task.name,
         title=task.name.replace("_", " ").capitalize(),
@@ -82,7 +85,7 @@ def tool_of(task: Task) -> Tool:
 async def call(answerer: Answerer, name: str, arguments: Mapping[str, Any]) -> CallToolResult:
     """Call a tool and return its result.
 
-    The result of a wrong call is an error that says how to correct the call.
+    If the arguments are wrong, the result is an error that says how to correct the call.
     """
     try:
         if name == DECIDE.name:
@@ -96,7 +99,7 @@ async def call(answerer: Answerer, name: str, arguments: Mapping[str, Any]) -> C
 
 
 async def serve(answerer: Answerer) -> None:
-    """Answer the host program on standard input and output until it closes the input."""
+    """Answer the MCP client on standard input and output until it closes the input."""
 
     async def tools(*_: object) -> ListToolsResult:
         return ListToolsResult(tools=[DECIDE, *(tool_of(get_task(name)) for name in answerer.tasks)])

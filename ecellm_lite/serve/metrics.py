@@ -17,7 +17,10 @@ _SHARES = (0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1)
 
 
 class Metrics:
-    """The metrics of one server. Labels are routes, codes, and names of tasks and models, never text from a client."""
+    """The metrics of one server.
+
+    The metrics' labels are routes, codes, and names of tasks and models, never text from a client.
+    """
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -35,15 +38,15 @@ class Metrics:
         )
 
     def watch(self, name: str, help_: str, value: Callable[[], float]) -> None:
-        """Add a gauge; `value` is called each time the metrics are read."""
+        """Add a gauge whose number is `value()` at the time when the metrics are read."""
         Gauge(name, help_, registry=self._registry).set_function(value)
 
     def watch_models(self, residents: Mapping[str, Resident]) -> None:
-        """Add the gauges of the models; they are read from `residents` whenever the metrics are read."""
+        """Add the gauges of the models, with the numbers of `residents` at the time when the metrics are read."""
         self._registry.register(_ModelGauges(residents))
 
     def count(self, model: str, task: str, answers: Sequence[Answer]) -> None:
-        """Count a model's answers to a task, with their tokens, times and coverage."""
+        """Add a model's answers to a task to the metrics: their number, tokens, times and coverage."""
         for answer in answers:
             outcome = answer.error.code if answer.error else "abstained" if answer.abstained else "answered"
             self._rows.labels(model, task, outcome).inc()
@@ -63,7 +66,7 @@ class Metrics:
 
 
 class _ModelGauges(Collector):
-    """Each model's state, requests in flight and planned memory, and how often it was loaded and restarted."""
+    """Gauges for each model: its state, requests in flight, memory, and how often it was loaded and restarted."""
 
     def __init__(self, residents: Mapping[str, Resident]) -> None:
         self._residents = residents

@@ -1,4 +1,4 @@
-"""A model that can be loaded by its name: what it is, how much memory it takes, and how to start its engines."""
+"""A model that can be loaded by its name: what it is, how much memory it takes, and how its engines are started."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _ENGINE = {setting.name for setting in fields(Settings)}
 class ModelSource:
     """A model that can be loaded.
 
-    `model`: its name and sha256, and the adapter that a request chose (None: the model alone).
+    `model`: the model's name and SHA-256, and the adapter that a request chose (None: no adapter).
     `bytes`: the memory that the loaded model takes.
     `start`: loads the model, which may take minutes, and returns its Answerer. Raises an EcellmError if that fails.
-    `adapters`: the sha256 of each adapter's file, by the adapter's name. These adapters are loaded with the model.
+    `adapters`: the adapters that are loaded with the model: the SHA-256 of each adapter's file, by the adapter's name.
     """
 
     model: ModelName
@@ -48,21 +48,21 @@ class ModelSource:
 
     @property
     def title(self) -> str:
-        """The model's name with the chosen adapter: `demo`, or `demo+shop-a`."""
+        """The model's name, followed by the chosen adapter if there is one: `demo`, or `demo+shop-a`."""
         return self.model.title
 
     @property
     def titles(self) -> list[str]:
-        """The names that requests may use: the model's own, and one with each of its adapters."""
+        """The names that requests may use: the model's own name, and a name for the model with each adapter."""
         return [self.name, *(f"{self.name}+{adapter}" for adapter in self.adapters)]
 
     def adapted(self, adapter: str) -> ModelSource:
-        """Return the model with one of its adapters chosen."""
+        """Return a copy in which one of the model's adapters is chosen."""
         return replace(self, model=replace(self.model, adapter=AdapterName(adapter, self.adapters[adapter])))
 
 
 class StoreModels:
-    """The models of the user's store, which is read again for each request."""
+    """The models of the user's store. The store is read again for each request."""
 
     def __init__(self, settings: dict[str, Any], workers: int = 1) -> None:
         self._settings = settings
@@ -73,16 +73,16 @@ class StoreModels:
         return Store().names()
 
     def find(self, name: str) -> ModelSource | None:
-        """Return a stored model by its name, or None; raises ModelError if it is damaged."""
+        """Return a stored model by its name, or None if there is none. Raises ModelError if its file is damaged."""
         return source_of(name, self._workers, **self._settings) if Store().has(name) else None
 
 
 def source_of(name: str | None, workers: int = 1, **settings: Any) -> ModelSource:
     """Return the model with this name or path, to be loaded into `workers` engine processes.
 
-    `settings` are those that ChildRuntime takes.
+    `settings`: the settings of ChildRuntime.
 
-    Raises the errors of `find_model`, and UsageError for more engines than cores.
+    Raises the errors of `find_model`. Raises UsageError if there are more engines than cores.
     """
     cores = shared_cores(workers)
     store, stored = find_model(name, settings.get("envelope"))
@@ -111,7 +111,7 @@ def source_of(name: str | None, workers: int = 1, **settings: Any) -> ModelSourc
 
 
 def cascade_source(sources: Sequence[ModelSource], escalate_below: float) -> ModelSource:
-    """Return a cascade of models, the cheapest first, as one model to be loaded."""
+    """Return a cascade of models (the cheapest first) as one model that can be loaded."""
 
     def start() -> Answerer:
         with ExitStack() as stack:
@@ -128,17 +128,17 @@ def cascade_source(sources: Sequence[ModelSource], escalate_below: float) -> Mod
 
 
 def free_memory() -> int:
-    """Return the bytes of memory that this machine has free."""
+    """Return how much memory of this machine is free, in bytes."""
     import psutil
 
     return int(psutil.virtual_memory().available)
 
 
 def shared_cores(workers: int) -> Sequence[list[int] | None]:
-    """Share the cores out among several engines.
+    """Divide the cores among several engines.
 
-    Return a list of core numbers for each engine. The result for a single engine is [None], because it may use all
-    cores. Raises UsageError for more engines than cores, or on a system where cores cannot be chosen.
+    Return a list of core numbers for each engine. For a single engine, return [None]: it may use all cores. Raises
+    UsageError if there are more engines than cores, or if this system does not let a process choose its cores.
     """
     if workers == 1:
         return [None]

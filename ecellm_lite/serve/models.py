@@ -18,7 +18,10 @@ _RELEASED, _CREATED = "2026-01-01", 1_767_225_600
 
 @router.get("/v1/models", summary="The models there are", responses=replies(ModelList))
 async def models(service: Served) -> dict[str, Any]:
-    """Return the models, the default first: `data` is for OpenAI's clients, and `models` for TypeSafe's."""
+    """Return the models, the default model first.
+
+    The list `data` is for OpenAI's clients, and the list `models` for TypeSafe's.
+    """
     names = service.fleet.names
     return {
         "object": "list",

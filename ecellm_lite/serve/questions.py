@@ -1,6 +1,6 @@
-"""Typed questions about one state (a text or data).
+"""Answers typed questions about one state: the text or data that the questions are about.
 
-Both decision endpoints ask all questions of a request together.
+Both decision endpoints use this module. All questions of a request are answered together.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ LONGEST = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question; `definition` is in the form that tasks/questions.py describes."""
+    """A question. `definition` has the form that tasks/questions.py describes."""
 
     definition: Mapping[str, Any]
 
     @property
     def options(self) -> int:
-        """The number of options; 2 for a predicate."""
+        """The number of options. A predicate has 2: true and false."""
         return len(self.definition.get("choices") or self.definition.get("levels") or (True, False))
 
     def in_orders(self, count: int) -> list[tuple[Mapping[str, Any], int]]:
-        """Return the definition with its choices in up to `count` different orders.
+        """Return copies of the definition in which the choices have up to `count` different orders.
 
-        Each order is a rotation of the original one. It comes with the number of places by which it was rotated. A
-        question without choices is returned once, unchanged.
+        Each order is a rotation of the original order. Each copy comes with the number of positions by which its
+        choices were rotated. A question without choices is returned once, unchanged.
         """
         choices = self.definition.get("choices")
         if not choices:
@@ -58,10 +58,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The outcome of a question.
+    """The answer to a question, or the reason why it has none.
 
     `shares`: the probability of each option, in the question's order. Empty if there is an error.
-    `answers`: the model's answers, one for each order of the choices.
+    `answers`: the model's answers, one for each order in which the choices were asked.
     `error`: why the question has no answer.
     """
 
@@ -71,29 +71,29 @@ class Decided:
 
     @property
     def best(self) -> int:
-        """The index of the likeliest option."""
+        """The index of the most probable option."""
         return max(range(len(self.shares)), key=self.shares.__getitem__)
 
     @property
     def confidence(self) -> float:
-        """How certain the answer is: 0 if all k shares are equal, 1 if the largest share is 1.
+        """How certain the answer is: 0 if all options are equally probable, 1 if one option has probability 1.
 
-        For a largest share p, it is (p - 1/k) / (1 - 1/k).
+        The formula is (p - 1/k) / (1 - 1/k), for k options and the largest probability p.
         """
         return confidence(self.shares)
 
     @property
     def mean(self) -> float:
-        """The mean of the levels' indices from 0, weighted by their shares."""
+        """The mean of the levels' indices (from 0), weighted by the levels' probabilities."""
         return sum(place * share for place, share in enumerate(self.shares))
 
     @property
     def agreement(self) -> float:
-        """How closely a score's shares lie around the likeliest level, from 0 to 1.
+        """How closely a score's probabilities lie around the most probable level, from 0 to 1.
 
-        As in llama.cpp's server, it is 1 - a / b, or 0 if that is negative:
+        The formula is that of llama.cpp's server: 1 - a / b, or 0 if that is negative:
 
-        - a: the mean distance of the levels from the likeliest one, weighted by their shares.
+        - a: the mean distance of the levels from the most probable level, weighted by the levels' probabilities.
         - b: the mean distance of the levels from the middle of the scale, all with equal weight.
         """
         count, mode = len(self.shares), self.best
@@ -103,7 +103,7 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How many prompt tokens a request had, and how many of them were cached.
+    """How many prompt tokens a request had, and how many of them the model still had in memory.
 
     The tokens with which all prompts of the request begin are counted once.
     """
@@ -121,13 +121,12 @@ async def decide(
     *,
     orders: int = 1,
 ) -> list[Decided]:
-    """Return what the model decides about each question, in order.
+    """Return the model's answer to each question, in order.
 
-    `orders`: the number of orders in which a question's choices are asked. The shares are averaged over them.
+    `orders`: in how many orders the choices of a question are asked. The probabilities are averaged over the orders.
 
-    Raises RefusedError if the state is too long for so many questions, if a question is invalid (the error names its
-    place), or if the queue is full.
-    If a question fails later, its Decided has the error.
+    Raises RefusedError if the state is too long for so many questions, if a question is invalid (the error names it),
+    or if too many rows wait. If a question fails later, the error is in that question's Decided.
     """
     if len(questions) * len(state) > LONGEST:
         message = f"{len(questions)} questions about {len(state):,} characters are too much for one request"
@@ -145,7 +144,7 @@ async def decide(
 
 
 def reading(decided: Sequence[Decided]) -> Reading:
-    """Return the token counts of a request, from the outcomes of its questions."""
+    """Return the token counts of a request from the answers to its questions."""
     usages = [answer.usage for each in decided for answer in each.answers if answer.usage]
     cached = min((usage.cached_tokens or 0 for usage in usages), default=0)
     read = sum(usage.prompt_tokens - (usage.cached_tokens or 0) for usage in usages)
@@ -153,18 +152,21 @@ def reading(decided: Sequence[Decided]) -> Reading:
 
 
 def calibration_header(decided: Sequence[Decided]) -> dict[str, str]:
-    """Return the header that says how many answers were calibrated."""
+    """Return a header that says for how many questions the probabilities are calibrated, as `calibrated/all`."""
     count = sum(all(answer.calibration for answer in each.answers) for each in decided)
     return {"X-Ecellm-Calibrated": f"{count}/{len(decided)}"}
 
 
 def count_rows(request: Request, questions: int) -> None:
-    """Note in the log how many questions a request has."""
+    """Set the number of questions that the request's log entry will show."""
     exchange_of(request).rows = questions
 
 
 def task_of(definition: Mapping[str, Any], place: int) -> Task:
-    """Return the task of a question. Raises RefusedError (422), which names `place`, if the question is invalid."""
+    """Return the task that asks a question.
+
+    Raises RefusedError (422) for an invalid question; the error names `place`.
+    """
     try:
         return question_task(definition)
     except InputError as error:

@@ -1,4 +1,7 @@
-"""The JSON bodies of the routes' responses, for the OpenAPI document; tests compare real responses with them."""
+"""The JSON bodies of the routes' responses, as models for the OpenAPI document.
+
+Tests check real responses against these models.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Reply(BaseModel):
-    """A JSON object that always has exactly the listed keys."""
+    """A JSON object that always has exactly the keys of its model."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,13 +54,16 @@ class TaskReply(Reply):
 
 
 class TaskList(Reply):
-    """The tasks that rows can be sent for."""
+    """The tasks whose rows this server answers."""
 
     tasks: list[TaskReply]
 
 
 class TableReply(Reply):
-    """A table that was read: each row has a text for each column. `notes` say what was left out."""
+    """A table that the server read: the columns, and each row as one text per column.
+
+    `notes` say which part of the file was left out.
+    """
 
     columns: list[str]
     rows: list[list[str]]
@@ -72,14 +78,14 @@ class PromptList(Reply):
 
 
 class PromptReply(Reply):
-    """The prompt that the model would read. `labels` has the prompt's line for each option, by the option's key."""
+    """The prompt that the model would read. `labels` has each option's line in the prompt, by the option's key."""
 
     prompt: str
     labels: dict[str, str]
 
 
 class ModelReply(Reply):
-    """A model, in OpenAI's form."""
+    """A model, in OpenAI's format."""
 
     id: str
     object: Literal["model"]
@@ -88,7 +94,7 @@ class ModelReply(Reply):
 
 
 class TypeSafeModel(Reply):
-    """A model, in TypeSafe's form."""
+    """A model, in TypeSafe's format."""
 
     name: str
     description: str
@@ -96,7 +102,7 @@ class TypeSafeModel(Reply):
 
 
 class ModelList(Reply):
-    """The models, in both forms."""
+    """The models, in OpenAI's format and in TypeSafe's."""
 
     object: Literal["list"]
     data: list[ModelReply]
@@ -145,14 +151,14 @@ class BatchFault(Reply):
 
 
 class BatchFaults(Reply):
-    """The faults of a batch's input file."""
+    """The errors in a batch's input file."""
 
     object: Literal["list"]
     data: list[BatchFault]
 
 
 class BatchCounts(Reply):
-    """How many requests a batch has, and how many were answered."""
+    """How many requests a batch has, how many were answered, and how many failed."""
 
     total: int
     completed: int
@@ -160,7 +166,7 @@ class BatchCounts(Reply):
 
 
 class BatchReply(Reply):
-    """A batch; times are in Unix seconds."""
+    """A batch. All times are in Unix seconds."""
 
     id: str
     object: Literal["batch"]

@@ -1,6 +1,6 @@
 """Runs the application until SIGTERM.
 
-Clients that send too slowly or read nothing are disconnected.
+Clients that send too slowly, or that read nothing of a response, are disconnected.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ecellm_lite.serve.listening import Listening
 
 
 class PatientProtocol(H11Protocol):
-    """uvicorn's protocol, with time limits for sending a request and for reading a response.
+    """uvicorn's HTTP protocol, with time limits for sending a request and for reading a response.
 
-    The limits on sending apply to each request's head and to the rest of a refused body.
+    The limit for sending applies to each request's head, and to the rest of a body that was refused.
 
-    A client that closes only its sending side is treated as gone, because to the server its connection looks closed.
+    A client that closes only its sending side is treated as gone. The server cannot tell this from a closed connection.
     """
 
     seconds = Limits().body_seconds
@@ -51,9 +51,9 @@ class PatientProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """Start the time limit for the rest of a refused body.
+        """Start the time limit for the rest of a body that was refused.
 
-        A client reads the response only after it has sent its whole body.
+        Many clients read the response only after they have sent the whole body.
         """
         super().on_response_complete()
         if self.conn.their_state is h11.SEND_BODY:
@@ -130,7 +130,7 @@ def server_of(app: FastAPI, limits: Limits) -> uvicorn.Server:
 
 
 def run(app: FastAPI, listening: Listening, limits: Limits) -> None:
-    """Serve until SIGTERM or an interrupt. Open requests are then still answered, for at most `drain_seconds`."""
+    """Serve until SIGTERM or an interrupt. Then answer the open requests, for at most `drain_seconds`."""
     server = server_of(app, limits)
     try:
         if threading.current_thread() is threading.main_thread():

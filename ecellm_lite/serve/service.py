@@ -1,4 +1,4 @@
-"""What every route needs: the models, the limits, the keys, the queue and the metrics."""
+"""What all routes use: the models, the limits, the keys, the queue and the metrics."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ Submit = Callable[[Submits], Sequence[Future[Answer]]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Service:
-    """One server's parts, shared by all its requests.
+    """The objects of one server that all its requests use.
 
-    `aliases`: patterns for other names of the default model, such as `jev-*`. `folder`: where files and batches are
-    stored.
+    `aliases`: patterns for other names of the default model, such as `jev-*`.
+    `folder`: where files and batches are stored.
     """
 
     fleet: Fleet
@@ -63,7 +63,7 @@ class Service:
         self.metrics.watch_models(self.fleet.residents)
 
     async def model(self, name: str | None) -> ModelSource:
-        """Return the model that a request names, or the default model.
+        """Return the model that a request names. If the name is None or an alias, return the default model.
 
         Raises RefusedError (404) for an unknown name.
         """
@@ -78,12 +78,14 @@ class Service:
     async def answers(
         self, request: Request, model: ModelSource, task: str, rows: int, submit: Submit, *, together: bool = False
     ) -> list[Answer]:
-        """Return the answers to the rows that `submit` submits to the model, in order.
+        """Return the answers to a request's rows, in order. `submit` submits the rows to the model's engine.
 
-        `task`: the rows' task in the metrics. `rows`: how many rows there are.
+        `task`: the name of the rows' task in the metrics.
+        `rows`: how many rows there are.
         `together`: whether all rows go to the same engine, because they share a long text.
-        Raises RefusedError if there is no room or the model cannot be loaded. Also raises any error of `submit`. If
-        the call is cancelled, the rows are dropped.
+
+        Raises RefusedError if too many rows wait or if the model cannot be loaded. Also raises any error of `submit`.
+        If the call is cancelled, the rows are dropped.
         """
         with self.admission.admit(rows, exchange_of(request).key):
             async with self.fleet.use(model) as answerer:
@@ -97,7 +99,7 @@ class Service:
 
 
 async def _submitted(submit: Submit, engine: Submits) -> Sequence[Future[Answer]]:
-    """Run `submit` in a thread, because compiling schemas takes long, and return its futures."""
+    """Return the futures of `submit`. It runs in a thread, because compiling schemas takes long."""
     thread = asyncio.ensure_future(asyncio.to_thread(submit, engine))
     try:
         return await asyncio.shield(thread)

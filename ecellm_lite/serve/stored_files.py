@@ -1,7 +1,7 @@
 """Files that clients upload or that batches write: JSON Lines in a folder. Each file has an owner.
 
-The files contain customers' data. Only the server's user can read the folder, and each file stays until it is deleted.
-File names on disk never come from clients.
+The files contain customers' data. Only the server's user can read the folder, and each file stays until a client
+deletes it. File names on disk never come from clients.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ _ID = re.compile(r"file-[0-9a-f]{24}")
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A stored file's description. `owner` is the name of the key that may see it, or None on a server without keys."""
+    """The description of a stored file.
+
+    `owner` is the name of the API key that may see the file, or None on a server without keys.
+    """
 
     id: str
     owner: str | None
@@ -39,13 +42,13 @@ class StoredFile:
     format: int = 1
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the file in OpenAI's format."""
+        """Return the description in OpenAI's format."""
         fields = {name: value for name, value in asdict(self).items() if name not in ("owner", "format")}
         return {**fields, "object": "file", "status": "processed", "expires_at": None, "status_details": None}
 
 
 class StoredFiles:
-    """The stored files in a folder."""
+    """The folder of stored files."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -59,7 +62,7 @@ class StoredFiles:
                 yield file
 
     def get(self, id_: str, owner: str | None) -> StoredFile:
-        """Return an owner's file by its id. Raises RefusedError (404) if there is none."""
+        """Return a file of `owner` by its id. Raises RefusedError (404) if there is none."""
         file = self._read(self._folder / f"{id_}.json") if _ID.fullmatch(id_) else None
         if file is None or file.owner != owner:
             raise RefusedError(404, "file_not_found", f"There is no file {id_[:80]!r}", step="upload it")
@@ -73,8 +76,8 @@ class StoredFiles:
     def adding(self, owner: str | None, filename: str, purpose: str) -> Iterator[tuple[IO[bytes], list[StoredFile]]]:
         """Yield a new file to write to, and an empty list.
 
-        The StoredFile is added to the list when the block ends. If the block raises, nothing is stored. Raises
-        RefusedError (413) if the folder has no room.
+        When the `with` block ends, the file is stored, and its StoredFile is added to the list. If the block raises an
+        error, nothing is stored. Raises RefusedError (413) if the stored files are too large together.
         """
         if sum(file.bytes for file in self) > MOST_BYTES:
             message = f"The server's files have more than {MOST_BYTES >> 30} GiB"
@@ -94,7 +97,7 @@ class StoredFiles:
             part.unlink(missing_ok=True)
 
     def delete(self, file: StoredFile) -> None:
-        """Delete a file."""
+        """Delete a file's content and description."""
         (self._folder / f"{file.id}.json").unlink(missing_ok=True)
         self.path(file).unlink(missing_ok=True)
 

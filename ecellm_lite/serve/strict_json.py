@@ -1,7 +1,4 @@
-"""Reads JSON strictly.
-
-NaN and repeated keys are refused, and fractions keep their spelling (19.50).
-"""
+"""Reads JSON strictly: NaN and repeated keys are refused. Fractions keep their spelling (19.50)."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from ecellm_lite.tasks.written import read_strict_json
 
 
 def read_strictly(data: bytes) -> Any:
-    """Return the value of a JSON text. Raises RefusedError (400) if it is invalid or nested too deeply."""
+    """Return the value of a JSON text. Raises RefusedError (400) if the text is invalid or nested too deeply."""
     try:
         text = data.decode("utf-8")
         return read_strict_json(text)

@@ -1,6 +1,6 @@
 """`POST /v1/systemone`: typed decisions in TypeSafe's format, for TypeSafe's clients.
 
-A decision answers a yes-or-no question, or chooses a label or a level, with probabilities.
+A decision is yes or no, a label or a level, with probabilities.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Noul(Form):
 
 
 class Choice(Form):
-    """The question which of several labels fits."""
+    """The question which of several labels is correct."""
 
     type: Literal["choice"]
     instructions: Content | None = None
@@ -53,7 +53,7 @@ class Choice(Form):
 
 
 class Score(Form):
-    """The question which of several levels fits; the levels are listed from the lowest to the highest."""
+    """The question which of several levels applies. The levels are listed from the lowest to the highest."""
 
     type: Literal["score"]
     instructions: Content | None = None
@@ -61,7 +61,7 @@ class Score(Form):
 
 
 class Box(Form):
-    """A question about a place in an image; it is refused, because no model here can see images."""
+    """A question about a region of an image. It is refused, because these models cannot see images."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -91,7 +91,7 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class SystemOne(Form):
-    """A state (the text or data to judge), and the questions about it by their ids."""
+    """A state (the text or data to judge), and questions about the state, by their ids."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
@@ -111,9 +111,9 @@ class SystemOne(Form):
     "/v1/systemone", summary="Typed decisions, in TypeSafe's form", responses=replies(SystemOneReply, 404, *ROWS)
 )
 async def systemone(body: SystemOne, request: Request, service: Served) -> Response:
-    """Answer 1 to 400 questions about one state, which the model reads once for all of them.
+    """Answer 1 to 400 questions about one state. The model reads the state once for all questions.
 
-    All questions are answered, or the request fails.
+    If one question cannot be answered, the whole request fails.
     """
     model = await service.model(body.model)
     if body.assets:
@@ -152,7 +152,7 @@ def _definition(id_: str, question: Noul | Choice | Score | Box) -> Mapping[str,
 
 
 def _text(content: Content) -> str:
-    """Return a text unchanged, and any other content as JSON."""
+    """Return a string unchanged, and any other content as JSON."""
     return content if isinstance(content, str) else written_json(content)
 
 

@@ -1,7 +1,7 @@
-"""Reads one table in a separate process, so that a hostile file cannot harm the server. It prints JSON.
+"""Reads one table in a separate process, so that a hostile file cannot harm the server. Prints the table as JSON.
 
-Run as `python -m ecellm_lite.serve.table_child PATH ROWS CHARACTERS`. ROWS is the largest allowed number of rows.
-CHARACTERS is the largest allowed number of characters in all cells together.
+Run as `python -m ecellm_lite.serve.table_child PATH ROWS CHARACTERS`. ROWS is the maximum number of rows. CHARACTERS is
+the maximum number of characters in all cells together.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MEMORY = 2 << 30  # bytes
 def read(path: Path, most_rows: int, most_characters: int) -> dict[str, Any]:
     """Return a table's columns, rows (lists of texts), description and notes.
 
-    Raises InputError for a file that is not a table, is too large, or has a row that cannot be read.
+    Raises InputError if the file is not a table or is too large, or if a row cannot be read.
     """
     rows, characters = [], 0
     with open_table(path) as table:
@@ -43,7 +43,7 @@ def read(path: Path, most_rows: int, most_characters: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print a table, or the error that ended its reading."""
+    """Print the table of the file that the arguments name, or the error that stopped the reading."""
     if sys.platform != "win32":
         limit_memory(MEMORY)
     path, rows, characters = sys.argv[1:]

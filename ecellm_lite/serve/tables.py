@@ -1,4 +1,4 @@
-"""`POST /v1/tables`: reads a table for the page, in any format that jobs read, and stores nothing."""
+"""`POST /v1/tables`: reads an uploaded table for the web page, in any format that jobs read. Stores nothing."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _BODY = {
 
 @router.post("/v1/tables", summary="Read a table", openapi_extra=_BODY, responses=replies(TableReply, *BODY))
 async def read(request: Request, service: Served, name: Annotated[str, Query(max_length=255)] = "table") -> Response:
-    """Return the columns and rows of a file.
+    """Return the columns and rows of a table.
 
-    The body is the file: CSV, XLSX, ODS, Parquet, Arrow or JSON Lines. All cells are returned as texts. `name` is the
-    file's name, for messages.
+    The request's body is the table's file: CSV, XLSX, ODS, Parquet, Arrow or JSON Lines. All cells are returned as
+    texts. `name` is the file's name; error messages show it.
     """
     data = await read_body(request, service.limits, "application/octet-stream")
     service.folder.mkdir(0o700, parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ async def read(request: Request, service: Served, name: Annotated[str, Query(max
 
 
 async def _read(path: Path) -> dict[str, Any]:
-    """Return the table that a child process prints. Raises RefusedError (422) if the child dies or takes too long."""
+    """Return the table that a child process prints. Raises RefusedError (422) if the process dies or takes too long."""
     command = [sys.executable, "-m", "ecellm_lite.serve.table_child", str(path), str(MOST_ROWS), str(MOST_CHARACTERS)]
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL

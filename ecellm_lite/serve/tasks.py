@@ -42,7 +42,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Options(Form):
-    """The options of a request. They are the same as the pipe's (see docs/pipe.md)."""
+    """The options of a request. They are the same as in the pipe protocol (see docs/pipe.md)."""
 
     instruction: str | None = Field(default=None, min_length=1, description="In place of the task's own.")
     shorten: bool | None = Field(default=None, description="Cut a row that is too long; its answer says what was cut.")
@@ -92,13 +92,13 @@ class Answers(Form):
 
 @router.get("/v1/tasks", summary="The tasks there are", responses=replies(TaskList))
 async def tasks() -> dict[str, Any]:
-    """Return the ten tasks and the server's own: fields, instruction, answers and an example of each."""
+    """Return all tasks of this server, each with its fields, instruction, answers and an example."""
     return {"tasks": [_described(get_task(name)) for name in task_names()]}
 
 
 @router.get("/v1/tasks/{task}", summary="One task", responses=replies(TaskReply, 404))
 async def task_by_name(task: str) -> dict[str, Any]:
-    """Return a task's fields, instruction, answers and an example, by its name or abbreviation."""
+    """Return a task by its name or abbreviation, with its fields, instruction, answers and an example."""
     return _described(served_task(task))
 
 
@@ -108,8 +108,7 @@ async def task_by_name(task: str) -> dict[str, Any]:
 async def ask(task: str, body: Rows, request: Request, service: Served) -> Response:
     """Return the answer to `row`, or the answers to `rows` in order.
 
-    If the request has a single row and it fails, the response is an HTTP error. In a list, a failed row's answer holds
-    its error.
+    If a single `row` fails, the response is an HTTP error. If one of several `rows` fails, its answer holds the error.
     """
     checked_task = served_task(task)
     rows: list[Any] = [body.row] if body.rows is None else body.rows
@@ -145,7 +144,7 @@ class OneRow(Form):
 
 @router.post("/v1/tasks/{task}/prompt", summary="What the model would read", responses=replies(PromptReply, 404, *BODY))
 async def prompt(task: str, body: OneRow, service: Served) -> Response:
-    """Return a row's exact prompt, and the text of each option by its key, without asking the model."""
+    """Return a row's exact prompt, and the text of each option by its key. The model does not run."""
     checked_task = served_task(task)
     model = await service.model(body.model)
     try:
@@ -157,9 +156,9 @@ async def prompt(task: str, body: OneRow, service: Served) -> Response:
 
 
 def labels(space: Space) -> dict[str, str]:
-    """Return the prompt's lines for an answer set's options or ranked items, by key.
+    """Return the lines of the prompt that show an answer set's options or ranked items, by their keys.
 
-    The result is empty for an answer set that has neither options nor ranked items.
+    The result is empty if the answer set has neither options nor ranked items.
     """
     if isinstance(space, OneOf):
         return {option.key: option.line or option.text for option in space.offered}

@@ -1,4 +1,4 @@
-"""What OpenAI's two text endpoints share: parameters, the refusal of unsupported values, and streams."""
+"""What OpenAI's two text endpoints have in common: parameters, errors for unsupported values, and streams."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ Stops = Annotated[
 
 
 def only(harmless: Any, description: str) -> Any:
-    """Return the field of a parameter that may only be `harmless` or null.
+    """Return a field for a parameter of OpenAI's API that this server does not support.
 
-    The OpenAPI document lists these two values. Other values are refused with 400 by `refuse`, because pydantic would
-    answer 422.
+    The OpenAPI document says that the parameter may only be `harmless` (its value without effect) or null. The method
+    `refuse` refuses other values with 400, because pydantic would answer 422.
     """
     return Field(default=None, description=description, json_schema_extra={"enum": [harmless, None]})
 
 
 class StreamOptions(Form):
-    """What a stream contains in addition to its text."""
+    """What a stream contains besides the text."""
 
     include_usage: bool = False
     include_obfuscation: bool | None = None
 
 
 class Sampling(Form):
-    """The parameters of both endpoints. A value that this server does not support is refused, never ignored."""
+    """The parameters of both endpoints. A value that this server does not support is refused, not ignored."""
 
     model: str
     n: int = Field(
@@ -90,13 +90,16 @@ class Sampling(Form):
         return self.stream_options is not None and self.stream_options.include_usage
 
     def refuse_several(self, prompts: int = 1) -> None:
-        """Raise RefusedError (400) if a request for a stream asks for several texts."""
+        """Raise RefusedError (400) if the request would generate several texts.
+
+        Call this for a request with `stream`.
+        """
         if self.n > 1 or prompts > 1:
             message = "A stream is of one text"
             raise RefusedError(400, "unsupported_parameter", message, step="ask for one, or without stream", field="n")
 
     def stops(self) -> list[str]:
-        """Return the texts at which a generated text ends."""
+        """Return the stop texts: generation ends before the first of them."""
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
 
@@ -124,8 +127,8 @@ _HARMLESS: Mapping[str, Any] = {
 class Text:
     """A generated text.
 
-    `ended`: whether the model or a stop text ended the text. If not, the text reached a limit.
-    `tokens`: the `bytes`, `logprob` and `top` of each token. Empty if the text is JSON.
+    `ended`: whether the model or a stop text ended the text. False if the text reached a length limit.
+    `tokens`: the `bytes`, `logprob` and `top` (most probable tokens) of each token. Empty if the text is JSON.
     """
 
     text: str
@@ -140,7 +143,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class TextRequest:
-    """A text to generate: its kind (a key of TEXTS in tasks/texts.py), its row, and the pipe's options."""
+    """A text to generate: its kind (a key of TEXTS in tasks/texts.py), its row, and its options in the pipe's form."""
 
     kind: str
     row: Mapping[str, Any]
@@ -148,7 +151,10 @@ class TextRequest:
 
 
 def options_of(body: Sampling, most: int, logprobs: int | None, schema: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the pipe's options for a request's body; raises RefusedError for invalid or incompatible parameters."""
+    """Return the options for a request's body, in the form of the pipe protocol.
+
+    Raises RefusedError for parameters that are invalid or exclude each other.
+    """
     body.refuse()
     stops = body.stops()
     options: dict[str, Any] = {"max_tokens": most, "temperature": body.temperature or 0.0}
@@ -169,10 +175,12 @@ async def generate_texts(
     seed: int | None,
     listener: Listener | None = None,
 ) -> tuple[list[Text], dict[str, Any]]:
-    """Return `count` texts for each request, and the token counts in OpenAI's format; raises the first error.
+    """Return `count` texts for each request, and the token counts in OpenAI's format.
 
-    The same seed gives the same texts only if the engine's batches are the same. `listener` is called with the text so
-    far while it grows; use it for a single text only.
+    Raises the error of the first text that failed.
+
+    The same seed gives the same texts if the engine also ran them in the same batches. `listener` is called with the
+    text so far each time the text grows. A listener is allowed for a single text only.
     """
     first = seed if seed is not None else secrets.randbits(32)
 
@@ -209,14 +217,17 @@ async def generate_texts(
 
 
 def response_head(kind: str, prefix: str, model: str) -> dict[str, Any]:
-    """Return the fields that begin every response and every piece of a stream."""
+    """Return the fields with which each response and each piece of a stream begins."""
     return {"id": f"{prefix}-{secrets.token_hex(12)}", "object": kind, "created": int(time.time()), "model": model}
 
 
 async def stream_text(
     service: Service, request: Request, model: ModelSource, text_request: TextRequest, seed: int | None
 ) -> AsyncIterator[str | tuple[Text, dict[str, Any]]]:
-    """Yield each new part of a text, then a pair (whole text, token counts). Raises the text's error."""
+    """Yield the parts of a text as the model writes them, and at the end a pair (whole text, token counts).
+
+    Raises the error of a text that fails.
+    """
     loop = asyncio.get_running_loop()
     updates: asyncio.Queue[str] = asyncio.Queue()
     work = asyncio.create_task(
@@ -254,7 +265,10 @@ def _quietly(call: Callable[..., object], *arguments: object) -> None:
 
 
 async def event_stream(pieces: AsyncIterator[Mapping[str, Any]]) -> StreamingResponse:
-    """Return the pieces as server-sent events, with OpenAI's end mark; raises the error if the first piece has one."""
+    """Return the pieces as a response of server-sent events, followed by OpenAI's end mark.
+
+    An error before the first piece is raised. A later error is sent as an event.
+    """
     first = await anext(pieces)
 
     async def events() -> AsyncIterator[str]:
@@ -276,7 +290,7 @@ def _event(piece: Mapping[str, Any]) -> str:
 
 
 def token_text(token: Mapping[str, Any]) -> str:
-    """Return a token's bytes as text, with U+FFFD for bytes that are not UTF-8."""
+    """Return a token's bytes as text, with U+FFFD in place of bytes that are not UTF-8."""
     return bytes(token["bytes"]).decode("utf-8", "replace")
 
 

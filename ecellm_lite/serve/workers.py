@@ -1,4 +1,4 @@
-"""Several engines of one model as one Answerer.
+"""Several engines that run the same model, as one Answerer.
 
 Each row goes to the engine with the fewest waiting rows.
 """
@@ -27,7 +27,7 @@ class Submits(Protocol):
     """An object to which rows can be submitted: an Answerer, or one of its engines."""
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return a future for the answer. See Answerer."""
+        """Submit a row, and return the future of its answer; see Answerer."""
 
 
 class Adapted:
@@ -38,7 +38,7 @@ class Adapted:
         self._adapter = adapter
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return a future for the answer. See Answerer."""
+        """Submit a row, and return the future of its answer; see Answerer."""
         options["adapter"] = self._adapter
         return self._engine.submit(task, row, **options)
 
@@ -53,16 +53,16 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether the engine can answer now. See ChildRuntime."""
+        """Whether the engine can answer now; see ChildRuntime."""
         return bool(getattr(self.answerer, "ready", True))
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return a future for the answer. See Answerer."""
+        """Submit a row, and return the future of its answer; see Answerer."""
         self.count(1)
         return self.submit_counted(task, row, options)
 
     def submit_counted(self, task: str | Task, row: Row | InputError, options: RequestOptions) -> Future[Answer]:
-        """Submit a row that `count` has counted already."""
+        """Submit a row that the caller has already counted with `count(1)`."""
         try:
             future = self.answerer.submit(task, row, **options)
         except BaseException:
@@ -78,7 +78,7 @@ class Worker:
 
 
 class Workers:
-    """Several engines of one model as one Answerer, for any number of threads; closing it closes the engines."""
+    """Several engines that run the same model, as one Answerer. Thread-safe. `close` closes all engines."""
 
     def __init__(self, answerers: Sequence[Answerer]) -> None:
         self.members = [Worker(answerer) for answerer in answerers]
@@ -93,32 +93,32 @@ class Workers:
 
     @property
     def restarts(self) -> int:
-        """How often an engine's process was started again."""
+        """How often engine processes were restarted."""
         return sum(getattr(member.answerer, "restarts", 0) for member in self.members)
 
     def shortest(self) -> Worker:
         """Return the engine with the fewest waiting rows. An engine that is being restarted comes last.
 
-        Rows that share a long text, such as questions about one state, should all go to one engine, which then reads
-        the text once.
+        Submit rows that share a long text to one engine, such as questions about one state. The engine then reads the
+        text once.
         """
         return min(self.members, key=lambda member: (not member.ready, member.waiting))
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return a future for the answer, from the engine with the fewest waiting rows. See Answerer."""
+        """Submit a row to the engine with the fewest waiting rows; see Answerer."""
         with self._lock:  # two threads must not find the same queue the shortest
             member = self.shortest()
             member.count(1)
         return member.submit_counted(task, row, options)
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
-        """Return the answer to one row, or raise the row's error. See Answerer."""
+        """Return the answer to one row, or raise the row's error; see Answerer."""
         return self.shortest().answerer.answer(task, row, **options)
 
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
     ) -> Iterator[Answer]:
-        """Yield one answer for each row, in order. See Answerer."""
+        """Yield one answer for each row, in order; see Answerer."""
         checked = task if isinstance(task, Task) else get_task(task)
         yield from read_ahead(rows, lambda row: self.submit(checked, row, **options), most=WINDOW * len(self.members))
 

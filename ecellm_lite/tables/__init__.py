@@ -2,7 +2,7 @@
 
 A table is read as a stream of rows. Each row has its line number in the file. A row that cannot be read has an error,
 and the rows after it are still read. A file's type, encoding, delimiter, quotes and header are detected from its first
-bytes. `Table.description` describes them in one sentence, and `TableOptions` override the detection.
+bytes. `Table.description` says in one sentence what was detected, and `TableOptions` override the detection.
 
 A `ColumnMap` turns a table's rows into rows of a task, and reports missing columns before the first row is read. A
 `ResultWriter` writes the table again, with the columns of the answers added.

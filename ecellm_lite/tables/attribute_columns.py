@@ -1,8 +1,9 @@
-"""The columns of an extraction's answers if all rows ask for the same attributes, and their cells.
+"""The columns that hold an extraction's answers, if all rows ask for the same attributes.
 
-An attribute has a column with its value. If it has a form, it also has the column `Color.place`, with `title:0-9` or
-`feature[1]:4-8`. A typed value has one more: `Size.number`, `Made.date` or `Weight.kg`. A value of a closed list has
-`Color.id`. Several values share a cell, with semicolons between them.
+Each attribute has a column with its value, such as `Color`. An attribute with a form (the rules that its value must
+meet) also has the column `Color.place`, which says where the value stands in the row: `title:0-9` or `feature[1]:4-8`.
+A typed value has a third column: `Size.number`, `Made.date` or `Weight.kg`. A value of a closed list has `Color.id`.
+Several values of an attribute share a cell, with semicolons between them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _BETWEEN = "; "
 def attribute_columns(attributes: Sequence[Attribute]) -> list[tuple[str, Kind]]:
     """Return the names and types of the attributes' columns.
 
-    If an attribute is called `Color.place` itself, the column with the place of Color becomes `Color.place (2)`.
+    If two columns would have the same name, a number is added: an attribute may itself be called `Color.place`, and the
+    column with the place of Color then becomes `Color.place (2)`.
     """
     columns: list[tuple[str, Kind]] = []
     own: list[int] = []  # the places of the columns that have an attribute's name
@@ -41,7 +43,7 @@ def attribute_columns(attributes: Sequence[Attribute]) -> list[tuple[str, Kind]]
 
 
 def attribute_cells(attributes: Sequence[Attribute], value: Any) -> list[Any]:
-    """Return the cells of an answer's value, one for each column; a value of None has empty cells."""
+    """Return the cells of an answer's value, one for each column. If the value is None, all cells are empty."""
     cells: list[Any] = []
     for attribute in _different(attributes):
         entries = [entry for entry in value or () if entry["attribute"] == attribute.name]
@@ -56,12 +58,12 @@ def attribute_cells(attributes: Sequence[Attribute], value: Any) -> list[Any]:
 
 
 def _different(attributes: Sequence[Attribute]) -> Iterable[Attribute]:
-    """Return the attributes without repetitions: a row may ask twice for a name without a form."""
+    """Return the attributes, each name once. A row may ask twice for the same name."""
     return {attribute.name: attribute for attribute in attributes}.values()
 
 
 def extracted(value: Any) -> Mapping[str, Any]:
-    """Return each attribute's value: a text, None, or a list if there are several."""
+    """Return each attribute's value: a text, None, or a list of several values."""
     values: dict[str, list[str | None]] = {}
     for entry in value or ():
         values.setdefault(entry["attribute"], []).append(entry["value"])
@@ -92,7 +94,7 @@ def _typed_column(attribute: Attribute) -> str | None:
 
 
 def _plain(normalized: Any) -> float | str | None:
-    """Return a typed value as a cell: a number, a date, or a quantity's value; None for a range."""
+    """Return a typed value as a cell: a number, a date, or the number of a quantity. A range gives None."""
     value: float | str | None = normalized["value"] if isinstance(normalized, dict) else normalized
     return value
 

@@ -1,4 +1,4 @@
-"""Converts the values of cells to text."""
+"""Converts the values of a table's cells to text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def cell_text(cell: Any) -> str:
-    """Return a cell as text. Numbers are written as a spreadsheet shows them, and dates in ISO 8601.
+    """Return a cell's value as text. Numbers look as in a spreadsheet, and dates are in ISO 8601.
 
     >>> cell_text(12.0), cell_text(0.1 + 0.2), cell_text(True)
     ('12', '0.3', 'true')
@@ -35,7 +35,7 @@ def cell_text(cell: Any) -> str:
 
 
 def exact_text(cell: Any) -> str:
-    """Return a cell as text. A number keeps all its digits."""
+    """Return a cell's value as text. A number keeps all its digits."""
     return repr(cell) if isinstance(cell, float) else cell_text(cell)
 
 

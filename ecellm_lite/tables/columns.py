@@ -1,7 +1,7 @@
 """Maps a table's columns to a task's fields.
 
-A column with a field's name fills that field. Other columns are mapped explicitly, as in `product_1.title=Title`. A
-missing column is reported before the first row is read and before a model is loaded.
+A column with the name of a field fills that field. Other columns are mapped by options such as `product_1.title=Title`.
+A missing column is reported before the first row is read and before a model is loaded.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _LEAST_ALIKE = 0.5
 class MapOptions:
     """Options for mapping a table's columns to a task's fields.
 
-    `map`: pairs `FIELD=COLUMN`. If a field has several columns, their texts are joined with a space; if the field is a
-      list, they form a list.
+    `map`: pairs `FIELD=COLUMN`. A field may be mapped to several columns. A list field gets their texts as a list. A
+      text field gets their texts joined with spaces.
     `constants`: values of fields that are the same for all rows.
     `only_where`: a column. Rows with an empty cell in this column are skipped.
     `fill_down`: columns in which an empty cell gets the value of the row above.
-    `html`: the cells that are read as HTML. `auto` means cells that clearly are HTML, `text` means all cells, and
-      `keep` means none.
+    `html`: which cells are converted from HTML to text: all cells (`text`), no cells (`keep`), or the cells that
+      clearly are HTML (`auto`).
     """
 
     map: Sequence[str] = ()
@@ -55,7 +55,7 @@ class ColumnMap:
     def __init__(self, task: Task, columns: Sequence[str] | None, options: MapOptions | None = None) -> None:
         """Map the columns. Raises UsageError if a mapped column does not exist, or if a required field has no column.
 
-        `columns` is None for a table in which each row has its own columns.
+        `columns` is None for JSON Lines, where each row has its own columns.
         """
         self._task = task
         self._options = options or MapOptions()
@@ -77,7 +77,7 @@ class ColumnMap:
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:
-        """The attributes that an extraction asks for, if they are the same for all rows, else an empty tuple."""
+        """The attributes that an extraction asks for, if all rows ask for the same attributes, else an empty tuple."""
         fields = [each for each in self._fields.values() if isinstance(each, AttributesField)]
         if not fields:
             return attributes_of(self._task.question(self._task.example()).space)
@@ -88,20 +88,20 @@ class ColumnMap:
 
     @property
     def description(self) -> str:
-        """The mapping as a sentence."""
+        """A sentence that says which column fills which field."""
         if self._unmapped:
             return "rows are read unchanged"
         pairs = [f"{name} from {' and '.join(map(repr, columns))}" for name, columns in self.columns.items()]
         return ", ".join(pairs)
 
     def rows(self, table: Table) -> Iterator[MappedRow]:
-        """Yield a table's rows, each with its cells mapped to the task's fields."""
+        """Yield a table's rows as rows of the task."""
         return map(self.row, table.rows())
 
     def row(self, source: TableRow) -> MappedRow:
-        """Return a row with its cells mapped to the task's fields.
+        """Return a table's row as a row of the task.
 
-        Call this method in the table's order, because an empty cell may get the value of the row above.
+        Call this method in the order of the table's rows, because an empty cell may get the value of the row above.
         """
         if source.error is not None:
             return MappedRow(source, None, source.error)
@@ -181,7 +181,10 @@ class ColumnMap:
             )
 
     def _name_by_name(self) -> None:
-        """Map each unmapped field to the column with the field's name, if exactly one column has that name."""
+        """Map each field that is not mapped yet to the column of the same name.
+
+        Skip the field if several columns have its name.
+        """
         assert self._columns is not None
         names = [*self._fields, _ID]
         if {"instruction", "input"} <= set(self._columns) and "input" not in self._fields:
@@ -235,7 +238,7 @@ def field_names(task: Task) -> list[str]:
 
 
 def _leaves(task: Task) -> dict[str, Field]:
-    """Return a task's fields by name. The name of a field inside a record is `record.field`."""
+    """Return a task's fields by name. A field inside a record is named `record.field`."""
     leaves: dict[str, Field] = {}
     for each in task.fields:
         if isinstance(each, RecordField):
@@ -246,7 +249,7 @@ def _leaves(task: Task) -> dict[str, Field]:
 
 
 def _is_required(name: str, task: Task) -> bool:
-    """Return whether every row must have this field. A field of a record is required if the record is required."""
+    """Return whether every row must have this field. A field inside a record is required if the record is required."""
     record = name.partition(".")[0]
     return all(each.required for each in task.fields if each.name == record)
 
@@ -257,12 +260,12 @@ def _has_sibling(name: str, columns: set[str]) -> bool:
 
 
 def _plain(name: str) -> str:
-    """Return a name in a form for comparisons: without case, spaces, punctuation and Google's prefix `g:`."""
+    """Return a name in a form for comparisons: without upper case, spaces, punctuation and Google's prefix `g:`."""
     return re.sub(r"[\W_]+", "", name.casefold().strip().removeprefix("g:"))
 
 
 def _near(name: str, columns: Sequence[str]) -> str:
-    """Return a list of the columns for an error message. Columns with names similar to `name` come first."""
+    """Return a list of the columns for an error message, beginning with those whose names are similar to `name`."""
     plain = {_plain(column): column for column in columns}
     plain_name = _plain(name.rpartition(".")[2])
     near = [plain[each] for each in get_close_matches(plain_name, list(plain), n=5, cutoff=_LEAST_ALIKE)]

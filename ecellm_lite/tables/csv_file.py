@@ -1,4 +1,4 @@
-"""Reads CSV, TSV and other delimited text, including the irregular files that shops' systems write."""
+"""Reads CSV, TSV and other delimited text, also the irregular files that shop software writes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CsvFile(Table):
     total_rows: bool
 
     def rows(self) -> Iterator[TableRow]:
-        """Yield the rows. A row has an error if it cannot be read, or has too many or too few cells."""
+        """Yield the rows. A row that cannot be read, or that has too many or too few cells, has an error."""
         rows = self._all_rows()
         return rows if self.total_rows else without_totals(rows, self.notes)
 

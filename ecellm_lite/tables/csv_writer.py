@@ -1,7 +1,8 @@
 """Writes CSV that spreadsheets open correctly.
 
 Cells that a job adds may contain text from the input, such as a customer's review. If such a cell begins like a
-formula, a single quote is put before it, so that no spreadsheet runs it. OWASP's page on CSV injection advises this.
+formula, a single quote is put before it, so that no spreadsheet runs the formula. OWASP's page on CSV injection advises
+this.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ class CsvWriter:
         self._writer.writerow([self._input(column) for column in columns])
 
     def write(self, cells: Sequence[Any], own: Sequence[Any]) -> None:
-        """Write a row: the input's cells, then the added cells. Added cells never run as formulas.
+        """Write a row: the input's cells, then the added cells. A spreadsheet never runs an added cell as a formula.
 
-        The input's cells are written unchanged, or made safe as well if `safe_cells` is set.
+        The input's cells are written unchanged. If `safe_cells` is set, they are guarded against formulas as well.
         """
         self._writer.writerow([*map(self._input, cells), *map(_own, own)])
 
@@ -60,7 +61,7 @@ class CsvWriter:
 
 
 def guarded(text: str) -> str:
-    """Return the text, changed if a spreadsheet would read it as a formula.
+    """Return a cell's text, with a quote before it if a spreadsheet would read it as a formula.
 
     >>> guarded("=1+1"), guarded("yes")
     ("'=1+1", 'yes')

@@ -1,6 +1,6 @@
-"""Detects the dialect of delimited text (its delimiter and quotes). It tries each usual dialect on the first lines.
+"""Detects the dialect of delimited text (its delimiter and quotes), by reading the first lines in each usual dialect.
 
-The right dialect splits most records into the same number of cells. The records before the first record of that width
+In the right dialect, most records have the same number of cells. The records before the first record with that number
 count less, because they may be titles above the header.
 """
 
@@ -27,10 +27,10 @@ _TRUST = {"\t": 1.0, ";": 0.98, "|": 0.97, ",": 0.96}
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The first records of a file, as one dialect splits them.
+    """The first records of a file, read in one dialect.
 
     `width`: the most frequent number of cells in a record.
-    `share`: the weighted share of records that have this width, from 0 to 1.
+    `share`: the fraction of records that have this width, weighted, from 0 to 1.
     """
 
     dialect: Dialect
@@ -40,20 +40,25 @@ class Reading:
 
     @property
     def score(self) -> float:
-        """The score of this dialect, from 0 to 2. Dialects with wider records score higher, up to four cells."""
+        """How well this dialect fits, from 0 to 2.
+
+        Of two dialects that fit equally, the one with wider records scores higher.
+
+        A width above four cells adds nothing.
+        """
         trust = _TRUST.get(self.dialect.delimiter or "", 1.0)
         return trust * self.share**2 * min(2.0, log2(self.width))
 
     @property
     def faults(self) -> int:
-        """The number of malformed records."""
+        """The number of malformed records in this dialect."""
         return sum(1 for record in self.records if record.fault)
 
 
 def find_dialect(
     lines: Sequence[Line], *, whole: bool, delimiter: str | None = None, quote: str | None = None
 ) -> Reading:
-    """Return the reading of a file's first lines in the dialect that fits them best.
+    """Read a file's first lines in each usual dialect, and return the reading with the best score.
 
     `whole`: whether the lines are the whole file. `delimiter` and `quote` override the detection.
 
@@ -71,7 +76,7 @@ def find_dialect(
 
 
 def _reading(lines: Sequence[Line], text: str, delimiter: str | None, quote: str | None, whole: bool) -> Reading:
-    """Return the better of two readings with this delimiter: one with quotes and one without."""
+    """Return the better of two readings with this delimiter: one with quoted cells and one without."""
     if quote == "":
         return _read(lines, Dialect(delimiter, Quoting.NONE), whole)
     dialect = Dialect(delimiter, Quoting.QUOTED, quote or '"')
@@ -101,9 +106,9 @@ def _read(lines: Sequence[Line], dialect: Dialect, whole: bool) -> Reading:
 
 
 def _share(records: Sequence[Record], width: int) -> float:
-    """Return the share of well-formed records with this width.
+    """Return the fraction of records that are well formed and have this width.
 
-    Records before the first record of this width count a quarter each.
+    Each record before the first record of this width counts as a quarter.
     """
     fits = [len(record.cells) == width and record.fault is None for record in records]
     first = fits.index(True)

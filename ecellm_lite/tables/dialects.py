@@ -14,8 +14,8 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bar
 class Quoting(Enum):
     """Whether a quote character at the start of a cell begins a quoted cell: yes, no, or unsure.
 
-    It is unsure if the first lines have no such cell. Then quotes begin quoted cells, except in lines that would be
-    malformed if read so.
+    The answer is unsure if no cell in the first lines begins with a quote. Later quotes then begin quoted cells, except
+    in a line that would become malformed.
     """
 
     QUOTED = "quoted"
@@ -25,7 +25,7 @@ class Quoting(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A delimiter (None for a single column), a quote character, and whether cells are quoted."""
+    """A delimiter (None for a single column), a quote character, and whether that character begins quoted cells."""
 
     delimiter: str | None
     quoting: Quoting = Quoting.UNSURE
@@ -33,7 +33,7 @@ class Dialect:
 
     @property
     def label(self) -> str:
-        """The dialect in words, for the table's description."""
+        """The dialect in words, as part of the table's description."""
         delimiter = self.delimiter
         words = "no delimiter" if delimiter is None else DELIMITERS.get(delimiter, f"delimiter {delimiter!r}")
         return f"{words}, quotes taken literally" if self.quoting is Quoting.NONE else words

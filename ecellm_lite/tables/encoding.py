@@ -1,9 +1,8 @@
 """Detects the encoding of a text file from its first bytes.
 
-If the file has a byte-order mark, that decides. White space before the mark is ignored, because some plugins print it.
-Without a mark, text that is valid UTF-8 is read as UTF-8. For other text, the library charset-normalizer decides from
-the lines that are not ASCII. If several encodings fit equally well, an encoding that shops' systems often write is
-preferred.
+A byte-order mark decides. White space before the mark is ignored, because some plugins print it. Without a mark, text
+that is valid UTF-8 is read as UTF-8. For other text, the library charset-normalizer judges the lines that are not
+ASCII. If several encodings fit equally well, those that shop software often writes come first.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _LABELS = {
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """A codec's name, and the number of bytes to skip: a byte-order mark and any white space before it."""
+    """A codec's name, and the number of bytes to skip: the byte-order mark and any white space before it."""
 
     codec: str
     skip: int = 0
@@ -53,16 +52,17 @@ class Encoding:
 
     @property
     def label(self) -> str:
-        """The encoding in words, for the table's description."""
+        """The encoding in words, as part of the table's description."""
         name = _LABELS.get(self.codec, self.codec.replace("cp12", "Windows-12") if "cp12" in self.codec else self.codec)
         return f"{name} with a byte-order mark" if self.mark else name
 
 
 def find_encoding(head: bytes, *, whole: bool, encoding: str | None = None, name: str = "the file") -> Encoding:
-    """Return the encoding of a file that begins with the bytes `head`. `whole`: whether they are the whole file.
+    """Return the encoding of a file that begins with the bytes `head`.
 
-    `encoding` overrides the detection. Raises UsageError for an encoding that Python does not know. Raises InputError
-    for bytes that are not text.
+    `whole`: whether `head` is the whole file. `encoding` overrides the detection.
+
+    Raises UsageError for an encoding that Python does not know. Raises InputError for bytes that are not text.
     """
     marked = _marked(head)
     if encoding is not None:
@@ -111,7 +111,7 @@ def _codec(encoding: str) -> str:
 
 
 def _wide(head: bytes) -> str | None:
-    """Return the UTF-16 codec if nearly every second byte is zero, otherwise None."""
+    """Return the UTF-16 codec if nearly every second byte is zero, or else None."""
     pairs = len(head) // 2
     if head[1::2].count(0) > 0.4 * pairs and head[0::2].count(0) < 0.1 * pairs:
         return "utf-16-le"
@@ -121,7 +121,7 @@ def _wide(head: bytes) -> str | None:
 
 
 def _is_utf8(sample: bytes) -> bool:
-    """Return whether a sample is UTF-8.
+    """Return whether a sample is UTF-8, apart from a few damaged lines.
 
     Invalid bytes are allowed in one line, or in 1% of the lines if that is more.
     """
@@ -143,7 +143,7 @@ def _decodes(line: bytes) -> bool:
 
 
 def _is_japanese(sample: bytes) -> bool:
-    """Return whether a sample has many kana when it is decoded as cp932. Text in other encodings has few."""
+    """Return whether a sample, decoded as cp932, has many kana. Text in other encodings then has few."""
     text = sample[:_SAMPLE].decode("cp932", "replace")
     kana = sum(1 for character in text if "\u3041" <= character <= "\u30fc")
     return kana > 1 and kana > 0.2 * sum(1 for character in text if character > "\x7f")
