@@ -1,4 +1,4 @@
-"""Imports the libraries of the extra `tables` when they are first used."""
+"""Imports the optional libraries of the extra `tables` when they are first used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ecellm_lite.errors import UsageError
 def library(module: str, purpose: str) -> Any:
     """Return an optional module. If it is not installed, raise UsageError with the command that installs it.
 
-    `purpose` is the subject of the error message, such as "A zstd file".
+    `purpose` is the subject of the error message: "A zstd file" gives "A zstd file needs …".
     """
     try:
         return import_module(module)

@@ -1,7 +1,8 @@
-"""Reads RSS and Atom feeds, such as those for Google Merchant Center.
+"""Reads RSS and Atom feeds, such as those for Google Merchant Center, as tables.
 
-An item of the feed becomes a row, and its elements become the cells. A nested element's column begins with its parent's
-name, as in `g:shipping.g:price`. Repeated elements are numbered, as in `g:additional_image_link (2)`.
+Each item of the feed becomes a row, and the item's elements become cells. The column of a nested element begins with
+its parent's name, as in `g:shipping.g:price`. If an element occurs several times in an item, its columns are numbered,
+as in `g:additional_image_link (2)`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _GOOGLE = "http://base.google.com/ns/1.0"
 
 @dataclass(slots=True, kw_only=True)
 class Feed(Table):
-    """A feed as a table. Each row has a column for each element of its item."""
+    """A feed as a table. Each row has its own columns: the elements of its item."""
 
     items: Iterator[TableRow]
     first: list[TableRow]
@@ -38,7 +39,7 @@ class Feed(Table):
         yield from self.items
 
     def all_columns(self) -> tuple[str, ...]:
-        """Return the columns of all items. This reads the whole feed, and then goes back to its beginning."""
+        """Return the columns of all items. This reads the whole feed, and then returns to its beginning."""
         file = self.source.seekable()
         columns: dict[str, None] = {}
         for row in _items(file, self.name):
@@ -50,7 +51,7 @@ class Feed(Table):
 
 
 def open_feed(source: Source) -> Feed:
-    """Return a feed as a table. Raises InputError if it has no items."""
+    """Return a feed as a table. Raises InputError if the feed has no items."""
     items = _items(source.stream, source.name)
     first = list(islice(items, _SAMPLE))
     if not first:
@@ -95,7 +96,7 @@ def _items(file: IO[bytes], name: str) -> Iterator[TableRow]:
 
 
 class _Pieces(io.RawIOBase):
-    """Wraps a file so that lxml can read it, but cannot close it."""
+    """Lets lxml read a file, but not close it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -141,7 +142,7 @@ def _elements(element: Any, prefix: str, depth: int = 0) -> Iterator[tuple[str, 
 
 
 def _name(element: Any) -> str:
-    """Return an element's name with its prefix. The prefix for Google's namespace is always `g:`."""
+    """Return an element's name with its namespace prefix. The prefix for Google's namespace is always `g:`."""
     namespace, _, local = cast(str, element.tag).rpartition("}")
     if namespace == f"{{{_GOOGLE}":
         return f"g:{local}"

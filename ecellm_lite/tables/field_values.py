@@ -14,9 +14,9 @@ Html = Literal["auto", "text", "keep"]
 
 
 def cell_value(cell: Any, html: Html, changed: list[str], column: str) -> Any:
-    """Return a cell as a text, a list or an object, or None if it is empty.
+    """Return a cell's value as a text, a list or an object, or None if the cell is empty.
 
-    If HTML was removed from the cell, `column` is added to `changed`.
+    If the cell was converted from HTML, `column` is added to the list `changed`.
     """
     if is_empty(cell):
         return None
@@ -35,9 +35,9 @@ def cell_value(cell: Any, html: Html, changed: list[str], column: str) -> Any:
 
 
 def field_value(field: Field | None, values: Sequence[Any]) -> Any:
-    """Return a field's value, made from the values of one cell or of several.
+    """Return a field's value, made from the values of the cells that are mapped to the field.
 
-    For a field that is a list, they form one list. For another field, several texts are joined with a space.
+    A list field gets the values as one list. A text field gets several texts joined with spaces.
     """
     parts = [part for value in values for part in (value if isinstance(value, list) else [value])]
     if isinstance(field, TextsField | ItemsField):
@@ -50,7 +50,10 @@ def field_value(field: Field | None, values: Sequence[Any]) -> Any:
 
 
 def put_value(row: dict[str, Any], name: str, value: Any) -> None:
-    """Put a field's value into a row; a name such as `product_1.title` means a field of a record."""
+    """Put a field's value into a row.
+
+    The name `product_1.title` means the field `title` inside the record `product_1`.
+    """
     record, dot, inner = name.partition(".")
     if not dot:
         row[name] = value
@@ -60,7 +63,7 @@ def put_value(row: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _listed(value: Any) -> list[Any] | None:
-    """Return the value if it is a list. If it is the JSON text of a list, return that list. Otherwise return None."""
+    """Return a list unchanged, and the JSON text of a list as a list. Return None for any other value."""
     if isinstance(value, list):
         return value
     if isinstance(value, str) and value.lstrip().startswith("["):

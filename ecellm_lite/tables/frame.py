@@ -1,7 +1,6 @@
 """Reads a data frame of pandas, polars or pyarrow as a table, and adds columns to a copy of it.
 
-The library narwhals gives the frames of all three libraries the same interface. It is imported when the first frame is
-read.
+The library narwhals gives all three kinds of frames the same interface. It is imported when the first frame is read.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ _ABSENT = frozenset(("NAType", "NaTType"))  # how pandas writes a missing cell, 
 
 
 class Frame:
-    """A data frame in memory as a table. The frame itself is never changed."""
+    """A data frame in memory, as a table. The data frame itself is never changed."""
 
     def __init__(self, frame: Any) -> None:
-        """Take a data frame of pandas, polars or pyarrow. The names of its columns must be distinct texts.
+        """Take a data frame of pandas, polars or pyarrow. The names of its columns must be different texts.
 
         Raises InputError for anything else, and UsageError if narwhals is not installed.
         """
@@ -41,13 +40,16 @@ class Frame:
             raise InputError(f"The frame has the column {wrong[0]!r}", step="give all columns names that are texts")
 
     def rows(self) -> Iterator[TableRow]:
-        """Yield the rows, numbered from 1."""
+        """Yield the frame's rows, numbered from 1."""
         for number, cells in enumerate(self._frame.iter_rows(), 1):
             row = {name: _plain(cell) for name, cell in zip(self.columns, cells, strict=True)}
             yield TableRow(number, number, row, _error(number, row))
 
     def with_columns(self, columns: Sequence[OwnColumn], rows: Sequence[Sequence[Any]]) -> Any:
-        """Return a copy of the frame with further columns. Each of `rows` has a value or None for each new column."""
+        """Return a copy of the frame with new columns.
+
+        Each item of `rows` has the values of one row: one value, or None, for each new column.
+        """
         kinds = {
             Kind.TEXT: self._narwhals.String,
             Kind.NUMBER: self._narwhals.Float64,
@@ -62,7 +64,7 @@ class Frame:
 
 
 def _plain(cell: Any) -> Any:
-    """Return a cell as a plain Python value. NumPy values are converted, and a missing value becomes None."""
+    """Return a cell as a plain Python value: NumPy values are converted, and a missing value becomes None."""
     if type(cell).__name__ in _ABSENT:
         return None
     return cell.tolist() if hasattr(cell, "tolist") else cell

@@ -1,7 +1,7 @@
-"""Finds the row with the names of a table's columns, and returns the names.
+"""Finds a table's header: the row with the names of the columns.
 
-Exports often put report titles before the header. Amazon's files have three rows of headers, product taxonomies have
-none, and one system writes its header twice in one line.
+Exports often put report titles above the header. Amazon's files have three header rows, and product taxonomies have no
+header. One shop system writes the names twice in one line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z][\w.:#\[\]-]*")
 class SampleRow:
     """One of a table's first rows: its cells, and the numbers of its first and last line in the file.
 
-    In a spreadsheet, both numbers are the row's number.
+    In a spreadsheet, both numbers are the number of the row.
     """
 
     place: int
@@ -35,7 +35,7 @@ class SampleRow:
 class TableHeader:
     """The names of a table's columns.
 
-    `last`: the number of the last line or row before the data, or 0 if there is none.
+    `last`: the number of the last line or row above the data, or 0 if the data begin at the top.
     `findings`: phrases about an unusual header, for the table's description.
     """
 
@@ -45,7 +45,7 @@ class TableHeader:
 
 
 def find_header(rows: Sequence[SampleRow], width: int, header_row: int | None = None) -> TableHeader:
-    """Return the header of a table, given its first rows. `width` is the usual number of cells in a row.
+    """Return the header of a table whose first rows are `rows`. `width` is the usual number of cells in a row.
 
     `header_row` overrides the detection. It is the number of a line or row, or 0 for a table without a header. Raises
     UsageError if no row begins at that line.
@@ -78,13 +78,13 @@ def find_header(rows: Sequence[SampleRow], width: int, header_row: int | None = 
 
 
 def text_of(cell: Any) -> str:
-    """Return a header's cell as text. White space alone becomes an empty text."""
+    """Return a header's cell as text. A cell with only white space becomes an empty text."""
     text = "" if cell is None else str(cell)
     return text if text.strip() else ""
 
 
 def _likely(rows: Sequence[SampleRow], width: int) -> tuple[int, int | None]:
-    """Return the index of the table's first row, and the index of its header, or None if there is no header."""
+    """Return the index of the table's first row, and the index of its header (None if there is no header)."""
     first = next((index for index, row in enumerate(rows) if _spans(row, width) and not _is_comment(row)), 0)
     index = _below(rows, first, width)
     data = rows[index + 1 : index + 1 + _ROWS]
@@ -96,15 +96,15 @@ def _is_comment(row: SampleRow) -> bool:
 
 
 def _spans(row: SampleRow, width: int) -> bool:
-    """Return whether a row is nearly as wide as the table, and has text in at least half of its cells."""
+    """Return whether a row is nearly as wide as the table and at least half of its cells have text."""
     filled = [index for index, cell in enumerate(row.cells) if text_of(cell)]
     return bool(filled) and filled[-1] + 1 >= 0.75 * width and len(filled) >= 0.5 * min(width, len(row.cells))
 
 
 def _below(rows: Sequence[SampleRow], first: int, width: int) -> int:
-    """Return the index of the header, which is `first` or one of the three rows below it.
+    """Return the index of the header: `first`, or a row of identifiers among the next three rows.
 
-    If a header in words is followed by a row of identifiers such as `item_name`, the row of identifiers is the header.
+    Identifiers are names such as `item_name`. A row of them is the header if `first` has words instead.
     """
     data = rows[first + 4 : first + 4 + _ROWS]
     for index in range(min(first + 3, len(rows) - 1), first, -1):
@@ -125,7 +125,7 @@ def _identifiers(row: SampleRow, width: int) -> bool:
 
 
 def _is_data(row: SampleRow, data: Sequence[SampleRow]) -> bool:
-    """Return whether a row that may be the header looks like the data rows below it."""
+    """Return whether a row looks like the rows below it, and is therefore not a header."""
     if not data or any(list(other.cells) == list(row.cells) for other in data if len(row.cells) > 1):
         return False  # a repeated row is a header: files were concatenated
     words_over_numbers, like_data = 0, 0
@@ -152,7 +152,7 @@ def _is_number(cell: Any) -> bool:
 
 
 def _is_coded(text: str) -> bool:
-    """Return whether a text begins with a digit or is a web address. A column's name does neither."""
+    """Return whether a text begins with a digit or is a web address, as data often are and column names are not."""
     return re.match(r"\d|https?://", text) is not None
 
 
@@ -161,9 +161,9 @@ def _mostly(column: Sequence[str], test: Callable[[str], bool]) -> bool:
 
 
 def _fitted(names: list[str], width: int, data: Sequence[SampleRow]) -> tuple[list[str], tuple[str, ...]]:
-    """Return the names of the columns, and phrases about changes to them.
+    """Return the names of the columns, and phrases that say how the names were changed.
 
-    If nearly all rows have `width` cells, the names are padded or cut to that number.
+    If at least 90% of the rows have `width` cells, the list of names is filled up or cut to that length.
     """
     agree = sum(1 for row in data if len(row.cells) == width)
     if len(names) == width or len(data) < 3 or agree < 0.9 * len(data):
@@ -179,7 +179,7 @@ def _fitted(names: list[str], width: int, data: Sequence[SampleRow]) -> tuple[li
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Return distinct names. A repeated name gets a number, and an empty name becomes `column N`."""
+    """Return the names without repetitions. A repeated name gets a number, and an empty name becomes `column N`."""
     existing = set(names)
     columns: dict[str, None] = {}
     for place, name in enumerate(names, 1):

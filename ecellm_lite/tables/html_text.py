@@ -1,7 +1,7 @@
 """Converts HTML in a cell into the text that a browser would show.
 
 Tags, scripts, styles and hidden XML of word processors are removed, and entities are decoded. Each block, table row and
-line break begins a new line. lxml parses the HTML as a stream, so deeply nested or damaged HTML is no problem.
+line break begins a new line. lxml parses the HTML as a stream, so it also copes with deeply nested or damaged HTML.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LINES = re.compile(r" ?\n[ \n]*")
 
 
 def is_html(text: str) -> bool:
-    """Return whether a text is clearly HTML: it has a known HTML tag or an entity.
+    """Return whether a text is clearly HTML: it contains a known HTML tag or an entity.
 
     >>> is_html("<p>Mug</p>"), is_html("Tom &amp; Co"), is_html("a < b > c & d")
     (True, True, False)
@@ -45,8 +45,7 @@ def is_html(text: str) -> bool:
 def html_text(html: str) -> str:
     r"""Return the text of a piece of HTML, with a line feed between blocks.
 
-    Some exports write a backslash and an `n` instead of a line end. These become white space, as a line end does in
-    HTML.
+    Some exports write a backslash and an `n` in place of a line end. They become a space, as a line end does in HTML.
 
     >>> html_text("<p>Mug &amp; lid</p><ul><li>blue<li>red</ul>")
     'Mug & lid\nblue\nred'
@@ -60,7 +59,7 @@ def html_text(html: str) -> str:
 
 
 class _Text:
-    """A target for lxml's parser that collects the visible text."""
+    """Collects the visible text while lxml parses HTML. lxml calls the methods."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
@@ -85,10 +84,10 @@ class _Text:
             self._parts.append("\n")
 
     def data(self, text: str) -> None:
-        """Add a text unless it is hidden. Line ends in the text become spaces."""
+        """Add a text, if it is visible. Line ends in the text become spaces."""
         if not self._hidden:
             self._parts.append(text.replace("\n", " "))
 
     def close(self) -> str:
-        """Return the collected text with runs of white space collapsed."""
+        """Return the collected text. Each run of white space becomes one space or one line feed."""
         return _LINES.sub("\n", _SPACE.sub(" ", "".join(self._parts))).strip()

@@ -1,6 +1,6 @@
 """Reads JSON Lines, one object per line.
 
-A line that cannot be read becomes an error, and the lines after it are still read.
+A line that cannot be read becomes an error, and the following lines are still read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class JsonLines(Table):
     """A file of JSON objects. Each object is a row with its own columns."""
 
     def rows(self) -> Iterator[TableRow]:
-        """Yield the rows; blank lines are skipped."""
+        """Yield the rows. Blank lines are skipped."""
         number, line = 0, 0
         try:
             for line, row in numbered_rows(self.source.stream):
@@ -34,9 +34,9 @@ class JsonLines(Table):
             yield TableRow(number + 1, line + 1, {}, error)
 
     def all_columns(self) -> tuple[str, ...]:
-        """Return the keys of all rows, in order of first appearance.
+        """Return the keys of all rows, in the order in which they first appear.
 
-        This reads the whole file, and then goes back to its beginning.
+        This reads the whole file, and then returns to its beginning.
         """
         file = self.source.seekable()
         columns: dict[str, None] = {}
@@ -65,15 +65,18 @@ def check_form(file: BufferedReader, name: str) -> None:
 
 
 def read_rows(file: IO[bytes]) -> Iterator[Mapping[str, Any] | InputError]:
-    """Yield the rows of a JSON Lines file without blank lines.
+    """Yield the rows of a JSON Lines file. Blank lines are skipped.
 
-    A broken line yields an InputError with its line number.
+    For a line that cannot be read, yield an InputError with the line's number.
     """
     return (row for _, row in numbered_rows(file))
 
 
 def numbered_rows(file: IO[bytes]) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
-    """Yield each row, or the InputError of a broken line, with its line number (from 1). Blank lines are skipped."""
+    """Yield pairs: a row, or the InputError of a line that cannot be read, and the line's number from 1.
+
+    Blank lines are skipped.
+    """
     number = 0
     while line := file.readline(LONGEST_LINE + 1):
         number += 1

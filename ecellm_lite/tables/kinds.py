@@ -1,4 +1,4 @@
-"""The types of the columns that a job adds."""
+"""The type of a column that a job adds."""
 
 from __future__ import annotations
 

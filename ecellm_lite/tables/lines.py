@@ -1,4 +1,4 @@
-"""Reads and decodes the lines of a text file one by one. A line that is too long is cut."""
+"""Reads and decodes the lines of a text file one by one. Very long lines are cut."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FIRST_LINE = re.compile(r'(?:[^"\r\n]+|"[^"]*")*')
 
 
 class Line(NamedTuple):
-    """A line: its number from 1, its text with the line end, and whether it was too long and was cut."""
+    """A line: its number from 1, its text with the line end, and whether the text was cut because it was too long."""
 
     number: int
     text: str
@@ -23,10 +23,12 @@ class Line(NamedTuple):
 
 
 def read_lines(file: IO[bytes], encoding: Encoding, end: str = "\n") -> Iterator[Line]:
-    """Yield the lines of a file from its beginning. Invalid bytes become the character INVALID.
+    """Yield the lines of a file from its beginning.
+
+    Bytes that are invalid in the encoding become the character INVALID.
 
     `end` is the character that ends a line: a line feed or, in old files, a carriage return. The byte-order mark and
-    everything before it are skipped, but line numbers count from the file's beginning.
+    any white space before it are skipped, but skipped lines still count in the line numbers.
     """
     number = file.read(encoding.skip).count(b"\n")
     text = io.TextIOWrapper(file, encoding.codec, errors=INVALID_BYTES, newline=end)
@@ -47,8 +49,8 @@ def read_lines(file: IO[bytes], encoding: Encoding, end: str = "\n") -> Iterator
 def line_end(text: str) -> str:
     """Return the character that ends the lines of a text: a carriage return or a line feed.
 
-    It is a carriage return if the first line ends with a carriage return but no line feed. Such old files may have line
-    feeds inside quoted cells.
+    Old files end lines with a carriage return alone. The first line shows this, because later quoted cells may contain
+    line feeds.
     """
     if "\n" not in text:
         return "\r" if "\r" in text else "\n"

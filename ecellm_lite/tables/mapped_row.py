@@ -1,4 +1,4 @@
-"""A row of a table with its cells mapped to a task's fields."""
+"""A table's row as a row of a task."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ecellm_lite.tables.row import TableRow
 
 @dataclass(frozen=True, slots=True)
 class MappedRow:
-    """A row of a table with its cells mapped to a task's fields.
+    """A table's row (`source`), and the row of a task that was made from its cells (`row`).
 
-    `row` is None if the row has an `error` or is `skipped`. `warnings` describe changes to its cells.
+    `row` is None if the row has an `error` or is skipped. `warnings` say how the cells were changed.
     """
 
     source: TableRow
@@ -30,13 +30,13 @@ class MappedRow:
 
     @property
     def request(self) -> Mapping[str, Any] | InputError:
-        """The row or its error, to be passed to an Answerer. Do not use this for a skipped row."""
+        """What to submit to an Answerer: the task's row, or the error. Do not use this for a skipped row."""
         request = self.error or self.row
         assert request is not None
         return request
 
     def warned(self, answer: Answer) -> Answer:
-        """Return the answer to this row with the mapping's warnings added."""
+        """Return the answer to this row, with the row's warnings added."""
         if not self.warnings:
             return answer
         return replace(answer, warnings=(*(answer.warnings or ()), *self.warnings))

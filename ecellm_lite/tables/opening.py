@@ -1,4 +1,4 @@
-"""Opens a table of any file type. The type is detected from the first bytes, and the file's name does not matter."""
+"""Opens a table of any file type. The first bytes decide the type; the file's name does not matter."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ _FORMS = "CSV, XLSX, ODS, Parquet, Arrow or JSON Lines"
 def open_table(path: Path | str, options: TableOptions | None = None) -> Table:
     """Open a table: a CSV, TSV, XLSX, ODS, Parquet, Arrow or JSON Lines file, or a product feed.
 
-    The file may be compressed with gzip or zstd. The path `-` means standard input. Raises InputError for a file that
-    is not a table. Raises UsageError for an option that does not apply, or a library that is not installed. Close the
-    table, or use it in a `with` statement.
+    The file may be compressed with gzip or zstd. The path `-` means standard input. Close the table after use, or use
+    it in a `with` statement.
+
+    Raises InputError if the file is not a table. Raises UsageError if an option does not apply to this type of file, or
+    if a library is not installed.
     """
     source = open_source(path)
     try:
@@ -88,10 +90,7 @@ def _text(source: Source, options: TableOptions) -> Table:
 
 
 def _refuse_other_options(options: TableOptions, *settings: str, source: Source) -> None:
-    """Raise UsageError if an option is set that does not apply to this type of file.
-
-    `settings` are those that apply.
-    """
+    """Raise UsageError if an option is set that is not one of `settings`: the options for this type of file."""
     for setting in ("encoding", "delimiter", "quote", "header_row", "sheet"):
         if setting not in settings and getattr(options, setting) is not None:
             raise UsageError(

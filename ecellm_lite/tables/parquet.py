@@ -20,7 +20,7 @@ _BATCH = 1000  # rows
 
 @dataclass(slots=True, kw_only=True)
 class ColumnFile(Table):
-    """A Parquet or Arrow file. A cell is a Python value of its column's type, or None for null."""
+    """A Parquet or Arrow file as a table. A cell is a Python value of its column's type, or None for null."""
 
     types: Any  # its Arrow schema, with distinct names
     batches: Iterator[Any]
@@ -28,7 +28,7 @@ class ColumnFile(Table):
     place: int = 0
 
     def rows(self) -> Iterator[TableRow]:
-        """Yield the rows. A row has an error if it contains text that is not UTF-8."""
+        """Yield the rows. A row with text that is not UTF-8 has an error."""
         arrow = library("pyarrow", "A Parquet or Arrow file")
         try:
             for large in self.batches:
@@ -43,12 +43,12 @@ class ColumnFile(Table):
 
     @property
     def share(self) -> float | None:
-        """The share of the rows that has been read, from 0 to 1."""
+        """The fraction of the rows that has been read, from 0 to 1."""
         return self.place / self.height if self.height else None
 
     @property
     def schema(self) -> pa.Schema | None:
-        """The columns' types."""
+        """The columns' Arrow types."""
         return self.types
 
     def _rows(self, batch: Any) -> Iterator[TableRow]:
@@ -61,7 +61,7 @@ class ColumnFile(Table):
 
 
 def open_parquet(source: Source) -> ColumnFile:
-    """Return a Parquet file as a table; raises InputError for any other file."""
+    """Return a Parquet file as a table. Raises InputError for any other file."""
     arrow = library("pyarrow", "A Parquet file")
     parquet = library("pyarrow.parquet", "A Parquet file")
     try:
@@ -104,9 +104,9 @@ def _column_file(source: Source, form: str, schema: Any, batches: Iterator[Any],
 
 
 def _values(column: Any) -> Sequence[Any]:
-    """Return a column's values.
+    """Return a column's values as Python values.
 
-    Values that Python cannot represent (such as nanoseconds or the year 10000) become texts.
+    Values that Python cannot represent, such as nanoseconds or the year 10000, become texts.
     """
     try:
         values: list[Any] = column.to_pylist()

@@ -1,6 +1,6 @@
 """Writes Parquet in groups of rows.
 
-The columns' types are fixed before the first row is written, so a column may be empty in the first rows.
+The columns' types are fixed before the first row is written, so a column may begin with empty cells.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CHARACTERS = 16 << 20  # a row group of this many characters is full too
 class ParquetWriter:
     """Writes rows to a Parquet file.
 
-    The input's columns keep their types, or become texts if the input has no types.
+    The input's columns keep their types. If the input has no types, its columns become texts.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ParquetWriter:
         self._size = 0
 
     def write(self, cells: Sequence[Any], own: Sequence[Any]) -> None:
-        """Add a row to its row group, and write the group if it is full."""
+        """Add a row to the current row group, and write the group if it is full."""
         row = (*cells, *own)
         self._buffer.append(row)
         self._size += sum(len(cell) for cell in row if isinstance(cell, str))
@@ -49,7 +49,7 @@ class ParquetWriter:
             self._flush()
 
     def close(self) -> None:
-        """Write the last row group and the file's end."""
+        """Write the last row group and the end of the file."""
         self._flush()
         self._writer.close()
 

@@ -1,9 +1,10 @@
 """Splits delimited text into records.
 
 A record is a line, or several lines if a quoted cell contains line ends. Python's csv module reads well-formed records.
-Malformed records are handled here: with the csv module alone, a quote that is not closed would swallow all rows up to
-the next quote. If the second line of a malformed record looks like a new record, only the first line counts as
-malformed.
+
+This module handles malformed records. With the csv module alone, a cell whose quote is never closed would contain all
+rows up to the next quote. If the second line of a malformed record looks like the beginning of a record, only the first
+line counts as malformed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ LONE_RETURN = "has a lone carriage return outside quotes"
 class Fault:
     """A fault in a record.
 
-    `reason`: what is wrong, worded as the end of a sentence that begins with the record or its cell.
+    `reason`: what is wrong, as the end of a sentence whose subject is the record or the cell.
     `step`: what the user can do.
     `cell`: the index of the faulty cell, or None if the fault is not in one cell.
     """
@@ -42,7 +43,7 @@ class Fault:
 
 
 class Record(NamedTuple):
-    """A record: its cells, the numbers of its first and last line, and its fault, if any."""
+    """A record: its cells, the numbers of its first and last line, and its fault, if it has one."""
 
     line: int
     last_line: int
@@ -53,7 +54,7 @@ class Record(NamedTuple):
 class Records:
     """An iterator over the records in some lines. `width` is the expected number of cells, or None if it is not known.
 
-    Blank lines are skipped. A record with another number of cells is returned as it is.
+    Blank lines are skipped. A record with more or fewer cells is returned without a change.
     """
 
     def __init__(self, lines: Iterator[Line], dialect: Dialect, width: int | None = None) -> None:
@@ -113,9 +114,9 @@ class Records:
         return line.text
 
     def _mended(self) -> Record:
-        """Return the record for the current lines, which are malformed.
+        """Return the record for the current lines, which the csv module could not read.
 
-        Lines that belong to a later record are read again.
+        Lines that belong to a later record are put back, to be read again.
         """
         lines = list(self._record_lines)
         split = self._split("".join(line.text for line in lines))
@@ -135,9 +136,10 @@ class Records:
         return self._checked(lines, split.cells, split.reason)
 
     def _rest(self) -> list[Line]:
-        """Skip the lines that look like the rest of a broken record.
+        """Skip the following lines until a line looks like the beginning of a record.
 
-        Return the last skipped line with its text removed, or an empty list if no line was skipped.
+        Return a list with the last skipped line, without its text, so that its number is known. Return an empty list if
+        no line was skipped.
         """
         last: list[Line] = []
         while line := self._pending.popleft() if self._pending else next(self._lines, None):
@@ -151,7 +153,7 @@ class Records:
         self._pending.extendleft(reversed(lines))
 
     def _begins(self, text: str) -> bool:
-        """Return whether a line looks like a complete record, or like the first line of a record of several lines."""
+        """Return whether a line looks like a whole record, or like the first line of a record of several lines."""
         split = self._split(text)
         width = self.width or len(split.cells)
         if split.reason == UNCLOSED:
@@ -199,7 +201,7 @@ class _Split(NamedTuple):
 
 
 def _split(text: str, delimiter: str, quote: str) -> _Split:
-    """Split a record, without its line end, into cells. At a fault, return the cells so far and the reason."""
+    """Split a record without its line end into cells. At a fault, return the cells before it and the reason."""
     cells: list[str] = []
     start, end = 0, len(text)
     while True:
@@ -231,7 +233,7 @@ def _ended(text: str) -> str:
 
 
 def _blank(text: str) -> str:
-    """Return an empty text for a blank line, else the line without its line end."""
+    """Return a line without its line end, or an empty text if the line is blank."""
     return "" if text.isspace() and "\t" not in text else _ended(text)
 
 

@@ -1,8 +1,10 @@
-"""The columns that a job adds to a row for its answer, and their values.
+"""The columns that a job adds for a row's answer, and their values.
 
 The column `answer` has the answer's text, such as `yes` or `B: positive`, a score's number, or a ranking such as `B, A,
-C`. If a choice's text is only a letter, the column has the choice's value instead. An extraction has one column for
-each attribute if all rows have the same attributes. Otherwise `answer` has an object with the attributes.
+C`. If the text of a choice is only a letter, the column has the choice's value instead.
+
+For an extraction in which all rows have the same attributes, there is one column for each attribute. Otherwise, an
+extraction's column `answer` has a JSON object with the attributes.
 """
 
 from __future__ import annotations
@@ -42,9 +44,9 @@ class OwnColumn:
 class AnswerColumns:
     """The columns that a job adds to a table. Their names differ from the names of the table's own columns.
 
-    `attributes`: the attributes of an extraction, if they are the same in all rows.
+    `attributes`: the attributes of an extraction, if all rows have the same attributes.
     `scores`: whether the answers are numbers.
-    `more`: the names of further columns, which hold texts.
+    `more`: the names of further columns with texts.
     `task`: the prefix of each column's name if there are several tasks, as in `sentiment_analysis.answer`.
     """
 
@@ -76,12 +78,15 @@ class AnswerColumns:
         more: Sequence[str] = (),
         named: bool = False,
     ) -> AnswerColumns:
-        """Return the columns of a task's answers. If `named`, each name begins with the task's name."""
+        """Return the columns for a task's answers. If `named`, each column's name begins with the task's name."""
         scores = task.question(task.example()).space.type == "score"
         return cls(columns, attributes=attributes, scores=scores, more=more, task=task.name if named else None)
 
     def values(self, answer: Answer | None, more: Mapping[str, str | None] = _NOTHING) -> tuple[Any, ...]:
-        """Return an answer's values, one for each column. For a skipped row, all are None."""
+        """Return an answer's values, one for each column.
+
+        If the answer is None (a skipped row), all values are None.
+        """
         if answer is None:
             return (None,) * len(self.columns)
         warnings = "; ".join(warning.message for warning in answer.warnings or ()) or None
@@ -111,7 +116,10 @@ class AnswerColumns:
 
 
 def shown_text(answer: Answer) -> str | None:
-    """Return an answer's text to show to a person. If a choice's text is only a letter, return the choice's value."""
+    """Return an answer's text for people to read.
+
+    If the text of a choice is only a letter, return the choice's value.
+    """
     if answer.type == "choice" and answer.text is not None and not answer.text.startswith(str(answer.value)):
         return str(answer.value)
     return answer.text

@@ -19,7 +19,7 @@ CELL_CHARACTERS = 1 << 20
 
 
 def fault_of(text: str) -> str | None:
-    """Return what is wrong with a cell's text, worded as the end of a sentence, or None if nothing is wrong."""
+    """Return what is wrong with a cell's text, as the end of a sentence about the cell, or None if nothing is wrong."""
     if "\0" in text:
         return "has a NUL character"
     if len(text) > CELL_CHARACTERS:
@@ -29,10 +29,11 @@ def fault_of(text: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """One row of a table: its number from 1 and its cells by column, unchanged.
+    """One row of a table: its number from 1, and its unchanged cells by column.
 
-    `line` is the line of a text file or the row of a spreadsheet where the row begins. For other files, it is `number`.
-    If a row cannot be used, `error` is the reason, and `cells` has only the cells that were read.
+    `line` says where the row begins: the line in a text file, or the row in a spreadsheet. For other files, `line`
+    equals `number`. If the row cannot be used, `error` is the reason, and `cells` has only the cells that could be
+    read.
     """
 
     number: int
@@ -43,7 +44,7 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """Options for reading a table. An option that is None is detected from the file.
+    """Options for reading a table. What is None here is detected from the file.
 
     `encoding`: an encoding's name in Python, such as `cp1252`.
     `delimiter`: one character, or `tab`.
@@ -63,13 +64,13 @@ class TableOptions:
 
 @dataclass(slots=True, kw_only=True)
 class Table(ABC):
-    """A table, which is read once, row by row, in bounded memory.
+    """A table that can be read once, row by row, in bounded memory.
 
-    `columns`: the names of the columns, or None if each row has its own (JSON Lines).
+    `columns`: the names of the columns, or None if each row has its own columns (JSON Lines).
     `description`: one sentence about the detected type, encoding and header.
-    `notes`: sentences about parts that were left out. They are complete after the last row is read.
-    `delimiter`, `bom`: the table's delimiter, and whether it began with a byte-order mark. A CSV file with the answers
-      is written in the same way.
+    `notes`: sentences about parts of the file that were left out. They are complete after the last row is read.
+    `delimiter`, `bom`: the table's delimiter, and whether the file began with a byte-order mark. A CSV file with the
+      answers is written in the same way.
     """
 
     source: Source
@@ -95,12 +96,12 @@ class Table(ABC):
 
     @property
     def share(self) -> float | None:
-        """The share of the file that has been read, from 0 to 1, or None if the file's size is unknown."""
+        """The fraction of the file that has been read, from 0 to 1, or None if the file's size is unknown."""
         return self.source.share
 
     @property
     def schema(self) -> pa.Schema | None:
-        """The Arrow types of the columns, if the file defines types, else None."""
+        """The columns' Arrow types, or None if the file defines no types."""
         return None
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""Refuses spreadsheets that would not fit into memory. It scans their XML as a stream.
+"""Refuses spreadsheets that would not fit into memory, after a scan of their XML.
 
-A ZIP file may unpack to a thousand times its size. A sheet with two cells in opposite corners is read as a rectangle of
-17 billion cells.
+An XLSX or ODS file is a ZIP file, which may unpack to a thousand times its size. A sheet with two cells in opposite
+corners would be read as a rectangle of 17 billion cells.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SHEET = re.compile(r"xl/worksheets/[^/]+\.xml", re.IGNORECASE)
 
 
 def check_bounds(file: IO[bytes], name: str) -> None:
-    """Raise InputError if a file is not a ZIP file, or if its sheets are too large."""
+    """Raise InputError if a file is not a ZIP file, or if the sheets in it are too large."""
     unpacked = _UnpackedParts(name)
     try:
         with zipfile.ZipFile(file) as archive:
@@ -47,14 +47,17 @@ def check_bounds(file: IO[bytes], name: str) -> None:
 
 
 class _UnpackedParts:
-    """Unpacks the files in a ZIP file block by block. All of them together are limited to UNPACKED_BYTES."""
+    """Unpacks the files in a ZIP file block by block. The limit UNPACKED_BYTES applies to all of them together."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._count = 0
 
     def blocks(self, part: IO[bytes]) -> Iterator[bytes]:
-        """Yield the blocks of one file in the ZIP file. Raises InputError if all files together have too many bytes."""
+        """Yield the blocks of one file in the ZIP file.
+
+        Raises InputError if all files unpacked so far have too many bytes.
+        """
         while block := part.read(_BLOCK):
             self._count += len(block)
             if self._count > UNPACKED_BYTES:
@@ -63,9 +66,9 @@ class _UnpackedParts:
 
 
 def _cells(filename: str, blocks: Iterator[bytes]) -> int:
-    """Return the number of cells in the rectangle around a sheet's cells, or 0 for a file that is not a sheet.
+    """Return the number of cells in the smallest rectangle around a sheet's cells, or 0 for a file that is not a sheet.
 
-    A file that is not a sheet is read too, so that its bytes are counted.
+    The other files are read too, because their bytes count towards the limit.
     """
     if _SHEET.fullmatch(filename):
         return _xlsx_cells(blocks)
@@ -98,7 +101,10 @@ def _column(letters: bytes) -> int:
 
 
 class _OdsCells:
-    """Counts an ODS sheet's cells. Repeated cells count, but empty cells at the end do not."""
+    """Counts an ODS sheet's cells.
+
+    A repeated cell counts as often as it is repeated, but empty cells at the end do not count.
+    """
 
     def __init__(self) -> None:
         self.largest = 0

@@ -1,7 +1,7 @@
 """Reads the bytes of a table from a file or standard input, and decompresses gzip and zstd.
 
-The bytes are read once. Only the first bytes are kept, to detect the file's type. A decompression bomb (a small file
-that decompresses to far more bytes than a table) is refused while it is read.
+The bytes are read once. Only the first bytes are kept in memory, to detect the file's type. A decompression bomb (a
+small file that decompresses to far more bytes than a table would have) is refused while it is read.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _DAMAGED = (EOFError, OSError, zlib.error, ValueError)
 
 
 class Source:
-    """An open table's decompressed bytes.
+    """The decompressed bytes of an open table.
 
-    `stream` has all bytes. `head` has the first bytes, or all bytes if `whole` is true. For JSON Lines from a pipe,
-    `head` has only the bytes that have arrived so far, so that the first rows can be answered at once.
+    `stream` reads all bytes. `head` has the first bytes; if `whole` is true, these are all bytes. For JSON Lines from a
+    pipe, `head` has only the bytes that have arrived so far, so that the first rows can be answered at once.
     """
 
     def __init__(self, raw: IO[bytes], name: str, size: int | None) -> None:
@@ -62,7 +62,7 @@ class Source:
 
     @property
     def share(self) -> float | None:
-        """The share of the file that has been read, from 0 to 1, or None for a pipe."""
+        """The fraction of the file that has been read, from 0 to 1, or None for a pipe."""
         position = self.stream.tell()
         if self._length:
             return min(1.0, position / self._length)
@@ -72,7 +72,7 @@ class Source:
         return min(1.0, self._counter.count / self._size) * position / unpacked
 
     def seekable(self) -> IO[bytes]:
-        """Return the bytes as a seekable file: the file itself, or a temporary copy on disk."""
+        """Return all bytes as a seekable file: the file itself, or a temporary copy on disk."""
         if not self.packing and self._size is not None:
             self._raw.seek(0)
             return self._raw
@@ -84,10 +84,10 @@ class Source:
         return copy
 
     def beyond_ascii(self) -> bytes:
-        """Return lines after `head` that contain bytes beyond ASCII, to detect the encoding.
+        """Return some lines after `head` that are not ASCII, to detect the encoding.
 
-        The result begins with the first such line, and ends at the end of the block that was read. It is empty if the
-        64 MiB after `head` are ASCII, or if the file is compressed or a pipe.
+        The result begins with the first such line, and ends where the block read from the file ends. It is empty if the
+        64 MiB after `head` are ASCII, if the file is compressed, or if it is a pipe.
         """
         if self.packing or self._size is None:
             return b""
@@ -104,7 +104,7 @@ class Source:
         return b""
 
     def restart(self, file: IO[bytes]) -> None:
-        """Start `stream` again from the beginning of `file`, which `seekable` returned."""
+        """Let `stream` begin again at the beginning of `file`, which `seekable` returned."""
         length = file.seek(0, io.SEEK_END)
         file.seek(0)
         self._begin(_Joined(b"", file, None), length)
@@ -127,7 +127,7 @@ class Source:
 
 
 def open_source(path: Path | str) -> Source:
-    """Open a file, or standard input if the path is `-`. Raises InputError if it cannot be read."""
+    """Open a file, or standard input if the path is `-`. Raises InputError if the file cannot be read."""
     if str(path) == "-":
         if not sys.stdin:
             raise InputError("Standard input is closed", step="give the table as a file")
@@ -147,7 +147,7 @@ def open_source(path: Path | str) -> Source:
 
 
 class _Counter(io.RawIOBase):
-    """A file that counts the bytes read from it."""
+    """Wraps a file, and counts the bytes that are read from it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         # read() on a pipe would wait until the buffer is full.
@@ -199,9 +199,9 @@ class _UnpackedFile(io.RawIOBase):
 
 
 class _Joined(io.RawIOBase):
-    """A file that consists of the bytes `head` followed by the file `rest`.
+    """The bytes `head` followed by the bytes of the file `rest`, as one file.
 
-    If `damage` is given, it is raised after `head` instead of reading `rest`.
+    If `damage` is an error, it is raised after `head` in place of reading `rest`.
     """
 
     def __init__(self, head: bytes, rest: IO[bytes] | io.RawIOBase, damage: InputError | None) -> None:
@@ -228,7 +228,7 @@ class _Joined(io.RawIOBase):
 
 
 def _begin(file: io.RawIOBase) -> bytes:
-    """Read and return enough first bytes to detect the compression, even if a pipe delivers them one by one."""
+    """Return the first bytes, enough to detect the compression. A pipe may deliver them one by one."""
     begin = b""
     while len(begin) < _BEGIN and (block := file.read(_BEGIN - len(begin))):
         begin += block
@@ -236,7 +236,7 @@ def _begin(file: io.RawIOBase) -> bytes:
 
 
 def _head(file: Any) -> tuple[bytes, bool, InputError | None]:
-    """Return the first bytes, whether they are the whole file, and the error that ended the reading (or None)."""
+    """Return the first bytes, whether they are the whole file, and the error that stopped the reading (or None)."""
     blocks: list[bytes] = []
     size = 0
     try:

@@ -1,7 +1,7 @@
 """Reads a sheet of an XLSX or ODS file.
 
-The library python-calamine reads a whole sheet as one rectangle of cells. A rectangle that does not fit into memory
-would kill the process, so `sheet_bounds` refuses such files first.
+The library python-calamine reads a whole sheet as one rectangle of cells. If the rectangle did not fit into memory, the
+process would be killed, so `sheet_bounds` refuses such files first.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Spreadsheet(Table):
 
     @property
     def share(self) -> float | None:
-        """The share of the sheet that has been read, from 0 to 1."""
+        """The fraction of the sheet that has been read, from 0 to 1."""
         return self.place / self.height if self.height else None
 
     def _all_rows(self) -> Iterator[TableRow]:
@@ -67,7 +67,7 @@ class Spreadsheet(Table):
 
 
 def open_spreadsheet(source: Source, options: TableOptions) -> Spreadsheet:
-    """Return the sheet that `options` name. If they name none, return the first visible sheet with cells."""
+    """Return the sheet that `options` name or, if they name no sheet, the first visible sheet with cells."""
     calamine = library("python_calamine", "A spreadsheet")
     file = source.seekable()
     check_bounds(file, source.name)
@@ -125,7 +125,7 @@ def _sheet(workbook: Any, sheet: str | None, name: str) -> tuple[Any, str]:
 
 
 def _value(cell: Any) -> Any:
-    """Return a cell's value. A number without a fraction becomes an int, as a spreadsheet shows it."""
+    """Return a cell's value. A number without a fraction becomes an int: spreadsheets store 3 as 3.0."""
     if cell == "" or cell is None:
         return None
     if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1e15:

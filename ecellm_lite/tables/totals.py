@@ -1,4 +1,4 @@
-"""Leaves out the rows of totals that reports add at the end of a table. A task has no answer for such rows."""
+"""Leaves out the rows of totals that reports add at the end of a table. They describe no product."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIGURE = re.compile(r"[\s\d.,:%+\u2013\u2014<>$\u20ac£¥-]*|[A-Z]{3}\s?[\d.,]+
 
 
 def is_total(row: TableRow) -> bool:
-    """Return whether a row begins with "Total" and has only numbers in its other cells."""
+    """Return whether a row's first cell with text is a word such as "Total", and its other cells have only numbers."""
     cells = (text for cell in row.cells.values() if (text := "" if cell is None else str(cell)).strip())
     first = next(cells, None)
     if first is None or _TOTAL.fullmatch(first) is None:
@@ -27,9 +27,9 @@ def is_total(row: TableRow) -> bool:
 
 
 def without_totals(rows: Iterable[TableRow], notes: list[str]) -> Iterator[TableRow]:
-    """Yield the rows except the rows of totals at the end.
+    """Yield the rows, without the rows of totals at the end.
 
-    If rows are left out, add a sentence about them to `notes`.
+    If rows are left out, a sentence about them is added to `notes`.
     """
     totals: list[TableRow] = []
     for row in rows:

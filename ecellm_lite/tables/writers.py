@@ -1,8 +1,9 @@
 """Writes a job's results as a table: first the input's columns, unchanged, then columns for the answers.
 
-The file type follows from the file's name: CSV, TSV, XLSX, Parquet, or otherwise JSON Lines. A line of JSON has the
-complete answer, but not the input's columns. With several tasks, the line is `{"id": …, "answers": {TASK: answer, …}}`.
-Every type is written row by row in bounded memory, to an open file that the caller closes.
+The file's name decides its type: CSV, TSV, XLSX, Parquet, or else JSON Lines. A line of JSON has the complete answer,
+but not the input's columns. With several tasks, the line is `{"id": …, "answers": {TASK: answer, …}}`.
+
+All types are written row by row, in bounded memory. The caller opens the file and closes it.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ _NEAR = {".xls": ".xlsx", ".ods": ".xlsx", ".arrow": ".parquet", ".feather": ".p
 class WriteOptions:
     """Options for writing a table.
 
-    `bom`: whether a CSV file begins with a byte-order mark, which tells Excel that the file is UTF-8. `safe_cells`:
-    whether the input's cells are changed in CSV if they begin like a formula. Added cells that begin like a formula are
-    always changed. `delimiter`: the delimiter of a CSV file.
+    `bom`: whether a CSV file begins with a byte-order mark, which tells Excel that the file is UTF-8.
+    `safe_cells`: whether the input's cells are guarded in CSV, so that no spreadsheet runs them as formulas. Added
+      cells are always guarded.
+    `delimiter`: the delimiter of a CSV file.
     """
 
     bom: bool = False
@@ -43,7 +45,7 @@ class WriteOptions:
 class RowWriter(Protocol):
     """Writes rows to a file of one type.
 
-    `notes` are sentences about values that could not be written unchanged. They are complete after `close`.
+    `notes` are sentences about values that had to be changed in this file type. They are complete after `close`.
     """
 
     notes: list[str]
@@ -67,7 +69,7 @@ def form_of(name: str) -> str:
 
 
 class ResultWriter:
-    """Writes the rows of a table with their answers to one or several tasks.
+    """Writes the rows of a table, with their answers to one or several tasks.
 
     `columns`: the input's columns.
     `answers`: the columns to add for each task.
@@ -95,13 +97,13 @@ class ResultWriter:
 
     @property
     def notes(self) -> Sequence[str]:
-        """Sentences about values that could not be written unchanged. They are complete after `close`."""
+        """Sentences about values that had to be changed in this file type. They are complete after `close`."""
         return self._rows.notes if self._rows else ()
 
     def write(self, row: TableRow, *answers: Answer | None, more: Mapping[str, str | None] | None = None) -> None:
         """Write a row and its answer to each task. The answer is None for a task that skipped the row.
 
-        `more` has the values of further columns. If `more` is given, a line of JSON also has the row's own cells.
+        `more` has the values of further columns. If `more` is not None, a line of JSON also has the row's cells.
         """
         if self._rows:
             cells: Mapping[str, Any] = row.cells
@@ -112,7 +114,7 @@ class ResultWriter:
             self._lines.write(_line(row, answers, more))
 
     def close(self) -> None:
-        """Write the end of the table. The file stays open."""
+        """Write the end of the table. The file itself stays open."""
         if self._rows:
             self._rows.close()
 

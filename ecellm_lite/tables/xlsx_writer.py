@@ -21,7 +21,7 @@ _FIRST_YEAR = 1900
 
 
 class XlsxWriter:
-    """Writes rows to a sheet. When the sheet is full, it continues on a new sheet."""
+    """Writes rows to a sheet. When the sheet is full, writing continues on a new sheet."""
 
     def __init__(self, file: IO[bytes], columns: Sequence[str], own: Sequence[OwnColumn]) -> None:
         xlsxwriter = library("xlsxwriter", "Writing XLSX")
@@ -55,7 +55,7 @@ class XlsxWriter:
         self._row += 1
 
     def close(self) -> None:
-        """Write the file."""
+        """Write the end of the file."""
         self._book.close()
         if self._cut:
             cells = "1 cell" if self._cut == 1 else f"{self._cut:,} cells"

@@ -1,1 +1,1 @@
-"""The tasks: ECInstruct's ten, in the exact strings that the weights were trained on, and the user's own."""
+"""The tasks: ECInstruct's ten, with exactly the prompts that the weights were trained on, and the user's own."""

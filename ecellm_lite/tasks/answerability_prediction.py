@@ -22,7 +22,7 @@ LONG = (Words(("documents",)),)
 
 
 def input_text(row: Mapping[str, Any]) -> str:
-    """Return the `input` string for a question and its documents. The task answer_generation has the same string."""
+    """Return the `input` string for a question and its documents. The task answer_generation uses the same string."""
     return json.dumps(with_caption({"question": row["question"], "document": list(row["documents"])}, row))
 
 

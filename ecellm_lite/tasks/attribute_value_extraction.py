@@ -1,4 +1,4 @@
-"""Attribute_Value_Extraction (AVE): find attributes' values in a product's texts."""
+"""Attribute_Value_Extraction (AVE): find the values of attributes in a product's texts."""
 
 from __future__ import annotations
 

@@ -1,18 +1,19 @@
-"""The attributes that a row or a user's task asks for: a name, or an object that asks for more.
+"""The attributes that a row or a user's task asks for. An attribute is given by its name, or by an object with options.
 
     ["Color", { name = "Material", at_most = 3 }, { name = "Weight", type = "quantity", unit = "kg" }]
 
-An entry of an attribute that is an object also has the value as it is written, and its place in the row.
+For an attribute that is an object, the answer also has the exact spelling of the value and its place in the row. The
+object's keys are `name` and:
 
 | key | |
 |---|---|
 | at_most | how many values the attribute may have: 1 to 20, by default 1 |
-| type | number, date or quantity: each value is also read as such |
+| type | number, date or quantity: each value is also converted to this type |
 | unit | of a quantity: the unit to convert to |
 | system | of a quantity: us or imperial, for gallons, fluid ounces and tons; by default us |
-| decimal | of a number or quantity: "." or ",", the sign before the fraction; by default 1,500 is not read |
-| day_first | of a date: whether 03/04/2025 is in April; by default such dates are not read |
-| values | in place of a type, the only values: a list of texts and objects {id, value}, or a file (see label_files) |
+| decimal | of a number or quantity: the decimal sign, "." or ","; by default, an unclear 1,500 is not converted |
+| day_first | of a date: whether 03/04/2025 is in April; by default, such unclear dates are not converted |
+| values | in place of a type: the allowed values: a list of texts or objects {id, value}, or a file (see label_files) |
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ MAX_LISTED = 255  # values that a list may have, and that a prompt shows
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """An attribute to extract; `form` is None if only its name is given."""
+    """An attribute to extract. `form` holds the options of an object, and is None if only a name was given."""
 
     name: str
     form: AttributeForm | None = None
@@ -56,15 +57,15 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class AttributesField(TextsField):
-    """A field with the names of attributes, or with objects for them."""
+    """A field whose value is a list of attributes: their names, or objects with options."""
 
     @property
     def kind(self) -> str:
-        """The form of a valid value in words."""
+        """Words that describe a valid value, for errors and help."""
         return f'a list of {self.least} to {self.most} texts, or objects such as {{"name": "Color", "at_most": 3}}'
 
     def read(self, value: Any, place: str) -> tuple[Attribute, ...]:  # type: ignore[override]
-        """Return the attributes. An attribute that is an object must not occur twice."""
+        """Return the attributes. Raises InputError if an attribute with options occurs twice."""
         objects: dict[int, Attribute] = {}
         if isinstance(value, list):
             objects = {
@@ -83,7 +84,7 @@ class AttributesField(TextsField):
 
 
 def read_attributes(table: TaskTable, key: str, *, most: int) -> tuple[Attribute, ...]:
-    """Return the attributes under a key of a task's file: 1 to `most` texts or tables with different names."""
+    """Return the attributes under a key of a task's file: 1 to `most` texts or tables, all with different names."""
     attributes = tuple(
         read_attribute(part) if isinstance(part, TaskTable) else Attribute(part)
         for part in table.texts_or_tables(key, least=1, most=most, longest=LONGEST_NAME)
@@ -93,7 +94,10 @@ def read_attributes(table: TaskTable, key: str, *, most: int) -> tuple[Attribute
 
 
 def read_attribute(table: TaskTable) -> Attribute:
-    """Return the attribute that a table describes. Raises UsageError if a package that its type needs is missing."""
+    """Return the attribute that a table describes.
+
+    Raises UsageError if its type needs a package that is not installed.
+    """
     reader, keys = (None, ("values",)) if "values" in table else _reader(table)
     table.only("name", "at_most", *keys)
     name = table.text("name", most=LONGEST_NAME)
@@ -102,7 +106,7 @@ def read_attribute(table: TaskTable) -> Attribute:
 
 
 def _reader(table: TaskTable) -> tuple[Reader | None, Sequence[str]]:
-    """Return the reader of the table's type, and the keys that the table may have for it."""
+    """Return the reader that converts values to the table's type, and the keys that a table of this type may have."""
     if "type" not in table:
         return None, ("type", "values")
     kind = table.one_of("type", "number", "date", "quantity")
@@ -124,7 +128,7 @@ def _reader(table: TaskTable) -> tuple[Reader | None, Sequence[str]]:
 
 
 def _values(table: TaskTable) -> ClosedValues:
-    """Return the values of a list, or of the file that a task's table names."""
+    """Return the allowed values, which the table lists itself or reads from a file."""
     if isinstance(table.value("values"), Mapping):
         of_file = table.table("values")
         if "shortlist" in of_file:
@@ -152,9 +156,9 @@ def _value(table: TaskTable) -> tuple[str, str]:
 
 
 def listed_values(attributes: Sequence[Attribute]) -> str | None:
-    """Return the prompt's options: the allowed values of each attribute that has such a list.
+    """Return the text that lists the allowed values of each attribute, for the prompt's options.
 
-    Return None if no attribute has a list, or if the lists are too long.
+    Return None if no attribute has a list of values, or if the lists are too long for a prompt.
     """
     lists = {each.name: each.form.values.labels.texts for each in attributes if each.form and each.form.values}
     if not lists or sum(map(len, lists.values())) > MAX_LISTED:
@@ -164,9 +168,9 @@ def listed_values(attributes: Sequence[Attribute]) -> str | None:
 
 
 def extraction(attributes: Sequence[Attribute], sources: Mapping[str, str], fields: Mapping[str, str]) -> Extraction:
-    """Return the space of the attributes' values in the sources.
+    """Return the answer space of an extraction: each attribute's value must be part of one of the texts in `sources`.
 
-    `fields` has the row's field of each source.
+    `fields` has the name of the row's field for each source.
     """
     names = tuple(attribute.name for attribute in attributes)
     forms = {index: attribute.form for index, attribute in enumerate(attributes) if attribute.form}
@@ -180,7 +184,7 @@ def extraction(attributes: Sequence[Attribute], sources: Mapping[str, str], fiel
 
 
 def attributes_of(space: Space) -> tuple[Attribute, ...]:
-    """Return the attributes of an extraction; empty for another space."""
+    """Return the attributes of an extraction. For any other answer space, return an empty tuple."""
     if not isinstance(space, Extraction):
         return ()
     return tuple(Attribute(name, space.forms.get(index)) for index, name in enumerate(space.attributes))

@@ -1,8 +1,8 @@
-"""Captions: descriptions of products' pictures, which CASLIE's models read together with a row's texts.
+"""Captions: descriptions of products' pictures. CASLIE's models read them together with a row's texts.
 
 If a row has no key `image_caption`, its prompt is the same as ECInstruct's. If it has the key, the caption becomes part
-of the prompt in the form of CASLIE's code. A null or blank caption is written as null. (CASLIE leaves out captions that
-do not help.) Source: load_data.py and template.py of ninglab/CASLIE (arXiv 2410.17337), commit 464db57.
+of the prompt, in the form of CASLIE's code. A null or blank caption is written as null. (CASLIE leaves out captions
+that do not help.) Source: load_data.py and template.py of ninglab/CASLIE (arXiv 2410.17337), commit 464db57.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KEY = "product information extracted from image"
 
 
 def with_caption(fields: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields, followed by the row's caption if the row has the key `image_caption`."""
+    """Return a prompt's fields with the row's caption added, if the row has the key `image_caption`."""
     return {**fields, KEY: row[NAME]} if NAME in row else dict(fields)
 
 
@@ -35,28 +35,28 @@ class TitleField:
     kind: ClassVar[str] = "text, or an object with title and image_caption (optional)"
 
     def read(self, value: Any, place: str) -> str | Mapping[str, Any]:
-        """Return the title, or the object."""
+        """Return the title as a text, or as an object with the title and the caption."""
         if isinstance(value, Mapping):
             return read_fields((TextField("title", self.doc, self.example), CAPTION), value, f"{place}.")
         return TextField(self.name, self.doc, self.example).read(value, place)
 
 
 def title_of(product: str | Mapping[str, Any]) -> str:
-    """Return a product's title; the product is a value that TitleField has read."""
+    """Return the title of a product that TitleField has read."""
     return product if isinstance(product, str) else str(product["title"])
 
 
 def caption_of(product: str | Mapping[str, Any]) -> str | None:
-    """Return a product's caption, or None if it has none."""
+    """Return the caption of a product that TitleField has read, or None if the product has none."""
     return None if isinstance(product, str) else product.get(NAME)
 
 
 def has_caption(product: str | Mapping[str, Any]) -> bool:
-    """Return whether a product has the key `image_caption`, even with a null caption."""
+    """Return whether a product has the key `image_caption`. The caption itself may be null."""
     return not isinstance(product, str) and NAME in product
 
 
 def text_with_caption(text: str, product: str | Mapping[str, Any]) -> str:
-    """Return an item's text, followed by the product's caption if there is one."""
+    """Return an item's text, followed by the product's caption if the product has one."""
     caption = caption_of(product)
     return text if caption is None else f"{text} {caption}"

@@ -29,7 +29,7 @@ def ordinal(number: int) -> str:
 
 
 def item_text(item: str | Mapping[str, Any]) -> str:
-    """Return a purchased item as the model sees it.
+    """Return the text with which a prompt describes a purchased item.
 
     A text is returned unchanged. An object becomes its title, two of its categories and its brand.
 

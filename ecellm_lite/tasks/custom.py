@@ -13,9 +13,12 @@
     type = "choice"
     choices = [{ value = "billing", description = "invoices and refunds" }, { value = "delivery" }]
 
-A field has a name. It may have `doc`, `example`, `required = false`, `list = true` (a list of texts) and `long = true`
-(it may be shortened). See custom_answers for the table [answer], and example_files for worked examples. The prompt has
-the same envelope as the ten tasks. A single text field is inserted unchanged; several fields become one JSON object.
+A field must have a `name`. The other keys of a field are optional: `doc`, `example`, `required = false`, `list = true`
+(a list of texts), and `long = true` (the field may be shortened). custom_answers describes the table [answer], and
+example_files the worked examples.
+
+The prompt has the same envelope as those of the ten tasks. The text of a single field is inserted unchanged. Several
+fields become one JSON object.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ MAX_EXAMPLES = 26
 
 
 def read_task(path: Path, reserved: Collection[str] = ()) -> Task:
-    """Return the task that a TOML file describes; its name must not be one of `reserved`.
+    """Return the task that a TOML file describes. The task's name must not be one of `reserved`.
 
     Raises InputError with the file and the wrong key.
     """
@@ -83,14 +86,14 @@ def read_task(path: Path, reserved: Collection[str] = ()) -> Task:
 
 
 def files_beside(path: Path) -> list[str]:
-    """Return the files that a task's file names, relative to its folder. `read_task` must have read it."""
+    """Return the paths of the files that a task's file names. `read_task` must have read the task's file before."""
     table = TaskTable.read(path)
     examples = table.value("examples") if "examples" in table else None
     return [*_files(table.value("answer")), *_files(examples)]
 
 
 def _files(value: object) -> Iterator[str]:
-    """Yield the values of all keys `file` in a table and the tables inside it, except in a JSON schema."""
+    """Yield the values of all keys `file` in a table and in the tables inside it. JSON schemas are left out."""
     if isinstance(value, Mapping):
         if isinstance(value.get("file"), str):
             yield value["file"]

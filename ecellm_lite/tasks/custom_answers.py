@@ -3,7 +3,7 @@
 | type | its keys | the answer's value |
 |---|---|---|
 | predicate | | true or false |
-| choice | choices: 2 to 255 of {value, description (optional)}, or labels (see label_files); none | one of the values |
+| choice | choices: 2 to 255 {value, description (optional)}, or labels (see label_files); none (optional) | a value |
 | labels | choices, as above; at_least, at_most, threshold (optional, also for each choice) | a list of values |
 | score | levels: 2 to 10 texts, the lowest first | the position, 1 for the lowest, weighted by probability |
 | ranking | over: the list field whose items are ranked | the items' letters, A for the first item, best first |
@@ -12,14 +12,15 @@
 | schema | schema: a table, or file: a JSON file beside the task's; max_tokens (optional) | a JSON value |
 | grammar | grammar: GBNF or Lark, or file; max_tokens (optional) | a text |
 
-Levels and up to 26 choices are listed with letters, like ECInstruct's options, and the model answers with a letter.
-More choices are listed without letters, and the model answers with the value itself. If the labels are too many for a
-list, the prompt does not contain them, and a search finds up to `best` of the likeliest labels. `detours` limits this
-search (see label_search). With a `shortlist`, the prompt contains the labels that are nearest to the row's texts. The
-answer may still be any label.
+The prompt lists levels, and up to 26 choices, with letters, like ECInstruct's options. The model then answers with a
+letter. If there are more choices, they are listed without letters, and the model answers with the value itself.
 
-With `none = true`, or a word in place of true, a choice has a further answer, which says that no label fits (see
-answers/none_of_these). If the prompt lists labels, this answer is the last of the list.
+If there are too many labels for a list, the prompt does not contain them. A search then finds up to `best` of the most
+probable labels, and `detours` limits this search (see label_search). With a `shortlist`, the prompt contains the labels
+that are most similar to the row's texts. The answer may still be any label.
+
+With `none = true`, a choice has a further answer, which says that no label fits (see answers/none_of_these). A word in
+place of true becomes the text of this answer. If the prompt lists labels, this answer is the last in the list.
 """
 
 from __future__ import annotations
@@ -68,12 +69,11 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the table [answer] says about a task.
+    """What the table [answer] of a task's file defines.
 
-    `description`: the possible answers, in words.
-    `fields`: the task's fields, with the limits that the answer type requires.
-    `write`, `read`, `free_text`: see Task.
-    `subject`: the list field that the answers refer to, such as the products to rank. It is never shortened.
+    `description`: the possible answers, in words. `fields`: the task's fields, with the limits that the answer type
+    requires. `write`, `read`, `free_text`: see Task. `subject`: the list field that the answers refer to, such as the
+    products to rank. It is never shortened.
     """
 
     description: str
@@ -85,7 +85,7 @@ class Answers:
 
 
 def answers_of(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
-    """Return the answers that the table [answer] defines. Raises InputError for a wrong key, and names it."""
+    """Return the answers that the table [answer] defines. Raises InputError that names a wrong key."""
     kind = table.text("type", most=20)
     if kind not in _KINDS:
         raise table.error("type", f"is {kind!r}", f"write one of {', '.join(_KINDS)}")
@@ -129,12 +129,12 @@ def _choice(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
 
 
 def _of_file(table: TaskTable) -> tuple[list[Label], int]:
-    """Return the labels of a file, and how many of them the prompt lists if all are too many."""
+    """Return the labels in a file, and the length of the shortlist (0 for none)."""
     return read_labels(table), table.number("shortlist", least=0, most=MAX_SHORTLIST, default=0)
 
 
 def _none(table: TaskTable, labels: Sequence[Label]) -> str | None:
-    """Return the answer that says that no label fits, or None if the task has none."""
+    """Return the text of the answer that no label fits, or None if the task has no such answer."""
     if "none" not in table or table.value("none") is False:
         return None
     none = NONE if table.value("none") is True else table.text("none", most=LONGEST_LABEL)
@@ -146,7 +146,10 @@ def _none(table: TaskTable, labels: Sequence[Label]) -> str | None:
 def _with_shortlist(
     description: str, fields: tuple[Field, ...], space: LabelSet, labels: Sequence[Label], count: int
 ) -> Answers:
-    """Return answers whose options are the nearest labels to each row, for answers that may be any label."""
+    """Return Answers for a task with too many labels for a prompt.
+
+    The prompt lists the labels nearest to the row's texts.
+    """
     check_installed()
     nearest = Nearest([f"{label.text} {label.description}" for label in labels])
     none = [space.none_option.text] if isinstance(space, OrNone) else []
@@ -297,7 +300,7 @@ _KINDS: dict[str, Callable[[TaskTable, tuple[Field, ...]], Answers]] = {
 
 
 def _same(description: str, fields: tuple[Field, ...], space: Space, options: str | None = None) -> Answers:
-    """Return the Answers of a task that has the same answer space and the same options for every row."""
+    """Return the Answers of a task whose answer space and options are the same for every row."""
 
     def write(row: Row) -> Wire:
         return Wire(_input(fields, row), options, space)
@@ -316,7 +319,7 @@ def _input(fields: Sequence[Field], row: Row) -> str:
 
 
 def _json(value: Any) -> str:
-    """Return JSON with the letters of every script as they are. ECInstruct escapes them, but own tasks do not."""
+    """Return a value as JSON, with non-ASCII letters unescaped. (ECInstruct escapes them.)"""
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""Describes a task as plain data, for programs that show the task or build a form for its rows."""
+"""Describes a task as plain data, for programs that show the task or build an input form for its rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ecellm_lite.tasks.task import Task
 
 
 def describe(task: Task) -> dict[str, Any]:
-    """Return a task's names, instruction, fields, answers, worked examples if it has any, and an example row."""
+    """Return a task's names, instruction, fields, answers, worked examples (if it has any) and an example of a row."""
     return {
         "name": task.name,
         "abbreviation": task.abbreviation or None,

@@ -1,17 +1,20 @@
-"""The worked examples in a user's task file, or in a file beside it, read as hostile input.
+"""The worked examples of a user's task, in the task's file or in a file beside it. Neither file is trusted.
 
     [[examples]]
     input = { mail = "My parcel never came." }
     output = "delivery"
 
-There are at most 32. The input has the task's fields; if the task has a single text field, its text is enough. The
-output is an answer of the task. Or the examples are in a file:
+There are at most 32 examples. `input` has the task's fields; if the task has a single text field, `input` may be the
+text alone. `output` is an answer of the task.
+
+The examples may also be in a file of their own:
 
     examples = { file = "examples.jsonl", nearest = 4 }
 
-Each line is a JSON object, in the form of a labelled row: the task's fields, at the top level or under the key `input`,
-and `output`. With `nearest`, each row gets as many examples of the file as this says, at most 32, and the file has at
-most 10,000. Without it, all rows get all examples of the file, at most 32.
+Each line is a JSON object in the form of a labelled row. It has the task's fields, at the top level or under the key
+`input`, and `output`. With `nearest`, each row's prompt gets this number of examples (at most 32): those whose texts
+are most similar to the row's. The file may then have up to 10,000 examples. Without `nearest`, all rows get all
+examples of the file, which may have at most 32.
 """
 
 from __future__ import annotations
@@ -40,7 +43,10 @@ Refuse = Callable[[str, str, str], InputError]
 
 
 def read_examples(table: TaskTable, task: Task) -> WorkedExamples:
-    """Return the examples of a task's file, which has some. Raises an InputError that names the key, or the line."""
+    """Return the examples of a task's file that has the key `examples`.
+
+    Raises InputError that names the wrong key or line.
+    """
     if isinstance(table.value("examples"), Mapping):
         return _from_file(table.table("examples"), task)
     examples = []
@@ -105,7 +111,7 @@ def _line_error(path: Path, line: int, reason: str, step: str, field: str | None
 
 
 def _example(task: Task, row: Mapping[str, Any], output: object, refuse: Refuse) -> WorkedExample:
-    """Return an example; raises the error that `refuse` makes."""
+    """Return an example, checked against its task. `refuse` makes the error that is raised for an invalid example."""
     try:
         question = task.question(row)
     except EcellmError as error:

@@ -22,7 +22,7 @@ _MANY = 10_000
 
 
 def row_schema(fields: Sequence[Field]) -> dict[str, Any]:
-    """Return the JSON schema of a row with these fields; it allows other keys, which are ignored."""
+    """Return the JSON schema of a row with these fields. The schema allows other keys, because they are ignored."""
     return {
         "type": "object",
         "properties": {field.name: {**_schema(field), "description": field.doc} for field in fields},

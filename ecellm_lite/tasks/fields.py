@@ -1,8 +1,10 @@
 """The input fields of a task.
 
-Each field checks its value, and an error names the field and shows a valid value. A field's `read` takes a JSON value
-and returns it in the task's form, such as a text or a list of texts. It raises InputError for an invalid value. A
-number is accepted as a text and keeps its spelling. A blank text is refused. A field that is null, NaN, blank or an
+Each field checks its value. An error names the field and shows a valid value. A field's method `read` takes a JSON
+value and returns it in the form that the task needs, such as a text or a list of texts. It raises InputError for an
+invalid value.
+
+A number is accepted as a text and keeps its spelling. A blank text is refused. A field that is null, NaN, blank or an
 empty list counts as missing. Lone surrogates, which JSON allows and UTF-8 does not, become U+FFFD.
 """
 
@@ -48,10 +50,13 @@ class Field(Protocol):
 
     @property
     def kind(self) -> str:
-        """The form of a valid value in words, for errors and help."""
+        """Words that describe a valid value, for errors and help."""
 
     def read(self, value: Any, place: str) -> Any:
-        """Return the value in the field's form; `place` names the field in errors, as in `product_1.title`."""
+        """Return the value in the form that the task needs.
+
+        `place` names the field in errors, as in `product_1.title`.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ class TextField:
 
 
 class Joined(str):
-    """The texts of a list as one text, with a comma and a space between them; `pieces` says where each one is."""
+    """The texts of a list as one text, with a comma and a space between them. `pieces` says where each of them is."""
 
     pieces: tuple[Piece, ...]
 
@@ -82,7 +87,7 @@ class Joined(str):
 
     @classmethod
     def of(cls, texts: Mapping[int, str]) -> Joined:
-        """Join texts, given by their indexes in the list."""
+        """Return texts joined with commas. The keys of `texts` are their indexes in the original list."""
         pieces: list[Piece] = []
         start = 0
         for item, text in texts.items():
@@ -91,7 +96,7 @@ class Joined(str):
         return cls(_BETWEEN.join(texts.values()), pieces)
 
     def first(self, length: int) -> Joined:
-        """Return the first characters."""
+        """Return the first `length` characters."""
         return Joined(self[:length], self.pieces)
 
 
@@ -102,7 +107,7 @@ _BETWEEN = ", "
 class ParagraphsField:
     """A field with a text or a list of paragraphs.
 
-    The paragraphs are joined with a comma and a space; blank ones are left out.
+    The paragraphs are joined with a comma and a space. Blank paragraphs are left out.
     """
 
     name: str
@@ -123,9 +128,9 @@ class ParagraphsField:
 
 @dataclass(frozen=True, slots=True)
 class TextsField:
-    """A field with `least` to `most` texts.
+    """A field with a list of `least` to `most` texts.
 
-    A blank text is refused if the field is required, and otherwise left out.
+    A blank text is refused if the field is required. Otherwise it is left out.
     """
 
     name: str
@@ -137,7 +142,7 @@ class TextsField:
 
     @property
     def kind(self) -> str:
-        """The form of a valid value in words."""
+        """Words that describe a valid value, for errors and help."""
         return f"a list of {_count(self.least, self.most)} texts"
 
     def read(self, value: Any, place: str) -> tuple[str, ...]:
@@ -150,7 +155,7 @@ class TextsField:
 
 @dataclass(frozen=True, slots=True)
 class RecordField:
-    """A field with an object that has fields of its own."""
+    """A field whose value is an object with fields of its own."""
 
     name: str
     doc: str
@@ -159,13 +164,13 @@ class RecordField:
 
     @property
     def kind(self) -> str:
-        """The form of a valid value in words."""
+        """Words that describe a valid value, for errors and help."""
         names = ", ".join(field.name if field.required else f"{field.name} (optional)" for field in self.fields)
         return f"an object with {names}"
 
     @property
     def example(self) -> Mapping[str, str]:
-        """An object made of its fields' examples."""
+        """An object with the examples of its fields."""
         return {field.name: field.example for field in self.fields}
 
     def read(self, value: Any, place: str) -> Mapping[str, str]:
@@ -198,7 +203,7 @@ CAPTION = CaptionField()
 class ItemsField:
     """A field with a list of `least` to `most` items.
 
-    An item is a text or an object {title, category: [text, …], brand}.
+    An item is a text, or an object {title, category: [text, …], brand}.
     """
 
     name: str
@@ -210,7 +215,7 @@ class ItemsField:
 
     @property
     def kind(self) -> str:
-        """The form of a valid value in words."""
+        """Words that describe a valid value, for errors and help."""
         return f"a list of {_count(self.least, self.most)} items, each a text or {{title, category: [text, …], brand}}"
 
     def read(self, value: Any, place: str) -> tuple[str | Mapping[str, Any], ...]:
@@ -234,10 +239,10 @@ _ITEM: tuple[Field, ...] = (
 
 
 def read_fields(fields: Sequence[Field], row: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    """Return the values of a row's fields by name, as each field's `read` returns them. Other keys are left out.
+    """Return the values of a row's fields by name, each converted by the field's `read`. Other keys are left out.
 
-    A missing field has no entry in the result. But if a row has the key of a `nullable` field with the value null, the
-    result has an entry with None.
+    A missing field is not in the result. There is one exception: if a `nullable` field is null in the row, it is None
+    in the result.
 
     Raises InputError if a required field is missing or blank, or if a value does not fit its field. The error for a
     missing field names a similar key of the row.
@@ -258,7 +263,7 @@ def read_fields(fields: Sequence[Field], row: Mapping[str, Any], place: str = ""
 
 
 def _text(field: Field, value: Any, place: str) -> str:
-    """Return a value as text; raises InputError if it is not a text or is blank."""
+    """Return a value as text. Raises InputError if the value is blank or neither a text nor a number."""
     text = text_of(value)
     if text is None:
         raise _mismatch(field, value, place)
@@ -268,7 +273,10 @@ def _text(field: Field, value: Any, place: str) -> str:
 
 
 def text_of(value: Any) -> str | None:
-    """Return a text unchanged and a number as it is spelled. Return None for anything else, also for true and false."""
+    """Return a text unchanged, and a number in its spelling.
+
+    Return None for any other value, also for true and false.
+    """
     if isinstance(value, str):
         return encodable(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -283,14 +291,14 @@ def text_of(value: Any) -> str | None:
 
 
 def is_blank(text: str) -> bool:
-    """Return whether a text is empty, or has only spaces and invisible characters."""
+    """Return whether a text has only spaces and invisible characters, or none."""
     return all(character.isspace() or unicodedata.category(character) in _INVISIBLE for character in text)
 
 
 def _is_absent(value: Any, required: bool) -> bool:
     """Return whether a field counts as missing.
 
-    An empty text or list in a required field does not count as missing, because `read` refuses it later.
+    An empty text or list in a required field does not count as missing, because `read` refuses it with a clearer error.
     """
     if isinstance(value, str | list) and required:
         return False
@@ -298,7 +306,7 @@ def _is_absent(value: Any, required: bool) -> bool:
 
 
 def _is_empty(value: Any) -> bool:
-    """Return whether a value is null, blank, or NaN, which marks a missing value in data frames."""
+    """Return whether a value is null, blank or NaN. Data frames use NaN for a missing value."""
     if isinstance(value, str):
         return is_blank(value)
     return value is None or (isinstance(value, float) and math.isnan(value))
@@ -314,7 +322,7 @@ def _step(field: Field) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as JSON, cut to fit into a sentence. A value without a JSON form is shown by its Python type."""
+    """Return a value as JSON, cut to fit into a sentence. For a value without a JSON form, return its Python type."""
     try:
         text = json.dumps(value)
     except (TypeError, ValueError, RecursionError):
@@ -334,5 +342,5 @@ def _count(least: int, most: int) -> str:
 
 
 def encodable(text: str) -> str:
-    """Return the text with U+FFFD in place of lone surrogates, which JSON allows and UTF-8 does not."""
+    """Return the text with U+FFFD in place of lone surrogates, which UTF-8 cannot encode."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

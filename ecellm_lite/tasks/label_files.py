@@ -1,20 +1,20 @@
-"""A file with the labels of a user's own task, read as hostile input: CSV, TSV, JSON Lines, or one label per line.
+"""The file with the labels of a user's own task: CSV, TSV, JSON Lines, or one label per line. The file is not trusted.
 
     labels = { file = "taxonomy.csv", value = "id", name = "name", parent = "above", separator = " > ", shortlist = 20 }
 
-A name that ends in .csv, .tsv or .jsonl says what kind of file it is. Any other file is read as text. A .csv file may
-also have semicolons or tabs in place of commas, as spreadsheets write it in many countries.
+The end of the file's name decides its type: .csv, .tsv or .jsonl. Any other file is read as text, with one label per
+line. A .csv file may also have semicolons or tabs in place of commas, as spreadsheets write it in many countries.
 
-- `value`: the column with the label; a text file has none.
-- `name`: the column with the text that the model writes for the label; by default `value`.
-- `parent`: the column with the value of the label above, empty for a label at the top. The model then writes the whole
-  path of names, such as `Toys > Puzzles`.
-- `description`: a column that explains the label, for lists that are short enough to stand in the prompt.
-- `separator`: what stands between the parts of a path, by default ` > `.
-- `shortlist`: how many labels, the nearest to the row, stand in the prompt if all are too many; by default none. It is
-  read in custom_answers.
+- `value`: the column with the label. A text file has no columns.
+- `name`: the column with the text that the model writes for the label; by default, the label itself.
+- `parent`: the column with the value of the label above, which is empty for a label at the top. The model then writes
+  the whole path of names, such as `Toys > Puzzles`.
+- `description`: a column that explains the label. The prompt shows it if the list of labels is short enough.
+- `separator`: the text between the parts of a path, by default ` > `.
+- `shortlist`: how many labels the prompt lists if there are too many for a list: those most similar to the row's texts.
+  By default, it then lists none. custom_answers reads this key.
 
-Google's product taxonomy can be used as it is: a text file's first line is a comment if it begins with `#`.
+Google's product taxonomy can be used unchanged: a first line that begins with `#` counts as a comment in a text file.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _LINE_END = re.compile("\r\n|\n|\r")
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label: its value, the text that the model writes for it, and a description, which may be empty."""
+    """A label: its value, the text that the model writes for it, and a description (empty if there is none)."""
 
     value: str
     text: str
@@ -57,9 +57,9 @@ class Label:
 
 
 def read_labels(table: TaskTable) -> list[Label]:
-    """Return the labels of the file that is named in the task's table `labels`. There are 2 to 100,000, all different.
+    """Return the labels in the file that the table `labels` of a task names: 2 to 100,000 different labels.
 
-    Raises an InputError that names the wrong key, or the file's wrong line.
+    Raises InputError that names the wrong key or the wrong line of the file.
     """
     table.only("file", "value", "name", "parent", "description", "separator", "shortlist")
     path = table.path_beside("file")
@@ -83,9 +83,10 @@ def read_labels(table: TaskTable) -> list[Label]:
 
 
 def misleading_id(labels: Sequence[tuple[str, str]]) -> int | None:
-    """Return the index of the first (value, text) whose value is, in any case, another one's text; None without one.
+    """Return the index of the first label whose value equals the text of another label, or None. Case is ignored.
 
-    A value that is also its own text does not count.
+    Such a value would mislead: it names one label and reads like another. `labels` are pairs (value, text). A label
+    whose value equals its own text is not misleading.
     """
     texts = {text.casefold(): index for index, (_, text) in enumerate(labels)}
     for index, (value, text) in enumerate(labels):
@@ -115,7 +116,7 @@ class _LabelFile:
                 yield line, text.strip()
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
-        """Yield each row with the number of its line. `columns`: the columns that a table must have."""
+        """Yield pairs: the number of a line, and the row in that line. A table must have all of `columns`."""
         delimiters = _DELIMITERS.get(self._path.suffix.lower())
         if not delimiters:
             for line, text in self.lines():

@@ -1,7 +1,7 @@
-"""Finds the texts that share the most telling words with a given text, by BM25 (extra `bm25`).
+"""Finds the texts that are most similar to a text, by the words they have in common: BM25 (extra `bm25`).
 
-A word that few texts have counts more than one that many have. Words are compared without case, and without a plural
-"s". Scripts without spaces between words, such as Chinese and Thai, are compared by pairs of characters.
+A rare word counts more than a frequent one. Upper and lower case count as equal, and a plural "s" is ignored. Scripts
+without spaces between words, such as Chinese and Thai, are compared by pairs of characters.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def check_installed() -> None:
 
 
 class Nearest:
-    """An index of texts, built when it is first needed; any number of threads may use it."""
+    """A search index of texts. It is built at the first search. Thread-safe."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = texts
@@ -39,9 +39,10 @@ class Nearest:
         self._is_built = False
 
     def find(self, text: str, count: int) -> list[int]:
-        """Return the indexes of the `count` nearest texts, the nearest first. Texts without a common word are left out.
+        """Return the indexes of the `count` most similar texts, the most similar first.
 
-        Of equally near texts, the earlier comes first. Raises UsageError if bm25s is not installed.
+        Texts that have no word in common with `text` are left out. Of equally similar texts, the earlier comes first.
+        Raises UsageError if bm25s is not installed.
         """
         index = self._built()
         tokens = index.get_tokens_ids(list(words(text))) if index is not None else None
@@ -52,7 +53,7 @@ class Nearest:
         return [int(place) for place in order if scores[place] > 0]
 
     def _built(self) -> Any:
-        """Return the index, or None if no text has a word."""
+        """Return the search index, or None if no text contains a word."""
         with self._lock:
             if not self._is_built:
                 check_installed()
@@ -67,7 +68,7 @@ class Nearest:
 
 
 def words(text: str) -> Iterator[str]:
-    """Yield the words of a text as they are compared."""
+    """Yield the words of a text in the form in which they are compared: in lower case, without a plural "s"."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     letters = "".join(one if unicodedata.category(one)[0] in "LMN" else " " for one in folded)
     for word in letters.split():

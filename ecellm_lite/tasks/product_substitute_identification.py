@@ -1,4 +1,4 @@
-"""Product_Substitute_Identification (PSI): is a product a substitute for what a query asks for?"""
+"""Product_Substitute_Identification (PSI): is a product a substitute for the product that a query asks for?"""
 
 from __future__ import annotations
 

@@ -1,12 +1,14 @@
-"""A typed question about any text (the state): a task that is defined in the request, as in other decision APIs.
+"""A typed question about any text: a task that a request defines itself, as in other decision APIs.
 
     {"type": "predicate", "instructions": "Does the customer want a refund?"}
     {"type": "choice", "instructions": "Which desk?", "choices": [{"value": "billing", "description": "invoices"}, …]}
     {"type": "score", "instructions": "How urgent is it?", "levels": [{"label": "low"}, {"label": "high"}]}
 
-A row has the field `state`. The question comes after the state, so the model reads a state only once for several
-questions. Levels and up to 26 choices are listed with letters, like ECInstruct's options, and the model answers with a
-letter. More choices are listed without letters, and the model answers with the value itself.
+A row has one field, `state`: the text that the question is about. In the prompt, the question comes after the state, so
+the model reads a state only once for several questions.
+
+The prompt lists levels, and up to 26 choices, with letters, like ECInstruct's options. The model then answers with a
+letter. If there are more choices, they are listed without letters, and the model answers with the value itself.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ LONGEST_VALUE = 1000
 
 @dataclass(frozen=True, slots=True)
 class OfferedChoice:
-    """A possible answer of a choice: its value, and what the value means."""
+    """One of a question's choices: its value, and an optional description of what the value means."""
 
     value: str
     description: str | None = None
@@ -55,7 +57,7 @@ class OfferedChoice:
 
 @dataclass(frozen=True, slots=True)
 class OfferedLevel:
-    """A level of a score: its label, and what the label means."""
+    """A level of a score: its label, and an optional description of what the label means."""
 
     label: str
     description: str | None = None
@@ -63,9 +65,9 @@ class OfferedLevel:
 
 @dataclass(frozen=True, slots=True)
 class QuestionForm:
-    """A question's definition: a choice has `choices`, a score has `levels` (lowest first).
+    """The definition of a question.
 
-    Other types have neither choices nor levels.
+    `choices` is for the type choice. `levels` is for the type score, with the lowest level first.
     """
 
     type: str
@@ -75,11 +77,11 @@ class QuestionForm:
 
 
 def question_task(definition: Mapping[str, Any]) -> Task:
-    """Return the task that asks a question; the task's name contains a hash of the question.
+    """Return the task that asks a question. The task's name contains a hash of the question.
 
     If the definition asks for free text, the result is a task of tasks/texts.py.
 
-    Raises an InputError that names the wrong part of the definition.
+    Raises InputError that names the wrong part of the definition.
     """
     if len(definition) == 1 and definition.get("type") in TEXTS:
         return TEXTS[definition["type"]]
@@ -115,7 +117,7 @@ def question_task(definition: Mapping[str, Any]) -> Task:
 
 
 def _offered(form: QuestionForm) -> tuple[list[str], Space]:
-    """Return the lines that list the possible answers, and the space of these answers."""
+    """Return the prompt's lines that list the possible answers, and the answer space."""
     if form.type == "choice" and form.choices and not form.levels:
         values = [encodable(choice.value) for choice in form.choices]
         lines = [_line(value, choice.description) for value, choice in zip(values, form.choices, strict=True)]

@@ -53,11 +53,11 @@ _NAMES: dict[str, Task] = {
 
 
 def get_task(name: str) -> Task:
-    """Return a task by its name.
+    """Return a task by its name. Case does not matter.
 
-    A built-in task may also be named by its hub name or its abbreviation, and a user's task by its file. Upper and
-    lower case are the same. Raises UsageError for an unknown task, and suggests similar names. Raises InputError if the
-    file of a user's task is not valid.
+    A built-in task is also found by its name on the hub or by its abbreviation, and a user's task by the path of its
+    file. Raises UsageError for an unknown task, with similar names. Raises InputError if the file of a user's task is
+    invalid.
     """
     key = name.strip().lower().replace("-", "_")
     if key in _NAMES:
@@ -82,13 +82,13 @@ def task_names() -> tuple[str, ...]:
 def load_task(path: str | Path) -> Task:
     """Return the task that a TOML file describes (see tasks/custom.py).
 
-    Raises an InputError that names the file and the wrong key.
+    Raises InputError that names the file and the wrong key.
     """
     return read_task(Path(path), reserved=_NAMES.keys())
 
 
 def own_files() -> dict[str, Path]:
-    """Return the files in the user's folder of tasks as {task name: path}, sorted. No file is opened."""
+    """Return the files in the user's folder of tasks as {task name: path}, sorted by name. The files are not read."""
     folder = home() / "tasks"
     try:
         return {path.stem: path for path in sorted(folder.glob("[!.]*.toml"))}
@@ -98,7 +98,10 @@ def own_files() -> dict[str, Path]:
 
 
 def load_own(path: Path) -> Task:
-    """Return the task of a file in the user's folder. Raises InputError if the file is not named TASK.toml."""
+    """Return the task in a file of the user's folder.
+
+    Raises InputError if the file is not named after the task (`TASK.toml`).
+    """
     task = load_task(path)
     if task.name != path.stem:
         step = f"rename the task, or the file to {task.name}.toml"

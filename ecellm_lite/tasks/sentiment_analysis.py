@@ -1,4 +1,4 @@
-"""Sentiment_Analysis (SA): how does a review feel about its product?"""
+"""Sentiment_Analysis (SA): how positive is a review of a product?"""
 
 from __future__ import annotations
 
