@@ -1,4 +1,4 @@
-"""The data types of tensors in a GGUF file, and of whole files."""
+"""The data types of tensors in a GGUF file. A whole file is named after one of them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """The type of a tensor's values: ggml's number and name for it.
+    """A data type of tensors, with the number and the name that ggml gives it.
 
-    A block of `block` values takes `block_bytes` bytes.
+    The values are stored in blocks: a block of `block` values takes `block_bytes` bytes.
     """
 
     number: int
@@ -20,7 +20,7 @@ class TensorType:
     block_bytes: int
 
     def row_bytes(self, columns: int) -> int:
-        """Return how many bytes a row of `columns` values takes; `columns` must be a multiple of `block`."""
+        """Return how many bytes a row of `columns` values takes. `columns` must be a multiple of `block`."""
         return columns // self.block * self.block_bytes
 
 

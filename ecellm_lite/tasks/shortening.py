@@ -1,8 +1,8 @@
-"""Shortens a row that is too long for the context, by cutting the task's long fields as little as possible.
+"""Shortens a row that is too long for the context: cuts the task's long fields as little as possible.
 
 Only descriptive texts, such as a review, and the oldest items of a history are cut. Questions, titles, queries,
 attributes and candidates are never cut. The products of a ranking are not cut either, because the answer must name all
-of them. A cut leaves at least one word or item in each field. The same row and context always give the same cut.
+of them. Each field keeps at least one word or item. The same row and context always give the same cut.
 """
 
 from __future__ import annotations
@@ -30,33 +30,30 @@ Values = Mapping[str, Any]
 
 
 class Long(Protocol):
-    """Fields of a row that may be cut.
-
-    Their parts (words or items) are removed in a fixed order.
-    """
+    """Fields of a row that may be cut: their parts (words or items) are removed in a fixed order."""
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields' names; a field inside another is written `product_1.description`."""
+        """The names of the fields. A field inside a record is written `product_1.description`."""
 
     def least(self, values: Values) -> int:
-        """Return how many parts must stay."""
+        """Return how many parts the fields must keep."""
 
     def size(self, values: Values) -> int:
-        """Return how many parts there are; nothing can be cut if that is `least` or fewer."""
+        """Return how many parts the fields have. If that is not more than `least`, nothing can be cut."""
 
     def cut(self, values: Values, size: int) -> Values:
-        """Return the row with only `size` parts left; `size` is never smaller than `least`."""
+        """Return the row with only `size` parts left. `size` is never smaller than `least`."""
 
     def note(self, values: Values, size: int) -> str:
-        """Return a phrase that says what a cut to `size` parts leaves."""
+        """Return a phrase that says what is left after a cut to `size` parts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Texts, or lists of texts, that lose their last words. Several fields are cut to the same length.
+    """Texts, or lists of texts, whose last words may be cut. Several fields are cut to the same number of words.
 
-    A list is treated as one text: its last texts are removed first, then the last words of the text before them.
+    A list is cut like one text: its last texts are removed first, and then the last words of the text before them.
 
     >>> Words(("review",)).cut({"review": "Works, but it is loud."}, 2)
     {'review': 'Works, but'}
@@ -65,19 +62,19 @@ class Words:
     fields: tuple[str, ...]
 
     def least(self, values: Values) -> int:
-        """Return the number of fields with a text, because each keeps at least one word."""
+        """Return how many of the fields have a text, because each of them keeps at least one word."""
         return len(self._counts(values))
 
     def size(self, values: Values) -> int:
-        """Return the size at which nothing is cut.
+        """Return the smallest size at which nothing is cut.
 
-        It is the number of words of the longest field, times the number of fields with a text.
+        This is the number of words in the longest field, times the number of fields with a text.
         """
         counts = self._counts(values)
         return max(counts.values(), default=0) * len(counts)
 
     def cut(self, values: Values, size: int) -> Values:
-        """Return the row with each field cut to an equal share of `size` words. A shorter field stays whole."""
+        """Return the row with each field cut to its part of `size` words. A field that has fewer words stays whole."""
         for field, (count, share) in self._shares(values, size).items():
             if share < count:
                 values = _with(values, field, _first_words(_get(values, field), share))
@@ -100,7 +97,7 @@ class Words:
         return {field: count for field, count in counts.items() if count}
 
     def _shares(self, values: Values, size: int) -> dict[str, tuple[int, int]]:
-        """Return each field's number of words and its share of `size`. The first fields get the remainder."""
+        """Return each field's number of words, and how many of them it may keep if `size` is divided equally."""
         counts = self._counts(values)
         shares = {field: (size + len(counts) - 1 - place) // len(counts) for place, field in enumerate(counts)}
         return {field: (count, shares[field]) for field, count in counts.items()}
@@ -108,7 +105,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """A list in chronological order, which loses its oldest items.
+    """A list in chronological order, whose oldest items may be cut.
 
     >>> Latest("history").cut({"history": ("tent", "stove", "lamp")}, 2)
     {'history': ('stove', 'lamp')}
@@ -118,7 +115,7 @@ class Latest:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The only field that is cut: the list."""
+        """The name of the list, which is the only field that is cut."""
         return (self.field,)
 
     def least(self, values: Values) -> int:
@@ -126,11 +123,11 @@ class Latest:
         return 1
 
     def size(self, values: Values) -> int:
-        """Return how many items there are."""
+        """Return how many items the list has."""
         return len(_get(values, self.field) or ())
 
     def cut(self, values: Values, size: int) -> Values:
-        """Return the row with the last `size` items."""
+        """Return the row with only the last `size` items of the list."""
         return _with(values, self.field, _get(values, self.field)[-size:])
 
     def note(self, values: Values, size: int) -> str:
@@ -140,7 +137,7 @@ class Latest:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A row's fields after a cut, and what was cut."""
+    """A row's fields after a cut (`values`), and a phrase that says what was cut (`note`)."""
 
     values: Values
     note: str
@@ -151,9 +148,9 @@ def least_cut(
 ) -> Cut | None:
     """Return the smallest cut after which a row needs at most `most` tokens, or None if no cut is enough.
 
-    `needs`: returns the number of tokens that a row needs.
-    `whole`: the number of tokens that the uncut row needs; it is more than `most`.
-    `long`: what may be cut. An entry is cut only after every entry before it is cut as far as allowed.
+    `long`: the fields that may be cut, in order. Each entry is cut as far as allowed before the next one is cut.
+    `needs`: a function that returns how many tokens a row needs.
+    `whole`: how many tokens the uncut row needs; this is more than `most`.
     """
     notes: list[str] = []
     for one in long:
@@ -171,7 +168,7 @@ def least_cut(
 
 
 def cuttable(long: Sequence[Long], values: Values) -> list[str]:
-    """Return the names of the fields of a row that may be cut."""
+    """Return the names of those fields of a row that may be cut."""
     return [field for one in long for field in one.fields if _get(values, field)]
 
 
@@ -184,12 +181,12 @@ def _largest(
 ) -> int:
     """Return the largest number of parts with which the row needs at most `most` tokens.
 
-    `of`: makes the row with a number of parts.
+    `of`: a function that returns the row with a number of parts.
     `low`: a number of parts with which the row fits, and the row's number of tokens.
     `high`: a number of parts with which the row does not fit, and the row's number of tokens.
 
-    Tokens grow nearly linearly with parts. So a straight line is drawn through `low` and the last try, and the next try
-    is where the line reaches `most` tokens.
+    Tokens grow nearly linearly with parts. So a straight line through `low` and the last try shows how many parts would
+    have `most` tokens, and this number is tried next.
     """
     (least, bottom), last = low, high
     fits, fails = low[0], high[0]

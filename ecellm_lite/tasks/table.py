@@ -1,4 +1,7 @@
-"""A table of a user's TOML file, treated as hostile: every mistake is an error that names the file and the key."""
+"""A table in the TOML file of a user's task.
+
+The file is not trusted: every mistake is an error that names file and key.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 def read_file(path: Path, what: str, *, most: int = MAX_BYTES) -> str:
     """Return the text of a regular UTF-8 file of at most `most` bytes.
 
-    Raises InputError; `what` is the noun for the file in the error's message.
+    Raises InputError. In its message, `what` is the noun for the file.
     """
     file_name = str(path)
     try:
@@ -64,9 +67,9 @@ def _at_once(name: str, flags: int) -> int:
 
 
 class TaskTable:
-    """One table of a file. Each value is checked when it is read, and an unknown key is an error.
+    """One table of a TOML file. Each value is checked when it is read, and an unknown key is an error.
 
-    `path`: the file; None for an object in a row, which cannot name files.
+    `path`: the file, or None if the table is an object in a row. Such an object cannot name files.
     `place`: the table's path in the file, such as `answer.choices[1]`. It is empty for the top-level table.
     """
 
@@ -77,7 +80,7 @@ class TaskTable:
 
     @classmethod
     def read(cls, path: Path) -> TaskTable:
-        """Return the top table of a TOML file; raises InputError if it is not valid."""
+        """Return the top-level table of a TOML file. Raises InputError if the file is not valid."""
         text = read_file(path, "a task's TOML file")
         if key := _LONG_KEY.search(text):
             line = text[: key.start()].count("\n") + 1
@@ -96,7 +99,7 @@ class TaskTable:
         return key in self._values
 
     def error(self, key: str | None, reason: str, step: str) -> InputError:
-        """Return an error about a key of this table, or about the table itself."""
+        """Return an error about a key of this table, or about the table itself if `key` is None."""
         return self._error(self._place if key is None else self._at(key), reason, step)
 
     def only(self, *keys: str) -> None:
@@ -107,19 +110,19 @@ class TaskTable:
                 raise self.error(key[:80], "is an unknown key", f"use {' or '.join(near)}, or remove it")
 
     def value(self, key: str) -> Any:
-        """Return the value of a key; raises InputError if it is missing."""
+        """Return the value of a key. Raises InputError if the key is missing."""
         if key not in self._values:
             raise self.error(key, "is missing", "add it")
         return self._values[key]
 
     def text(self, key: str, *, most: int, lines: bool = False, default: str | None = None) -> str:
-        """Return the text under a key: 1 to `most` characters, and line feeds only if `lines` allows them."""
+        """Return the text under a key: 1 to `most` characters. Line feeds are allowed if `lines` is true."""
         if default is not None and key not in self._values:
             return default
         return self._checked(key, self.value(key), most, lines)
 
     def texts(self, key: str, *, least: int, most: int, longest: int) -> tuple[str, ...]:
-        """Return the list under a key: `least` to `most` different texts of at most `longest` characters."""
+        """Return the list of texts under a key: `least` to `most` different texts of at most `longest` characters."""
         values = self._list(key, least, most, "texts")
         texts = tuple(self._checked(key, value, longest, False) for value in values)
         self.different(key, texts)
@@ -147,14 +150,17 @@ class TaskTable:
         return float(value)
 
     def one_of(self, key: str, *values: str) -> str:
-        """Return the text under a key, which is one of some values."""
+        """Return the text under a key. Raises InputError if it is not one of `values`."""
         value = self.value(key)
         if value not in values:
             raise self.error(key, f"is {shown(value)}", f"write {', '.join(values[:-1])} or {values[-1]}")
         return str(value)
 
     def path_beside(self, key: str) -> Path:
-        """Return the path under a key; it must be in the folder of the task's file, or in a folder below."""
+        """Return the path under a key.
+
+        The path must lead into the folder of the task's file or into a folder below it.
+        """
         name = self.text(key, most=LONGEST_PATH)
         inside = PurePosixPath(name)
         if inside.is_absolute() or ".." in inside.parts or "\\" in name or ":" in name:
@@ -171,7 +177,7 @@ class TaskTable:
         return TaskTable(self.path, self._at(key), value)
 
     def tables(self, key: str, *, least: int, most: int) -> list[TaskTable]:
-        """Return the list of `least` to `most` tables under a key."""
+        """Return the list of tables under a key: `least` to `most` tables."""
         values = self._list(key, least, most, "tables")
         tables: list[TaskTable] = []
         for index, value in enumerate(values):
@@ -182,7 +188,10 @@ class TaskTable:
         return tables
 
     def texts_or_tables(self, key: str, *, least: int, most: int, longest: int) -> list[str | TaskTable]:
-        """Return the list under a key: `least` to `most` tables, or texts of at most `longest` characters."""
+        """Return the list under a key: `least` to `most` items.
+
+        Each is a table, or a text of at most `longest` characters.
+        """
         parts: list[str | TaskTable] = []
         for index, value in enumerate(self._list(key, least, most, "texts or tables")):
             if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""A task: its question about a row, in the words that the weights were trained on, and the possible answers."""
+"""A task: the question that it asks about a row, worded as in the weights' training, and the possible answers."""
 
 from __future__ import annotations
 
@@ -23,19 +23,17 @@ _ADVICE = "shorten the row, or allow a larger context if the model has one"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One row in ECInstruct's own form (the wire format): the texts for an envelope, and the space of possible answers.
+    """The question that a task asks about one row: the texts of the prompt, and the space of possible answers.
 
-    `values`: the row's fields; None if the row came in the wire format.
-    `shortened`: what was cut from the fields.
-    `advice`: what to do if the prompt is too long.
-    `settings`: the settings that the advice is about.
-    `warnings`: which parts of the row the model cannot see.
-    `stem`: the text that several questions are about, if `text` begins with it; else empty.
-    `bare`: the text is the whole prompt, with no envelope around it.
-    `turns`: a conversation, which is used instead of `text`; the instruction is its system message.
-    `examples`: what the model reads between the instruction and the text.
-    `nearest`: whether the examples were chosen for this row. If not, all rows of the task have the same.
-    `wording`: what a calibration is fitted for: the instruction, and a hash of the task's examples if it has any.
+    `text`, `options`: the strings `input` and `options` of ECInstruct's own form (the wire format). `values`: the row's
+    fields, or None if the row came in the wire format. `shortened`: what was cut from the fields. `advice`: what to do
+    if the prompt is too long. `settings`: the settings that the advice is about. `warnings`: which parts of the row the
+    model cannot see. `stem`: the beginning of `text` that other questions share; empty if there is none. `bare`:
+    whether `text` is the whole prompt, with no envelope around it. `turns`: a conversation that replaces `text`. The
+    instruction is its system message. `examples`: worked examples, which stand between the instruction and the text in
+    the prompt. `nearest`: whether the examples were chosen for this row. If not, all rows of the task have the same
+    examples. `wording`: what a calibration is fitted for: the instruction, and a hash of the task's examples if it has
+    any.
     """
 
     instruction: str
@@ -57,10 +55,9 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A row's input and options strings as the model sees them, and the space of possible answers.
+    """A row's strings `input` and `options` as the prompt contains them, and the space of possible answers.
 
-    `warnings`: which parts of the row are missing in these strings.
-    `stem`, `bare`, `turns`: as in Question.
+    `warnings`: which parts of the row are missing in these strings. `stem`, `bare`, `turns`: as in Question.
     """
 
     text: str
@@ -76,13 +73,13 @@ class Wire:
 class Task:
     """One of ECInstruct's tasks, or a user's own.
 
-    `write`: turns the fields of a row into its wire strings.
+    `write`: turns the fields of a row into the strings of the prompt.
     `read`: returns the answer space of a row in the wire format, from its strings `input` and `options`.
-    `long`: the fields that may be cut to fit a context, in the order of cutting.
+    `long`: the fields that may be cut to fit a context, in the order in which they are cut.
     `free_text`: the answer space, if the task answers in free text.
-    `source`: the file, if this is a user's task.
-    `definition`: the question, if the task was defined in a request (see tasks/questions.py).
-    `examples`: rows with their right answers, which the model reads before a row.
+    `source`: the task's file, if this is a user's task.
+    `definition`: the question, if a request defined the task (see tasks/questions.py).
+    `examples`: rows with their correct answers, which the model reads before a row.
     """
 
     name: str
@@ -102,15 +99,17 @@ class Task:
 
     @property
     def wording(self) -> str:
-        """The wording of questions with the task's own instruction (see Question)."""
+        """The `wording` of a question that has the task's own instruction; see Question."""
         return self._wording(self.instruction)
 
     def question(self, row: Mapping[str, Any], *, instruction: str | None = None) -> Question:
-        """Return the question of a row. Raises InputError for an invalid row.
+        """Return the question that the task asks about a row. Raises InputError for an invalid row.
 
-        A row may have the task's fields, at the top level or under the key `input`. The question then has
-        `instruction`, or the task's own instruction if that is None. Or the row is in the wire format
-        {instruction, input, options}. Its strings are then used unchanged, without examples.
+        A row may have the task's fields, at the top level or under the key `input`. The question then has the
+        instruction `instruction`, or the task's own instruction if `instruction` is None.
+
+        A row may also be in the wire format {instruction, input, options}. Its strings are then used unchanged, without
+        examples.
         """
         if not isinstance(row, Mapping):
             names = ", ".join(field.name for field in self.fields)
@@ -122,10 +121,10 @@ class Task:
         return self._ask(values, encodable(instruction or self.instruction))
 
     def shortened(self, question: Question, needs: Callable[[Question], int], most: int) -> Question:
-        """Return the question with its row cut, as little as possible, so that it needs at most `most` tokens.
+        """Return the question with its row cut as little as possible, so that it needs at most `most` tokens.
 
-        `needs` returns how many tokens a question's prompt and answer need. The question is returned unchanged if it
-        fits, or if no cut is enough.
+        `needs` returns how many tokens a question's prompt and answer need. If the question fits already, or if no cut
+        is enough, its row is not cut.
         """
         whole = needs(question)
         if question.values is None or whole <= most:
@@ -153,7 +152,7 @@ class Task:
         return replace(question, advice=advice, settings=("context",)) if fields else question
 
     def _ask(self, values: Values, instruction: str, examples: tuple[WorkedExample, ...] | None = None) -> Question:
-        """Return the question of a row's values; its examples are chosen unless they are given."""
+        """Return the question about a row's values. If `examples` is None, examples are chosen for the row."""
         wire = self.write(values)
         if examples is None:
             examples = self.examples.of(wire.text) if self.examples else ()
@@ -178,7 +177,7 @@ class Task:
         return replace(question, advice=advice, settings=("context", "shorten"))
 
     def _cuttable(self, values: Values) -> list[str]:
-        """Return the names of what may be cut in a row's prompt."""
+        """Return the names of the parts that may be cut in a row's prompt: fields, or examples."""
         examples = ["examples"] if self.examples and self.examples.nearest else []
         return [*examples, *cuttable(self.long, values)]
 
@@ -201,7 +200,7 @@ class Task:
         return Question(instruction, text, options, self.read(text, options), wording=instruction)
 
     def example(self) -> dict[str, Any]:
-        """Return an example row. For a user's task, it consists of the fields' examples."""
+        """Return an example of a row. For a user's task, it has the examples of the fields."""
         if self.source or self.definition:
             return {field.name: field.example for field in self.fields}
         text = files("ecellm_lite").joinpath(f"tasks/examples/{self.name}.json").read_text("utf-8")

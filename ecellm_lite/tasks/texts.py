@@ -23,7 +23,7 @@ MOST_TURNS = 1000
 
 @dataclass(frozen=True, slots=True)
 class TurnsField:
-    """A field with a conversation: objects with a `role`, user or assistant, and a `content`, the text."""
+    """A field with a conversation: a list of objects with a `role` (user or assistant) and a `content` (a text)."""
 
     name: str
     doc: str
@@ -32,7 +32,7 @@ class TurnsField:
     kind: ClassVar[str] = "a list of messages"
 
     def read(self, value: Any, place: str) -> tuple[Turn, ...]:
-        """Return the turns."""
+        """Return the turns: the messages of the conversation."""
         if not isinstance(value, list) or not 1 <= len(value) <= MOST_TURNS:
             raise InputError(
                 f"{place} is {shown(value)}", step=f"give a list of 1 to {MOST_TURNS:,} messages", field=place

@@ -1,10 +1,12 @@
-"""Converts queries and titles to ASCII, as the models of MPC, PSI and QPR read them.
+"""Converts queries and titles to ASCII for the tasks MPC, PSI and QPR, whose training data are ASCII.
 
-ECInstruct's authors normalized these texts with NFKD and then dropped everything outside ASCII: `Café ™` became `Cafe
-TM`. This module does the same. Before that, some characters get the form that people would type: `ß` becomes `ss`, `¼`
-becomes `1/4`. These are the Latin letters, fractions, digits, dashes, quotes, operators, currencies and units that NFKD
-would lose. Letters and digits of other scripts are dropped and counted. They are not romanized, because no model was
-trained on romanized words. Pictures and ornaments (`★`, `®`) are dropped and not counted.
+ECInstruct's authors normalized these texts with NFKD, and then dropped all characters outside ASCII: `Café ™` became
+`Cafe TM`. This module does the same, but first replaces some characters that NFKD would lose by what people type: `ß`
+becomes `ss`, `¼` becomes `1/4`. These are Latin letters, fractions, digits, dashes, quotes, operators, currencies and
+units.
+
+Letters and digits of other scripts are dropped and counted. They are not romanized, because no model was trained on
+romanized words. Symbols such as `★` and `®` are dropped and not counted.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ class Transliteration:
         self._emptied: list[str] = []
 
     def write(self, place: str, text: str) -> str:
-        """Return a text in ASCII; `place` names the text in the warning, as in `products[2]`.
+        """Return a text in ASCII. `place` names the text in the warning, as in `products[2]`.
 
         >>> Transliteration().write("query", "Größe 1½–2 µm")
         'Grosse 1 1/2-2 um'
@@ -53,7 +55,10 @@ class Transliteration:
 
     @property
     def warnings(self) -> Sequence[AnswerWarning]:
-        """A warning that counts the dropped letters and digits; none if nothing was dropped."""
+        """A list with a warning that counts the dropped letters and digits.
+
+        The list is empty if nothing was dropped.
+        """
         if not self._dropped:
             return ()
         total = sum(self._dropped.values())
@@ -79,7 +84,7 @@ def _ascii(text: str) -> tuple[str, int]:
 
 @lru_cache(maxsize=1 << 12)
 def _written_out(character: str) -> str:
-    """Return a character in ASCII, empty if it is dropped."""
+    """Return a character in ASCII, or an empty text if the character is dropped."""
     if character in _SIGNS:
         return _SIGNS[character]
     decomposed = [part for part in unicodedata.normalize("NFKD", character) if unicodedata.category(part)[0] != "M"]

@@ -17,7 +17,7 @@ _STEP = 'write them as a list, for example ["A: first", "B: second"]'
 
 
 def read_object(text: str) -> Mapping[str, Any]:
-    """Return the JSON object in an input string. Raises InputError if there is none."""
+    """Return the JSON object in an input string. Raises InputError if the string is not a JSON object."""
     message = f"The input {text[:60]!r} is not a JSON object"
     step = "write it as the data set does for this task"
     try:
@@ -30,7 +30,10 @@ def read_object(text: str) -> Mapping[str, Any]:
 
 
 def read_options(options: str | None) -> list[str]:
-    """Return the lines of an options string, which is a JSON or Python list; raises InputError if it is not."""
+    """Return the lines of an options string: a list in JSON or in Python's notation.
+
+    Raises InputError for any other string.
+    """
     if options is None:
         raise InputError("This task needs options, and the row has none", step=_STEP, field="options")
     if len(options) > LONGEST_OPTIONS:

@@ -1,4 +1,4 @@
-"""The worked examples of a task: the same ones for all rows, or for each row the nearest of many (see nearest.py)."""
+"""The worked examples of a task. Either all rows get the same examples, or each row gets the most similar ones."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ecellm_lite.tasks.nearest import Nearest
 class WorkedExamples:
     """At least one example, in the order in which the model reads them.
 
-    - `nearest`: how many of them a row gets; None if each row gets all.
-    - `digest`: a hash of all this.
+    - `nearest`: how many examples each row gets, chosen by similarity. None: each row gets all examples.
+    - `digest`: a hash of the examples and of `nearest`.
     """
 
     def __init__(self, examples: Sequence[WorkedExample], nearest: int | None = None) -> None:
@@ -28,18 +28,18 @@ class WorkedExamples:
 
     @property
     def count(self) -> str:
-        """How many examples there are, in words."""
+        """The number of examples as a text, such as `4 of 1,000`."""
         return f"{len(self._examples):,}" if self.nearest is None else f"{self.nearest} of {len(self._examples):,}"
 
     @property
     def description(self) -> dict[str, Any]:
-        """The examples' number, how many of them a row gets, and their hash, as plain data."""
+        """The number of examples, how many of them a row gets, and their hash, as plain data."""
         return {"count": len(self._examples), "nearest": self.nearest, "sha256": self.digest}
 
     def of(self, text: str) -> tuple[WorkedExample, ...]:
-        """Return the examples for a row with this text; the nearest one is the last.
+        """Return the examples for a row with this text. The example most similar to the row is the last.
 
-        If too few of them share a word with the text, the first of the others come before these.
+        If too few examples have a word in common with the text, other examples come before them.
         """
         if self.nearest is None:
             return self._examples

@@ -1,4 +1,4 @@
-"""Reads JSON and keeps how its numbers are spelled, because a model reads them as text: 19.50 stays "19.50"."""
+"""Reads JSON and keeps the spelling of numbers, because a model reads them as text: 19.50 stays "19.50"."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 class WrittenNumber(float):
-    """A JSON number with a decimal point or an exponent, which keeps its spelling."""
+    """A JSON number with a decimal point or an exponent. `text` is its spelling."""
 
     text: str
 
     def __new__(cls, text: str) -> Self:
-        """Make the number that `text` spells."""
+        """Return the number with this spelling."""
         number = super().__new__(cls, text)
         number.text = text
         return number
 
 
 def read_json(data: str | bytes) -> Any:
-    """Return a JSON value; numbers with a decimal point are WrittenNumbers. Raises the same errors as json.loads.
+    """Return a JSON value. Its numbers with a decimal point are WrittenNumbers. Raises the same errors as json.loads.
 
     >>> read_json('{"price": 19.50}')["price"].text
     '19.50'
@@ -35,7 +35,7 @@ def read_json(data: str | bytes) -> Any:
 
 
 def read_strict_json(data: str | bytes) -> Any:
-    """Return a JSON value as `read_json` does; raises ValueError for NaN, infinities and repeated keys too."""
+    """Return a JSON value as `read_json` does. Also raises ValueError for NaN, infinities and repeated keys."""
     return json.loads(data, parse_float=WrittenNumber, parse_constant=refuse_constant, object_pairs_hook=unique_keys)
 
 

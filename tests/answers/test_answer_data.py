@@ -1,4 +1,4 @@
-"""Answers survive a round trip through plain data and through JSON."""
+"""Answers stay the same when they are converted to plain data or JSON and back."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ VALUES: Mapping[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def answers(draw: st.DrawFn) -> Answer:
-    """Draw an answer of any kind, even an answer that no answer set would give."""
+    """Draw an arbitrary answer. No answer set has to be able to give it."""
     type_ = draw(st.sampled_from(list(VALUES)))
     return Answer(
         id=draw(st.none() | TEXTS | st.integers(-(1 << 63), 1 << 63)),
@@ -66,7 +66,7 @@ def answers(draw: st.DrawFn) -> Answer:
 
 
 def check_inverse(answer: Answer) -> None:
-    """Check that an answer and its data stay the same in a round trip, including the order of the keys."""
+    """Check that converting an answer to data and back changes nothing, not even the order of the keys."""
     for data in (answer.as_dict(), json.loads(json.dumps(answer.as_dict()))):
         again = Answer.from_dict(data)
         assert again == answer

@@ -1,4 +1,4 @@
-"""Whatever the model's logits and the row's text are, the answer is in the row's answer set."""
+"""The answer is always in the row's answer set, for any logits of the model and any text in the row."""
 
 from __future__ import annotations
 

@@ -28,9 +28,9 @@ rows_of_tokens = st.lists(
 def run(
     generator: Generator[Step, Logits, T], answer: list[int] | None = None, tries: Iterable[int] = ()
 ) -> tuple[T, list[Step]]:
-    """Drive a generator as the scheduler does, with logits that depend on the whole answer so far.
+    """Run a generator as the scheduler does, with logits that depend on all tokens of the answer so far.
 
-    `tries` says for each step how many drafts are tried. In further steps, all drafts are tried.
+    `tries` says how many drafted tokens are tried in each of the first steps. In later steps, all of them are tried.
     """
     seen: list[int] = answer if answer is not None else []
     steps: list[Step] = []
@@ -51,7 +51,7 @@ def run(
 
 
 def exact(rows: Sequence[Sequence[int]]) -> list[float]:
-    """Return the probabilities by brute force: at each token, a softmax over the tokens that can follow."""
+    """Return each row's probability by brute force: a softmax at each token, over the tokens that may follow."""
     closed = [(*row, END) for row in rows]
     shares = []
     for row in closed:

@@ -1,4 +1,4 @@
-"""The token matrices of label sets in memory: the least recently used one is forgotten, and threads may share them."""
+"""The token matrices of label sets in memory. The least recently used matrix is dropped, and threads may share them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The search among many labels: with enough detours, it finds exactly the likeliest labels.
+"""The search among many labels: with enough detours, it finds exactly the most probable labels.
 
-With few detours, the number of calls stays bounded.
+With few detours, the number of model calls stays limited.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def find(rows: list[tuple[int, ...]], detours: int, best: int, least: float = 0.
 
 
 def questions(rows: list[tuple[int, ...]], index: int) -> int:
-    """Return at how many tokens of a row (with its end token) another row with the same beginning differs."""
+    """Return at how many tokens of a row the model has a choice. There, rows with the same beginning differ."""
     closed = [(*row, END) for row in rows]
     row = closed[index]
     return sum(

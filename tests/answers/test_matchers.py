@@ -1,4 +1,4 @@
-"""Matchers are compiled once for each grammar, and copies do not share their state."""
+"""Matchers are compiled once for each grammar. Copies of a matcher do not share their state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-""" "None of these": its probability, how it is calibrated, and that it is no abstention."""
+"""The answer "none of these": its probability and its calibration. It does not count as an abstention."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_what_the_model_writes_decides(tmp_path: Path, favored: str, value: str)
 
 
 def test_the_probability_of_none_is_what_no_label_has(tmp_path: Path) -> None:
-    """The same prompt is asked with an option like any other in place of none."""
+    """The expected value comes from the same prompt, asked with "none" as an ordinary option."""
     row = {"mail": "Hello."}
     plain = written(tmp_path, FEW.replace("none = ", "").replace("]\n", ', { value = "none" }]\n'))
     favored = in_favor_of("A", 6.0)

@@ -38,7 +38,7 @@ def test_restrict_is_a_softmax_over_the_allowed_tokens() -> None:
 def test_a_logit_that_is_not_finite_is_an_error(
     logits: np.ndarray, allowed: list[int], place: int, value: float
 ) -> None:
-    """A logit that is not finite is an error at any index, because coverage is a share of the whole distribution."""
+    """Coverage depends on all logits, so each of them must be finite."""
     logits[place] = value
     with refusal(ModelError, settings=("gpu_layers",)):
         restrict(logits, allowed)

@@ -1,4 +1,4 @@
-"""Quantities, numbers and dates as product texts write them."""
+"""Reads quantities, numbers and dates in the forms that product texts use."""
 
 from __future__ import annotations
 

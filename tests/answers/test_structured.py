@@ -1,4 +1,4 @@
-"""JSON schemas and grammars: answers obey them exactly, and harmful ones are refused."""
+"""JSON schemas and grammars: each answer fits its schema or grammar, and harmful ones are refused."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def matcher_of(space: Structured) -> Any:
 @pytest.mark.parametrize("kind", ["scattered", "equal", "huge", "end"])
 @pytest.mark.parametrize("name", CLOSABLE)
 def test_json_is_closed_before_its_limit(name: str, kind: str, temperature: float) -> None:
-    """With any limit that leaves room to close the JSON, the answer obeys its schema."""
+    """The limit may have any value that leaves room to close the JSON."""
     vocabulary = FakeVocabulary()
     definition = CLOSABLE[name]
     shortest = Closing(vocabulary)._closing_tokens(matcher_of(schema(definition)), b"", 100)

@@ -18,7 +18,7 @@ def u64(value: int) -> bytes:
 
 
 def string(text: bytes, length: int | None = None) -> bytes:
-    """Return a text in GGUF's form, with its length first. A given `length` replaces the true one."""
+    """Return a text in GGUF's form: its length, then its bytes. `length` replaces the true length."""
     return u64(len(text) if length is None else length) + text
 
 
@@ -27,17 +27,14 @@ def key(name: bytes, kind: int, value: bytes) -> bytes:
 
 
 def array(name: bytes, item: int, items: Sequence[bytes], count: int | None = None) -> bytes:
-    """Return an array under a key. If `count` is given, it is written instead of the true number of items."""
+    """Return a key with an array. `count` replaces the true number of items."""
     return key(name, ARRAY, u32(item) + u64(len(items) if count is None else count) + b"".join(items))
 
 
 def tensor(
     name: bytes = b"a", shape: Sequence[int] = (8,), kind: int = F32, offset: int = 0, dimensions: int | None = None
 ) -> bytes:
-    """Return a tensor's declaration.
-
-    If `dimensions` is given, it is written instead of the true number of dimensions.
-    """
+    """Return a tensor's entry in the header. `dimensions` replaces the true number of dimensions."""
     count = len(shape) if dimensions is None else dimensions
     return string(name) + u32(count) + b"".join(map(u64, shape)) + u32(kind) + u64(offset)
 
@@ -66,7 +63,7 @@ def gguf_file(
     tensor_count: int | None = None,
     alignment: int = 32,
 ) -> bytes:
-    """Return the bytes of a GGUF file. By default, the file is valid and ends with the last byte of its last tensor."""
+    """Return the bytes of a GGUF file. With the default arguments, the file is valid."""
     head = magic + u32(version)
     head += u64(len(tensors) if tensor_count is None else tensor_count)
     head += u64(len(keys) if key_count is None else key_count)

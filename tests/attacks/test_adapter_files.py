@@ -53,7 +53,7 @@ def forged(
     tensors: Mapping[str, NDArray[Any] | None] | None = None,
     architecture: str = "llama",
 ) -> Path:
-    """Write an adapter for the base with some keys and tensors replaced, added or removed (None)."""
+    """Write an adapter for the base model, with changed keys and tensors. A value of None removes the key or tensor."""
     writer = gguf.GGUFWriter(path, architecture)
     values: dict[str, Any] = {
         "general.type": "adapter",
@@ -74,7 +74,7 @@ def forged(
 
 
 def refused(path: Path, base: Path, *values: object) -> None:
-    """Check that the adapter is refused before llama.cpp is called, with an error that names its path."""
+    """Check that the adapter is refused before llama.cpp is called, and that the error names its path."""
     with pytest.raises(ModelError) as caught:
         Runtime(base, envelope="alpaca", context=256, adapters={"shop": path})
     check_error(caught.value, path, *values)

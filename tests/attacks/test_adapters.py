@@ -1,4 +1,4 @@
-"""Adapters that must be refused with an error and never cause a crash or a hang."""
+"""Harmful adapters: each is refused with an error, and none causes a crash or a hang."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_patterns_that_take_forever_are_refused(pattern: str, tmp_path: Path) ->
     ],
 )
 def test_patterns_that_are_accepted_do_not_backtrack(name: str, pattern: str, tmp_path: Path) -> None:
-    """A regex engine that backtracks would take forever on each of these patterns."""
+    """A regex engine that backtracks would take almost forever on each of these patterns."""
     folder = write_adapter(tmp_path / "a", factors(name, 8, 8), rank_pattern={pattern: 5})
     assert read_adapter(folder).factors.keys() == {name}
 

@@ -1,4 +1,4 @@
-"""Bundles that were changed by accident or by an attacker. Each is refused, and nothing is installed."""
+"""Bundles that an accident or an attacker changed. Each is refused, and nothing is installed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
 
 
 def refuse(original: Original, data: bytes, folder: Path, key: SecretKey | None = None) -> None:
-    """Check that a bundle with these bytes is neither verified nor installed, and leaves no files behind."""
+    """Check that a bundle with these bytes can be neither verified nor installed, and leaves no files behind."""
     path = folder / "attack.ecb"
     path.write_bytes(data)
     trusted = [(key or original.key).public]
@@ -68,7 +68,7 @@ def refuse(original: Original, data: bytes, folder: Path, key: SecretKey | None 
 
 
 def regions(original: Original) -> list[tuple[int, int]]:
-    """Return the byte ranges of the bundle's parts: script, headers, index, signature, each file, and directory."""
+    """Return the byte range (start, end) of each part of the bundle, such as a header, the index or a file."""
     with zipfile.ZipFile(original.path) as archive:
         starts = [one.header_offset for one in archive.infolist()]
         data = [one.header_offset + header_size(one.filename) for one in archive.infolist()]
@@ -99,7 +99,7 @@ def test_bytes_added_or_removed_anywhere_are_refused(
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change that another program makes to an archive. The index and the signature stay valid."""
+    """A change to an archive, as another ZIP program might make it. The index and its signature stay valid."""
 
     skipped: str = ""
     renamed: str = ""
@@ -251,7 +251,7 @@ def test_an_older_index_is_refused(original: Original, tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_through_a_link_among_the_versions(original: Original, tmp_path: Path) -> None:
-    """If the folder of versions already contains a link, nothing is written through it."""
+    """An attacker has put a symbolic link into the folder of versions."""
     versions = tmp_path / "till" / "bundles" / "till" / "versions"
     versions.mkdir(parents=True)
     outside = tmp_path / "outside"

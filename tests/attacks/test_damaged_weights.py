@@ -1,4 +1,4 @@
-"""Weights are damaged and later repaired. States that were saved in between must not give wrong answers later."""
+"""A model's weights are damaged and later repaired. States saved in between must not be used afterwards."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def answer(model: str | Path, *, prefix_files: bool = True) -> Answer:
 
 
 def damage(path: Path) -> None:
-    """Overwrite 4 KiB of the first layer's weights with other valid numbers, and keep the file's times."""
+    """Overwrite 4 KiB of the first layer's weights with zeros. The file's times stay the same."""
     tensor = next(tensor for tensor in read_header(path).tensors if tensor.name == "blk.0.ffn_up.weight")
     in_its_place(path, lambda data: data[: tensor.offset] + bytes(4096) + data[tensor.offset + 4096 :])
 
 
 def in_its_place(path: Path, change: Callable[[bytes], bytes]) -> None:
-    """Overwrite a file, but keep its size, inode and modification time."""
+    """Overwrite a file with changed data. Its size, inode and modification time stay the same."""
     status = path.stat()
     data = change(path.read_bytes())
     with path.open("r+b") as file:
@@ -52,7 +52,7 @@ def in_its_place(path: Path, change: Callable[[bytes], bytes]) -> None:
 
 
 def states(home: Path) -> dict[str, int]:
-    """Return the number of instructions with saved states on disk, by the sha256 of their model."""
+    """Return how many saved states each model has on disk, by the SHA-256 of the model."""
     return {folder.name: len(list(folder.iterdir())) for folder in (home / "prefixes").glob("*")}
 
 
@@ -115,7 +115,7 @@ def test_a_model_under_the_same_name_does_not_use_the_old_models_states(good: Pa
 
 
 def test_no_state_is_saved_when_weights_change_while_in_use(good: Path, home: Path, tmp_path: Path) -> None:
-    """llama.cpp maps the file into memory, so a change to the file changes its results."""
+    """llama.cpp maps the file into memory, so a change to the file also changes the model in use."""
     path = tmp_path / "model.gguf"
     shutil.copyfile(good, path)
     with Runtime(path, envelope="alpaca") as runtime:

@@ -1,4 +1,4 @@
-"""Forged hyperparameters of the listed architectures must not end llama.cpp's process or make it hang."""
+"""Forged hyperparameters of the listed architectures must not crash llama.cpp or make it hang."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRIED = sorted(decoder_checkpoints.CONFIGS.keys() - {"nemo", "olmo2"}) if times(
 
 
 def model(folder: Path, kind: str) -> Path:
-    """Write a small model of an architecture. Its vocabulary is not used."""
+    """Write a small model of an architecture. No test uses its vocabulary."""
     if kind in decoder_checkpoints.CONFIGS:
         base = decoder_checkpoints.write_checkpoint(folder / kind, kind, tokens=GEMMA_TRAINED)
     else:

@@ -1,4 +1,4 @@
-"""GGUF files with a readable header that must still be refused before llama.cpp reads them."""
+"""GGUF files whose header is valid, but which must be refused before llama.cpp reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GGUF headers that must be accepted, and files that are not GGUF."""
+"""GGUF headers that must be accepted. Files that are not GGUF must be refused."""
 
 from __future__ import annotations
 

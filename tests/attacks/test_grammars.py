@@ -1,4 +1,4 @@
-"""Schemas and grammars that would crash or hang llguidance or use all memory. They are refused before it reads them."""
+"""Schemas and grammars that would crash or hang llguidance, or use all memory. llguidance must never read them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ecellm_lite.answers.limits import MAX_CHAIN, MAX_JOINED, MAX_KEYS, MAX_MULT
 
 
 def rules(count: int, name: str = "a") -> str:
-    """Return `count` grammar rules. Each rule contains the next one."""
+    """Return `count` grammar rules, each of which contains the next rule."""
     chain = "\n".join(f"{name}{i}: {name}{i + 1}" for i in range(count))
     return f'start: {name}0\n{chain}\n{name}{count}: "x"'
 
 
 def definitions(count: int, link: str) -> dict[str, Any]:
-    """Return `count` schema definitions. Each refers to the next one.
+    """Return a schema with a chain of `count` definitions, each of which refers to the next.
 
-    `link` is the JSON of a definition, with NEXT where the reference belongs.
+    `link` is the JSON of one definition, with the word NEXT in place of the reference.
     """
     links: dict[str, Any] = {f"a{i}": json.loads(link.replace("NEXT", f"#/$defs/a{i + 1}")) for i in range(count)}
     return {"$ref": "#/$defs/a0", "$defs": {**links, f"a{count}": {"type": "boolean"}}}

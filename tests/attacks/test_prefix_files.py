@@ -1,4 +1,7 @@
-"""Files of saved prefixes that are damaged, truncated, foreign or writable by others are refused and written again."""
+"""Files of saved prefixes that are damaged, truncated, from another model, or writable by others.
+
+Each is refused and written again.
+"""
 
 from __future__ import annotations
 
@@ -187,7 +190,7 @@ print(json.dumps(answer.as_dict()))
 
 @pytest.mark.slow
 def test_concurrent_processes_never_load_a_damaged_state(demo_model: StoredModel) -> None:
-    """Four processes use the real engine and the same file, and damaged states are never passed to llama.cpp."""
+    """Four processes with the real engine use the same file."""
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""Safetensors files that must be refused with an error, without a crash, a hang or unbounded memory."""
+"""Harmful safetensors files: each is refused with an error. None causes a crash, a hang or unbounded use of memory."""
 
 from __future__ import annotations
 

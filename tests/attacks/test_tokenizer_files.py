@@ -1,6 +1,6 @@
 """Tokenizer files and configurations with arbitrary content.
 
-They may give errors, but must not cause a crash or a hang.
+They may cause errors, but no crash and no hang.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def mutated(value: Any, generator: random.Random) -> Any:
 
 
 def sentencepiece() -> dict[str, Any]:
-    """Return Mistral's tokenizer.json with only its first tokens."""
+    """Return Mistral's tokenizer.json, cut to its first tokens."""
     whole = mistral_tokenizer()
     few = {text: token for text, token in whole["model"]["vocab"].items() if token < 300}
     merges = [merge for merge in whole["model"]["merges"] if {*merge.split(" "), merge.replace(" ", "")} <= few.keys()]

@@ -1,4 +1,4 @@
-"""The command `bench`, its made-up rows, and the script that measures other programs in the same run."""
+"""The command `bench`, its made-up rows, and the script that measures other programs beside it."""
 
 from __future__ import annotations
 
@@ -141,13 +141,12 @@ def test_incompatible_options_are_refused(capsys: pytest.CaptureFixture[str]) ->
 
 
 class Grammar:
-    """A GBNF grammar as llama.cpp reads it."""
+    """A GBNF grammar, read as llama.cpp reads it."""
 
     def __init__(self, vocabulary: LlamaVocabulary) -> None:
         self.vocabulary = vocabulary
 
     def takes(self, grammar: str, text: str) -> bool:
-        """Return whether the grammar accepts the whole text and its end."""
         sampler = llama.llama_sampler_init_grammar(self.vocabulary._pointer, grammar.encode(), b"root")
         assert sampler, grammar
         try:
@@ -213,7 +212,7 @@ def test_grammars_accept_the_gold_answers(name: str, data: Path, grammar: Gramma
 
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
-    """Return a folder of made-up rows, used in place of labelled rows."""
+    """Return a folder of made-up rows in place of real labelled rows."""
     for task in TASKS.values():
         (tmp_path / "data" / task.name).mkdir(parents=True)
         rows = "".join(json.dumps(row) + "\n" for row in made_up_rows(task, 12))
@@ -269,7 +268,7 @@ def test_a_server_that_does_not_start_is_reported(tiny: Path, labelled: Path, tm
 
 
 def test_a_server_that_answers_nothing_fails_on_every_row(tmp_path: Path) -> None:
-    """The server here reports that it is healthy, but refuses every completion."""
+    """This server reports that it is healthy, but refuses every completion."""
     program = tmp_path / "llama-server"
     program.write_text(
         "#!/usr/bin/env python3\n"

@@ -1,4 +1,4 @@
-"""The script that measures the search among many labels, and the programs that it is measured beside."""
+"""The script that measures the search among many labels, beside other programs."""
 
 from __future__ import annotations
 

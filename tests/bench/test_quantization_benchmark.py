@@ -1,4 +1,4 @@
-"""The benchmark of file types: agreement, divergence, recommendation, the imatrix's rows, and a run on a tiny model."""
+"""The benchmark of file types: agreement, divergence, recommendation, imatrix rows, and a run on a tiny model."""
 
 from __future__ import annotations
 

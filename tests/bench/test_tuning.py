@@ -1,4 +1,4 @@
-"""A tuning is used only on the machine that it was made on, and a damaged one does no harm."""
+"""Tuned settings are used only on the machine that was measured. A damaged file of tuned settings does no harm."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_doctor_reports_the_tuning_in_use(store: Store, model: StoredModel, tuni
 
 
 def test_a_runtime_is_loaded_with_the_tuning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No call of the engine is larger than the tuned micro-batch."""
+    """No call of the engine has more tokens than the tuned micro-batch."""
     monkeypatch.setenv("ECELLM_HOME", str(tmp_path / "home"))
     path = write_tiny_model(tmp_path / "tiny.gguf")
     with Runtime(path, envelope="alpaca") as runtime:
@@ -187,7 +187,7 @@ def test_a_runtime_is_loaded_with_the_tuning(tmp_path: Path, monkeypatch: pytest
 
 
 class Scripted:
-    """A machine with made-up speeds: a factor for each setting, and noise that depends on the number of calls."""
+    """A simulated machine. Each setting changes its speed by a factor, and noise changes from call to call."""
 
     def __init__(self, factors: Mapping[tuple[str, int | str], float], noise: float = 0.0) -> None:
         self.factors = factors

@@ -1,4 +1,4 @@
-"""Fixtures: a shop that makes bundles, and an empty folder for installed bundles."""
+"""Fixtures: a shop that makes bundles, and an empty folder into which bundles are installed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def shop(tmp_path: Path) -> Shop:
 
 @pytest.fixture(autouse=True)
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder that bundles are installed into."""
+    """Return the folder into which bundles are installed."""
     monkeypatch.setenv("ECELLM_BUNDLES", str(tmp_path / "till"))
     return tmp_path / "till"

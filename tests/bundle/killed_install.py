@@ -1,6 +1,6 @@
-"""A process that installs a bundle, and kills itself at its N-th file operation.
+"""A program that installs a bundle, and kills itself at its N-th file operation.
 
-Its arguments are FILE PUBLIC-KEY BASE N. With N = 0, it does not kill itself, and prints the number of file operations.
+Its arguments are FILE PUBLIC-KEY BASE N. If N is 0, it installs everything and prints the number of file operations.
 """
 
 from __future__ import annotations

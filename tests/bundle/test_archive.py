@@ -1,4 +1,4 @@
-"""A bundle is a ZIP archive that other programs can read. It is written in one pass and signed in minisign's format."""
+"""A bundle is a ZIP archive that other programs can read. It is written in one pass, with a minisign signature."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_licences_are_listed(shop: Shop) -> None:
 
 
 def test_files_above_four_gibibytes_are_laid_out_correctly(tmp_path: Path) -> None:
-    """The file is sparse: it contains the archive's headers, but no data of the large files."""
+    """The file is sparse: it has the archive's headers, but no data."""
     entries = [Entry("a/one", 5 << 30, 0, 0o644), Entry("a/zwölf", 3, 0, 0o755)]
     places = layout(entries, 4096)
     path = tmp_path / "large.zip"

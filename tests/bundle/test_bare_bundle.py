@@ -1,7 +1,9 @@
-"""An ordinary user installs a signed bundle on a minimal Debian without a network, and the program gives right answers.
+"""An ordinary user installs a signed bundle on a minimal Debian without a network, and the program answers correctly.
 
-The environment variable ECELLM_PROGRAM names the folder of a standalone program. It needs no other software.
-ECELLM_WHEELS names a folder of wheels for Debian's Python, including the portable engine. They need only that Python.
+Two environment variables name what is tested:
+
+- ECELLM_PROGRAM: the folder of a standalone program, which needs no other software.
+- ECELLM_WHEELS: a folder of wheels for Debian's Python, including the portable engine. They need only that Python.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The standalone program and its Debian package run on a system without Python, a compiler or a network.
 
-The environment variable ECELLM_PROGRAM names the folder that `ecellm-lite bundle program` made, including the demo.
+The environment variable ECELLM_PROGRAM names the folder that `ecellm-lite bundle program` made, with the demo in it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def program() -> Path:
 
 @pytest.fixture(scope="module")
 def system(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a minimal system with the program in a user's folder. The folder's name has a space and an umlaut."""
+    """Return a minimal system that has the program in a user's folder. The folder's name has a space and an umlaut."""
     root = bare_root(tmp_path_factory.mktemp("system"))
     home = root / HOME[1:]
     home.mkdir(parents=True)

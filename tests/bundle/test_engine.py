@@ -1,6 +1,6 @@
-"""The build of the portable engine: the arguments for pip, and the checks of its result.
+"""The build of the portable engine: the arguments for pip, and the checks of the built engine.
 
-The compilation itself is not tested, because it takes too long.
+The compilation itself takes too long for a test.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def test_the_variants_in_a_wheel_are_listed(tmp_path: Path) -> None:
 
 
 class Pip:
-    """Simulates pip. It writes a wheel that contains `names`, and prints lines like those of a compilation."""
+    """Simulates pip: writes a wheel with the files `names`, and prints lines as a compilation does."""
 
     def __init__(self, *names: str, code: int = 0) -> None:
         self.returncode = code

@@ -1,4 +1,4 @@
-"""Models are copied from one machine's store to other machines' stores, through a folder and a web server."""
+"""Models are copied from the store of one machine to those of other machines, through a folder and a web server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ordinary user installs several versions of a bundle, and one of them is current."""
+"""An ordinary user installs several versions of a bundle. One of them is the current version."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_choosing_without_an_installed_bundle_is_refused(shop: Shop) -> None:
 
 
 def test_the_pointer_file_for_windows_works(tmp_path: Path, shop: Shop) -> None:
-    """The code for Windows runs here on this system's files. It has not been run on Windows."""
+    """The code for Windows runs here on a Unix file system. It was never run on Windows."""
     assert pointer.read_file(tmp_path) is None
     for name in ("1-aaaaaaaaaaaa", "2-bbbbbbbbbbbb"):
         pointer.write_file(tmp_path, name)

@@ -1,6 +1,6 @@
-"""An installation is killed at any moment.
+"""An installation is killed at any of its file operations.
 
-The old or the new version is then complete, and a second attempt succeeds.
+Afterwards, the old or the new version is complete, and a second installation succeeds.
 """
 
 from __future__ import annotations
@@ -32,16 +32,19 @@ def installing(bundle: Path, key: Path, base: Path, moment: int) -> subprocess.C
 
 
 def moments(total: int) -> list[int]:
-    """Return the numbers of file operations at which an installation is killed: random ones, the first and the last.
+    """Return the numbers of the file operations at which an installation will be killed.
 
-    The switch to the new version is among the last ones.
+    These are random operations and the last nine. The switch to the new version is among the last nine.
     """
     drawn = random.Random(total).sample(range(1, total + 1), min(MOMENTS, total))
     return sorted({*drawn, *range(max(1, total - 8), total + 1)})
 
 
 def serial(installation: Installation) -> int | None:
-    """Check that the current version is complete and starts, and return its serial number."""
+    """Check that the current version is complete and starts.
+
+    Return its serial number, or None without a current version.
+    """
     current = installation.current()
     if current is None:
         assert not (installation.root / "current").is_symlink()

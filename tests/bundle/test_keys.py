@@ -1,4 +1,4 @@
-"""Keys are written and read. They are refused if they are damaged, or if other users may read them."""
+"""Keys are written and read. A key file is refused if it is damaged, or if other users may read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The standalone program: which installations can be packed, and the script that it starts with.
+"""The standalone program: which installations can be packed, and its first script.
 
 test_bare_system.py tests the packed program.
 """
@@ -20,7 +20,7 @@ from ecellm_lite.pipe import child_runtime
 
 
 class Installed(Distribution):
-    """Simulates the installation's metadata."""
+    """Simulates the metadata of an installed package."""
 
     def __init__(self, origin: str | None) -> None:
         self._origin = origin
@@ -36,7 +36,7 @@ class Installed(Distribution):
 def installation(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Simulate an installation that can be packed, with a portable llama.cpp.
 
-    Return the MonkeyPatch, so that a test can change the installation.
+    Return the MonkeyPatch, with which a test can change the installation.
     """
     monkeypatch.setattr(program, "find_spec", lambda _: object())
     monkeypatch.setattr(program, "distribution", lambda _: Installed(None))
@@ -80,7 +80,7 @@ def test_a_llama_cpp_built_for_this_processor_only_is_refused(installation: pyte
     ],
 )
 def test_the_program_runs_the_command_line_or_a_module_of_the_package(arguments: list[str]) -> None:
-    """If the arguments name a module of the package, it runs as with `python -m`. Otherwise the command line runs."""
+    """With `-m MODULE`, the program runs that module, as Python does. Otherwise it runs the command line."""
     script = [sys.executable, "-m", "ecellm_lite.standalone", *arguments]
     started = subprocess.run(script, capture_output=True, text=True, check=False, timeout=60)
     if arguments == ["--version"]:

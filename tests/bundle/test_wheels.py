@@ -1,4 +1,4 @@
-"""Wheels in a bundle are listed, and installed into the version's own environment without a network."""
+"""Wheels in a bundle are listed. They are installed without a network, into an environment of the version's own."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_wheel(
 
 @pytest.fixture
 def wheels(tmp_path: Path) -> Path:
-    """Return a folder with small wheels, and with the pip wheel that Python ships."""
+    """Return a folder with small wheels, and with the wheel of pip that Python ships."""
     folder = tmp_path / "wheels"
     places = [Path(ensurepip.__file__).parent / "_bundled", Path("/usr/share/python-wheels")]
     pips = [path for place in places for path in place.glob("pip-*.whl")]

@@ -1,4 +1,4 @@
-"""A cascade of models: which one answers a row, and how rows, deadlines and cancellations pass from one to the next."""
+"""A cascade of models: which model answers a row, and how rows, deadlines and cancellations pass to the next model."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_row_too_long_is_escalated_but_an_invalid_row_is_not() -> None:
 
 
 def test_escalated_rows_are_answered_in_batches() -> None:
-    """Some dozens of rows at a time reach the next model, so it takes far fewer calls than rows."""
+    """The next model gets some dozens of rows at a time, so it needs far fewer calls than there are rows."""
     with Runtime.over(FakeBackend(), name=SMALL) as small, Runtime.over(FakeBackend(), name=LARGE) as large:
         answers = list(Cascade([small, large], escalate_below=1.0).answers(TASK, ROWS))
         calls = large.progress()[1]
@@ -98,7 +98,10 @@ def test_escalated_rows_are_answered_in_batches() -> None:
 
 
 class Prepared:
-    """The first model of a cascade, whose answers the test sets. It refuses the row with the id 1, and does so last."""
+    """The first model of a cascade. The test sets its answers.
+
+    It refuses the row with the id 1, after it has answered the row before.
+    """
 
     model = SMALL
 
@@ -116,7 +119,7 @@ class Prepared:
         self.futures[place].set_result(alone_answer())
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
 
 def alone_answer() -> Answer:

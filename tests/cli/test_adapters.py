@@ -1,4 +1,4 @@
-"""`convert --adapter-only`, and the commands that take an adapter."""
+"""The command `convert --adapter-only`, and the commands that accept an adapter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RUN = ("run", "--task", "sentiment_analysis", "--input", REVIEW, "--envelope", "
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a base, a PEFT folder and its adapter's file."""
+    """Return a folder with a base model, an adapter in PEFT's format, and the adapter's GGUF file."""
     folder = tmp_path_factory.mktemp("shop")
     arguments = [str(write_base(folder / "base.gguf")), "--lora", str(write_shop(folder / "peft", 1))]
     assert run_command(["convert", *arguments, "--adapter-only", "--quiet", "-o", str(folder / "shop-a.gguf")]) == 0

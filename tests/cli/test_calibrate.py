@@ -40,7 +40,10 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> str:
 def test_an_overconfident_demo_is_calibrated(
     demo_model: StoredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The demo answers "very positive" to nearly every review, with high confidence. Every label here is neutral."""
+    """The demo model answers "very positive" to nearly every review, with high confidence.
+
+    Here, every label is neutral.
+    """
     monkeypatch.setenv("ECELLM_HOME", str(tmp_path / "home"))
     rows = [{"input": {"review": f"It works, number {number}."}, "output": "C: neutral"} for number in range(10)]
     write_rows(tmp_path / "rows" / "sentiment_analysis" / "test.jsonl", rows)
@@ -73,7 +76,7 @@ def test_an_overconfident_demo_is_calibrated(
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoredModel]:
-    """Return the only model in a store that only these tests use."""
+    """Return the only model in a store that only this file's tests use."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ECELLM_HOME", str(tmp_path_factory.mktemp("calibrated")))
         file = write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", context=1024)
@@ -89,7 +92,10 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def rows(model: StoredModel, task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write rows labelled with the model's own answers, so that it is always right. Half of them name the task."""
+    """Write rows that are labelled with the model's own answers, so the model is always right.
+
+    Half of them name the task.
+    """
     from ecellm_lite import Runtime
 
     mails = [{"mail": f"mail {number}"} for number in range(24)]
@@ -117,7 +123,7 @@ def fresh_calibration(task: str, rows: Path, path: Path) -> Calibration:
 
 @pytest.fixture
 def calibrated(fresh_calibration: Calibration, path: Path) -> Calibration:
-    """Return the model's calibration, restored if an earlier test changed it."""
+    """Return the model's calibration. If an earlier test changed it, it is restored."""
     fresh_calibration.write(path)
     return fresh_calibration
 

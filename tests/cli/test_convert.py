@@ -1,4 +1,4 @@
-"""The command `convert`: a file with its manifest, or an error."""
+"""The command `convert` writes a file with its manifest, or reports an error."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ QUERY = "model.layers.1.self_attn.q_proj"
 
 @pytest.fixture(autouse=True)
 def _drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Use a blueprint (the plan of a model's tensors) written by hand, with a vocabulary that llama.cpp accepts."""
+    """Use a small hand-written blueprint (the list of a model's tensors), with a vocabulary that llama.cpp accepts."""
     letters = [chr(0x4E00 + number) for number in range(TOKENS)]
     header = read_header(write_tiny_model(tmp_path / "tiny.gguf", words=["ab"]))
     named, merges = (header.metadata[f"tokenizer.ggml.{key}"] for key in ("tokens", "merges"))

@@ -1,4 +1,4 @@
-"""Interrupts during start-up and closed standard streams give an exit code and an error, never a traceback."""
+"""An interrupt during the start, or a closed standard stream, gives an exit code and an error, never a traceback."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_an_ignored_interrupt_signal_stays_ignored() -> None:
 
 
 def test_an_interruption_while_llama_cpp_logs_is_raised_later() -> None:
-    """ctypes would print and discard an exception raised in a callback, so the interruption must be raised later."""
+    """ctypes prints and drops an exception that is raised in a callback, so the exception must be raised later."""
     body = """
     from ecellm_lite import ggml
     log = ggml._note

@@ -1,4 +1,4 @@
-"""`ecellm-lite eval`: from files of rows to a table, JSON, a page and an exit code."""
+"""The command `eval`: reads files of rows, and gives a table, JSON, an HTML page and an exit code."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def results_file(rows: Path, tmp_path: Path, fake_engine: None) -> tuple[Path, Results]:
-    """Return a file with the fake engine's results on these rows."""
+    """Return a file with the fake engine's results on the rows of `rows`."""
     path = tmp_path / "results.json"
     assert run_command(["eval", "--task", "all", "--data", str(rows), "--output", str(path), "--quiet"]) == 0
     return path, read_results(path)

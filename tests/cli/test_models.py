@@ -1,4 +1,4 @@
-"""The command `models`, and models that are missing or damaged."""
+"""The command `models`, and models whose file is missing or damaged."""
 
 from __future__ import annotations
 

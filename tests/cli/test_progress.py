@@ -1,4 +1,4 @@
-"""Progress bars: they are shown on standard error only, and appear at the first progress."""
+"""Progress bars: they are shown on standard error only, from the first progress on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ecellm_lite.jobs.job_row import JobStep
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """Collect what a bar writes to a terminal."""
+    """Return a simulated terminal that collects what a progress bar writes."""
     screen = io.StringIO()
     monkeypatch.setattr(progress, "Console", lambda **_: Console(force_terminal=True, file=screen, width=120))
     return screen

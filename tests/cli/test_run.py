@@ -1,4 +1,4 @@
-"""The command `run`: its output, its exit codes, and one sentence for each mistake."""
+"""The command `run`: its output, its exit codes, and its error messages of one sentence."""
 
 from __future__ import annotations
 

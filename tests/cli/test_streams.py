@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full or no longer read: the exit code, and one sentence."""
+"""Standard streams that are closed, full or no longer read lead to an exit code and one sentence."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ main.main()
 
 
 def buffered(code: str, shell: str) -> subprocess.CompletedProcess[str]:
-    """Run a program with buffered output, which is Python's default."""
+    """Run a program with buffered output, as Python does by default."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     script = f"set -o pipefail; {shlex.join([sys.executable, '-c', code])} {shell}"
     return subprocess.run(

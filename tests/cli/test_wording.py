@@ -1,4 +1,4 @@
-"""Errors do not name options of the command line; the command line adds them."""
+"""Errors of the package name no command-line options. The command line adds the options."""
 
 from __future__ import annotations
 

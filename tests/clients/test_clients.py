@@ -1,4 +1,4 @@
-"""The clients in other languages, each against a pipe with the fake engine; skipped if the language is missing."""
+"""The clients in other languages, each with a pipe to the fake engine. A missing language is skipped."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def language(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def check(language: str, tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """Return the command that checks a language's client."""
+    """Return the command that runs the checks of a language's client."""
     if language == "node":
         return [tool("node"), CHECKS / "check.mjs"]
     folder = tmp_path_factory.mktemp(language)
@@ -82,7 +82,7 @@ def test_json_is_read_and_written(language: str, check: Command) -> None:
 
 @pytest.fixture
 def bin_folder(tmp_path: Path) -> Path:
-    """Return a folder for PATH in which `ecellm-lite` is a pipe with the fake engine."""
+    """Return a folder for PATH whose `ecellm-lite` is a pipe to the fake engine."""
     folder = tmp_path / "bin"
     folder.mkdir()
     script = folder / "ecellm-lite"
@@ -93,7 +93,7 @@ def bin_folder(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_the_readmes_code_runs(language: str, bin_folder: Path, tmp_path: Path) -> None:
-    """The README's code for each language runs in an empty folder with a copy of the client."""
+    """Each language's code in the README runs in an empty folder with a copy of the client."""
     marks = {"node": "js", "java": "java", "c": "c"}
     readme = (CLIENTS / "README.md").read_text("utf-8")
     blocks = re.findall(rf"^```{marks[language]}\n(.*?)^```", readme, re.S | re.M)

@@ -1,4 +1,4 @@
-"""Adapters in the format of the library peft are read, or refused if they cannot be merged."""
+"""Adapters in the format of the library peft are read. Adapters that cannot be merged are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`convert --adapter-only` writes factors in the row order of the base's file and with PEFT's scales, or refuses."""
+"""The command `convert --adapter-only` writes an adapter as a GGUF file for its base model, or refuses it.
+
+The factors have the row order of the base's file, and PEFT's scales.
+"""
 
 from __future__ import annotations
 

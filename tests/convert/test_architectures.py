@@ -1,4 +1,4 @@
-"""A checkpoint gives the same tensors and metadata as llama.cpp's own converter, byte for byte."""
+"""A converted checkpoint has the same tensors and metadata as with llama.cpp's own converter, byte for byte."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_tensors_have_the_module_names_that_adapters_use(tmp_path: Path) -> None
 def rewritten(folder: Path, **tensors: np.ndarray[Any, Any] | None) -> Path:
     """Write the checkpoint `smollm` with zero weights and 8 tokens.
 
-    `tensors` replace some tensors, or remove them (None).
+    `tensors` replaces some of its tensors. A value of None removes the tensor.
     """
     write_checkpoint(folder, "smollm", tokenizer=False, **SMALL)
     all_of = shapes({**CONFIGS["smollm"], **SMALL})
@@ -126,7 +126,6 @@ _READ = {
 
 @pytest.mark.parametrize("kind", _READ)
 def test_absurd_configurations_are_used_or_refused(kind: str, tmp_path: Path) -> None:
-    """Every value is either used or refused with an error."""
     with Checkpoint(write_checkpoint(tmp_path, kind, tokenizer=False, **SMALL)) as checkpoint:
         config = checkpoint.config
         for name in _READ[kind]:

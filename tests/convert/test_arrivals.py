@@ -1,6 +1,6 @@
 """A checkpoint is converted while it is downloaded. The result has the same bytes, and needs little space on the disk.
 
-After an interruption, no finished work is repeated.
+After an interruption, finished shards are neither downloaded nor converted again.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def test_an_interrupted_run_continues_and_fetches_nothing_twice(
 def test_a_killed_run_does_not_fetch_converted_shards_again(
     base: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run is killed after it writes the journal and before it deletes the shard."""
+    """The process is killed after it has recorded a shard as converted, and before it deletes this shard."""
     target = tmp_path / "store" / "out.gguf"
     folder, files = arriving(base, tmp_path / "base")
     with monkeypatch.context() as patch:

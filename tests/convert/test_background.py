@@ -1,4 +1,4 @@
-"""Reading and writing in background threads: items stay in order, errors reach the caller, and all threads end."""
+"""Background threads that read and write: items stay in order, errors reach the caller, and all threads end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's chat form is found from its chat template, which is an untrusted program."""
+"""A model's chat form is found from its chat template, which is a program that is not trusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Converted decoders, with and without adapters, have the same logits as their originals in transformers and peft."""
+"""Converted decoders give the same logits as their originals in transformers and peft, with and without adapters."""
 
 from __future__ import annotations
 
