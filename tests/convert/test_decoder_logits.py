@@ -41,7 +41,7 @@ LORA: dict[str, dict[str, Any]] = {
 
 
 def write_checkpoint(folder: Path, kind: str) -> Path:
-    """Write a checkpoint with a small vocabulary. The tokens themselves are not used."""
+    """Write a checkpoint with a small vocabulary. No test uses its tokens."""
     tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     decoder_checkpoints.write_checkpoint(folder, kind, tokens=TRAINED, **tokens)
     write_trained_model(folder)
@@ -55,7 +55,7 @@ def converted(target: Path, *arguments: str) -> Path:
 
 
 def write_lora(base: Path, folder: Path, **settings: Any) -> Path:
-    """Write an adapter with random weights, made by peft, and return its folder."""
+    """Let peft write an adapter with random weights, and return the adapter's folder."""
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -1,4 +1,4 @@
-"""Checkpoints of current decoders are converted to the same tensors and metadata as by llama.cpp's own converter."""
+"""Converted checkpoints of current decoders have the same tensors and metadata as with llama.cpp's own converter."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A conversion in simulated Windows conditions: no pread, pwrite or flock, and open files cannot be renamed or removed.
+"""A conversion under simulated Windows: without pread, pwrite and flock. Open files cannot be renamed or removed.
 
-The missing functions are hidden, and the locks and refusals of Windows are simulated. Nothing here runs on Windows.
+Nothing here runs on Windows itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Gemma 2 and 3, Phi-3 and Phi-4-mini have the same logits in llama.cpp as in transformers."""
+"""Gemma 2 and 3, Phi-3 and Phi-4-mini have the same logits in llama.cpp and in transformers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def check(
 
 
 def written_adapter(folder: Path, kind: str, **config: Any) -> Path:
-    """Write an adapter of every matrix in the layers, with the module names that peft now uses."""
+    """Write an adapter for all matrices in the layers. Its module names are those of current versions of peft."""
     weights: dict[str, NDArray[Any]] = {}
     for name, shape in gemma_phi_shapes(GEMMA_PHI[kind]).items():
         module = name_alone(name).removesuffix(".weight")
@@ -154,7 +154,10 @@ def test_a_contexts_rope_factors_depend_only_on_its_size(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", ["gemma2", "gemma3"])
 def test_a_sequence_keeps_tokens_outside_the_window(kind: str, tmp_path: Path) -> None:
-    """llama.cpp drops tokens outside the window (here 16 tokens) from the cache and from saved states by default."""
+    """By default, llama.cpp drops tokens outside the attention window from the cache and from saved states.
+
+    The window has 16 tokens here.
+    """
     model = converted(write_checkpoint(tmp_path / kind, kind), tmp_path / "model.gguf")
     [whole] = logits(model, PROMPTS[:1])
     backend = LlamaBackend(model, settings(256))

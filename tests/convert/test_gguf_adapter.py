@@ -31,9 +31,9 @@ NAMES = {
 def written(
     folder: Path, kind: str = "lora", extra: str = "", alpha: float = ALPHA, key: str = ""
 ) -> tuple[Path, Path]:
-    """Write the same adapter in PEFT's format and in llama.cpp's.
+    """Write the same adapter in PEFT's format and in llama.cpp's format.
 
-    In the second, B's rows are in the GGUF file's order.
+    In llama.cpp's format, the rows of the matrix B have the order of the GGUF file.
     """
     config = CONFIGS["smollm"]
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]

@@ -1,6 +1,6 @@
 """A GGUF file as the base of a conversion.
 
-It is quantized to the same bytes as by llama.cpp, and adapters are merged in its row order.
+It is quantized to the same bytes as with llama.cpp. Adapters are merged in the row order of the file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A GGUF file as the base gives the same model as its checkpoint. An adapter is applied in its row order."""
+"""A GGUF file as the base gives the same model as its checkpoint, also with an adapter."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def tensors(path: Path) -> dict[str, tuple[str, bytes]]:
 
 
 def modules(kind: str) -> dict[str, tuple[int, int]]:
-    """Return the shapes of the matrices in layer 1. If an adapter can change the output matrix, add its shape."""
+    """Return the shapes of the matrices in layer 1, and the shape of the output matrix if an adapter can change it."""
     named = {name_alone(name).removesuffix(".weight"): shape for name, shape in shapes(CONFIGS[kind]).items()}
     found = {name: (shape[0], shape[1]) for name, shape in named.items() if len(shape) == 2 and "layers.1." in name}
     rows, columns = named["model.embed_tokens"]
@@ -65,7 +65,7 @@ def test_an_adapter_has_the_same_effect_on_a_file_and_its_checkpoint(kind: str, 
 
 
 def with_output(folder: Path, base: Path, weight: NDArray[Any] | None = None, **config: Any) -> Path:
-    """Write an adapter of Phi-2's q_proj and lm_head in peft's format, with a copy of the base's lm_head."""
+    """Write an adapter for Phi-2's q_proj and lm_head in PEFT's format. It contains a copy of the base's lm_head."""
     weights: dict[str, NDArray[Any]] = {}
     for module, shape in modules("phi").items():
         if module.endswith(("q_proj", "lm_head")):

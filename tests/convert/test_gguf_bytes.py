@@ -1,4 +1,4 @@
-"""The bytes of a GGUF header equal gguf-py's, and reading them returns the same values."""
+"""Written GGUF headers have the same bytes as with gguf-py. Reading them returns the written values."""
 
 from __future__ import annotations
 

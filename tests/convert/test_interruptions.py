@@ -1,6 +1,6 @@
 """A conversion is interrupted at any moment.
 
-When it is resumed, the file has the same bytes as without interruption.
+When it is resumed, its file has the same bytes as without the interruption.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.support.small_checkpoints import weights, write_checkpoint
 
 
 def named_only(plan: Plan, source: Checkpoint, target: Path) -> WrittenFile:
-    """Make the files that a run leaves if it stops after renaming the output and before writing the manifest."""
+    """Make the files of a conversion that stopped after it renamed the output, and before it wrote the manifest."""
     with unfinished_file(plan, source, target) as file:
         written = write_file(plan, source, file)
         file.finish(written.sha256)

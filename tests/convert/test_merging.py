@@ -1,4 +1,4 @@
-"""Adapters are merged exactly as defined. An adapter is never merged partly."""
+"""Adapters are merged exactly as PEFT defines. An adapter that cannot be merged as a whole is refused."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ PLACES = {QUERY: (WIDTH, WIDTH, HEADS), KEY: (WIDTH // HEADS * KV_HEADS, WIDTH, 
 
 
 def of_settings(folder: Path, name: str, seed: int) -> tuple[Path, dict[str, NDArray[np.float64]]]:
-    """Write the adapter SETTINGS[name], and return the change of each matrix in float64."""
+    """Write the adapter SETTINGS[name], and return its change to each matrix in float64."""
     config, ranks, scales = SETTINGS[name]
     tensors: dict[str, NDArray[np.float32]] = {}
     added = {}
@@ -98,7 +98,7 @@ def of_settings(folder: Path, name: str, seed: int) -> tuple[Path, dict[str, NDA
 
 
 def check_sum(header: Header, tensors: Mapping[str, NDArray[Any]], *added: Mapping[str, NDArray[np.float64]]) -> None:
-    """Check that every matrix of an F32 file is the base's matrix plus the adapters' changes, in float64."""
+    """Check each matrix of an F32 file: it is the base's matrix plus the adapters' changes, computed in float64."""
     merged = stored_tensors(header)
     for module, (rows, columns, heads) in PLACES.items():
         exact = tensors[f"{module}.weight"].astype(np.float64)

@@ -1,4 +1,4 @@
-"""Files with several tensor types (Q4_K_M): each tensor has the same type and bytes as from llama.cpp's quantizer."""
+"""Files with several tensor types (Q4_K_M): each tensor has the same type and bytes as with llama.cpp's quantizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A conversion plan is written to a file. Every byte is as defined, for any block size."""
+"""A conversion plan is written to a file. For any block size, every byte is as the format defines it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A conversion's manifest, which is written last, and the errors for impossible requests."""
+"""The manifest of a conversion is written last. Impossible requests give errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's file lists the tasks that the model is made for. Any other task gives a warning."""
+"""A model's file lists the tasks that the model was trained for. Any other task gives a warning."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def matcher(base: Path) -> Path:
-    """Return a model that is made for two tasks."""
+    """Return a model whose file lists two tasks."""
     target = base.parent / "matcher.gguf"
     assert convert(base, target, "--tasks", "PM, Product_Matching,answer-generation") == (
         "product_matching",

@@ -71,7 +71,7 @@ LLAMA_2 = "ECELLM_LLAMA_2_VOCABULARY"
 
 @contextmanager
 def loaded(folder: Path, size: int) -> Iterator[LlamaVocabulary]:
-    """Load a folder's vocabulary into llama.cpp, from a GGUF file with only the vocabulary."""
+    """Load a folder's vocabulary into llama.cpp, by way of a GGUF file without weights."""
     path = folder / "vocabulary.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     for key, (kind, value) in vocabulary_metadata(folder, {"vocab_size": size}).items():
@@ -114,7 +114,7 @@ def own_tokenizer(folder: Path) -> Callable[[str], list[int]]:
 
 
 def write_mistral_3_model(folder: Path) -> None:
-    """Write the vocabulary of Mistral 7B v0.3. Its control tokens have the lowest ids."""
+    """Write the vocabulary of Mistral 7B v0.3, whose control tokens have the lowest ids."""
     shutil.copy(
         packaged("mistral_common", "data", "mistral_instruct_tokenizer_240323.model.v3"), folder / "tokenizer.model"
     )
@@ -160,7 +160,10 @@ def test_token_ids_of_current_decoders_are_the_tokenizers_own(name: str, tmp_pat
 
 
 def differing(folder: Path, size: int) -> list[str]:
-    """Return the texts that the engine tokenizes differently than the folder's own tokenizer."""
+    """Return the texts for which llama.cpp and the folder's own tokenizer give different tokens.
+
+    Texts with characters that the two libraries classify differently are left out.
+    """
     own = own_tokenizer(folder)
     with loaded(folder, size) as vocabulary:
         texts = [*MIXED_CASE, *strings(STRINGS, 1)]
@@ -169,9 +172,9 @@ def differing(folder: Path, size: int) -> list[str]:
 
 
 def known_to_both(character: str) -> bool:
-    """Return whether `regex` and `tokenizers` put a character into the same categories.
+    """Return whether the libraries regex and tokenizers put a character into the same Unicode categories.
 
-    The two know different versions of Unicode.
+    They have different versions of Unicode.
     """
     from tokenizers import Regex, pre_tokenizers
 
@@ -184,7 +187,7 @@ def known_to_both(character: str) -> bool:
 
 @pytest.mark.parametrize("form", ["tokenizer.model", "tokenizer.json"])
 def test_token_ids_of_llama_2_are_as_expected(form: str, tmp_path: Path) -> None:
-    """The vocabulary and the expected ids are from llama.cpp's sources, because no package ships Llama-2's file."""
+    """The vocabulary and the expected ids come from llama.cpp's sources, because no package contains Llama 2's file."""
     source = llama_cpp_vocabulary("ggml-vocab-llama-spm.gguf")
     pieces = pieces_of(source)
     base = write_checkpoint(tmp_path / "base", "llama", tokenizer=False)
@@ -207,7 +210,7 @@ def test_token_ids_of_llama_2_are_as_expected(form: str, tmp_path: Path) -> None
 
 
 def test_token_ids_of_gemma_are_as_expected(tmp_path: Path) -> None:
-    """The vocabulary is Gemma 4's from llama.cpp's sources, because no package ships Gemma's tokenizer."""
+    """The vocabulary is that of Gemma 4 in llama.cpp's sources, because no package contains Gemma's tokenizer."""
     source = llama_cpp_vocabulary("ggml-vocab-gemma-4.gguf")
     size = write_gemma_vocabulary(tmp_path, source)
     own = own_tokenizer(tmp_path)
@@ -216,7 +219,7 @@ def test_token_ids_of_gemma_are_as_expected(tmp_path: Path) -> None:
 
 
 def llama_cpp_vocabulary(name: str) -> Path:
-    """Return the path of a vocabulary in llama.cpp's sources. Skip the test if it is missing."""
+    """Return the path of a vocabulary in llama.cpp's sources. If they are not on this machine, skip the test."""
     if LLAMA_2 not in os.environ:
         pytest.skip(f"{LLAMA_2} is not set to ggml-vocab-llama-spm.gguf of llama.cpp's sources (models/)")
     return Path(os.environ[LLAMA_2]).with_name(name)

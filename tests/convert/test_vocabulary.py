@@ -1,4 +1,4 @@
-"""A checkpoint's vocabulary becomes GGUF metadata. Invalid files give errors."""
+"""A checkpoint's vocabulary becomes GGUF metadata. Invalid vocabulary files give errors."""
 
 from __future__ import annotations
 
@@ -42,10 +42,7 @@ def test_added_tokens_and_padding_are_written(tmp_path: Path) -> None:
 
 
 def test_scores_are_those_of_the_model_file(tmp_path: Path) -> None:
-    """Scores computed from tokenizer.json give the pieces the same order as the scores in tokenizer.model.
-
-    Pieces with equal scores may be in another order.
-    """
+    """Scores computed from tokenizer.json must put the pieces into the same order as the scores in tokenizer.model."""
     one, other = tmp_path / "one", tmp_path / "other"
     for folder, write in ((one, write_mistral_model), (other, write_mistral_tokenizer)):
         folder.mkdir()
@@ -156,7 +153,7 @@ def test_unsupported_tokenizers_are_refused(make: Callable[[], Any], value: str,
 
 
 def test_an_unknown_way_of_splitting_words_is_refused(tmp_path: Path) -> None:
-    """The error names the hash of the test text's ids, which is not in the table of rules."""
+    """The splitting rule is recognized by a hash of the token ids of a test text. The error names this hash."""
     from tokenizers import Tokenizer
 
     tokenizer = TOKENIZERS["phi4"].content() | {"pre_tokenizer": SPLITS["llama-3"]}
@@ -180,7 +177,6 @@ def test_hostile_json_is_refused(name: str, text: str, tmp_path: Path) -> None:
 
 
 def test_settings_of_the_wrong_type_are_ignored_or_refused(tmp_path: Path) -> None:
-    """A setting of the wrong type is refused with an error, or ignored."""
     values: list[Any] = [None, 7, -1, 1e300, True, "x", [], [[]], {}, {"content": 7}, {"7": 7}, {"x": {}}, [{"id": []}]]
     types = {"STRING": str, "BOOL": bool, "UINT32": int, "ARRAY": list}
     tokenizer = mistral_tokenizer()

@@ -1,4 +1,4 @@
-"""A file appears only when it is complete, and has one writer at a time. A failing disk gives an error."""
+"""A file gets its name only when it is complete, and has one writer at a time. A failing disk gives an error."""
 
 from __future__ import annotations
 

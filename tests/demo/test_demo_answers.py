@@ -1,4 +1,4 @@
-"""The demo's answers to the tasks' examples and to products as a shop describes them.
+"""The demo's answers to the tasks' examples, and to products as shops describe them.
 
 The twenty rows of written_products.jsonl were written by hand for this test. No model was trained on them.
 """
@@ -62,10 +62,11 @@ def test_attributes_are_extracted_from_real_looking_products(demo: Runtime) -> N
 
 
 def test_hard_cases_written_by_hand(demo: Runtime) -> None:
-    """The bar of a demo that a shop would believe is 34 of 40, and the demo does not reach it: it gets 21 right.
+    """A demo that convinces a shop would answer 34 of these 40 cases correctly. This demo answers 21 correctly.
 
-    Of 12 pairs of records it says "yes" to 8 that differ in one thing. The floor is one lower than what it reaches,
-    because another processor rounds differently. No rule made the cases, and no model was trained on them.
+    Twelve cases are pairs of records that differ in one thing; it takes 8 of these pairs for the same product. The test
+    requires 20 correct answers, one fewer, because another processor rounds differently. The cases were written by
+    hand, and no model was trained on them.
     """
     rows = [json.loads(line) for line in HARD_CASES.read_text("utf-8").splitlines()]
     assert len({json.dumps(row["input"]) for row in rows}) == 40

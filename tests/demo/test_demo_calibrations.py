@@ -1,4 +1,4 @@
-"""The demo is calibrated from the start. Calibrations that the user fits or removes are left alone."""
+"""The demo comes with calibrations. It does not replace calibrations that the user fits or removes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tiny model for `doctor`."""
+"""A fixture for the tests of `doctor`: a tiny model."""
 
 from __future__ import annotations
 

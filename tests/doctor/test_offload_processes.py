@@ -1,4 +1,4 @@
-"""`doctor --offload` survives processes that crash, hang, print rubbish or never start."""
+"""`doctor --offload` copes with processes that crash, hang, print nonsense or never start."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_crash_is_a_finding(
 def test_a_crash_on_the_gpu_leaves_the_cpus_result(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Runs the real program, in which llama.cpp's loader dies as soon as layers are placed on a GPU."""
+    """The real program runs, but llama.cpp's loader crashes if layers are placed on a GPU."""
     patch = f"load = llama.llama.llama_model_load_from_file\ndef crash(*given):\n    {CRASH}\n"
     patch += "if asked['gpu_layers'] == 'all':\n    llama.llama.llama_model_load_from_file = crash"
     program = python(STAND_IN.format(patch))

@@ -1,4 +1,4 @@
-"""`doctor --offload` compares one row on the CPU and on the GPU, and reports what differs or fails."""
+"""`doctor --offload` compares the answer to one row on the CPU and on the GPU, and reports differences and failures."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_parent_never_loads_llama_cpp() -> None:
 
 
 def test_without_a_gpu_doctor_says_so(demo_model: StoredModel, capsys: pytest.CaptureFixture[str]) -> None:
-    """Runs the package's own program with the installed build of llama.cpp."""
+    """The package's own program runs with the installed build of llama.cpp."""
     assert demo_model.path.is_file()
     with pytest.raises(UsageError):
         compare("demo")

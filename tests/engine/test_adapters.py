@@ -1,4 +1,7 @@
-"""Three adapters on one base in llama.cpp: each row gets the same answer as from its adapter's merged model."""
+"""Three adapters on one base model in llama.cpp.
+
+Each row gets the same answer as from a model into which its adapter was merged.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ TASKS = ("sentiment_analysis", "query_product_ranking")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a base model, three adapters, and three models, each with an adapter merged in."""
+    """Return a folder with a base model, three adapters, and a merged model for each adapter."""
     folder = tmp_path_factory.mktemp("shops")
     base = write_base(folder / "base.gguf")
     for name in write_shops(folder, base):
@@ -36,16 +39,16 @@ def files(folder: Path) -> dict[str, Path]:
 
 
 def row(number: int) -> tuple[str, dict[str, Any]]:
-    """Return a task and a row. The rows of different numbers differ."""
+    """Return a task and a row. Each number gives a different row."""
     if number % 5:
         return "sentiment_analysis", {"review": f"Order {number}: it {'works' if number % 2 else 'broke'} at once."}
     return "query_product_ranking", {"query": f"cable {number}", "products": ["a red cable", f"lamp {number}", "tea"]}
 
 
 def asked(runtime: Runtime | ChildRuntime, count: int) -> Iterator[tuple[str | None, int, Future[Answer]]]:
-    """Submit rows for the shops and for the base in turns.
+    """Submit rows to the base model and to its adapters, mixed.
 
-    Yield the adapter, the row's number and the future.
+    Yield each row's adapter (None for the base model), its number and the future of its answer.
     """
     for number in range(count):
         adapter = (None, *SHOPS)[number % 4] if number % 7 == 0 else SHOPS[number % 3]
@@ -54,7 +57,7 @@ def asked(runtime: Runtime | ChildRuntime, count: int) -> Iterator[tuple[str | N
 
 
 def likeness(one: Answer, other: Answer) -> float:
-    """Return the KL divergence of one answer's probabilities from the other's, in nats."""
+    """Return the KL divergence between the probabilities of two answers, in nats."""
     assert one.probabilities
     assert other.probabilities
     shares = np.array([one.probabilities[name] for name in other.probabilities])

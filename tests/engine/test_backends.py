@@ -1,4 +1,7 @@
-"""ggml's back ends: a portable build's are loaded from its own folder, and the best variant is known."""
+"""ggml's back ends (its code for one kind of processor).
+
+A portable build loads them from its own folder. The variant for this processor is known.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,10 @@ SCORES = {"sse42": 5, "haswell": 64, "skylakex": 0}
 
 
 def simulate(monkeypatch: pytest.MonkeyPatch, folder: Path, *, built_in: bool, found: bool) -> list[bytes]:
-    """Simulate llama.cpp's library. Return the list of folders from which back ends are loaded.
+    """Simulate llama.cpp's library. Return the list of folders from which it will load back ends.
 
-    `built_in`: whether the CPU code is linked in. `found`: whether the folder has code for this processor.
+    `built_in`: whether the library itself contains the code for the CPU.
+    `found`: whether the folder has code for this processor.
     """
     folders: list[bytes] = []
 
@@ -62,7 +66,7 @@ def test_a_build_without_code_for_this_processor_is_an_error(monkeypatch: pytest
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder with a library for each of SCORES, a broken library, and an ordinary build's library."""
+    """Return a folder with several libraries: one for each of SCORES, a broken one, and that of an ordinary build."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if not compiler or sys.platform != "linux":
         pytest.skip("there is no C compiler for these libraries")
@@ -83,7 +87,10 @@ def test_variants_are_listed_best_first(folder: Path) -> None:
 
 
 def test_a_function_of_the_variant_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a portable build, only a variant's library links OpenMP, so the prompt kernels look for it there."""
+    """In a portable build, only the library of a variant links OpenMP.
+
+    The prompt kernels look for its functions there.
+    """
     variant = cpu_variants(folder)[0]
     monkeypatch.setattr(ggml, "cpu_variant", lambda: variant)
     expected = ctypes.cast(ctypes.CDLL(str(variant.path)).ggml_backend_score, ctypes.c_void_p).value

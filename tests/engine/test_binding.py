@@ -1,4 +1,7 @@
-"""llama.cpp is loaded with one C++ runtime, even if another library has loaded one; its threads spin only briefly."""
+"""llama.cpp and other libraries share one C++ runtime.
+
+By default, llama.cpp's idle threads wait in a loop only briefly.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Words and byte pairs of the tokenizers that llama.cpp splits otherwise (the ids: tests/convert/test_token_ids.py)."""
+"""Tokenizers whose words llama.cpp splits wrongly: the split into words and byte pairs is computed here instead.
+
+tests/convert/test_token_ids.py compares the token ids.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real llama.cpp on the demo model, for what the fake engine cannot test."""
+"""The real llama.cpp on the demo model: what the fake engine cannot show."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def test_every_example_gets_an_answer_from_its_answer_set(name: str, demo: Runti
 
 
 def tail_of(backend: LlamaBackend, runtime: Runtime, name: str, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
-    """Return the tokens of prompt and answer twice: those that the model had, and the tokenizer's for both together."""
+    """Return two lists of tokens for a prompt with its answer.
+
+    The first are the tokens that the model read and wrote. The second are the tokenizer's for the whole text.
+    """
     request = runtime.request(TASKS[name].question(row))
     scheduler = Scheduler(backend)
     scheduler.submit(request)
@@ -131,7 +134,7 @@ def as_bytes(answers: list[Any]) -> list[str]:
 
 @pytest.mark.slow
 def test_deterministic_answers_are_bit_identical(demo_model: StoredModel) -> None:
-    """The bytes do not depend on the batch, the order of rows, or what is in memory or on disk."""
+    """The bytes of an answer do not depend on other rows, on their order, or on what is in memory or on disk."""
     with Runtime(demo_model.path, envelope="alpaca", deterministic=True) as runtime:
         cold = as_bytes([runtime.answer("sentiment_analysis", ROWS[0])])
         batch = as_bytes(list(runtime.answers("sentiment_analysis", ROWS)))

@@ -1,4 +1,4 @@
-"""The order in which rows leave the queue: the oldest first, together with rows that share enough text."""
+"""The order in which rows leave the queue: the oldest row first, together with rows that share enough text with it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CLIENTS = 32
 
 
 def row(task: int, *text: int, instruction: int = 40) -> Request:
-    """Return a row of a task: its instruction, then its text."""
+    """Return a request whose prompt is the task's instruction and then a text."""
     return Request([task] * instruction + list(text), instruction, Text(1), opening=instruction)
 
 
 def places(requests: Sequence[Request]) -> list[int]:
-    """Return the numbers of the requests, in the order in which they leave the queue."""
+    """Return the indexes of the requests, in the order in which they leave the queue."""
     return [requests.index(request) for request in by_family(requests)]
 
 
@@ -101,10 +101,9 @@ def related(one: Request, other: Request) -> bool:
 
 
 def test_no_client_waits_while_others_are_answered_twice() -> None:
-    """Each client sends its next row after its answer. A row's wait is the number of rows answered before it.
+    """Each client sends a new row as soon as it has an answer. A row's wait is the number of rows answered before it.
 
-    If each group were sorted by its prompts, a row of the last task that just missed a group would wait for nearly two
-    groups.
+    The longest wait must be little more than the number of clients, so no client gets two answers while another waits.
     """
     options = Choice((Option("A", "A: a red pepper"), Option("B", "B: a red apple")))
     scheduler = Scheduler(FakeBackend(cells=256, max_cells=1024, sequences=64, batch=64))

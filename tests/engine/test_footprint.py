@@ -1,4 +1,4 @@
-"""A model's planned memory, compared with the memory of its process."""
+"""The planned memory of a model, compared with the memory of a process that runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine's memory grows for waiting rows and long answers, but never in deterministic mode."""
+"""The engine takes more memory when rows wait or answers are long, but never in deterministic mode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No network at run time: an answer is given in an empty network namespace."""
+"""The engine needs no network: it answers in an empty network namespace."""
 
 from __future__ import annotations
 

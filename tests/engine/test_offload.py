@@ -1,6 +1,6 @@
 """Layers on a device, with the real llama.cpp.
 
-The CPU stands in for a GPU, because llama.cpp's loader treats both the same way. No test here ran on a GPU.
+Here the CPU plays the part of a GPU, because llama.cpp's loader treats both in the same way. No test here used a GPU.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def test_layers_go_to_each_gpu_once() -> None:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Device:
-    """Make the engine take llama.cpp's CPU for a GPU, and return that device."""
+    """Let the engine treat llama.cpp's CPU device as a GPU, and return that device."""
     [cpu] = [device for device in devices() if device.kind == "cpu"]
     monkeypatch.setattr(weights, "gpus", lambda devices: [cpu])
     return cpu

@@ -1,4 +1,4 @@
-"""The estimate of memory for weights, KV cells and computing, compared with llama.cpp's log."""
+"""The estimated memory for weights, KV cells and computation, compared with llama.cpp's log."""
 
 from __future__ import annotations
 

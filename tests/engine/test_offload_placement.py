@@ -1,4 +1,4 @@
-"""Which layers go to which GPU, compared with llama.cpp's own rule, which is reimplemented here from its source."""
+"""Which layers go to which GPU, compared with llama.cpp's rule. The rule is written here again from its source."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ from tests.support.refusals import refusal
     [("S", (33, 33, 33, 33, 33)), ("M", (22, 33, 33, 33, 33)), ("L", (11, 20, 28, 41, 41))],
 )
 def test_layers_that_fit_one_device_are_as_computed_by_hand(name: str, layers: tuple[int, ...]) -> None:
-    """The devices have 4, 6, 8, 12 and 24 GiB free, and the context has 4096 tokens.
+    """The devices have 4, 6, 8, 12 and 24 GiB of free memory, and the context has 4096 tokens.
 
-    The expected layers for 4 GiB were computed by hand, in MiB. The margin leaves 3072:
+    The numbers of layers for 4 GiB were computed by hand. 1 GiB stays free, so 3072 MiB are left:
 
-    - eCeLLM-M: output 103, computing 160, each layer 117 + 16 for KV cells. So 21 layers and the output fit.
-    - eCeLLM-L: output 128, computing 233, each layer 170 + 80 for KV cells. So 10 layers and the output fit.
+    - eCeLLM-M: 103 MiB for the output, 160 for computation, and 117 + 16 for each layer with its KV cells. So 21 layers
+      and the output fit.
+    - eCeLLM-L: 128 MiB for the output, 233 for computation, and 170 + 80 for each layer with its KV cells. So 10 layers
+      and the output fit.
     """
     assert tuple(plan(HEADERS[name], gpus_of(free)).n_gpu_layers for free in (4, 6, 8, 12, 24)) == layers
 
@@ -111,10 +113,11 @@ def test_invalid_gpu_layers_are_refused(gpu_layers: Any) -> None:
 
 
 def divided_by_llama_cpp(layers: int, n_gpu_layers: int, tensor_split: Sequence[float]) -> list[int | None]:
-    """Return the device of each layer and of the output, or None for the CPU.
+    """Return the index of the device for each layer and for the output, or None for the CPU.
 
-    The rule is in load_tensors of src/llama-model.cpp. The devices' shares are summed up and normalized in float32. A
-    layer goes to the first device whose sum exceeds the layer's fraction (std::upper_bound).
+    This is the rule of load_tensors in src/llama-model.cpp: the parts of the devices are summed up and normalized in
+    float32. A layer goes to the first device whose sum is greater than the layer's position, as a fraction of all
+    layers on devices (std::upper_bound).
     """
     splits = [np.float32(part) for part in accumulate(tensor_split)]
     splits = [np.float32(part / splits[-1]) for part in splits]

@@ -1,4 +1,4 @@
-"""The tree of prefixes, the order of rows that share one, identical rows, and drafts."""
+"""The tree of prefixes, the order of rows that share a prefix, identical rows, and drafts."""
 
 from __future__ import annotations
 
@@ -61,7 +61,10 @@ def test_a_prefix_that_others_extend_is_not_evicted() -> None:
 
 
 def test_an_evicted_prefix_keeps_the_part_that_others_share() -> None:
-    """Two instructions begin with the same text. When memory is short, the older one keeps only that text."""
+    """Two instructions begin with the same text.
+
+    When memory is short, only this text is kept of the older instruction.
+    """
     backend = FakeBackend()
     prefixes = Prefixes(backend, range(4))
     old = prefixes.add(list(b"Below is an old instruction"), Match(), instruction=True)
@@ -113,7 +116,7 @@ def test_adding_to_a_full_tree_returns_the_longest_match() -> None:
 
 
 def test_rows_that_share_a_text_are_computed_together_and_answered_in_order() -> None:
-    """20 rows for each of 5 products are mixed. Each product's text is computed once, and answers stay in order."""
+    """The rows are mixed: 20 rows for each of 5 products. Each product's text is computed once."""
     prompts = product_rows(5, 20)
     runs: dict[bool, list[Request]] = {}
     computed: dict[bool, int] = {}
@@ -198,7 +201,7 @@ def test_each_duplicate_in_a_job_has_its_own_line() -> None:
 
 
 class Copying(FakeBackend):
-    """An engine whose answer repeats the prompt, as an answer that quotes a document would."""
+    """An engine whose answer repeats the prompt, like an answer that quotes a document."""
 
     def __init__(self, length: int) -> None:
         self.calls = 0
@@ -238,7 +241,7 @@ def test_drafts_save_calls_and_do_not_change_answers(rows: int) -> None:
     temperature=st.sampled_from([0.0, 1.0]),
 )
 def test_any_drafts_give_the_same_text(texts: list[str], tokens: int, batch: int, temperature: float) -> None:
-    """The fake engine's logits depend only on the tokens, so drafts change only the number of calls."""
+    """The fake engine's logits depend only on the tokens, so drafts may change only the number of calls."""
 
     def logits(sequence: Sequence[int]) -> Logits:
         values = scattered(sequence[-2:])

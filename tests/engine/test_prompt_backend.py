@@ -1,4 +1,4 @@
-"""The prompt kernels (faster matrix products for prompts) inside llama.cpp: used only if all checks pass."""
+"""The prompt kernels (faster matrix products for prompts) inside llama.cpp. They are used only if all checks pass."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def variant() -> str:
 
 
 def counts() -> tuple[int, int]:
-    """Return how many products and attentions the kernels have computed in this process."""
+    """Return how many matrix products and attentions the kernels have computed in this process."""
     native = library.library(library.path())
     return int(native.ecellm_prompt_products()), int(native.ecellm_prompt_attentions())
 
 
 def test_prompts_are_read_with_and_without_the_kernels_in_turn(demo_model: StoredModel, variant: str) -> None:
-    """Runs with and without the kernels alternate in one process and do not disturb each other."""
+    """A backend with the kernels and one without them alternate in the same process."""
     tokens = list(range(1000, 1040))
     settings = Settings(gpu_layers=0, context=256, threads=2, prompt_kernels=variant)
     ours = LlamaBackend(demo_model.path, settings)
@@ -94,7 +94,7 @@ def test_unsupported_attention_is_left_to_llama_cpp(
 
 
 def test_contexts_of_other_code_do_not_use_the_kernels(demo_model: StoredModel, variant: str) -> None:
-    """llama.cpp would switch flash attention off in a context that is made while the kernels are on in this thread."""
+    """The context of other code is created while a backend with the kernels is open in this thread."""
     backend = LlamaBackend(demo_model.path, Settings(gpu_layers=0, context=256, prompt_kernels=variant))
     backend.decode([Chunk(sequence=0, position=0, tokens=list(range(1000, 1040)), ask=1)])
     parameters = llama.llama_context_default_params()
@@ -109,7 +109,7 @@ def test_contexts_of_other_code_do_not_use_the_kernels(demo_model: StoredModel, 
 
 
 def test_kernels_are_off_if_a_gpu_computes_layers(demo_model: StoredModel, variant: str) -> None:
-    """A GPU may multiply with the weights of CPU layers, which is faster than the kernels."""
+    """The GPU may also compute with the weights of layers on the CPU, and is then faster than the kernels."""
     backend = LlamaBackend(demo_model.path, Settings(gpu_layers=0, context=256, prompt_kernels=variant))
     assert backend.prompt_kernels == State(variant)
     backend.placement = Placement((Load("GPU0", free=1 << 30, layers=3),), "three layers on a GPU")
@@ -173,7 +173,7 @@ DOCTORED = {
 
 @pytest.fixture
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Simulate a process that has not looked for kernels yet, with a store that has no verdicts on them."""
+    """Simulate a process that has not looked for kernels yet. No results of earlier checks are stored."""
     monkeypatch.setenv("ECELLM_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("ECELLM_PROMPT_KERNELS", raising=False)
     monkeypatch.setattr(ggml, "system_info", lambda: "CPU : AVX2 = 1")
@@ -222,7 +222,7 @@ def test_a_missing_library_is_not_an_error(fresh: None, tmp_path: Path, monkeypa
 
 
 def test_the_trial_runs_once_and_its_verdict_is_stored(fresh: None, variant: str, tmp_path: Path) -> None:
-    """Runs in child processes, because this process has loaded the kernels already."""
+    """The test uses child processes, because this process has already loaded the kernels."""
     program = (
         "import sys; from ecellm_lite.kernels.prompt import choice, verdict, start\n"
         "ask = verdict._ask\n"

@@ -41,7 +41,7 @@ def finish(scheduler: Scheduler, requests: Sequence[Request]) -> None:
 
 
 class Counting(FakeBackend):
-    """An engine that counts the tokens and rows of each call, and the sequences that were started."""
+    """An engine that records the number of tokens and rows of each call, and the sequences that were started."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(scattered, **settings)
@@ -164,7 +164,10 @@ def test_an_empty_state_is_not_saved(tmp_path: Path) -> None:
 
 
 def test_deterministic_mode_takes_no_part_of_a_longer_prefix() -> None:
-    """If a row's first character becomes part of the instruction's last token, the row shares one token less."""
+    """The tokenizer may join the instruction's last token with the row's first character.
+
+    The row then shares one token less.
+    """
     backend = Counting()
     scheduler = Scheduler(backend, deterministic=True)
     rows = prompts([20, 30])

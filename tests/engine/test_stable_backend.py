@@ -1,4 +1,4 @@
-"""Deterministic mode over the prompt kernels: rows run together, and not one bit of their logits depends on it."""
+"""Deterministic mode with the prompt kernels: rows run together without a change in any bit of their logits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Bits = NDArray[np.uint32]
 
 @pytest.fixture(scope="module")
 def kernels() -> dict[str, Any]:
-    """Return the setting that chooses the prompt kernels, on any processor that can run them."""
+    """Return the setting that turns the prompt kernels on. If this processor cannot run them, skip the test."""
     if not (variant := state().variant):
         pytest.skip("the prompt kernels are not installed, or not for this machine")
     return {"prompt_kernels": variant}
@@ -44,14 +44,14 @@ def backend(demo_model: StoredModel, kernels: dict[str, Any]) -> Iterator[LlamaB
 
 
 def read(backend: LlamaBackend, *chunks: Chunk) -> Bits:
-    """Return the bits of the last chunk's logits."""
+    """Return the logits of the last chunk, as their bits."""
     bits: Bits = backend.decode(chunks)[-1].copy().view(np.uint32)
     return bits
 
 
 @pytest.fixture(scope="module")
 def alone(backend: LlamaBackend) -> Bits:
-    """Return the bits of the logits after PREFIX and ROW, read in one call by an empty memory."""
+    """Return the bits of the logits after PREFIX and ROW, computed in one call with an empty cache."""
     assert backend.stable
     backend.clear()
     return read(backend, Chunk(0, 0, PREFIX + ROW, ask=1))
@@ -69,7 +69,7 @@ def test_the_length_of_calls_changes_no_bit(backend: LlamaBackend, alone: Bits, 
 
 
 def test_other_rows_and_the_place_in_memory_change_no_bit(backend: LlamaBackend, alone: Bits) -> None:
-    """A prefix is shared, and what follows lies in cells that an earlier row has left, in no order."""
+    """The row shares a prefix. Its other tokens are in cells that earlier rows have freed, in no order."""
     backend.clear()
     backend.decode([Chunk(3, 0, OTHER[:20], ask=0)])
     backend.decode([Chunk(1, 0, PREFIX, ask=0), Chunk(4, 0, OTHER, ask=0)])
@@ -179,7 +179,7 @@ def test_answers_are_the_same_bytes_in_every_batch(demo_model: StoredModel, kern
 
 @pytest.mark.slow
 def test_every_task_has_the_same_bytes_in_every_batch(demo_model: StoredModel, kernels: dict[str, Any]) -> None:
-    """Tasks run mixed and alone, in various batch sizes, orders and threads, with and without shared prefixes."""
+    """All tasks run mixed and alone, in different batch sizes, orders and threads, with and without shared prefixes."""
     jobs = [(task, [{**EXAMPLES[task], "id": n} for n in range(2)]) for task in EXAMPLES]
     jobs.append(("sentiment_analysis", rows(20)[2:]))  # whose ids are not those of the examples
     seen = []

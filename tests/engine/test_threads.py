@@ -1,4 +1,4 @@
-"""A call of the model leaves busy cores to other programs, and uses all cores where that would gain nothing."""
+"""A call of the model leaves busy cores to other programs. It uses all cores if leaving some would gain nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tell
 
 
 class Office(Machine):
-    """A machine with `cores`, on which `programs` compute endlessly. `used` is how many cores they get."""
+    """A simulated machine with `cores`, on which `programs` other programs run. `used` is how many cores they get."""
 
     def __init__(self, cores: int = 4) -> None:
         self.cores = cores
@@ -33,7 +33,7 @@ class Office(Machine):
 
 
 def watched(threads: Threads, machine: Office, programs: int, used: float) -> int:
-    """Return the number of threads after running next to these programs for a while."""
+    """Return the number of threads after ten calls beside `programs` other programs, which get `used` cores."""
     machine.programs, machine.used = programs, used
     for _ in range(10):
         threads.update()

@@ -1,4 +1,4 @@
-"""Adapters take turns: no call mixes them, every adapter's rows run, and a prefix belongs to its adapter."""
+"""Rows of several adapters: no call mixes adapters, each row is answered, and a prefix serves one adapter only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def seeded(seed: int) -> LogitsOf:
 
 
 class Shops(FakeBackend):
-    """A fake engine with two adapters, which notes the adapter of each call. It refuses a call that mixes adapters."""
+    """A fake engine with two adapters. It records the adapter of each call, and refuses a call that mixes adapters."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(scattered, adapters={"shop-a": seeded(1), "shop-b": seeded(2)}, **settings)
@@ -45,14 +45,14 @@ def asked(adapter: str | None, prompt: Sequence[int], tokens: int = 3, **setting
 
 
 def alone(request: Request) -> Any:
-    """Return the outcome of the same row with its adapter when nothing else runs."""
+    """Return the outcome of the same row and adapter when no other row runs."""
     same = asked(request.adapter, request.prompt)
     finish(Scheduler(Shops()), [same])
     return same.outcome
 
 
 def distinct(count: int) -> list[list[int]]:
-    """Return different prompts, because identical rows would be computed once."""
+    """Return different prompts. Identical prompts would be computed only once."""
     return [[*PREFIX, *f"{number * 7919 % 1000:03}{number:030}".encode()] for number in range(count)]
 
 

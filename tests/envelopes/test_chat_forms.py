@@ -1,4 +1,4 @@
-"""Prompts in a chat form have the same token ids as prompts by transformers' apply_chat_template."""
+"""Prompts in a chat form have the same token ids as with apply_chat_template of transformers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def control_tokens() -> list[str]:
 
 
 def write_tokenizer(folder: Path, tokenizer: dict[str, Any], first: int, rstrip: frozenset[str]) -> int:
-    """Write a tokenizer.json with the special tokens of all forms added, and return its number of tokens."""
+    """Write a tokenizer.json that also has the special tokens of all chat forms. Return its number of tokens."""
     present = {token["content"] for token in tokenizer["added_tokens"]}
     added = [text for text in control_tokens() if text not in present]
     tokenizer = tokenizer | {
@@ -60,7 +60,7 @@ def write_tokenizer(folder: Path, tokenizer: dict[str, Any], first: int, rstrip:
 
 
 class Pair:
-    """A vocabulary in llama.cpp, and the same vocabulary in the package tokenizers."""
+    """The same vocabulary twice: in llama.cpp and in the package tokenizers."""
 
     def __init__(self, ours: LlamaVocabulary, folder: Path) -> None:
         from tokenizers import Tokenizer

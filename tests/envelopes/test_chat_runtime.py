@@ -22,7 +22,10 @@ VOCABULARY = FakeVocabulary()
 
 
 def writing(text: str, end: str) -> LogitsOf:
-    """Return a fake model's logits: after a prompt's last line, it writes `text` and then the token `end`."""
+    """Return logits for the fake engine.
+
+    After the prompt's last line, they make it write `text` and then the token `end`.
+    """
     [line_end] = VOCABULARY.tokenize("\n")
     tokens = [*VOCABULARY.tokenize(text), VOCABULARY.special_token_id(end)]
 

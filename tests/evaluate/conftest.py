@@ -1,4 +1,4 @@
-"""A fixture: the results of an evaluation of all tasks."""
+"""A fixture for these tests: the results of an evaluation of all tasks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.evaluations import result_of, rows_of, whole
 
 @pytest.fixture(scope="module")
 def fake() -> Results:
-    """Return results of all tasks, as the fake engine answers them."""
+    """Return the results of an evaluation of all tasks with the fake engine."""
     pytest.importorskip("rouge_score", reason="free text is measured by rouge-score (extra 'eval')")
     tasks = {}
     with Runtime.over(FakeBackend()) as runtime:

@@ -1,4 +1,4 @@
-"""Sets of plausible answers: how often they have the right one, what is in them, and how a calibration keeps them."""
+"""Sets of plausible answers: how often they contain the correct answer, and how a calibration stores them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ TASK = "sentiment_analysis"
 
 
 def drawn(count: int, seed: int, trust: float) -> list[Row]:
-    """Return rows of a model whose probabilities are right if `trust` is 1, and mean nothing if it is 0."""
+    """Return rows answered by a simulated model.
+
+    Its probabilities are correct if `trust` is 1, and random if it is 0.
+    """
     random = np.random.default_rng(seed)
     rows = []
     for _ in range(count):
@@ -43,7 +46,7 @@ def drawn(count: int, seed: int, trust: float) -> list[Row]:
 
 @pytest.mark.parametrize("trust", [0.0, 0.5, 1.0])
 def test_the_guarantee_holds_for_good_and_bad_models(trust: float) -> None:
-    """Over 200 splits, the mean coverage is at least the guarantee minus three standard errors."""
+    """The mean coverage over 200 random splits may be below the guarantee by three standard errors at most."""
     rows = drawn(600, 1, trust)
     random = np.random.default_rng(2)
     coverages = []

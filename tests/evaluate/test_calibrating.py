@@ -35,7 +35,10 @@ def too_sure(tokens: Sequence[int]) -> Logits:
 
 
 def reviews(count: int, seed: int, **more: Any) -> list[Labelled]:
-    """Return rows whose right answers are drawn from the engine's true probabilities, not from its too large logits."""
+    """Return rows whose labels are drawn from the true probabilities.
+
+    The engine's logits are three times too large; divided by three, they give the true probabilities.
+    """
     generator = np.random.default_rng(seed)
     rows = [{"review": f"row {seed} {number}", **more} for number in range(count)]
     with Runtime.over(FakeBackend(too_sure)) as runtime:
@@ -55,7 +58,7 @@ LEANING = scattered([1]) * 4
 
 
 def leaning(tokens: Sequence[int]) -> Logits:
-    """Prefer some tokens to others, whatever the prompt is."""
+    """Return logits that prefer some tokens to others, whatever the prompt is."""
     return (fair(tokens) + LEANING).astype(np.float32)
 
 

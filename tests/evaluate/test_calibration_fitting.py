@@ -1,4 +1,4 @@
-"""Fitting a temperature corrects an overconfident model, and a fit that may be due to chance is not kept."""
+"""Fitting a temperature corrects an overconfident model. A fit that may be due to chance is not kept."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_an_overconfident_or_underconfident_model_is_corrected(temperature: floa
 
 
 def test_ten_rows_are_too_few_to_tell() -> None:
-    """Ten rows of a slightly overconfident model never justify a temperature, but 300 rows do."""
+    """The model is slightly overconfident. Ten of its rows never justify a temperature, but 300 rows do."""
     for seed in range(20):
         fitted = fit(drawn(10, 1.5, seed))
         assert fitted.rows == 10
@@ -53,7 +53,7 @@ def test_ten_rows_are_too_few_to_tell() -> None:
 
 
 def test_ten_right_answers_do_not_justify_a_temperature() -> None:
-    """A calibrated model with probability 0.8 has ten right answers of ten by chance in one case of ten."""
+    """If a probability of 0.8 is correct, all of ten answers are right in one case of ten (0.8 ** 10 is 0.107)."""
     fitted = fit([Case((Claim((0.8, 0.2), 0),), 1.0)] * 10)
     assert fitted.temperature == pytest.approx(LOWEST, rel=0.01)
     assert fitted.gain == pytest.approx(-math.log(0.8), abs=1e-3)
@@ -78,9 +78,9 @@ def test_the_seed_changes_the_gain_but_not_the_temperature() -> None:
 
 
 def test_the_measures_are_as_computed_by_hand() -> None:
-    """Of the rows with probability 0.9, half are right.
+    """All answers have the probability 0.9, but only half of them are right.
 
-    So the best temperature brings 0.9 near 0.5, within its bounds.
+    So the best temperature is the highest one allowed, which brings 0.9 near 0.5.
     """
     cases = [Case((Claim((0.9, 0.1), place % 2),), place / 100) for place in range(100)]
     fitted = fit(cases)
@@ -102,7 +102,7 @@ def test_right_answers_of_probability_zero_have_a_finite_loss() -> None:
 
 
 def test_rows_have_equal_weight_however_many_claims_they_make() -> None:
-    """A hundred entries of one row count as one row."""
+    """One row has a hundred entries, but counts as one row."""
     loud = Case(tuple(Claim((0.99, 0.01), 1) for _ in range(100)), 1.0)
     quiet = [Case((Claim((0.7, 0.3), int(place % 10 < 3)),), 1.0) for place in range(40)]
     fitted = fit([loud, *quiet])
@@ -113,7 +113,7 @@ def test_rows_have_equal_weight_however_many_claims_they_make() -> None:
 def entries(count: int, seed: int) -> list[Case]:
     """Return extractions with three entries each.
 
-    An entry's probability p is from 0.5 to 0.99, and it is right with probability sigmoid(logit(p) / 2 - 2).
+    An entry's probability p is drawn from 0.5 to 0.99. The entry is right with probability sigmoid(logit(p) / 2 - 2).
     """
     generator = np.random.default_rng(seed)
     cases = []
@@ -157,7 +157,7 @@ def test_without_scipy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_overconfident_rankings_are_corrected() -> None:
-    """Each row has six possible orders, with logits that are three times too large."""
+    """Each row has six possible orders. Its logits are three times too large."""
     cases = []
     for case in drawn(400, 3.0, seed=7, options=6):
         [claim] = case.claims
@@ -170,9 +170,9 @@ def test_overconfident_rankings_are_corrected() -> None:
 
 
 def test_the_temperature_of_rankings_is_as_computed_by_hand() -> None:
-    """Of the orders with probability 0.8, half are right.
+    """Each ranking has three possible orders, and its answer has the probability 0.8. Half of the answers are right.
 
-    T = log 8 / log 2 turns 8:1:1 into 2:1:1, so the likeliest order has probability 0.5.
+    The temperature log 8 / log 2 turns the odds 8:1:1 into 2:1:1, so the answer gets the probability 0.5.
     """
     cases = [Case((Claim((0.8, 0.2), place % 2, 2),), 1.0) for place in range(200)]
     fitted = fit(cases)

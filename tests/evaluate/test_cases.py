@@ -1,4 +1,4 @@
-"""Answers and right answers, as the cases to which a temperature is fitted."""
+"""Turns answers and their labels into the cases to which a temperature is fitted."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_ranking_is_one_choice_among_all_orders() -> None:
     [("EIS", True), ("EEE", True), ("III", True), ("ESS", True), ("ESI", False), ("SEE", False), ("CIS", False)],
 )
 def test_an_order_is_right_if_no_order_is_better_by_the_labels(labels: str, right: bool) -> None:
-    """The answer's order is A,C,B. `labels` are the relevance of A, B and C."""
+    """The answer's order is A,C,B. `labels` are the degrees of relevance of A, B and C."""
     answer = Answer(
         "r", "query_product_ranking", "ranking", ["A", "C", "B"], "A,C,B", 0.6,
         {"A": 0.7, "B": 0.1, "C": 0.2}, 0.5, 0.9, False, None, None, MODEL, "alpaca",
@@ -93,7 +93,7 @@ def test_an_order_is_right_if_no_order_is_better_by_the_labels(labels: str, righ
 
 
 def test_rankings_are_fitted_by_the_same_formula_as_they_are_calibrated() -> None:
-    """The fit changes an order's probability exactly as answering does, for up to 26! orders."""
+    """Fitting and answering change an order's probability in exactly the same way, for up to 26 items."""
     generator = np.random.default_rng(3)
     for letters in (1, 2, 3, 26):
         keys = [chr(ord("A") + place) for place in range(letters)]

@@ -18,7 +18,10 @@ from tests.support.refusals import refusal
 
 
 def predicates(texts: str, **other: Any) -> Results:
-    """Return results of rows whose right answers are yes and no in turn. Each letter of `texts` is an answer."""
+    """Return results for rows whose labels alternate between yes and no.
+
+    Each letter of `texts` is the answer to a row.
+    """
     rows = rows_of("PM", len(texts))
     words = {"y": "yes", "n": "no", "-": None}
     answers = [answer_of(one, words[letter]) for one, letter in zip(rows, texts, strict=True)]

@@ -1,4 +1,4 @@
-"""Temperature, vector scaling and isotonic regression: each is kept for the rows that it suits."""
+"""Temperature, vector scaling and isotonic regression: each method is chosen for the rows that it suits."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ def softmax(logits: Floats) -> Floats:
 
 
 def rows_of(shares: Floats, true: Floats, seed: int) -> OptionRows:
-    """Return rows whose right options are drawn from their true probabilities."""
+    """Return rows with the probabilities `shares`, whose correct options are drawn from the probabilities `true`."""
     generator = np.random.default_rng(seed)
     right = np.array([generator.choice(len(row), p=row) for row in true], dtype=np.intp)
     return OptionRows(tuple(KEYS[: shares.shape[1]]), shares, right)
 
 
 def too_sure(count: int, times: float, seed: int = 1) -> OptionRows:
-    """Return rows of a model whose logits are `times` too large."""
+    """Return rows answered by a simulated model whose logits are `times` too large."""
     logits = np.random.default_rng(seed).normal(size=(count, 4)) * 2
     return rows_of(softmax(logits * times), softmax(logits), seed + 1)
 
 
 def leaning(count: int, seed: int = 2) -> OptionRows:
-    """Return rows of a model that prefers its first option for no reason."""
+    """Return rows answered by a simulated model that prefers its first option without reason."""
     logits = np.random.default_rng(seed).normal(size=(count, 4)) * 2
     return rows_of(softmax(logits + np.array([2.5, 0.0, 0.0, -1.0])), softmax(logits), seed + 1)
 
 
 def stepped(count: int, seed: int = 3) -> OptionRows:
-    """Return rows of a model whose probabilities fall into three groups, whatever it claims within a group."""
+    """Return rows answered by a simulated model. Its logits vary, but the true probabilities have only three values."""
     logits = np.random.default_rng(seed).uniform(-6, 6, count)
     true = np.select([logits < -3, logits < 3], [0.02, 0.5], 0.98)
     first = 1 / (1 + np.exp(-logits))
@@ -135,7 +135,10 @@ def test_the_curves_are_those_of_scikit_learn() -> None:
 
 
 def test_vector_scaling_has_the_best_figures_by_hand() -> None:
-    """All rows have one probability. It becomes the share of right answers, but for the prior."""
+    """All rows have the same probability.
+
+    The fit makes it equal to the fraction of right answers, apart from the prior.
+    """
     shares = np.tile([0.5, 0.5], (1000, 1))
     rows = OptionRows(("yes", "no"), shares, np.array([0] * 900 + [1] * 100, dtype=np.intp))
     after = METHODS[VECTOR](rows).corrected(shares)

@@ -1,4 +1,4 @@
-"""The metrics, compared with other libraries, with naive code, and with figures worked out by hand."""
+"""The metrics, compared with other libraries, with simple code, and with figures computed by hand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WORDS = st.sampled_from(("yes", "no"))
 
 
 def pairs_of(answers: st.SearchStrategy[str], *, missing: bool = True) -> st.SearchStrategy[list[Pair]]:
-    """Return a strategy for pairs of a right answer and an answer, which may be missing or unreadable."""
+    """Return a hypothesis strategy for pairs of a label and an answer. The answer may be missing or unreadable."""
     texts = answers | st.none() | st.just("no idea") if missing else answers
     return st.lists(st.builds(Pair, answers, texts), min_size=1, max_size=30)
 
@@ -181,7 +181,7 @@ def test_metrics_of_constant_answers_are_as_computed_by_hand() -> None:
 
 @pytest.mark.parametrize("task", ANSWERS)
 def test_a_resample_by_counts_equals_repeated_rows(task: str) -> None:
-    """Computing the metric from the counts of a resample gives the same value as repeating the rows that often."""
+    """A resample says how often each row occurs. Its metric equals that of a list in which the rows are repeated."""
 
     pairs = st.builds(Pair, ANSWERS[task], ANSWERS[task] | st.none())
 

@@ -1,4 +1,4 @@
-"""Evaluating and calibrating a user's choice that may answer "none of these"."""
+"""Evaluating and calibrating a user's task of type choice in which "none of these" is an answer."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ LETTERS = st.sampled_from("ABCD")
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Task:
-    """Return a task with three labels, of which none may fit."""
+    """Return a task with three labels and the answer "none of these"."""
     path = tmp_path / "desk.toml"
     path.write_text(DESK)
     return load_task(path)
@@ -98,7 +98,7 @@ def test_a_row_takes_little_memory_however_many_answers_there_are() -> None:
 
 
 def strange(tokens: Sequence[int]) -> Logits:
-    """Return logits that favor the letters of labels, but not after a mail that is strange."""
+    """Return logits that favor the letters of the labels, except after a mail with the word "strange"."""
     vocabulary = FakeVocabulary()
     logits = scattered(tokens)
     by = 0.0 if b"strange" in vocabulary.detokenize(tokens) else 3.0
@@ -108,7 +108,10 @@ def strange(tokens: Sequence[int]) -> Logits:
 
 
 def mails(task: Task, count: int, seed: int) -> list[Labelled]:
-    """Return rows of which each third fits no label; the others get the model's favorite, or sometimes another."""
+    """Return labelled rows. Every third row has a strange mail and the label "none".
+
+    The labels of the other rows are drawn from the model's probabilities.
+    """
     generator = np.random.default_rng(seed)
     rows = [{"mail": f"{'strange' if number % 3 == 0 else 'mail'} {seed} {number}"} for number in range(count)]
     with Runtime.over(FakeBackend(strange)) as runtime:

@@ -1,4 +1,4 @@
-"""The report: one page that shows the results and loads nothing, whatever the data holds."""
+"""The report: one HTML page that shows the results and loads nothing, whatever texts the data contain."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_tags_in_the_data_are_escaped(parsed: Page) -> None:
 
 
 def one_task(results: Results, text: str) -> Results:
-    """Return results of one task with `text` in every place that comes from the data."""
+    """Return the results of one task, with `text` in every place where the page shows data."""
     task = results.tasks["product_matching"]
     example = replace(task.slowest[0], id=text, gold=text, text=text, prompt=text)
     assert task.confusion
@@ -204,7 +204,7 @@ def luminance(color: str) -> float:
 
 
 def contrast(one: str, other: str) -> float:
-    """Return the contrast of two colors by WCAG 2.1, from 1 to 21."""
+    """Return the contrast ratio of two colors after WCAG 2.1, from 1 to 21."""
     dark, light = sorted(map(luminance, (one, other)))
     return (light + 0.05) / (dark + 0.05)
 

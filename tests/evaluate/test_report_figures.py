@@ -1,4 +1,4 @@
-"""The report's figures, compared with coordinates and numbers worked out by hand."""
+"""The report's figures, compared with coordinates and numbers computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results files: what is in them, and how they are read back."""
+"""Results files: what they contain, and how they are read."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_device_file_is_refused() -> None:
 
 
 def damaged(fake: Results) -> list[tuple[str, Any]]:
-    """Return pairs: a value that the error must name, and the damaged data of a results file."""
+    """Return pairs: a word that the error must contain, and the damaged data of a results file."""
 
     def changed(*path: str | int, value: Any) -> Any:
         data = json.loads(json.dumps(fake.as_dict()))

@@ -61,7 +61,7 @@ def topics(tmp_path: Path) -> Task:
 
 
 def flags(texts: Iterable[str | None]) -> NDArray[np.bool_]:
-    """Return whether each text has each label; an unreadable text has none."""
+    """Return for each text which labels it has, as an array of booleans. A text that cannot be read has no labels."""
     known = [[] if text in (None, "weight") else SPACE.parse(text or "") for text in texts]
     return np.array([[label in labels for label in LABELS] for labels in known])
 
@@ -154,7 +154,7 @@ def test_custom_tasks_of_other_types_are_refused(topics: Task, tmp_path: Path) -
 
 
 def too_ready(tokens: Sequence[int]) -> Logits:
-    """Return pseudo-random logits that favor yes too much."""
+    """Return pseudo-random logits that favor the answer "yes" too much."""
     logits = scattered(tokens) * 2
     logits[FakeVocabulary().tokenize("yes")[0]] += 2
     return logits.astype(np.float32)
@@ -164,7 +164,10 @@ SHARED = Correction(1.0, -2.0)
 
 
 def drawn(task: Task, count: int, seed: int, **own: Correction) -> list[Labelled]:
-    """Return rows whose labels are drawn from corrected probabilities: SHARED, or a label's `own` correction."""
+    """Return rows whose labels are drawn from the model's probabilities after a correction.
+
+    The correction is SHARED, unless `own` has another one for the label.
+    """
     generator = np.random.default_rng(seed)
     rows = [{"mail": f"mail {seed} {number}"} for number in range(count)]
     with Runtime.over(FakeBackend(too_ready)) as runtime:

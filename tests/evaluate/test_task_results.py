@@ -1,4 +1,4 @@
-"""A task's results: rows without an answer, notes, reliability of probabilities, and errors by threshold."""
+"""The results of a task: rows without an answer, notes, reliability of the probabilities, and errors by threshold."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_unusual_settings_have_a_note() -> None:
 
 
 def test_a_ranking_is_right_only_if_its_whole_order_is() -> None:
-    """The answer's probability is that of the whole order, so a right first product alone is not enough."""
+    """The answer's probability is that of the whole order. A correct first product alone is therefore not enough."""
     rows = rows_of("QPR", 2)  # B,A,C and C,B,A
     shares = {"A": 0.1, "B": 0.9, "C": 0.0}
     fields = {"type": "ranking", "probabilities": shares}
@@ -72,7 +72,10 @@ def test_a_ranking_is_right_only_if_its_whole_order_is() -> None:
 
 
 def test_an_extraction_is_right_only_if_all_its_entries_are() -> None:
-    """An answer has one value for an attribute. It is right if the labels have this value among several."""
+    """An answer has one value for each attribute.
+
+    The label may list several values, and any of them counts as right.
+    """
     [one] = rows_of("AVE", 1)
     second = {"attribute": "color", "value": "blue", "source": "product title"}
     gold = json.dumps([*json.loads(one.gold), second])

@@ -1,4 +1,4 @@
-"""The metrics of extractions and of free text, compared with naive code and with figures worked out by hand."""
+"""The metrics of extractions and of free text, compared with simple code and with figures computed by hand."""
 
 from __future__ import annotations
 

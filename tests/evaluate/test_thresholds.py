@@ -1,4 +1,4 @@
-"""Thresholds: the lowest probability above which answers reach the target precision."""
+"""Thresholds: the lowest probability above which the answers reach a target precision."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_least_threshold_is_as_computed_by_hand() -> None:
 
 
 def test_answers_above_a_threshold_have_the_requested_precision() -> None:
-    """With these probabilities, the true precision of answers at and above t is (1 + t) / 2."""
+    """The probabilities lie evenly between 0.5 and 1, so answers at and above t have a true precision of (1 + t) / 2."""
     thresholds = [least_threshold(rows(400, seed), 0.9) for seed in range(200)]
     finite = [threshold for threshold in thresholds if threshold is not None]
     assert len(finite) > 150
@@ -81,7 +81,7 @@ def test_each_answer_has_its_own_threshold() -> None:
 
 
 def test_answers_share_the_allowed_error() -> None:
-    """Each of the two answers needs a bound of 97.5%: 0.95 ** 72 is 0.0249 and 0.95 ** 71 is 0.0262."""
+    """With two answers, each one needs a bound of 97.5%: 0.95 ** 72 is 0.0249, and 0.95 ** 71 is 0.0262."""
     yes = [Judged("yes", 0.9, True)] * 72
     no = [Judged("no", 0.8, True)] * 71
     assert least_thresholds([*yes, *no], 0.95, ["no", "yes"]) == {"no": None, "yes": 0.9}
@@ -133,7 +133,7 @@ def test_a_threshold_for_95_percent_holds_on_other_rows_of_product_matching(
 
 @dataclass(slots=True)
 class Kept:
-    """An answerer that gives stored answers."""
+    """An answerer that returns stored answers."""
 
     model: ModelName
     envelope: Envelope
