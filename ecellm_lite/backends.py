@@ -1,8 +1,9 @@
-"""Loads ggml's back ends from llama-cpp-python's folder, if they are separate libraries there.
+"""Loads ggml's backends from llama-cpp-python's folder, if they are separate libraries there.
 
 In an ordinary build, llama.cpp contains its code for the processor, and nothing is loaded here. A portable build
 (`ecellm-lite bundle engine`) has one library for each kind of processor, such as libggml-cpu-haswell.so. ggml loads the
-best one that the processor can run. Only that folder is searched. By itself, ggml would also search the current folder.
+best one that the processor can run. Only llama-cpp-python's folder is searched. By itself, ggml would also search the
+current folder.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _SUFFIX = ".dll" if sys.platform == "win32" else ".so"
 
 @dataclass(frozen=True, slots=True)
 class CpuVariant:
-    """ggml's code for one kind of processor; ggml loads the variant with the highest score.
+    """One of the libraries with ggml's code for the processor. ggml loads the one with the highest score.
 
     `score` has a bit for each kind of instructions that the library uses. It is 0 if this processor lacks one of these
     kinds.
@@ -40,7 +41,7 @@ def library_path() -> Path:
 
 
 def load_backends() -> None:
-    """Load the back ends of a portable build, before llama.cpp is started. For an ordinary build, do nothing.
+    """Load the backends of a portable build, before llama.cpp is started. For an ordinary build, do nothing.
 
     Raises EcellmError if the build has no code for this processor.
     """
@@ -60,9 +61,9 @@ def load_backends() -> None:
 
 
 def cpu_variants(folder: Path) -> Sequence[CpuVariant]:
-    """Return the variants in a folder of llama.cpp's libraries, best first; none if it is an ordinary build.
+    """Return the variants in a folder of llama.cpp's libraries, the best one first. An ordinary build has none.
 
-    Each variant's library is opened to ask for its score, as ggml itself does.
+    Each variant's library is opened and asked for its score, as ggml itself does.
     """
     variants = []
     for path in sorted(folder.glob(f"{_PREFIX}*{_SUFFIX}")):

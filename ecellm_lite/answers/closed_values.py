@@ -51,11 +51,11 @@ class ClosedValues:
     def choose(
         self, scene: Scene, tape: Tape, without: Collection[str] = ()
     ) -> Generator[Step, Logits, tuple[str, ChosenCandidate]]:
-        """Search for the likeliest value, and return it in lower case, with how likely it is.
+        """Search for the likeliest value of the list, and return it in lower case, with how likely it is.
 
-        The value is appended to the tape (the answer's tokens so far), together with the key of its source. Before the
-        call, the tape ends with the key of the value. The result may also be NONE's text, if the product has no value.
-        `without`: values that were chosen before, in lower case. If there are any, NONE cannot be chosen.
+        The value is appended to the tape (the answer's JSON so far, as tokens), followed by the JSON key "source".
+        Before the call, the tape ends with the JSON key "value". The result may also be NONE's value, if the product
+        has none. `without`: values that were chosen before, in lower case. If there are any, NONE cannot be chosen.
         """
         digest = f"{self.labels.digest} with none"
         matrix = label_matrix(digest, self._pieces, scene, after=_AFTER, lasting=self.lasting)

@@ -1,7 +1,7 @@
 """Guesses the next words of free text by copying from the prompt, because answers often repeat the prompt's words.
 
-This is prompt lookup decoding. Guesses cost little, because the model can check several tokens in one call. They never
-change the answer: a token that the model would not have written is dropped.
+This is called prompt lookup decoding. Guesses cost little, because the model can check several tokens in one call.
+Guesses never change the answer: a token that the model would not have written is dropped.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ _MATCH = 2
 
 
 class Lookup:
-    """Guesses the next tokens: finds where the latest tokens occurred before, and returns what followed there."""
+    """Guesses the next tokens.
+
+    It finds where the latest tokens occurred before, and returns the tokens that followed them there.
+    """
 
     def __init__(self, tokens: Sequence[int]) -> None:
         self._tokens: list[int] = []
@@ -30,7 +33,7 @@ class Lookup:
         self._tokens.append(token)
 
     def guess(self, most: int) -> tuple[int, ...]:
-        """Return at most `most` likely next tokens. The result is empty if the latest tokens did not occur before."""
+        """Return at most `most` likely next tokens, or none if the latest tokens did not occur before."""
         start = self._after.get(tuple(self._tokens[-_MATCH:]))
         return () if start is None else tuple(self._tokens[start : start + min(most, self._trust)])
 

@@ -1,4 +1,7 @@
-"""The entries of an extraction's value: what the model wrote for an attribute, and what the attribute's form adds."""
+"""Makes the entries of an extraction's value. An entry is one attribute with its value, as a dict.
+
+The model wrote the value. The attribute's form may add more, such as the value as a number.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from ecellm_lite.answers.spans import NONE, SourceText, Span
 
 
 def plain_entry(attribute: str, span: Span, probability: float | None) -> dict[str, Any]:
-    """Return the entry of an attribute without a form."""
+    """Return the entry of an attribute that has no form."""
     has_value = span != NONE
     return {
         "attribute": attribute,
@@ -26,9 +29,10 @@ def plain_entry(attribute: str, span: Span, probability: float | None) -> dict[s
 def add_form(
     entry: dict[str, Any], form: AttributeForm, span: Span, text: SourceText | None, origin: Origin
 ) -> list[AnswerWarning]:
-    """Add to a plain entry what the form asks for; return a warning if the value cannot be read as its type.
+    """Add the keys of a form to an entry: where the value is in the row, and its id or its value as a number or date.
 
-    `text` and `origin` are those of the span's source.
+    `text` and `origin` are those of the span's source. Returns a warning if the value cannot be read as the form's
+    type.
     """
     if form.values:
         index = form.values.by_text.get(span.value.lower()) if span != NONE else None
@@ -50,7 +54,7 @@ def add_form(
 
 
 def _place(span: Span, text: SourceText | None, origin: Origin) -> tuple[str | None, dict[str, Any] | None]:
-    """Return a value as it is written, and its first place in one of the row's texts."""
+    """Return a value as it is written in the row, and the first position of the value in one of the row's fields."""
     places = list(text.places(span.value.lower())) if text and span != NONE else []
     if not text or not places:
         return None, None
@@ -61,7 +65,7 @@ def _place(span: Span, text: SourceText | None, origin: Origin) -> tuple[str | N
 
 
 def typed_text(entry: Mapping[str, Any]) -> str | None:
-    """Return an entry's typed value or id for a person, such as `= 9.07185 kg`; None if it has none."""
+    """Return an entry's typed value or id as text, such as `= 9.07185 kg`, or None if the entry has neither."""
     typed = entry.get("normalized")
     if isinstance(typed, Mapping):
         ends = dict.fromkeys((f"{typed['least']:.6g}", f"{typed['most']:.6g}"))

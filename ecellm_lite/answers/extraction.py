@@ -1,10 +1,12 @@
-"""Attributes and their values, which are always copied from the product's own texts.
+"""The answer space of attributes and their values, which are always copied from the product's own texts.
 
 The answer is JSON in exactly ECInstruct's form, for example `[{"attribute": "color", "value": "navy blue", "source":
 "product title"}, …]`. It has one object for each requested attribute, in the order of the request. If the model finds
-no value, both the value and the source are `"None"`. An attribute whose form allows several values may have an object
-for each of them. After each value, the model then chooses between another one and the next attribute. An attribute
-whose form has a closed list of values gets one of them, and the source that the model takes it from.
+no value, both the value and the source are `"None"`.
+
+A user may give an attribute a form (see attribute_forms.py). If the form allows several values, there may be an object
+for each value. After each value, the model chooses between another value and the next attribute. If the form has a
+closed list of values, the model chooses one of them, and the source that the value is from.
 """
 
 from __future__ import annotations
@@ -44,10 +46,10 @@ MAX_WORDS = 10_000
 class Extraction(Space):
     """A space whose answers give each attribute a value: a span of one of the product's texts, or None.
 
-    `attributes`: at least one.
+    `attributes`: the names of the attributes, at least one.
     `sources`: the product's texts by their names.
-    `forms`: what is asked of some attributes beyond that, by the attribute's index.
-    `origins`: the row's field of each source whose name differs from the field's.
+    `forms`: the forms of attributes that have one, by the attribute's index.
+    `origins`: for a source whose name is not that of its field in the row, where its text is in the row.
     """
 
     attributes: tuple[str, ...]
@@ -59,7 +61,7 @@ class Extraction(Space):
     biased: ClassVar[bool] = True
 
     def decode(self, scene: Scene) -> Decoding:
-        """Choose one span for each attribute in turn; the JSON between the values is forced.
+        """Choose one span for each attribute in turn. The JSON between the values is forced.
 
         An entry's probability is the product of the probabilities of its choices. The answer's probability is the
         product of its entries' probabilities. The answer's coverage is the lowest coverage of any choice.
@@ -89,9 +91,10 @@ class Extraction(Space):
     def _values(
         self, index: int, scene: Scene, grid: SpanGrid, tape: Tape
     ) -> Generator[Step, Logits, list[tuple[Span, ChosenCandidate]]]:
-        """Choose the values of the attribute whose name is at the end of the tape; then append the next name.
+        """Choose the values of an attribute, and append the next attribute's name to the tape (the answer so far).
 
-        After a value, the model chooses between this attribute's name and the next one, or the end of the answer.
+        Before the call, the tape ends with this attribute's name. After a value, the model chooses between this
+        attribute's name, for one more value, and the next name or the end of the answer.
         """
         own = self._name_tokens(scene, index)
         next_ = self._name_tokens(scene, index + 1) if index + 1 < len(self.attributes) else None
@@ -122,7 +125,7 @@ class Extraction(Space):
     def _closed(
         self, closed: ClosedValues, scene: Scene, closes: tuple[str, ...], tape: Tape, without: Sequence[Span]
     ) -> Generator[Step, Logits, tuple[Span, str, ChosenCandidate]]:
-        """Choose a value of a closed list, then its source; see SpanGrid.choose."""
+        """Choose a value of a closed list, and then its source. The arguments are those of SpanGrid.choose."""
         value, walked = yield from closed.choose(scene, tape, {span.value for span in without})
         if value == NONE.value:
             tape.force(scene.continuation(f' "{NONE.source}"}}{closes[0]}', after=_SOURCE))
@@ -134,7 +137,7 @@ class Extraction(Space):
         return Span(value, source), close, walked.then(chosen)
 
     def normalized(self, text: str) -> str:
-        """Return the answer string for a JSON object {attribute: value}; a missing attribute has the value None.
+        """Return the answer string for a JSON object {attribute: value}. A missing attribute has the value None.
 
         The source of a value is the first text that contains it. `text` may also be an answer string already.
         """
@@ -162,10 +165,10 @@ class Extraction(Space):
         return f"[{', '.join(objects)}]"
 
     def written(self, output: str | list[Any]) -> str:
-        """Return the answer string of a labelled row's output, which may be a list of objects {attribute, value}.
+        """Return the answer string for the output of a labelled row, which may be a list of objects {attribute, value}.
 
-        An object may have a source. By default, it is the first one that contains the value, or the first of all. The
-        value of a closed list may be its id. Raises InputError for a value outside the list.
+        An object may name a source. By default, the source is the first text that contains the value, or the first of
+        all texts. The value of a closed list may be its id. Raises InputError for a value outside the list.
         """
         if isinstance(output, str):
             return output
@@ -187,7 +190,7 @@ class Extraction(Space):
         return f"[{', '.join(objects)}]"
 
     def value_of(self, text: str) -> list[dict[str, Any]]:
-        """Return the entries of an answer string: the first values of each attribute, as many as its form allows."""
+        """Return the entries of an answer string. An attribute has at most as many values as its form allows."""
         spans: dict[str, list[Span]] = {}
         for entry in self.parse(text):
             span = Span(entry["value"] or NONE.value, entry["source"] or NONE.source)
@@ -200,7 +203,7 @@ class Extraction(Space):
         ]
 
     def longest(self, scene: Scene) -> int:
-        """Return the number of tokens of the longest answer: each value is the span with the longest JSON."""
+        """Return the number of tokens of the longest possible answer: each value is the span with the longest JSON."""
         longest = max([NONE, *(text.longest for text in self._texts.values())], key=lambda span: len(span.json))
         objects = [
             self._object(index, self._longest_listed(index) or longest)
@@ -212,7 +215,7 @@ class Extraction(Space):
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
         """Return the outcome with a calibrated probability for each entry and for the whole answer.
 
-        Each entry is treated as a choice between its own value and any other value.
+        Each entry is treated as a choice between its value and all other values together.
         """
         if temperature == 1.0 and bias == 0.0:
             return outcome
@@ -222,11 +225,11 @@ class Extraction(Space):
         return replace(outcome, value=entries, probability=math.prod(entry["probability"] for entry in entries))
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim per entry: that the attribute has this value from this source, or that it has no value.
+        """Return one claim (decision) per entry: the attribute has this value from this source, or it has no value.
 
         A claim is correct if the gold answer has the same entry. The claim that there is no value is also correct if
-        the gold answer does not mention the attribute. Further values of the attribute in the gold answer do not make a
-        claim wrong.
+        the gold answer does not mention the attribute. The gold answer may have further values of the attribute; they
+        do not make the claim wrong.
         """
         gold_values: dict[str, set[tuple[str | None, str | None]]] = {}
         for entry in self.parse(gold):
@@ -243,17 +246,20 @@ class Extraction(Space):
         return tuple(claims)
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return the answer in which no attribute has a value."""
+        """Return the one answer that needs no model: that no attribute has a value."""
         objects = [self._object(index, NONE) for index in range(len(self.attributes))]
         return (f"[{', '.join(objects)}]",)
 
     def headline(self, answer: Answer) -> str:
-        """Return how many of the attributes were found."""
+        """Return a text that says how many of the attributes have a value."""
         present = {entry["attribute"] for entry in answer.value if entry["value"] is not None}
         return f"{len(present)} of {len({*self.attributes})} attributes found"
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return each attribute with its value, source, typed value and probability; no lines for an abstention."""
+        """Return a line for each attribute with its value, source, typed value and probability.
+
+        An abstention has no lines.
+        """
         return tuple(
             Detail(
                 entry["attribute"],
@@ -286,7 +292,7 @@ class Extraction(Space):
         raise InputError(message, step="copy it from one")
 
     def _listed(self, index: int, value: str, closed: ClosedValues) -> str:
-        """Return the text, in lower case, of the value of a closed list that a person names by its text or id."""
+        """Return the value of a closed list that a person names by its text or id, in lower case."""
         place = closed.index(value)
         if place is None:
             reason = f"The value {value.strip()[:80]!r} of {self.attributes[index]} is not in its list of values"
@@ -310,7 +316,7 @@ class Extraction(Space):
         return scene.continuation(f' {json.dumps(self._names[index])}, "value":', after='{"attribute":')
 
     def _object(self, index: int, span: Span) -> str:
-        """Return an entry of the answer string."""
+        """Return the JSON object of an attribute and its value, as a part of the answer string."""
         return f'{{"attribute": {json.dumps(self._names[index])}, "value":{span.json}'
 
     def _entry(
@@ -321,7 +327,7 @@ class Extraction(Space):
         probability: float | None,
         warnings: list[AnswerWarning],
     ) -> dict[str, Any]:
-        """Return an entry of the answer's value. What is wrong with it is added to `warnings`."""
+        """Return the entry of an attribute and its value. Problems with the value are added to `warnings`."""
         entry = plain_entry(self.attributes[index], span, probability)
         if form := self.forms.get(index):
             origin = self.origins.get(span.source) or Origin(span.source)
@@ -329,7 +335,7 @@ class Extraction(Space):
         return entry
 
     def parse(self, text: str) -> list[dict[str, str | None]]:
-        """Return the entries of an answer string; the values "None" and null become None.
+        """Return the entries of an answer string. The values "None" and null become None.
 
         Raises InputError if the text is not such an answer.
         """

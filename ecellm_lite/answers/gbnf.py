@@ -37,7 +37,7 @@ def is_gbnf(text: str) -> bool:
 
 
 def lark_of(text: str) -> str:
-    """Return a GBNF grammar in Lark form; raises GrammarError if it is not valid."""
+    """Return a GBNF grammar in Lark's format. Raises GrammarError if the grammar is not valid."""
     from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
 
     check_size("grammar", text, MAX_CHARACTERS)
@@ -49,7 +49,7 @@ def lark_of(text: str) -> str:
 
 
 class _GrammarReader:
-    """Rewrites a grammar in one pass, with plain names for its rules and only the simplest escapes."""
+    """Rewrites a GBNF grammar in one pass. Its rules get plain names, and only the simplest escapes are left."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -59,7 +59,7 @@ class _GrammarReader:
         self._used: dict[str, int] = {}  # name -> the line of its first use
 
     def rewritten(self) -> str:
-        """Return the grammar in the converter's form; raises GrammarError with the line of the error."""
+        """Return the rewritten grammar. Raises GrammarError, with the number of the line at fault."""
         parts: list[str] = []
         place = depth = 0
         while place < len(self._text):
@@ -137,7 +137,10 @@ class _GrammarReader:
         return quoted[0] if len(quoted) == 1 else f"({' '.join(quoted)})"
 
     def _class(self, text: str) -> str:
-        """Return the inside of a character class, escaping what is special in regular expressions but not in GBNF."""
+        """Return the inside of a character class as a regular expression.
+
+        Characters that are special in regular expressions, but not in GBNF, are escaped.
+        """
         place, parts = 0, []
         while place < len(text):
             match = _CHARACTER.match(text, place)

@@ -1,7 +1,7 @@
-"""The token matrix of a set of labels, made once for each vocabulary and saved as a file in the user's store.
+"""Makes the token matrix of a set of labels once for each vocabulary, and saves it as a file in the user's store.
 
 Tokenizing many labels takes seconds, but reading a saved matrix takes milliseconds. The file's name is a hash of
-everything that the matrix depends on. A file that is missing or damaged is made again.
+everything that the matrix depends on. If a file is missing or damaged, the matrix is made again.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _lock = threading.Lock()
 def label_matrix(
     digest: str, texts: Sequence[str], scene: Scene, *, after: str | None = None, lasting: bool = True
 ) -> Candidates:
-    """Return the candidates for `texts` as answers in a scene; `digest` is a hash of the texts.
+    """Return the token matrix of `texts`, as the candidates for an answer. `digest` is a hash of the texts.
 
-    They are kept on disk only if they are `lasting`, which texts from a row are not, and if the vocabulary has an
-    identity. Disk errors are never raised. `after`: see Scene.continuation.
+    The matrix is kept on disk if the texts are `lasting` and the vocabulary has an identity. Texts from a row are not
+    lasting. Disk errors are never raised. `after` is the text before the answer, as in Scene.continuation.
     """
     vocabulary = scene.vocabulary
     place = f"{scene.form.prompt_end!r} {scene.form.lead!r}" if after is None else repr(after)
@@ -69,7 +69,7 @@ def label_matrix(
 
 
 def forget(vocabulary: Vocabulary) -> None:
-    """Forget the vocabulary's matrices in memory. When needed again, they are read from their files."""
+    """Forget all matrices of this vocabulary in memory. When they are needed again, they are read from their files."""
     _matrices.pop(vocabulary, None)
 
 

@@ -2,12 +2,11 @@
 
 A node of the search stands for all labels that begin with the same tokens. Its probability is the product of the
 probabilities of these tokens. So a label is never likelier than a node that it belongs to. The search always asks the
-model about the likeliest node that is not yet a single label. Therefore, the first label that it reaches is the
-likeliest of all.
+model about the likeliest node. Therefore, the first node that is a single label is the likeliest label of all.
 
 If the model is sure, it is asked once for each token of the answer at which labels differ. An unsure model would be
-asked more often. `detours` limits this: it is the number of questions that may be asked about nodes to which the answer
-does not belong. When the limit is reached, the other nodes stay unexplored, and the answer has their total probability.
+asked more often, about nodes to which the answer does not belong. `detours` limits the number of these questions. When
+the limit is reached, the other nodes stay unexplored. The answer states their total probability.
 """
 
 from __future__ import annotations
@@ -24,9 +23,11 @@ from ecellm_lite.answers.tape import Tape
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Node:
-    """The rows [low, high) of the matrix, which have the same first `depth` tokens. A likelier node sorts first.
+    """A node: the rows of the matrix from `low` up to, but not including, `high`.
 
-    `questions`: how many questions to the model led to this node.
+    They have the same first `depth` tokens.
+
+    Nodes are sorted by probability, the likeliest first. `questions`: how many questions to the model led to this node.
     """
 
     cost: float  # the negative of its probability
@@ -40,7 +41,7 @@ class _Node:
 class SearchResult:
     """The labels that a search reached.
 
-    - `labels`: the index of each label in the original order with its probability, the likeliest first; at least one.
+    - `labels`: pairs of a label's index in the original order and its probability, the likeliest first; at least one.
     - `tokens`: the tokens of the likeliest label, without the token that ends it.
     - `unexplored`: the total probability of the nodes that the search did not explore.
     - `coverage`: the coverage of the first question; 1 if the model was not asked.
@@ -57,8 +58,9 @@ def search(
 ) -> Generator[Step, Logits, SearchResult]:
     """Return up to `best` labels, the likeliest first.
 
-    If `detours` is large enough, they are the likeliest labels of all. After the first label is reached, nodes less
-    probable than `least` are skipped. The tape must have the tokens `before` the label, and no others.
+    If `detours` is large enough, no other labels are likelier. After the first label is reached, nodes with a lower
+    probability than `least` are skipped. `tape` (the answer's tokens so far) must have the tokens `before`, and no
+    others.
     """
     nodes = [_Node(-1.0, 0, len(candidates.order), 0, 0)]
     labels: list[_Node] = []

@@ -1,4 +1,4 @@
-"""An answer that is one of many labels, too many to list in a prompt, such as the paths of a product taxonomy."""
+"""The answer space of one label among many: too many to list in a prompt, such as the paths of a product taxonomy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LEAST_SHARE = 0.01
 class Labels:
     """The labels of a set: at least two, with distinct keys and distinct texts.
 
-    - `keys`: what a program reads.
+    - `keys`: the names of the labels in an answer's value, for programs.
     - `texts`: what the model writes, such as `Toys > Puzzles`.
     - `digest`: a sha256 of the keys and texts. Two sets with the same digest are equal.
     """
@@ -49,18 +49,18 @@ class Labels:
 
     @cached_property
     def by_text(self) -> Mapping[str, str]:
-        """The key of each text."""
+        """The key of each label by its text."""
         return dict(zip(self.texts, self.keys, strict=True))
 
     @cached_property
     def by_key(self) -> Mapping[str, str]:
-        """The text of each key."""
+        """The text of each label by its key."""
         return dict(zip(self.keys, self.texts, strict=True))
 
     def find(self, name: str) -> str | None:
         """Return the text of the label that a person names by its text or key, or None.
 
-        The case matters only if the name would mean several labels without it.
+        Upper and lower case are the same, unless the name then fits several labels.
         """
         if name in self.by_text:
             return name
@@ -68,7 +68,10 @@ class Labels:
 
     @cached_property
     def _by_name(self) -> Mapping[str, str | None]:
-        """The text of each label by its key and text without case; None for a name that means several labels."""
+        """The text of each label by its key and by its text, in lower case.
+
+        It is None for a name that fits several labels.
+        """
         names: dict[str, str | None] = {}
         for key, text in zip(self.keys, self.texts, strict=True):
             for name in {key.casefold(), text.casefold()}:
@@ -78,9 +81,9 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class LabelSet(Space):
-    """A space whose answers are `labels`; an answer's value is a key.
+    """A space whose answers are one of `labels`. An answer's value is the label's key.
 
-    `detours`, `best`: see label_search.
+    `detours`: the limit of the search (see label_search). `best`: how many labels get a probability.
     """
 
     labels: Labels
@@ -93,7 +96,7 @@ class LabelSet(Space):
         """Search for the likeliest label.
 
         The outcome's `probabilities` are those of the likeliest labels, at most `best`. They do not sum to 1, because
-        the other labels are missing. `unexplored` is the probability of labels that were not looked at.
+        the other labels are missing. `unexplored` is the probability of the labels that the search did not reach.
         """
         candidates = label_matrix(self.labels.digest, self.labels.texts, scene)
         result = yield from search(candidates, Tape(), detours=self.detours, best=self.best, least=LEAST_SHARE)
@@ -110,7 +113,7 @@ class LabelSet(Space):
         )
 
     def parse(self, text: str) -> str:
-        """Return the key of the label with this text; raises InputError if there is none."""
+        """Return the key of the label with this text. Raises InputError if there is none."""
         if text in self.labels.by_text:
             return self.labels.by_text[text]
         message = f"The answer {text[:80]!r} is none of the {len(self.labels.keys):,} labels"
@@ -122,7 +125,7 @@ class LabelSet(Space):
         return text if text in self.labels.by_text else self.labels.by_key.get(text, text)
 
     def normalized(self, text: str) -> str:
-        """Return the text of the label that a person names by its text or key, in any case."""
+        """Return the text of the label that a person names by its text or key. Upper and lower case are the same."""
         name = text.strip()
         return self.labels.find(name) or self.labels.by_key[self.parse(name)]
 
@@ -131,9 +134,9 @@ class LabelSet(Space):
         return label_matrix(self.labels.digest, self.labels.texts, scene).matrix.shape[1] - 1
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with rescaled probabilities, as if the labels without one were equally likely.
+        """Return the outcome with calibrated probabilities. The labels that have none are assumed to be equally likely.
 
-        The probability that the search left unexplored shrinks or grows with that of all these labels.
+        The probability that the search left unexplored shrinks or grows together with that of all these labels.
         """
         if temperature == 1.0 or not outcome.probabilities or outcome.probability is None:
             return outcome
@@ -157,9 +160,9 @@ class LabelSet(Space):
         return (self.claim(answer.probabilities or {}, self.parse(gold)),)
 
     def claim(self, shares: Mapping[str, float], gold: str) -> Claim:
-        """Return the claim that the likeliest of the labels with these `shares` is right; `gold` is the right key.
+        """Return the claim that the likeliest of the labels with these `shares` (probabilities) is right.
 
-        The labels without a share are taken to be equally likely.
+        `gold` is the right label's key. The labels that have no share are assumed to be equally likely.
         """
         order = sorted(shares, key=shares.__getitem__, reverse=True)
         options = [shares[key] for key in order]
@@ -172,7 +175,7 @@ class LabelSet(Space):
         return answer.text or str(answer.value)
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return the probability of each of the likeliest labels."""
+        """Return a line for each of the likeliest labels, with its probability."""
         return bars(answer, {key: self.labels.by_key[key] for key in answer.probabilities or {}})
 
     def _confidence(self, probability: float) -> float:

@@ -3,12 +3,11 @@
 llguidance reports most mistakes itself. This module refuses what would crash or stall llguidance:
 
 - long chains of rules or references, which overflow its stack;
-- a schema that joins other schemas and has many patterns;
-- a large product of all the numbers that `multipleOf` gives;
-- operators that intersect regular expressions.
+- a schema that joins other schemas and has many patterns, which takes unbounded time and memory;
+- a large product of all the numbers that `multipleOf` gives, which takes unbounded time and memory;
+- operators that intersect regular expressions, which take unbounded time and memory.
 
-The last three take unbounded time and memory. The limits were found by experiment, with llguidance 1.9 on a stack of 1
-MiB, the smallest that a thread usually has.
+The limits were found by experiment, with llguidance 1.9 on a stack of 1 MiB, the smallest that a thread usually has.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _REMARKS = frozenset(("title", "description", "default", "examples", "deprecated
 
 
 def check_size(what: str, text: str, most: int = MAX_CHARACTERS) -> None:
-    """Raise GrammarError for a text that is too long, or that is not Unicode text."""
+    """Raise GrammarError for a text that is too long, or that is not valid Unicode."""
     if len(text) > most:
         raise GrammarError(f"The {what} has {len(text):,} characters", step=f"shorten it to at most {most:,}")
     try:
@@ -84,7 +83,7 @@ def check_schema(definition: Any) -> None:
 
 
 def depth(value: Any, what: str = "schema") -> int:
-    """Return how deep lists and objects are nested in a JSON value; raises GrammarError above twice MAX_DEPTH."""
+    """Return how deep lists and objects are nested in a JSON value. Raises GrammarError above twice MAX_DEPTH."""
     deepest, waiting = 0, [(value, 1)]
     while waiting:
         node, level = waiting.pop()
@@ -98,7 +97,7 @@ def depth(value: Any, what: str = "schema") -> int:
 
 
 def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield every object inside a JSON schema. Not all of them are schemas; the callers may check the others too."""
+    """Yield every object inside a JSON schema. Some of them are not schemas, but checking them does no harm."""
     waiting = [value]
     while waiting:
         node = waiting.pop()
@@ -110,7 +109,7 @@ def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _target(definition: Any, reference: str) -> Any:
-    """Return what a reference such as `#/$defs/NAME` points to; raises GrammarError for other references."""
+    """Return the schema that a reference such as `#/$defs/NAME` points to. Raises GrammarError for other references."""
     target = definition
     try:
         if not reference.startswith("#") or (reference != "#" and not reference.startswith("#/")):
@@ -125,7 +124,7 @@ def _target(definition: Any, reference: str) -> Any:
 
 
 def _coefficient(multiple: float) -> Decimal:
-    """Return the number without its sign and decimal point: 0.25 becomes 25."""
+    """Return the digits of a number as an integer, without its sign and decimal point: 0.25 becomes 25."""
     number = abs(Decimal(repr(multiple)))
     if not number.is_finite() or not number:
         return Decimal(1)  # refused by llguidance itself

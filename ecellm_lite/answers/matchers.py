@@ -1,4 +1,4 @@
-"""The matchers of grammars: llguidance's objects that say which tokens may come next.
+"""Makes the matchers of grammars. A matcher is llguidance's object that says which tokens may come next.
 
 Compiling a grammar of thousands of texts takes 50 ms, and copying its matcher takes 0.05 ms. So a matcher is compiled
 once for each vocabulary, and each answer gets a copy.
@@ -20,7 +20,7 @@ _lock = threading.Lock()
 
 
 def new_matcher(vocabulary: Vocabulary, compiled: str) -> Any:
-    """Return an `LLMatcher` at the start of a grammar in llguidance's form. Any thread may call this."""
+    """Return an `LLMatcher` at the start of a grammar in llguidance's own format. Any thread may call this."""
     from llguidance import LLMatcher
 
     with _lock:

@@ -1,14 +1,14 @@
-"""Choices among labels of which none may fit: "none of these" is an answer of its own.
+"""A choice among labels that may also answer "none of these", if no label fits.
 
-A model is made to choose a label even where none fits. Two things then betray it: it would rather have written
-something else (a low coverage), or it finds no label much likelier than another. Without a calibration, the probability
-of none is all that the model did not give to a label:
+Two things suggest that no label fits. The model would rather have written something else (a low coverage), or no label
+is much likelier than another. Without a calibration, the probability of none is all the probability that the model did
+not give to a label:
 
     outside = 1 - coverage * (1 - written)
 
-where `written` is the share of the option that stands for none, if the prompt lists one. A calibration may replace this
-by a rule that also weighs the probability of the likeliest label. The labels share the rest in proportion. The answer
-is none if none is likelier than each label.
+Here `written` is the probability of the option "none of these", if the prompt lists it. A calibration may replace this
+formula by a rule that also depends on the probability of the likeliest label. The labels share the rest of the
+probability in proportion. The answer is none if none is likelier than each label.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ LARGEST_WEIGHT = 20.0
 
 
 def log_odds(probability: float) -> float:
-    """Return the logarithm of a probability's odds; probabilities nearer to 0 or 1 than LEAST count as that near."""
+    """Return the logarithm of a probability's odds.
+
+    A probability below LEAST or above 1 - LEAST is replaced by that limit.
+    """
     probability = min(max(probability, LEAST), 1.0 - LEAST)
     return math.log(probability / (1.0 - probability))
 
@@ -45,8 +48,8 @@ def log_odds(probability: float) -> float:
 class NoneRule:
     """How probable it is that no label fits: sigmoid(bias + outside * a + doubt * b).
 
-    Here, a is the log-odds of the probability outside the labels, and b those of the event that the likeliest label is
-    wrong if one of them fits.
+    Here, a is the log-odds of the probability outside the labels. b is the log-odds of the event that the likeliest
+    label is wrong, provided that some label fits.
     """
 
     bias: float = 0.0
@@ -57,38 +60,41 @@ class NoneRule:
         """Return the probability by this rule that no label fits.
 
         `outside`: the model's own probability that no label fits.
-        `label`: the probability of the likeliest label, if one fits.
+        `label`: the probability of the likeliest label, provided that some label fits.
         """
         logit = self.bias + self.outside * log_odds(outside) - self.doubt * log_odds(label)
         return 1.0 / (1.0 + math.exp(min(-logit, 700.0)))
 
     def check(self) -> None:
-        """Raise ValueError for a number that cannot be right."""
+        """Raise ValueError if a number of the rule is not possible."""
         if not all(abs(number) <= LARGEST_WEIGHT for number in (self.bias, self.outside, self.doubt)):
             raise ValueError(f"none has a number beyond {LARGEST_WEIGHT:g}")
 
 
 class OrNone(Space):
-    """A choice among labels with a further answer, which says that none of them fits."""
+    """A choice among labels, with one more answer: that no label fits."""
 
     __slots__ = ()
 
     @property
     @abstractmethod
     def none_option(self) -> Option:
-        """The answer that says that no label fits."""
+        """The answer "none of these", which says that no label fits."""
 
     @property
     @abstractmethod
     def count(self) -> int:
-        """How many labels there are."""
+        """The number of labels, without "none of these"."""
 
     @abstractmethod
     def label_text(self, key: str) -> str:
         """Return the answer string of the label with this key."""
 
     def joined(self, labels: Outcome, none: float) -> Outcome:
-        """Return the outcome of the labels with the probability of none; the likeliest answer is its value."""
+        """Return the outcome of a choice among the labels, with the probability of none added.
+
+        The likeliest answer is its value.
+        """
         none = min(max(none, 0.0), 1.0 - LEAST)
         key = self.none_option.key
         shares = {label: share * (1.0 - none) for label, share in (labels.probabilities or {}).items()}
@@ -109,7 +115,7 @@ class OrNone(Space):
         )
 
     def parted(self, outcome: Outcome) -> tuple[Outcome, float]:
-        """Return the outcome among the labels alone, and the probability of none."""
+        """Return the outcome of a choice among the labels only, and the probability of none."""
         shares, none = shares_apart(outcome.probabilities or {}, self.none_option.key)
         best = max(shares, key=shares.__getitem__)
         unexplored = None if outcome.unexplored is None else min(1.0, outcome.unexplored / (1.0 - none))
@@ -124,14 +130,20 @@ class OrNone(Space):
         return labels, none
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with the labels' probabilities rescaled among themselves; that of none stays."""
+        """Return the outcome with the labels' probabilities calibrated among themselves.
+
+        The probability of none stays.
+        """
         if temperature == 1.0 or not outcome.probabilities:
             return outcome
         labels, none = self.parted(outcome)
         return self.joined(super().calibrated(labels, temperature, bias), none)
 
     def ruled(self, outcome: Outcome, rule: NoneRule) -> Outcome:
-        """Return an outcome, whose labels are calibrated already, with the probability of none by a rule."""
+        """Return the outcome with the probability of none recomputed by a rule.
+
+        The labels' probabilities must be calibrated already.
+        """
         labels, outside = self.parted(outcome)
         assert labels.probability is not None
         return self.joined(labels, rule.probability(outside, labels.probability))
@@ -147,23 +159,26 @@ class OrNone(Space):
 
 @dataclass(frozen=True, slots=True)
 class ChoiceOrNone(OrNone, Choice):
-    """A choice among a few options, with a last option in the prompt's list that stands for none of them."""
+    """A choice among a few options.
+
+    The prompt's list has one more option at its end, which says that none of them fits.
+    """
 
     none: Option = NONE
 
     @property
     def offered(self) -> tuple[Option, ...]:
-        """The options, and the one that stands for none."""
+        """The options, and after them the one that says that no label fits."""
         return (*self.options, self.none)
 
     @property
     def none_option(self) -> Option:
-        """The last option."""
+        """The option that says that no label fits."""
         return self.none
 
     @property
     def count(self) -> int:
-        """How many options there are besides the one for none."""
+        """The number of options, without "none of these"."""
         return len(self.options)
 
     def label_text(self, key: str) -> str:
@@ -171,7 +186,11 @@ class ChoiceOrNone(OrNone, Choice):
         return next(option.text for option in self.options if option.key == key)
 
     def decode(self, scene: Scene) -> Decoding:
-        """Give every option its probability; none gets in addition what the model gave to no option."""
+        """Give every option its probability.
+
+        "None of these" gets the probability of its own option, and all the probability that the model gave to no
+        option.
+        """
         outcome = yield from OneOf.decode(self, scene)
         shares = dict(outcome.probabilities or {})
         written = shares.pop(self.none.key)
@@ -182,7 +201,7 @@ class ChoiceOrNone(OrNone, Choice):
         return replace(outcome, tokens=scene.continuation(outcome.text))
 
     def label_claim(self, answer: Answer, gold: str) -> Claim:
-        """Return the claim that the likeliest of the options fits."""
+        """Return the claim that the likeliest option fits. The option "none of these" is left out."""
         shares, _ = shares_apart(answer.probabilities or {}, self.none.key)
         order = sorted(shares, key=shares.__getitem__, reverse=True)
         return Claim(tuple(shares[key] for key in order), order.index(self.parse(gold)))
@@ -190,18 +209,21 @@ class ChoiceOrNone(OrNone, Choice):
 
 @dataclass(frozen=True, slots=True)
 class LabelSetOrNone(OrNone, LabelSet):
-    """One of many labels, or none of them. The model reads neither in a list, and none is what it gave to no label."""
+    """One of many labels, or none of them. The prompt lists neither the labels nor "none of these".
+
+    The probability of none is what the model gave to no label.
+    """
 
     none: Option = NONE
 
     @property
     def none_option(self) -> Option:
-        """The answer that says that no label fits."""
+        """The answer "none of these", which says that no label fits."""
         return self.none
 
     @property
     def count(self) -> int:
-        """How many labels there are."""
+        """The number of labels, without "none of these"."""
         return len(self.labels.keys)
 
     def label_text(self, key: str) -> str:
@@ -209,16 +231,19 @@ class LabelSetOrNone(OrNone, LabelSet):
         return self.labels.by_key[key]
 
     def decode(self, scene: Scene) -> Decoding:
-        """Search for the likeliest label; none gets what the model gave to no label at the first choice."""
+        """Search for the likeliest label.
+
+        The probability of none is what the model gave to no label at the first choice.
+        """
         outcome = yield from LabelSet.decode(self, scene)
         return self.joined(outcome, 1.0 - (outcome.coverage or 0.0))
 
     def parse(self, text: str) -> str:
-        """Return the key of the label with this text, or that of none; raises InputError for another text."""
+        """Return the key of the label with this text, or the key of none. Raises InputError for another text."""
         return self.none.key if self.is_none(text) else LabelSet.parse(self, text)
 
     def normalized(self, text: str) -> str:
-        """Return the text of the label that a person names, or that of none, in any case."""
+        """Return the text of the label that a person names, or the text of none. Upper and lower case are the same."""
         if text.strip().casefold() == self.none.key.casefold():
             return self.none.text
         return LabelSet.normalized(self, text)
@@ -230,18 +255,21 @@ class LabelSetOrNone(OrNone, LabelSet):
         return (Claim((probability, 1.0 - probability), right, self.count),)
 
     def label_claim(self, answer: Answer, gold: str) -> Claim:
-        """Return the claim that the likeliest of the labels fits."""
+        """Return the claim that the likeliest label fits. The answer "none of these" is left out."""
         shares, _ = shares_apart(answer.probabilities or {}, self.none.key)
         return self.claim(shares, self.parse(gold))
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return the probability of the answer none, and that of each of the likeliest labels."""
+        """Return a line for the answer none, and one for each of the likeliest labels, with their probabilities."""
         texts = {**self.labels.by_key, self.none.key: self.none.text}
         return bars(answer, {key: texts[key] for key in answer.probabilities or {}})
 
 
 def shares_apart(probabilities: Mapping[str, float], none: str) -> tuple[dict[str, float], float]:
-    """Return the probability of each label if one fits, and that of none, whose key is `none`."""
+    """Return the probability of each label, provided that some label fits, and the probability of none.
+
+    `none` is the key of "none of these" in `probabilities`.
+    """
     probability = min(probabilities.get(none, 0.0), 1.0 - LEAST)
     shares = {key: min(1.0, share / (1.0 - probability)) for key, share in probabilities.items() if key != none}
     return shares, probability

@@ -1,7 +1,7 @@
 """Reads numbers as they are written in product texts: `20`, `1,234.5`, `0,5`, `1/2`, `1 ½` and `1-1/2`.
 
-Whatever could be read in two ways is refused: `1,500` is 1500 to some and 1.5 to others, so a caller has to say which
-sign is the decimal one.
+A number that could be read in two ways is refused. For example, `1,500` is 1500 to some people and 1.5 to others. A
+caller can say which sign is the decimal sign.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _THIN_SPACES = re.compile("(?<=[0-9])[\u2009\u202f](?=[0-9]{3}(?![0-9]))")
 
 
 class UnreadableError(ValueError):
-    """A value that cannot be read, or could be read in several ways; the message is the reason."""
+    """A value that cannot be read, or that could be read in several ways. The message says why."""
 
 
 def cleaned(text: str) -> str:
@@ -54,9 +54,9 @@ def cleaned(text: str) -> str:
 
 
 def read_number(text: str, decimal: Decimal | None = None) -> float:
-    """Return the number that a text is; `decimal` is the sign before its fraction.
+    """Return the number that a text contains. `decimal` is the decimal sign, if it is known.
 
-    Raises UnreadableError if it is no number, or several ones without `decimal`.
+    Raises UnreadableError if the text is no number, or if it could be several numbers because `decimal` is not known.
     """
     match = _NUMBER.fullmatch(cleaned(text))
     if not match:
@@ -66,7 +66,7 @@ def read_number(text: str, decimal: Decimal | None = None) -> float:
 
 
 def number_of(number: str, decimal: Decimal | None) -> float:
-    """Return the value of a text that matches NUMBER; see read_number."""
+    """Return the value of a text that matches NUMBER. `decimal` and the errors are those of read_number."""
     if sum(map(str.isdigit, number)) > MOST_DIGITS:
         raise UnreadableError(f"it has more than {MOST_DIGITS} digits")
     if fraction := _FRACTION.fullmatch(number):
@@ -84,13 +84,16 @@ def number_of(number: str, decimal: Decimal | None) -> float:
 
 
 def tidy(value: float) -> float | int:
-    """Return a number without the digits that only rounding brings, and a whole number as int."""
+    """Return a number without rounding errors in its last digits. A whole number becomes an int."""
     rounded = float(f"{value:.12g}")
     return int(rounded) if rounded.is_integer() and abs(rounded) < 1 << 53 else rounded
 
 
 def _decimal(number: str, sign: str) -> float | None:
-    """Return the number if it is written with this decimal sign, and with the other one between thousands."""
+    """Return the number if its decimal sign is `sign`, and its thousands separator the other sign.
+
+    Otherwise return None.
+    """
     if sign == ",":
         number = number.translate({ord(","): ".", ord("."): ","})
     return float(number.replace(",", "")) if _DECIMAL_POINT.fullmatch(number) else None

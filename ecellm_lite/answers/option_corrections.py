@@ -1,6 +1,7 @@
-"""Corrections of a choice's probabilities that have figures of their own for each option.
+"""Corrections of a choice's probabilities, with separate parameters for each option.
 
-A temperature treats all options alike. A model that prefers one option for no good reason needs more:
+A temperature treats all options in the same way. This does not help if a model prefers one option for no good reason.
+There are two other kinds of correction:
 
 - Vector scaling multiplies the logarithm of each option's probability by the option's scale, and adds its bias. With
   two options this is beta calibration. Sources: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017);
@@ -8,7 +9,7 @@ A temperature treats all options alike. A model that prefers one option for no g
 - Isotonic regression replaces each option's probability by a curve that never falls. Source: Zadrozny and Elkan,
   "Transforming classifier scores into accurate multiclass probability estimates" (KDD 2002).
 
-Afterwards the probabilities are divided by their sum. The likeliest option can be another one than before.
+Afterwards, the probabilities are divided by their sum. A correction can change which option is the likeliest.
 """
 
 from __future__ import annotations
@@ -30,22 +31,25 @@ MOST_POINTS = 2048  # of all curves of a calibration
 
 
 class OptionCorrection(Protocol):
-    """A correction with figures for each option."""
+    """A correction with separate parameters for each option."""
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys of the options."""
 
     def corrected(self, shares: Probabilities) -> Probabilities:
-        """Return the corrected probabilities of rows. The shape is (rows, options), with the options as in `keys`."""
+        """Return the corrected probabilities. The shape is (rows, options), with the options in the order of `keys`."""
 
     def check(self) -> None:
-        """Raise ValueError for a number or a shape that cannot be right."""
+        """Raise ValueError if a number or a shape is not possible."""
 
 
 @dataclass(frozen=True, slots=True)
 class VectorScaling:
-    """A scale and a bias for each option, by its key; both have the same keys in the same order."""
+    """A scale and a bias for each option, by the option's key.
+
+    Both dictionaries have the same keys in the same order.
+    """
 
     scales: dict[str, float]
     biases: dict[str, float]
@@ -56,14 +60,14 @@ class VectorScaling:
         return tuple(self.scales)
 
     def corrected(self, shares: Probabilities) -> Probabilities:
-        """Return the corrected probabilities of rows, with the shape of `shares`."""
+        """Return the corrected probabilities, in the shape of `shares`."""
         logs = log_shares(shares) * np.array([*self.scales.values()]) + np.array([*self.biases.values()])
         powers = np.exp(logs - logs.max(axis=1, keepdims=True))
         weighted: Probabilities = powers / powers.sum(axis=1, keepdims=True)
         return weighted
 
     def check(self) -> None:
-        """Raise ValueError for other keys in one dictionary than in the other, or for a number out of its bounds."""
+        """Raise ValueError if the two dictionaries have different keys, or if a number is out of its bounds."""
         _check_count(self.scales)
         if list(self.scales) != list(self.biases):
             raise ValueError("vector has scales and biases of different options")
@@ -77,16 +81,17 @@ class VectorScaling:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A function of a probability that never falls; it is linear between its points and level outside.
+    """A function from a probability to its corrected value, which never falls as the probability grows.
 
-    `before` are the probabilities of its points, in ascending order, and `after` what they become: above 0.
+    It is given by points: linear between two points, and constant outside them. `before` are the points' probabilities,
+    in ascending order. `after` are the corrected values, which are above 0.
     """
 
     before: tuple[float, ...]
     after: tuple[float, ...]
 
     def check(self) -> None:
-        """Raise ValueError if the points are not those of such a function."""
+        """Raise ValueError if the points do not describe such a function."""
         if not self.before or len(self.before) != len(self.after):
             raise ValueError("a curve has no points, or has points without a value")
         if not (self.before[0] >= 0 and self.before[-1] <= 1 and bool((np.diff(self.before) > 0).all())):
@@ -97,7 +102,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class IsotonicRegression:
-    """A curve for each option, by its key."""
+    """A curve for each option, by the option's key."""
 
     curves: dict[str, Curve]
 
@@ -107,7 +112,7 @@ class IsotonicRegression:
         return tuple(self.curves)
 
     def corrected(self, shares: Probabilities) -> Probabilities:
-        """Return the corrected probabilities of rows, with the shape of `shares`."""
+        """Return the corrected probabilities, in the shape of `shares`."""
         columns = [
             np.interp(column, curve.before, curve.after)
             for column, curve in zip(shares.T, self.curves.values(), strict=True)
@@ -117,7 +122,7 @@ class IsotonicRegression:
         return weighted
 
     def check(self) -> None:
-        """Raise ValueError for too many points, or for a curve that cannot be right."""
+        """Raise ValueError if there are too many points, or if the points of a curve are not possible."""
         _check_count(self.curves)
         if sum(len(curve.before) for curve in self.curves.values()) > MOST_POINTS:
             raise ValueError(f"isotonic has more than {MOST_POINTS} points")

@@ -27,9 +27,9 @@ MOST_SHOWN = 26
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option: `key` is what a program reads (such as `B`), `text` is what the model writes (`B: positive`).
+    """An option. `key` is its name for programs (such as `B`), and `text` is what the model writes (`B: positive`).
 
-    `line` is what a person sees; if it is empty, a person sees the key.
+    `line` is its name for people. If it is empty, people see the key.
     """
 
     key: str
@@ -38,12 +38,12 @@ class Option:
 
     @property
     def label(self) -> str:
-        """What a labelled row has for this option: its text, or its key if the text is only a letter for it."""
+        """The option's name in a labelled row: its text, or its key if the text is only a letter for it."""
         return self.text if self.text == self.key or self.text.startswith(f"{self.key}:") else self.key
 
 
 class OneOf(Space):
-    """An answer space of a few options, each of which gets a probability."""
+    """An answer space of a few options. Each option gets a probability."""
 
     __slots__ = ()
 
@@ -53,24 +53,27 @@ class OneOf(Space):
     @property
     @abstractmethod
     def offered(self) -> tuple[Option, ...]:
-        """The options; there is at least one, and their keys and texts are distinct."""
+        """The options. There is at least one, and their keys and texts are distinct."""
 
     @abstractmethod
     def value(self, key: str) -> Any:
         """Return the answer's value for the option with this key."""
 
     def spellings(self, option: Option) -> tuple[str, ...]:
-        """Return the texts that count as an option for a general model, its own text first."""
+        """Return the texts that count as this option if a general model writes them.
+
+        The option's own text is the first.
+        """
         return (option.text,)
 
     @property
     def alternatives(self) -> tuple[str, ...]:
-        """The options' texts."""
+        """The texts of the options."""
         return tuple(option.text for option in self.offered)
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The options' keys."""
+        """The keys of the options."""
         return tuple(option.key for option in self.offered)
 
     def decode(self, scene: Scene) -> Decoding:
@@ -103,7 +106,8 @@ class OneOf(Space):
     def written(self, output: str | list[Any]) -> str:
         """Return the text of the option that a labelled row names by its key or text.
 
-        The key comes first: in a choice between A+, A and B, the key of B is the letter of A.
+        The keys are compared first. This matters in a choice between A+, A and B, where the key of the third option is
+        B, but B is also the letter of the second option.
         """
         text = Space.written(self, output)
         return next((option.text for option in self.offered if option.key == text), text)
@@ -115,9 +119,9 @@ class OneOf(Space):
     def normalized(self, text: str) -> str:
         """Return the text of the option that a person names.
 
-        The name may be the option's key, its text, or its text without the key in front. An option's key comes before
-        other names, and a name in the right case before one in another case. Raises InputError for a name of no option,
-        or of several.
+        The name may be the option's key, its text, or its text without the key in front. Names in the right case are
+        compared first, then names in any case. In each round, keys are compared before other names. Raises InputError
+        if no option, or more than one, has the name.
         """
         name = text.strip()
         for named, folded in ((name, False), (name.casefold(), True)):
@@ -138,10 +142,10 @@ class OneOf(Space):
         return max(len(scene.continuation(text)) for text in self.alternatives)
 
     def corrected_by_option(self, outcome: Outcome, correction: OptionCorrection) -> Outcome:
-        """Return an outcome with corrected probabilities, and the option that is now the likeliest.
+        """Return the outcome with corrected probabilities. The answer is the option that is now the likeliest.
 
-        Of options that are equally likely, the one that was likelier before is the answer, and gets the next larger
-        number, so that the likeliest option is the answer everywhere.
+        If two options are now equally likely, the one that was likelier before is the answer. Its probability is raised
+        to the next larger float, so that the answer is the likeliest option wherever probabilities are compared.
         """
         before = outcome.probabilities
         if not before:
@@ -169,7 +173,7 @@ class OneOf(Space):
         return (Claim(tuple(shares[key] for key in order), order.index(self._option(gold).key)),)
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return the probability of each option."""
+        """Return a line for each option, with its probability."""
         return bars(answer, {option.key: option.line for option in self.offered if option.line})
 
     def _option(self, text: str) -> Option:

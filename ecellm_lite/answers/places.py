@@ -1,7 +1,7 @@
-"""Where a value stands in the fields of a user's row.
+"""Finds where a value is in the fields of a user's row.
 
-The model reads a field's text as a source, such as `product feature`. If the field is a list of texts, the source is
-all of them in one text, and each of them is a piece of it.
+The model reads a field's text as a source, such as `product feature`. A field may be a list of texts. Its source is
+then all texts joined into one, and each text is a piece of the source.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One text of a list: its index in the list, and its first character and end in the joined text."""
+    """One text of a list: its index in the list, and where it starts and ends in the joined text."""
 
     item: int
     start: int
@@ -21,15 +21,16 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The row's field that a source comes from; `pieces` are empty unless the field is a list."""
+    """The row's field that a source comes from. `pieces` is empty if the field is not a list."""
 
     field: str
     pieces: tuple[Piece, ...] = ()
 
     def place(self, start: int, end: int) -> dict[str, Any] | None:
-        """Return the place of the characters from `start` to `end` of the source, as plain data.
+        """Return where the source's characters from `start` to `end` are in the row, as a dict.
 
-        `item` is the index in a list field. Returns None if the characters are not all in one text of the list.
+        `field` names the field, and `item` is the index in a list field. `start` and `end` count from the beginning of
+        the text. Returns None if the characters belong to more than one text of the list.
         """
         if not self.pieces:
             return {"field": self.field, "item": None, "start": start, "end": end}

@@ -1,4 +1,4 @@
-"""Yes or no."""
+"""The answer space of yes or no."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ _OPTIONS = (Option("yes", "yes"), Option("no", "no"))
 
 @dataclass(frozen=True, slots=True)
 class Predicate(OneOf):
-    """The space of the answers `yes` (true) and `no` (false). The first token decides."""
+    """The space of the answers `yes` (true) and `no` (false). The model's first token decides."""
 
     type: ClassVar[str] = "predicate"
 
     @property
     def offered(self) -> tuple[Option, ...]:
-        """Yes and no."""
+        """The options yes and no."""
         return _OPTIONS
 
     def spellings(self, option: Option) -> tuple[str, ...]:
-        """Return both spellings: yes and Yes, or no and No. Most general models write the capital letter."""
+        """Return both spellings of an option: yes and Yes, or no and No. Most general models write a capital letter."""
         return option.text, option.text.capitalize()
 
     def value(self, key: str) -> bool:
-        """Return whether the key is yes."""
+        """Return true for the key of yes, and false for that of no."""
         return key == "yes"
 
     def normalized(self, text: str) -> str:
-        """Return yes or no. True and false count too, because a spreadsheet may have converted yes and no."""
+        """Return yes or no. True and false are accepted too, because a spreadsheet may have converted yes and no."""
         return OneOf.normalized(self, {"true": "yes", "false": "no"}.get(text.strip().casefold(), text))
 
     def longest(self, scene: Scene) -> int:

@@ -1,4 +1,4 @@
-"""Turns logits into probabilities among the allowed answers; logits that are not finite are an error."""
+"""Turns logits into probabilities among the allowed answers. A logit that is not finite is an error."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _HUGE = np.float32(1e30)
 class Restricted:
     """The probabilities of the allowed tokens.
 
-    `shares` (n,) are a softmax over these tokens only, so they sum to 1. `coverage` is the probability of all allowed
-    tokens together in the whole vocabulary.
+    `shares` (n,) are a softmax over these tokens only, so they sum to 1. `coverage` is the probability that all allowed
+    tokens have together in a softmax over the whole vocabulary.
     """
 
     shares: Probabilities
@@ -27,7 +27,7 @@ class Restricted:
 
 
 def restrict(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Restricted:
-    """Return the probabilities of the token ids in `allowed`.
+    """Return the probabilities of the token ids in `allowed`, and their coverage.
 
     Raises ModelError if a logit is NaN or infinite.
     """
@@ -40,7 +40,7 @@ def restrict(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Rest
 
 
 def shares(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Probabilities:
-    """Return the shares of `restrict` without the coverage, which takes far longer in a large vocabulary.
+    """Return only the `shares` that `restrict` returns. The coverage would take far longer in a large vocabulary.
 
     Raises ModelError if a logit is NaN or infinite.
     """
@@ -54,9 +54,9 @@ def _softmax(logits: Probabilities) -> Probabilities:
 
 
 def checked_logits(logits: Logits) -> Logits:
-    """Return the logits, with very large ones limited, so that the difference of two logits stays finite.
+    """Return the logits. Very large ones are limited, so that the difference of two logits stays finite.
 
-    Raises ModelError if a logit is NaN or infinite. Undamaged weights never give such a logit, and an answer chosen by
+    Raises ModelError if a logit is NaN or infinite. Undamaged weights never give such a logit, and an answer based on
     it would be arbitrary.
     """
     # False for NaN too; a good model's logits always pass.
@@ -72,9 +72,9 @@ def checked_logits(logits: Logits) -> Logits:
 
 
 def confidence(shares: Probabilities | Sequence[float]) -> float:
-    """Return how certain a choice is: 0 if all shares are equal, 1 if one share is 1.
+    """Return how certain a choice is: 0 if all probabilities are equal, 1 if one probability is 1.
 
-    With k shares it is (largest share - 1/k) / (1 - 1/k). For a single share it is 1.
+    With k probabilities it is (largest - 1/k) / (1 - 1/k). With a single one it is 1.
     """
     count = len(shares)
     if count == 1:

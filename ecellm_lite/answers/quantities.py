@@ -1,13 +1,10 @@
 """Reads quantities as they are written in product texts, and converts them to one unit.
 
-| written | read as |
-|---|---|
-| `20-lb.`, `1 ½ cups`, `12 fl oz`, `64GB` | a number and a unit |
-| `5'10"`, `6 ft 2 in`, `1 h 30 min` | a sum of units |
-| `10-12 in`, `5 to 8 kg` | a range |
-| `6 x 330 ml`, `2 x 8 GB` | a pack: the whole and how many parts it has |
+| written | read as | |---|---| | `20-lb.`, `1 ½ cups`, `12 fl oz`, `64GB` | a number and a unit | | `5'10"`, `6 ft 2
+in`, `1 h 30 min` | a sum of units | | `10-12 in`, `5 to 8 kg` | a range | | `6 x 330 ml`, `2 x 8 GB` | a pack: the
+total of all parts, and how many parts there are |
 
-Everything else is refused, such as `10 x 20 cm`, `about 5 kg` and a number without a unit.
+Anything else is refused, such as `10 x 20 cm`, `about 5 kg` and a number without a unit.
 """
 
 from __future__ import annotations
@@ -54,10 +51,10 @@ _SMALLER = {
 
 @dataclass(frozen=True, slots=True)
 class QuantityReader:
-    """Reads quantities and converts them to `unit`, which stands in the answer as the user spells it.
+    """Reads quantities and converts them to `unit`. The answer has the unit as the user spells it.
 
-    `system`: which gallons, fluid ounces and tons are meant.
-    `decimal`: the sign before a number's fraction, if the texts always have the same.
+    `system`: whether gallons, fluid ounces and tons are US or imperial ones.
+    `decimal`: the texts' decimal sign, if it is always the same.
     """
 
     unit: str
@@ -66,14 +63,16 @@ class QuantityReader:
 
     @property
     def description(self) -> str:
-        """What a text must be, in words for a message."""
+        """What the reader expects, in words for an error message."""
         return f"a quantity in {self.unit}"
 
     def read(self, text: str) -> dict[str, Any]:
-        """Return the quantity; raises UnreadableError for a text that is none, or could be several.
+        """Return the quantity as a dict.
 
-        `least` and `most` are the ends of a range, and else both the value; a range has no `value`. If the text is a
-        pack, its `count` is the number of parts, and the value is that of all parts together.
+        Raises UnreadableError for a text that is no quantity, or that could be several.
+
+        `least` and `most` are the ends of a range, which has no `value`. For other texts, both equal the `value`. For a
+        pack, `count` is the number of parts, and `value` is the total of all parts.
         """
         text = cleaned(text)
         if match := _PACK.fullmatch(text) or _PACK_AFTER.fullmatch(text):

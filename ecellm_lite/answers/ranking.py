@@ -1,4 +1,4 @@
-"""Letters in order, best first: `B,A,C`."""
+"""The answer space of rankings: letters in order, best first, such as `B,A,C`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GAINS: Mapping[str, float] = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
 class Ranking(Space):
     """The space of all orders of `letters`. There is at least one letter, and all are different.
 
-    `lines` describe the letters to a person, in the same order, such as `A: Umbrella`.
+    `lines` are texts that show a person what each letter stands for, such as `A: Umbrella`.
     """
 
     letters: tuple[str, ...]
@@ -38,10 +38,10 @@ class Ranking(Space):
     scored: ClassVar[bool] = True
 
     def decode(self, scene: Scene) -> Decoding:
-        """Choose a letter for each place in turn; the last letter needs no choice.
+        """Choose a letter for each position in turn. The last letter needs no choice.
 
         The outcome's `probability` is the product of the probabilities of all choices. Its `probabilities` and
-        `confidence` are those of the first place.
+        `confidence` are those of the first position.
         """
         tape = Tape()
         order: list[str] = []
@@ -74,7 +74,10 @@ class Ranking(Space):
         )
 
     def parse(self, text: str) -> list[str]:
-        """Return the letters of an answer string in their order; raises InputError if one is missing or repeated."""
+        """Return the letters of an answer string in their order.
+
+        Raises InputError if a letter is missing or repeated.
+        """
         order = text.split(",")
         if sorted(order) != sorted(self.letters):
             letters = ",".join(self.letters)
@@ -83,28 +86,31 @@ class Ranking(Space):
         return order
 
     def normalized(self, text: str) -> str:
-        """Return the letters with only commas between them, however a person separated them."""
+        """Return the letters of a person's answer, with only commas between them.
+
+        The person may have separated them otherwise.
+        """
         order = ",".join(part.upper() for part in re.split(r"[\s,;>]+", text.strip()) if part)
         self.parse(order)
         return order
 
     def longest(self, scene: Scene) -> int:
-        """Return the number of tokens of all letters, which is the same for every order."""
+        """Return the number of tokens of an answer, which is the same for every order of the letters."""
         return len(scene.continuation(",".join(self.letters)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with rescaled probabilities: those of the first place, and that of the whole order."""
+        """Return the outcome with calibrated probabilities of the first position, and of the whole order."""
         after = tempered_outcome(outcome, temperature)
         if after is outcome or outcome.probability is None:
             return outcome
         return replace(after, probability=tempered_among(outcome.probability, self._orders, temperature))
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim: that no order is better than the answer's.
+        """Return one claim (decision): that no order is better than the answer's.
 
         `labels` say how relevant each product is. With labels, the claim is correct if no product comes before a more
-        relevant product. Without labels, it is correct if the order is the gold order. All orders except the answer's
-        are taken to be equally likely.
+        relevant product. Without labels, it is correct if the order is the gold order. All orders other than the
+        answer's are assumed to be equally likely.
         """
         gold_order, order, probability = self.parse(gold), answer.value, answer.probability or 0.0
         if self._orders == 1:
@@ -133,11 +139,14 @@ class Ranking(Space):
         return tuple(labels)
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return the order in which the products were given."""
+        """Return the one answer that needs no model: the products in the row's own order."""
         return (",".join(self.letters),)
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return the product in each place. For an abstention, return the probabilities of the first place instead."""
+        """Return a line for each position, with its product.
+
+        For an abstention, return the first position's probabilities.
+        """
         lines = dict(zip(self.letters, self.lines, strict=False))
         if answer.abstained:
             return bars(answer, lines)

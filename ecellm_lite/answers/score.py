@@ -1,4 +1,4 @@
-"""An answer that is a position on an ordered scale."""
+"""The answer space of a score: a position on an ordered scale."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ecellm_lite.answers.options import OneOf, Option
 
 @dataclass(frozen=True, slots=True)
 class Score(OneOf):
-    """A space of levels, the lowest first; the value is a position on this scale.
+    """A space of levels, the lowest first. The answer's value is a position on this scale.
 
-    The lowest level has position 1. The value is the mean of all positions, weighted by their probabilities. A model
-    that is torn between 4 and 5 answers 4.5, where a choice would have to pick one. `texts` is what the model writes
-    for each level; by default, the level itself.
+    The lowest level has position 1. The value is the mean of all positions, weighted by their probabilities. If a model
+    finds 4 and 5 equally likely, the score is 4.5, where a choice would be one of them. `texts` is what the model
+    writes for each level. By default, it is the level itself.
     """
 
     levels: tuple[str, ...]
@@ -28,7 +28,7 @@ class Score(OneOf):
 
     @property
     def offered(self) -> tuple[Option, ...]:
-        """The levels."""
+        """The levels, as options."""
         return tuple(map(Option, self.levels, self.texts or self.levels))
 
     def value(self, key: str) -> int:
@@ -36,19 +36,19 @@ class Score(OneOf):
         return self.levels.index(key) + 1
 
     def decode(self, scene: Scene) -> Decoding:
-        """Score every level, and average their positions."""
+        """Give every level its probability, and average the positions."""
         return _averaged((yield from OneOf.decode(self, scene)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with its probabilities rescaled by a temperature, and the position recomputed."""
+        """Return the outcome with its probabilities rescaled by a temperature, and with the position recomputed."""
         return _averaged(tempered_outcome(outcome, temperature))
 
     def corrected_by_option(self, outcome: Outcome, correction: OptionCorrection) -> Outcome:
-        """Return the outcome with corrected probabilities, the likeliest level's text, and the position recomputed."""
+        """Return the outcome with corrected probabilities, and with the likeliest level and the position recomputed."""
         return _averaged(OneOf.corrected_by_option(self, outcome, correction))
 
     def headline(self, answer: Answer) -> str:
-        """Return the position and the number of levels."""
+        """Return the position and the number of levels, as text."""
         return f"{answer.value:.2f} of {len(self.levels)}"
 
 

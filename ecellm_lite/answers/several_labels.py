@@ -1,8 +1,8 @@
-"""Answers that name any number of a task's labels, such as `color, size`, or `none`.
+"""The answer space of several labels: any number of a task's labels, such as `color, size`, or `none`.
 
-For each label, the model weighs the continuations `LABEL: yes` and `LABEL: no` right after the prompt. So the prompt is
-read once, and the answer for one label does not depend on the answer for another. A label is part of the answer if its
-probability of yes reaches its threshold. After that, the limits on the number of labels apply.
+For each label, the probabilities of `LABEL: yes` and `LABEL: no` right after the prompt are compared. So the prompt is
+read once, and the answer for one label does not depend on the answers for others. A label is part of the answer if its
+probability of yes reaches its threshold. Then labels are added or removed if there are too few or too many.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _SPELLINGS = ("yes", "Yes", "no", "No")
 
 @dataclass(frozen=True, slots=True)
 class SeveralLabels(Space):
-    """A space whose answers are lists of labels, always in the order of `labels`; the list may be empty.
+    """A space whose answers are lists of labels, always in the order of `labels`. The list may be empty.
 
-    `labels`: at least one; they differ even in lower case, have no comma, and none of them is `none`.
-    `thresholds`: for each label, the least probability of yes with which it is part of the answer.
-    `at_least`, `at_most`: how many labels an answer has. If too few reach their thresholds, the most probable of the
-      others are added. If too many do, the most probable of them are kept.
+    `labels`: at least one. They differ even in lower case, have no comma, and none of them is `none`. `thresholds`: for
+    each label, the lowest probability of yes at which it is part of the answer.
+    `at_least`, `at_most`: how many labels an answer has. If too few labels reach their thresholds, the likeliest of the
+    others are added. If too many do, the likeliest of them are kept.
     """
 
     labels: tuple[str, ...]
@@ -57,8 +57,8 @@ class SeveralLabels(Space):
     def decode(self, scene: Scene) -> Decoding:
         """Give every label its probability of yes.
 
-        The answer's probability is a product with one factor for each label: the probability of yes if the label
-        holds, else the probability of no. The coverage is the lowest coverage of all labels.
+        The answer's probability is a product with one factor for each label: the probability of yes if the label is
+        part of the answer, otherwise the probability of no. The coverage is the lowest coverage of all labels.
         """
         words = _SPELLINGS if scene.form.spellings else _WORDS
         rows = [[scene.continuation(f"{label}: {word}") for word in words] for label in self.labels]
@@ -87,11 +87,14 @@ class SeveralLabels(Space):
         return f"{_SEPARATOR} ".join(label for label in self.labels if label in holding) or NONE
 
     def parse(self, text: str) -> list[str]:
-        """Return the labels of an answer string; raises InputError for an unknown label or a wrong number of labels."""
+        """Return the labels of an answer string. Raises InputError for an unknown label or a wrong number of labels."""
         return self._checked(_split(text))
 
     def normalized(self, text: str) -> str:
-        """Return the answer string of labels in any case and order, as a comma-separated list or a JSON list."""
+        """Return the answer string of a person's labels, which are a comma-separated list or a JSON list.
+
+        Their case and their order do not matter.
+        """
         try:
             names = json.loads(text)
         except (ValueError, RecursionError):
@@ -118,7 +121,10 @@ class SeveralLabels(Space):
         return self.corrected(outcome, Correction(temperature, bias), {})
 
     def corrected(self, outcome: Outcome, correction: Correction, own: Mapping[str, Correction]) -> Outcome:
-        """Return the outcome corrected by `correction`; a label in `own` has a correction of its own."""
+        """Return the outcome corrected by `correction`.
+
+        `own` has the corrections of labels that have a separate one.
+        """
         if not outcome.probabilities or (correction == Correction() and not own):
             return outcome
         shares = [own.get(label, correction).odds(outcome.probabilities[label]) for label in self.labels]
@@ -132,7 +138,10 @@ class SeveralLabels(Space):
         )
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim for each label: whether it holds. Each claim's options are yes and no, in this order."""
+        """Return one claim (decision) per label: that it applies.
+
+        Each claim's options are yes and no, in this order.
+        """
         shares: Mapping[str, float] = answer.probabilities or {}
         right = self.parse(gold)
         return tuple(
@@ -145,14 +154,17 @@ class SeveralLabels(Space):
         return answer.text or NONE
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return each label's probability of yes. The labels of the answer are highlighted."""
+        """Return a line for each label, with its probability of yes. The labels of the answer are highlighted."""
         holding = answer.value or ()
         return tuple(
             Detail(label, share=share, chosen=label in holding) for label, share in (answer.probabilities or {}).items()
         )
 
     def _checked(self, names: Sequence[str]) -> list[str]:
-        """Return labels in the space's order; raises InputError for an unknown label or a wrong number of labels."""
+        """Return labels in the order of the space's `labels`.
+
+        Raises InputError for an unknown label or a wrong number of labels.
+        """
         for name in names:
             if name not in self.labels:
                 shown = ", ".join(self.labels[:26]) + (", …" if len(self.labels) > 26 else "")

@@ -21,14 +21,14 @@ SHARE = 4
 class Space(ABC):
     """The answers that one row may get, and all operations that depend on the type of answer.
 
-    A space of your own defines `type`, `decode` and `parse`. The inherited methods suit answers that are too many to
-    list. An outcome with `probabilities` is calibrated and shown as a choice among a few answers.
+    A subclass must define `type`, `decode` and `parse`. The inherited methods are made for spaces with too many answers
+    to list. If an outcome has `probabilities`, it is calibrated and shown as a choice among a few answers.
 
     `type`: the type of answer that users see, such as `predicate` or `ranking`.
     `generates`: whether the model writes an answer token by token. If not, the possible answers are scored in a few
       calls.
-    `scored`: whether answers have a probability. If so, `claims` returns the decisions behind it, and a calibration can
-      correct it.
+    `scored`: whether answers have a probability. If so, `claims` returns the decisions behind the probability, and a
+      calibration can correct it.
     `biased`: whether a calibration has a bias in addition to a temperature.
     """
 
@@ -41,42 +41,48 @@ class Space(ABC):
 
     @abstractmethod
     def decode(self, scene: Scene) -> Decoding:
-        """Decode one answer of this space."""
+        """Decode one answer of this space, as a generator (see decoding.py)."""
 
     @abstractmethod
     def parse(self, text: str) -> Any:
-        """Return the value of an ECInstruct answer string; raises InputError if it is not an answer of this space."""
+        """Return the value of an ECInstruct answer string.
+
+        Raises InputError if the string is not an answer of this space.
+        """
 
     def normalized(self, text: str) -> str:
-        """Return the answer string for an answer as a person wrote it; raises InputError if it is not an answer."""
+        """Return the answer string for an answer as a person wrote it. Raises InputError if it is not an answer."""
         self.parse(text)
         return text
 
     def written(self, output: str | list[Any]) -> str:
-        """Return the output of a labelled row as an answer string, which is not checked here; `parse` checks it.
+        """Return the output of a labelled row as an answer string. The string is not checked here; `parse` checks it.
 
-        Raises InputError for a list, unless the answers of this space are lists.
+        Raises InputError for a list, if the answers of this space are not lists.
         """
         if isinstance(output, str):
             return output
         raise InputError("The row's output is a list", step="give its answer as a text", field="output")
 
     def label(self, text: str) -> str:
-        """Return what a labelled row has as its output for an answer string of this space; see `written`."""
+        """Return the output that a labelled row has for an answer string. It is the reverse of `written`."""
         return text
 
     def value_of(self, text: str) -> Any:
-        """Return the `Answer.value` of a person's answer string; raises InputError if it is not an answer."""
+        """Return the `Answer.value` of an answer string that a person wrote.
+
+        Raises InputError if it is not an answer.
+        """
         return self.parse(text)
 
     @property
     def alternatives(self) -> tuple[str, ...]:
-        """The answer strings that the model chooses from; empty if there are too many to list."""
+        """The answer strings that the model chooses from. There are none if there would be too many to list."""
         return ()
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of the options, for answers that are one of a few options; else empty."""
+        """The keys of the options, if answers are one of a few options. Other spaces have none."""
         return ()
 
     def longest(self, scene: Scene) -> int:
@@ -84,50 +90,58 @@ class Space(ABC):
         return max(1, scene.room // SHARE)
 
     def as_options(self) -> dict[str, Any] | None:
-        """Return request options from which another process can make this space, or None if that is impossible."""
+        """Return request options with which another process can make the same space, or None if that is impossible."""
         return None
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return an outcome with its probabilities rescaled by a temperature; without probabilities it is unchanged."""
+        """Return an outcome with its probabilities rescaled by a temperature.
+
+        An outcome without probabilities stays the same.
+        """
         return tempered_outcome(outcome, temperature)
 
     def corrected(self, outcome: Outcome, correction: Correction, own: Mapping[str, Correction]) -> Outcome:
-        """Return an outcome with calibrated probabilities. `own` has the corrections of single labels, by label."""
+        """Return an outcome with calibrated probabilities.
+
+        `own` has the separate corrections of some labels, by label.
+        """
         return self.calibrated(outcome, correction.temperature, correction.bias)
 
     def corrected_by_option(self, outcome: Outcome, correction: OptionCorrection) -> Outcome:
-        """Return an outcome with probabilities that were corrected by option, and the answer that is now the likeliest.
+        """Return an outcome with probabilities corrected for each option.
 
-        The correction's keys must be the space's. A space without keys has no such corrections.
+        The answer is the one that is now the likeliest.
+
+        The correction must have the keys of this space. Only spaces with keys have such corrections.
         """
         raise NotImplementedError
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return the claims that an answer makes, each compared with the gold answer string.
+        """Return the claims (decisions) that an answer consists of, each compared with the gold answer string.
 
-        There is at least one claim, and the answer is correct if all of them are. `labels` come from `read_labels`.
+        There is at least one claim, and the answer is correct if all claims are. `labels` come from `read_labels`.
         Raises InputError if the gold answer is outside the space, or if answers of this space have no probability.
         """
         raise InputError(f"Answers of type {self.type} have no probability", step="evaluate answers of another type")
 
     def read_labels(self, labels: Any) -> tuple[str, ...] | None:
-        """Return a row's relevance labels if this space ranks products, else None.
+        """Return the relevance labels of a row if this space ranks products, otherwise None.
 
         Raises InputError for invalid labels.
         """
         return None
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return answers to compare a model with, each of which is given to every row where it is allowed.
+        """Return constant answers to compare a model with. Each is given to all rows, except where it is not allowed.
 
         `golds` are the distinct gold answers of a data set, at least one, the most frequent first.
         """
         return tuple(golds)
 
     def headline(self, answer: Answer) -> str:
-        """Return one line of text for a person; the answer must have a value."""
+        """Return one line of text for a person, such as the likeliest option. The answer must have a value."""
         return answer.text or "(empty)"
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return the lines to show below the headline, for an abstention too."""
+        """Return the lines to show below the headline. An abstention has lines too."""
         return bars(answer)

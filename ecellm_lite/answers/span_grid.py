@@ -1,4 +1,4 @@
-"""The spans that a row's texts offer for an attribute's value, and the choice of one of them by the model."""
+"""Lists the spans of a row's texts that may be an attribute's value, and lets the model choose one of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ecellm_lite.answers.tape import Tape
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """A span with the text that follows it, and the tokens of both."""
+    """A span with the text that follows it in the answer, and the tokens of both."""
 
     span: Span
     close: str
@@ -26,7 +26,7 @@ class SpanGrid:
     A title of 25 words has about 250 spans and a description thousands. Once a head is chosen, only the spans that
     begin with it are tokenized in full.
 
-    `words`: how many spans there are at least, which is the number of different words of each text.
+    `words`: the number of different words, counted in each text. There are at least so many spans.
     """
 
     # The length of a head in tokens: the opening quote, which may include a character of the value, and the next one.
@@ -46,10 +46,10 @@ class SpanGrid:
     def choose(
         self, closes: tuple[str, ...], tape: Tape, without: Collection[Span] = ()
     ) -> Generator[Step, Logits, tuple[Span, str, ChosenCandidate]]:
-        """Choose a span and one of the texts `closes`, and append both to the tape.
+        """Choose a span and one of the texts `closes`, and append both to the tape (the answer's tokens so far).
 
-        `without`: spans that were chosen before. If there are any, NONE is no candidate either. If NONE is chosen, the
-        first of `closes` follows. Return the span, the close, and how likely the choice was.
+        `without`: spans that were chosen before. If there are any, NONE cannot be chosen. If NONE is chosen, the first
+        of `closes` follows. Returns the span, the chosen one of `closes`, and how likely the choice was.
         """
         end = self._scene.end
         heads = list(self._heads)

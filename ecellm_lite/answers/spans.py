@@ -23,14 +23,14 @@ _WORD = r"[^\W\d_]+|\d+|[^\w\s]|_"
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A value and its source, such as `product title`. The value is in lower case."""
+    """A value and the name of its source, such as `product title`. The value is in lower case."""
 
     value: str
     source: str
 
     @property
     def json(self) -> str:
-        """The end of an entry in ECInstruct's JSON: the value and the source, escaped."""
+        """The end of an entry in ECInstruct's JSON, with the value and the source."""
         return f' {json.dumps(self.value)}, "source": {json.dumps(self.source)}}}'
 
 
@@ -38,13 +38,16 @@ NONE = Span("None", "None")
 
 
 def _word_pattern(text: str) -> re.Pattern[str]:
-    """Return the pattern of a text's words. A letter's marks belong to it, such as accents and Indic vowel signs."""
+    """Return the pattern of a text's words.
+
+    A letter's marks, such as accents and Indic vowel signs, belong to the letter.
+    """
     marks = "" if text.isascii() else "".join(one for one in set(text) if unicodedata.category(one)[0] == "M")
     return re.compile(rf"[^\W\d_](?:[^\W\d_]|[{marks}])*|{_WORD}" if marks else _WORD)
 
 
 class SourceText:
-    """One text of a product, lower-cased and cut into words; `original` is the text as the user wrote it."""
+    """One text of a product, in lower case and split into words. `original` is the text as the user wrote it."""
 
     def __init__(self, source: str, text: str) -> None:
         self.source = source
@@ -56,7 +59,7 @@ class SourceText:
 
     @property
     def words(self) -> set[str]:
-        """The different words."""
+        """The different words of the text."""
         return {self.text[start:end] for start, end in zip(self.starts, self.ends, strict=True)}
 
     def spans(self, word: int, *, most: int = LONGEST) -> Iterator[Span]:
@@ -69,15 +72,15 @@ class SourceText:
 
     @property
     def longest(self) -> Span:
-        """The span with the longest JSON, or an empty span if there are no words."""
+        """The span with the longest JSON. It is empty if the text has no words."""
         last = len(self.starts) - 1
         spans = (self.text[start : self.ends[min(word + LONGEST - 1, last)]] for word, start in enumerate(self.starts))
         return Span(max(spans, key=lambda span: len(json.dumps(span)), default=""), self.source)
 
     def places(self, value: str) -> Iterator[tuple[int, int]]:
-        """Yield each place of a value in the original text: its first character and its end.
+        """Yield the start and the end of each occurrence of a value in the original text.
 
-        The value has whole words, is in lower case, and may lack a plural s.
+        The value consists of whole words in lower case, and may lack a plural s.
         """
         starts, ends = set(self.starts), set(self.ends)
         start = self.text.find(value) if value else -1
@@ -90,7 +93,10 @@ class SourceText:
 
     @cached_property
     def _offsets(self) -> range | list[int]:
-        """Where each character of the original text begins in lower case. A few letters, such as İ, become two."""
+        """Where each character of the original text starts in the text in lower case.
+
+        A few characters, such as İ, become two in lower case.
+        """
         if len(self.text) == len(self.original):
             return range(len(self.text) + 1)
         return list(accumulate((len(character.lower()) for character in self.original), initial=0))

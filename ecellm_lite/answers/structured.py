@@ -1,4 +1,4 @@
-"""Answers that follow a user's JSON schema or grammar, which llguidance's token masks enforce."""
+"""The answer spaces of a user's JSON schema or grammar, which llguidance's token masks enforce."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LAST = 128
 class Structured(Space):
     """The space of the texts that a grammar allows.
 
-    The functions `schema` and `grammar` make such a space. `source` is the schema or the grammar.
+    The functions `schema` and `grammar` make such a space. `source` is the text of the schema or the grammar.
     """
 
     compiled: str
@@ -40,11 +40,11 @@ class Structured(Space):
     type: ClassVar[str] = "text"
 
     def decode(self, scene: Scene) -> Decoding:
-        """Choose one allowed token after another; tokens that the grammar forces need no model.
+        """Choose one allowed token after another. The model is not asked about tokens that the grammar forces.
 
         An answer may have `max_tokens` tokens, or fewer if the context has less room. Near this limit, JSON is closed
-        if its schema permits. Other texts are cut back to the last place where they were complete. Raises GrammarError
-        if there is no such place.
+        if its schema permits. Other texts are cut back to the last position at which they were complete. Raises
+        GrammarError if there is no such position.
         """
         from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
@@ -96,11 +96,11 @@ class Structured(Space):
         return Outcome(value=self.parse(text), text=text, tokens=tokens, shortened=shortened)
 
     def longest(self, scene: Scene) -> int:
-        """Return `max_tokens`, but at most a quarter of the context."""
+        """Return `max_tokens`, but not more than a quarter of the context."""
         return min(self.max_tokens, Space.longest(self, scene))
 
     def as_options(self) -> dict[str, Any]:
-        """Return the source, the limit of tokens and the temperature."""
+        """Return the schema or grammar, the limit of tokens and the temperature, as request options."""
         return {"grammar": self.source, "max_tokens": self.max_tokens, "temperature": self.temperature}
 
     def closing(self, vocabulary: Vocabulary) -> Closing | None:
@@ -114,12 +114,12 @@ class Structured(Space):
 
 @dataclass(frozen=True, slots=True)
 class JsonText(Structured):
-    """The space of the JSON texts that a schema allows; the value is the parsed JSON."""
+    """The space of the JSON texts that a schema allows. The answer's value is the parsed JSON."""
 
     type: ClassVar[str] = "schema"
 
     def as_options(self) -> dict[str, Any]:
-        """Return the source, the limit of tokens and the temperature."""
+        """Return the schema, the limit of tokens and the temperature, as request options."""
         return {"schema": self.source, "max_tokens": self.max_tokens, "temperature": self.temperature}
 
     def closing(self, vocabulary: Vocabulary) -> Closing:
@@ -127,7 +127,7 @@ class JsonText(Structured):
         return Closing(vocabulary)
 
     def parse(self, text: str) -> Any:
-        """Return the JSON value of the text; raises GrammarError for broken JSON."""
+        """Return the JSON value of the text. Raises GrammarError for invalid JSON."""
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -139,11 +139,11 @@ class JsonText(Structured):
 
 
 def schema(definition: Mapping[str, Any], *, max_tokens: int = MAX_TOKENS, temperature: float = 0.0) -> Structured:
-    """Return the space of the JSON texts that a JSON schema allows, written as `json.dumps` writes them.
+    """Return the space of the JSON texts that a JSON schema allows. The texts have the spacing of `json.dumps`.
 
-    An object has only the properties that its schema lists. It may have more if the schema has no `properties`, has
-    `allOf`, or allows more by `additionalProperties`. Raises GrammarError for a schema that is too large, too deep, or
-    not understood.
+    By default, an object has only the properties that its schema lists. It may have others in three cases: the schema
+    has no `properties`, has `allOf`, or allows others by `additionalProperties`. Raises GrammarError for a schema that
+    is too large or too deep, or that llguidance does not support.
     """
     from llguidance import LLMatcher
 
@@ -163,9 +163,10 @@ def schema(definition: Mapping[str, Any], *, max_tokens: int = MAX_TOKENS, tempe
 
 
 def grammar(text: str, *, max_tokens: int = MAX_TOKENS, temperature: float = 0.0) -> Structured:
-    """Return the space of the texts that a grammar allows, in llguidance's Lark form or in llama.cpp's GBNF.
+    """Return the space of the texts that a grammar allows, in llguidance's Lark format or in llama.cpp's GBNF.
 
-    A `::=` marks GBNF. Raises GrammarError for a grammar that is too large, too deep, or not understood.
+    A grammar that contains `::=` is GBNF. Raises GrammarError for a grammar that is too large or too deep, or that
+    llguidance does not support.
     """
     from llguidance import LLMatcher
 
@@ -185,7 +186,7 @@ _LARGEST = 10**15  # an unbounded number could go on for as many digits as there
 
 
 def _closed(schema: Any, depth: int = 1) -> Any:
-    """Return the schema with two defaults: objects have no unlisted properties, and numbers have bounds."""
+    """Return the schema with two defaults added: objects have no unlisted properties, and numbers have bounds."""
     if depth > MAX_DEPTH:
         raise GrammarError(f"The schema is nested more than {MAX_DEPTH} deep", step="flatten it")
     if not isinstance(schema, Mapping):
@@ -210,7 +211,7 @@ def _closed(schema: Any, depth: int = 1) -> Any:
 
 
 def _plain(definition: Mapping[str, Any]) -> Any:
-    """Return a schema in JSON's own types; raises GrammarError for NaN, infinities and half surrogate pairs."""
+    """Return a schema in JSON's own types. Raises GrammarError for NaN, infinities and single surrogates in texts."""
     try:
         text = json.dumps(definition, allow_nan=False, ensure_ascii=False)
         check_size("schema", text)

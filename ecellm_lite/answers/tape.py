@@ -1,4 +1,4 @@
-"""The answer's tokens so far: those that the model has read, and those to send with the next step."""
+"""The tape of an answer: its tokens so far. Some the model has read, and the others are sent with the next step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ecellm_lite.answers.decoding import Step
 
 
 class Tape:
-    """The answer's tokens in order, sent to the model in steps; counts the forced tokens of each step."""
+    """The answer's tokens in order, which are sent to the model in steps. Counts the forced tokens of each step."""
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
@@ -17,7 +17,7 @@ class Tape:
         self._has_step = False
 
     def force(self, tokens: Sequence[int]) -> None:
-        """Append tokens that did not need the model."""
+        """Append tokens that had no alternative, so that the model did not choose them."""
         self.tokens.extend(tokens)
         self._forced += len(tokens)
 
@@ -26,15 +26,15 @@ class Tape:
         self.tokens.append(token)
 
     def confirm(self, token: int) -> None:
-        """Append a token that the model chose and has already seen as a draft."""
+        """Append a token that the model chose and that it has already read as a draft."""
         self.tokens.append(token)
         self._sent += 1
 
     def move(self, path: Sequence[int]) -> None:
-        """Replace the answer by `path`, keeping their common beginning.
+        """Replace the answer's tokens by `path`, keeping the beginning that both have in common.
 
-        The new tokens count as forced. But if the model was called before, it was asked about the first new token, so
-        this token counts as chosen.
+        The new tokens count as forced. If the model was called before, the first new token counts as chosen, because
+        the model was asked about it.
         """
         shared = 0
         while shared < min(len(path), len(self.tokens)) and path[shared] == self.tokens[shared]:
@@ -52,7 +52,7 @@ class Tape:
         self.force(fresh)
 
     def step(self, drafts: Sequence[int] = ()) -> Step:
-        """Return the next step: the tokens that the model has not seen, then the drafts."""
+        """Return the next step: the tokens that the model has not read yet, and then the drafts."""
         step = Step(self._sent, (*self.tokens[self._sent :], *drafts), self._forced, len(drafts))
         self._sent, self._forced, self._has_step = len(self.tokens), 0, True
         return step

@@ -1,4 +1,4 @@
-"""Free text: what the model writes until it stops, or until a limit of tokens."""
+"""The answer space of free text: what the model writes until it stops, or until a limit of tokens."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ MAX_TOKENS = 100
 class Text(Space):
     """A space of free texts with at most `max_tokens` tokens. Control tokens end a text and never occur in it.
 
-    `temperature`: at 0, each token is the likeliest one; above 0, tokens are sampled with the scene's seed.
-    `stop`: the text ends before the first of these texts.
+    `temperature`: at 0, each token is the likeliest one; above 0, tokens are sampled with the scene's seed. `stop`:
+      texts that end the answer. The answer ends before the first of them.
     `whole`: whether to keep white space around the text.
-    `logprobs`: if given, the value is an object with `text`, `ended` and `tokens`, instead of a text. `ended` says
-      whether the model or a stop text ended the text. Each of the `tokens` has its `bytes`, its `logprob`, and `top`, a
-      list of the likeliest tokens in its place. `logprobs` is the length of `top`.
+    `logprobs`: how many likely tokens to list for each token of the text. With `logprobs`, the value is an object with
+      `text`, `ended` and `tokens`, instead of a text. `ended` says whether the model or a stop text ended the text.
+      Each of the `tokens` has its `bytes`, its `logprob`, and the list of the likeliest tokens in its position, `top`.
     """
 
     max_tokens: int = MAX_TOKENS
@@ -40,22 +40,25 @@ class Text(Space):
     type: ClassVar[str] = "text"
 
     def longest(self, scene: Scene) -> int:
-        """Return `max_tokens`, but at most a quarter of the context."""
+        """Return `max_tokens`, but not more than a quarter of the context."""
         return min(self.max_tokens, Space.longest(self, scene))
 
     def as_options(self) -> dict[str, Any]:
-        """Return the limits, the temperature and the other settings of this space."""
+        """Return the limits, the temperature and the other settings of this space, as request options."""
         options: dict[str, Any] = {"max_tokens": self.max_tokens, "temperature": self.temperature}
         if self.stop:
             options["stop"] = list(self.stop)
         return options if self.logprobs is None else {**options, "logprobs": self.logprobs}
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return the most frequent text and the empty text. Hardly any other text occurs twice."""
+        """Return the most frequent gold text and the empty text. Hardly any other text occurs twice."""
         return (golds[0], "")
 
     def decode(self, scene: Scene) -> Decoding:
-        """Write token by token, checking drafts along the way; surrounding white space is stripped unless `whole`."""
+        """Write token by token, with drafts that the model checks.
+
+        White space around the text is removed unless `whole`.
+        """
         vocabulary = scene.vocabulary
         generator = np.random.default_rng(scene.seed)
         ends = scene.ends
@@ -105,7 +108,7 @@ class Text(Space):
     def _settled(self, data: bytes) -> str:
         """Return the part of the text that more tokens cannot change.
 
-        At the end, a character or a stop text may be incomplete.
+        The end is left out while it may be an incomplete character or the beginning of a stop text.
         """
         text = _decoded(data)
         text = text[: self._stopped(text)]
@@ -122,12 +125,12 @@ class Text(Space):
 
 
 def _decoded(data: bytes) -> str:
-    """Return bytes as text, without an incomplete character at the end."""
+    """Return bytes as text. An incomplete character at the end is left out."""
     return codecs.getincrementaldecoder("utf-8")("replace").decode(data)
 
 
 def pick(logits: Logits, temperature: float, generator: np.random.Generator) -> int:
-    """Return the likeliest token, or at a temperature above 0 a token sampled by its probability."""
+    """Return the likeliest token. At a temperature above 0, return a token sampled by its probability."""
     if temperature <= 0:
         return int(logits.argmax())
     # The Gumbel-max trick: the likeliest token under Gumbel noise is a draw from the softmax.

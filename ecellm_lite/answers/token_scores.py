@@ -1,4 +1,4 @@
-"""How likely each token of a text was, and which other tokens were likely in its place."""
+"""Records how likely each token of a text was, and which other tokens were likely in its position."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ecellm_lite.answers.decoding import Logits, Vocabulary
 
 
 class TokenScores:
-    """The tokens of a text with their log-probabilities, and the `top` likeliest tokens in each place."""
+    """The tokens of a text with their log-probabilities, and the `top` likeliest tokens in each position."""
 
     def __init__(self, vocabulary: Vocabulary, top: int) -> None:
         self._vocabulary = vocabulary
@@ -18,7 +18,7 @@ class TokenScores:
         self._tokens: list[dict[str, Any]] = []
 
     def add(self, logits: Logits, token: int) -> None:
-        """Add a token and the logits by which it was chosen. Forbidden tokens have logits of -inf."""
+        """Add a token and the logits by which it was chosen. Tokens that are not allowed have logits of -inf."""
         peak = logits.max()
         logarithms = logits - (peak + np.log(np.exp(logits - peak, dtype=np.float64).sum()))
         best = np.argsort(-logarithms, kind="stable")[: self._top]
@@ -27,7 +27,7 @@ class TokenScores:
         )
 
     def within(self, text: str) -> list[dict[str, Any]]:
-        """Return the tokens, each as a dict, from the first one to the one in which `text` ends."""
+        """Return the tokens of `text` as dicts. Tokens after the end of `text` are left out."""
         most, size = len(text.encode("utf-8", "replace")), 0
         tokens: list[dict[str, Any]] = []
         for token in self._tokens:

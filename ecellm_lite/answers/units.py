@@ -1,7 +1,7 @@
 """The units that products are measured in, as shops write them; pint converts between them.
 
-A unit is only one that is listed here, because a general parser of units finds some in any text: `pins` are picoinches
-to it. Two units can be converted if their kind is the same.
+Only units that are listed here are read. A general parser of units would find units in any text: to pint, `pins` are
+picoinches. Two units can be converted into each other if they are of the same kind.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ System = Literal["us", "imperial"]
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A unit: its name in pint, and its kind, such as `mass`."""
+    """A unit: its name in the package pint, and its kind, such as `mass`."""
 
     name: str
     kind: str
@@ -177,7 +177,7 @@ _SPACES = re.compile(r"[\s.-]+")
 
 
 def unit_of(spelling: str, system: System = "us") -> Unit:
-    """Return the unit that is spelled this way. Raises UnreadableError if the spelling is not listed."""
+    """Return the unit with this spelling. Raises UnreadableError if the spelling is not listed."""
     name = _SPACES.sub(" ", spelling).strip()
     unit = _EXACT[name] if name in _EXACT else _UNITS.get(name.lower())
     if unit and system == "imperial" and unit.name in _IMPERIAL:
@@ -190,14 +190,14 @@ def unit_of(spelling: str, system: System = "us") -> Unit:
 
 @lru_cache(maxsize=1024)
 def _line(source: str, target: str) -> tuple[float, float]:
-    """Return slope and offset of the conversion between two units of pint."""
+    """Return the slope and the offset of the conversion from one of pint's units to another."""
     registry = units_registry()
     zero, one = (registry.Quantity(float(value), source).to(target).magnitude for value in (0, 1))
     return one - zero, zero
 
 
 def converted(value: float, source: Unit, target: Unit) -> float:
-    """Return a value in another unit; raises UnreadableError if the units are of different kinds."""
+    """Return a value in another unit. Raises UnreadableError if the units are of different kinds."""
     if source.kind != target.kind:
         raise UnreadableError(f"its unit measures {source.kind}, not {target.kind}")
     if source == target:
