@@ -1,13 +1,13 @@
 """Loads llama-cpp-python's binding to llama.cpp so that all libraries of the process share one C++ runtime.
 
 A build of llama.cpp can contain its own copy of that runtime, linked into its GPU library. Another library, such as
-numpy, may have loaded the system's copy privately. Then some symbols bind to one copy and some to the other. The
+numpy, may have loaded the system's copy privately. Then some symbols bind to one copy and some to the other, and the
 process crashes when llama.cpp compiles a vocabulary's first regular expression. This was seen with a CUDA build on an
-H100. If the system's copy is loaded globally first, all symbols bind to it.
+H100. So the system's copy is loaded globally first, and all symbols bind to that copy.
 
 This module also keeps llama.cpp's threads from spinning. In GCC's OpenMP, a thread that waits for others spins for
 milliseconds before it sleeps. If another program is busy on the same cores, a spinning thread may occupy a core that
-the awaited thread needs. Both programs then become several times slower.
+the thread it waits for needs. Both programs then become several times slower.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SPIN_COUNT = 1000
 
 @contextmanager
 def _short_waits() -> Iterator[None]:
-    """Shorten the time that waiting threads spin, for an OpenMP library that is loaded in this block.
+    """Shorten the time that waiting threads spin, if an OpenMP library is loaded within the `with` block.
 
     If the user has set how these threads wait, nothing changes.
     """
@@ -73,7 +73,7 @@ _CONTEXT_DEFAULTS = {
 
 @cache
 def check_structures() -> None:
-    """Raise EcellmError if the binding's structs differ from the library's."""
+    """Raise EcellmError if the binding's C structs differ from the library's."""
     for defaults, expected in (
         (llama.llama_model_default_params(), _MODEL_DEFAULTS),
         (llama.llama_context_default_params(), _CONTEXT_DEFAULTS),

@@ -123,7 +123,7 @@ class Ranking(Space):
         return (Claim((probability, 1.0 - probability), 0 if correct else 1, self._orders - 1),)
 
     def read_labels(self, labels: Any) -> tuple[str, ...] | None:
-        """Return each product's relevance (E, S, C or I) in the order of the letters, or None without labels."""
+        """Return each product's relevance (E, S, C or I) in the order of the letters. Without labels, return None."""
         if labels is None:
             return None
         if (

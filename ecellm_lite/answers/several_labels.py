@@ -82,7 +82,7 @@ class SeveralLabels(Space):
         )
 
     def text_of(self, labels: Iterable[str]) -> str:
-        """Return the answer string of some labels: in the space's order, with commas between them, or `none`."""
+        """Return the answer string of some labels: in the order of `labels`, separated by commas, or `none`."""
         holding = set(labels)
         return f"{_SEPARATOR} ".join(label for label in self.labels if label in holding) or NONE
 
@@ -117,7 +117,7 @@ class SeveralLabels(Space):
         return max(len(scene.continuation(f"{label}: {word}")) for label in self.labels for word in ("yes", "no"))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with calibrated probabilities of yes, and with the answer that follows from them."""
+        """Return the outcome with calibrated probabilities of yes, and the labels that now reach their thresholds."""
         return self.corrected(outcome, Correction(temperature, bias), {})
 
     def corrected(self, outcome: Outcome, correction: Correction, own: Mapping[str, Correction]) -> Outcome:

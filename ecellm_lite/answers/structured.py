@@ -104,7 +104,10 @@ class Structured(Space):
         return {"grammar": self.source, "max_tokens": self.max_tokens, "temperature": self.temperature}
 
     def closing(self, vocabulary: Vocabulary) -> Closing | None:
-        """Return an object that ends texts within their token limit, or None if these texts cannot be ended early."""
+        """Return an object that ends a text within its token limit.
+
+        For texts that cannot be ended early, return None.
+        """
         return None
 
     def parse(self, text: str) -> Any:

@@ -1,5 +1,5 @@
-"""Bundles and feeds, which bring models to machines.
+"""Bundles and feeds, which bring models to other machines.
 
-A bundle is one file with everything for a machine without a network. A feed is a folder or web address that machines
-pull models from.
+A bundle is one file with everything that a machine without a network needs. A feed is a folder or web address from
+which machines pull models.
 """

@@ -1,9 +1,9 @@
 """Opens a bundle and checks its signature and its bytes.
 
 A bundle is a ZIP archive with a signed index. The signature of the index is checked first. Then every byte of the
-archive outside the files' data is compared with its expected value, which is computed from the index. Each file's data
-is hashed while it is read. So an archive is refused if a bit was flipped, or if it has an added, removed or renamed
-file, a link, compressed data, a false size, or bytes between entries. Paths are checked by index.check_index.
+archive outside the files' data is compared with the value that follows from the index. Each file's data is hashed while
+it is read. So an archive is refused if a bit was flipped, or if it has an added, removed or renamed file, a link,
+compressed data, a false size, or bytes between entries. Paths are checked by index.check_index.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An open bundle; `key` is the key that signed it, or None if the bundle is unsigned."""
+    """An open bundle. `key` is the key that signed the bundle, or None if it is unsigned."""
 
     path: Path
     file: FileIO
@@ -52,11 +52,9 @@ class Archive:
         return hashlib.sha256(self.index_bytes).hexdigest()
 
     def data(self, wanted: BundleFile) -> Iterator[memoryview]:
-        """Yield an included file's bytes in blocks.
+        """Yield the bytes of a file in the bundle, in blocks. A block is valid until the next block is yielded.
 
-        After the last block, raise ModelError if the file's sha256 is wrong.
-
-        A block is valid until the next block is yielded.
+        After the last block, raises ModelError if the file's sha256 is wrong.
         """
         skipped = len(self.places.entries) - len(self.index.included)
         place = self.places.offsets[skipped + self.index.included.index(wanted)]
@@ -73,7 +71,7 @@ class Archive:
             raise _damaged(self.path, f"{wanted.path} has not the bytes that the index names")
 
     def verify(self, progress: Progress | None = None) -> None:
-        """Read all included files, and raise ModelError if any has the wrong sha256.
+        """Read all files in the bundle, and raise ModelError if a file has the wrong sha256.
 
         `progress` is called with the number of bytes read so far and their total.
         """
@@ -143,9 +141,9 @@ def _start(path: Path, file: FileIO) -> int:
 
 
 def _small_entry(path: Path, file: FileIO, place: int, name: str, largest: int) -> tuple[bytes, int, int]:
-    """Return an entry's data, its CRC-32 and the offset of its end, for a small entry whose header begins at `place`.
+    """Return the data of a small entry, its CRC-32, and the offset of its end.
 
-    The header's bytes are compared later, in _check_layout.
+    The entry's header begins at the offset `place`. The bytes of the header are compared later, in _check_layout.
     """
     entry = read_local_header(_peek(file, place, header_size(name)), name)
     if entry is None or entry.size > largest:

@@ -38,7 +38,7 @@ class Contents:
 
     `program` is the folder of a standalone program, with an executable `ecellm-lite` (or `ecellm-lite.exe`). `wheels`
     is a folder of wheels for the Python of the machine where the bundle is installed. `adapters` are LoRA files by
-    name, and `tasks` are TOML files.
+    their names in requests, and `tasks` are TOML files.
     """
 
     model: StoredModel
@@ -62,9 +62,9 @@ def create(
     """Write a bundle to `target` and return its index.
 
     `name`: the bundle's name. The default is the file name of `target` up to the first dot. `serial`: the bundle's
-    serial number. The default is the time in seconds. A newer bundle of the same name needs a higher number. `key`: the
-    key that signs the bundle. `since`: the path of an older bundle. If given, the new bundle is a delta, without the
-    files that the older bundle has too.
+    serial number. The default is the current time in seconds since 1970. A newer bundle of the same name needs a higher
+    number. `key`: the key that signs the bundle. `since`: the path of an older bundle. With it, the new bundle is a
+    delta: it lacks the files that the older bundle has too.
 
     Raises UsageError for contents that cannot be bundled, and ModelError if a file cannot be read or written.
     """
@@ -124,7 +124,7 @@ def _sources(contents: Contents, store: Store, *, signed: bool) -> Iterator[Sour
 
 
 def _tasks(paths: Sequence[Path]) -> Iterator[Source]:
-    """Yield the tasks and the files that they name. Tasks of one folder may share a file of labels or examples."""
+    """Yield the files of the tasks, and the files that the tasks name. Tasks of one folder may share a file."""
     beside: dict[str, Path] = {}
     for path in paths:
         yield Source(f"{HOME}/tasks/{load_task(path).name}.toml", path)
@@ -142,7 +142,7 @@ def _folder(model: StoredModel, store: Store) -> str:
 
 
 def _model(model: StoredModel, store: Store) -> Iterator[Source]:
-    """Yield the model's file, manifest and calibrations, as they will be in the store of the other machine."""
+    """Yield the model's file, manifest and calibrations, with their paths in the other machine's store."""
     folder = _folder(model, store)
     manifest = replace(model.manifest, file="model.gguf")
     yield Source(f"{folder}/model.gguf", model.path)
