@@ -48,7 +48,7 @@ class _Properties(ctypes.Structure):
 
 
 def devices() -> list[Device]:
-    """Return the devices of llama.cpp's build: the CPU, and the GPUs that it has a back end for."""
+    """Return the devices that llama.cpp's build supports: the CPU, and the GPUs for which it has a back end."""
     start_library()
     count = symbol("ggml_backend_dev_count", ctypes.c_size_t)()
     get = symbol("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)

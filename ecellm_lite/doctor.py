@@ -25,7 +25,7 @@ PACKAGES = ("llama-cpp-python", "gguf", "numpy", "llguidance", "huggingface_hub"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding. `state` is ok, note or bad; `advice` is the next step, if any."""
+    """One finding. `state` is ok, note or bad. `advice` is the next step, if there is one."""
 
     name: str
     state: str

@@ -27,13 +27,13 @@ def read_document(form: type[Document], path: Path, *, largest: int, formats: Se
     """Return the document in a file of at most `largest` bytes, decoded into a dataclass.
 
     If `formats` are given, the document's `format` must be one of them. Raises OSError if the file does not exist or
-    cannot be read. Raises ValueError if the document is invalid; the error's text names the fault.
+    cannot be read. Raises ValueError, whose text names the fault, if the document is invalid.
     """
     return parse_document(form, _read(path, largest), formats=formats)
 
 
 def parse_document(form: type[Document], data: bytes, *, formats: Sequence[int] = ()) -> Document:
-    """Return the document in `data`, decoded into a dataclass; raises ValueError if the document is invalid."""
+    """Return the document in `data`, decoded into a dataclass. Raises ValueError if the document is invalid."""
     value = _parsed(data)
     if formats:
         number = value.get("format") if isinstance(value, dict) else None

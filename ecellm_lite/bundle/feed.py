@@ -5,7 +5,7 @@
     FOLDER/files/SHA256          a file of a model: weights, a manifest, a calibration
 
 `push` writes the files first and the index last. So a machine that downloads at the same time sees either the old index
-or the new one, and finds all files of either.
+or the new one. In both cases, all of its files are there.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _check(index: FeedIndex) -> None:
 def _present(folder: Path, key: SecretKey) -> FeedIndex | None:
     """Return the folder's current index, or None if there is none. Raises ModelError if `key` did not sign it.
 
-    The check is needed because `push` signs the index's other models again.
+    `push` signs the other models of this index again, so the index must be genuine.
     """
     path = folder / INDEX
     if not path.exists():

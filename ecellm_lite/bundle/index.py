@@ -47,10 +47,10 @@ class BundleFile:
 class Index:
     """A bundle's index. Of two bundles with the same name, the one with the higher serial number is newer.
 
-    `model` is the model's name in the store. `platform` is the platform of the bundle's program, such as linux-x86_64,
-    or empty if the bundle has no program. `starter` is the sha256 of the script in front of the archive, or None if
-    there is no script. `base` is the sha256 of the index of the older bundle that a delta is based on, or None if the
-    bundle is not a delta.
+    `model`: the model's name in the store.
+    `platform`: the platform of the bundle's program, such as linux-x86_64, or empty without a program.
+    `starter`: the sha256 of the script in front of the archive, or None without a script.
+    `base`: for a delta, the sha256 of the older bundle's index, otherwise None.
     """
 
     format: int

@@ -51,9 +51,13 @@ def install(
 ) -> Installed:
     """Install a bundle signed with one of `keys` under `base`, and make it the current version.
 
-    Raises ModelError if the bundle is refused, is older than an installed one, or is for another kind of machine. Also
-    raises it for a delta whose base version is not installed. Raises BusyError while another process installs a version
-    of the same bundle.
+    Raises ModelError in these cases:
+
+    - The bundle is damaged, or its signature is wrong.
+    - The bundle is older than an installed one, or is for another kind of machine.
+    - The bundle is a delta, and its base version is not installed.
+
+    Raises BusyError while another process installs a version of the same bundle.
     """
     with open_archive(path, keys, unsigned=unsigned) as archive:
         index = archive.index
@@ -166,7 +170,7 @@ def _link_or_copy(source: Path, target: Path, file: BundleFile) -> None:
 
 
 def _check_model(version: Path, name: str) -> None:
-    """Raise ModelError unless the version's store has a model of this name that llama.cpp can load safely."""
+    """Raise ModelError if the version's store has no model of this name that llama.cpp can load safely."""
     model = Store(version / HOME).get(name)
     check_model(read_header(model.path))
 

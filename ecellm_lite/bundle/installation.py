@@ -63,7 +63,7 @@ class Installation:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Yield while this process holds the lock for adding and removing versions.
+        """Hold the lock for adding and removing versions during the `with` block.
 
         Raises BusyError if another process holds the lock.
         """
@@ -123,7 +123,7 @@ class Installation:
     def rollback(self) -> Version:
         """Make the previous version current, and return it.
 
-        Raises ModelError if there is none or it fails its check.
+        Raises ModelError if there is no previous version, or if it is damaged.
         """
         with self.writing():
             current = self.current()
@@ -138,7 +138,7 @@ class Installation:
 def find_installation(name: str | None, base: Path | None = None) -> Installation:
     """Return the installation of the bundle `name` or, without a name, of the only installed bundle.
 
-    Raises UsageError if that bundle is not installed or, without a name, if not exactly one bundle is installed.
+    Raises UsageError if there is no such bundle, or if no name is given and several bundles are installed.
     """
     names = installed_names(base)
     if name is None and len(names) == 1:

@@ -99,9 +99,9 @@ def read_public_key(path: Path) -> PublicKey:
 
 
 def parse_public_key(text: str, place: str) -> PublicKey:
-    """Return the public key in `text`, which is either the text of a key file or only its line of base64.
+    """Return the public key in `text`. The text is that of a key file, or only its line of base64.
 
-    Raises ModelError if it is not a key. `place` says in the error message where the text came from.
+    Raises ModelError if the text is not a key. `place` says in the error message where the text came from.
     """
     data = _decoded(text)
     if len(data) != 42 or data[:2] != _ALGORITHM:
@@ -128,17 +128,20 @@ def read_secret_key(path: Path) -> SecretKey:
 
 
 def trusted_keys(base: Path | None = None) -> Sequence[PublicKey]:
-    """Return the public keys that are trusted under `base`, by default the user's folder for bundles."""
+    """Return the public keys that the user trusts. They are stored under `base`, by default the folder for bundles."""
     return [read_public_key(path) for path in sorted(_folder(base).glob("*.pub"))]
 
 
 def keys_for(path: Path | None, base: Path | None = None) -> Sequence[PublicKey]:
-    """Return the public key in the file at `path`. Without a path, return the keys that are trusted under `base`."""
+    """Return the public key in the file at `path`.
+
+    Without a path, return the trusted keys that are stored under `base`.
+    """
     return [read_public_key(path)] if path else trusted_keys(base)
 
 
 def trust(key: PublicKey, base: Path | None = None) -> Path:
-    """Add a key to the keys that are trusted under `base`, and return the path of its new file."""
+    """Store a key under `base` among the keys that the user trusts. Return the path of its new file."""
     path = _folder(base) / f"{key.name}.pub"
     key.write(path)
     return path

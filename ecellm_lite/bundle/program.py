@@ -36,9 +36,10 @@ _LINES = 20  # of PyInstaller's output, for the message of a failure
 def build_program(folder: Path, *, native: bool = False) -> Path:
     """Build the program into `folder`, which must be new or empty, and return the path of its executable.
 
-    The program has the optional features of the running installation: it can serve if the extra `server` is installed,
-    install bundles with `bundle`, and make the demo model with `demo`. Raises UsageError if the installation lacks
-    PyInstaller or is editable. Also raises it if llama.cpp was compiled only for this processor, which `native` allows.
+    The program has the optional features of the running installation. With the extra `server` it can serve, with
+    `bundle` it can install bundles, and with `demo` it can make the demo model. Raises UsageError if the installation
+    lacks PyInstaller or is editable. Also raises it if llama.cpp was compiled only for this processor, which `native`
+    allows.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not an empty folder", step="name another one", settings=("folder",))
@@ -84,7 +85,7 @@ def _arguments(place: Path) -> Iterator[str]:
 
 
 def _script() -> str:
-    """Return the path of standalone.py, which PyInstaller makes the program from. It is not imported."""
+    """Return the path of standalone.py, the script that PyInstaller packs."""
     spec = find_spec("ecellm_lite.standalone")
     assert spec
     assert spec.origin

@@ -20,7 +20,7 @@ _TRUSTED = "trusted comment: "
 
 
 def sign(data: bytes, key: SecretKey, comment: str) -> bytes:
-    """Return the text of a signature file for `data`. `comment` is one line; it is signed too."""
+    """Return the text of a signature file for `data`. `comment` is one line, which is signed too."""
     signature = key.sign(_hash(data))
     of_both = key.sign(signature + comment.encode("utf-8"))
     lines = (

@@ -14,10 +14,10 @@ _SECONDS = 300  # that a program may take to start
 
 
 def check_start(version: Path, step: str) -> None:
-    """Raise ModelError with the next step `step` if a version's program or its engine does not start on this machine.
+    """Raise ModelError if a version's program or its engine does not start on this machine.
 
-    The check runs the program's command `doctor`, which loads the engine. Only its finding about llama.cpp counts. Its
-    other findings and its exit code are ignored.
+    `step` is the next step in the error. The check runs the program's command `doctor`, which loads the engine. Only
+    its finding about llama.cpp counts. Its other findings and its exit code are ignored.
     """
     command = command_of(version)
     if not command:

@@ -51,7 +51,7 @@ def normalized(project: str) -> str:
 
 
 def is_licence(path: str) -> bool:
-    """Whether a file of an installed project is a licence or notice. `path` begins with the folder *.dist-info."""
+    """Whether a file of an installed project is a licence or a notice. `path` begins with the folder *.dist-info."""
     return _TEXTS.fullmatch(path) is not None
 
 
@@ -127,9 +127,9 @@ def _python() -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment variables for programs that are not part of the bundle.
+    """Return the environment variables for other programs, such as the system's Python.
 
-    If this program is a standalone one, they must not load its libraries.
+    If this program is a standalone one, other programs must not load its libraries.
     """
     environment = dict(os.environ)
     if getattr(sys, "frozen", False):

@@ -52,8 +52,9 @@ def write_bundle(
     base: Mapping[str, BundleFile] | None = None,
     progress: Progress | None = None,
 ) -> Index:
-    """Write a bundle of `sources` and return its index. `draft` is the index without the files and the starter.
+    """Write a bundle of `sources` and return its index.
 
+    `draft`: the index without the files and the starter.
     `base`: the files of an older bundle by path. If given, the new bundle is a delta, which leaves out unchanged files.
 
     Raises UsageError for a path that is not allowed. Raises ModelError if a file cannot be read or changes, or if the
@@ -107,7 +108,7 @@ def _write(
 
 
 def _starter(index: Index, key: SecretKey | None) -> bytes:
-    """Return the padded script that precedes the archive. Its size does not depend on the hashes."""
+    """Return the padded script in front of the archive. Its size is known before the hashes are."""
     places = layout(_entries(replace(index, starter=_NO_SHA256), key), 0)
     ahead = len(places.offsets) - len(index.included)
     return starter_of(index, places.offsets[ahead:])
@@ -130,7 +131,7 @@ def _own_data(index: Index, key: SecretKey | None, offsets: Sequence[int]) -> li
 
 
 def _copy(source: Source, blank: BundleFile, target: FileIO, beside: ThreadPoolExecutor) -> BundleFile:
-    """Copy a file's bytes, and return its index entry with its hashes. Another thread computes the CRC-32."""
+    """Copy a file's bytes to the bundle, and return its index entry. Another thread computes the CRC-32."""
     digest, crc32, left = hashlib.sha256(), 0, blank.size
     if isinstance(source.content, bytes):
         _write_all(target, source.content)
@@ -162,9 +163,9 @@ def _unhashed(source: Source) -> BundleFile:
 
 
 def _compared(source: Source, blank: BundleFile, old: BundleFile | None) -> BundleFile:
-    """Return the index entry of a file: the older bundle's entry, marked as not included, if the file is unchanged.
+    """Return the index entry of a file. `blank` is the entry without hashes, which is returned if the file changed.
 
-    If the file changed, return `blank`.
+    If the file is unchanged, return the older bundle's entry, marked as not included.
     """
     if old is None or (old.size, old.mode) != (blank.size, blank.mode):
         return blank

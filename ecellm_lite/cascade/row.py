@@ -41,7 +41,7 @@ class CascadeRow:
         self.future.add_done_callback(self._cancel)
 
     def enter(self, place: int) -> None:
-        """Submit the row to a stage; raises UsageError for wrong options."""
+        """Submit the row to the stage at index `place`. Raises UsageError for wrong options."""
         stage = self._stages[place]
         options = self._options.copy()
         if place == len(self._stages) - 1 and self._min_probability is not None:
@@ -72,14 +72,20 @@ class CascadeRow:
         self._leave(place)
 
     def _leave(self, place: int) -> None:
-        """Tell a stage that it no longer has this row. Rows that waited for that go on to the next stage."""
+        """Tell a stage that this row has left it.
+
+        Rows that wait for the next stage are submitted there if they are enough, or if this stage is now idle.
+        """
         idle = self._stages[place].end()
         for next_stage in self._stages[place + 1 : place + 2]:
             for row in next_stage.take_gathered(all_rows=idle):
                 row.escalate(place + 1)
 
     def escalate(self, place: int) -> None:
-        """Enter the next stage. If that fails, the row's answer or future gets the error."""
+        """Submit the row to the stage at index `place`.
+
+        If that fails, the row's future gets the error or a failed answer.
+        """
         try:
             if not self.future.cancelled():
                 self.enter(place)

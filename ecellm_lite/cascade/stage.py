@@ -22,7 +22,7 @@ LONGEST_WAIT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How many rows a model of a cascade has got so far, and for how many seconds it had at least one of them.
+    """How many rows a model of a cascade has received so far, and for how many seconds it had any.
 
     On shared cores, the seconds of several models overlap.
     """
@@ -53,7 +53,7 @@ class Stage:
             return Work(self.answerer.model, self._rows, self._seconds + running)
 
     def begin(self) -> None:
-        """Count a row that this model gets."""
+        """Count a row that was submitted to this model."""
         with self._lock:
             if not self._running:
                 self._since = time.monotonic()
@@ -61,7 +61,7 @@ class Stage:
             self._rows += 1
 
     def end(self) -> bool:
-        """Count a row that this model no longer has; return whether it has none now."""
+        """Count a row that left this model. Return whether the model now has no rows."""
         with self._lock:
             self._running -= 1
             if not self._running:

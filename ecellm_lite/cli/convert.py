@@ -173,9 +173,9 @@ def _write_adapter(
 
 
 def _place(target: Path | None, name: str | None) -> tuple[Path, Path | None]:
-    """Return the path of the GGUF file and, if the file goes into the store, its manifest's path (else None).
+    """Return the paths of the GGUF file and of its manifest. Outside the store, the second path is None.
 
-    Raises UsageError unless exactly one of `target` and `name` is given.
+    Raises UsageError if both `target` and `name` are given, or neither.
     """
     from ecellm_lite.models.store import Store
 

@@ -65,7 +65,7 @@ class WeightedFolder(click.ParamType):  # type: ignore[type-arg]
 
 
 class NamedAdapter(click.ParamType):  # type: ignore[type-arg]
-    """NAME=FILE: an adapter's name in requests, and its file. Without NAME, the name is the file's."""
+    """NAME=FILE: an adapter's name in requests, and its file. Without NAME, the file's name is used."""
 
     name = "[name=]file"
 

@@ -31,7 +31,7 @@ def find_model(model: str | None, envelope: str | None) -> tuple[Store, StoredMo
 
 
 def envelope_of(model: str | None, envelope: str | None, escalate_below: float | None = None) -> Envelope:
-    """Return the envelope with this name or, if that is None, the model's own. The model is not loaded.
+    """Return the envelope with this name. If `name` is None, return the model's own. The model is not loaded.
 
     With `escalate_below`, `model` names the models of a cascade, and the first model's envelope is returned.
     """
@@ -45,7 +45,7 @@ def envelope_of(model: str | None, envelope: str | None, escalate_below: float |
 
 
 def load_runtime(model: Mapping[str, Any], *, quiet: bool) -> Runtime:
-    """Load the model that the options of `model_options` describe, and show a spinner meanwhile."""
+    """Load the model that the command's options describe, and show a spinner meanwhile."""
     from ecellm_lite.cli.progress import waiting
 
     with waiting("loading the model", hidden=quiet):
@@ -95,7 +95,7 @@ def load_cascade(model: Mapping[str, Any], escalate_below: float, *, quiet: bool
 
 
 def cascade_names(model: str | None) -> list[str]:
-    """Return the names of a cascade's models; raises UsageError for fewer than two names or an empty one."""
+    """Return the names of a cascade's models. Raises UsageError for fewer than two names, or for an empty name."""
     names = [name.strip() for name in (model or "").split(",")]
     if len(names) < 2 or not all(names):
         raise UsageError("--escalate-below needs two models, the cheaper one first: give --model demo,eCeLLM-M.")
@@ -103,14 +103,14 @@ def cascade_names(model: str | None) -> list[str]:
 
 
 def warn_of_pace(answerer: Runtime | Cascade | RayRuntime) -> None:
-    """Print a line if rows run one at a time, because a model cannot run them together in deterministic mode."""
+    """Print a line for each model that answers rows one at a time, with the reason."""
     for model in getattr(answerer, "answerers", (answerer,)):
         if reason := getattr(model, "one_at_a_time", None):  # only a model in this process can say
             click.echo(f"{plain(model.model.title)} answers one row at a time: {reason}.", err=True)
 
 
 def warn(runtime: Runtime, task: Task, options: RequestOptions) -> None:
-    """Print where the model's layers are, and warn if its answers to the task may be unreliable or uncalibrated."""
+    """Print where the model's layers are. Warn if its answers to the task may be unreliable or uncalibrated."""
     adapter = options.get("adapter")  # its tasks are not known
     if runtime.placement and runtime.placement.loads:
         click.echo(f"{runtime.placement.description}.", err=True)

@@ -142,7 +142,7 @@ def pull(
 
 
 def _show_download(download: Download) -> None:
-    """Print what a pull is about to fetch, and what another file type of the same weights would take."""
+    """Print how much a pull will download, and how much disk space it needs."""
     from ecellm_lite.models.files import size_text
 
     fate = (

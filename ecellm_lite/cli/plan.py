@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def show_plan(conversion: Conversion, threads: int, *, as_json: bool) -> None:
-    """Print what a conversion will write; raises ModelError if the disk space or the memory is too small."""
+    """Print what a conversion will write. Raises ModelError if the disk space or the memory is too small."""
     plan, seconds = conversion.plan, conversion.seconds(threads)
     facts = {
         "file_type": plan.file_type,

@@ -117,7 +117,7 @@ def _failed(failures: int) -> str:
 
 @contextmanager
 def bytes_progress(what: str, *, hidden: bool = False) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a function to call with the bytes done and their total; a bar shows them, and the remaining time."""
+    """Yield a function to call with the bytes done and the total bytes. A bar shows them, and the remaining time."""
     console = Console(stderr=True)
     if hidden or not console.is_terminal:
         yield None

@@ -19,7 +19,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def show_answer(answer: Answer, space: Space, console: Console | None = None) -> None:
-    """Print an answer to the terminal; `space` is the set of possible answers."""
+    """Print an answer to the terminal. `space` is the set of possible answers."""
     (console or Console()).print(render(answer, space))
 
 
@@ -73,7 +73,10 @@ def _footer(answer: Answer) -> Text:
 
 
 def bar(share: float, width: int = _WIDTH) -> str:
-    """Return a bar for a share from 0 to 1, exact to an eighth of a character, padded to `width` characters."""
+    """Return a text bar for `share`, a number from 0 to 1.
+
+    The bar is exact to an eighth of a character, and padded to `width` characters.
+    """
     eighths = round(max(0.0, min(1.0, share)) * width * 8)
     full, rest = divmod(eighths, 8)
     return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)

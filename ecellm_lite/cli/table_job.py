@@ -52,7 +52,7 @@ class TableJob:
                 click.echo(plain(text))
 
     def run(self, options: RequestOptions, model: Mapping[str, Any]) -> None:
-        """Answer every row; raises JobError if some rows failed."""
+        """Answer every row. Raises JobError if some rows failed."""
         with self._open() as job:
             if not self.quiet and job.table.columns is not None:
                 _describe(job)

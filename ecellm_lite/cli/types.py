@@ -26,7 +26,7 @@ class TaskType(click.ParamType):  # type: ignore[type-arg]
         return task
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the tasks that begin with the typed text, also the user's own.
+        """Return the tasks that begin with the typed text, including the user's own.
 
         For a path, let the shell complete it.
         """
@@ -73,7 +73,7 @@ class CalibrationType(click.ParamType):  # type: ignore[type-arg]
     name = "auto|off|FILE"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the word, False, or the file's path."""
+        """Return `auto`, False, or the file's path."""
         return False if value == "off" else value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

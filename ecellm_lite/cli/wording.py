@@ -1,4 +1,4 @@
-"""Words errors for the command line: a setting in an error is shown as an option (`--context`)."""
+"""Words errors for the command line. A setting named by an error is shown as an option (`--context`)."""
 
 from __future__ import annotations
 

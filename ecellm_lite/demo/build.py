@@ -52,7 +52,7 @@ def shipped_weights() -> Path:
 def ensure_demo(store: Store, *, threads: int = 1) -> StoredModel:
     """Return the demo model with its calibrations. If the store lacks it, make it first.
 
-    This takes a few seconds and 145 MB.
+    Making it takes a few seconds and 145 MB of disk space.
     """
     model = _current(store)
     if model is None:

@@ -30,7 +30,7 @@ SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The result of the row on the CPU or the GPU (`placement`): the answer, probabilities, and times in seconds."""
+    """One run of the row, on the CPU or the GPU (`placement`): the answer, probabilities, and times in seconds."""
 
     placement: str
     gpu_layers: int

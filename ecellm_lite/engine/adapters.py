@@ -17,10 +17,11 @@ from ecellm_lite.ggml import check_interrupt, reason
 
 
 class Adapters:
-    """The adapters of one model; llama.cpp frees them with the model. Raises ModelError if an adapter cannot be loaded.
+    """The adapters of one model. Raises ModelError if an adapter cannot be loaded.
 
     `paths` are the adapters' GGUF files by name. Each file must have passed models.adapter_check, because llama.cpp
-    aborts the process on some files that fail this check. A new context computes without an adapter.
+    aborts the process on some files that fail this check. llama.cpp frees the adapters with the model. A new context
+    computes without an adapter.
     """
 
     def __init__(self, model: Any, paths: Mapping[str, Path]) -> None:
@@ -52,5 +53,5 @@ class Adapters:
         self._applied = adapter
 
     def forget(self) -> None:
-        """Note that the context was replaced by a new one, which computes without an adapter."""
+        """Take note that a new context was made, which computes without an adapter."""
         self._applied = None

@@ -80,7 +80,7 @@ class Admission:
         return self._backend.cells - self._prefixes.cells - sum(slot.own for slot in self._active)
 
     def grow(self, request: Request) -> None:
-        """Grow the empty memory, so that all waiting rows fit. If that fails, grow it for this request's row alone."""
+        """Grow the empty memory for all waiting rows. If that fails, grow it for this request's row alone."""
         try:
             self.reserve(self._useful_cells(request))
         except ModelError:  # the other rows can wait longer

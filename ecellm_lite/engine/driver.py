@@ -80,7 +80,7 @@ class Driver:
             raise closed_error()
 
     def close(self) -> None:
-        """End the thread and free the model; unanswered requests end with ClosedError."""
+        """End the thread and free the model. Unanswered requests end with ClosedError."""
         if os.getpid() != self._process:
             return
         with self._wake:

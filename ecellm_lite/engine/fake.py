@@ -64,7 +64,7 @@ class FakeVocabulary:
         return b"".join(_PIECES[token] for token in tokens if token not in _CONTROL_IDS)
 
     def grammar_tokenizer(self) -> Any:
-        """Return llguidance's view of this vocabulary."""
+        """Return this vocabulary in the form that llguidance needs."""
         from llguidance import LLTokenizer, TokenizerWrapper
 
         return LLTokenizer(TokenizerWrapper(_ByteTokenizer()))
@@ -134,16 +134,13 @@ class FakeBackend:
         self._memory: list[list[_Cell]] = [[] for _ in range(sequences)]
 
     def adapt(self, adapter: str | None) -> None:
-        """Compute with an adapter's function from now on; raises for an unknown adapter."""
+        """From now on, compute with an adapter's function. Raises EcellmError for an unknown adapter."""
         if adapter not in self._logits:
             raise EcellmError(f"The fake engine has no adapter {adapter!r}.")
         self.adapted = adapter
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
-        """Append the chunks to the memory, and return the logits that the test has set.
-
-        The interface Backend says more.
-        """
+        """Append the chunks to the memory, and return the logits that the test has set; see Backend."""
         if self._closed:
             raise EcellmError("The fake engine was used after it was closed.")
         if sum(len(chunk.tokens) for chunk in chunks) > self.batch:
@@ -192,7 +189,7 @@ class FakeBackend:
         self._memory = [[] for _ in range(self.sequences)]
 
     def grow(self, cells: int) -> None:
-        """Make the memory larger, and empty."""
+        """Grow the memory and empty it."""
         if not self.cells <= cells <= self.max_cells:
             raise EcellmError(f"The fake engine cannot grow from {self.cells} cells to {cells}.")
         self.cells = cells
@@ -209,7 +206,7 @@ class FakeBackend:
         return np.array([*number, *self.tokens(sequence)], dtype=np.int32).tobytes()
 
     def load(self, sequence: int, state: bytes) -> bool:
-        """Put saved tokens back into an empty sequence; return False if they do not fit."""
+        """Put saved tokens back into an empty sequence. Return False if they do not fit."""
         if self._memory[sequence] or len(state) % 4 or self.used + len(state) // 4 > self.cells:
             return False
         values = np.frombuffer(state, dtype=np.int32).tolist()

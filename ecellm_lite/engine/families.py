@@ -2,8 +2,8 @@
 
 Requests are related if they share so much text that the model should read it only once. Related requests are called a
 family. The instruction does not count as shared text: it stays in memory anyway, and grouping by it would only make
-other requests wait. A family takes the place of its oldest request. A large family is split, so that other requests run
-in between.
+other requests wait. In the order of requests, a family has the place of its oldest request. A large family is split, so
+that other requests run in between.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ INSTRUCTIONS = 12
 def by_family(requests: Sequence[Request]) -> list[Request]:
     """Return the requests with each family's members next to each other. The family of the oldest request comes first.
 
-    `requests` are given in order of arrival. Within a family, the result is in the order of the prompts.
+    `requests` are given in order of arrival. The members of a family are sorted by their prompts.
     """
     many = len({tuple(request.prompt[: request.opening]) for request in requests}) > INSTRUCTIONS
     families: list[list[int]] = []

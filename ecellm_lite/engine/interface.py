@@ -30,7 +30,7 @@ class Backend(Protocol):
     `adapters`: the names of the adapters that it can compute with.
     `stable`: whether the bits of a sequence's logits depend only on its tokens and its adapter. Otherwise they may
       depend on other sequences, and on how the tokens are divided into calls.
-    `unstable`: why `stable` is false; empty if it is true.
+    `unstable`: why `stable` is false, or empty if it is true.
     """
 
     vocabulary: Vocabulary
@@ -66,10 +66,10 @@ class Backend(Protocol):
         """Forget every sequence."""
 
     def grow(self, cells: int) -> None:
-        """Grow the memory to `cells` tokens, at most `max_cells`, and empty it; raises ModelError if it cannot grow."""
+        """Grow the memory to `cells` tokens, at most `max_cells`, and empty it. Raises ModelError if it cannot grow."""
 
     def save(self, sequence: int) -> bytes:
-        """Return the state of a sequence, for `load` to restore; empty if the backend cannot save it."""
+        """Return the state of a sequence, for `load` to restore. Empty if the backend cannot save it."""
 
     def load(self, sequence: int, state: bytes) -> bool:
         """Restore a saved state into an empty sequence.
@@ -78,4 +78,4 @@ class Backend(Protocol):
         """
 
     def close(self) -> None:
-        """Free the model; afterwards only `close` may be called."""
+        """Free the model. Afterwards, only `close` may be called."""

@@ -122,10 +122,7 @@ class LlamaBackend:
         self.unstable, self.stable = reason, not reason
 
     def _why_unstable(self) -> str:
-        """Return why the model cannot be stable with these settings.
-
-        Empty if nothing rules it out before there is a context.
-        """
+        """Return why these settings make it impossible for the model to be stable. Empty if they do not."""
         if not self._settings.deterministic:
             return "it was not asked for"
         if not self.prompt_kernels.variant:
@@ -284,7 +281,7 @@ class LlamaBackend:
         return self._context
 
     def close(self) -> None:
-        """Free the context and the model; a second call does nothing."""
+        """Free the context and the model. A second call does nothing."""
         self._free_context()
         self._weights.free()
 

@@ -30,8 +30,8 @@ _SHARES = 64
 class Load:
     """The layers that go to a GPU with `free` bytes.
 
-    `layers` is the number of layers; the output counts as a layer. `weights`, `kv` and `compute` are the bytes that
-    these layers take on the GPU.
+    `layers`: the number of these layers. The output counts as a layer.
+    `weights`, `kv`, `compute`: the bytes that they take on the GPU.
     """
 
     device: str
@@ -71,7 +71,7 @@ class Placement:
 
 
 def on_cpu(gpu_layers: str | int) -> Placement:
-    """Return the placement for a llama.cpp without a GPU; raises UsageError if `gpu_layers` needs one."""
+    """Return the placement for a llama.cpp without a GPU. Raises UsageError if `gpu_layers` needs one."""
     if gpu_layers not in ("auto", 0):
         raise UsageError(
             f"gpu_layers is {gpu_layers}, but llama.cpp has no GPU device here",

@@ -104,7 +104,7 @@ class PrefixFiles:
         return state if hashlib.sha256(state).digest() == digest else None
 
     def write(self, tokens: Sequence[int], state: bytes, adapter: str | None = None) -> None:
-        """Store the state after these tokens.
+        """Store the state that the model has after these tokens.
 
         Even if several processes write at once, the file is complete or absent.
         """
@@ -120,7 +120,7 @@ class PrefixFiles:
                         file.write(state)
 
     def remove(self, tokens: Sequence[int], adapter: str | None = None) -> None:
-        """Remove the state for these tokens."""
+        """Remove the stored state that the model has after these tokens."""
         with suppress(OSError):
             self._path(self._key(tokens, adapter)).unlink()
 

@@ -27,8 +27,8 @@ class Request:
       question is about comes after them.
     `form`: how an answer continues the prompt.
     `adapter`: the backend's adapter to compute with, or None for the model alone.
-    `storable`: whether the instruction may be stored on disk. It may if it comes from the task or the caller and not
-      from a row.
+    `storable`: whether the instruction may be stored on disk. This is allowed if the instruction comes from the task or
+      the caller, and not from a row.
     `urgent`: whether the request is admitted before all others.
     `advice`, `settings`: the `step` and `settings` of the error if the row is too long.
     `ended`: a function that the engine's thread calls once, when the request is done or was dropped.
@@ -70,7 +70,7 @@ class Request:
 
     @property
     def instruction(self) -> int:
-        """How many of the prompt's tokens stay in memory as its instruction; 0 if the instruction is too short."""
+        """How many of the prompt's tokens stay in memory as its instruction. 0 if the instruction is too short."""
         shared = min(self.shared, len(self.prompt) - 1)
         return shared if shared >= SHORTEST_INSTRUCTION else 0
 

@@ -58,10 +58,7 @@ class Threads:
             self._since, self._seconds = self._machine.clock(), self._machine.seconds()
 
     def update(self) -> None:
-        """Set `count`, the number of threads for the next call, from the load of other programs.
-
-        Called after each call.
-        """
+        """Set `count`, the number of threads for the next call, from the load of other programs."""
         if self._fixed:
             return
         now = self._machine.clock()

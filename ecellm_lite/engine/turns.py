@@ -36,7 +36,7 @@ class Turns:
         self.current: str | None = None
 
     def put(self, request: Request) -> None:
-        """Add a request; any thread may call this."""
+        """Add a request. Any thread may call this."""
         self._queues[request.adapter].put(request)
 
     def put_back(self, requests: Sequence[Request]) -> None:

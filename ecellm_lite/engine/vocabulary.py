@@ -99,7 +99,7 @@ class LlamaVocabulary:
         return b"".join(self._piece(token) for token in tokens)
 
     def grammar_tokenizer(self) -> Any:
-        """Return llguidance's view of this vocabulary, built once (0.2 to 1 s)."""
+        """Return this vocabulary in the form that llguidance needs. It is built once, which takes 0.2 to 1 s."""
         if self._grammar_tokenizer is None:
             from llguidance.llamacpp import lltokenizer_from_vocab
 

@@ -29,7 +29,7 @@ class Waiting:
         self._group: deque[Request] = deque()
 
     def put(self, request: Request) -> None:
-        """Add a request; any thread may call this."""
+        """Add a request. Any thread may call this."""
         (self._urgent if request.urgent else self._arrived).append(request)
 
     def put_back(self, requests: Sequence[Request]) -> None:
@@ -78,10 +78,10 @@ class Waiting:
         return total
 
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
-        """Yield pairs (tokens, rows): how many rows of the current group begin with the prompt's first tokens.
+        """Yield pairs (tokens, rows): that many rows of the current group share that many tokens with `prompt`.
 
-        `prompt` is the prompt of the group's first row. The first pair is for two rows, and each further pair is for
-        one more row. Only pairs with more than `least` tokens are yielded.
+        The shared tokens are the beginning of `prompt`, which is the prompt of the group's first row. The first pair is
+        for two rows, and each further pair is for one more row. Only pairs with more than `least` tokens are yielded.
         """
         lengths = (common_length(prompt, other.prompt) for other in islice(self._group, 1, None))
         for rows, shared in enumerate(sorted(lengths, reverse=True), start=2):

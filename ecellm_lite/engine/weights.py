@@ -1,4 +1,4 @@
-"""A model's weights in llama.cpp: the devices that hold them, and the context lengths that their file names."""
+"""A model's weights in llama.cpp: the devices that hold them, and what their file says about context lengths."""
 
 from __future__ import annotations
 

@@ -36,7 +36,8 @@ class ChatForm(Envelope):
     `tail`: the control tokens and texts after the last turn. The model's answer follows them.
     `end`: the control token that ends an answer.
     `head`: the control tokens and texts before the first turn.
-    `default`: the system message of a conversation without one. If it is None, such a conversation has no system turn.
+    `default`: the system message that is used if a conversation has none. If `default` is None, such a conversation
+      gets no system turn.
     `trims`: whether white space around a turn's text is removed.
     `lead`: as in Envelope.
     """

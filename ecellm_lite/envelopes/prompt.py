@@ -113,7 +113,7 @@ def _literal(text: str, forbidden: dict[str, int], tokenizer: Tokenizer) -> list
 
 
 def joined(parts: Iterable[Part]) -> tuple[Part, ...]:
-    """Return the parts without empty texts, and with adjacent texts joined."""
+    """Return a prompt's parts without empty texts, and with adjacent texts joined."""
     result: list[Part] = []
     for part in parts:
         if isinstance(part, str) and result and isinstance(result[-1], str):
@@ -124,5 +124,5 @@ def joined(parts: Iterable[Part]) -> tuple[Part, ...]:
 
 
 def control_tokens_of(parts: Sequence[Part]) -> tuple[ControlToken, ...]:
-    """Return the control tokens among the parts."""
+    """Return the control tokens among a prompt's parts."""
     return tuple(part for part in parts if isinstance(part, ControlToken))

@@ -37,7 +37,7 @@ class Constant:
 def majority(training: Sequence[Labelled]) -> Constant:
     """Return the baseline that answers every row with the most frequent gold answer. There must be at least one row.
 
-    Extractions and rankings have only one constant.
+    Extractions and rankings have only one baseline.
     """
     return constants(training)[0]
 

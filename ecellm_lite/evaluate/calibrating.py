@@ -64,8 +64,8 @@ class CalibrationResult:
     `labels`: the labels with a correction of their own, or None.
     `none`: the rule for the answer "none of these", or None.
 
-    A refused fit still gives a calibration if there is one of the last four (a rule only if it is not refused itself).
-    Its temperature is then 1.
+    If the fit is refused, one of the last four is enough for a calibration. The calibration's temperature is then 1. A
+    rule that is refused itself does not count.
     """
 
     scope: Scope
@@ -120,7 +120,8 @@ def read_tasks(
 ) -> tuple[list[LabelledTask], list[Unreadable]]:
     """Return the tasks that have labelled rows in a file or folder, and the lines that could not be read.
 
-    Raises InputError if there are no such rows, and UsageError if scipy, which fitting needs, is not installed.
+    Raises InputError if there are no labelled rows. Raises UsageError if scipy is not installed, because fitting needs
+    it.
     """
     check_installed()
     files = labelled_files(data, tasks, split)
@@ -148,12 +149,13 @@ def calibrate_task(
 ) -> CalibrationResult:
     """Answer labelled rows without a calibration, and fit a temperature to the answers.
 
-    With enough rows, other methods are compared with a temperature (see evaluate/method_fitting.py).
+    With enough rows, other methods are compared with a temperature (see evaluate/method_fitting.py). Rows whose
+    instruction is not the task's own are left out, because a calibration holds for one instruction.
 
-    `adapter` is the name of the adapter that answers, or None for the model alone. `target_precision`: if given, the
-    result also has the thresholds above which this share of the answers is right. `coverage_guarantee`: if given, the
-    result also has sets of plausible answers. In this share of the rows, the set must contain the right answer. Rows
-    whose instruction is not the task's own are left out, because a calibration holds for one instruction.
+    `adapter`: the name of the adapter that answers, or None for the model alone.
+    `target_precision`: if given, the result also has the thresholds above which this share of the answers is right.
+    `coverage_guarantee`: if given, the result also has sets of plausible answers. In this share of the rows, the set
+      must contain the right answer.
 
     Raises InputError for a task that answers in free text, and UsageError if scipy is not installed.
     """

@@ -85,7 +85,7 @@ class Fit:
 
 
 def check_installed() -> None:
-    """Raise UsageError if scipy or scikit-learn, which fitting needs, is not installed."""
+    """Raise UsageError if scipy or scikit-learn is not installed. Fitting needs both."""
     try:
         import scipy.optimize  # noqa: F401 - only whether it can be imported
     except ImportError:
@@ -142,8 +142,9 @@ class _Claims:
     """The claims of some rows as arrays, one line per claim.
 
     `logs` (claims, most options): the logarithms of the options' probabilities. The bias applies to the first option.
-    `alike` (claims, most options): the logarithm of the number of answers that an option stands for. `right` (claims,):
-    the index of the claim's right option. `rows` (claims,): the index of the claim's row.
+    `alike` (claims, most options): the logarithm of the number of answers that an option stands for.
+    `right` (claims,): the index of the claim's right option.
+    `rows` (claims,): the index of the claim's row.
     """
 
     logs: Floats
@@ -171,7 +172,10 @@ class _Claims:
         return _Claims(self.logs[chosen], self.alike[chosen], self.right[chosen], self.rows[chosen], self.count)
 
     def fitted(self, biased: bool) -> Floats:
-        """Return the (temperature, bias) that makes the right options likeliest. The bias is 0 unless `biased`."""
+        """Return the (temperature, bias) that makes the right options likeliest.
+
+        If `biased` is False, the bias is 0.
+        """
         from scipy.optimize import minimize, minimize_scalar
 
         def loss(temperature: float, bias: float) -> float:

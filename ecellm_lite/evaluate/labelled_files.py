@@ -134,7 +134,7 @@ def gather(
     If a task has more rows, the chosen ones are spread evenly over the files. The same files give the same rows each
     time.
 
-    Raises InputError if there is no row of these tasks, readable or not.
+    Raises InputError if the files have no row of these tasks, not even an unreadable one.
     """
     spreads: dict[str, Spread] = {}
     unreadable: dict[str | None, list[Unreadable]] = {}

@@ -45,7 +45,8 @@ Method = VectorScaling | IsotonicRegression
 class OptionRows:
     """The probabilities of rows that have the same options.
 
-    `keys`: the keys of the options. `shares` (rows, options): the options' probabilities, in the order of `keys`.
+    `keys`: the keys of the options.
+    `shares` (rows, options): the options' probabilities, in the order of `keys`.
     `right` (rows,): the index of each row's right option.
     """
 
@@ -172,7 +173,7 @@ def _vector_scaling(rows: OptionRows) -> VectorScaling:
     """Return the likeliest scales and biases.
 
     A normal prior of variance 1 keeps the biases near 0 and the scales near their mean, so that a rare option does not
-    get extreme ones.
+    get extreme values.
     """
     from scipy.optimize import minimize
 
