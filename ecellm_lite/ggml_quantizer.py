@@ -31,7 +31,7 @@ def to_float(kind: TensorType) -> int:
 
     Its arguments are pointers to the blocks and to the float32 weights, and the count of weights as int64.
 
-    Raises EcellmError if the library's struct is laid out differently.
+    Raises EcellmError if the library's struct does not have the expected layout.
     """
     traits = symbol("ggml_get_type_traits", ctypes.POINTER(_TypeTraits), ctypes.c_int)(kind.number).contents
     if (traits.blck_size, traits.type_size) != (kind.block, kind.block_bytes) or not traits.to_float:

@@ -30,8 +30,10 @@ class LoadedAdapter:
 class LoadedModel:
     """A loaded model with its name, envelope and calibrations.
 
-    `files` stores the model's states for instructions on disk. `placement` says which layers are on which GPU.
-    `intended_tasks` are the tasks named in the model's file, if any. `adapters`: the backend's adapters, by name.
+    `files`: stores the model's states for instructions on disk.
+    `placement`: which layers are on which GPU.
+    `intended_tasks`: the tasks named in the model's file, if any.
+    `adapters`: the backend's adapters, by name.
     """
 
     backend: Backend

@@ -1,8 +1,8 @@
 """Fits the rule by which a choice answers "none of these", and keeps it only if it improves held-out rows.
 
-The right answer of each row must be known: a label or, if no label fits, none. The rule is a logistic regression (see
-answers/none_of_these.py). It is tested like a temperature (see evaluate/fitting.py): the rule fitted to one half of the
-rows is compared, on the other half, with the probabilities without a rule.
+The right answer of each row must be known: one of the labels, or "none of these". The rule is a logistic regression
+(see answers/none_of_these.py). It is tested like a temperature (see evaluate/fitting.py). A rule fitted to one half of
+the rows is compared with no rule on the other half.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class NoneRow:
-    """A labelled row: whether none is its right answer, and what the model says.
+    """A labelled row: whether "none of these" is its right answer, and what the model says.
 
-    `outside`: the model's probability of none, without a rule.
+    `outside`: the model's probability of "none of these", without a rule.
     `label`: the probability of the likeliest label, given that some label is right.
     """
 
@@ -36,7 +36,7 @@ class NoneRow:
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """How well the answer none is recognized on held-out rows: its precision, recall and F1."""
+    """How well the answer "none of these" is recognized on held-out rows: its precision, recall and F1."""
 
     precision: float
     recall: float
@@ -47,8 +47,9 @@ class Hits:
 class NoneFit:
     """A fitted rule, and its effect on held-out rows.
 
-    `rows`, `unfitting`: how many rows there were, and for how many of them none is right.
-    `before`, `after`: how well none is recognized without the rule and with it.
+    `rows`: how many rows there were.
+    `unfitting`: for how many of them "none of these" is the right answer.
+    `before`, `after`: how well "none of these" is recognized without the rule and with it.
     `refusal`: why the rule should not be kept, or None to keep it.
     """
 
@@ -67,9 +68,10 @@ def none_row(space: OrNone, outcome: Outcome, gold: str) -> NoneRow:
 
 
 def fit_none(rows: Sequence[NoneRow], *, seed: int = 0) -> NoneFit | None:
-    """Return the fitted rule. Needs scipy.
+    """Return the fitted rule, or None if there are too few rows. Needs scipy.
 
-    None if none is the right answer of fewer than 10 rows, or if a label is the right answer of fewer than 10 rows.
+    There must be at least 10 rows whose right answer is a label, and at least 10 rows whose right answer is "none of
+    these".
     """
     right = np.array([row.none for row in rows], dtype=bool)
     if min(right.sum(), (~right).sum()) < LEAST_ROWS:
@@ -124,7 +126,7 @@ def _log_likelihoods(features: Floats, right: NDArray[np.bool_], weights: Floats
 
 
 def _hits(rows: Sequence[NoneRow], rules: Sequence[NoneRule]) -> Hits:
-    """Return how well the answer none is recognized, if each row is answered by its own rule."""
+    """Return how well the answer "none of these" is recognized, if each row is answered by its own rule."""
     none = [rule.probability(row.outside, row.label) for row, rule in zip(rows, rules, strict=True)]
     chosen = [share > (1.0 - share) * row.label for row, share in zip(rows, none, strict=True)]
     hits = sum(row.none and said for row, said in zip(rows, chosen, strict=True))

@@ -146,11 +146,11 @@ class Uncalibrated:
 class ModelResult:
     """One model's part in a task that several models answered.
 
-    `model`: its name.
+    `model`: the model's name.
     `asked`: the number of rows that it answered, including those that it passed on.
     `answers`: the number of rows whose final answer is this model's.
-    `metric`: the primary metric over these rows, or None if there are none.
-    `seconds`: the time during which it had rows.
+    `metric`: the primary metric over the rows of `answers`, or None if there are no such rows.
+    `seconds`: for how long the model had rows to answer.
     """
 
     model: str
@@ -165,7 +165,7 @@ class TaskResult:
     """The results of one task. `interval` is the 95% interval of the primary metric over all rows.
 
     `abbreviation`: the task's abbreviation, or the name of a user's own task.
-    `calibration`: the name of the calibration that the answers name.
+    `calibration`: the name of the calibration that corrected the answers' probabilities.
     `labels`: the results of each label, for tasks that report them.
     `models`: a line for each model, the cheapest first, if several models share the work.
 
@@ -288,7 +288,7 @@ def read_results(path: Path) -> Results:
 
 
 def _check(name: str, task: TaskResult) -> None:
-    """Raise ValueError if a task's parts do not fit together."""
+    """Raise ValueError if the numbers in a task's results contradict each other."""
     if len(task.records) != task.rows:
         raise ValueError(f"{name} has {task.rows} rows and {len(task.records)} records")
     if task.primary not in task.metrics.all:

@@ -79,10 +79,13 @@ class Evaluation:
     ) -> Results:
         """Answer the rows of all tasks, measure the answers, and return the results.
 
-        For a cascade, the results say what each model did. All its models must be in this process. `progress` is called
-        with each answer. `keep` is called with the results so far before each next task. `warn` is called with a
-        sentence for each task whose stored calibration is not used. Raises UsageError if the options name a calibration
-        of another task.
+        For a cascade, the results say what each model did. All its models must be in this process.
+
+        `progress`: called with each answer.
+        `keep`: called with the results so far, before each next task.
+        `warn`: called with a sentence for each task whose stored calibration is not used.
+
+        Raises UsageError if the options name a calibration of another task.
         """
         started = time.perf_counter()
         measured: dict[str, TaskResult] = {}

@@ -34,9 +34,11 @@ class Correction:
 class Corrections:
     """A person's corrections of one task's answers. A row is identified by the hash of its fields.
 
-    `stored` are the corrections in the journal, as answer texts. `entries` are the corrections in a review table.
-    `space` is the answer set of the job's request, if it differs from the task's. For each corrected row, `apply` adds
-    the answer text to `applied`, under the row's key. It also adds the row with its right answer to `labelled`.
+    `stored`: the corrections in the journal, as answer texts.
+    `entries`: the corrections in a review table.
+    `space`: the answer set of the job's request, if it differs from the task's.
+    `applied`: the answer text of each row that `apply` corrected, under the row's key.
+    `labelled`: each row that `apply` corrected, with its right answer.
     """
 
     task: Task
@@ -112,10 +114,7 @@ def unused_entries(entries: Mapping[str, Correction], used: Iterable[bytes]) -> 
 
 
 def corrected(answer: Answer, space: Space, text: str) -> Answer:
-    """Return a copy of the answer with a person's text instead of the model's.
-
-    A warning in it tells of the correction.
-    """
+    """Return a copy of the answer with a person's text instead of the model's. It has a warning about this."""
     instead = "no answer" if answer.text is None else repr(answer.text)
     warning = AnswerWarning("corrected", f"Corrected by a person, in place of {instead}.")
     return replace(

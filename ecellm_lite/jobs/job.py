@@ -66,9 +66,11 @@ Progress = Callable[[JobStep], None]
 class JobOptions:
     """Options for reading, mapping and writing a job's table, and for reusing stored answers.
 
-    `restart` answers every row again. `retry_failed` answers only those rows again whose answer was an error.
-    `review_below` is the probability below which answers are also written to a review table, or `auto` to use a
-    calibration's thresholds. `report` is the path at which an HTML page about the finished job is written.
+    `restart`: answer every row again.
+    `retry_failed`: answer only those rows again whose answer was an error.
+    `review_below`: the probability below which answers are also written to a review table, or `auto` to use a
+      calibration's thresholds.
+    `report`: the path of an HTML page about the finished job.
     """
 
     table: TableOptions = field(default_factory=TableOptions)
@@ -94,7 +96,7 @@ class Job:
 
     @property
     def journal_path(self) -> Path | None:
-        """The path of the journal. It is None if the output is not a file; the job then cannot be resumed."""
+        """The path of the journal. None if the output is not a file. Such a job cannot be resumed."""
         if self.output is None or not is_replaceable(self.output):
             return None
         return journal_of(self.output)

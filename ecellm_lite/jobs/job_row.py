@@ -14,8 +14,9 @@ from ecellm_lite.tables.row import TableRow
 class JobAnswer(NamedTuple):
     """A row with one task's columns mapped, and its answer. The answer is None for a skipped or still unanswered row.
 
-    `key` identifies the row in the journal. It is None without a journal, or if the row could not be read. `reused`:
-    whether the answer is from the journal. `share`: the share of the table that was read up to this row, from 0 to 1.
+    `key`: identifies the row in the journal. None without a journal, or if the row could not be read.
+    `reused`: whether the answer is from the journal.
+    `share`: the share of the table that was read up to this row, from 0 to 1.
     """
 
     mapped: MappedRow

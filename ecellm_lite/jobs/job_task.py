@@ -40,7 +40,7 @@ class JobTask:
     def answer_columns(self, before: Sequence[str], more: Sequence[str] = ()) -> AnswerColumns:
         """Return the columns for this task's answers, followed by the columns `more`.
 
-        `before` are the other columns of the output. If a name is taken there, the new column gets another name.
+        `before` are the other columns of the output. A new column gets another name if its name is among them.
         """
         attributes = self.columns.attributes
         return AnswerColumns.of(self.task, before, attributes=attributes, more=more, named=not self.alone)

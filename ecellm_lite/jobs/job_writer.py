@@ -76,9 +76,9 @@ def job_writer(
     rules: Sequence[ReviewRule],
     tally: Tally,
 ) -> Iterator[JobWriter]:
-    """Open a job's output file, or standard output if `output` is None, and its review table.
+    """Open a job's output file and its review table. If `output` is None, open standard output.
 
-    Both files get their final names when the block ends without an error.
+    Both files get their final names when the `with` block ends without an error.
     """
     form = form_of(output.name) if output else "jsonl"
     options = replace(options, delimiter=table.delimiter, bom=options.bom or table.bom)

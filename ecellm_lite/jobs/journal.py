@@ -39,7 +39,7 @@ class Journal:
     """The stored answers of one job. Only one process at a time can open the file. Any thread may call any method.
 
     `facts`: the facts that the job's answers depend on (see jobs/facts.py). They are compared with the facts in the
-      file, unless `facts` is None.
+      file. With None, nothing is compared.
     `restart`: delete the stored answers.
 
     Raises UsageError if another process has the file open, or if the file has other facts and `restart` is False.

@@ -26,7 +26,7 @@ class HasDescriptor(Protocol):
 
 @contextmanager
 def output_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a job's output as `path.part`, and rename it to `path` when the block ends without an error.
+    """Open a job's output as `path.part`, and rename it to `path` when the `with` block ends without an error.
 
     A device or a pipe is written directly. Raises InputError if the output cannot be written.
     """

@@ -24,7 +24,7 @@ SLOWEST = 10
 
 @dataclass(slots=True)
 class ErrorKind:
-    """The errors with the same code: their number, and the line and message of the first one."""
+    """The errors with the same code: how many there are, and the line and message of the first one."""
 
     code: str
     line: int

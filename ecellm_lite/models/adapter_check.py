@@ -33,9 +33,11 @@ _VALUES = 1 << 20  # read at a time
 
 
 def check_adapter(header: Header, architecture: str, shapes: Mapping[str, Shape]) -> None:
-    """Raise ModelError unless llama.cpp can apply this adapter to a base model with this architecture and these shapes.
+    """Raise ModelError if llama.cpp cannot safely apply this adapter to a base model.
 
+    `architecture`: the base model's architecture.
     `shapes`: the shape of each tensor of the base model, by the tensor's name. The contiguous dimension comes first.
+
     Only the adapter's header is checked, not its values.
     """
     metadata = header.metadata

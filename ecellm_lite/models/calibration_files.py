@@ -18,7 +18,7 @@ from ecellm_lite.models.store import Store, StoredModel
 def calibration_folder(store: Store, model: StoredModel, adapter: str | None = None) -> Path:
     """Return the folder of a model's calibrations.
 
-    If `adapter`, an adapter's sha256, is given, return the folder of that adapter's calibrations.
+    `adapter`: an adapter's sha256. If given, return the folder of that adapter's calibrations.
     """
     if store.owns(model):
         folder = model.path.parent / "calibration"
@@ -28,7 +28,10 @@ def calibration_folder(store: Store, model: StoredModel, adapter: str | None = N
 
 
 def stored_calibrations(store: Store, model: str, envelope: str, adapter: str | None = None) -> Calibrations:
-    """Return a model's calibrations with an adapter. Both are given by sha256. The model need not be in the store."""
+    """Return a model's calibrations with an adapter. Model and adapter are given by sha256.
+
+    The model need not be in the store.
+    """
     folder = store.root / "calibration" / model
     for name in store.names():
         with suppress(ModelError):  # another model that is damaged

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 class Scope:
     """The task, answer type, model, envelope, instruction and options that a calibration was fitted for.
 
-    `model` is a sha256. `instruction` and `options` are hashes of the texts. `options` is None if the task has no
-    options, or if each row has its own. `adapter` is the sha256 of the adapter, or None for the model alone.
+    `model`: the sha256 of the model's file.
+    `instruction`, `options`: hashes of the texts. `options` is None if the task has no options, or if each row has its
+      own.
+    `adapter`: the sha256 of the adapter, or None for the model alone.
     """
 
     task: str

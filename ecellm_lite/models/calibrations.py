@@ -77,15 +77,16 @@ class MethodFigures:
 class Calibration:
     """A correction of a model's probabilities, with its scope and a record of how it was fitted.
 
-    `temperature`, `bias`: the correction. `rows` is the number of rows that it was fitted to. The bias is used only for
-      extractions and labels.
+    `temperature`, `bias`: the correction. The bias is used only for extractions and labels.
+    `rows`: the number of rows that the correction was fitted to.
     `vector`, `isotonic`: a correction with its own numbers for each option. It is used instead of the temperature,
       which is then 1. At most one of the two is given.
     `methods`: the methods that were compared, by name, if there were enough rows.
-    `before`, `after`: how good the probabilities of held-out rows were before and after correction. `held_out` is the
-      number of these rows. The correction of each half was fitted to the other half.
-    `least_coverage`: the coverage that 99% of the rows reached. Coverage is the share of the model's
-      probability that falls on allowed tokens.
+    `before`, `after`: how good the probabilities of held-out rows were before and after correction. The correction of
+      each half was fitted to the other half.
+    `held_out`: the number of these rows.
+    `least_coverage`: the coverage that 99% of the rows reached. Coverage is the share of the model's probability that
+      falls on allowed tokens.
     `data`, `data_sha256`: the file with the rows, and its sha256.
     `automatic`: the thresholds at which answers need no review, if they were requested.
     `sets`: the rule for sets of plausible answers, if a guarantee was requested.
@@ -162,7 +163,7 @@ class Calibrations:
     """The stored calibrations of one model with one envelope and one adapter.
 
     A task's calibration is read when it is first needed. If `named` is given, the calibration in that file is used for
-    every task, and the folder is not read. Raises ModelError if that file is missing, damaged, or made for another
+    every task, and the folder is not read. Raises ModelError if the named file is missing, damaged, or made for another
     model, envelope or adapter.
     """
 

@@ -2,7 +2,7 @@
 
 A remembered hash is used only if all of these are unchanged: the file's size, its time of modification (mtime), its
 time of change (ctime), its inode, and a sample of its bytes. The sample is 64 blocks of 4 KiB, spread evenly. Every
-ordinary write to the file changes at least one of these. A program can reset the mtime but not the ctime.
+ordinary write to the file changes at least one of them. A program can reset the mtime but not the ctime.
 
 Some changes go unnoticed until the file is hashed again in full (`again=True`):
 

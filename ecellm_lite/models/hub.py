@@ -55,10 +55,10 @@ def cached(repository: str, revision: str | None = None) -> Path:
 
 
 def download(repository: str, revision: str | None = None, *, weights: bool = True, quiet: bool = False) -> Path:
-    """Fetch a repository's weights, configuration and tokenizer into the hub's cache and return their folder.
+    """Fetch a repository's weights, configuration and tokenizer into the hub's cache, and return their folder.
 
     Without `weights`, the safetensors files are left out. Raises ModelError if the repository does not exist, the disk
-    is too small, or the connection breaks. If it raises, the complete files are kept, and the next call fetches the
+    is too small, or the connection breaks. After an error, the complete files are kept, and the next call fetches the
     rest.
     """
     # huggingface_hub reads both variables when it is imported.

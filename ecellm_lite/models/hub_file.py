@@ -44,10 +44,11 @@ class HubFile:
     def fetch(self, path: Path, received: Callable[[int], None]) -> None:
         """Download the missing rest of the file to `path`, and check the sha256 of the whole file.
 
-        `received` is called with the number of bytes of each piece, in the caller's thread. It may raise an exception
-        to stop the download. Raises ModelError if the connection breaks or the disk is full; the next call then
-        continues the download. Also raises ModelError if the file's sha256 differs from the hub's; the file is then
-        removed.
+        `received` is called with the number of bytes of each downloaded block, in the caller's thread. It may raise an
+        exception to stop the download.
+
+        Raises ModelError if the connection breaks or the disk is full. The next call then continues the download. Also
+        raises ModelError if the file's sha256 differs from the hub's. The file is then removed.
         """
         with self._explaining():
             path.touch()

@@ -32,7 +32,7 @@ _NO_WEIGHTS = frozenset(("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"))  # t
 
 
 def check_model(header: Header) -> None:
-    """Raise ModelError unless llama.cpp can load and run this language model without a crash.
+    """Raise ModelError if llama.cpp could crash when it loads or runs this language model.
 
     Missing tensors and wrong shapes are not checked here, because llama.cpp refuses them itself without a crash.
     """

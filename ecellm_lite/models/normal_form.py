@@ -1,4 +1,4 @@
-"""The Unicode normal form of texts. A model's tokenizer normalizes a text before it splits the text into tokens.
+"""The Unicode normal form of texts. Some tokenizers normalize a text before they split the text into tokens.
 
 llama.cpp does not normalize texts, so the engine does it. Qwen's tokenizers, for example, compose characters (NFC): "e"
 with a combining accent becomes "é".
@@ -16,7 +16,7 @@ _BY_PRE_TOKENIZER = {"qwen2": "NFC"}
 def normal_form(value: str | None, pre_tokenizer: str | None) -> str | None:
     """Return the normal form of a model file's texts, or None if texts are used as they are.
 
-    `value`: the metadata value under NORMAL_FORM_KEY. `pre_tokenizer`: the value of tokenizer.ggml.pre. Both are None
-    if the file does not have the key.
+    `value`: the metadata value under NORMAL_FORM_KEY, or None if the file does not have the key.
+    `pre_tokenizer`: the metadata value under tokenizer.ggml.pre, or None.
     """
     return value if value in NORMAL_FORMS else _BY_PRE_TOKENIZER.get(pre_tokenizer or "")

@@ -35,8 +35,9 @@ _PATIENCE = 5.0  # seconds to wait for another process to write a small file
 class StoredModel:
     """A stored model: its file and its manifest.
 
-    `tasks`: the tasks that the file's metadata names. Empty until the header is read. `identity`: the file's hash, size
-    and times when it was last checked against the manifest, or None if it was not checked.
+    `tasks`: the tasks that the file's metadata names. Empty until the header is read.
+    `identity`: the file's hash, size and times when it was last checked against the manifest. None if it was not
+      checked.
     """
 
     path: Path
@@ -218,9 +219,9 @@ class Store:
             self._forget_states(before)
 
     def add(self, source: Path, name: str, envelope: str, *, licence: str = "", move: bool = False) -> StoredModel:
-        """Copy (or move) a GGUF file into the store under a name. Raises UsageError if the name is taken.
+        """Copy or move a GGUF file into the store under a name. Raises UsageError if the name is taken.
 
-        Moving a symbolic link copies the file it points to and removes only the link.
+        If the file is a symbolic link, the file that it points to is copied. A move then removes only the link.
         """
         with self.placing(name) as place:
             check_model(read_header(source))

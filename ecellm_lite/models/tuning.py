@@ -42,9 +42,9 @@ class Machine:
 
 
 def this_machine(cores: int) -> Machine:
-    """Return the description of this machine. `cores` is how many cores this process may use.
+    """Return the description of this machine: the cores, the devices that ggml lists, and the versions of the software.
 
-    The devices in it are those that ggml lists.
+    `cores`: how many cores this process may use.
     """
     names = tuple(f"{device.name}: {device.description}" for device in devices())
     return Machine(cores, names, ggml.version(), __version__)
@@ -55,7 +55,7 @@ class Tuning:
     """The fastest settings of a model on a machine.
 
     `model`: the sha256 of the model's file.
-    `gpu_layers`: the setting of this name during the measurement.
+    `gpu_layers`: the value of this setting during the measurement.
     `settings`: the settings that were faster than the defaults. Empty if the defaults are best.
     `trials`: the combinations of settings that were tried, each with its rows per second.
     """

@@ -97,8 +97,8 @@ class RequestQueue:
     """The requests of a ChildRuntime: those sent to the child, those that wait, and the hashes of refused requests.
 
     An urgent request is sent at once, even if the child already has many requests. The engine starts it before the
-    others. A suspect is a request that may have killed children before. It is sent alone: the child gets no other
-    request until it has replied.
+    others. A suspect is a request that may have killed children before. A suspect is sent alone: the child gets no
+    other request until it has replied.
     """
 
     def __init__(self) -> None:

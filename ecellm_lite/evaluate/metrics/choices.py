@@ -105,7 +105,10 @@ def _table(keys: Sequence[str], sums: Numbers) -> list[LabelResult]:
 
 
 def _occurring(space: Choice | LabelSet, keys: set[str | None]) -> list[str]:
-    """Return the answers that occur, in the task's order. If the task has the answer none, it always comes last."""
+    """Return the answers that occur, in the task's order.
+
+    If the task has the answer "none of these", it always comes last.
+    """
     own = [option.key for option in space.offered] if isinstance(space, Choice) else list(space.labels.keys)
     none = [space.none_option.key] if isinstance(space, OrNone) else []
     return [*(key for key in own if key in keys and key not in none), *none]

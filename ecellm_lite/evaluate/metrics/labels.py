@@ -57,10 +57,7 @@ def measure_labels(pairs: Sequence[Pair], space: SeveralLabels) -> Measured:
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """How often each label is in both answers, in the model's answer, and in the gold answer.
-
-    Each array is (…, labels).
-    """
+    """Three arrays (…, labels): how often a label is in both answers, in the model's answer, and in the gold answer."""
 
     right: Numbers
     answered: Numbers

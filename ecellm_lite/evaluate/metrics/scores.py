@@ -7,7 +7,7 @@ all gold positions are equal, or if all of the model's positions are equal. `acc
 likeliest level is the gold one.
 
 In the metrics `all` (see measured.py), a row without an answer is wrong: its error is the largest that is possible for
-its gold position. In the metrics `paper`, such a row is left out. The correlations never include it.
+its gold position. In the metrics `paper`, such a row is left out. The correlations never include such a row.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def rouge_l(pairs: Sequence[Pair]) -> list[float]:
 
 
 def rouge_scorer() -> RougeScorer:
-    """Return the scorer of ROUGE-L; raises UsageError if rouge-score is not installed."""
+    """Return the scorer of ROUGE-L. Raises UsageError if rouge-score is not installed."""
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError:

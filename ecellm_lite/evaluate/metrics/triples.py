@@ -6,10 +6,10 @@ triples of all rows are counted together, so a row with many attributes weighs m
 unreadable answer has no triples, but the row's gold triples still count in recall. So the metrics `paper` and `all` are
 the same.
 
-For out-of-domain rows, the authors' script uses weaker metrics. Their names begin with `contained_`. They say that two
-triples match if the attributes are equal, one value contains the other, and one source contains the other. Precision is
-the share of the model's triples that match a gold triple. Recall is the share of gold triples that match a triple of
-the model.
+For out-of-domain rows, the authors' script uses weaker metrics. Their names begin with `contained_`. For these metrics,
+two triples match if the attributes are equal, one value contains the other, and one source contains the other.
+Precision is the share of the model's triples that match a gold triple. Recall is the share of gold triples that match a
+triple of the model.
 
 If the labels have typed values, `typed` is the share of them that are right in the model's answer (see
 metrics/typed.py).
@@ -46,7 +46,7 @@ class Triple:
 
 
 def _triple_of(attribute: Any, value: Any, source: Any) -> Triple:
-    """Return the triple of an entry's parts. None is written as "None"."""
+    """Return an entry's attribute, value and source as a triple of texts. None becomes "None"."""
     return Triple(*(NONE if part is None else str(part) for part in (attribute, value, source)))
 
 
@@ -65,12 +65,15 @@ def triples_of(text: str | None) -> frozenset[Triple] | None:
 
 
 def measure_triples(pairs: Sequence[Pair]) -> Measured:
-    """Measure extractions. Each column counts triples:
+    """Measure extractions. Each column counts triples or typed values:
 
-    0. the model's triples that are right, 1. the model's triples, 2. the gold triples, 3. the model's triples that
-    match a gold triple (in the sense of the contained_ metrics), 4. the gold triples that match a triple of the model
-    (in the same sense), 5. the gold answer's typed values that are also in the model's answer, 6. the gold answer's
-    typed values.
+    0. the model's triples that are right,
+    1. the model's triples,
+    2. the gold triples,
+    3. the model's triples that match a gold triple (in the sense of the contained_ metrics),
+    4. the gold triples that match a triple of the model (in the same sense),
+    5. the gold answer's typed values that are also in the model's answer,
+    6. the gold answer's typed values.
     """
     gold = [triples_of(pair.gold) or frozenset() for pair in pairs]
     answers = [triples_of(pair.text) for pair in pairs]
