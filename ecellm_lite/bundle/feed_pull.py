@@ -46,8 +46,11 @@ def pull_feed(address: str, keys: Sequence[PublicKey], store: Store, *, progress
     continues in the next call. A model is replaced only when its new files are complete. Models that the index does not
     name stay in the store.
 
-    Raises UsageError if the address is not HTTPS. Raises ModelError in these cases: none of `keys` signed the index,
-    the index is older than the last accepted one, or a file is damaged or cannot be fetched.
+    Raises UsageError if the address is not HTTPS. Raises ModelError in these cases:
+
+    - None of `keys` signed the index.
+    - The index is older than the last accepted one.
+    - A file is damaged or cannot be fetched.
     """
     check_address(address)
     address = address if address.endswith(".json") else urljoin(f"{address.rstrip('/')}/", INDEX)

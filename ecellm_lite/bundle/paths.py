@@ -14,7 +14,10 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNOREC
 
 
 def check_path(path: str) -> None:
-    """Raise ValueError unless a path is relative, uses '/' and has only names that are valid on every platform."""
+    """Raise ValueError if a path is not a valid relative path on every platform.
+
+    It must use '/' and Unicode's composed form, and must not be too long or too deep.
+    """
     parts = path.split("/")
     if len(path) > LONGEST or len(parts) > DEEPEST:
         raise ValueError(f"the path {path[:80]!r} is too long or too deep")

@@ -114,8 +114,7 @@ def _read_wheel(path: Path) -> Wheel:
 def _python() -> str:
     """Return the path of the Python that makes the new virtual environment.
 
-    If this program itself runs in a virtual environment, the result is that environment's base Python, because the
-    environment may be temporary.
+    This program may itself run in a virtual environment, which may be temporary. So the result is the base Python.
     """
     base = getattr(sys, "_base_executable", None)
     if base and not getattr(sys, "frozen", False):

@@ -121,8 +121,8 @@ def compare(
 
     Each of the two runs has its own process, which is stopped if it takes more than `seconds`. The process is started
     as ChildRuntime starts its child (see pipe/child_runtime.py). If `program` is given, that program is started
-    instead, with the same settings. If a process crashes, hangs, is killed or reports an error, that becomes a finding,
-    and the other run still takes place.
+    instead, with the same settings. A crash, a hang or an error of one process becomes a finding. The other run still
+    takes place.
 
     Raises UsageError if llama.cpp has no GPU device, or if the model does not fit into the GPU's memory. If both runs
     report an error, such as ModelError for a missing model, that error is raised.

@@ -1,9 +1,9 @@
 """Tokenizers of the kinds of GPT-4o and Mistral Nemo, for texts that llama.cpp would split into wrong words.
 
-In these tokenizers, a word is a run of upper case followed by lower case, and a combining mark belongs to its word.
-llama.cpp's patterns for them (`gpt-4o` and `tekken` in `tokenizer.ggml.pre`) end a word at a mark, and know case only
-for ASCII letters. So llama.cpp gives Hindi, Thai and "éÀ" other tokens than the model was trained on. ASCII texts get
-the same tokens in both.
+In these tokenizers, a word is a run of upper case followed by lower case. A combining mark belongs to its word.
+llama.cpp's patterns for them are `gpt-4o` and `tekken` in `tokenizer.ggml.pre`. They end a word at a mark, and know
+case only for ASCII letters. So llama.cpp gives Hindi, Thai and "éÀ" other tokens than the model was trained on. ASCII
+texts get the same tokens in both.
 
 The patterns here are those of the models' tokenizer.json. Tokens are merged as in tiktoken, which these vocabularies
 come from: first the pair of neighbours whose merged token has the lowest id.

@@ -43,7 +43,10 @@ LogitsOf = Callable[[Sequence[int]], Logits]
 
 
 class FakeVocabulary:
-    """A vocabulary with tokens for each byte, a few strings, EOS, BOS, and the special tokens of chat forms."""
+    """A vocabulary with a token for each byte, for each of a few short strings, and for EOS and BOS.
+
+    It also has the control tokens of chat forms.
+    """
 
     identity = ""
     size = len(_PIECES)

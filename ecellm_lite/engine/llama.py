@@ -111,8 +111,8 @@ class LlamaBackend:
     def prompt_kernels(self) -> prompt.State:
         """Which prompt kernels are used, or why they are off.
 
-        The kernels are off if any layer is on a GPU, because llama.cpp then computes the matrix products of the other
-        layers on the GPU as well.
+        They are off if any layer is on a GPU. llama.cpp then computes the matrix products of the other layers on the
+        GPU too.
         """
         if self.placement.n_gpu_layers:
             return prompt.State("", "layers are on a GPU")

@@ -1,7 +1,7 @@
 """A chat form: an envelope with the control tokens and texts around each turn of a conversation.
 
-A chat form is data, and no template is rendered. Its prompts have the same text as the prompts of the model's own chat
-template, and the same token ids as transformers' `apply_chat_template` with `add_generation_prompt=True`.
+A chat form is data, and no template is rendered. Its prompts have the same text as those of the model's own chat
+template. They have the same token ids as transformers' `apply_chat_template` with `add_generation_prompt=True`.
 convert/chat_template.py finds the chat form of a model.
 """
 
@@ -32,7 +32,7 @@ class ChatForm(Envelope):
     """The chat form of a family of models.
 
     `user`, `assistant`, `system`: what comes around the text of a turn of this role. If `system` is None, the system
-      message is put before the text of the first or last user turn (see `folded`), with an empty line between them.
+      message and an empty line come before the text of the first or last user turn (see `folded`).
     `tail`: the control tokens and texts after the last turn. The model's answer follows them.
     `end`: the control token that ends an answer.
     `head`: the control tokens and texts before the first turn.

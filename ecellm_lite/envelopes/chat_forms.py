@@ -2,8 +2,8 @@
 
 Sources: llama.cpp (MIT licence), with its templates in `models/templates/` and the expected texts in
 `tests/test-chat-template.cpp`. The spaces for SentencePiece are from mistral-common. If a model's template prints
-today's date, the form here leaves the date out, so that a prompt does not depend on the day. The prompt of a thinking
-model gets an empty block of thoughts, as in the model's own template when thinking is turned off.
+today's date, the form here leaves the date out. So a prompt does not depend on the day. The prompt of a thinking model
+gets an empty block of thoughts. The model's own template does the same when thinking is turned off.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Baselines: answers that ignore a row's text. They show how high a metric can be without a model.
 
-A constant answer can have a high F1 (PM) or NDCG (QPR), so a model is good only if it does better than a constant.
+The same answer for all rows can have a high F1 (PM) or NDCG (QPR). A model is good only if it does better.
 """
 
 from __future__ import annotations

@@ -172,8 +172,8 @@ def _temperature(rows: OptionRows) -> VectorScaling:
 def _vector_scaling(rows: OptionRows) -> VectorScaling:
     """Return the likeliest scales and biases.
 
-    A normal prior of variance 1 keeps the biases near 0 and the scales near their mean, so that a rare option does not
-    get extreme values.
+    A normal prior of variance 1 keeps the biases near 0 and the scales near their mean. So a rare option does not get
+    extreme values.
     """
     from scipy.optimize import minimize
 
@@ -205,9 +205,9 @@ def _vector_scaling(rows: OptionRows) -> VectorScaling:
 
 
 def _isotonic_regression(rows: OptionRows) -> IsotonicRegression:
-    """Return the best curves.
+    """Return the best curves, whose values stay away from 0 and 1.
 
-    For n rows, no value is below 1 / (n + 2) or above 1 - 1 / (n + 2), because n rows cannot show a rarer event.
+    For n rows, the values are from 1 / (n + 2) to 1 - 1 / (n + 2), because n rows cannot show a rarer event.
     """
     from sklearn.isotonic import IsotonicRegression as Regression
 

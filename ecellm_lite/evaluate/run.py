@@ -1,6 +1,6 @@
 """An evaluation, from files of labelled rows to results.
 
-The rows are read and checked before a model is loaded, so a mistake in them is reported at once and not after hours.
+The rows are read and checked before a model is loaded. So a mistake in them is reported at once, not after hours.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Chooses thresholds: the lowest probabilities at which answers are right often enough to need no review.
 
 The user gives a target precision: a share of right answers, such as 95%. On few rows, the measured precision is mostly
-luck. So a threshold must pass a test: if the true precision of answers above the threshold were below the target, a
-sample would look this good in at most 5% of cases. The test uses the one-sided 95% lower bound of Clopper and Pearson
-("The use of confidence or fiducial limits", Biometrika 1934).
+luck. So a threshold must pass a test. If the true precision above the threshold is below the target, the threshold
+passes by chance in at most 5% of cases. The test uses the one-sided 95% lower bound of Clopper and Pearson ("The use of
+confidence or fiducial limits", Biometrika 1934).
 
 Each possible answer may have its own threshold. The thresholds then share the 5% (Bonferroni's correction): with two
 thresholds, each may be too low in 2.5% of cases. For a target of 95%, this many rows must be above a threshold:
@@ -12,8 +12,8 @@ thresholds, each may be too low in 2.5% of cases. For a target of 95%, this many
     one           59                  93
     two           72 each             110 each
 
-The precision above the thresholds is measured on held-out rows: each half of the rows is judged by the thresholds
-chosen on the other half.
+The precision above the thresholds is measured on held-out rows. Each half of the rows is measured with thresholds that
+were chosen on the other half.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class JobRow(NamedTuple):
 class JobStep(NamedTuple):
     """The argument of a job's progress function: an answer and its row's number.
 
-    `share` and `reused` are as in JobAnswer.
+    `share`, `reused`: see JobAnswer.
     """
 
     answer: Answer

@@ -50,7 +50,7 @@ def job_tasks(tasks: Sequence[Task], columns: Sequence[str] | None, options: Map
     """Return each task with its mapping of a table's columns.
 
     If there are several tasks, a mapping or a constant applies only to the tasks that have its field. Raises UsageError
-    if the columns do not fit a task, if no task has a mapped field, or if two tasks have the same name.
+    if the columns do not fit a task, if no task has a mapped field, or if two tasks share a name.
     """
     if len(tasks) == 1:
         return (JobTask(tasks[0], ColumnMap(tasks[0], columns, options)),)

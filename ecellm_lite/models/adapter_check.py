@@ -1,9 +1,13 @@
 """Checks a LoRA adapter's metadata and tensor shapes, so that llama.cpp can safely apply it to a base model.
 
-An adapter is refused if llama.cpp would abort the process, or would apply something other than what the file says.
-Examples are a metadata value of the wrong type, factors (`lora_a`, `lora_b`) whose shapes do not fit the base model,
-and tensors that llama.cpp would skip. Factors of the embedding are refused too. If a model's embedding is also its
-output matrix, llama.cpp would multiply these factors in the wrong order.
+An adapter is refused if llama.cpp would abort the process, or would apply something other than what the file says. The
+reasons are, for example:
+
+- A metadata value has the wrong type.
+- The shapes of the factors (`lora_a`, `lora_b`) do not fit the base model.
+- llama.cpp would skip a tensor.
+- There are factors of the embedding. If a model's embedding is also its output matrix, llama.cpp would multiply these
+  factors in the wrong order.
 """
 
 from __future__ import annotations

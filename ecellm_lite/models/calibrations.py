@@ -91,7 +91,7 @@ class Calibration:
     `automatic`: the thresholds at which answers need no review, if they were requested.
     `sets`: the rule for sets of plausible answers, if a guarantee was requested.
     `labels`: the corrections of the labels that need their own, by label.
-    `none`: the rule for the answer "none of these", if the task has that answer and the rows show that it needs a rule.
+    `none`: the rule for the answer "none of these", if the task has this answer and a rule improved it.
     """
 
     scope: Scope

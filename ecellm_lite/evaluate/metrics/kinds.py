@@ -54,7 +54,7 @@ def measure(task: Task, pairs: Sequence[Pair]) -> Measured:
     """Return the task's metrics for pairs of a gold answer and the model's answer. There must be at least one pair.
 
     The gold answers must be valid for the task. An unreadable answer counts as no answer. Raises UsageError for a
-    user's own task whose type has no metric, or if a package that the metrics need is not installed.
+    user's own task whose type has no metric, or if a needed package is not installed.
     """
     check_measurable(task)
     own = _own(task)

@@ -1,7 +1,7 @@
 """The numbers of each row from which a task's metrics are computed.
 
-Every metric is computed from the sums of these numbers over rows. So to measure only some rows, or a resample for a
-confidence interval, it is enough to add up the numbers of these rows.
+Every metric is computed from the sums of these numbers over rows. To measure only some rows, or a resample for a
+confidence interval, only their numbers are added up.
 """
 
 from __future__ import annotations
