@@ -1,4 +1,4 @@
-"""A Runtime as an Answerer: submitted rows, many callers, closing, forks, and input that stalls."""
+"""A Runtime as an Answerer: submitted rows, many callers, closing, forked processes, and input that pauses."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_an_idle_engine_uses_no_processor_time() -> None:
 
 
 def test_answers_are_given_while_the_input_waits() -> None:
-    """The input sends its next row only after the answer to the previous row."""
+    """The input yields its next row only after it has got the answer to the row before."""
     sent: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     with Runtime.over(FakeBackend()) as runtime:
         answers = runtime.answers("sentiment_analysis", iter(sent.get, None))

@@ -1,4 +1,4 @@
-"""Documents in files: only a complete, small, regular file of strictly valid JSON in the right format is accepted."""
+"""Documents in files: a file is accepted only if it is regular, complete, small, and strictly valid JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data frames of pandas, polars and pyarrow: their own columns stay unchanged, and the answers come after them."""
+"""Data frames of pandas, polars and pyarrow: their columns stay unchanged, and columns with the answers are added."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def runtime() -> Any:
 
 
 def columns_of(frame: Any) -> dict[str, list[Any]]:
-    """Return a frame's columns, with None for missing values."""
+    """Return a frame's columns as lists, with None for missing values."""
     names = frame.column_names if isinstance(frame, pa.Table) else list(frame.columns)
     listed = {name: frame[name].to_pylist() if isinstance(frame, pa.Table) else list(frame[name]) for name in names}
     return {name: [None if value != value else value for value in values] for name, values in listed.items()}

@@ -1,4 +1,4 @@
-"""Plain data is accepted only if it fits a dataclass exactly; otherwise the error names the place."""
+"""Plain data is accepted only if it fits a dataclass exactly. Otherwise, the error names the wrong part."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ ROW = {"title": "Lodge Red Pan 20-lb, 3 April 2025"}
 
 @pytest.fixture
 def task(tmp_path: Path) -> Task:
-    """Return a task with a plain attribute, two typed ones and a closed list."""
+    """Return a task with four attributes: one without a type, two with types, and one with a closed list of values."""
     path = tmp_path / "own.toml"
     path.write_text(task_text(ANSWER, FIELDS))
     return load_task(path)

@@ -1,4 +1,4 @@
-"""A program that runs a job over a slow fake engine, for tests that kill it. Its arguments are ROWS and OUTPUT."""
+"""A program that runs a job with a slow fake engine, for tests that kill it. Its arguments are ROWS and OUTPUT."""
 
 from __future__ import annotations
 

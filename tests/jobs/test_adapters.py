@@ -1,4 +1,4 @@
-"""A job reuses its stored answers only with the same adapter file."""
+"""A job reuses its stored answers only if the adapter file is the same."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAME = ModelName("shop", "5" * 64)
 
 
 def run(rows: Path, output: Path, adapter: str | None, sha256: str = "a" * 64) -> int:
-    """Run a job with an adapter of this sha256, and return the number of tokens that the engine computed."""
+    """Run a job with an adapter whose file has this SHA-256. Return how many tokens the engine computed."""
     backend = FakeBackend(adapters={"shop-a": lambda tokens: scattered([1, *tokens]), "shop-b": scattered})
     adapters = {"shop-a": LoadedAdapter(replace(NAME, adapter=AdapterName("shop-a", sha256)))}
     with Runtime.over(backend, name=NAME, adapters=adapters) as runtime, open_job(rows, output, TASK) as job:

@@ -20,7 +20,7 @@ TASK = TASKS["sentiment_analysis"]
 
 
 class Clock(Runtime):
-    """A runtime over a fake clock, which advances by one microsecond for each character of an answered row."""
+    """A runtime with a simulated clock: answering a row takes a microsecond for each of its characters."""
 
     now: float
     answered: int

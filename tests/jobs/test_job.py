@@ -38,9 +38,9 @@ class Counting(Runtime):
 
 
 def run(rows: Path, output: Path | None, options: JobOptions | None = None, **request: Any) -> tuple[Tally, int]:
-    """Run a job over the fake engine in deterministic mode.
+    """Run a job with the fake engine in deterministic mode.
 
-    Return its tally and the number of rows that the engine answered.
+    Return its tally, and how many rows the engine answered.
     """
     runtime = Counting.over(FakeBackend(), deterministic=True)
     assert isinstance(runtime, Counting)

@@ -1,4 +1,4 @@
-"""A job's remaining time is estimated from tokens, so short, long and repeated rows do not distort it."""
+"""A job's remaining time is estimated from tokens. Short, long and repeated rows do not distort the estimate."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def write_rows(path: Path, count: int) -> Path:
 
 
 def whole(rows: Path, output: Path) -> bytes:
-    """Return the output of the same job without a cluster."""
+    """Return the output of the same job, run without a cluster."""
     with open_job(rows, output, TASK) as job, fake() as runtime:
         job.run(runtime)
     return output.read_bytes()
@@ -134,7 +134,7 @@ def test_a_missing_model_is_one_error() -> None:
 
 
 def test_a_dying_node_loses_and_repeats_no_row(cluster: Any, tmp_path: Path) -> None:
-    """This must be the last test that uses the cluster, because the cluster loses a node."""
+    """This must be the last test that uses the cluster, because it kills one of the nodes."""
     rows = write_rows(tmp_path / "rows.jsonl", 600)
     nodes = list(cluster.worker_nodes)
     steps: list[int] = []

@@ -1,4 +1,4 @@
-"""The page about a finished job: its answers, their probabilities, and the rows that need review or failed."""
+"""The HTML page about a finished job: answers, probabilities, and the rows that need review or failed."""
 
 from __future__ import annotations
 

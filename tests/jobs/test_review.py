@@ -1,4 +1,4 @@
-"""Review tables: which answers a person must check, and what happens to a person's corrections."""
+"""Review tables: which answers a person must check, and how a person's corrections are used."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OPTIONS = TASK.question({"review": "x"}).options
 
 
 def calibration(thresholds: dict[str, float | None], least_coverage: float = 0.0) -> Calibration:
-    """Return a calibration of the fake model with thresholds. It leaves probabilities unchanged."""
+    """Return a calibration of the fake model. It sets thresholds, but does not change probabilities."""
     scope = Scope(
         TASK.name, "choice", MODEL.sha256, "alpaca", text_hash(TASK.instruction), OPTIONS and text_hash(OPTIONS)
     )
@@ -54,7 +54,7 @@ def runtime(calibration: Calibration | None = None, folder: Path | None = None) 
 
 
 def write_table(path: Path, count: int) -> Path:
-    """Write a table of reviews. In the last row, the review is empty."""
+    """Write a table of reviews. The last row's review is empty."""
     reviews = [f"review number {number}" for number in range(count - 1)] + [""]
     if path.suffix == ".jsonl":
         lines = ({"id": number, "review": review} for number, review in enumerate(reviews))

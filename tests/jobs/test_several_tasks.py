@@ -1,4 +1,7 @@
-"""A job asks several tasks about each row. Each task has its own columns, and shared text is computed once."""
+"""A job asks several tasks about each row.
+
+Each task has its own columns, and text that tasks share is computed once.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ def desk(folder: Path, name: str, *choices: str) -> Task:
 
 
 def write_table(path: Path, count: int = 12) -> Path:
-    """Write a table of reviews. The last review is empty."""
+    """Write a table of reviews. The last row's review is empty."""
     lines = [(number, f"review number {number}" if number < count - 1 else "", "north") for number in range(count)]
     if path.suffix == ".jsonl":
         keys = ("id", "review", "shop")
@@ -76,7 +79,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def test_a_change_in_a_tasks_file_needs_a_restart(tmp_path: Path) -> None:
-    """The model reads the descriptions of choices, which are in no other fact of the job."""
+    """The changed description is part of the prompt, so answers of before the change must not be reused."""
     rows, output = write_table(tmp_path / "rows.csv", 3), tmp_path / "answers.csv"
     run(rows, output, [desk(tmp_path, "desk", "billing", "delivery")])
     path = tmp_path / "desk.toml"
@@ -151,7 +154,7 @@ def test_a_review_has_a_line_for_each_answer(tmp_path: Path, tasks: list[Task]) 
 
 
 def test_text_that_tasks_share_is_computed_once(tmp_path: Path) -> None:
-    """The two tasks differ only in their options, which come last in the prompt."""
+    """The two tasks differ only in their options, which are at the end of the prompt."""
     tasks = [desk(tmp_path, "desk", "billing", "delivery"), desk(tmp_path, "floor", "first", "second")]
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"review": f"{number} " + "long words " * 9}) + "\n" for number in range(30)))
@@ -161,7 +164,7 @@ def test_text_that_tasks_share_is_computed_once(tmp_path: Path) -> None:
         waiting = 30 * len(chosen)
 
         class Together(Runtime):
-            """A runtime that computes only when all rows wait, as only waiting rows can share their common text."""
+            """A runtime that starts to compute when all rows are submitted, so all can share text."""
 
             def submit(self, *arguments: Any, **options: Any) -> Any:
                 nonlocal waiting

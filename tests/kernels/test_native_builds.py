@@ -1,4 +1,4 @@
-"""The kernels' source, built for other processors and with sanitizers, if the compilers are installed."""
+"""The source of the kernels, built for other processors and with sanitizers. Missing compilers skip a test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.native
 
 
 def build(compiler: str, folder: Path, program: str, variants: dict[str, list[str]], *options: str) -> Path:
-    """Compile a program with these variants (name and options) and return its path."""
+    """Compile a test program with these variants of the kernels (name: compiler options), and return its path."""
     objects = {name: str(folder / f"{name}.o") for name in variants}
     compile_one = [compiler, *OPTIONS, *options, "-c", str(KERNELS / "variant.cpp")]
     running = [
@@ -46,7 +46,7 @@ def build(compiler: str, folder: Path, program: str, variants: dict[str, list[st
 
 
 def compare(command: list[str], variant: str) -> None:
-    """Compare the driver's output with ggml's for rows of every kind."""
+    """Check that the test program quantizes rows of every kind to the same bytes as ggml."""
     generator = np.random.default_rng(5)
     weights = np.stack([weights_of(kind, 512, generator) for kind in KINDS * 2])
     importance = np.abs(weights_of("normal", 512, generator))
@@ -69,7 +69,7 @@ needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not 
 @needs_compiler
 @REFERENCE
 def test_the_widest_variant_gives_the_bytes_of_ggml(tmp_path: Path) -> None:
-    """The source of the widest variant can run on any processor, because the compiler splits its vectors."""
+    """The widest variant can be tested on any processor, because the compiler splits its vectors into shorter ones."""
     program = build("g++", tmp_path, "driver.cpp", {"baseline": ["-DECELLM_LANES=16"]}, "-O2")
     compare([str(program)], "baseline")
 
@@ -98,7 +98,7 @@ def test_fast_quotients_equal_a_division(tmp_path: Path) -> None:
 
 @needs_compiler
 def test_sanitizers_find_no_fault_in_the_quantizers(tmp_path: Path) -> None:
-    """A fuzzer tries all kinds of arguments of the C functions: sizes, strides, nulls, overlaps, infinities."""
+    """A fuzzer calls the C functions with random arguments: sizes, strides, null pointers, overlaps, infinities."""
     options = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     variants = {"baseline": ["-DECELLM_LANES=4"]}
     if platform.machine() in ("x86_64", "AMD64"):
@@ -119,7 +119,7 @@ def test_sanitizers_find_no_fault_in_the_quantizers(tmp_path: Path) -> None:
 @needs_compiler
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the prompt kernels are for x86-64")
 def test_sanitizers_find_no_fault_in_the_prompt_kernels(tmp_path: Path) -> None:
-    """A fuzzer tries random shapes, strides and bits, on up to three threads."""
+    """A fuzzer calls the kernels with random shapes, strides and bits, on up to three threads."""
     prompt = KERNELS / "prompt"
     options = ["-std=c++17", "-O1", "-g", "-fopenmp", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     options += ["-fno-sanitize=float-cast-overflow", "-DECELLM_VARIANTS=VARIANT(avx2)"]
@@ -142,7 +142,7 @@ def test_sanitizers_find_no_fault_in_the_prompt_kernels(tmp_path: Path) -> None:
 
 
 def instructions(objdump: str, library_file: Path) -> list[tuple[str, str]]:
-    """Return the instructions of a library, each with its operands."""
+    """Return the machine instructions of a library as pairs (name, operands)."""
     command = [objdump, "-d", "--no-show-raw-insn", str(library_file)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     fields = [line.split("\t", 1)[1].removeprefix("{vex} ").split(None, 1) for line in lines if "\t" in line]
@@ -155,7 +155,7 @@ def instructions(objdump: str, library_file: Path) -> list[tuple[str, str]]:
     reason="CMake and a compiler for ARM are not installed (cmake, g++-aarch64-linux-gnu)",
 )
 def test_a_build_for_arm_has_the_prompt_kernels(tmp_path: Path) -> None:
-    """As docs/offline.md builds ARM's wheels."""
+    """The build is that of docs/offline.md for the ARM wheels."""
     options = ["-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64"]
     options.append("-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++")
     subprocess.run(["cmake", "-S", str(KERNELS), "-B", str(tmp_path), *options], check=True)

@@ -1,4 +1,4 @@
-"""The prompt kernels' attention, compared with float64 attention over the same queries, keys, values and mask."""
+"""The attention of the prompt kernels, compared with attention in float64 over the same arrays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROUNDING = 2.0**-24
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The arguments of an attention; see `library.attend`."""
+    """The arguments of a call of the attention; see `library.attend`."""
 
     q: NDArray[np.float32]
     k: NDArray[np.float16]
@@ -35,7 +35,7 @@ class Call:
         return kernels.attend(*operands, self.scale, variant=variant, threads=threads, order=order)
 
     def expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the result in float64, and how far float32 arithmetic may be from it."""
+        """Return the result in float64, and the largest difference that float32 arithmetic may cause."""
         q, k, v, mask = (array.astype(np.float64) for array in (self.q, self.k, self.v, self.mask))
         sharing = q.shape[1] // k.shape[1]
         k, v = np.repeat(k, sharing, axis=1), np.repeat(v, sharing, axis=1)
@@ -62,7 +62,7 @@ def call(
     width: int,
     mask: NDArray[np.bool_],
 ) -> Call:
-    """Return a random call; where `mask` is False, a token must not read a cell."""
+    """Return random arguments. A token must not read the cells for which its row of `mask` is False."""
     size = 10.0 ** generator.integers(-3, 2)
     return Call(
         (size * generator.normal(size=(tokens, heads, width))).astype(np.float32),
@@ -74,7 +74,7 @@ def call(
 
 
 def rows(generator: np.random.Generator, tokens: int, prefix: int, longest: int) -> NDArray[np.bool_]:
-    """Return a mask for rows of random lengths: a token reads a shared prefix and its row's earlier cells."""
+    """Return a mask for rows of random lengths: a token reads a shared prefix, and the earlier cells of its own row."""
     lengths: list[int] = []
     while sum(lengths) < tokens:
         lengths.append(int(generator.integers(1, longest + 1)))
@@ -125,7 +125,7 @@ def test_attention_is_right_for_rows_that_share_a_prefix(
 def test_attention_is_right_for_any_mask(
     kernels: Kernels, variant: str, seed: int, tokens: int, cells: int, share: float
 ) -> None:
-    """Some tokens read no cell, some cells are read by no token, and some masks only change scores."""
+    """Some tokens read no cell, and some cells are read by no token. Some mask values only change a score."""
     generator = np.random.default_rng(seed)
     one = call(generator, tokens, cells, 6, 2, 64, generator.random((tokens, cells)) < share)
     one.mask[one.mask == 0] = generator.choice([0, 0, -1.5, 3, 1e-5], np.count_nonzero(one.mask == 0))
@@ -137,7 +137,7 @@ def test_attention_is_right_for_any_mask(
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_attention_is_right_for_scores_far_apart(kernels: Kernels, variant: str) -> None:
-    """The largest score may come last, and all others may be e^100 times smaller."""
+    """The weights of most cells are e^100 times smaller than that of the largest score, which may come last."""
     generator = np.random.default_rng(1)
     one = call(generator, 20, 200, 4, 4, 64, np.ones((20, 200), dtype=bool))
     one.k[150:] *= np.float16(200)
@@ -194,7 +194,7 @@ def test_a_token_has_the_same_bits_whatever_else_is_read(
     width: int,
     threads: int,
 ) -> None:
-    """The bits change neither with other tokens, nor with where the cells are. Deterministic batches need this."""
+    """A token's bits do not depend on other tokens or on the order of the cells. Deterministic batches need this."""
     generator = np.random.default_rng(seed)
     reads = rows(generator, tokens, prefix, longest)
     one = call(generator, tokens, reads.shape[1], 2 * sharing, 2, width, reads)

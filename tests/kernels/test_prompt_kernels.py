@@ -1,4 +1,7 @@
-"""The prompt kernels' products, compared with float64 products of the same weights and quantized activations."""
+"""The matrix products of the prompt kernels, compared with products in float64.
+
+The weights and the quantized activations are the same in both.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ VARIANTS = all_variants()
 
 
 def quantized(x: NDArray[np.float32], limit: float) -> NDArray[np.float64]:
-    """Return activations (columns, depth) as the kernels quantize them: in blocks of 32, the largest at `limit`."""
+    """Return activations (columns, depth) after the kernels' quantization.
+
+    The values are quantized in blocks of 32. The largest value of a block becomes `limit`.
+    """
     blocks = x.reshape(len(x), -1, BLOCK)
     largest = np.abs(blocks).max(axis=2, keepdims=True)
     counts = largest >= np.float32(2.0**-100)
@@ -35,10 +41,10 @@ def quantized(x: NDArray[np.float32], limit: float) -> NDArray[np.float64]:
 
 
 def compare(blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32], result: NDArray[np.float32]) -> None:
-    """Compare products with their exact values.
+    """Check products against their exact values.
 
-    The tolerance covers the rounding of float32. For float types, each weight is rounded once. For the others, each
-    block is rounded a few times: its scales are multiplied, its minimum is added, and its sum is added.
+    The tolerance covers the rounding in float32. For float types, each product of a weight is rounded once. For
+    quantized types, each block is rounded a few times: for the product of its scales, for its minimum, and for its sum.
     """
     weights = ggml_quantizer.dequantize(blocks, kind, x.shape[1]).astype(np.float64)
     if kind.name in FLOATS:
@@ -55,7 +61,7 @@ def compare(blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32],
 def product(
     generator: np.random.Generator, kind: TensorType, rows: int, columns: int, depth: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return random quantized weights and activations, of all magnitudes whose products fit into float32."""
+    """Return random quantized weights and activations. Their products have all magnitudes that fit into float32."""
     weights = generator.normal(size=(rows, depth)) * 10.0 ** generator.integers(-4, 3, (rows, 1))
     x = generator.normal(size=(columns, depth)) * 10.0 ** generator.integers(-6, 12, (columns, 1))
     pick = generator.integers(0, 6, (columns, depth // BLOCK))
@@ -110,7 +116,7 @@ def test_products_of_many_columns_and_strides_are_right(kernels: Kernels, varian
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", TYPES)
 def test_a_column_does_not_depend_on_the_others(kernels: Kernels, variant: str, name: str) -> None:
-    """A column has the same bits with any number of columns and threads. Deterministic batches need this."""
+    """A column has the same bits for any number of columns and threads. Deterministic batches need this."""
     kind = CONVERTED[name]
     weights, x = product(np.random.default_rng(5), kind, 37, 21, 1536)
     together = kernels.multiply(weights, kind, x, variant=variant)

@@ -1,4 +1,4 @@
-"""Fixtures: a store with one model. The model's file is not a real one, because no test opens it."""
+"""Fixtures: a store with one model. The model's file has no real content, because no test opens it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A row gets no value if its probability is below the minimum."""
+"""A row whose probability is below the minimum gets no value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A calibration belongs to one adapter. It is not used for another adapter or for the base model alone."""
+"""A calibration belongs to one adapter. Neither another adapter nor the base model alone uses it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def of_shop(name: str, temperature: float = 2.0) -> Calibration:
 
 
 def over(store: Store, model: StoredModel) -> Runtime:
-    """Return a runtime with both shops' adapters. It uses the calibrations that the store has for each of them."""
+    """Return a runtime with the adapters of both shops, each with the calibrations that the store has for it."""
     adapters: Mapping[str, LoadedAdapter] = {
         name: LoadedAdapter(
             replace(MODEL, adapter=AdapterName(name, sha256)),

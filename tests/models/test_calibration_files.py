@@ -1,4 +1,4 @@
-"""Calibration files: what is written is read back unchanged, and a damaged file is not used."""
+"""Calibration files: a written file is read back unchanged, and a damaged file is not used."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_calibrations_are_removed_with_their_model(store: Store, model: StoredMo
 
 
 def test_calibrations_are_found_by_the_hash_of_the_model(store: Store, model: StoredModel, tmp_path: Path) -> None:
-    """A ChildRuntime finds calibrations by the model's hash, because it does not know the model's path."""
+    """A ChildRuntime does not know the path of the model's file, so it looks for calibrations by the model's hash."""
     calibration = calibration_of("sentiment_analysis")
     elsewhere = replace(model, path=tmp_path / "x.gguf")
     calibration.write(calibration_path(store, elsewhere, "sentiment_analysis"))
@@ -167,7 +167,7 @@ def test_a_correction_by_option_is_not_used_for_other_options(store: Store, mode
 
 
 def test_older_files_keep_their_names(tmp_path: Path) -> None:
-    """A calibration's name has a hash of its facts. It must stay the same, so that old answers stay comparable."""
+    """A calibration's name has a hash of its contents. A new version must give an old file the same name."""
     (tmp_path / "a.json").write_text(json.dumps({key: value for key, value in GOOD.items() if key not in OPTIONAL}))
     calibration = read_calibration(tmp_path / "a.json")
     assert calibration == calibration_of("sentiment_analysis")

@@ -1,4 +1,4 @@
-"""A file's hash is computed once, and again only if its bytes may have changed."""
+"""A file's hash is computed once. It is computed again only if the file's bytes may have changed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that gets a new item each time a whole file is hashed."""
+    """Return a list to which an item is added each time a whole file is hashed."""
     times: list[int] = []
     whole = file_identity._sha256
 
@@ -39,7 +39,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def identities(tmp_path: Path) -> FileIdentities:
-    """Return a new FileIdentities object, as a new process would load it."""
+    """Return a FileIdentities object with the stored hashes, as in a new process."""
     return FileIdentities(tmp_path / "hashes.json")
 
 
@@ -70,7 +70,7 @@ def test_a_write_is_noticed_if_the_modification_time_is_reset(place: int, path: 
 
 
 def test_a_write_right_after_hashing_is_noticed(path: Path, tmp_path: Path) -> None:
-    """File times advance only every few milliseconds. So a write soon after the hash might not change them."""
+    """A file's times advance only every few milliseconds, so a write soon after hashing may leave them the same."""
     for number in range(20):
         damage(path, 5000, bytes([number]))
         assert identities(tmp_path).identify(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -89,7 +89,7 @@ def test_another_file_of_the_same_size_and_times_is_noticed(path: Path, tmp_path
 def test_sampled_bytes_reveal_a_change_without_new_times(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk may corrupt bytes without changing the file's times. Here it corrupts most of a file, or its beginning."""
+    """A failing disk may change bytes without changing the file's times. Here it changes the first bytes."""
     state = file_identity._state(path.stat())
     monkeypatch.setattr(file_identity, "_state", lambda _: state)
     first = identities(tmp_path).identify(path)

@@ -1,4 +1,4 @@
-"""Repositories are downloaded completely or not at all. Downloads resume, and cached repositories need no network."""
+"""Repositories are downloaded as a whole or not at all. Downloads resume, and cached repositories need no network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FILES = {
 
 
 def pull(home: Path, endpoint: str, name: str = "shop/model", **settings: str) -> tuple[int, str]:
-    """Download in a separate process, because the hub's library reads its settings when it is imported."""
+    """Download in a separate process, because the hub's library reads its settings only once, at its import."""
     code = (
         "import sys\nfrom ecellm_lite.models.hub import download\nfrom ecellm_lite.errors import EcellmError\n"
         "try: print(download(sys.argv[1], quiet=True))\n"

@@ -1,4 +1,4 @@
-"""A file of the hub is read in ranges or downloaded. A broken download continues, and wrong bytes are deleted."""
+"""A file on the hub is read in ranges or downloaded. A broken download is continued, and wrong bytes are deleted."""
 
 from __future__ import annotations
 

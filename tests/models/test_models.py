@@ -1,4 +1,4 @@
-"""The store, its manifests and hashes, and the search for a model by name."""
+"""The store with its manifests and hashes, and the search for a model by name."""
 
 from __future__ import annotations
 

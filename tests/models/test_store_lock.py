@@ -1,4 +1,4 @@
-"""If two processes write the same model in the store, the second one is refused, and nothing is lost."""
+"""If two processes write the same model to the store, the second process gets an error, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_second_writer_is_refused(store: Store, gguf: Path, other: Path, monke
 
 @pytest.mark.slow
 def test_only_one_of_many_processes_stores_a_model(store: Store, tmp_path: Path) -> None:
-    """One process stores a complete model, and the others are refused."""
+    """One process stores a complete model. The other processes get an error."""
     program = """
 import sys
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""`ecellm-lite pipe` with the fake engine. The review `poison` kills the process, and the review `hang` makes it hang.
+"""`ecellm-lite pipe` with the fake engine. A review with `poison` kills the process, and one with `hang` makes it hang.
 
-The argument says how the model loads: `missing`, `crash`, `slow`, or `isolated` (in a child process). With `crash
-FILE`, the process writes to the file at each start, and crashes if the file already exists.
+The argument says how the model loads, such as `missing`, `crash`, `slow`, or `isolated` (in a child process). With
+`crash FILE`, the process crashes at each start after FILE was created, and adds a line to FILE.
 """
 
 from __future__ import annotations

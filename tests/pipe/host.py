@@ -1,4 +1,4 @@
-"""A host program: starts a pipe, sends lines, and reads what comes back."""
+"""A host program: starts a pipe, sends lines, and reads the messages."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def start(command: list[str] | None = None) -> subprocess.Popen[bytes]:
 
 
 def converse(lines: Iterable[bytes | dict[str, Any]], command: list[str] | None = None) -> list[dict[str, Any]]:
-    """Send lines, close the input, and return the messages after `ready`.
+    """Send lines and close the input. Return the messages that follow `ready`.
 
-    The pipe must end with exit code 0.
+    Fails if the exit code of the pipe is not 0.
     """
     data = b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines)
     with start(command) as process:

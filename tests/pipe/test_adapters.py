@@ -13,7 +13,7 @@ from tests.pipe.host import MESSAGE
 
 
 def conversation(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the messages of a session with two shops' adapters, each of which must follow the schema."""
+    """Return the messages of a session with the adapters of two shops. Each message must fit the schema."""
     written: list[bytes] = []
     output = Output(written.append)
     adapters = {"shop-a": lambda tokens: scattered([1, *tokens]), "shop-b": lambda tokens: scattered([2, *tokens])}

@@ -1,4 +1,4 @@
-"""A cascade behind the pipe: both models in this process, and what cannot be combined is refused."""
+"""A cascade behind the pipe: both models run in this process. Settings that exclude each other are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ChildRuntime gives the same answers as a Runtime. If its child dies, no other request is lost."""
+"""A ChildRuntime gives the same answers as a Runtime. If its child dies, only the request that killed it fails."""
 
 from __future__ import annotations
 

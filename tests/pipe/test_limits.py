@@ -1,4 +1,4 @@
-"""Limits on a process's memory, priority and cores, tested in child processes. They hold for all threads."""
+"""Limits on the memory, priority and cores of a process, tested in child processes. They apply to all threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading lines: each line from a host is a message that fits the published schema, or raises ProtocolError."""
+"""Reading lines: a line from a host either is a message that fits the published schema, or raises ProtocolError."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The protocol as a host sees it: every request gets one line with its id, and standard output has nothing else."""
+"""The protocol as a host sees it: each request gets one line with its id, and standard output has no other text."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_every_request_gets_a_line_with_its_id(lines: list[bytes]) -> None:
 
 
 def session_over_fake(lines: list[bytes]) -> list[dict[str, Any]]:
-    """Return the messages after `ready` of a conversation in this process."""
+    """Run a session with the fake engine in this process. Return the messages that follow `ready`."""
     written: list[bytes] = []
     output = Output(written.append)
     with Runtime.over(FakeBackend()) as runtime:

@@ -1,4 +1,4 @@
-"""Several hosts share one engine over a Unix socket. None of them can stop the others."""
+"""Several hosts share one engine over a Unix socket. No host can stop the others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROWS = 50
 
 @pytest.fixture
 def path() -> Iterator[Path]:
-    """A path that is short enough for a socket."""
+    """Return a path that is short enough for a Unix socket."""
     folder = tempfile.mkdtemp()
     yield Path(folder) / "till.sock"
     shutil.rmtree(folder)
@@ -67,7 +67,7 @@ def requests(name: str) -> bytes:
 
 
 def conversation(path: Path, name: str) -> list[dict[str, Any]]:
-    """Send requests, end the input, and return all messages."""
+    """Send requests and close the input. Return all messages."""
     with connected(path) as host:
         host.sendall(requests(name))
         host.shutdown(socket.SHUT_WR)

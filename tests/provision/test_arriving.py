@@ -1,6 +1,6 @@
-"""`models pull` converts while it downloads.
+"""`models pull` converts a model while it is downloaded.
 
-The model is the same as from a complete download, even after interruptions.
+The model is the same as after a complete download, even after interruptions.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def without_times(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return a manifest's details without the files' times and the duration of the conversion."""
+    """Return a manifest without the entries that differ between two conversions of the same model, such as times."""
     inputs = [{key: value for key, value in file.items() if key != "changed"} for file in manifest["inputs"]]
     return manifest | {"inputs": inputs, "configuration": None, "seconds": None}
 
@@ -165,7 +165,10 @@ def test_an_unreachable_hub_is_an_error(base: Path, tmp_path: Path) -> None:
 
 
 def test_a_pull_killed_ten_times_continues_to_the_same_bytes(base: Path, tmp_path: Path) -> None:
-    """Each kill comes while another shard stalls. Two shards are never sent before, so no process can end."""
+    """Each kill comes while the download of another shard is stalled. The last two shards never stall.
+
+    So no process can finish before it is killed.
+    """
     content = files(resharded(base, tmp_path / "shards", KILLS + 2))
     shards = sorted(name for name in content if name.startswith("model-"))
     largest = max(len(data) for name, data in content.items() if name.startswith("model-"))

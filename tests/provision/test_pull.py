@@ -1,4 +1,4 @@
-"""`models pull` downloads and stores a model that answers, and `verify` checks it."""
+"""`models pull` downloads and stores a model that gives answers. `verify` checks this model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def environment(home: Path, endpoint: str, **settings: str) -> dict[str, str]:
 
 
 def run(home: Path, endpoint: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a separate process, because the hub's library reads its settings when it is imported."""
+    """Run a command in a separate process, because the hub's library reads its settings only once, at its import."""
     code = "from ecellm_lite.cli.main import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
@@ -177,7 +177,7 @@ def test_a_disk_that_fills_during_the_download_is_an_error(small_disk: Path, tmp
 def test_a_disk_that_fills_during_the_conversion_is_an_error(
     when: str, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The repository is already in the cache, because other tests cover the download."""
+    """The repository is already in the cache. Other tests fill the disk during the download."""
     base = write_checkpoint(tmp_path / "base", "smollm")
     resize(small_disk, "32m")
     monkeypatch.setenv("ECELLM_HOME", str(small_disk))

@@ -28,7 +28,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def _one_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare the logits of one prompt, because the vocabularies are large."""
+    """Let `verify` compare the logits of one prompt only, because the vocabularies are large."""
     monkeypatch.setattr(verification, "TASKS", {"sentiment_analysis": TASKS["sentiment_analysis"]})
 
 
@@ -39,9 +39,10 @@ def write_checkpoint(folder: Path, kind: str) -> Path:
 
 
 def pulled(home: Path, repository: str, base: Path, *arguments: str) -> StoredModel:
-    """Pull the checkpoint `base` from a hub where it is `repository`, and return the only model of the store.
+    """Pull the checkpoint `base` from a simulated hub that has it as `repository`. Return the stored model.
 
-    Its type is F32: quantized, random weights have another likeliest token at more places than `verify` allows.
+    The model's type is F32. With random weights, a quantized model would differ from its original more than `verify`
+    allows.
     """
     with Hub(repository, files(base)) as served:
         ran = run(home, served.endpoint, "models", "pull", *arguments, "--quant", "F32", "--quiet")

@@ -46,7 +46,7 @@ def test_verify_passes_a_good_model(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_verify_passes_nemos_texts_with_combining_marks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """llama.cpp alone splits such texts into other words than Nemo's tokenizer does."""
+    """llama.cpp splits such texts into words differently from Nemo's tokenizer. This package corrects that."""
     assert any("\u0301" in text for text in TEXTS)
     # One prompt is enough, because 131,072 logits for each of its tokens take long to compare.
     monkeypatch.setattr(verification, "TASKS", {"sentiment_analysis": TASKS["sentiment_analysis"]})
@@ -76,9 +76,9 @@ def test_verify_names_each_failed_check(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_the_weights_of_adapters_are_applied_to_the_original(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """In transformers, attention modules have a number named `scaling`.
+    """One module has `scaling` as a number, as transformers' attention modules do.
 
-    It must not be mistaken for a peft layer's scaling.
+    Only the dicts are scalings of peft.
     """
     first, second = {"adapter_0": 2.0, "adapter_1": 4.0}, {"adapter_1": 8.0}
     active: list[list[str]] = []

@@ -1,4 +1,4 @@
-"""One server, shared by all tests that do not change its state."""
+"""A fixture: one server for all tests that do not change its state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ecellm-lite serve` as a user starts it, with the demo model, in a process of its own."""
+"""Runs `ecellm-lite serve` with the demo model in a separate process, as a user does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.serve.serving import PATIENCE
 
 @contextmanager
 def demo_server(*options: str) -> Iterator[tuple[str, int]]:
-    """Yield the server's address and its process id. At the end, the server must exit with 0."""
+    """Yield the server's address and process id. At the end, check that the server exits with code 0."""
     program = "from ecellm_lite.cli.entry import main; main()"
     command = [sys.executable, "-c", program, "serve", "--port", "0", "--model", "demo", *options]
     environment = {**os.environ, "ECELLM_API_KEY": ""}

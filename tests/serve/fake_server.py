@@ -1,4 +1,4 @@
-"""`ecellm-lite serve` with the fake engine in a child process. It first prints the free port that it listens on."""
+"""`ecellm-lite serve` with the fake engine in a child process. It first prints the number of the free port it uses."""
 
 from __future__ import annotations
 

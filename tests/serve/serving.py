@@ -1,4 +1,4 @@
-"""A server with the fake engine on a free port, in a thread of the test process, and a minimal client."""
+"""A server with the fake engine on a free port, in a thread of the test process. Also a minimal client."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Server:
         *,
         host: str | None = None,
     ) -> Reply:
-        """Send a request; a body that is not bytes is sent as JSON."""
+        """Send a request, and return the response. A body that is not bytes is sent as JSON."""
         connection = http.client.HTTPConnection(self.address, self.port, timeout=PATIENCE)
         every: dict[str, str] = {}
         if body is not None:
@@ -108,7 +108,7 @@ class Server:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait until another thread makes the condition true."""
+    """Wait until the condition is true. Another thread must make it true."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline

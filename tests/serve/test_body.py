@@ -1,4 +1,4 @@
-"""Request bodies: only JSON, limited in size and time, plain or compressed with zstd."""
+"""Request bodies: only JSON is accepted, plain or compressed with zstd. Size and time are limited."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decisions with OpenAI's own client: responses fit its models strictly, and probabilities are the engine's."""
+"""Decisions, with OpenAI's own client: responses fit the client's models, and the probabilities are the engine's."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def client(server: Server) -> Iterator[Any]:
 
 
 def decide(client: Any, **body: Any) -> Any:
-    """Return the response, checked against the client's own models in strict mode: no key is missing or unknown."""
+    """Return the response, checked strictly against the models of OpenAI's client: no key may be missing or unknown."""
     from openai.types import Decision
 
     raw = client.decisions.with_raw_response.create(**{"model": "fake", "input": STATE, **body})

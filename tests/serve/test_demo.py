@@ -59,13 +59,16 @@ def test_json_obeys_its_schema(base: str) -> None:
 
 
 def example(base: str, form: str) -> Any:
-    """Return the example of a request in the OpenAPI document, which is also in the documentation and on the page."""
+    """Return the example of a request in the OpenAPI document.
+
+    The documentation and the web page show the same example.
+    """
     with urllib.request.urlopen(f"{base}/openapi.json", timeout=600) as response:
         return json.load(response)["components"]["schemas"][form]["examples"][0]
 
 
 def page_example() -> Any:
-    """Return the request for the example questions that the page shows at first."""
+    """Return the request for the questions that the web page shows when it is opened."""
     text = (Path(ecellm_lite.serve.__file__).parent / "page" / "question.js").read_text("utf-8")
     [state] = re.findall(r'state: ("[^"]+")', text)
     questions: list[dict[str, Any]] = []

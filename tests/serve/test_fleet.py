@@ -1,4 +1,4 @@
-"""Several models behind one server: they are loaded and unloaded, and a fault of one does not affect the others."""
+"""Several models behind one server: they are loaded and unloaded, and a fault of one does not affect the rest."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Noted:
 
 
 class Maker:
-    """Starts models, and notes which models were started and which were closed."""
+    """Starts models, and records which models were started and which were closed."""
 
     def __init__(self) -> None:
         self.started: list[str] = []
@@ -173,7 +173,7 @@ def test_a_model_that_cannot_fit_is_refused() -> None:
 
 
 class Others:
-    """A store with three models: one is too large, one is damaged, and one is valid."""
+    """A store with three models: one is too large, one is damaged, and one can be loaded."""
 
     def __init__(self, maker: Maker) -> None:
         self.sources = {"large": maker.source("large", 100), "good": maker.source("good")}

@@ -1,4 +1,4 @@
-"""Which requests are refused by their Host, their Origin or their API key."""
+"""Which requests are refused because of their Host header, their Origin header or their API key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile requests and connections: each gets its documented status or is closed, and leaves nothing behind."""
+"""Hostile requests and connections: each gets its documented status or is closed, and nothing remains in the server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def head(*headers: bytes, method: bytes = b"POST", path: bytes = PATH.encode()) 
 
 
 def status_of(server: Server, sent: bytes) -> int:
-    """Return the status of the response to the sent bytes, or 0 if the connection is closed without a response."""
+    """Send bytes, and return the status of the response.
+
+    Return 0 if the server closes the connection without a response.
+    """
     with server.connect() as connection:
         try:
             connection.sendall(sent)

@@ -1,4 +1,4 @@
-"""The engine's process is killed twenty times under load. Each request gets an answer or its documented error."""
+"""The engine's process is killed twenty times while many requests run. Each gets an answer or its documented error."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def until(condition: Callable[[], Any]) -> Any:
 
 
 def body(number: int) -> tuple[str, Any]:
-    """Return the path and body of a request for a task or a decision; each number gives another request."""
+    """Return the path and body of a request for a task or a decision. Each number gives a different request."""
     text = f"The parcel {number} came late, and the box was open."
     if number % 2:
         return "/v1/tasks/sentiment_analysis", {"rows": [{"review": text}, {"review": f"{text} It works."}]}
@@ -80,7 +80,7 @@ def begin_batch(base: str) -> str:
 
 
 def kill_engine(base: str, server: int, killed: set[int]) -> None:
-    """Kill the engine's process some time after it is ready."""
+    """Kill the engine's process, WORKING seconds after it is ready."""
     engine = until(lambda: ask(f"{base}/ready")[0] == 200 and new_engine(server, killed))
     time.sleep(WORKING)
     killed.add(engine)

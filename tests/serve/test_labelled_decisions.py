@@ -1,4 +1,4 @@
-"""Questions with their right answers: what is read, what is refused, and what a question's calibration changes."""
+"""Labelled questions: what is read, what is refused, and what the calibration of a question changes."""
 
 from __future__ import annotations
 

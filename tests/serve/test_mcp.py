@@ -1,4 +1,4 @@
-"""Tools of the Model Context Protocol, called by that protocol's own client."""
+"""The tools for the Model Context Protocol, called with the protocol's own client."""
 
 from __future__ import annotations
 

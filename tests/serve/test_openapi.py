@@ -1,4 +1,4 @@
-"""The OpenAPI document: every route is in it, and its examples are requests that are answered."""
+"""The OpenAPI document has every route. The requests in its examples are answered."""
 
 from __future__ import annotations
 

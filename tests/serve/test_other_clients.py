@@ -1,4 +1,4 @@
-"""Clients that are installed for the test from npm and PyPI; skipped if they cannot be installed."""
+"""Clients that the tests install from npm and PyPI. If that fails, the test is skipped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 def install(command: list[str], folder: Path) -> None:
-    """Install packages into a folder; skip the test if the registry cannot be reached or has no such package."""
+    """Install packages into a folder. Skip the test if the registry cannot be reached or does not have a package."""
     try:
         ended = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, encoding="utf-8", timeout=INSTALLING, check=False

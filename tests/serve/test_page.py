@@ -1,4 +1,4 @@
-"""The web page: it loads nothing from other sites, and a browser tries all its functions."""
+"""The web page loads nothing from other sites. A browser tries all its functions."""
 
 from __future__ import annotations
 

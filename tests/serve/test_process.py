@@ -1,4 +1,4 @@
-"""A server in a separate process: its engine dies and is replaced, and SIGTERM ends the server cleanly."""
+"""A server in a separate process: a dead engine is replaced, and SIGTERM ends the server cleanly."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Process(Server):
         until(lambda: self.get("/health").status == 200)
 
     def end(self) -> tuple[int, list[dict[str, Any]]]:
-        """Send SIGTERM, and return the exit code and the log."""
+        """Send SIGTERM. Return the server's exit code and its log."""
         self.process.send_signal(signal.SIGTERM)
         _, errors = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, [json.loads(line) for line in errors.splitlines() if line.startswith(b"{")]

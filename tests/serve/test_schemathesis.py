@@ -1,4 +1,4 @@
-"""schemathesis tries every operation of the OpenAPI document, with valid and invalid data."""
+"""The library schemathesis tries every operation of the OpenAPI document, with valid and invalid data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decisions with TypeSafe's own client, plain and compressed with zstd."""
+"""Decisions, with TypeSafe's own client, plain and compressed with zstd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables that the page sends to the server: how they are read, and that a hostile table does no harm."""
+"""Tables that the web page sends to the server: how they are read. A hostile table does no harm."""
 
 from __future__ import annotations
 

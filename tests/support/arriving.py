@@ -1,4 +1,4 @@
-"""Weights that are downloaded from a folder instead of the hub, and the disk space that they take."""
+"""Simulates the download of a model's weights from a folder, and measures the disk space that files take."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PIECE = 1 << 16
 
 
 class FolderFile(HubFile):
-    """A hub file that is read from a folder. The folder's path is passed as the repository.
+    """A hub file that is read from a folder, whose path is given as `repository`.
 
-    `sent` counts the downloaded bytes of all such files.
+    `sent` counts the bytes that all such files have downloaded.
     """
 
     sent = 0
@@ -60,9 +60,9 @@ def resharded(base: Path, folder: Path, shards: int) -> Path:
 
 
 def arriving(checkpoint: Path, folder: Path) -> tuple[Path, tuple[FolderFile, ...]]:
-    """Write a copy of a checkpoint without its weights to `folder`.
+    """Copy a checkpoint to `folder`, but without its weights.
 
-    Return the folder and the files with the weights.
+    Return the folder, and the files that download the weights.
     """
     folder.mkdir(parents=True)
     weights = []
@@ -76,7 +76,10 @@ def arriving(checkpoint: Path, folder: Path) -> tuple[Path, tuple[FolderFile, ..
 
 
 def disk_used(folder: Path) -> int:
-    """Return the disk space in bytes that a folder's files take. Files may appear and disappear during the call."""
+    """Return how many bytes of disk space the files in a folder take.
+
+    Files may appear and disappear during the call.
+    """
     used = 0
     for place, folders, files in os.walk(folder):  # which skips a folder that is gone
         for name in (*folders, *files):

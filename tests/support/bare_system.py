@@ -1,4 +1,4 @@
-"""A minimal Debian system for tests, in a folder. Commands run in it without a network."""
+"""A minimal Debian system in a folder, in which commands run without a network."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ USER = 1000
 def bare_root(place: Path, *packages: str) -> Path:
     """Return a folder with a minimal Debian system and these packages.
 
-    It is a copy of the folder that the environment variable ECELLM_BARE_ROOT names, or is made by debootstrap. Skip the
-    test if neither is possible.
+    If the environment variable ECELLM_BARE_ROOT names such a folder, the result is a copy of it. Otherwise debootstrap
+    makes a new one. Skip the test if neither is possible.
     """
     if os.name != "posix" or os.geteuid():
         pytest.skip("a bare system is entered by root")

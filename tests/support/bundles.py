@@ -1,4 +1,4 @@
-"""Small bundles with a tiny model, and with a shell script as the program."""
+"""Small bundles that contain a tiny model, and a shell script as the program."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ type = "predicate"
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """A folder with the contents of bundles: a store with one tiny model, a task, and a program."""
+    """A folder with all that a bundle needs: a store with one tiny model, a task, and a program."""
 
     folder: Path
     store: Store
@@ -44,7 +44,7 @@ class Shop:
         return create(target, contents, self.store, name="till", serial=serial, key=key, **options)
 
     def say(self, words: str) -> None:
-        """Make the bundle's program print these words, whatever its arguments are."""
+        """Let the bundle's program print these words, whatever its arguments are."""
         write_program(self.folder / "program", words)
 
 

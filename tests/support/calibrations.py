@@ -1,4 +1,4 @@
-"""Calibrations of a made-up model, and a store that holds them."""
+"""Calibrations of a made-up model, and a store with these calibrations."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ Conversation = tuple[str, tuple[Turn, ...]]
 
 
 def exchange(*texts: str) -> tuple[Turn, ...]:
-    """Return a conversation with these texts as turns. The user begins, and user and model alternate."""
+    """Return a conversation with these texts. The user begins, and the user and the model take turns."""
     return tuple(Turn("assistant" if place % 2 else "user", text) for place, text in enumerate(texts))
 
 
@@ -152,9 +152,9 @@ def messages_of(conversation: Conversation) -> list[dict[str, str]]:
 
 
 def rendered(name: str, messages: list[dict[str, str]], *, answer: bool = False) -> str:
-    """Render messages with the template of the chat form `name`, as transformers does.
+    """Return messages as a text, rendered by the chat template of the form `name` as transformers does.
 
-    If `answer`, the last message is the model's, and the text ends after it.
+    If `answer`, the last message is the model's, and the text ends with that message.
     """
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 

@@ -1,4 +1,4 @@
-"""Helpers that run commands. The commands must fail with one sentence, or answer with JSON."""
+"""Helpers that run commands, and check that they fail with one sentence or print JSON."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ REVIEW = '{"review": "It works, but it is loud."}'
 
 
 def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
-    """Check that a command fails with this exit code and prints nothing to stdout.
+    """Check that a command fails with this exit code and prints nothing to standard output.
 
-    Return the sentence that it writes to stderr.
+    Return the sentence that it prints to standard error.
     """
     assert run_command(list(arguments)) == code
     output = capsys.readouterr()

@@ -1,6 +1,6 @@
-"""The tokenizers of Llama 3, Qwen 2 and 3, SmolLM3, Nemo, OLMo 2, Granite 3 and Phi-4-mini, cut to small vocabularies.
+"""The tokenizers of Llama 3, Qwen 2 and 3, SmolLM3, Nemo, OLMo 2, Granite 3 and Phi-4-mini, with small vocabularies.
 
-Each vocabulary has some tokens of the real one, with the same ids (tests/golden/vocabularies/cut.py). The special
+Each vocabulary has some tokens of the real one, with the same ids (see tests/golden/vocabularies/cut.py). The special
 tokens and the rules for splitting texts into words are the real ones.
 """
 
@@ -53,8 +53,9 @@ SPLITS: Mapping[str, dict[str, Any]] = {
 class CutTokenizer:
     """A tokenizer: the name of its vocabulary, the model's number of tokens, and the settings in its files.
 
-    `special`: special tokens by id. `added`: other added tokens by id. `begin`: the token that is put before every
-    text, or None.
+    `special`: special tokens by id.
+    `added`: other added tokens by id.
+    `begin`: the token before each text, or None.
     """
 
     vocabulary: str
@@ -74,7 +75,7 @@ class CutTokenizer:
         _write(folder / "tokenizer_config.json", settings | dict(self.settings))
 
     def content(self) -> dict[str, Any]:
-        """Return the content of tokenizer.json."""
+        """Return the JSON value of tokenizer.json."""
         cut = _cut(self.vocabulary)
         # A whole tokenizer.json has no added tokens among these; a cut one needs them to give them their ids.
         vocabulary = {**cut["tokens"], **{text: token for token, text in {**self.special, **self.added}.items()}}

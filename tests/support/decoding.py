@@ -1,4 +1,4 @@
-"""Decodes one answer of a space, with logits that follow a text or are random."""
+"""Decodes one answer of an answer space. The logits follow a given text, or are random."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOM = 1 << 14
 
 
 def decoded(space: Space, logits: Callable[[Sequence[int]], Logits]) -> Outcome:
-    """Return the outcome; `logits` gets the answer's tokens so far."""
+    """Return the outcome of decoding one answer. `logits` is called with the answer's tokens so far."""
     decoding = space.decode(Scene(FakeVocabulary(), ROOM))
     tokens: list[int] = []
     try:
@@ -28,7 +28,7 @@ def decoded(space: Space, logits: Callable[[Sequence[int]], Logits]) -> Outcome:
 
 
 def writes(text: str) -> Callable[[Sequence[int]], Logits]:
-    """Return logits that prefer the tokens of a text at their places."""
+    """Return logits that make the model write this text."""
     wanted = [*FakeVocabulary().tokenize(text), FakeVocabulary.end]
 
     def logits(tokens: Sequence[int]) -> Logits:

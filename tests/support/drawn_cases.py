@@ -1,4 +1,4 @@
-"""Random evaluation cases (probabilities and right answers) of an overconfident model."""
+"""Random evaluation cases (probabilities and correct answers) of an overconfident model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MODEL = ModelName("shop", "5" * 64)
 
 
 def drawn(count: int, temperature: float, seed: int, *, options: int = 5) -> list[Case]:
-    """Return random cases of a model with logits that are `temperature` times too large."""
+    """Return random cases of a simulated model whose logits are `temperature` times too large."""
     generator = np.random.default_rng(seed)
     cases = []
     for _ in range(count):

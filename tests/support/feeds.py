@@ -1,4 +1,4 @@
-"""A local web server for a folder, which supports ranges and can simulate faults."""
+"""A local web server for a folder. It supports range requests and can simulate faults."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 
 
 class FolderServer:
-    """Serves `folder`. It is a context manager. `address` is the address of the folder's index.
+    """Serves the files in `folder`. It is a context manager. `address` is the address of the folder's index.
 
-    `breaks`: the number of responses that are cut off after `after` bytes. `errors`: the number of requests that are
-    answered with status 503. `ranges`: whether the server supports ranges. `redirect`: the address that all requests
-    are redirected to.
+    `breaks`: how many responses are cut off after `after` bytes.
+    `errors`: how many requests are answered with status 503.
+    `ranges`: whether the server supports range requests.
+    `redirect`: the address to which all requests are redirected.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,7 +35,7 @@ class FolderServer:
         self._server.server_close()
 
     def files(self) -> list[int]:
-        """Return, for each file request since the last call, the offset of the first requested byte."""
+        """Return the first requested byte of each file request since the last call."""
         sent = [first for path, first in self.sent if path.startswith("/files/")]
         self.sent.clear()
         return sent

@@ -1,6 +1,6 @@
-"""Model files with a forged header.
+"""Model files with a forged header: one metadata key has a forged value.
 
-In each, the value of one metadata key is changed. All keys of llama.cpp are tried.
+All keys that llama.cpp reads are tried.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ VALUES: tuple[MetadataValue, ...] = (
 
 
 def keys_of(architecture: str) -> list[str]:
-    """Return the metadata keys in gguf-py's list that begin with an architecture's name, for this architecture."""
+    """Return the metadata keys in gguf-py's list that begin with the architecture's name."""
     keys: list[str] = []
     groups: list[Any] = [gguf.Keys]
     while groups:
@@ -43,9 +43,9 @@ def keys_of(architecture: str) -> list[str]:
 
 
 def forgeries(header: Header, keys: Iterable[str]) -> Iterator[tuple[str, MetadataValue, bytes]]:
-    """Yield each key with each value of VALUES, and the bytes of a file with this value.
+    """Yield each key with each forged value, and the bytes of a file with this value.
 
-    Unchanged values are left out.
+    A key's values are those of VALUES that differ from its true value.
     """
     content = header.path.read_bytes()
     tensors, data, end = [], bytearray(), 0
@@ -62,9 +62,9 @@ def forgeries(header: Header, keys: Iterable[str]) -> Iterator[tuple[str, Metada
 
 
 def crashes(path: Path, keys: Iterable[str]) -> list[tuple[str, MetadataValue, int]]:
-    """Return the forged keys and values that crash llama.cpp or make it hang, although check_model accepts them.
+    """Return the forged keys and values that check_model accepts, but that crash llama.cpp or make it hang.
 
-    For each of them, a separate process loads the file and decodes a few tokens in two sequences.
+    Each forged file is loaded in a separate process, which decodes a few tokens in two sequences.
     """
     ended = []
     forged = path.with_name("forged.gguf")

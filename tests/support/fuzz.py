@@ -8,5 +8,5 @@ _CALLS = int(os.environ.get("ECELLM_FUZZ_CALLS", "0"))
 
 
 def times(usual: int, most: int) -> int:
-    """Return the number of trials: the larger of `usual` and ECELLM_FUZZ_CALLS, but at most `most`."""
+    """Return the number of trials: `usual`, or ECELLM_FUZZ_CALLS if that is larger, but at most `most`."""
     return min(most, max(usual, _CALLS))

@@ -1,4 +1,4 @@
-"""The configurations and the shapes of small Gemma and Phi-3 checkpoints (see tiny_checkpoints.py)."""
+"""The configurations and tensor shapes of small Gemma and Phi-3 checkpoints (see tiny_checkpoints.py)."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def gemma_phi_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def _vision(config: Mapping[str, Any], width: int) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the image encoder's tensors (SigLIP), and of the projection to `width`."""
+    """Return the shapes of the image encoder's tensors (SigLIP), and of the projection to `width` values."""
     own, inner = config["hidden_size"], config["intermediate_size"]
     model = "vision_tower.vision_model."
     tensors = {

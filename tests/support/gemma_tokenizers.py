@@ -1,4 +1,4 @@
-"""Tokenizers like Gemma's: SentencePiece with byte fallback, no leading space, and runs of spaces as added tokens."""
+"""Tokenizers like Gemma's: SentencePiece with byte fallback, no leading space, and tokens for runs of spaces."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ def _pieces() -> tuple[Piece, ...]:
 
 
 def write_gemma_vocabulary(folder: Path, source: Path) -> int:
-    """Write Gemma's real vocabulary as tokenizer.json, and return its number of tokens. `source`: see gemma_pieces."""
+    """Write Gemma's real vocabulary as tokenizer.json, and return its number of tokens.
+
+    For `source`, see gemma_pieces.
+    """
     pieces = gemma_pieces(source)
     _write(folder / "tokenizer.json", gemma_tokenizer(pieces))
     _write(folder / "tokenizer_config.json", _settings(pieces))
@@ -71,7 +74,7 @@ def write_gemma_vocabulary(folder: Path, source: Path) -> int:
 
 
 def gemma_pieces(path: Path) -> list[Piece]:
-    """Return Gemma's real pieces, from the vocabulary of Gemma 4 in llama.cpp's sources (models/).
+    """Return Gemma's real pieces (tokens), from the vocabulary of Gemma 4 in llama.cpp's sources (models/).
 
     Gemma 3 has the same pieces, except for its control tokens.
     """

@@ -1,4 +1,4 @@
-"""Checks that a GGUF file is refused without using much memory. The ModelError must have a path and a next step."""
+"""Checks that a GGUF file is refused with little use of memory. The ModelError must have the path and a next step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ecellm_lite.models.model_check import check_model
 
 
 def refused(path: Path, *values: object) -> None:
-    """Check that reading a file raises a ModelError with its path and these values, and needs little memory."""
+    """Check that reading a file needs little memory, and raises a ModelError that names the path and these values."""
     tracemalloc.start()
     with pytest.raises(ModelError) as caught:
         read_header(path)
@@ -24,14 +24,14 @@ def refused(path: Path, *values: object) -> None:
 
 
 def unfit(header: Header, *values: object) -> None:
-    """Check that a model with this header is refused, and that the ModelError names its path and these values."""
+    """Check that a model with this header is refused, with a ModelError that names the path and these values."""
     with pytest.raises(ModelError) as caught:
         check_model(header)
     check_error(caught.value, header.path, *values)
 
 
 def check_error(error: ModelError, *values: object) -> None:
-    """Check that an error has these values and a next step, and no control characters."""
+    """Check that an error names these values, has a next step, and contains no control characters."""
     assert [value for value in values if str(value) not in error.message] == [], error
     assert error.step
     assert str(error).isprintable()
@@ -44,7 +44,7 @@ def written(tmp_path: Path, content: bytes) -> Path:
 
 
 def check_outcome(path: Path) -> None:
-    """Check that reading a file either raises ModelError, or gives tensors that all lie inside the file."""
+    """Check that reading a file raises ModelError, or returns tensors that all lie inside the file."""
     try:
         header = read_header(path)
     except ModelError:

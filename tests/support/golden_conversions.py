@@ -1,4 +1,7 @@
-"""The expected and the actual results of converting a checkpoint (see tests/golden/convert/make.py)."""
+"""The expected and the actual results of converting a checkpoint.
+
+tests/golden/convert/make.py made the expected results.
+"""
 
 from __future__ import annotations
 
@@ -28,19 +31,19 @@ _ITEMS = {str: "STRING", float: "FLOAT32", int: "INT32"}
 
 
 def golden(kind: str) -> dict[str, Any]:
-    """Return the metadata and the tensors that llama.cpp's converter makes from a checkpoint of this kind."""
+    """Return the expected metadata and tensors: those of llama.cpp's converter for a checkpoint of this kind."""
     content: dict[str, Any] = json.loads((GOLDEN / f"{kind}.json").read_text("utf-8"))
     return content
 
 
 def blueprint(folder: Path) -> Blueprint:
-    """Return the blueprint that a checkpoint's architecture gives."""
+    """Return the blueprint (the list of tensors and metadata) that a checkpoint's architecture gives."""
     with Checkpoint(folder) as checkpoint:
         return blueprint_without_vocabulary(checkpoint)
 
 
 def tensors_of(folder: Path) -> dict[str, list[Any]]:
-    """Convert a checkpoint's tensors to F32, and return the shape and the hash of each."""
+    """Convert a checkpoint's tensors to F32, and return each tensor's shape and hash."""
     hashes = {}
     with Checkpoint(folder) as checkpoint:
         for recipe in architecture_of(checkpoint.config).blueprint(checkpoint).recipes:

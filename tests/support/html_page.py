@@ -21,7 +21,7 @@ class Element:
 
 
 class Page(HTMLParser):
-    """The elements of a page, with the text inside them. An unclosed or misplaced tag fails the test."""
+    """The elements of an HTML page, with the text inside them. An unclosed or misplaced tag fails the test."""
 
     def __init__(self, source: str) -> None:
         super().__init__()

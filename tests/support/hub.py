@@ -1,4 +1,4 @@
-"""A local imitation of the Hugging Face hub, with one repository and simulated network faults."""
+"""A local simulation of the Hugging Face hub, with one repository and simulated network faults."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """A server that imitates the hub. It has one `repository` with `files`. It is a context manager.
+    """A server that simulates the hub with one `repository` that has `files`. It is a context manager.
 
     `endpoint`: the server's address.
-    `breaks`: the number of bytes, by file, after which the connection breaks. This happens in the first `times`
+    `breaks`: for some files, the number of bytes after which the connection breaks. This happens in the first `times`
       downloads of the file.
-    `lies`: false sizes that the hub states, by file. `hashes`: the sha256 values that the hub states, by file. They may
-      be false too.
+    `lies`: for some files, a false size that the hub reports.
+    `hashes`: for some files, the SHA-256 that the hub reports. It may be false too.
     `meanwhile`: a function that is called with a file's name before the file is sent.
-    `stall`: a file, and the number of its bytes after which a download of it stalls until `stall` changes. An event,
-      `stalled`, is then set.
-    `piece` and `pause`: the server sends `piece` bytes, then pauses for `pause` seconds, and so on.
+    `stall`: a file and a number of bytes. A download of the file stops after these bytes, and the event `stalled` is
+      set. The download continues when `stall` is changed. `piece` and `pause`: the server sends `piece` bytes, then
+      waits for `pause` seconds, and so on.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Hub:
         return self.lies.get(name, len(self.files[name]))
 
     def stored_apart(self, name: str) -> dict[str, Any]:
-        """Return the hub's facts about a large file (Git LFS), including its sha256."""
+        """Return what the hub reports about a large file (Git LFS), including its SHA-256."""
         if name not in self.hashes:
             self.hashes[name] = hashlib.sha256(self.files[name]).hexdigest()
         return {"sha256": self.hashes[name], "size": self.size(name), "pointerSize": 134}
@@ -63,7 +63,7 @@ class Hub:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, *_: object) -> None:
-        """Ignore errors when a client has closed the connection."""
+        """Ignore the errors that clients cause by closing the connection."""
 
 
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
@@ -157,7 +157,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
 
 def _range(span: str | None, size: int) -> tuple[int, int]:
-    """Return the positions of the first and the last byte that a Range header asks for."""
+    """Return the positions of the first and the last byte that a Range header requests."""
     first, _, last = (span or "bytes=0-").removeprefix("bytes=").partition("-")
     return int(first), int(last) if last else size - 1
 

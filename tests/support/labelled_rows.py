@@ -39,7 +39,7 @@ ROWS: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 def row(task: str, number: int) -> dict[str, Any]:
-    """Return a row of a task in this project's format. Rows with different numbers differ."""
+    """Return a row of a task in this project's format. Each number gives a different row."""
     example, answers = ROWS[task]
     key = next(name for name, value in example.items() if isinstance(value, str)) if task in _TEXTS else None
     fields = {**example, key: f"{example[key]} {number}"} if key else example
@@ -69,7 +69,7 @@ def dataset_row(
 
 
 def write_lines(path: Path, rows: list[Any]) -> Path:
-    """Write rows as JSON Lines, and return the path. A row that is a text is written as it is."""
+    """Write rows as JSON Lines, and return the path. A row that is a string is written unchanged."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in rows))
     return path

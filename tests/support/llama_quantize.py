@@ -1,4 +1,4 @@
-"""llama.cpp's own quantizer. The converter's output must equal its output."""
+"""llama.cpp's own quantizer, with whose output the converter's output is compared."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def requantize(
 ) -> None:
     """Quantize the GGUF file `source` to `file_type`.
 
-    `importance` has the imatrix of each tensor, float32 (columns,).
+    `importance` has each tensor's imatrix (importance matrix): float32 of shape (columns,).
     """
     ggml.start_library()
     parameters = llama.llama_model_quantize_default_params()

@@ -1,4 +1,7 @@
-"""Helpers for metrics: entries of extractions (attribute, value, source), and a task's metrics `all` and `paper`."""
+"""Helpers for tests of metrics: entries of extractions (attribute, value, source), and two sets of a task's metrics.
+
+The sets are `all` and `paper`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts of many scripts that are hard for tokenizers."""
+"""Texts in many scripts, which are hard for tokenizers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NEW_LETTERS = (
 
 
 def strings(count: int, seed: int) -> Iterator[str]:
-    """Yield random texts in many scripts, with white space of all kinds, emoji and random characters."""
+    """Yield random texts in many scripts, with all kinds of white space, emoji and random characters."""
     generator = random.Random(seed)
     for _ in range(count):
         parts = []

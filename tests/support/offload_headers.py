@@ -1,4 +1,4 @@
-"""Headers of models with eCeLLM's shapes, and made-up GPUs, for tests that need no model and no GPU."""
+"""Headers of models with eCeLLM's shapes, and simulated GPUs. The tests then need no model and no GPU."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ SHAPES = {
 
 
 def header_of(name: str, **metadata: Any) -> Header:
-    """Return the header of a model with the shape `name` in Q4_0.
+    """Return the header of a model with the shape `name`, whose weights are in Q4_0.
 
-    The output matrix is in Q6_K, except in the demo, which uses its embedding as the output matrix.
+    The output matrix is in Q6_K. The demo has no output matrix, because it uses its embedding instead.
     """
     layers, embedding, feed_forward, heads, heads_kv, vocabulary = SHAPES[name]
     architecture = "phi2" if name == "S" else "llama"
@@ -81,7 +81,7 @@ HEADERS = {name: header_of(name) for name in SHAPES}
 
 
 def gpus_of(*free: float) -> list[Device]:
-    """Return a made-up GPU for each number in `free`, which is its free memory in GiB."""
+    """Return a simulated GPU for each number in `free`: its free memory in GiB."""
     return [Device(f"GPU{n}", "made up", "gpu", int(size * GIB), int(size * GIB)) for n, size in enumerate(free)]
 
 

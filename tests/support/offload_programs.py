@@ -1,4 +1,4 @@
-"""Programs that replace the child process of `doctor --offload`: they answer, fail, crash or hang."""
+"""Programs that `doctor --offload` runs in place of its own child process: they answer, fail, crash or hang."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def serve(placement={_PLACEMENT}, **changes):
 
 
 def python(code: str, *arguments: str) -> list[str]:
-    """Return a command that runs this Python code. In the code, the variable `asked` has the settings."""
+    """Return a command that runs Python code. In the code, the variable `asked` has the settings that doctor sent."""
     return [sys.executable, "-X", "faulthandler", "-c", _START + code, *arguments]
 
 
@@ -72,7 +72,7 @@ ANSWER = "serve()"
 
 
 def on(placement: str, code: str, other: str = ANSWER) -> list[str]:
-    """Return a command that runs `code` on one placement ("gpu" or "cpu"), and `other` on the other placement."""
+    """Return a command that runs `code` if the layers are on `placement` ("gpu" or "cpu"), and `other` otherwise."""
     there = "asked['gpu_layers'] " + ("== 'all'" if placement == "gpu" else "== 0")
     return python(f"if {there}:\n    {code}\nelse:\n    {other}")
 
@@ -84,5 +84,5 @@ def doctor(monkeypatch: pytest.MonkeyPatch, program: Sequence[str], *arguments: 
 
 
 def failed(code: str, message: str = "llama.cpp cannot load it: convert it again.") -> str:
-    """Return Python code of a program that reports an error."""
+    """Return Python code that reports an error."""
     return f"fail({code!r}, {message!r})"

@@ -1,6 +1,6 @@
 """Reads the code blocks of a documentation page, and runs them in order as a reader would.
 
-A comment on the line above a block changes how it is run:
+A comment on the line above a block changes how the block is run:
 
     <!-- not run: REASON -->      the block is not run
     <!-- needs: NAME, NAME -->    the block is not run if one of these packages or programs is not installed
@@ -40,7 +40,7 @@ _BLOCK = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A code block in `language` (sh or python). `reason` is why it is not run, or None."""
+    """A code block in `language` (sh or python). `reason` says why the block is not run, or is None."""
 
     language: str
     code: str
@@ -50,7 +50,7 @@ class Block:
 
     @property
     def missing(self) -> Sequence[str]:
-        """Return the names of packages and programs that the block needs and that are not installed."""
+        """Return the names of the packages and programs that the block needs, but that are not installed."""
         return [name for name in self.needs if not (_is_package(name) or shutil.which(name))]
 
 
@@ -97,9 +97,9 @@ def run_blocks(blocks: Sequence[Block], folder: Path, environment: Mapping[str, 
 
 @contextmanager
 def _serving(block: Block, folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """Start the block's only command, wait until the server answers, and stop it at the end as a service manager does.
+    """Start the server that the block's only command runs, and wait until it answers. Stop it at the end with SIGTERM.
 
-    Only one test process on a machine does this at a time, because the port is always the same.
+    Only one test process on a machine may do this at a time, because the port is always the same.
     """
     log = folder / "server.log"
     with FileLock(Path(tempfile.gettempdir()) / f"ecellm-lite-{PORT}.lock"), log.open("wb") as output:

@@ -1,4 +1,4 @@
-"""Prepares the files that the reader of a documentation page already has, and a simulated hub."""
+"""Prepares what the reader of a documentation page already has: files, and a simulated hub."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTING = "OOD_Diverse_Instruction"  # of ECInstruct: rows of kinds of products 
 
 
 def home_of(folder: Path) -> Path:
-    """Return the folder of the store, for a reader who works in `folder`."""
+    """Return the folder of the store for a reader who works in `folder`."""
     return folder.with_name("home")
 
 
@@ -52,7 +52,7 @@ def _evaluate(folder: Path, open_things: ExitStack) -> Environment:
 
 
 def _jobs(folder: Path, _: ExitStack) -> Environment:
-    """Write labelled pairs that are easy to tell apart, and a table of such pairs."""
+    """Write labelled pairs of products that are easy to tell apart, and a table of such pairs."""
     pairs = [(f"oak table model {number}", f"oak table model {number}", "yes") for number in range(30)]
     pairs += [(f"oak table model {number}", f"garden hose {number} ft", "no") for number in range(30)]
     labelled = [
@@ -66,7 +66,10 @@ def _jobs(folder: Path, _: ExitStack) -> Environment:
 
 
 def _models(folder: Path, open_things: ExitStack) -> Environment:
-    """Start a hub that has a small checkpoint named eCeLLM-M, and write a small GGUF file and a fine-tuned model."""
+    """Start a simulated hub that has a small checkpoint named eCeLLM-M.
+
+    Write a small GGUF file and a fine-tuned model.
+    """
     published = write_checkpoint(folder / "published", "mistral")
     hub = open_things.enter_context(
         Hub("NingLab/eCeLLM-M", {path.name: path.read_bytes() for path in published.iterdir()})
@@ -85,7 +88,7 @@ def _models(folder: Path, open_things: ExitStack) -> Environment:
 
 
 def _performance(folder: Path, _: ExitStack) -> Environment:
-    """Write a small model and make it the default model, so that trying every setting takes only minutes."""
+    """Write a small model and make it the default model, so that tuning takes only minutes."""
     model = write_tiny_model(folder / "small.gguf", context=4096, metadata={"ecellm.envelope": "alpaca"})
     return {"ECELLM_MODEL": str(model)}
 
@@ -108,7 +111,7 @@ def _serve(folder: Path, _: ExitStack) -> Environment:
 
 
 def _train(folder: Path, _: ExitStack) -> Environment:
-    """Write enough labelled reviews for training, held-out rows and a measurement."""
+    """Write labelled reviews: enough for training, validation and a measurement afterwards."""
     texts = {"A: very positive": "I love it", "E: very negative": "It broke on the first day"}
     reviews = [
         {
@@ -125,7 +128,7 @@ def _train(folder: Path, _: ExitStack) -> Environment:
 
 
 def _adapters(folder: Path, _: ExitStack) -> Environment:
-    """Write a base model with an envelope in its metadata, and the PEFT folders of two shops."""
+    """Write a base model whose metadata name an envelope, and the adapters of two shops in PEFT's format."""
     write_base(folder / "base.gguf", metadata={"ecellm.envelope": "alpaca"})
     for seed, name in enumerate(("shop-a", "shop-b"), start=1):
         write_shop(folder / name, seed)

@@ -1,4 +1,4 @@
-"""Rows about products that share prefixes, and a tree of prefixes filled with tokens."""
+"""Rows about products that share prefixes. Also fills a tree of prefixes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ INSTRUCTION = list(b"an instruction that every row shares, and some more of it. 
 
 
 def product_rows(products: int, candidates: int) -> list[list[int]]:
-    """Return the tokens of rows. Each row compares a product with a candidate.
+    """Return the tokens of rows, each of which compares a product with a candidate.
 
-    The products alternate, so adjacent rows share only their instruction.
+    The products alternate, so neighboring rows have only their instruction in common.
     """
     texts = [b"product %d is a thing with a long description, %d pages of it, " % (n, n * 7) for n in range(products)]
     return [

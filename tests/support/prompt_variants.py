@@ -1,6 +1,6 @@
 """The variants of the prompt kernels: those that this processor runs, and others in emulators.
 
-NEON runs in qemu. Of AVX-512 and VNNI, which qemu lacks, SIMDe computes each instruction.
+NEON runs in qemu, which emulates ARM. qemu has no AVX-512 and no VNNI; the library SIMDe computes these instructions.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ EMULATED = " (emulated)"
 
 @dataclass(frozen=True, slots=True)
 class Emulation:
-    """How a variant is compiled and run. `flags` are those of the variant's file only.
+    """How to compile and run a variant in an emulator.
 
-    `needs`: the programs and headers that this takes.
+    `flags`: compiler flags for the variant's own file only.
+    `needs`: the programs and headers that must be installed.
     """
 
     variant: str
@@ -43,12 +44,12 @@ class Emulation:
     runner: tuple[str, ...] = ()
 
     def missing(self) -> str:
-        """Return what this machine lacks for it; empty if nothing."""
+        """Say which program or header is not installed, or return an empty text."""
         missing = [need for need in self.needs if not shutil.which(need) and not Path("/usr/include", need).exists()]
         return f"{missing[0]} is not installed" if missing else ""
 
     def build(self, folder: Path) -> Path:
-        """Compile the program of tests/native/prompt_driver.cpp with this variant."""
+        """Compile tests/native/prompt_driver.cpp with this variant, and return the program's path."""
         program, kernels = folder / self.variant, folder / f"{self.variant}.o"
         with FileLock(folder / f"{self.variant}.lock"):
             if program.exists():
@@ -106,7 +107,7 @@ def native_variants() -> list[str]:
 
 
 def all_variants() -> list[Any]:
-    """Return the names of all variants as parameters of a test. Those in an emulator are slow."""
+    """Return the names of all variants, as parameters of a test. Variants in an emulator are marked slow."""
     emulated = [
         pytest.param(
             name,
@@ -123,7 +124,10 @@ def all_variants() -> list[Any]:
 
 
 class Kernels:
-    """Computes products and attention with a variant, in this process or in an emulator. `folder`: for programs."""
+    """Computes matrix products and attention with any variant, in this process or in an emulator.
+
+    `folder`: the folder for the emulators' programs.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -137,7 +141,7 @@ class Kernels:
     def multiply(
         self, blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32], *, variant: str, threads: int = 1
     ) -> NDArray[np.float32]:
-        """Return a product; see `library.multiply`."""
+        """Return a matrix product; see `library.multiply`."""
         if not variant.endswith(EMULATED):
             return library.multiply(blocks, kind, x, variant=variant, threads=threads)
         (columns, depth), rows = x.shape, len(blocks)
@@ -156,7 +160,7 @@ class Kernels:
         threads: int = 1,
         order: NDArray[np.uint32] | None = None,
     ) -> NDArray[np.float32]:
-        """Return an attention; see `library.attend`."""
+        """Return the result of attention; see `library.attend`."""
         if not variant.endswith(EMULATED):
             return library.attend(q, k, v, mask, scale, variant=variant, threads=threads, order=order)
         (tokens, heads, width), (cells, kv_heads, _) = q.shape, k.shape
@@ -195,6 +199,6 @@ class Kernels:
 
 
 def _span(array: NDArray[Any]) -> bytes:
-    """Return the memory from an array's first element to its last."""
+    """Return the bytes in memory from an array's first element to its last."""
     last = sum((length - 1) * stride for length, stride in zip(array.shape, array.strides, strict=True))
     return ctypes.string_at(array.ctypes.data, last + array.itemsize)

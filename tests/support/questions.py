@@ -1,4 +1,4 @@
-"""Questions of the ten tasks, and texts for several tests."""
+"""Questions of the ten tasks, and texts that several tests use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks an error by its class, its attributes and the values in its text, not by its wording."""
+"""Checks an error by its class, its attributes and the values in its text. The wording itself is not checked."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ecellm_lite.errors import EcellmError
 
 @contextmanager
 def refusal(kind: type[EcellmError], *values: object, **place: object) -> Iterator[None]:
-    """Check that the block raises an error of this class.
+    """Check that the `with` block raises an error of this class.
 
-    `place`: attributes that the error must have (file, field, line, settings). `values`: names, numbers or words that
-    its message or step must contain.
+    `place`: attributes that the error must have (file, field, line, settings).
+    `values`: names, numbers or words that its message or its step must contain.
     """
     with pytest.raises(kind) as caught:
         yield

@@ -56,10 +56,9 @@ BINARY = ["f1", "accuracy", "precision", "recall", "specificity", "negative_pred
 
 
 def sample_results(seed: int = 1) -> Results:
-    """Return made-up results of ten tasks.
+    """Return made-up results of the ten tasks.
 
-    The task AG has no figures, QPR has no rows, and MPC has failed rows. The texts contain HTML, which a report must
-    escape.
+    AG has no figures, QPR has no rows, and MPC has failed rows. The texts contain HTML, which a report must escape.
     """
     chance = random.Random(seed)
     return Results(

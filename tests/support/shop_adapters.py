@@ -23,12 +23,12 @@ MODULES = {
 
 
 def write_base(path: Path, **options: Any) -> Path:
-    """Write the shops' base, a tiny model in F32 with a context that is long enough for whole prompts."""
+    """Write the base model of the three shops: a tiny model in F32, whose context is long enough for whole prompts."""
     return write_tiny_model(path, layers=LAYERS, context=4096, **options)
 
 
 def shop_weights(seed: int, *, rank: int = 4) -> dict[str, NDArray[Any]]:
-    """Return the factors of every matrix in the base's layers, with the names of an adapter's tensors."""
+    """Return the factors (A and B) for each matrix in the base's layers, by the names of an adapter's tensors."""
     weights: dict[str, NDArray[Any]] = {}
     for layer in range(LAYERS):
         for name, (rows, columns) in MODULES.items():
@@ -37,12 +37,12 @@ def shop_weights(seed: int, *, rank: int = 4) -> dict[str, NDArray[Any]]:
 
 
 def write_shop(folder: Path, seed: int, *, rank: int = 4, **config: Any) -> Path:
-    """Write a shop's adapter as a PEFT folder. It changes answers strongly."""
+    """Write a shop's adapter in PEFT's format. It changes the answers strongly."""
     return write_adapter(folder, shop_weights(seed, rank=rank), **{"r": rank, "lora_alpha": 48, **config})
 
 
 def write_shops(folder: Path, base: Path, file_type: str = "F32") -> dict[str, Path]:
-    """Write the adapters of three shops as PEFT folders and as GGUF files. Return the GGUF files by name."""
+    """Write the adapters of three shops, in PEFT's format and as GGUF files. Return the GGUF files by name."""
     files = {}
     for seed, name in enumerate(SHOPS, start=1):
         files[name] = folder / f"{name}.gguf"
@@ -51,7 +51,7 @@ def write_shops(folder: Path, base: Path, file_type: str = "F32") -> dict[str, P
 
 
 def merged(base: Path, adapter: Path, target: Path, *, weight: float = 1.0, file_type: str = "F32") -> Path:
-    """Merge an adapter into the base, and return the merged model's file."""
+    """Merge an adapter into the base model, and return the file of the merged model."""
     request = ConversionRequest(str(base), target, file_type, ((adapter, weight),), envelope="alpaca")
     with prepare_conversion(request) as conversion:
         conversion.run()

@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 
 
 class Recording(Runtime):
-    """A runtime that records its last question and request, and counts its tokenizations."""
+    """A runtime that records its last question and request, and counts how often it tokenizes."""
 
     question: Question
     last: Request
@@ -32,7 +32,7 @@ class Recording(Runtime):
         return super().tokenize(prompt)
 
     def needs(self, name: str, row: Row) -> int:
-        """Return the number of tokens in a row's prompt, plus those reserved for its answer."""
+        """Return how many tokens a row's prompt has, plus the tokens that are reserved for its answer."""
         space = TASKS[name].question(row).space
         return len(super().tokenize(self.prompt(name, row))) + space.longest(
             Scene(FakeVocabulary(), self._backend.max_length)

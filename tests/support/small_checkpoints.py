@@ -1,4 +1,4 @@
-"""Writes small checkpoints and adapters, and returns the blueprint of a small checkpoint's GGUF file."""
+"""Writes small checkpoints and adapters, and makes the blueprint (list of tensors and metadata) of a GGUF file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LAYERS, HEADS, KV_HEADS, WIDTH, INNER, TOKENS = 2, 4, 2, 256, 512, 320
 
 
 def write_safetensors(path: Path, tensors: Tensors) -> Path:
-    """Write a safetensors file, and return its path. uint16 arrays are stored as bfloat16."""
+    """Write a safetensors file, and return its path. Arrays of type uint16 are stored as bfloat16."""
     names = {"float32": "F32", "float16": "F16", "uint16": "BF16"}
     header, end = {}, 0
     for name, values in tensors.items():
@@ -40,7 +40,7 @@ def bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 
 def shapes(*, layers: int = LAYERS, tied: bool = False) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return each tensor's name in the converted file and its shape, by the tensor's name in a Llama checkpoint."""
+    """Return the name and the shape that each tensor of a Llama checkpoint has in the converted file."""
     key_value = WIDTH // HEADS * KV_HEADS
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {
         "model.embed_tokens.weight": ("token_embd.weight", (TOKENS, WIDTH)),
@@ -82,7 +82,10 @@ def write_checkpoint(folder: Path, tensors: Tensors) -> Path:
 
 
 def rotated(heads: int, rows: int) -> NDArray[np.uint32]:
-    """Return the row order of a query or key matrix for llama.cpp: the number of the checkpoint's row for each row."""
+    """Return the row order that llama.cpp needs for a query or key matrix.
+
+    For each row of the converted matrix, it has the index of the checkpoint's row.
+    """
     order: NDArray[np.int64] = np.arange(rows).reshape(heads, 2, rows // heads // 2).swapaxes(1, 2).reshape(-1)
     return order.astype(np.uint32)
 
@@ -104,7 +107,10 @@ def blueprint(*, layers: int = LAYERS, tied: bool = False, metadata: Mapping[str
 
 
 def write_adapter(folder: Path, tensors: Tensors, **config: Any) -> Path:
-    """Write a PEFT adapter, and return its folder. The tensors' names do not begin with `base_model.model.`."""
+    """Write an adapter in PEFT's format, and return its folder.
+
+    The names of `tensors` have no prefix `base_model.model.`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": "small", **config}
     (folder / "adapter_config.json").write_text(json.dumps(settings))

@@ -1,6 +1,7 @@
 """Small Hugging Face checkpoints with random weights and real tokenizers, for each architecture of the converter.
 
-The same kind always gives the same bytes, because the golden files in golden/convert/ were made from them.
+The same kind always gives the same bytes, because the expected files in golden/convert/ were made from these
+checkpoints.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 def write_checkpoint(folder: Path, kind: str, *, tokenizer: bool = True, **changes: Any) -> Path:
     """Write a checkpoint with the configuration CONFIGS[kind] to `folder`, and return `folder`.
 
-    `tokenizer`: whether to write its tokenizer too. `changes` are changes to the written configuration. Only a change
-    of `vocab_size` also changes the weights.
+    `tokenizer`: whether to write the tokenizer too.
+    `changes`: changes to the written configuration. Only a change of `vocab_size` also changes the weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = dict(CONFIGS[kind])
@@ -134,7 +135,7 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def write_safetensors(path: Path, weights: Mapping[str, NDArray[Any]], dtype: str) -> None:
-    """Write arrays as one safetensors file. Arrays of type BF16 contain the bits of each value."""
+    """Write arrays as one safetensors file. For the type BF16, the arrays contain the 16 bits of each value."""
     header, end = {}, 0
     for name, values in weights.items():
         header[name] = {"dtype": dtype, "shape": values.shape, "data_offsets": [end, end + values.nbytes]}

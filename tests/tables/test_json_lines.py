@@ -1,4 +1,4 @@
-"""Rows from JSON Lines keep their line numbers, whatever other lines contain."""
+"""Rows from JSON Lines keep their line numbers, also after blank and broken lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files like the exports of shop systems, with made-up content. Each is read completely, with at most two options."""
+"""Files like the exports of shop software, with made-up content. Each is read completely, with at most two options."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_woocommerce_with_a_mark_behind_white_space(tmp_path: Path) -> None:
 
 
 def test_lightspeed_text_that_was_read_wrongly_twice(tmp_path: Path) -> None:
-    """The UTF-8 file was decoded as cp1252 and saved as Mac Roman. Its wrong characters are kept unchanged."""
+    """A UTF-8 file was read as cp1252 by mistake, and saved as Mac Roman. Its wrong characters stay as they are."""
     word = "<xml><w:WordDocument><w:View>Normal</w:View></w:WordDocument></xml>" + "<o:p>texte</o:p>" * 2100
     texts = ["Théière", "Crème brûlée\rsans gluten", "Été à Évian\r", word[:32_753]]
     wrong = [text.encode().decode("cp1252") for text in texts]

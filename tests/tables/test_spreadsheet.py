@@ -1,4 +1,4 @@
-"""XLSX and ODS files keep their values, and no file can crash the process."""
+"""XLSX and ODS files keep their values. No file can crash the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results are written as tables: first the input's columns, unchanged, then added columns without formulas."""
+"""Results are written as tables: the input's columns unchanged, and then added columns without formulas."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_rankings_and_scores_have_readable_cells() -> None:
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "xlsx"])
 def test_a_table_of_all_kinds_of_rows_is_written(tmp_path: Path, ending: str) -> None:
-    """The table has a good row, a broken row, and a row that is skipped."""
+    """The table has a good row, a broken row and a skipped row."""
     source, task = tmp_path / "x.csv", TASKS["sentiment_analysis"]
     source.write_text('Handle;Body\na;"<p>Soft &amp; warm</p>"\nb;x;y\nc;\n')
     target = tmp_path / f"out.{ending}"

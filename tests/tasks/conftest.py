@@ -1,4 +1,4 @@
-"""A folder for task files."""
+"""A fixture that writes task files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.own_tasks import Write
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write a file into a temporary folder and return its path."""
+    """Return a function that writes a file into a temporary folder and returns its path."""
 
     def write(text: str, name: str = "own.toml") -> Path:
         path = tmp_path / name

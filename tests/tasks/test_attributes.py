@@ -1,4 +1,4 @@
-"""Attributes that ask for more than a span: types, closed lists, and several values, in rows and in own tasks."""
+"""Attributes with options: types, closed lists, and several values, in rows and in a user's own tasks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def question(*attributes: Any, **row: Any) -> Question:
 
 
 def answer_of(question: Question, *entries: tuple[str, str, str]) -> list[dict[str, Any]]:
-    """Return the answer's value if the model writes these entries."""
+    """Return the value of the answer if the model writes these entries."""
     written = [dict(zip(("attribute", "value", "source"), entry, strict=True)) for entry in entries]
     outcome = decoded(question.space, writes(json.dumps(written)))
     assert outcome.text == json.dumps(written)

@@ -1,4 +1,4 @@
-"""Errors for bad rows: the field, the wrong value, and an example of a right one."""
+"""Errors for bad rows: each names the field and the wrong value, and shows a valid value."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_field_of_the_wrong_type_is_refused(task: str, row: dict[str, Any], fi
 
 
 def bare(field: str) -> str:
-    """Return a field's own name, such as `brand` for `candidates[1].brand` and `history` for `history[0]`."""
+    """Return a field's own name: `brand` for `candidates[1].brand`, and `history` for `history[0]`."""
     return field.split(".")[-1].split("[")[0]
 
 

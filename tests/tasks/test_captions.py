@@ -1,4 +1,4 @@
-"""Captions of pictures: a row with a caption gives CASLIE's input, and a row without one gives ECInstruct's."""
+"""Captions of pictures: a row with a caption gives CASLIE's prompt, and a row without one gives ECInstruct's."""
 
 from __future__ import annotations
 

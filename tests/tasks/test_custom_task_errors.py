@@ -1,4 +1,4 @@
-"""The error for an invalid task file names the place of the fault. A hostile file takes little time and memory."""
+"""Errors for invalid task files: each names the wrong place. A hostile file takes little time and memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's own tasks: a task from a TOML file works like one of the ten."""
+"""A user's own task in a TOML file works like one of the ten tasks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.refusals import refusal
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Return the user's folder of tasks, which is emptied afterwards."""
+    """Return the user's folder of tasks. Its files are removed after the test."""
     place = Path(os.environ["ECELLM_HOME"]) / "tasks"
     place.mkdir(parents=True)
     yield place

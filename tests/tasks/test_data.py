@@ -1,4 +1,4 @@
-"""The labelled rows, if present: every row has a question, every gold answer parses, and a few are answered."""
+"""The labelled rows, if they are present: each has a question, and each label is a valid answer. A few are answered."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_few_rows_get_answers_from_their_answer_sets(name: str, data: Path, de
 
 
 def test_most_gold_values_are_spans(data: Path) -> None:
-    """Checks the figure in answers/spans.py: nearly all values that people marked are among the offered spans."""
+    """answers/spans.py says that nearly all values that people marked are among the spans that the model can choose."""
     marked = offered = 0
     for line in (data / "attribute_value_extraction" / "train.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)

@@ -1,4 +1,4 @@
-"""Rows in ECInstruct's own format, with strings that this project's fields never produce, and nested rows."""
+"""Rows in ECInstruct's own format, also with strings that this project never writes, and nested rows."""
 
 from __future__ import annotations
 

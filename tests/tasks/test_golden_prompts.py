@@ -1,4 +1,4 @@
-"""The prompt of every task's example in every envelope equals a file that was written by hand, byte for byte."""
+"""The prompts of every task's example in every envelope equal files that were written by hand, byte for byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks whose labels are in a file: what is read, which answers come out, and what is refused with its line."""
+"""Tasks whose labels are in a file: what is read, which answers are possible, and which lines are refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def space_of(task: Task) -> LabelSet:
 
 
 def paths(count: int, seed: int = 1) -> list[str]:
-    """Return paths of made-up words in a tree. The paths to the tree's inner nodes are among them."""
+    """Return the paths to all nodes of a random tree with made-up names, such as `abc > def & gh`."""
     random_ = random.Random(seed)
     words = ["".join(random_.choices("abcdefghij", k=random_.randint(3, 8))) for _ in range(400)]
     tree = [random_.choice(words) for _ in range(5)]

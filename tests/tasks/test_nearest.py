@@ -1,4 +1,4 @@
-"""The nearest texts by BM25, and a shortlist of labels that stands in the prompt."""
+"""Finding the most similar texts by BM25, and the shortlist of labels in the prompt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Products and items as the model reads them: cut, quoted and numbered as in ECInstruct.
+"""Products and items in the prompt are cut, quoted and numbered as in ECInstruct.
 
 The expected texts were written by hand.
 """

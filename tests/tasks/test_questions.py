@@ -1,4 +1,4 @@
-"""Questions defined in a request: what the model reads, and what may be answered."""
+"""Questions that a request defines: the prompt, and the possible answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows like those of real shops, with blank and missing texts, numbers, other scripts, and non-ASCII characters."""
+"""Rows like those of real shops, with blank and missing texts, numbers, other scripts and non-ASCII characters."""
 
 from __future__ import annotations
 
@@ -212,14 +212,14 @@ def test_text_is_transliterated_as_in_the_training_data(text: str) -> None:
 
 
 def unwilling(tokens: Sequence[int]) -> Logits:
-    """Return the logits of a model that always prefers to end its answer."""
+    """Return the logits of a simulated model that ends every answer at once."""
     logits = scattered(tokens)
     logits[END] = 12
     return logits
 
 
 def willing(tokens: Sequence[int]) -> Logits:
-    """Return the logits of a model that answers yes or no."""
+    """Return the logits of a simulated model that answers yes or no."""
     logits = scattered(tokens)
     logits[[ord("y"), ord("n")]] = 12, 11
     return logits

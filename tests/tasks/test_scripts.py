@@ -1,4 +1,4 @@
-"""Own tasks take the texts of every script as they are: into the prompt, as answers, through tables and the pipe."""
+"""Own tasks keep the texts of every script unchanged: in prompts, answers and tables, and over the pipe."""
 
 # ruff: noqa: RUF001 - texts of many scripts
 
@@ -146,7 +146,7 @@ def test_tables_keep_every_script(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("escaped", [True, False])
 def test_the_pipe_keeps_every_script(escaped: bool, tmp_path: Path) -> None:
-    """Over the pipe, a row gets the same answer as here, and the answer's texts come back whole."""
+    """A row gets the same answer over the pipe as from a Runtime in this process, with unchanged texts."""
     values = [*TEXTS.values(), LONE] if escaped else [*TEXTS.values()]
     task = own(tmp_path, choices(list(TEXTS.values())))
     written: list[bytes] = []

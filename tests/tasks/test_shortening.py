@@ -1,4 +1,4 @@
-"""A row that is too long is cut as little as possible, if its task allows that, and the answer says what was cut."""
+"""A row that is too long is cut as little as possible if its task allows this. The answer says what was cut."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.shortening import Row, documents, over, text, words
 
 @dataclass(frozen=True)
 class Case:
-    """A row of a given size, the same row after a cut, and the note about the cut. All were written by hand."""
+    """A row of a given size, the expected row after a cut, and the expected note about the cut, written by hand."""
 
     task: str
     context: int
@@ -112,7 +112,7 @@ def test_as_little_as_possible_is_cut(case: Case, size: int) -> None:
 
 
 def test_the_long_rows_of_this_test_exceed_the_context() -> None:
-    """Guards the test above, which would also pass if nothing were ever cut."""
+    """Without this check, the test above would also pass if no row were ever cut."""
     for case in CASES:
         with over(case.context) as runtime:
             assert runtime.needs(case.task, case.row(1)) <= case.context

@@ -1,4 +1,4 @@
-"""Where a text is cut: between words or items, after few tokenizations, and always in the same place."""
+"""Where a text is cut: between words or items, always at the same place. Few tokenizations find this place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which characters ECInstruct escapes, and the texts of extractions, pairs and documents."""
+"""Which characters are escaped as in ECInstruct, and the texts of extractions, pairs and documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worked examples of a user's task: where they stand in the prompt, what they cost, and what is refused."""
+"""Worked examples of a user's task: their place in the prompt, their tokens, and which examples are refused."""
 
 from __future__ import annotations
 

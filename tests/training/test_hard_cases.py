@@ -1,4 +1,4 @@
-"""Hard cases made by rule: each row's answer is the one that its texts state."""
+"""Hard cases made by rule: each row's answer is the one that the row's texts state."""
 
 from __future__ import annotations
 

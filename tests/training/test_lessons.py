@@ -1,4 +1,7 @@
-"""Lessons are the prompts that `run` would send, followed by the right answer; held-out rows are never learned."""
+"""A lesson is the prompt that `run` would send, followed by the correct answer.
+
+No lesson is made from a held-out row.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A synthetic product has each value in the field that the answer names, and no value if the answer is none."""
+"""In a synthetic row, an attribute's value is in the field that the answer names.
+
+If the answer is none, no field has it.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ def texts(row: Row) -> dict[str, str]:
 
 
 def values(attribute: str) -> list[str]:
-    """Return the lexicon's values of an attribute, except sizes, because "small" is not a size in "for small hands"."""
+    """Return the word lists' values of an attribute. Sizes are left out: "small" is not a size in "for small hands"."""
     lexicon = _lexicon()
     trades = lexicon["trades"].values()
     by_attribute: dict[str, list[Any]] = {

@@ -1,4 +1,4 @@
-"""Training a tiny model in torch: torch computes the same as llama.cpp, and the adapter improves the answers."""
+"""Training a tiny model in torch: torch computes the same logits as llama.cpp, and the adapter improves the answers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lessons() -> Lessons:
-    """Return lessons whose answer depends on the row's first token: A for 65, B for 66, followed by the end."""
+    """Return lessons whose answer depends on the row's first token: 0 for the token 65, and 1 for the token 66."""
     random = Random(0)
     taught = []
     for turn, count in ((VALIDATION, 16), (0, ROWS), (1, LATER_ROWS)):
@@ -78,7 +78,7 @@ def trained(tiny: Path, lessons: Lessons, tmp_path_factory: pytest.TempPathFacto
 
 
 def quiet(line: str) -> None:
-    """Ignore a progress message."""
+    """Do nothing with a line of progress."""
 
 
 def curves(folder: Path) -> Any:

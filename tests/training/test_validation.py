@@ -1,4 +1,4 @@
-"""The validation of a training: macro-F1 as in scikit-learn, the share of exact answers, and the likelihood."""
+"""Validation during a training: macro-F1 as in scikit-learn, the fraction of exact answers, and the likelihood."""
 
 from __future__ import annotations
 

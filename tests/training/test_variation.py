@@ -1,4 +1,4 @@
-"""A reworded row keeps its answer; a synthetic row has the answer that it states."""
+"""A varied row keeps its answer. A synthetic row has the answer that its texts state."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Makes the golden files here by running llama.cpp's own converter on the tests' small checkpoints.
+"""Makes the expected files of this folder: runs llama.cpp's own converter on the tests' small checkpoints.
 
     python -m tests.golden.convert.make LLAMA_CPP PYTHON
 
 LLAMA_CPP is a source tree of llama.cpp, such as vendor/llama.cpp in the source distribution of llama-cpp-python. PYTHON
-is an interpreter that can run convert_hf_to_gguf.py: it needs torch, transformers, sentencepiece, mistral-common and
-gguf. The packages of the extra `dev` must be installed where this runs.
+is a Python that can run convert_hf_to_gguf.py: it needs torch, transformers, sentencepiece, mistral-common and gguf.
+The Python that runs this module needs the packages of the extra `dev`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ def main(source: str, python: str) -> None:
 
 
 def described(path: Path) -> dict[str, Any]:
-    """Return a file's metadata (for an array: its items' type, count and hash), and its tensors' shapes and hashes."""
+    """Return a GGUF file's metadata, and the shape and hash of each tensor.
+
+    An array in the metadata is described by the type of its items, their number and a hash.
+    """
     reader = gguf.GGUFReader(path)
     metadata = {}
     for field in reader.fields.values():

@@ -1,13 +1,14 @@
-"""Cuts the vocabularies here out of whole ones: the tokens and merges that some texts need, with their ids.
+"""Makes the small vocabularies of this folder from whole ones: keeps the tokens and merges that some texts need.
 
     python -m tests.golden.vocabularies.cut LLAMA_CPP TIKTOKEN
 
-LLAMA_CPP: a source tree of llama.cpp, as the source distribution of llama-cpp-python has it in vendor/llama.cpp;
-TIKTOKEN: the folder of the npm package of that name, for cl100k_base.json and o200k_base.json in its encoders/. The
-packages of the extra `dev` must be installed where this runs.
+LLAMA_CPP is a source tree of llama.cpp, such as vendor/llama.cpp in the source distribution of llama-cpp-python.
+TIKTOKEN is the folder of the npm package tiktoken, which has cl100k_base.json and o200k_base.json in encoders/. The
+Python that runs this module needs the packages of the extra `dev`.
 
-A cut vocabulary tokenizes these texts as the whole one does, among them the text whose hash tells llama.cpp's converter
-how a tokenizer splits words. Any other text becomes more tokens, but by the same rules.
+The tokens keep their ids, so a small vocabulary gives the same tokens for these texts as the whole one. One of the
+texts is special: llama.cpp's converter recognizes a tokenizer by a hash of this text's tokens. Any other text becomes
+more tokens than with the whole vocabulary.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def main(llama_cpp: str, tiktoken: str) -> None:
 
 
 def write(name: str, ids: Mapping[str, int], merges: Sequence[Sequence[str]]) -> None:
-    """Write a cut vocabulary: the tokens by their ids, and the merges in order."""
+    """Write the small vocabulary: the needed tokens with their ids, and the needed merges in order."""
     ranks: dict[Pair, int] = {(left, right): rank for rank, (left, right) in enumerate(merges)}
     tokens, used = {letter for letter in byte_letters() if letter in ids}, set[Pair]()
     splits = Tokenizer.from_str(
@@ -75,7 +76,7 @@ def write(name: str, ids: Mapping[str, int], merges: Sequence[Sequence[str]]) ->
 
 
 def merged(word: str, ranks: Mapping[Pair, int]) -> Iterable[Pair]:
-    """Yield the merges that byte-pair encoding makes in a word."""
+    """Yield the pairs that byte-pair encoding merges in a word, in order."""
     parts = list(word)
     while len(parts) > 1:
         pairs = list(pairwise(parts))
@@ -87,7 +88,10 @@ def merged(word: str, ranks: Mapping[Pair, int]) -> Iterable[Pair]:
 
 
 def ranks_of(lines: str) -> dict[bytes, int]:
-    """Return the tokens' ranks from the npm package's text, whose lines have the rank of their first token."""
+    """Return each token's rank, from the text in the npm package.
+
+    Each line of the text lists tokens with consecutive ranks, after the rank of the first token.
+    """
     ranks: dict[bytes, int] = {}
     for line in lines.split("\n"):
         _, first, *tokens = line.split(" ")
@@ -96,7 +100,7 @@ def ranks_of(lines: str) -> dict[bytes, int]:
 
 
 def from_ranks(ranks: Mapping[bytes, int]) -> tuple[dict[str, int], list[Pair]]:
-    """Return the ids and merges of a vocabulary that is given by its tokens' ranks, as transformers derives them."""
+    """Return the ids and merges of a vocabulary, computed from the ranks of its tokens as transformers does."""
     letters = byte_letters()
     spelled = {token: "".join(letters[byte] for byte in token) for token in ranks}
     merges: list[Pair] = []
@@ -109,7 +113,7 @@ def from_ranks(ranks: Mapping[bytes, int]) -> tuple[dict[str, int], list[Pair]]:
 
 
 def byte_letters() -> list[str]:
-    """Return the letter of each byte in a byte-level vocabulary."""
+    """Return the character that stands for each byte in a byte-level vocabulary."""
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     hidden = iter(range(0x100, 0x200))
     return [chr(byte) if byte in visible else chr(next(hidden)) for byte in range(256)]

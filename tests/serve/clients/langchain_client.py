@@ -1,4 +1,4 @@
-"""Tests a server with LangChain's client: python langchain_client.py BASE_URL (needs langchain-openai)."""
+"""Tests a server with LangChain's client (package langchain-openai): python langchain_client.py BASE_URL."""
 
 from __future__ import annotations
 
