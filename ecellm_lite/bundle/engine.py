@@ -116,7 +116,7 @@ def build_environment(include: Path) -> dict[str, str]:
 
 
 def variants_in(wheel: Path) -> Sequence[str]:
-    """Return the sorted names of the processor variants that a wheel has ggml code for."""
+    """Return the sorted names of the processor variants for which a wheel has ggml code."""
     pattern = re.compile(re.escape(LIBRARIES) + r"/(?:lib)?ggml-cpu-([^/]+)\.(?:so|dll)")
     with zipfile.ZipFile(wheel) as archive:
         return sorted(match[1] for name in archive.namelist() if (match := pattern.fullmatch(name)))

@@ -72,7 +72,7 @@ class FeedIndex:
 
     @property
     def hashes(self) -> set[str]:
-        """The sha256 hashes of all files."""
+        """The sha256 hashes of all files in the feed."""
         return {file.sha256 for model in self.models for file in model.files}
 
 

@@ -65,7 +65,7 @@ class Index:
 
     @property
     def by_path(self) -> Mapping[str, BundleFile]:
-        """The files by path."""
+        """The bundle's files by path."""
         return {file.path: file for file in self.files}
 
     @property

@@ -44,7 +44,7 @@ class Version:
     sha256: str
 
     def check(self) -> None:
-        """Raise ModelError if a file is missing or has the wrong sha256, or if the program does not start."""
+        """Raise ModelError if a file of the version is missing or changed, or if the program does not start."""
         for file in self.index.files:
             path = self.folder / file.path
             if not path.is_file() or path.stat().st_size != file.size or sha256_of(path) != file.sha256:
@@ -81,7 +81,7 @@ class Installation:
         return sorted(versions, key=lambda version: (version.index.serial, version.folder.name))
 
     def current(self) -> Version | None:
-        """Return the current version, or None."""
+        """Return the current version, or None if there is none."""
         name = pointer.read(self.root)
         return next((version for version in self.versions() if version.folder.name == name), None)
 
@@ -99,7 +99,10 @@ class Installation:
         pointer.write(self.root, version.name)
 
     def staging(self, token: str) -> Path:
-        """Return the path for a version that is being written. `clean` removes it after an interrupted installation."""
+        """Return the folder in which a new version is written.
+
+        If an installation was interrupted, `clean` removes the folder.
+        """
         return self.versions_folder / f"{_NEW}{token}"
 
     def clean(self) -> None:

@@ -36,7 +36,7 @@ set "ECELLM_BUNDLES=%~dp0..\\.."
 
 
 def write_launcher(version: Path) -> Path:
-    """Write the script into a version's folder, and return the script's path."""
+    """Write the script `ecellm-lite` into a version's folder, and return the script's path."""
     program = "ecellm-lite"
     if (version / "program").is_dir():
         program = '"$here/program/ecellm-lite"'

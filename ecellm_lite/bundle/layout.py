@@ -41,7 +41,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The positions of an archive's bytes: each entry's header and data offset, the tail, and the total size."""
+    """The layout of an archive.
+
+    `headers`: for each entry, the offset and the bytes of its local header.
+    `offsets`: for each entry, the offset of its data.
+    `tail`: the offset and the bytes of everything after the entries.
+    `size`: the size of the archive in bytes.
+    """
 
     entries: Sequence[Entry]
     headers: Sequence[tuple[int, bytes]]

@@ -27,7 +27,7 @@ WINDOW = 512
 
 
 def cascade_name(models: Sequence[ModelName], escalate_below: float) -> ModelName:
-    """Return one name for a cascade's models, and a hash that identifies the models and the probability."""
+    """Return one name for a cascade's models, and a hash that identifies the models and `escalate_below`."""
     facts = " ".join([*(model.sha256 for model in models), repr(escalate_below)])
     return ModelName(",".join(model.name for model in models), hashlib.sha256(facts.encode()).hexdigest())
 
@@ -61,7 +61,7 @@ class Cascade:
 
     @property
     def work(self) -> tuple[Work, ...]:
-        """What each model has done so far."""
+        """How many rows each model has received so far, and for how many seconds it had any."""
         return tuple(stage.work for stage in self._stages)
 
     @property
@@ -133,7 +133,7 @@ class Cascade:
     def _is_unscored(self, task: Task, options: RequestOptions) -> bool:
         """Whether the task's answers have no probability.
 
-        Then there is nothing to compare, and only the last model answers.
+        Without a probability, nothing says when to ask the next model. So the last model answers all rows.
         """
         space = options.get("space") or task.free_text
         return space is not None and not space.scored

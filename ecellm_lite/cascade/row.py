@@ -16,7 +16,7 @@ from ecellm_lite.tasks.task import Task
 
 
 class CascadeRow:
-    """A row that passes through the stages of a cascade, and the future of its answer."""
+    """A row that goes through a cascade from model to model, and the future of its answer."""
 
     def __init__(
         self,

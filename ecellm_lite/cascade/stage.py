@@ -47,7 +47,7 @@ class Stage:
 
     @property
     def work(self) -> Work:
-        """What this model has done so far."""
+        """How many rows this model has received so far, and for how many seconds it had any."""
         with self._lock:
             running = time.monotonic() - self._since if self._running else 0.0
             return Work(self.answerer.model, self._rows, self._seconds + running)

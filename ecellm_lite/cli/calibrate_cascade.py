@@ -1,4 +1,7 @@
-"""What `calibrate --target-agreement` does: answers labelled rows with both models, and shows when to pass a row on."""
+"""What `calibrate --target-agreement` does: both models answer labelled rows.
+
+Then it shows when to ask the second model.
+"""
 
 from __future__ import annotations
 

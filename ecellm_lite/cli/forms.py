@@ -82,7 +82,7 @@ class NamedAdapter(click.ParamType):  # type: ignore[type-arg]
 
 
 class TensorTypeOverride(click.ParamType):  # type: ignore[type-arg]
-    """PATTERN=TYPE: the type for tensors whose names match a pattern."""
+    """PATTERN=TYPE: the quantization type of tensors whose names match a pattern."""
 
     name = "pattern=type"
 

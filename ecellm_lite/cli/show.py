@@ -38,7 +38,7 @@ def render(answer: Answer, space: Space) -> RenderableType:
 
 
 def _table(details: Sequence[Detail]) -> Table:
-    """Return a table with a line for each detail. A column in which all lines would be empty is left out."""
+    """Return a table of an answer's details, one per line. A column in which all lines would be empty is left out."""
     texts = any(detail.text for detail in details)
     notes = any(detail.note for detail in details)
     shares = any(detail.share is not None for detail in details)

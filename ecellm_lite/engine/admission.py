@@ -57,7 +57,7 @@ class Admission:
 
     @property
     def closed(self) -> bool:
-        """Whether no row may join now."""
+        """Whether no waiting row may join the running rows now."""
         return bool(self._active) and (self.retrying or self._draining or self._runnable() >= self._backend.batch)
 
     def allows(self, request: Request, own: int) -> bool:
@@ -76,7 +76,7 @@ class Admission:
 
     @property
     def room(self) -> int:
-        """The free memory, in tokens."""
+        """The free KV memory, in tokens."""
         return self._backend.cells - self._prefixes.cells - sum(slot.own for slot in self._active)
 
     def grow(self, request: Request) -> None:

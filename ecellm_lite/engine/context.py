@@ -42,7 +42,8 @@ class Context:
     `sequences`: how many sequences the context can hold.
     `window`: the model's sliding window in tokens, or 0 for none. With a window, llama.cpp's context must have twice as
       many sequences.
-    `stable`: whether a sequence's tokens must lie in the memory in their own order; see Backend.
+    `stable`: whether a sequence's tokens must lie in the memory in their own order, so that equal rows get equal bits
+      (see Backend).
 
     `is_loaded`: whether a state was loaded since the last call of the model.
     """
@@ -100,7 +101,7 @@ class Context:
         """Return llama.cpp's state of a sequence, or no bytes if the whole state is not available.
 
         With sliding-window attention, llama.cpp leaves out the tokens outside the window. A state lists its tokens in
-        the order of their cells. So a stable context saves nothing once the cells are out of order.
+        the order of their cells. So if the context is `stable` and the cells are out of order, no state is saved.
         """
         if self._stable and not self._in_order:
             return b""
@@ -114,8 +115,8 @@ class Context:
     def load(self, sequence: int, state: bytes) -> bool:
         """Restore a state that `save` returned, and return whether this succeeded.
 
-        The state must be undamaged and of this model, because llama.cpp does not check it. A stable context loads only
-        into an empty memory, where llama.cpp uses the cells in order.
+        The state must be undamaged and of this model, because llama.cpp does not check it. If the context is `stable`,
+        the memory must be empty. Only then llama.cpp keeps the order of the tokens.
         """
         if self._stable and not self._is_empty:
             return False

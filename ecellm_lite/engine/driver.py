@@ -56,7 +56,7 @@ class Driver:
         request.end(error=closed_error())
 
     def no_more(self) -> None:
-        """Tell the driver not to wait for another request before it starts."""
+        """Tell the driver to start without waiting for another request."""
         with self._wake:
             self._more = False
             self._wake.notify()

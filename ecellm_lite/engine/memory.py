@@ -1,7 +1,6 @@
 """Computes from a GGUF header how much memory the model takes: weights, KV memory, and compute buffers.
 
-Sizes are bytes. llama.cpp divides a model of L layers into L + 1 parts, called places here: one for each layer, and one
-for the output. Headers are not trusted: a key that is missing or not a number raises a ModelError.
+Sizes are bytes. Headers are not trusted: a key that is missing or not a number raises a ModelError.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _INPUT = ("token_embd", "position_embd", "token_types")  # LLM_TENSOR_LAYER_INPU
 
 
 def weight_bytes(header: Header) -> int:
-    """Return the size of all tensors of a file."""
+    """Return the total size of a file's tensors."""
     return sum(tensor.size for tensor in header.tensors)
 
 
@@ -32,7 +31,7 @@ def weights_by_place(header: Header) -> list[int]:
     """Return the size of each layer's tensors, followed by the size of the output's tensors.
 
     The token embedding stays on the CPU and is not counted. If it is also the output matrix, llama.cpp makes a copy of
-    it, which counts as the output.
+    it. This copy counts as the output.
     """
     sizes = [0] * (_layers(header) + 1)
     tied = all(tensor.name != "output.weight" for tensor in header.tensors)

@@ -1,8 +1,8 @@
 """Plans which of a model's layers go to which GPU, from its GGUF header, before llama.cpp allocates anything.
 
-The plan mirrors llama.cpp (`load_tensors` of src/llama-model.cpp, split mode "layer"). A model of L layers has L + 1
-parts, called places here; the last one is the output. n_gpu_layers = N sends the last N places to the devices, in
-order. The KV memory of a layer is on the same device as the layer. Nothing here imports llama_cpp. Sizes are bytes.
+The plan mirrors llama.cpp (`load_tensors` of src/llama-model.cpp, split mode "layer"). The output counts as the last
+layer. So a model of L layers has L + 1 places. n_gpu_layers = N sends the last N places to the devices, in order. A
+layer and its KV memory are on the same device. Nothing here imports llama_cpp. Sizes are bytes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Load:
 
     @property
     def size(self) -> int:
-        """The bytes that these layers take on the device, in all."""
+        """The bytes that the layers on this GPU take, for weights, KV memory and compute buffers."""
         return self.weights + self.kv + self.compute
 
 
@@ -116,7 +116,10 @@ def place(
 
 
 class _Plan:
-    """How many bytes each place of a model takes, and how the places can be divided among devices."""
+    """How many bytes each layer of a model takes, and how the layers can be divided among devices.
+
+    The output counts as the last layer.
+    """
 
     def __init__(
         self, header: Header, gpus: Sequence[Device], cells: int, kv_type: str, micro_batch: int, flash_attention: bool
@@ -141,7 +144,7 @@ class _Plan:
         }
 
     def divided(self, count: int, margin: int) -> tuple[int, ...] | None:
-        """Return how many of the last `count` places each device takes. None if they do not fit, or if `count` is 0."""
+        """Return how many of the last `count` layers each device takes. None if they do not fit, or if `count` is 0."""
         rooms = [max(gpu.free - margin, 0) for gpu in self.gpus]
         best = rooms.index(max(rooms))
         if counts := self._filled(count, [room * (index == best) for index, room in enumerate(rooms)], False):
@@ -168,7 +171,7 @@ class _Plan:
         return Placement(tuple(loads), _described(loads, self.places) + reason)
 
     def needed(self, count: int) -> int:
-        """Return the bytes that the last `count` places take on one device."""
+        """Return the bytes that the last `count` layers take on one device."""
         start = self.places - count
         return sum(self.weights[start:]) + sum(self.kv[start:]) + self._computing(count, True, False)
 
@@ -176,9 +179,9 @@ class _Plan:
         return self._compute[output, pipelined] + (self._borrowed if count < self.places else 0)
 
     def _filled(self, count: int, rooms: Sequence[int], pipelined: bool) -> tuple[int, ...] | None:
-        """Fill one device after another with the last `count` places.
+        """Fill one device after another with the last `count` layers.
 
-        Return how many places each device takes. None if they do not all fit, or if `count` is 0.
+        Return how many layers each device takes. None if they do not all fit, or if `count` is 0.
         """
         place = self.places - count
         counts = []

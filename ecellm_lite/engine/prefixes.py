@@ -106,7 +106,7 @@ class Prefixes:
             self._nodes.append(node)
 
     def release(self, match: Match) -> None:
-        """Undo one `hold`."""
+        """Undo one call of `hold`."""
         if match.prefix:
             match.prefix.uses.remove(match.length)
 

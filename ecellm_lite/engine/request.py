@@ -81,7 +81,7 @@ class Request:
 
     @property
     def awaited(self) -> bool:
-        """Whether anybody waits for the request or for one of its twins."""
+        """Whether anybody waits for this request, or for an identical request that gets the same answer."""
         return not self.cancelled or any(not twin.cancelled for twin in self.twins)
 
     def end(self, outcome: Outcome | None = None, error: EcellmError | None = None) -> None:

@@ -33,7 +33,7 @@ class ChangedRows:
 
 @dataclass(frozen=True, slots=True)
 class TaskComparison:
-    """A task in both evaluations: its primary metric over the common rows, and the 95% interval of the difference."""
+    """A task's primary metric in both evaluations, over their common rows, and the 95% interval of the difference."""
 
     abbreviation: str
     metric: str

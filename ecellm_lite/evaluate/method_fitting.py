@@ -156,7 +156,7 @@ def _is_storable(fit: Fit) -> bool:
 
 
 def _temperature(rows: OptionRows) -> VectorScaling:
-    """Return the best temperature, as equal scales without biases."""
+    """Return the best temperature, in the form of a VectorScaling with equal scales and no biases."""
     from scipy.optimize import minimize_scalar
 
     def scaling(log: float) -> VectorScaling:
@@ -170,7 +170,7 @@ def _temperature(rows: OptionRows) -> VectorScaling:
 
 
 def _vector_scaling(rows: OptionRows) -> VectorScaling:
-    """Return the likeliest scales and biases.
+    """Return the scales and biases that make the right options likeliest.
 
     A normal prior of variance 1 keeps the biases near 0 and the scales near their mean. So a rare option does not get
     extreme values.
@@ -205,9 +205,10 @@ def _vector_scaling(rows: OptionRows) -> VectorScaling:
 
 
 def _isotonic_regression(rows: OptionRows) -> IsotonicRegression:
-    """Return the best curves, whose values stay away from 0 and 1.
+    """Return a curve for each option, which corrects the option's probability.
 
-    For n rows, the values are from 1 / (n + 2) to 1 - 1 / (n + 2), because n rows cannot show a rarer event.
+    For n rows, corrected probabilities are from 1 / (n + 2) to 1 - 1 / (n + 2), because n rows cannot show a rarer
+    event.
     """
     from sklearn.isotonic import IsotonicRegression as Regression
 

@@ -1,7 +1,7 @@
 """An evaluation's results, in memory and as a file: metrics, curves and a record for each row.
 
-The file is JSON with the keys of these classes. It is read strictly: a file that is truncated, edited or of another
-format is refused with one sentence.
+The file is JSON, and its keys are the names of the fields here. The file is read strictly. If it is truncated, edited
+or of another format, it is refused with one sentence.
 """
 
 from __future__ import annotations

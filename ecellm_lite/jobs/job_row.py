@@ -26,7 +26,10 @@ class JobAnswer(NamedTuple):
     share: float | None = None
 
     def answered(self, answer: Answer) -> JobAnswer:
-        """Return a copy with an answer. Warnings from mapping the columns are put before the answer's own warnings."""
+        """Return a copy of this row with an answer.
+
+        Warnings from mapping the columns come before the answer's own warnings.
+        """
         warnings = [*self.mapped.warnings, *(answer.warnings or ())]
         return self._replace(answer=replace(answer, warnings=warnings or None))
 

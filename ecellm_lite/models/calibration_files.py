@@ -18,7 +18,7 @@ from ecellm_lite.models.store import Store, StoredModel
 def calibration_folder(store: Store, model: StoredModel, adapter: str | None = None) -> Path:
     """Return the folder of a model's calibrations.
 
-    `adapter`: an adapter's sha256. If given, return the folder of that adapter's calibrations.
+    `adapter`: an adapter's sha256. If given, the calibrations are those for answers with this adapter.
     """
     if store.owns(model):
         folder = model.path.parent / "calibration"
@@ -28,9 +28,9 @@ def calibration_folder(store: Store, model: StoredModel, adapter: str | None = N
 
 
 def stored_calibrations(store: Store, model: str, envelope: str, adapter: str | None = None) -> Calibrations:
-    """Return a model's calibrations with an adapter. Model and adapter are given by sha256.
+    """Return the calibrations of the model with the sha256 `model`. The model need not be in the store.
 
-    The model need not be in the store.
+    If `adapter`, an adapter's sha256, is given, they are the calibrations for answers with this adapter.
     """
     folder = store.root / "calibration" / model
     for name in store.names():
@@ -41,7 +41,9 @@ def stored_calibrations(store: Store, model: str, envelope: str, adapter: str | 
 
 
 def calibration_path(store: Store, model: StoredModel, task: str, adapter: str | None = None) -> Path:
-    """Return the path of a task's calibration of a model, or of the adapter with the sha256 `adapter`.
+    """Return the path of a model's calibration for a task.
+
+    `adapter`: an adapter's sha256. If given, the calibration is the one for answers with this adapter.
 
     Raises UsageError for an invalid task name.
     """
@@ -60,9 +62,10 @@ def keep_calibration(store: Store, model: StoredModel, calibration: Calibration)
 
 
 def fitting_calibrations(store: Store, model: StoredModel, adapter: str | None = None) -> list[Path]:
-    """Return the files of the calibrations that were fitted to this model, or to its adapter with the sha256 `adapter`.
+    """Return the paths of a model's calibrations that were fitted to the current version of its file.
 
-    Calibrations of an earlier version of the model's file are left out. Raises ModelError if a calibration is damaged.
+    `adapter`: an adapter's sha256. If given, the calibrations are those for answers with this adapter. Raises
+    ModelError if a calibration is damaged.
     """
     return [
         path
@@ -75,9 +78,10 @@ def fitting_calibrations(store: Store, model: StoredModel, adapter: str | None =
 def remove_calibrations(
     store: Store, model: StoredModel, task: str | None = None, adapter: str | None = None
 ) -> list[str]:
-    """Remove a task's calibration, or every calibration if `task` is None. Return the names of the tasks.
+    """Remove a model's calibration for a task. If `task` is None, remove all of them. Return the names of their tasks.
 
-    `adapter`: as in calibration_path. Raises ModelError if a file cannot be removed.
+    `adapter`: an adapter's sha256. If given, the calibrations are those for answers with this adapter. Raises
+    ModelError if a file cannot be removed.
     """
     folder = calibration_folder(store, model, adapter)
     paths = [calibration_path(store, model, task, adapter)] if task else sorted(folder.glob("*.json"))

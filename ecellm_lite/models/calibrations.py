@@ -244,7 +244,7 @@ class Calibrations:
 
 
 def read_calibration(path: Path) -> Calibration | None:
-    """Return the calibration in a file, or None if there is no file. Raises ModelError if it cannot be used."""
+    """Return the calibration in a file, or None if there is no file. Raises ModelError if it is damaged or outdated."""
     try:
         calibration = read_document(Calibration, path, largest=LARGEST, formats=(1, FORMAT))
         _check(calibration)
