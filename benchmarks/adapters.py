@@ -127,10 +127,10 @@ def convert(base: str, target: Path, *adapters: tuple[Path, float]) -> None:
 
 @contextmanager
 def started(way: str, files: Files) -> Iterator[dict[str, tuple[ChildRuntime, str | None]]]:
-    """Start the child processes of one way.
+    """Start the child processes that answer in one of the ways.
 
     Yields, for each shop, the process that answers its rows and the adapter to name in its requests. The adapter is
-    None where each model is merged.
+    None if it is merged into the process's model.
     """
     with ExitStack() as stack:
 

@@ -47,7 +47,7 @@ def main(data: Path, rows: int, model: str, output: Path) -> None:
 
 
 def compared(pairs: list[tuple[Answer, Answer]], names: tuple[str, str] = ("fast", "deterministic")) -> dict[str, Any]:
-    """Return how many answers agree, the largest difference of a probability, and the rows whose answers differ."""
+    """Return how many answers agree, the largest difference in probability, and the rows whose answers differ."""
     differences = [
         abs((one.probabilities or {})[key] - (other.probabilities or {})[key])
         for one, other in pairs

@@ -34,7 +34,7 @@ ALLOWED = 0.05  # of the random halves may be below
 
 
 class Half(NamedTuple):
-    """How one half's thresholds do on the other half's rows.
+    """The result of one half's thresholds on the other half's rows.
 
     `share`: the fraction of rows whose answer is automatic. `precision`: the fraction of automatic answers that are
     right, or None if no answer is automatic.
@@ -89,7 +89,7 @@ def main(labelled: Path, answers: Path, halves: int, output: Path) -> None:
 
 
 def both_ways(rows: Sequence[Judged], first: NDArray[np.bool_]) -> list[Half]:
-    """Return two results: with thresholds from the first half, on the second half; and the other way round.
+    """Return the result of the first half's thresholds on the second half, and the reverse.
 
     `first`: which rows are in the first half.
     """
@@ -99,7 +99,7 @@ def both_ways(rows: Sequence[Judged], first: NDArray[np.bool_]) -> list[Half]:
 
 
 def judge(choosing: Sequence[Judged], judged: Sequence[Judged]) -> Half:
-    """Choose thresholds on the rows `choosing`, and return how they do on the rows `judged`."""
+    """Choose thresholds on the rows `choosing`, and return their result on the rows `judged`."""
     thresholds = least_thresholds(choosing, TARGET, sorted({row.key for row in choosing}))
     right = [row.correct for row in judged if reaches(row, thresholds)]
     return Half(len(right) / len(judged), fmean(right) if right else None)

@@ -53,9 +53,9 @@ def main(program: Path, wheels: Path, output: Path) -> None:
 
 
 def measured(root: Path, **part: Path) -> dict[str, dict[str, float]]:
-    """Install the demo's bundle in the bare system and ask one question; return the seconds of each.
+    """Install the demo's bundle in the bare system and ask one question. Returns the seconds of each.
 
-    `part`: the bundle's `wheels` or `program` folder.
+    `part`: the folder `wheels` or `program` that the bundle contains.
     """
     home = root / "home/till"
     home.mkdir(parents=True)
@@ -75,7 +75,7 @@ def measured(root: Path, **part: Path) -> dict[str, dict[str, float]]:
 
 
 def seconds_of(root: Path, script: str) -> float:
-    """Return the seconds that a shell script takes inside the bare system, whose root folder is `root`."""
+    """Return the seconds that a shell script takes in the bare system with the root folder `root`."""
     started = time.perf_counter()
     ended = entered(root, script)
     if ended.returncode:

@@ -25,7 +25,7 @@ STYLE = """
 class Group:
     """Neighboring bars with one label.
 
-    Each bar is its length and the text after it; the bars are in the legend's order.
+    A bar is given by its length and the text after it. The bars are in the order of the legend.
     """
 
     label: str

@@ -2,7 +2,7 @@
 
     python -m benchmarks.cold_start
 
-A process saves the model's state after reading an instruction in a folder. The next process loads this state and need
+After reading an instruction, a process saves the model's state to a folder. The next process loads this state and need
 not read the instruction. Here each process answers one row, alternately with this folder empty and filled. The results
 have the seconds of the whole process, and of answering the row alone. They are measured with the demo model and with a
 model of Mistral-7B's shape. The large model has random weights: its times are realistic, but its answers are
@@ -57,7 +57,7 @@ def main(repeats: int, large: bool, output: Path) -> None:
 
 
 def measure(model: Path, home: Path, repeats: int) -> dict[str, Any]:
-    """Return the median seconds of the process and of the row, and the prompt tokens that were loaded from disk.
+    """Return the median seconds of the whole process and of the row alone, and how many prompt tokens were on disk.
 
     All are measured with an empty folder ("cold") and with a filled one ("warm").
     """

@@ -22,7 +22,8 @@ of ecellm_lite/training/paraphrases.py that were not trained on. The test rows a
 
 For each task, the results have one metric of each of the four ways, with its 95% interval. The metric is macro-F1 for
 yes/no and for options, F1* for extraction, and otherwise HR@1, NDCG or ROUGE-L. The results also have the demo's lead
-over each of the other three ways, with its interval. A lead is measured on the rows that both ways answered.
+over each of the other three ways, with its interval. A lead is the difference of two metrics on the rows that both ways
+answered.
 """
 
 from __future__ import annotations
@@ -128,7 +129,8 @@ def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
 def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) -> dict[str, Any]:
     """Return each way's metric, and the interval of the first way's lead over each other way.
 
-    A metric covers the rows that the way answered. A lead covers the rows that both ways answered.
+    A metric is measured on the rows that the way answered. A lead is the difference of two metrics on the rows that
+    both ways answered.
     """
     first = next(iter(ways))
     values: dict[str, Any] = {}

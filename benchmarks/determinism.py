@@ -7,8 +7,8 @@ of threads, order of the rows, and whether rows share the computed state of comm
 `--alone` rows, one after the other. Answers are compared as JSON, with all digits of their probabilities.
 
 Rates are measured on rows of the scored tasks, task after task. The fast and the deterministic mode are measured
-alternately, and the model is loaded anew each time. Deterministic mode without the prompt kernels, which computes one
-row at a time, is measured once.
+alternately, and the model is loaded anew each time. Without the prompt kernels, deterministic mode computes one row at
+a time; this is measured once.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def answered(model: str, setup: Setup, rows: Sequence[Row]) -> dict[str, str]:
 
 
 def one_by_one(model: str, rows: Sequence[Row]) -> dict[str, str]:
-    """Answer each row after the one before has its answer, and return each answer as JSON by the row's id."""
+    """Answer the rows one after the other, and return each answer as JSON by the row's id."""
     with Runtime(model, deterministic=True) as runtime:
         answers = [runtime.answer(task, row) for task, row in rows]
     return {str(answer.id): json.dumps(answer.as_dict()) for answer in answers}

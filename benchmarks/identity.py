@@ -2,9 +2,10 @@
 
     python -m benchmarks.identity
 
-Weights of every kind (tests/support/weights.py) are quantized to each type. Each variant of the kernels does so, and
+Weights of every kind (tests/support/weights.py) are quantized to each type, by each variant of the kernels and by
 ggml's quantizer. The blocks are compared byte for byte. For K-quants, half of the weights have an imatrix. Other types
-are compared without an imatrix. Q8_0 ignores it; for the rest, the converter leaves weights with an imatrix to ggml.
+are compared without an imatrix: Q8_0 ignores an imatrix, and for the remaining types, the converter then uses ggml's
+quantizer.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def main(weights: int, seed: int, output: Path) -> None:
 def compare(kind: str, seed: int, piece: int) -> dict[str, int]:
     """Quantize one piece of the random weights, and return how many blocks of each variant differ from ggml's.
 
-    `piece`: the number of the piece. An odd piece of a K-quant has an imatrix.
+    `piece`: the number of the piece. For K-quants, pieces with odd numbers have an imatrix.
     """
     generator = np.random.default_rng([seed, piece])
     rows = np.stack([weights_of(KINDS[row % len(KINDS)], COLUMNS, generator) for row in range(ROWS)])

@@ -11,7 +11,7 @@ times, at random moments. For each kill:
 
 The rate before a kill is measured from 3 s after the previous kill. It is measured for each kill, because the machine's
 speed may change within seconds. `rates` has the rate before the first kill, and the median of the rates before each
-kill. If the median is not lower, the kills do not slow the engine down for good.
+kill. If the median is not below the rate before the first kill, the kills do not slow the engine down for good.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Kill:
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/kills.json"))
 def main(data: Path, kills: int, requests: int, pause: float, model: str, output: Path) -> None:
-    """Kill the child again and again under load, and write how it recovered."""
+    """Kill the child again and again under load, and write how the engine recovered."""
     chance = random.Random(7)
     with ChildRuntime(model) as child:
         load = Load(child, short_rows(data / TASK / "test.jsonl"))

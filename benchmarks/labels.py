@@ -159,7 +159,7 @@ def measured(
 
 
 def label_of(answer: Answer | WrittenLabel | str) -> str:
-    """Return the text of the label that an answer names, in whichever form the way returns its answer."""
+    """Return the text of the label in an answer. The ways return different types of answers."""
     if isinstance(answer, str):
         return answer
     if isinstance(answer, Answer) and answer.type == JsonText.type:

@@ -132,7 +132,7 @@ def undisturbed(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: fl
 
 
 def beside(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
-    """Answer rows next to this many hogs. The first NOTICE seconds are not measured, but the next `seconds` are."""
+    """Answer rows next to this many hogs. The first NOTICE seconds are not measured; the following `seconds` are."""
     endless = itertools.cycle(rows)
     waiting = {child.submit(TASK, next(endless)) for _ in range(IN_FLIGHT)}
 

@@ -45,7 +45,7 @@ FOREIGN = "answerability_prediction", "question"
 class Setting:
     """One of the ten tasks, changed so that some rows fit no label.
 
-    It has the letter of the label to remove, and the field whose text is replaced by one of another task.
+    It has the letter of the label to remove, and the field whose text is replaced by a text from another task.
     """
 
     task: str
@@ -148,9 +148,10 @@ def ruled(rows: Sequence[Asked], answers: Sequence[Answer]) -> dict[str, float]:
 
 
 def none_row(row: Asked, answer: Answer) -> NoneRow:
-    """Return the figures of an answer from which a rule decides.
+    """Return what a rule needs to know of an answer.
 
-    They have the same meaning if the prompt does not list none.
+    This is whether no label fits, the model's probability of none, and the probability of the likeliest label. If the
+    prompt does not list none, its probability comes from the coverage.
     """
     shares = dict(answer.probabilities or {})
     outside = shares.pop(NONE, 1.0 - (answer.coverage or 0.0))

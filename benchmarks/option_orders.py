@@ -1,12 +1,13 @@
-"""Measures what it gains and costs to ask a choice with its options in several orders, and to average the results.
+"""Measures the gain and the cost of asking each choice several times, with its options in different orders.
 
     python -m benchmarks.option_orders --task SA              # likewise PRP and MPC, into the same file
     python -m benchmarks.option_orders --task SA --shuffled
 
 The demo answers labelled test rows of a task as questions, as in `/v1/decisions`. The row's text is the question's
 state, and the task's options are its choices. The choices are in the order used in training. With --shuffled, each row
-has them in another order. Each row is asked in 1, 2 and 4 orders (`option_orders`). The results have the accuracy, the
-log loss of the right choice (in nats), and the seconds per row when many rows are asked at a time.
+has them in another order. Each row is asked in 1, 2 and 4 orders (`option_orders`), and the probabilities are averaged.
+The results have the accuracy, the log loss of the right choice (in nats), and the seconds per row when many rows are
+asked at a time.
 """
 
 from __future__ import annotations

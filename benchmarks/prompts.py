@@ -114,7 +114,10 @@ def model(shape: str, kind: str, folder: Path) -> Path:
 
 
 def source(shape: str, folder: Path) -> Path:
-    """Return the path of the model from which all file types of a shape are made. It is made if it is missing."""
+    """Return the path of a shape's source model, from which its files of all types are made.
+
+    The source model is made if it is missing.
+    """
     if shape == "135M":
         return ensure_demo(Store(), threads=available_cores()).path
     embedding, feed_forward, heads, heads_kv, layers = SHAPES[shape]
@@ -134,7 +137,7 @@ def source(shape: str, folder: Path) -> Path:
 
 
 def backends(path: Path, settings: Settings) -> dict[str, LlamaBackend]:
-    """Load the model once for each way to read a prompt, and return these backends by the way's name."""
+    """Load the model once for each way to read a prompt. Returns the loaded backends, by the names of the ways."""
     stock = replace(settings, prompt_kernels="off")
     return {
         "prompt kernels": LlamaBackend(path, settings),

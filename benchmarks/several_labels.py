@@ -3,9 +3,9 @@
     python -m benchmarks.several_labels --model demo
 
 The rows are product titles of the extraction task. The labels are the six attributes that its rows ask for most often.
-A label is right if the row's gold answer has a value for the attribute. If a row does not ask for an attribute, this
-label counts as not right. The shop that the row comes from does not list it. This makes the labels noisy, but equally
-for both ways:
+A label is right if the row's gold answer has a value for the attribute. A label also counts as wrong if its row does
+not ask for the attribute, because the row's shop does not list such an attribute. This makes the labels noisy, but
+equally for both ways:
 
 - `labels`: a custom task with `type = "labels"`, which takes one request per row;
 - `questions`: one predicate per label, as in `/v1/decisions`: six requests per row with a common beginning.
@@ -13,8 +13,8 @@ for both ways:
 In each way, the rows are first asked all at once, and then one by one. The results have micro-F1 and macro-F1 at the
 threshold 0.5, and the area under the ROC curve over all decisions. For comparison, they have the F1 of always giving
 the most frequent answer to each label. Expected calibration error and log-likelihood are given without and with a
-calibration. It is a temperature and a bias, fitted to one half of the rows and measured on the other. The results also
-have the seconds per row and the tokens that the model read per row.
+calibration. The calibration is a temperature and a bias, fitted to one half of the rows and measured on the other. The
+results also have the seconds per row and the tokens that the model read per row.
 """
 
 from __future__ import annotations
@@ -166,7 +166,10 @@ def measured(space: SeveralLabels, shares: Shares, gold: Sequence[set[str]]) -> 
 
 
 def most_frequent(gold: Sequence[set[str]], labels: Sequence[str]) -> set[str]:
-    """Return the answer that is most frequent for each label: whether it is right for more than half of the rows."""
+    """Return the labels that are right for more than half of the rows.
+
+    Giving these labels to every row means giving each label its most frequent answer.
+    """
     return {label for label in labels if 2 * sum(label in row for row in gold) > len(gold)}
 
 

@@ -1,6 +1,6 @@
-"""Measures which parts of a run take how much of its time. The backend, the vocabulary and the answer spaces are timed.
+"""Measures how much of a run's time each part takes. The parts are the backend, the vocabulary and the answer spaces.
 
-Each of them is wrapped in a class that times its calls. If one part calls another, the time counts for the inner part
+Each part is wrapped in a class that times its calls. If one part calls another, the time counts for the inner part
 only. For example, if an answer space tokenizes, that time counts for the tokenizer. The clock costs a few microseconds
 per call. So the times are measured in a separate pass, whose rate is not reported.
 """
@@ -38,7 +38,10 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Count the time of a `with` block for the part `name`. The time of parts inside the block counts for them."""
+        """Count the time of a `with` block for the part `name`.
+
+        If another part runs inside the block, its time counts only for that part.
+        """
         self.turn()
         self._running.append(name)
         try:

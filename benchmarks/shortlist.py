@@ -87,7 +87,7 @@ def main(file: Path | None, labelled: Path | None, products: int, shortlist: int
 def made_up_products(labels: Sequence[str], count: int, seed: int = 1) -> list[dict[str, Any]]:
     """Return made-up products with their labels.
 
-    A product's text is a brand, the words of its label's last name in any order, and an addition.
+    A product's text has a brand, the words of its label's last name in any order, and an extra such as a package size.
     """
     random_ = random.Random(seed)
     rows = []
@@ -109,7 +109,7 @@ def near(task: Task, row: dict[str, Any]) -> list[str]:
 
 
 def top_right(answers: Sequence[Answer], rows: Sequence[dict[str, Any]]) -> float:
-    """Return the fraction of rows whose answer begins with the right top category."""
+    """Return the fraction of rows whose answer has the right top category: the first name of its path."""
     pairs = zip(answers, rows, strict=True)
     right = sum((answer.text or "").split(SEPARATOR)[0] == row["label"].split(SEPARATOR)[0] for answer, row in pairs)
     return float(right / len(rows))

@@ -136,7 +136,7 @@ def options_for(columns: Iterable[str]) -> MapOptions:
 def peak() -> int:
     """Return this process's peak memory in KiB (Linux only).
 
-    getrusage is not used, because in a child process it can return its parent's peak.
+    getrusage is not used. In a child process, it can return the peak of the parent process.
     """
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1])

@@ -154,8 +154,8 @@ def _read_tensors(
 ) -> tuple[dict[str, dict[str, NDArray[np.float32]]], dict[str, WholeTensor], dict[str, WholeTensor]]:
     """Read the tensors of an adapter file into three dicts: those of each module, `saved`, and `base_layers`.
 
-    The tensors of a module are "a" and "b", its factors, and "magnitude". For `saved` and `base_layers`, see
-    PeftAdapter.
+    A module has the tensors "a" and "b", which are its factors, and for DoRA "magnitude". For `saved` and
+    `base_layers`, see PeftAdapter.
     """
     check_memory(file.path, [tensor.shape for key, tensor in file.tensors.items() if key.endswith(tuple(_FACTORS))])
     parts: dict[str, dict[str, NDArray[np.float32]]] = {}

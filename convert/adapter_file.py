@@ -102,7 +102,7 @@ def write_adapter_file(
 
 
 def _applicable(attached: Blueprint, blueprint: Blueprint, folder: Path) -> list[TensorRecipe]:
-    """Return the recipes of tensors that have factors.
+    """Return the recipes that have factors. A recipe says how a tensor is made (see blueprint.py).
 
     Raises ModelError for a change that llama.cpp cannot make at run time.
     """

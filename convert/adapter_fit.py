@@ -119,7 +119,7 @@ def _in_layer(module: str) -> tuple[str, str] | None:
 def _can_be(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> bool:
     """Return whether an adapter's tensor can be equal to the base's tensor.
 
-    The values are compared; for a quantized base, only the shapes are.
+    Their values are compared. If the base is quantized, only their shapes are compared.
     """
     tensor = source.tensor(recipe.source)
     return whole.shape == tensor.shape if tensor.type not in FLOATS else _equals(source, recipe, whole)
@@ -128,7 +128,7 @@ def _can_be(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> b
 def _equals(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> bool:
     """Return whether an adapter's tensor has the same values as the base's tensor.
 
-    For a quantized base, return False.
+    If the base is quantized, return False.
     """
     tensor = source.tensor(recipe.source)
     if whole.shape != tensor.shape or tensor.type not in FLOATS:

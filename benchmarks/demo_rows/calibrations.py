@@ -3,8 +3,9 @@
     python -m benchmarks.demo_rows.calibrations --data ../shared/data
 
 For each task, half of the rows were held out from training. The other half are from other sources than the training
-rows (DATA/more/TASK/train.jsonl). They are needed because a shop's rows differ from the training rows, and on such rows
-a model is most overconfident. `--others 0.25` takes a quarter as many of them. There are exceptions:
+rows (DATA/more/TASK/train.jsonl). These rows are needed because a shop's rows differ from the training rows, and on
+such rows a model is most overconfident. `--others 0.25` takes a quarter as many rows from other sources. There are
+exceptions:
 
 - For extraction, only a fifth of the rows are from other sources, because nearly all answers to such rows are wrong.
   With more such rows, the calibration would lower all probabilities too far, even those of familiar rows.

@@ -1,7 +1,7 @@
 """How one pass of the demo's training is composed.
 
-A pass shows the model each lesson once. If a task has few rows, they are repeated. Synthetic ("made") rows are added:
-usual rows of the tasks, and hard cases (ecellm_lite/training/hard_cases).
+A pass is one round over the lessons. It contains the tasks' labelled rows; if a task has few, they are repeated. It
+also contains synthetic ("made") rows: usual rows of the tasks, and hard cases (ecellm_lite/training/hard_cases).
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ HARD = {
 
 
 def demo_layout(most: Mapping[str, int] | None = None) -> Layout:
-    """Return the layout of one pass of training.
+    """Return which rows one pass of training consists of.
 
-    `most`: the most labelled rows of each task, and also the most made rows.
+    `most`: for some tasks, the largest number of labelled rows, and also of synthetic rows.
     """
     most = most or {}
     makers: dict[str, Maker] = {

@@ -50,8 +50,8 @@ def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random:
     """Return synthetic rows of query_product_ranking.
 
     The answer is the best product, followed by the other products as listed. About half of the queries are from the
-    labelled `rows`, and so are their products. The other queries are made from a title. So the model cannot tell the
-    best product by which texts are from the data. If there are fewer titles than a list has products, no rows are made.
+    labelled `rows`, and so are their products. The other queries are made from a title. So the best product cannot be
+    recognized by the source of its text. If there are fewer titles than a list has products, no rows are made.
     """
     rankings: list[Row] = []
     listed = titles_of(rows)

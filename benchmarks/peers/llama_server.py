@@ -68,7 +68,10 @@ class LlamaServer:
         return self._process.pid
 
     def cpu_seconds(self) -> float | None:
-        """Return the server's processor time on Linux, else None. The clients' small share is not included."""
+        """Return the server's processor time on Linux, otherwise None.
+
+        The clients' time, which is short, is not included.
+        """
         try:
             # proc(5): after the name in parentheses, utime and stime are the 12th and 13th fields, in ticks.
             fields = Path(f"/proc/{self._process.pid}/stat").read_text("utf-8").rpartition(")")[2].split()

@@ -1,7 +1,7 @@
 """The common parts of Llama, Qwen, SmolLM3, OLMo 2 and Granite: a decoder's shapes, tensors and metadata.
 
 Each layer has an attention block and a feed-forward network with a gate. In the attention block, queries and keys are
-rotated. Several query heads may share a key head and a value head.
+rotated (rotary position embedding). Several query heads may share a key head and a value head.
 """
 
 from __future__ import annotations
@@ -86,7 +86,10 @@ def checked_config(checkpoint: Checkpoint) -> Hyperparameters:
 
 
 class Decoder:
-    """Collects the recipes and metadata of a decoder's GGUF file."""
+    """Collects the metadata and the recipes of a decoder's GGUF file.
+
+    A recipe says how a tensor is made (see blueprint.py).
+    """
 
     def __init__(self, architecture: str, checkpoint: Checkpoint, dimensions: Dimensions) -> None:
         self.architecture, self.dimensions, self.recipes = architecture, dimensions, Recipes(checkpoint)
@@ -177,7 +180,10 @@ class Decoder:
         return {f"{prefix}key_length": size, f"{prefix}value_length": size}
 
     def finish(self, metadata: Mapping[str, MetadataValue]) -> Blueprint:
-        """Return the blueprint. Raises ModelError if a tensor of the checkpoint has no recipe."""
+        """Return the blueprint: all recipes and the metadata.
+
+        Raises ModelError if a tensor of the checkpoint has no recipe.
+        """
         sizes = self.dimensions
         shape = ModelShape(sizes.layers, sizes.heads, sizes.kv_heads)
         recipes = self.recipes.finish(self._ignored)

@@ -29,10 +29,10 @@ def check_config(config: Hyperparameters) -> None:
 
 
 def check_scale(config: Hyperparameters, sizes: Dimensions, largest: int) -> None:
-    """Raise ModelError if config.json sets a scale for queries that llama.cpp would not use.
+    """Raise ModelError if config.json sets another scale for queries than the one that llama.cpp uses.
 
-    A GGUF file has no key for the scale. llama.cpp computes it from the number of values in a head. For the model with
-    `largest` layers (the 27B), it computes the scale from width / heads instead.
+    A GGUF file has no key for the scale. llama.cpp computes the scale from the number of values in a head. For the
+    model with `largest` layers (the 27B), llama.cpp computes the scale from width / heads instead.
     """
     scalar = config.number("query_pre_attn_scalar", 256)
     expected = sizes.width // sizes.heads if sizes.layers == largest else sizes.size

@@ -65,9 +65,9 @@ def _text_config(config: Hyperparameters) -> Hyperparameters:
 
 
 def _rotation(config: Hyperparameters, windows: bool) -> dict[str, MetadataValue]:
-    """Return the RoPE metadata.
+    """Return the RoPE metadata for the layers with full attention.
 
-    They describe the layers with full attention and, if there are `windows`, the layers with sliding-window attention.
+    If there are `windows`, the metadata for the layers with sliding-window attention are included.
     """
     parameters = config.part("rope_parameters")
     if parameters.values.keys() & {"full_attention", "sliding_attention"}:  # transformers 5

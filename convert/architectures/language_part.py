@@ -37,10 +37,7 @@ def name_alone(name: str) -> str:
 
 
 class LanguagePart(Checkpoint):
-    """A view of an open checkpoint without the part that sees images.
-
-    A checkpoint without such a part looks unchanged.
-    """
+    """A view of an open checkpoint that hides the part that sees images."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.folder, self.config, self.files = checkpoint.folder, checkpoint.config, checkpoint.files
