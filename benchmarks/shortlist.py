@@ -87,7 +87,7 @@ def main(file: Path | None, labelled: Path | None, products: int, shortlist: int
 def made_up_products(labels: Sequence[str], count: int, seed: int = 1) -> list[dict[str, Any]]:
     """Return made-up products with their labels.
 
-    A product's text has a brand, the words of its label's last name in any order, and an extra such as a package size.
+    A product's text has a brand, the words of its label's last name in any order, and an extra such as "heavy duty".
     """
     random_ = random.Random(seed)
     rows = []

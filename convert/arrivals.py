@@ -2,7 +2,7 @@
 
 The next shard is downloaded while the current one is converted, if the disk has room. The disk then holds at most the
 whole result and 1.2 times the largest shard. After each shard, the written part of the file is forced to the disk and
-recorded in the journal. Only then is the shard deleted. So a run after an interruption downloads and converts only the
+recorded in the journal. Then the shard is deleted. So a run after an interruption downloads and converts only the
 missing shards.
 """
 
@@ -48,7 +48,7 @@ class _Part:
 
     @property
     def result(self) -> int:
-        """The size of these tensors in the GGUF file, in bytes."""
+        """The size of the shard's tensors in the GGUF file, in bytes."""
         return sum(tensor.size for tensor in self.tensors)
 
 

@@ -92,9 +92,9 @@ class ArrivingCheckpoint(Checkpoint):
         return sum(shard.staged_bytes() for shard in self.shards)
 
     def stage(self, done: Collection[str]) -> None:
-        """Make the staging folder. Files that an earlier run left in it are deleted unless this run needs them.
+        """Make the staging folder, and delete the files in it that this run does not need.
 
-        This run needs the shards that are not in `done`.
+        An earlier run may have left them. This run needs the shards that are not in `done`.
         """
         self.staging.mkdir(exist_ok=True)
         pending = {shard.place for shard in self.shards if shard.path.name not in done}

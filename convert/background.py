@@ -85,7 +85,7 @@ class WriteBehind(Generic[T]):
     def put(self, item: T) -> None:
         """Queue an item for the function. Waits while `depth` items are queued.
 
-        Raises the function's error on an earlier item.
+        Raises the error that the function raised on an earlier item.
         """
         self._check()
         self._queue.put((item,))

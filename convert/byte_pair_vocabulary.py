@@ -62,8 +62,9 @@ _IGNORING_MERGES = {"smaug-bpe": "llama-bpe"}
 class BytePairs:
     """The tokens and merges of a byte-level BPE vocabulary.
 
-    `merges`: the merges in order, as texts like "a b". `pre`: llama.cpp's name for the rule that splits texts into
-    words. `normal_form`: see models/normal_form.py.
+    - `merges`: the merges in order, as texts like "a b".
+    - `pre`: llama.cpp's name for the rule that splits texts into words.
+    - `normal_form`: the Unicode normal form of texts (see models/normal_form.py).
     """
 
     tokens: TokenList

@@ -1,9 +1,9 @@
 """Finds the chat form of a model from its chat template, when the model is converted, pulled or added.
 
-A chat form is this project's own text around a conversation; no template is rendered when a model runs. A template is
-an untrusted program. A known template is recognized by its hash. An unknown template is rendered for a few fixed
-conversations, in a child process with a sandbox, a time limit and a memory limit. The results are compared with the
-prompts of the chat forms.
+A chat form is this project's own description of the text around a conversation. No template is rendered when a model
+runs, because a template is an untrusted program. A known template is recognized by its hash. An unknown template is
+rendered for a few fixed conversations, in a child process with a sandbox, a time limit and a memory limit. The results
+are compared with the prompts of the chat forms.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _NEEDED = 2  # so many of the first probes must be rendered, without an error
 
 
 def form_of(metadata: Mapping[str, MetadataValue]) -> str | None:
-    """Return the name of the chat form that a GGUF file's chat template has.
+    """Return the name of the chat form that gives the same prompts as a GGUF file's chat template.
 
-    Return None if there is no template, or if no chat form has the same prompts.
+    Return None if there is no template or no such chat form.
     """
     template = str(metadata.get("tokenizer.chat_template", ("STRING", ""))[1])
     if not template:
@@ -47,9 +47,9 @@ def form_of(metadata: Mapping[str, MetadataValue]) -> str | None:
 
 
 def form_of_folder(folder: Path) -> str | None:
-    """Return the name of the chat form that the chat template in a checkpoint's folder has, or None.
+    """Return the name of the chat form that gives the same prompts as the chat template in a checkpoint's folder.
 
-    The folder need not contain the vocabulary.
+    Return None if there is no template or no such chat form. The folder need not contain the vocabulary.
     """
     settings = settings_of(folder)
     template = chat_template(folder, settings)

@@ -238,7 +238,7 @@ def read_any_adapter(path: Path) -> PeftAdapter:
 def with_current_module_names(adapter: PeftAdapter, blueprint: Blueprint) -> PeftAdapter:
     """Return the adapter with the module names that a current checkpoint has.
 
-    It may have GGUF names or outdated names.
+    The given adapter may have GGUF names or outdated names.
     """
     if adapter.path.is_file():
         return with_checkpoint_names(adapter, blueprint)
@@ -261,7 +261,7 @@ def _check_header(unfinished: Path) -> None:
 
 @contextmanager
 def _reported(path: Path, action: str, step: str) -> Iterator[None]:
-    """Turn an OSError in the block into a ModelError that names the path and the failed action."""
+    """Turn an OSError in the `with` block into a ModelError that names the path and the failed action."""
     try:
         yield
     except OSError as error:

@@ -1,12 +1,13 @@
 """Translates an adapter's module names to the names in the base's blueprint, if they differ.
 
-There are two cases. In a model that also sees images, the modules of the language model have other names than in a
-model that is a language model only (architectures/language_part.py). The converter leaves out the part that sees
+There are two cases. First, in a model that also sees images, the modules of the language model have other names than in
+a model that is a language model only (architectures/language_part.py). The converter leaves out the part that sees
 images, and also an adapter's changes to this part.
 
-Adapters of Phi-2 may have the names of Microsoft's first code for this model. In that code, the rows of q, k and v are
-stacked in one matrix, `mixer.Wqkv`. So the factors of this matrix are split into three pairs, each with the same A and
-a third of B's rows. The code is modeling_phi.py of https://huggingface.co/microsoft/phi-2 before January 2024.
+Second, adapters of Phi-2 may have the names of Microsoft's first code for this model. In that code, the rows of q, k
+and v are stacked in one matrix, `mixer.Wqkv`. So the factors of this matrix are split into three pairs, each with the
+same A and a third of B's rows. The code is modeling_phi.py of https://huggingface.co/microsoft/phi-2 before January
+2024.
 """
 
 from __future__ import annotations

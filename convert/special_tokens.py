@@ -88,7 +88,8 @@ def _configured(value: object, size: int) -> int | None:
 def _added_automatically(tokenizer: Mapping[str, Any] | None, texts: Mapping[str, str | None]) -> dict[str, bool]:
     """Return whether tokenizer.json adds a BOS token ("bos") and an EOS token ("eos") to a text.
 
-    A key is left out if the file does not say it. `texts` has the texts of both tokens.
+    If the file does not say it for one of the tokens, that token's key is left out. `texts` has the texts of both
+    tokens.
     """
     flags: dict[str, bool] = {}
     processor = (tokenizer or {}).get("post_processor")

@@ -57,7 +57,7 @@ class TokenList:
     def add(self, tokens: Iterable[AddedToken]) -> None:
         """Set the texts and kinds of added tokens.
 
-        A token is left out if its id is `size` or more, because the model has no row for it in its embedding.
+        A token is left out if its id is `size` or more, because the model's embedding has no row for it.
         """
         for token in tokens:
             if token.id >= self.size:

@@ -1,7 +1,7 @@
-"""Qwen2 and Qwen2.5. They have biases on queries, keys and values. In small models, the embedding is also the output.
+"""Qwen2 and Qwen2.5. They have biases on queries, keys and values.
 
-The names of tensors and metadata come from llama.cpp's converter (conversion/qwen.py) and loader
-(src/models/qwen2.cpp).
+In small models, the embedding is also the output matrix. The names of tensors and metadata come from llama.cpp's
+converter (conversion/qwen.py) and loader (src/models/qwen2.cpp).
 """
 
 from __future__ import annotations

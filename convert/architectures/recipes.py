@@ -22,7 +22,10 @@ _CONSTANTS = re.compile(r".*\.(rotary_emb\.inv_freq|self_attn\.(bias|masked_bias
 
 
 class Recipes:
-    """Collects the recipes for the tensors that are made from a checkpoint."""
+    """Collects the recipes of tensors that come from a checkpoint.
+
+    A recipe says how a tensor is made (see blueprint.py).
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint

@@ -29,8 +29,7 @@ class Branches:
     """The tokens that may come next, and the rows of the matrix that have each of them.
 
     - `tokens`: the tokens, all different, in ascending order.
-    - `starts`: the numbers of rows. The rows with tokens[i] are those from starts[i] up to, but not including, starts[i
-      + 1].
+    - `starts`: the number of the first row with each token, and the number after the last row.
     """
 
     tokens: NDArray[np.int32]
@@ -110,7 +109,7 @@ class ChosenCandidate:
     coverage: float
 
     def then(self, other: ChosenCandidate) -> ChosenCandidate:
-        """Return the result of this walk and a second one that continues it. The index is the second one's."""
+        """Return the result of this walk followed by another one. The index is that of the other walk."""
         return ChosenCandidate(other.index, self.probability * other.probability, min(self.coverage, other.coverage))
 
 
@@ -142,7 +141,7 @@ def walk(candidates: Candidates, tape: Tape, *, depth: int = 0) -> Generator[Ste
 
 @dataclass(frozen=True, slots=True)
 class CandidateShares:
-    """The probability of each candidate among the candidates, and the coverage of the first choice.
+    """The probability of each candidate, and the coverage of the first choice.
 
     The probabilities are in the candidates' original order, and sum to 1.
     """

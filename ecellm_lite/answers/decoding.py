@@ -1,9 +1,9 @@
 """The protocol between an answer space and the engine that decodes its answers.
 
 A space's `decode` is a generator. It yields a `Step`, which asks the engine to append tokens to the prompt. The engine
-sends it the logits that the model returns after these tokens. When nothing is left to decide, the generator returns an
-`Outcome`. The engine's scheduler runs many such generators at once. The space and the engine know nothing more about
-each other.
+sends the generator the logits that the model returns after these tokens. When nothing is left to decide, the generator
+returns an `Outcome`. The engine's scheduler runs many such generators at once. The space and the engine know nothing
+more about each other.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Vocabulary(Protocol):
     control: NDArray[np.int32]  # tokens that are not text, which no answer may contain
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
-        """Return the tokens of `text`. If `begin`, they start with a BOS token, provided that the model expects one.
+        """Return the tokens of `text`. With `begin`, a BOS token comes first if the model expects one.
 
         Nothing in the text is read as a special token.
         """

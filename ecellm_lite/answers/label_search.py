@@ -23,11 +23,10 @@ from ecellm_lite.answers.tape import Tape
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Node:
-    """A node: the rows of the matrix from `low` up to, but not including, `high`.
+    """A node of the search: rows of the matrix that have the same first `depth` tokens.
 
-    They have the same first `depth` tokens.
-
-    Nodes are sorted by probability, the likeliest first. `questions`: how many questions to the model led to this node.
+    The rows are those from `low` up to, but not including, `high`. Nodes are sorted by probability, the likeliest
+    first. `questions`: how many questions to the model led to this node.
     """
 
     cost: float  # the negative of its probability

@@ -70,7 +70,7 @@ class Labels:
     def _by_name(self) -> Mapping[str, str | None]:
         """The text of each label by its key and by its text, in lower case.
 
-        It is None for a name that fits several labels.
+        None marks a name that fits several labels.
         """
         names: dict[str, str | None] = {}
         for key, text in zip(self.keys, self.texts, strict=True):

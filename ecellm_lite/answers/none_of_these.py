@@ -93,7 +93,7 @@ class OrNone(Space):
     def joined(self, labels: Outcome, none: float) -> Outcome:
         """Return the outcome of a choice among the labels, with the probability of none added.
 
-        The likeliest answer is its value.
+        The outcome's value is the likeliest answer.
         """
         none = min(max(none, 0.0), 1.0 - LEAST)
         key = self.none_option.key

@@ -1,8 +1,11 @@
 """Reads quantities as they are written in product texts, and converts them to one unit.
 
-| written | read as | |---|---| | `20-lb.`, `1 ½ cups`, `12 fl oz`, `64GB` | a number and a unit | | `5'10"`, `6 ft 2
-in`, `1 h 30 min` | a sum of units | | `10-12 in`, `5 to 8 kg` | a range | | `6 x 330 ml`, `2 x 8 GB` | a pack: the
-total of all parts, and how many parts there are |
+| written | read as |
+|---|---|
+| `20-lb.`, `1 ½ cups`, `12 fl oz`, `64GB` | a number and a unit |
+| `5'10"`, `6 ft 2 in`, `1 h 30 min` | a sum of units |
+| `10-12 in`, `5 to 8 kg` | a range |
+| `6 x 330 ml`, `2 x 8 GB` | a pack: the total of all parts, and how many parts there are |
 
 Anything else is refused, such as `10 x 20 cm`, `about 5 kg` and a number without a unit.
 """

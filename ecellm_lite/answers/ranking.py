@@ -88,7 +88,7 @@ class Ranking(Space):
     def normalized(self, text: str) -> str:
         """Return the letters of a person's answer, with only commas between them.
 
-        The person may have separated them otherwise.
+        The person may have separated them in another way.
         """
         order = ",".join(part.upper() for part in re.split(r"[\s,;>]+", text.strip()) if part)
         self.parse(order)

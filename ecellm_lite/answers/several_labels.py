@@ -39,10 +39,10 @@ _SPELLINGS = ("yes", "Yes", "no", "No")
 class SeveralLabels(Space):
     """A space whose answers are lists of labels, always in the order of `labels`. The list may be empty.
 
-    `labels`: at least one. They differ even in lower case, have no comma, and none of them is `none`. `thresholds`: for
-    each label, the lowest probability of yes at which it is part of the answer.
-    `at_least`, `at_most`: how many labels an answer has. If too few labels reach their thresholds, the likeliest of the
-    others are added. If too many do, the likeliest of them are kept.
+    - `labels`: at least one. They differ even in lower case, have no comma, and none of them is `none`.
+    - `thresholds`: for each label, the lowest probability of yes at which it is part of the answer.
+    - `at_least`, `at_most`: how many labels an answer has. If too few labels reach their thresholds, the likeliest of
+      the others are added. If too many do, the likeliest of them are kept.
     """
 
     labels: tuple[str, ...]

@@ -26,7 +26,7 @@ class SpanGrid:
     A title of 25 words has about 250 spans and a description thousands. Once a head is chosen, only the spans that
     begin with it are tokenized in full.
 
-    `words`: the number of different words, counted in each text. There are at least so many spans.
+    `words`: the number of different words, counted in each text. There are at least as many spans.
     """
 
     # The length of a head in tokens: the opening quote, which may include a character of the value, and the next one.

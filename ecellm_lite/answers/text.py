@@ -24,12 +24,13 @@ MAX_TOKENS = 100
 class Text(Space):
     """A space of free texts with at most `max_tokens` tokens. Control tokens end a text and never occur in it.
 
-    `temperature`: at 0, each token is the likeliest one; above 0, tokens are sampled with the scene's seed. `stop`:
-      texts that end the answer. The answer ends before the first of them.
-    `whole`: whether to keep white space around the text.
-    `logprobs`: how many likely tokens to list for each token of the text. With `logprobs`, the value is an object with
-      `text`, `ended` and `tokens`, instead of a text. `ended` says whether the model or a stop text ended the text.
-      Each of the `tokens` has its `bytes`, its `logprob`, and the list of the likeliest tokens in its position, `top`.
+    - `temperature`: at 0, each token is the likeliest one; above 0, tokens are sampled with the scene's seed.
+    - `stop`: texts that end the answer. The answer ends before the first of them.
+    - `whole`: whether to keep white space around the text.
+    - `logprobs`: how many likely tokens to list for each token of the text. With `logprobs`, the value is an object
+      with `text`, `ended` and `tokens`, instead of a text. `ended` says whether the model or a stop text ended the
+      text. Each of the `tokens` has its `bytes`, its `logprob`, and the list of the likeliest tokens in its position,
+      `top`.
     """
 
     max_tokens: int = MAX_TOKENS
