@@ -36,8 +36,8 @@ ALLOWED = 0.05  # of the random halves may be below
 class Half(NamedTuple):
     """The result of one half's thresholds on the other half's rows.
 
-    `share`: the fraction of rows whose answer is automatic. `precision`: the fraction of automatic answers that are
-    right, or None if no answer is automatic.
+    - `share`: the fraction of rows whose answer is automatic.
+    - `precision`: the fraction of automatic answers that are right, or None if no answer is automatic.
     """
 
     share: float

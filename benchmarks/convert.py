@@ -46,8 +46,9 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 class Shape:
     """The shape of a checkpoint, as in its config.json.
 
-    `rotation`: the settings of the rotary embedding. `write_tokenizer`: a function that writes a real tokenizer. It has
-    at most `vocabulary` tokens, and it need not be the published model's.
+    - `rotation`: the settings of the rotary embedding.
+    - `write_tokenizer`: a function that writes a real tokenizer. It has at most `vocabulary` tokens, and it need not be
+      the published model's.
     """
 
     architecture: str

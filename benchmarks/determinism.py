@@ -42,8 +42,9 @@ Row = tuple[str, dict[str, Any]]  # a task's name, and a labelled row with an id
 class Setup:
     """How a pass runs.
 
-    `micro_batch`: the most tokens in one call of the model. `order`: the order of the rows. `grouped`: whether rows
-    share the computed state of text that they have in common.
+    - `micro_batch`: the most tokens in one call of the model.
+    - `order`: the order of the rows.
+    - `grouped`: whether rows share the computed state of text that they have in common.
     """
 
     name: str

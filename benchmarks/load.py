@@ -87,8 +87,10 @@ class Ask:
 class Way:
     """One way to answer requests, such as a server, and its measurements.
 
-    `every`: the way answers every n-th part. `parts`: the seconds of each part. `requests`: the seconds of each
-    request, by task. `statuses`: how often each HTTP status came back.
+    - `every`: the way answers every n-th part.
+    - `parts`: the seconds of each part.
+    - `requests`: the seconds of each request, by task.
+    - `statuses`: how often each HTTP status came back.
     """
 
     answer: Callable[[Ask], int]

@@ -60,8 +60,11 @@ TaskRows = Mapping[str, Sequence[Labelled]]  # by task
 class File:
     """A converted file.
 
-    `types`: the type of each tensor, by its name. `counts`: the number of tensors of each type. `bits`: the mean bits
-    per weight. `source_types`: the number of the source's tensors of each type. `imatrix`: whether an imatrix was used.
+    - `types`: the type of each tensor, by its name.
+    - `counts`: the number of tensors of each type.
+    - `bits`: the mean bits per weight.
+    - `source_types`: the number of the source's tensors of each type.
+    - `imatrix`: whether an imatrix was used.
     """
 
     path: Path

@@ -176,8 +176,9 @@ def computed(port: int) -> int:
 def needed(runtime: Runtime, state: str, questions: Sequence[str]) -> dict[str, int]:
     """Count the tokens of the state and of the questions' prompts.
 
-    `common`: the tokens of the prompts' common beginning. `behind`: those after it, in all prompts together. `all`:
-    those of all prompts, with the common beginning counted in each.
+    - `common`: the tokens of the prompts' common beginning.
+    - `behind`: those after it, in all prompts together.
+    - `all`: those of all prompts, with the common beginning counted in each.
     """
     rows = [runtime.tokenize(prompt) for prompt in prompts(runtime, state, questions)]
     common = next(place for place, column in enumerate(zip(*rows, strict=False)) if len(set(column)) > 1)

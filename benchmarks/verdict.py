@@ -17,7 +17,8 @@ LEAST_AGREEMENT = 0.97
 class Rated:
     """The results of a file that decide whether it is recommended.
 
-    `agreement`: the fraction of its answers that equal the reference's. `metrics`: the primary metric of each task.
+    - `agreement`: the fraction of its answers that equal the reference's.
+    - `metrics`: the primary metric of each task.
     """
 
     size: int

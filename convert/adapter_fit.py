@@ -26,8 +26,9 @@ _MOST_LISTED = 8  # names in a message
 class AdapterFit:
     """The tensors that an adapter changes, by their names in the GGUF file.
 
-    `factors`: for each tensor, the name of the adapter's module whose factors are added to it. `saved`: for each
-    tensor, the key of the adapter's tensor that replaces it. A replacement that equals the base's tensor is left out.
+    - `factors`: for each tensor, the name of the adapter's module whose factors are added to it.
+    - `saved`: for each tensor, the key of the adapter's tensor that replaces it. A replacement that equals the base's
+      tensor is left out.
     """
 
     factors: Mapping[str, str]

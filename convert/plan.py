@@ -37,11 +37,13 @@ _RESERVE = 128 << 20  # bytes of memory for the program itself
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The plan of a file to be written: `header` is its first bytes, and `size` its length in bytes.
+    """The plan of a file to be written.
 
-    `block_weights`: the number of weights that are read, converted and written at a time. `memory`: the most memory
-    that writing needs, in bytes. `identity`: a hash of everything that the file's bytes depend on, except the bytes of
-    the source.
+    - `header`: the file's first bytes.
+    - `size`: the file's length in bytes.
+    - `block_weights`: the number of weights that are read, converted and written at a time.
+    - `memory`: the most memory that writing needs, in bytes.
+    - `identity`: a hash of everything that the file's bytes depend on, except the bytes of the source.
     """
 
     file_type: str
@@ -80,8 +82,8 @@ class Plan:
     def check_room(self, target: Path, bytes_written: int = 0, beside: int = 0) -> None:
         """Raise ModelError if the disk or the memory has too little free space.
 
-        `beside`: the number of bytes that are needed on the disk for other things than the file. `bytes_written`: the
-        number of bytes, of the file and of these things, that are on the disk already.
+        - `beside`: the number of bytes that are needed on the disk for other things than the file.
+        - `bytes_written`: how many bytes, of the file and of the other things, are on the disk already.
         """
         folder = next((folder for folder in target.absolute().parents if folder.is_dir()), None)
         if folder is None:

@@ -17,8 +17,9 @@ from ecellm_lite.tensor_types import CONVERTED, TensorType
 class PlannedTensor:
     """A recipe with the type and the offset of its tensor.
 
-    `source_type`: the type of the source's rows. `offset`: the tensor's first byte, counted from the beginning of the
-    tensors' data. `importance`: the imatrix's numbers, of shape (columns,), if the type uses an imatrix.
+    - `source_type`: the type of the source's rows.
+    - `offset`: the tensor's first byte, counted from the beginning of the tensors' data.
+    - `importance`: the imatrix's numbers, of shape (columns,), if the type uses an imatrix.
     """
 
     recipe: TensorRecipe

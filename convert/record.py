@@ -41,10 +41,11 @@ def record(
 ) -> Manifest:
     """Return the manifest of a written file. With `hash_inputs`, the manifest has the sha256 of each input.
 
-    `inputs`: the files with the weights. `configuration`: files such as config.json and the vocabulary. Paths are left
-    out, because the manifest may be shared with the file.
+    - `inputs`: the files with the weights.
+    - `configuration`: files such as config.json and the vocabulary.
 
-    Raises ModelError if an input has changed since it was read.
+    Paths are left out, because the manifest may be shared with the file. Raises ModelError if an input has changed
+    since it was read.
     """
     additions = "".join(f" + {weighted.weight:g} * {weighted.adapter.path.resolve().name}" for weighted in adapters)
     details = {

@@ -37,9 +37,9 @@ def special_tokens(
 ) -> dict[str, MetadataValue]:
     """Return GGUF metadata: the special tokens, whether they are added to a prompt, and the chat template.
 
-    `config`: the content of config.json. Its token ids are used if the tokenizer's files name none. `tokenizer`: the
-    content of tokenizer.json, if there is one. `size`: the model's number of tokens. Special tokens with a higher id
-    are left out.
+    - `config`: the content of config.json. Its token ids are used if the tokenizer's files name none.
+    - `tokenizer`: the content of tokenizer.json, if there is one.
+    - `size`: the model's number of tokens. Special tokens with a higher id are left out.
     """
     settings = settings_of(folder)
     ids = {token.text: token.id for token in added}

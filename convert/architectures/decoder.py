@@ -100,8 +100,8 @@ class Decoder:
     def take_ends(self, tied: bool, *, added: float = 0.0) -> None:
         """Add the recipes of the embedding, the output norm, and the output matrix.
 
-        `tied`: whether the embedding is also the output matrix. If so, there is no separate output matrix. `added`: a
-        number that is added to the output norm's weights.
+        - `tied`: whether the embedding is also the output matrix. If so, there is no separate output matrix.
+        - `added`: a number that is added to the output norm's weights.
         """
         shape = (self.dimensions.vocabulary, self.dimensions.width)
         self.recipes.take("token_embd.weight", EMBEDDING, shape)

@@ -12,9 +12,9 @@ from ecellm_lite.answers.typed_values import Reader
 class AttributeForm:
     """The form of an attribute's values. Each value also keeps its text and its position in the row.
 
-    `at_most`: how many values the attribute may have.
-    `reader`: reads each value as a number, a date or a quantity.
-    `values`: the only values that the attribute may have. There is no reader then.
+    - `at_most`: how many values the attribute may have.
+    - `reader`: reads each value as a number, a date or a quantity.
+    - `values`: the only values that the attribute may have. There is no reader then.
     """
 
     at_most: int = 1

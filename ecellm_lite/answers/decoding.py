@@ -54,8 +54,8 @@ class Vocabulary(Protocol):
 class Step:
     """A request to the engine: keep the first `keep` tokens of the answer, append `tokens`, and return logits.
 
-    `forced`: how many of `tokens` had no alternative, so that the model did not choose them. `drafted`: how many tokens
-    at the end of `tokens` are drafts: guesses that the model may reject.
+    - `forced`: how many of `tokens` had no alternative, so that the model did not choose them.
+    - `drafted`: how many tokens at the end of `tokens` are drafts: guesses that the model may reject.
 
     All other tokens were chosen from the model's logits. The engine checks as many drafts as it has room for. It
     returns the logits after the last token before the drafts, and those after each checked draft. The logits' shape is
@@ -73,15 +73,15 @@ class Step:
 class Outcome:
     """What a space decided from the model's logits.
 
-    `value`: the answer's value.
-    `text`: the answer as an ECInstruct string.
-    `tokens`: the answer's tokens. If the answer is from a fixed set, they are the end of tokenize(prompt + text).
-    `probabilities`: the probability of each possible answer, by its key; None if there are too many to list.
-    `coverage`: how much of the model's probability fell on the allowed tokens when the first choice was made. For an
+    - `value`: the answer's value.
+    - `text`: the answer as an ECInstruct string.
+    - `tokens`: the answer's tokens. If the answer is from a fixed set, they are the end of tokenize(prompt + text).
+    - `probabilities`: the probability of each possible answer, by its key; None if there are too many to list.
+    - `coverage`: how much of the model's probability fell on the allowed tokens when the first choice was made. For an
       extraction: the lowest coverage of all its choices.
-    `unexplored`: the probability of the answers that a search did not reach; None if all were compared.
-    `shortened`: which limit ended the answer, if one did.
-    `warnings`: other problems of the answer.
+    - `unexplored`: the probability of the answers that a search did not reach; None if all were compared.
+    - `shortened`: which limit ended the answer, if one did.
+    - `warnings`: other problems of the answer.
     """
 
     value: Any
@@ -106,10 +106,10 @@ Listener = Callable[[str], None]
 class AnswerForm:
     """How an answer continues the prompts of an envelope.
 
-    `prompt_end`: the text at the prompt's end; an answer is tokenized as its continuation.
-    `lead`: what the model writes between the prompt's end and the answer, such as a space.
-    `end`: the token that ends an answer; None for the vocabulary's end-of-sequence token.
-    `spellings`: whether other spellings of an option count as the option. This helps a general model, which was not
+    - `prompt_end`: the text at the prompt's end; an answer is tokenized as its continuation.
+    - `lead`: what the model writes between the prompt's end and the answer, such as a space.
+    - `end`: the token that ends an answer; None for the vocabulary's end-of-sequence token.
+    - `spellings`: whether other spellings of an option count as the option. This helps a general model, which was not
       trained to write exactly the option.
     """
 
@@ -137,8 +137,9 @@ ECINSTRUCT = AnswerForm()
 class Scene:
     """What a space needs to decode one row's answer.
 
-    `room`: how many tokens are left for the answer. `drafts`: how many tokens may be guessed in one step. `listener`: a
-    function that is called with the answer's text each time the text has grown.
+    - `room`: how many tokens are left for the answer.
+    - `drafts`: how many tokens may be guessed in one step.
+    - `listener`: a function that is called with the answer's text each time the text has grown.
     """
 
     vocabulary: Vocabulary

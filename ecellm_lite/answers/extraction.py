@@ -46,10 +46,10 @@ MAX_WORDS = 10_000
 class Extraction(Space):
     """A space whose answers give each attribute a value: a span of one of the product's texts, or None.
 
-    `attributes`: the names of the attributes, at least one.
-    `sources`: the product's texts by their names.
-    `forms`: the forms of attributes that have one, by the attribute's index.
-    `origins`: for a source whose name is not that of its field in the row, where its text is in the row.
+    - `attributes`: the names of the attributes, at least one.
+    - `sources`: the product's texts by their names.
+    - `forms`: the forms of attributes that have one, by the attribute's index.
+    - `origins`: for a source whose name is not that of its field in the row, where its text is in the row.
     """
 
     attributes: tuple[str, ...]

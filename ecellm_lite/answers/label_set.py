@@ -83,7 +83,8 @@ class Labels:
 class LabelSet(Space):
     """A space whose answers are one of `labels`. An answer's value is the label's key.
 
-    `detours`: the limit of the search (see label_search). `best`: how many labels get a probability.
+    - `detours`: the limit of the search (see label_search).
+    - `best`: how many labels get a probability.
     """
 
     labels: Labels

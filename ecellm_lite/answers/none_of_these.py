@@ -59,8 +59,8 @@ class NoneRule:
     def probability(self, outside: float, label: float) -> float:
         """Return the probability by this rule that no label fits.
 
-        `outside`: the model's own probability that no label fits.
-        `label`: the probability of the likeliest label, provided that some label fits.
+        - `outside`: the model's own probability that no label fits.
+        - `label`: the probability of the likeliest label, provided that some label fits.
         """
         logit = self.bias + self.outside * log_odds(outside) - self.doubt * log_odds(label)
         return 1.0 / (1.0 + math.exp(min(-logit, 700.0)))

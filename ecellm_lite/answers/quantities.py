@@ -56,8 +56,8 @@ _SMALLER = {
 class QuantityReader:
     """Reads quantities and converts them to `unit`. The answer has the unit as the user spells it.
 
-    `system`: whether gallons, fluid ounces and tons are US or imperial ones.
-    `decimal`: the texts' decimal sign, if it is always the same.
+    - `system`: whether gallons, fluid ounces and tons are US or imperial ones.
+    - `decimal`: the texts' decimal sign, if it is always the same.
     """
 
     unit: str

@@ -24,12 +24,12 @@ class Space(ABC):
     A subclass must define `type`, `decode` and `parse`. The inherited methods are made for spaces with too many answers
     to list. If an outcome has `probabilities`, it is calibrated and shown as a choice among a few answers.
 
-    `type`: the type of answer that users see, such as `predicate` or `ranking`.
-    `generates`: whether the model writes an answer token by token. If not, the possible answers are scored in a few
+    - `type`: the type of answer that users see, such as `predicate` or `ranking`.
+    - `generates`: whether the model writes an answer token by token. If not, the possible answers are scored in a few
       calls.
-    `scored`: whether answers have a probability. If so, `claims` returns the decisions behind the probability, and a
+    - `scored`: whether answers have a probability. If so, `claims` returns the decisions behind the probability, and a
       calibration can correct it.
-    `biased`: whether a calibration has a bias in addition to a temperature.
+    - `biased`: whether a calibration has a bias in addition to a temperature.
     """
 
     __slots__ = ()

@@ -61,10 +61,12 @@ def create(
 ) -> Index:
     """Write a bundle to `target` and return its index.
 
-    `name`: the bundle's name. The default is the file name of `target` up to the first dot. `serial`: the bundle's
-    serial number. The default is the current time in seconds since 1970. A newer bundle of the same name needs a higher
-    number. `key`: the key that signs the bundle. `since`: the path of an older bundle. With it, the new bundle is a
-    delta: it lacks the files that the older bundle has too.
+    - `name`: the bundle's name. The default is the file name of `target` up to the first dot.
+    - `serial`: the bundle's serial number. The default is the current time in seconds since 1970. A newer bundle of the
+      same name needs a higher number.
+    - `key`: the key that signs the bundle.
+    - `since`: the path of an older bundle. With it, the new bundle is a delta: it lacks the files that the older bundle
+      has too.
 
     Raises UsageError for contents that cannot be bundled, and ModelError if a file cannot be read or written.
     """
