@@ -18,10 +18,12 @@ PROMPT_KERNELS = "ecellm"
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device that this build of llama.cpp can compute on. Its memory is in bytes, or 0 if unknown.
+    """A device that this build of llama.cpp can compute on.
 
-    `kind` is one of KINDS; `backend` is ggml's name for its driver (CPU, CUDA, MTL, Vulkan). Two devices with the same
-    `id` are one card with two drivers. `id` is empty if unknown.
+    `kind`: one of KINDS.
+    `free`, `total`: the device's memory in bytes, or 0 if unknown.
+    `backend`: ggml's name for the device's driver (CPU, CUDA, MTL, Vulkan).
+    `id`: the card's id, or empty if unknown. Two devices with the same id are one card with two drivers.
     """
 
     name: str

@@ -51,9 +51,10 @@ python3 -m venv --without-pip "$folder/venv" || {{ echo "Python 3 is needed (apt
 def starter_of(index: Index, offsets: Sequence[int]) -> bytes:
     """Return the script for a bundle, padded to a multiple of STARTER_STEP bytes.
 
+    `offsets`: where the data of each included file begins, in bytes from the archive's start.
+
     The script is empty for a bundle that has neither a program nor wheels. A delta has no script either, because the
-    installed version installs it. `offsets`: where the data of each included file begins, in bytes from the archive's
-    start.
+    installed version installs it.
     """
     paths = {file.path for file in index.files}
     folder = "program" if PROGRAM in paths else WHEELS

@@ -163,9 +163,9 @@ def _unhashed(source: Source) -> BundleFile:
 
 
 def _compared(source: Source, blank: BundleFile, old: BundleFile | None) -> BundleFile:
-    """Return the index entry of a file. `blank` is the entry without hashes, which is returned if the file changed.
+    """Return the older bundle's index entry of a file, marked as not included, if the file is unchanged.
 
-    If the file is unchanged, return the older bundle's entry, marked as not included.
+    If the file changed, return `blank`, its new entry without hashes.
     """
     if old is None or (old.size, old.mode) != (blank.size, blank.mode):
         return blank

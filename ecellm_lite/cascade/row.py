@@ -74,7 +74,7 @@ class CascadeRow:
     def _leave(self, place: int) -> None:
         """Tell a stage that this row has left it.
 
-        Rows that wait for the next stage are submitted there if they are enough, or if this stage is now idle.
+        Rows that wait for the next stage are submitted there if there are enough of them, or if this stage is now idle.
         """
         idle = self._stages[place].end()
         for next_stage in self._stages[place + 1 : place + 2]:

@@ -249,7 +249,10 @@ def base() -> Path:
 
 
 def limits(most: Sequence[tuple[str | None, int]]) -> dict[str, int]:
-    """Return the maximum number of rows of each task that has one. A limit for one task overrides that for all."""
+    """Return the maximum number of rows of each task that has one.
+
+    A limit for one task overrides the limit for all tasks.
+    """
     from ecellm_lite.tasks.registry import TASKS
 
     every = {task: rows for task in TASKS for name, rows in most if name is None}

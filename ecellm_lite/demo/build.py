@@ -64,7 +64,7 @@ def ensure_demo(store: Store, *, threads: int = 1) -> StoredModel:
 
 
 def _current(store: Store) -> StoredModel | None:
-    """Return the store's demo model, or None if it is missing, damaged, or made by another version of the recipe."""
+    """Return the store's demo model. None if it is missing, damaged, or made from other weights or in another way."""
     with suppress(ModelError):
         model = store.load(DEMO)
         if model.manifest.source == RECIPE:

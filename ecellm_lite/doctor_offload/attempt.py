@@ -33,8 +33,9 @@ _GRACE = 10.0  # seconds for a killed process to end; one that hangs inside a dr
 class Attempt:
     """The result of a child process: the facts about its model, its answers, and the error that it reported, if any.
 
-    `load_seconds` is the time until the model was loaded. `trouble` says what went wrong, worded to follow "its
-    process". It is empty if the process ended normally. `last_lines` are the last lines of its standard error.
+    `load_seconds`: the time until the model was loaded.
+    `trouble`: what went wrong, worded to follow "its process". Empty if the process ended normally.
+    `last_lines`: the last lines of the process's standard error.
     """
 
     model: Mapping[str, Any] | None = None
@@ -112,9 +113,9 @@ def _ending(child: Child) -> str:
 
 
 def _stop(child: Child, failure: str) -> str:
-    """End a process that failed, if possible with a stack trace.
+    """End a process that failed. If it can still react, it first prints a stack trace.
 
-    Return a text: `failure`, followed by whether the process could be ended.
+    Return `failure`, followed by whether the process could be ended.
     """
     child.abort()
     if not child.wait(_GRACE / 10):

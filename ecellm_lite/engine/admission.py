@@ -89,10 +89,9 @@ class Admission:
         self._draining = False
 
     def reserve(self, tokens: int) -> None:
-        """Empty the memory and grow it to at least `tokens`, or as far as possible.
+        """Make sure that the memory can hold `tokens`, or as many as possible. Growing empties the memory.
 
-        A large enough memory stays unchanged. The new size is rounded up to a power of two, so that the memory rarely
-        has to grow.
+        The new size is rounded up to a power of two, so that the memory rarely has to grow.
         """
         backend = self._backend
         if backend.cells < min(tokens, backend.max_cells):

@@ -23,7 +23,7 @@ class Backend(Protocol):
     """A model with a memory of token sequences.
 
     `cells`: how many tokens the memory can hold now, over all sequences. A prefix that sequences share counts once.
-    `max_cells`: how many tokens it can grow to.
+    `max_cells`: how many tokens the memory can grow to.
     `max_length`: how many tokens one sequence can have, once the memory has grown.
     `sequences`: how many sequences there are. They are numbered from 0.
     `batch`: the maximum number of tokens in one call of `decode`.

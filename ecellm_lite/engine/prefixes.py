@@ -113,7 +113,7 @@ class Prefixes:
     def add(
         self, tokens: Sequence[int], origin: Match, *, instruction: bool = False, adapter: str | None = None
     ) -> Match:
-        """Add a node for `tokens` below the node of `origin`, and return the match with the new node.
+        """Add a node for `tokens`, which continues the tokens of `origin`. Return the match with the new node.
 
         If no sequence is free and none can be freed, return `origin`. While the new node exists, its origin is not
         dropped. The caller puts the node's tokens into memory, as `chunk` returns them.

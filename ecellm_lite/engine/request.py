@@ -92,7 +92,7 @@ class Request:
             ended()
 
     def end_like(self, twin: Request) -> None:
-        """End with the outcome of an identical request.
+        """End this request with the outcome of an identical one.
 
         The whole prompt counts as cached, because this request took no computation.
         """

@@ -88,7 +88,7 @@ class Scheduler:
         backend.clear()
 
     def submit(self, request: Request) -> None:
-        """Queue a request. If its prompt leaves no room for an answer, it ends at once with a ContextError."""
+        """Queue a request. If its prompt leaves no room for an answer, the request ends at once with a ContextError."""
         if len(request.prompt) >= self._backend.max_length:
             request.end(error=self._too_long(request))
         elif not self._twins.join(request):

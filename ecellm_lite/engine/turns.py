@@ -66,7 +66,10 @@ class Turns:
         return self._queues[self.current].pop()
 
     def tokens(self, most: int) -> int:
-        """Return how many tokens the next prompts of all queues have, counted up to `most` for each queue."""
+        """Return the number of tokens in the prompts of all waiting requests.
+
+        Each queue counts for at most `most` tokens.
+        """
         return sum(queue.tokens(most) for queue in self._queues.values())
 
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:

@@ -69,7 +69,7 @@ class Waiting:
         return self._group.popleft()
 
     def tokens(self, most: int) -> int:
-        """Return how many tokens the next waiting prompts have, counted up to `most`."""
+        """Return the number of tokens in the prompts of all waiting requests, but at most `most`."""
         total = 0
         for request in [*self._group, *self._arrived]:
             total += len(request.prompt)
@@ -78,10 +78,10 @@ class Waiting:
         return total
 
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
-        """Yield pairs (tokens, rows): that many rows of the current group share that many tokens with `prompt`.
+        """Yield how many rows of the current group begin with how many tokens of `prompt`, as pairs (tokens, rows).
 
-        The shared tokens are the beginning of `prompt`, which is the prompt of the group's first row. The first pair is
-        for two rows, and each further pair is for one more row. Only pairs with more than `least` tokens are yielded.
+        `prompt` is the prompt of the group's first row. The first pair is for two rows, and each further pair is for
+        one more row. Only pairs with more than `least` tokens are yielded.
         """
         lengths = (common_length(prompt, other.prompt) for other in islice(self._group, 1, None))
         for rows, shared in enumerate(sorted(lengths, reverse=True), start=2):

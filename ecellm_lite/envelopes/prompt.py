@@ -83,9 +83,9 @@ class Prompt:
 
 
 def control_token_id(control_token: ControlToken, tokenizer: Tokenizer) -> int | None:
-    """Return a control token's id, or None if an optional token is not in the vocabulary.
+    """Return the id of a control token.
 
-    Raises ModelError if the vocabulary lacks a token that is not optional.
+    If the vocabulary lacks the token, return None for an optional token. For any other token, raise ModelError.
     """
     token = tokenizer.special_token_id(control_token.text)
     if token is None and not control_token.optional:

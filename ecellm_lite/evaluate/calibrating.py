@@ -223,8 +223,8 @@ def calibrate_task(
 def _fitting(scored: Sequence[tuple[Space, Answer, Labelled]], cases: Sequence[Case]) -> Sequence[Case]:
     """Return the cases that a temperature is fitted to.
 
-    If a task has the answer "none of these", only rows that have a label are used. Their cases are about the choice of
-    the label.
+    If a task has the answer "none of these", only rows that have a label are used. For each of them, the case is the
+    choice of its label.
     """
     fitting = []
     for (space, answer, row), case in zip(scored, cases, strict=True):

@@ -97,7 +97,10 @@ def least_thresholds(rows: Sequence[Judged], precision: float, keys: Sequence[st
 
 
 def reaches(row: Judged, thresholds: Mapping[str, float | None]) -> bool:
-    """Return whether a row's answer needs no review: it is usual, and its probability reaches its threshold."""
+    """Return whether a row's answer needs no review.
+
+    The answer's coverage must be usual, and its probability must reach the answer's threshold.
+    """
     threshold = thresholds[EVERY] if EVERY in thresholds else thresholds.get(row.key)
     return row.usual and threshold is not None and row.probability >= threshold
 
@@ -105,8 +108,10 @@ def reaches(row: Judged, thresholds: Mapping[str, float | None]) -> bool:
 def least_threshold(rows: Sequence[Judged], precision: float, doubt: float = DOUBT) -> float | None:
     """Return the lowest threshold that passes the module's test, or None if none passes.
 
-    `precision` is the required share of right answers. `doubt` is the probability that the test may be passed by
-    chance. Needs scipy.
+    `precision`: the required share of right answers.
+    `doubt`: how likely a threshold that is too low may pass the test by chance.
+
+    Needs scipy.
     """
     from scipy.special import bdtr
 

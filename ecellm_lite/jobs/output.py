@@ -21,7 +21,7 @@ class HasDescriptor(Protocol):
     """An object with a file descriptor."""
 
     def fileno(self) -> int:
-        """Return the descriptor."""
+        """Return the file descriptor."""
 
 
 @contextmanager

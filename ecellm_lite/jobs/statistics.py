@@ -49,7 +49,7 @@ class TaskStatistics:
 
     `answers`: how many times each answer was given, for at most DISTINCT different answers. For an extraction, how many
       answers have a value for each attribute, and how many have none. For labels, how many answers have each label.
-    `others`: how many times an answer was given that `answers` does not list.
+    `others`: how many answers `answers` does not count.
     `bins`: the number of answers in ten ranges of probability, all of equal width.
     `automatic`: how many answers needed neither a review nor a correction.
     `reasons`: how many answers need a review, by reason.

@@ -72,7 +72,7 @@ class PendingRequest:
 
     @property
     def suspect(self) -> bool:
-        """Whether the request must be sent alone, because two children died while they had it."""
+        """Whether the request must be sent alone, because two children died while they worked on it."""
         return self.deaths >= 2
 
     @property

@@ -1,1 +1,1 @@
-"""The metrics of the paper on pairs of answer strings, one file for each kind of answer."""
+"""The paper's metrics, computed from the gold answers and the model's answers. Each kind of answer has its own file."""

@@ -104,6 +104,6 @@ class ConfusionTable:
 
     @property
     def confusion(self) -> Confusion:
-        """The confusion table of all rows, in the form of the results."""
+        """The counts of all rows as a Confusion, which the results store."""
         counts = self.counts(self.columns.sum(axis=0)).astype(int).tolist()
         return Confusion(self.labels, counts)

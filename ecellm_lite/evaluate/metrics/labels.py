@@ -28,7 +28,7 @@ _KINDS = 4
 
 
 def measure_labels(pairs: Sequence[Pair], space: SeveralLabels) -> Measured:
-    """Measure answers with several labels. `more` has four counts for each label (see _Counts)."""
+    """Measure answers with several labels. In the result, `more` has four counts for each label (see _Counts)."""
     answers = [_labels_of(space, pair.text) for pair in pairs]
     columns: Numbers = np.zeros((len(pairs), 7))
     places = {label: place for place, label in enumerate(space.labels)}

@@ -51,7 +51,7 @@ def _metrics(table: ConfusionTable, *, paper: bool) -> dict[str, Metric]:
         return table.answered(sums) if paper else table.counts(sums)
 
     def share(row: int, column: int, axis: int) -> Metric:
-        """Return a metric that divides a cell of the table by a sum over `axis`: its row (-1) or its column (-2)."""
+        """Return a metric: a cell of the table, divided by the sum of its row (`axis` -1) or its column (-2)."""
 
         def metric(sums: Numbers) -> Numbers:
             confusion = counts(sums)
