@@ -48,7 +48,7 @@ WINDOW = 2 * GROUP
 
 
 class Runtime:
-    """A loaded model that answers tasks. It is an Answerer, a context manager and thread-safe.
+    """A loaded model that answers tasks: an Answerer. It is a context manager and thread-safe.
 
     RequestOptions lists the options of a request. The arguments of Runtime are:
 
@@ -62,15 +62,15 @@ class Runtime:
     `grouped`: whether rows whose prompts begin alike run together. Answers still come in the order of the rows.
     `drafts`: whether to guess the next words of free text from the prompt while few rows run. The model then checks
       several guesses in one call.
-    `adapters`: files of LoRA adapters to load with the model (see convert/adapter_file.py), by the names that requests
-      use.
+    `adapters`: LoRA adapters to load with the model: their files (see convert/adapter_file.py) by the names that
+      requests use.
 
     engine.settings.Settings describes the other settings. The defaults of `threads`, `kv_type`, `micro_batch` and
     `flash_attention` are the values tuned for this model and machine, if there are any. A deterministic runtime ignores
     the tuned values.
 
     The attribute `placement` says which layers are on which GPU; it is None for a runtime made by `over`. The attribute
-    `intended_tasks` has the tasks named in the model's file, if any.
+    `intended_tasks` has the tasks that the model's file names, if it names any.
 
     Raises ModelError if there is no such model or its file is damaged, and UsageError for invalid settings.
     """
@@ -237,9 +237,10 @@ class Runtime:
     ) -> str | None:
         """Return the reason why a task's stored calibration is not used. Return None if it is used or does not exist.
 
-        A calibration applies only to the instruction that it was fitted with. `instruction` replaces the task's own
-        instruction. A row in ECInstruct's form may have its own instruction; with a `row`, the reason is about this
-        row.
+        A calibration applies only to the instruction that it was fitted with.
+
+        `instruction`: an instruction in place of the task's own.
+        `row`: the row that the reason is about. A row in ECInstruct's form may have its own instruction.
 
         Raises UsageError if `calibration` names a file that does not apply. If the task has a calibration, raises
         InputError for an invalid row.

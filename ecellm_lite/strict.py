@@ -20,9 +20,9 @@ DEEPEST = 32
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object as a dict.
+    """Return a JSON object as a dict. Raises ValueError for a repeated key.
 
-    Raises ValueError for a repeated key. An `object_pairs_hook` for the json module.
+    This is an `object_pairs_hook` for the json module.
     """
     value: dict[str, Any] = {}
     for key, part in pairs:
@@ -33,7 +33,10 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def refuse_constant(name: str) -> NoReturn:
-    """Raise ValueError, because NaN and infinities are not JSON. A `parse_constant` for the json module."""
+    """Raise ValueError, because NaN and infinities are not JSON.
+
+    This is a `parse_constant` for the json module.
+    """
     raise ValueError(f"{name} is not a JSON number")
 
 

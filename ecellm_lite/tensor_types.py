@@ -1,4 +1,4 @@
-"""The data types of tensors in a GGUF file. A whole file is named after one of them."""
+"""The data types of tensors in a GGUF file. The type of most of its weights also names the whole file."""
 
 from __future__ import annotations
 

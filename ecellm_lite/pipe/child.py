@@ -1,4 +1,4 @@
-"""A child process that speaks the protocol: sends it lines, and reports its messages and its exit."""
+"""A child process that speaks the pipe's protocol (docs/pipe.md): sends it lines, reports its messages and its exit."""
 
 from __future__ import annotations
 

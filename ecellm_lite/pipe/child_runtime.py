@@ -1,7 +1,7 @@
 """An Answerer whose engine runs in a child process, so this process survives a crash of the engine.
 
-A child that dies or hangs is replaced, and the new child gets its requests again. A request that was running in two
-children that died is then sent to a third child alone. If the third child dies too, the request fails, and identical
+A child that dies or hangs is replaced, and the new child gets its requests again. If two children die while they run
+the same request, a third child gets this request and no other. If that child dies too, the request fails, and identical
 requests are refused from then on.
 """
 

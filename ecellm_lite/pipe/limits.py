@@ -41,7 +41,7 @@ def lower_priority(nice: int) -> None:
 
 
 def use_only_cores(cores: int | Sequence[int]) -> None:
-    """Limit this process to some cores: the last `cores` cores if this is a number, or the cores in the list."""
+    """Limit this process to some cores: the last `cores` cores if `cores` is a number, or the cores in the list."""
     import psutil
 
     process = psutil.Process()
@@ -64,7 +64,7 @@ def use_only_cores(cores: int | Sequence[int]) -> None:
 def _threads() -> list[int]:
     """Return the ids of this process's threads.
 
-    Only Linux sets priority and cores per thread; elsewhere this is [0].
+    Only Linux sets priority and cores per thread. On other systems, the result is [0].
     """
     try:
         return [int(thread.name) for thread in Path("/proc/self/task").iterdir()]

@@ -52,9 +52,9 @@ def load_runtime(
 
 
 def serve_standard_streams(load: Load) -> None:
-    """Answer the requests on standard input, on standard output, until the input ends.
+    """Read requests from standard input, and write their answers to standard output, until the input ends.
 
-    If the model does not load, the error is sent on standard output and raised.
+    If the model does not load, the error is written to standard output and raised.
     """
     if _is_pipe(0):
         end_with_parent()

@@ -1,4 +1,4 @@
-"""The session of one host: the process that sends requests to an Answerer.
+"""A session with one host: a program that sends requests to an Answerer.
 
 Requests are read in order. Each answer is sent as soon as it is ready.
 """

@@ -26,13 +26,13 @@ CLOSING_SECONDS = 5.0  # seconds that a child gets to exit by itself
 class Supervisor:
     """Keeps a child process running and sends it requests. Any thread may call any method at any time.
 
-    A child that dies or hangs is replaced, and the new child gets its requests again. A request that was running in two
-    children that died is then sent to a third child alone. If the third child dies too, the request fails, and
+    A child that dies or hangs is replaced, and the new child gets its requests again. If two children die while they
+    run the same request, a third child gets this request and no other. If that child dies too, the request fails, and
     identical requests are refused from then on.
 
     If the first child dies before it is ready, all requests fail, now and later. If a later child dies before it is
-    ready, another is started. If later children keep dying so, the waiting requests fail, and the next request starts
-    another.
+    ready, another child is started. After several such deaths in a row, the waiting requests fail, and the next request
+    starts another child.
 
     If `lazy`, the first request starts the first child, and a failed start does not make later requests fail. A child
     that has no requests for `idle_seconds` is ended. The next request starts a new child.

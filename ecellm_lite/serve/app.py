@@ -1,4 +1,4 @@
-"""The FastAPI application: its routes, its error responses, and the checks in front of them."""
+"""The FastAPI application: its routes, its error responses, and the checks before each request."""
 
 from __future__ import annotations
 
@@ -78,7 +78,10 @@ def create_app(service: Service, access: Access | None = None, *, log: Log | Non
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Start the batch runner with the server, and stop it at shutdown. It resumes an earlier server's batches."""
+    """Start the batch runner with the server, and stop it at shutdown.
+
+    The runner resumes an earlier server's batches.
+    """
     service: Service = app.state.service
     with ExitStack() as stack:
         try:
@@ -96,7 +99,10 @@ async def _our_error(_: Request, error: Exception) -> Response:
 
 
 async def _invalid_request(request: Request, error: Exception) -> Response:
-    """Return the response (422) to an invalid body. It says where each fault is, but repeats no value from the body."""
+    """Return the response (422) to an invalid body.
+
+    The response says where each fault is, but repeats no value from the body.
+    """
     faults = cast("RequestValidationError", error).errors()
     first = faults[0]
     place = place_of(first["loc"])

@@ -28,7 +28,8 @@ _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancel
 class Batch:
     """A batch of requests and its progress.
 
-    `times`: when the batch got each status, in Unix seconds, by status. `errors`: why its input file was refused.
+    `times`: for each status that the batch has had, when it began, in Unix seconds.
+    `errors`: why the batch's input file was refused.
     """
 
     id: str

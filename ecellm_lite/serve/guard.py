@@ -35,8 +35,8 @@ class Access:
     """The rules for which host names and which sites requests may have.
 
     `hosts`: the host names by which clients may call the server. None allows any name, as for a Unix socket.
-    `addresses`: whether clients may use any IP address in place of a host name. This is so if the server listens on all
-      of the machine's addresses.
+    `addresses`: whether clients may use any IP address in place of a host name. True if the server listens on all of
+      the machine's addresses.
     `origins`: other sites whose pages may send requests.
     """
 

@@ -25,8 +25,8 @@ async def health() -> dict[str, str]:
 async def ready(service: Served, model: str | None = None) -> Response:
     """Return each model's state, and whether the named model can answer (by default: whether any model can).
 
-    An `unloaded` model counts as able to answer, because the next request loads it. The status is 503 if all these
-    models are `loading`, `restarting` or `failed`.
+    A model can answer if it is `ready` or `unloaded`: the next request loads an unloaded model. The status is 503 if
+    the named model cannot answer, or if no model can.
     """
     if model is not None:
         model = (await service.model(model)).name

@@ -73,7 +73,10 @@ class InFlight:
 
 
 async def unless_disconnected(request: Request, result: Awaitable[Result]) -> Result:
-    """Return the awaited result; if the client closes its connection first, cancel it and raise GoneError."""
+    """Wait for a result and return it.
+
+    If the client closes its connection first, cancel the work and raise GoneError.
+    """
     future = asyncio.ensure_future(result)
     disconnection = asyncio.create_task(_disconnected(request))
     try:

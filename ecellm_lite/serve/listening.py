@@ -20,7 +20,7 @@ _BACKLOG = 1024
 class Listening:
     """An open socket that the server listens on.
 
-    `name`: the socket's address or path, as shown to people.
+    `name`: the socket's address or path, for messages.
     `private`: whether only this machine or this user can reach the socket.
     `path`: the Unix socket's file, which `close` removes.
     """

@@ -151,7 +151,7 @@ class TextRequest:
 
 
 def options_of(body: Sampling, most: int, logprobs: int | None, schema: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the options for a request's body, in the form of the pipe protocol.
+    """Return the options for a request's body, in the form of the pipe's protocol (docs/pipe.md).
 
     Raises RefusedError for parameters that are invalid or exclude each other.
     """

@@ -1,9 +1,9 @@
 """The columns that hold an extraction's answers, if all rows ask for the same attributes.
 
-Each attribute has a column with its value, such as `Color`. An attribute with a form (the rules that its value must
-meet) also has the column `Color.place`, which says where the value stands in the row: `title:0-9` or `feature[1]:4-8`.
-A typed value has a third column: `Size.number`, `Made.date` or `Weight.kg`. A value of a closed list has `Color.id`.
-Several values of an attribute share a cell, with semicolons between them.
+Each attribute has a column with its value, such as `Color`. An attribute with options (see tasks/attributes.py) also
+has a column `Color.place`, which says where the value is in the row: `title:0-9` or `feature[1]:4-8`. A typed value has
+a third column: `Size.number`, `Made.date` or `Weight.kg`. A value of a closed list has `Color.id`. Several values of an
+attribute share a cell, with semicolons between them.
 """
 
 from __future__ import annotations

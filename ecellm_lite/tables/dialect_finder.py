@@ -30,7 +30,7 @@ class Reading:
     """The first records of a file, read in one dialect.
 
     `width`: the most frequent number of cells in a record.
-    `share`: the fraction of records that have this width, weighted, from 0 to 1.
+    `share`: the fraction of records that have this width. Records before the first one of this width count less.
     """
 
     dialect: Dialect
@@ -42,9 +42,8 @@ class Reading:
     def score(self) -> float:
         """How well this dialect fits, from 0 to 2.
 
-        Of two dialects that fit equally, the one with wider records scores higher.
-
-        A width above four cells adds nothing.
+        Of two dialects that fit equally well, the one with wider records scores higher. A width above four cells adds
+        nothing.
         """
         trust = _TRUST.get(self.dialect.delimiter or "", 1.0)
         return trust * self.share**2 * min(2.0, log2(self.width))

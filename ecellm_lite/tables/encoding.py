@@ -1,8 +1,8 @@
 """Detects the encoding of a text file from its first bytes.
 
-A byte-order mark decides. White space before the mark is ignored, because some plugins print it. Without a mark, text
-that is valid UTF-8 is read as UTF-8. For other text, the library charset-normalizer judges the lines that are not
-ASCII. If several encodings fit equally well, those that shop software often writes come first.
+If the file has a byte-order mark, the mark decides. White space before the mark is ignored, because some plugins print
+it. Without a mark, text that is valid UTF-8 is read as UTF-8. For other text, the library charset-normalizer judges the
+lines that are not ASCII. If several encodings fit equally well, those that shop software often writes come first.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _decodes(line: bytes) -> bool:
 
 
 def _is_japanese(sample: bytes) -> bool:
-    """Return whether a sample, decoded as cp932, has many kana. Text in other encodings then has few."""
+    """Return whether a sample has many kana if it is decoded as cp932. Text in another encoding would have few."""
     text = sample[:_SAMPLE].decode("cp932", "replace")
     kana = sum(1 for character in text if "\u3041" <= character <= "\u30fc")
     return kana > 1 and kana > 0.2 * sum(1 for character in text if character > "\x7f")

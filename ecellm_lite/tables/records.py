@@ -138,8 +138,8 @@ class Records:
     def _rest(self) -> list[Line]:
         """Skip the following lines until a line looks like the beginning of a record.
 
-        Return a list with the last skipped line, without its text, so that its number is known. Return an empty list if
-        no line was skipped.
+        Return a list with the last skipped line, whose text is removed: its number shows where the record ends. Return
+        an empty list if no line was skipped.
         """
         last: list[Line] = []
         while line := self._pending.popleft() if self._pending else next(self._lines, None):

@@ -2,8 +2,8 @@
 
     ["Color", { name = "Material", at_most = 3 }, { name = "Weight", type = "quantity", unit = "kg" }]
 
-For an attribute that is an object, the answer also has the exact spelling of the value and its place in the row. The
-object's keys are `name` and:
+For an attribute given as an object, the answer also says how the row spells the value, and where. The object's keys are
+`name` and:
 
 | key | |
 |---|---|

@@ -71,9 +71,10 @@ Row = Mapping[str, Any]
 class Answers:
     """What the table [answer] of a task's file defines.
 
-    `description`: the possible answers, in words. `fields`: the task's fields, with the limits that the answer type
-    requires. `write`, `read`, `free_text`: see Task. `subject`: the list field that the answers refer to, such as the
-    products to rank. It is never shortened.
+    `description`: the possible answers, in words.
+    `fields`: the task's fields, with the limits that the answer type requires.
+    `write`, `read`, `free_text`: see Task.
+    `subject`: the list field that the answers refer to, such as the products to rank. It is never shortened.
     """
 
     description: str
@@ -85,7 +86,7 @@ class Answers:
 
 
 def answers_of(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
-    """Return the answers that the table [answer] defines. Raises InputError that names a wrong key."""
+    """Return the answers that the table [answer] defines. Raises InputError that names the wrong key."""
     kind = table.text("type", most=20)
     if kind not in _KINDS:
         raise table.error("type", f"is {kind!r}", f"write one of {', '.join(_KINDS)}")

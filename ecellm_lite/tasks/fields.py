@@ -291,7 +291,7 @@ def text_of(value: Any) -> str | None:
 
 
 def is_blank(text: str) -> bool:
-    """Return whether a text has only spaces and invisible characters, or none."""
+    """Return whether a text is empty, or has only spaces and invisible characters."""
     return all(character.isspace() or unicodedata.category(character) in _INVISIBLE for character in text)
 
 

@@ -85,8 +85,8 @@ def read_labels(table: TaskTable) -> list[Label]:
 def misleading_id(labels: Sequence[tuple[str, str]]) -> int | None:
     """Return the index of the first label whose value equals the text of another label, or None. Case is ignored.
 
-    Such a value would mislead: it names one label and reads like another. `labels` are pairs (value, text). A label
-    whose value equals its own text is not misleading.
+    Such a value names one label and reads like another. `labels` are pairs (value, text). A label whose value equals
+    its own text is not misleading.
     """
     texts = {text.casefold(): index for index, (_, text) in enumerate(labels)}
     for index, (value, text) in enumerate(labels):

@@ -1,4 +1,4 @@
-"""A typed question about any text: a task that a request defines itself, as in other decision APIs.
+"""A typed question about any text: a task that a request defines, as in other decision APIs.
 
     {"type": "predicate", "instructions": "Does the customer want a refund?"}
     {"type": "choice", "instructions": "Which desk?", "choices": [{"value": "billing", "description": "invoices"}, …]}

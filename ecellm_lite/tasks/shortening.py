@@ -30,7 +30,7 @@ Values = Mapping[str, Any]
 
 
 class Long(Protocol):
-    """Fields of a row that may be cut: their parts (words or items) are removed in a fixed order."""
+    """Fields of a row that may be cut. A cut removes some of their parts (words or items), in a fixed order."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -185,8 +185,8 @@ def _largest(
     `low`: a number of parts with which the row fits, and the row's number of tokens.
     `high`: a number of parts with which the row does not fit, and the row's number of tokens.
 
-    Tokens grow nearly linearly with parts. So a straight line through `low` and the last try shows how many parts would
-    have `most` tokens, and this number is tried next.
+    The number of tokens grows nearly linearly with the number of parts. So each try is where a straight line through
+    `low` and the last try reaches `most` tokens.
     """
     (least, bottom), last = low, high
     fits, fails = low[0], high[0]

@@ -25,15 +25,18 @@ _ADVICE = "shorten the row, or allow a larger context if the model has one"
 class Question:
     """The question that a task asks about one row: the texts of the prompt, and the space of possible answers.
 
-    `text`, `options`: the strings `input` and `options` of ECInstruct's own form (the wire format). `values`: the row's
-    fields, or None if the row came in the wire format. `shortened`: what was cut from the fields. `advice`: what to do
-    if the prompt is too long. `settings`: the settings that the advice is about. `warnings`: which parts of the row the
-    model cannot see. `stem`: the beginning of `text` that other questions share; empty if there is none. `bare`:
-    whether `text` is the whole prompt, with no envelope around it. `turns`: a conversation that replaces `text`. The
-    instruction is its system message. `examples`: worked examples, which stand between the instruction and the text in
-    the prompt. `nearest`: whether the examples were chosen for this row. If not, all rows of the task have the same
-    examples. `wording`: what a calibration is fitted for: the instruction, and a hash of the task's examples if it has
-    any.
+    `text`, `options`: the strings `input` and `options` of ECInstruct's own form (the wire format).
+    `values`: the row's fields, or None if the row came in the wire format.
+    `shortened`: what was cut from the fields.
+    `advice`: what to do if the prompt is too long.
+    `settings`: the settings that the advice is about.
+    `warnings`: which parts of the row the model cannot see.
+    `stem`: the beginning of `text` that other questions share; empty if there is none.
+    `bare`: whether `text` is the whole prompt, with no envelope around it.
+    `turns`: a conversation that replaces `text`. The instruction is its system message.
+    `examples`: worked examples, which stand between the instruction and the text in the prompt.
+    `nearest`: whether the examples were chosen for this row. If not, all rows of the task have the same examples.
+    `wording`: what a calibration is fitted for: the instruction, and a hash of the task's examples if it has any.
     """
 
     instruction: str
@@ -57,7 +60,8 @@ class Question:
 class Wire:
     """A row's strings `input` and `options` as the prompt contains them, and the space of possible answers.
 
-    `warnings`: which parts of the row are missing in these strings. `stem`, `bare`, `turns`: as in Question.
+    `warnings`: which parts of the row are missing in these strings.
+    `stem`, `bare`, `turns`: as in Question.
     """
 
     text: str

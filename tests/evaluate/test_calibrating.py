@@ -35,10 +35,7 @@ def too_sure(tokens: Sequence[int]) -> Logits:
 
 
 def reviews(count: int, seed: int, **more: Any) -> list[Labelled]:
-    """Return rows whose labels are drawn from the true probabilities.
-
-    The engine's logits are three times too large; divided by three, they give the true probabilities.
-    """
+    """Return rows whose labels are drawn from the true probabilities, those of the engine's logits divided by three."""
     generator = np.random.default_rng(seed)
     rows = [{"review": f"row {seed} {number}", **more} for number in range(count)]
     with Runtime.over(FakeBackend(too_sure)) as runtime:

@@ -81,7 +81,10 @@ def test_each_answer_has_its_own_threshold() -> None:
 
 
 def test_answers_share_the_allowed_error() -> None:
-    """With two answers, each one needs a bound of 97.5%: 0.95 ** 72 is 0.0249, and 0.95 ** 71 is 0.0262."""
+    """Two answers share the allowed error of 5%, so the threshold of each one needs a confidence of 97.5%.
+
+    72 right answers give it, because 0.95 ** 72 is 0.0249. 71 are too few, because 0.95 ** 71 is 0.0262.
+    """
     yes = [Judged("yes", 0.9, True)] * 72
     no = [Judged("no", 0.8, True)] * 71
     assert least_thresholds([*yes, *no], 0.95, ["no", "yes"]) == {"no": None, "yes": 0.9}

@@ -137,7 +137,7 @@ def test_attention_is_right_for_any_mask(
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_attention_is_right_for_scores_far_apart(kernels: Kernels, variant: str) -> None:
-    """The weights of most cells are e^100 times smaller than that of the largest score, which may come last."""
+    """Most cells' weights may be e^100 times smaller than the largest weight, which may come last."""
     generator = np.random.default_rng(1)
     one = call(generator, 20, 200, 4, 4, 64, np.ones((20, 200), dtype=bool))
     one.k[150:] *= np.float16(200)

@@ -76,9 +76,9 @@ def test_verify_names_each_failed_check(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_the_weights_of_adapters_are_applied_to_the_original(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """One module has `scaling` as a number, as transformers' attention modules do.
+    """In transformers, attention modules have a number named `scaling`. peft's layers have a dict of this name.
 
-    Only the dicts are scalings of peft.
+    Only the dicts may change.
     """
     first, second = {"adapter_0": 2.0, "adapter_1": 4.0}, {"adapter_1": 8.0}
     active: list[list[str]] = []

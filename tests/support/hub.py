@@ -23,8 +23,8 @@ class Hub:
     `hashes`: for some files, the SHA-256 that the hub reports. It may be false too.
     `meanwhile`: a function that is called with a file's name before the file is sent.
     `stall`: a file and a number of bytes. A download of the file stops after these bytes, and the event `stalled` is
-      set. The download continues when `stall` is changed. `piece` and `pause`: the server sends `piece` bytes, then
-      waits for `pause` seconds, and so on.
+      set. The download continues when `stall` is changed.
+    `piece` and `pause`: the server sends `piece` bytes, then waits for `pause` seconds, and so on.
     """
 
     def __init__(

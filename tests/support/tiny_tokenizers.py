@@ -71,7 +71,7 @@ def sentencepiece_file(
 def _message(fields: Mapping[int, Field]) -> bytes:
     """Return fields as a protobuf message.
 
-    A bool or int becomes a varint, and a float takes 32 bits. Bytes come after their length.
+    A bool or int becomes a varint, and a float takes 32 bits. Bytes are written after their length.
     """
     encoded = b""
     for number, value in fields.items():

@@ -1,7 +1,4 @@
-"""A lesson is the prompt that `run` would send, followed by the correct answer.
-
-No lesson is made from a held-out row.
-"""
+"""A lesson is the prompt that `run` would send, followed by the correct answer. Held-out rows are never trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Synthetic extraction rows: an attribute's value occurs outside the title only if it is the row's answer."""
+"""Synthetic extraction rows: outside the title, an attribute's value occurs only if it is the row's answer."""
 
 from __future__ import annotations
 
