@@ -9,8 +9,8 @@ several ways: first and second half of the file, even and odd lines, and at rand
 yes and one for no, as `calibrate --target-precision 0.95` does. Both thresholds are then checked on the other half. An
 answer is automatic if its probability reaches the threshold for its value.
 
-No calibration is used. It would not change which rows are automatic, because it never changes which of two yes answers,
-or of two no answers, is more probable.
+No calibration is used, because a calibration would not change which rows are automatic. It keeps the order of the yes
+answers by probability, and that of the no answers.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@
 The requests are the shortest labelled rows of three tasks, and decisions, each of which is one question about a review.
 Every row and every decision is a separate request, and no two requests are the same. The speed of a shared machine
 changes over time, so the requests are split into parts. 64 clients send each part to `ecellm-lite serve` and to
-llama.cpp's server, with the same prompts and the grammar that a user would write. In every second part, 64 threads also
-give the requests to a Runtime in this process. Every fourth part is also sent to a server with several workers.
+llama.cpp's server. llama.cpp's server gets the same prompts, and the grammar that a user would write. In every second
+part, 64 threads also give the requests to a Runtime in this process. Every fourth part is also sent to a server with
+several workers.
 
 The benchmark ends when each of the two servers was under load for `--seconds`, or when all requests were sent. Each way
 first answers some rows that are not timed. Rates are compared part by part. The clients' processor time is part of the

@@ -181,10 +181,11 @@ def hog() -> Iterator[psutil.Process]:
 
 
 def summary(rates: dict[int, list[float]], shares: dict[int, list[float]]) -> dict[str, Any]:
-    """Return three medians for each number of hogs.
+    """Return three medians for each number of hogs:
 
-    They are the rate, the rate divided by the rate without hogs, and the processor time of a hog as a fraction of a
-    core.
+    - the rate;
+    - the rate divided by the rate without hogs;
+    - the processor time of a hog, as a fraction of a core.
     """
     rate = {hogs: round(median(each), 3) for hogs, each in rates.items()}
     cores = available_cores()

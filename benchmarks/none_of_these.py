@@ -15,8 +15,8 @@ They are asked in these ways:
 - `default`: the prompt lists none as the last option, and there is no rule;
 - `calibrated`: the prompt lists none as the last option, and a rule decides.
 
-Rules are fitted to one half of the rows and measured on the other half, both ways round. For each kind of row and way,
-the results have the precision, recall and F1 of none, and the fraction of all rows that are answered right.
+Rules are fitted to one half of the rows and measured on the other half, both ways round. For each kind of row and each
+way, the results have the precision, recall and F1 of none. They also have the accuracy over all rows.
 """
 
 from __future__ import annotations

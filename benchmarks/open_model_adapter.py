@@ -3,7 +3,8 @@
     python -m benchmarks.open_model_adapter --model qwen2.5-coder-0.5b-instruct-q4_k_m.gguf --data ../shared/data
 
 The adapter has random weights and rank 4, for all matrices of all layers. So its answers mean nothing. The same rows
-are answered by the base, by the base with the adapter, and by an F16 file into which `convert` merged the adapter.
+are answered in three ways: by the base, by the base with the adapter, and by an F16 file into which `convert` merged
+the adapter.
 """
 
 from __future__ import annotations

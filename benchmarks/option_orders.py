@@ -6,8 +6,8 @@
 The demo answers labelled test rows of a task as questions, as in `/v1/decisions`. The row's text is the question's
 state, and the task's options are its choices. The choices are in the order used in training. With --shuffled, each row
 has them in another order. Each row is asked in 1, 2 and 4 orders (`option_orders`), and the probabilities are averaged.
-The results have the accuracy, the log loss of the right choice (in nats), and the seconds per row when many rows are
-asked at a time.
+The results have the accuracy, the log loss of the right choice (in nats), and the seconds per row. For the seconds,
+many rows are asked at a time.
 """
 
 from __future__ import annotations

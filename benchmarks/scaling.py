@@ -20,10 +20,12 @@ SEVEN = "Mistral-7B's shape"  # in the results of cold_start
 
 
 def rows(throughput: Facts) -> list[tuple[str, ...]]:
-    """Return one table line per task.
+    """Return one table line per task. A line has:
 
-    A line has the tokens of a row, the seconds that one core takes for it and the rows per second of a core. Then it
-    has the time for a million rows on each machine, and for a hundred million rows on the larger machines.
+    - the tokens of a row;
+    - the seconds that one core takes for a row, and the rows per second of a core;
+    - the time for a million rows on each machine;
+    - the time for a hundred million rows on the larger machines.
     """
     lines = []
     for task in _shown(throughput):

@@ -4,8 +4,8 @@
 
 The rows are product titles of the extraction task. The labels are the six attributes that its rows ask for most often.
 A label is right if the row's gold answer has a value for the attribute. A label also counts as wrong if its row does
-not ask for the attribute, because the row's shop does not list such an attribute. This makes the labels noisy, but
-equally for both ways:
+not ask for the attribute, because the row's shop does not list it. This makes the labels noisy, but equally for both
+ways:
 
 - `labels`: a custom task with `type = "labels"`, which takes one request per row;
 - `questions`: one predicate per label, as in `/v1/decisions`: six requests per row with a common beginning.

@@ -3,8 +3,9 @@
     pip install polars
     python -m benchmarks.tables
 
-Reading, mapping and writing are measured separately, in rows per second. A made-up catalogue has a sku, a title, a
-brand, a price, a body of HTML with line ends and quotes, and seven columns that no task reads. The measurements are:
+Reading, mapping and writing are measured separately, in rows per second. The tables are a made-up catalogue. It has the
+columns sku, title, brand, price, and body (HTML with line ends and quotes), and seven columns that no task reads. The
+measurements are:
 
 - reading: the catalogue in each supported format. polars reads the same files in the same run. It returns whole columns
   and keeps a file in memory. Our reader yields row after row with its position, in bounded memory. Both must find out a

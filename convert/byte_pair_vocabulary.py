@@ -2,7 +2,7 @@
 
 A BPE tokenizer first splits a text into words. tokenizer.json describes this split with a regular expression, but a
 GGUF file only names one of llama.cpp's rules. So a fixed text is tokenized, and the hash of its ids is looked up in a
-table of rules, as in llama.cpp's converter.
+table of rules. llama.cpp's converter does the same.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A chat form is this project's own description of the text around a conversation. No template is rendered when a model
 runs, because a template is an untrusted program. A known template is recognized by its hash. An unknown template is
-rendered for a few fixed conversations, in a child process with a sandbox, a time limit and a memory limit. The results
-are compared with the prompts of the chat forms.
+rendered for a few fixed conversations. This is done in a child process with a sandbox, a time limit and a memory limit.
+The results are compared with the prompts of the chat forms.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Translates an adapter's module names to the names in the base's blueprint, if they differ.
 
-There are two cases. First, in a model that also sees images, the modules of the language model have other names than in
-a model that is a language model only (architectures/language_part.py). The converter leaves out the part that sees
-images, and also an adapter's changes to this part.
+There are two cases. First, the modules of a language model have other names if the whole model also sees images
+(architectures/language_part.py). The converter leaves out the part that sees images, and also an adapter's changes to
+this part.
 
 Second, adapters of Phi-2 may have the names of Microsoft's first code for this model. In that code, the rows of q, k
 and v are stacked in one matrix, `mixer.Wqkv`. So the factors of this matrix are split into three pairs, each with the
@@ -66,7 +66,7 @@ def with_current_names(adapter: PeftAdapter, architecture: str) -> PeftAdapter:
 
 
 def _of_language(values: Mapping[str, Named], path: Path) -> dict[str, Named]:
-    """Return the values of the language model's modules.
+    """Return the values of the language model's modules, and leave out those of the part that sees images.
 
     The names are those of a model that is a language model only.
     """

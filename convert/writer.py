@@ -116,7 +116,7 @@ class UnfinishedFile:
         self.parts |= {name}
 
     def finish(self, sha256: str) -> None:
-        """Give the complete file its final name, unless it already has it."""
+        """Give the complete file its final name, if it does not have this name already."""
         if self.whole is not None:
             return
         self._note({"whole": sha256})

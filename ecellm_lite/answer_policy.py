@@ -197,7 +197,7 @@ class AnswerPolicy:
         )
 
     def settle(self, row: Submission, future: Future[Answer]) -> None:
-        """Give a finished row's answer to its future, unless the future has a result already."""
+        """Give a finished row's answer to its future, if the future has no result yet."""
         if row.claim():
             self._settle(row, future)
 

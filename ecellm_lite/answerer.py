@@ -115,7 +115,7 @@ def awaited(future: Future[Answer]) -> Answer:
 
 
 def complete(future: Future[Answer], result: Answer | BaseException) -> None:
-    """Give a pending future its answer or its error, unless it was cancelled."""
+    """Give a pending future its answer or its error. A cancelled future gets nothing."""
     if not future.set_running_or_notify_cancel():
         return
     if isinstance(result, BaseException):

@@ -1,8 +1,8 @@
 """Loads llama-cpp-python's binding to llama.cpp so that all libraries of the process share one C++ runtime.
 
 A build of llama.cpp can contain its own copy of that runtime, linked into its GPU library. Another library, such as
-numpy, may have loaded the system's copy privately. Then some symbols bind to one copy and some to the other, and the
-process crashes when llama.cpp compiles a vocabulary's first regular expression. This was seen with a CUDA build on an
+numpy, may have loaded the system's copy privately. Then some symbols bind to one copy and some to the other. The
+process crashes when llama.cpp compiles a vocabulary's first regular expression, as was seen with a CUDA build on an
 H100. So the system's copy is loaded globally first, and all symbols bind to that copy.
 
 This module also keeps llama.cpp's threads from spinning. In GCC's OpenMP, a thread that waits for others spins for

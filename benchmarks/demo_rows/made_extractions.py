@@ -5,9 +5,9 @@ values. So a labelled title gets a description and features. They are made from 
 other products' titles.
 
 The added texts must not answer the question. So a text is dropped if it contains any training value of a requested
-attribute, or a word of one. If the title has no value for a requested attribute, then in half of the cases a
-description or feature is written that states one. That value is the answer. The statement is left out if it could also
-answer another attribute.
+attribute, or a word of one. Some titles have no value for a requested attribute. Half of these get a description or
+feature that states a value, which is then the answer. The statement is left out if it could also answer another
+attribute.
 """
 
 from __future__ import annotations

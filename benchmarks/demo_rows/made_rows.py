@@ -82,8 +82,8 @@ def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random:
 def recommendation_rows(rows: Sequence[Row], count: int, random: Random) -> list[Row]:
     """Return synthetic rows of sequential_recommendation, which ask for the next item among candidates of other rows.
 
-    The histories are those of the labelled `rows` whose items are texts. A history is cut at a random place after the
-    first few items, and the item after the cut is the answer. Up to 19 other candidates are drawn at random from the
+    The histories are those of the labelled `rows` whose items are texts. A history is cut after a random item, but not
+    after one of the first few. The next item is the answer. Up to 19 other candidates are drawn at random from the
     candidates of all rows. An item that is often a candidate is drawn more often.
     """
     rows = [row for row in rows if all(isinstance(item, str) for key in _ITEMS for item in row["input"][key])]

@@ -93,8 +93,8 @@ class Extraction(Space):
     ) -> Generator[Step, Logits, list[tuple[Span, ChosenCandidate]]]:
         """Choose the values of an attribute, and append the next attribute's name to the tape (the answer so far).
 
-        Before the call, the tape ends with this attribute's name. After a value, the model chooses between this
-        attribute's name, for one more value, and the next name or the end of the answer.
+        Before the call, the tape ends with this attribute's name. After a value, the model chooses what follows: this
+        attribute's name again, for one more value, or the next name, or the end of the answer.
         """
         own = self._name_tokens(scene, index)
         next_ = self._name_tokens(scene, index + 1) if index + 1 < len(self.attributes) else None

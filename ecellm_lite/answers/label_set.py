@@ -60,7 +60,7 @@ class Labels:
     def find(self, name: str) -> str | None:
         """Return the text of the label that a person names by its text or key, or None.
 
-        Upper and lower case are the same, unless the name then fits several labels.
+        Upper and lower case matter only if the name would otherwise fit several labels.
         """
         if name in self.by_text:
             return name
@@ -157,11 +157,11 @@ class LabelSet(Space):
         )
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim: that the likeliest label is right."""
+        """Return one claim (decision): that the likeliest label is right."""
         return (self.claim(answer.probabilities or {}, self.parse(gold)),)
 
     def claim(self, shares: Mapping[str, float], gold: str) -> Claim:
-        """Return the claim that the likeliest of the labels with these `shares` (probabilities) is right.
+        """Return the claim (decision) that the likeliest of the labels with these `shares` (probabilities) is right.
 
         `gold` is the right label's key. The labels that have no share are assumed to be equally likely.
         """

@@ -154,7 +154,7 @@ class OrNone(Space):
 
     @abstractmethod
     def label_claim(self, answer: Answer, gold: str) -> Claim:
-        """Return the claim (see claims.py) that the likeliest label fits. The gold answer must be a label."""
+        """Return the claim (decision) that the likeliest label fits. The gold answer must be a label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ class ChoiceOrNone(OrNone, Choice):
         return replace(outcome, tokens=scene.continuation(outcome.text))
 
     def label_claim(self, answer: Answer, gold: str) -> Claim:
-        """Return the claim that the likeliest option fits. The option "none of these" is left out."""
+        """Return the claim (decision) that the likeliest option fits. The option "none of these" is left out."""
         shares, _ = shares_apart(answer.probabilities or {}, self.none.key)
         order = sorted(shares, key=shares.__getitem__, reverse=True)
         return Claim(tuple(shares[key] for key in order), order.index(self.parse(gold)))
@@ -249,13 +249,13 @@ class LabelSetOrNone(OrNone, LabelSet):
         return LabelSet.normalized(self, text)
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim: that the likeliest answer is the right one."""
+        """Return one claim (decision): that the likeliest answer is the right one."""
         probability = answer.probability or 0.0
         right = 0 if answer.value == self.parse(gold) else 1
         return (Claim((probability, 1.0 - probability), right, self.count),)
 
     def label_claim(self, answer: Answer, gold: str) -> Claim:
-        """Return the claim that the likeliest label fits. The answer "none of these" is left out."""
+        """Return the claim (decision) that the likeliest label fits. The answer "none of these" is left out."""
         shares, _ = shares_apart(answer.probabilities or {}, self.none.key)
         return self.claim(shares, self.parse(gold))
 

@@ -106,8 +106,8 @@ class OneOf(Space):
     def written(self, output: str | list[Any]) -> str:
         """Return the text of the option that a labelled row names by its key or text.
 
-        The keys are compared first. This matters in a choice between A+, A and B, where the key of the third option is
-        B, but B is also the letter of the second option.
+        The keys are compared first. For example, the options A+, A and B may have the letters A, B and C as texts. Then
+        B is both the key of the third option and the letter of the second. It means the third option.
         """
         text = Space.written(self, output)
         return next((option.text for option in self.offered if option.key == text), text)
@@ -166,7 +166,7 @@ class OneOf(Space):
         )
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim: that the likeliest option is the right one."""
+        """Return one claim (decision): that the likeliest option is the right one."""
         shares: Mapping[str, float] = answer.probabilities or {}
         chosen = max(shares, key=shares.__getitem__)
         order = [chosen, *(key for key in shares if key != chosen)]

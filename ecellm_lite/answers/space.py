@@ -132,7 +132,7 @@ class Space(ABC):
         return None
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return constant answers to compare a model with. Each is given to all rows, except where it is not allowed.
+        """Return constant answers to compare a model with. Each is given to all rows in which it is allowed.
 
         `golds` are the distinct gold answers of a data set, at least one, the most frequent first.
         """

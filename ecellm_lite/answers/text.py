@@ -24,7 +24,7 @@ MAX_TOKENS = 100
 class Text(Space):
     """A space of free texts with at most `max_tokens` tokens. Control tokens end a text and never occur in it.
 
-    - `temperature`: at 0, each token is the likeliest one; above 0, tokens are sampled with the scene's seed.
+    - `temperature`: at 0, each token is the likeliest one; above 0, tokens are sampled with the request's seed.
     - `stop`: texts that end the answer. The answer ends before the first of them.
     - `whole`: whether to keep white space around the text.
     - `logprobs`: how many likely tokens to list for each token of the text. With `logprobs`, the value is an object

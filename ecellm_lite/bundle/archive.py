@@ -2,8 +2,8 @@
 
 A bundle is a ZIP archive with a signed index. The signature of the index is checked first. Then every byte of the
 archive outside the files' data is compared with the value that follows from the index. Each file's data is hashed while
-it is read. So an archive is refused if a bit was flipped, or if it has an added, removed or renamed file, a link,
-compressed data, a false size, or bytes between entries. Paths are checked by index.check_index.
+it is read. So an archive is refused if a bit was flipped. It is also refused if it has an added, removed or renamed
+file, a link, compressed data, a false size, or bytes between entries. Paths are checked by index.check_index.
 """
 
 from __future__ import annotations
