@@ -22,7 +22,8 @@ def read_ahead(
     """Yield one answer for each row, in order, while a separate thread submits the following rows.
 
     At most `most` rows are submitted ahead of the answers. An answer is yielded as soon as it is ready, even if the
-    next row has not arrived: its sender may be waiting for this answer. The thread calls `finish` after the last row.
+    next row has not arrived. The sender of the rows may be waiting for this answer. The thread calls `finish` after the
+    last row.
 
     If `rows` or `submit` raises an exception, it is raised in place of that row's answer. If the caller stops early,
     the remaining answers are cancelled.

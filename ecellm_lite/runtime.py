@@ -54,12 +54,12 @@ class Runtime:
 
     `model`: a path to a GGUF file, a name in the store, a catalogue name, or `demo`. The default is ECELLM_MODEL, then
       the only model in the store, then the demo.
-    `envelope`: the text around each prompt, for a model whose file does not name it: `alpaca`, `mistral`, or the chat
-      form that the model was trained with, such as `qwen2.5` (docs/envelopes.md).
+    `envelope`: the text around each prompt, if the model's file does not name it: `alpaca`, `mistral`, or a chat form
+      such as `qwen2.5` (docs/envelopes.md).
     `deterministic`: whether the same row always gets the same answer, byte for byte, whatever other rows run with it.
     `prefix_files`: whether to store on disk what the model computed for an instruction. The next process then reads the
       file and computes less. Rows are never stored. With layers on a GPU, nothing is stored.
-    `grouped`: whether rows whose prompts begin alike run together. Answers still come in the order of the rows.
+    `grouped`: whether rows whose prompts have the same beginning run together. Answers still come in the rows' order.
     `drafts`: whether to guess the next words of free text from the prompt while few rows run. The model then checks
       several guesses in one call.
     `adapters`: LoRA adapters to load with the model: their files (see convert/adapter_file.py) by the names that
@@ -202,8 +202,8 @@ class Runtime:
     ) -> Iterator[Answer]:
         """Yield one answer for each row, in order; see Answerer.
 
-        A separate thread reads up to 256 rows ahead. Rows whose prompts begin alike run together. Identical rows are
-        computed once.
+        A separate thread reads up to 256 rows ahead. Rows whose prompts have the same beginning run together. Identical
+        rows are computed once.
         """
         policy = self._policy(options.get("adapter"))
         calibrations = policy.chosen_calibrations(options.get("calibration", "auto"))

@@ -13,8 +13,8 @@ _LOOK = 1.0  # seconds between checks, on systems that cannot report the parent'
 def end_with_parent() -> None:
     """End this process at once when its parent has ended.
 
-    Linux's PR_SET_PDEATHSIG is not used, because it watches only the parent's thread that started this process, and
-    that thread may end before the parent.
+    Linux's PR_SET_PDEATHSIG is not used: it watches only the parent's thread that started this process. That thread may
+    end before the parent.
     """
     threading.Thread(target=_watch, args=(os.getppid(),), name="ecellm-lite parent", daemon=True).start()
 

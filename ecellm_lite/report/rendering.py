@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def check(package: str) -> None:
-    """Raise UsageError if jinja2 is not installed. Call this before the long work whose report will be rendered."""
+    """Raise UsageError if jinja2 is not installed. Call this before the work whose results the report will show."""
     _environment(package)
 
 

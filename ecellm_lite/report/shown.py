@@ -58,7 +58,7 @@ def share(value: float | None) -> str:
 def threshold(probability: float) -> str:
     """Return a threshold with four decimals, rounded down.
 
-    An answer whose probability equals the threshold then still reaches the printed number.
+    If a user enters the printed number as a threshold, it accepts at least the same answers.
     """
     return f"{math.floor(probability * 1e4) / 1e4:.4f}"
 

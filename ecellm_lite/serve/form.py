@@ -11,7 +11,7 @@ MARK = "~"
 
 
 class Form(BaseModel):
-    """A JSON object without unknown keys. Types are strict: a string is not accepted as a number, nor true as 1."""
+    """A JSON object without unknown keys. Types are strict: neither a string nor a boolean is accepted as a number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
 

@@ -17,7 +17,7 @@ router = APIRouter(tags=["health"])
 
 @router.get("/health", summary="The server is running", responses=replies(Health))
 async def health() -> dict[str, str]:
-    """Report that the server runs. This asks no model and needs no API key."""
+    """Report that the server runs. This uses no model and needs no API key."""
     return {"status": "ok"}
 
 

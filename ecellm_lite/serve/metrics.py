@@ -38,11 +38,11 @@ class Metrics:
         )
 
     def watch(self, name: str, help_: str, value: Callable[[], float]) -> None:
-        """Add a gauge whose number is `value()` at the time when the metrics are read."""
+        """Add a gauge that calls `value` each time the metrics are read."""
         Gauge(name, help_, registry=self._registry).set_function(value)
 
     def watch_models(self, residents: Mapping[str, Resident]) -> None:
-        """Add the gauges of the models, with the numbers of `residents` at the time when the metrics are read."""
+        """Add the gauges of the models. The gauges look at `residents` each time the metrics are read."""
         self._registry.register(_ModelGauges(residents))
 
     def count(self, model: str, task: str, answers: Sequence[Answer]) -> None:

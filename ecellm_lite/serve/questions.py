@@ -125,8 +125,8 @@ async def decide(
 
     `orders`: in how many orders the choices of a question are asked. The probabilities are averaged over the orders.
 
-    Raises RefusedError if the state is too long for so many questions, if a question is invalid (the error names it),
-    or if too many rows wait. If a question fails later, the error is in that question's Decided.
+    Raises RefusedError in three cases: the state is too long for so many questions, a question is invalid (the error
+    names it), or too many rows wait. If a question fails later, the error is in that question's Decided.
     """
     if len(questions) * len(state) > LONGEST:
         message = f"{len(questions)} questions about {len(state):,} characters are too much for one request"

@@ -32,7 +32,7 @@ LONE_RETURN = "has a lone carriage return outside quotes"
 class Fault:
     """A fault in a record.
 
-    `reason`: what is wrong, as the end of a sentence whose subject is the record or the cell.
+    `reason`: what is wrong, as the end of a sentence about the record or the cell, such as `has a NUL character`.
     `step`: what the user can do.
     `cell`: the index of the faulty cell, or None if the fault is not in one cell.
     """

@@ -1,7 +1,7 @@
 """The columns that a job adds for a row's answer, and their values.
 
-The column `answer` has the answer's text, such as `yes` or `B: positive`, a score's number, or a ranking such as `B, A,
-C`. If the text of a choice is only a letter, the column has the choice's value instead.
+The column `answer` has the answer's text, such as `yes` or `B: positive`. For a score, it has the number, and for a
+ranking the order, such as `B, A, C`. If the text of a choice is only a letter, it has the choice's value instead.
 
 For an extraction in which all rows have the same attributes, there is one column for each attribute. Otherwise, an
 extraction's column `answer` has a JSON object with the attributes.

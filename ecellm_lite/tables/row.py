@@ -19,7 +19,7 @@ CELL_CHARACTERS = 1 << 20
 
 
 def fault_of(text: str) -> str | None:
-    """Return what is wrong with a cell's text, as the end of a sentence about the cell, or None if nothing is wrong."""
+    """Return what is wrong with a cell's text, such as `has a NUL character`, or None if nothing is wrong."""
     if "\0" in text:
         return "has a NUL character"
     if len(text) > CELL_CHARACTERS:

@@ -39,7 +39,7 @@ class Source:
     """The decompressed bytes of an open table.
 
     `stream` reads all bytes. `head` has the first bytes; if `whole` is true, these are all bytes. For JSON Lines from a
-    pipe, `head` has only the bytes that have arrived so far, so that the first rows can be answered at once.
+    pipe, `head` has only the bytes that have arrived so far. The first rows can then be answered at once.
     """
 
     def __init__(self, raw: IO[bytes], name: str, size: int | None) -> None:

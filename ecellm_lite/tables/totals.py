@@ -1,4 +1,4 @@
-"""Leaves out the rows of totals that reports add at the end of a table. They describe no product."""
+"""Leaves out the rows of totals that reports add at the end of a table. Such rows describe no product."""
 
 from __future__ import annotations
 

@@ -2,7 +2,9 @@
 
 If a row has no key `image_caption`, its prompt is the same as ECInstruct's. If it has the key, the caption becomes part
 of the prompt, in the form of CASLIE's code. A null or blank caption is written as null. (CASLIE leaves out captions
-that do not help.) Source: load_data.py and template.py of ninglab/CASLIE (arXiv 2410.17337), commit 464db57.
+that do not help.)
+
+Source: load_data.py and template.py of ninglab/CASLIE (arXiv 2410.17337), commit 464db57.
 """
 
 from __future__ import annotations

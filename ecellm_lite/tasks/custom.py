@@ -14,8 +14,8 @@
     choices = [{ value = "billing", description = "invoices and refunds" }, { value = "delivery" }]
 
 A field must have a `name`. The other keys of a field are optional: `doc`, `example`, `required = false`, `list = true`
-(a list of texts), and `long = true` (the field may be shortened). custom_answers describes the table [answer], and
-example_files the worked examples.
+(a list of texts), and `long = true` (the field may be shortened). For the table [answer], see custom_answers. For
+worked examples, see example_files.
 
 The prompt has the same envelope as those of the ten tasks. The text of a single field is inserted unchanged. Several
 fields become one JSON object.

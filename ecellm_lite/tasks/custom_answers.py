@@ -149,7 +149,7 @@ def _with_shortlist(
 ) -> Answers:
     """Return Answers for a task with too many labels for a prompt.
 
-    The prompt lists the labels nearest to the row's texts.
+    The prompt lists the labels that are most similar to the row's texts.
     """
     check_installed()
     nearest = Nearest([f"{label.text} {label.description}" for label in labels])

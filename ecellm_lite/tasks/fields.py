@@ -1,8 +1,7 @@
 """The input fields of a task.
 
-Each field checks its value. An error names the field and shows a valid value. A field's method `read` takes a JSON
-value and returns it in the form that the task needs, such as a text or a list of texts. It raises InputError for an
-invalid value.
+Each field checks its value. An error names the field and shows a valid value. A field's method `read` converts a JSON
+value to the form that the task needs, such as a text or a list of texts. It raises InputError for an invalid value.
 
 A number is accepted as a text and keeps its spelling. A blank text is refused. A field that is null, NaN, blank or an
 empty list counts as missing. Lone surrogates, which JSON allows and UTF-8 does not, become U+FFFD.

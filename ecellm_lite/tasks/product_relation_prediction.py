@@ -1,4 +1,4 @@
-"""Product_Relation_Prediction (PRP): are two products bought together, viewed together, or alike?"""
+"""Product_Relation_Prediction (PRP): are two products bought together, viewed together, or similar?"""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Question:
     `stem`: the beginning of `text` that other questions share; empty if there is none.
     `bare`: whether `text` is the whole prompt, with no envelope around it.
     `turns`: a conversation that replaces `text`. The instruction is its system message.
-    `examples`: worked examples, which stand between the instruction and the text in the prompt.
+    `examples`: worked examples. In the prompt, they come between the instruction and the text.
     `nearest`: whether the examples were chosen for this row. If not, all rows of the task have the same examples.
     `wording`: what a calibration is fitted for: the instruction, and a hash of the task's examples if it has any.
     """

@@ -22,7 +22,10 @@ def find(rows: list[tuple[int, ...]], detours: int, best: int, least: float = 0.
 
 
 def questions(rows: list[tuple[int, ...]], index: int) -> int:
-    """Return at how many tokens of a row the model has a choice. There, rows with the same beginning differ."""
+    """Return how many tokens of a row the model must choose.
+
+    At its other tokens, all rows with the same beginning agree.
+    """
     closed = [(*row, END) for row in rows]
     row = closed[index]
     return sum(

@@ -1,4 +1,7 @@
-"""A model's weights are damaged and later repaired. States saved in between must not be used afterwards."""
+"""A model's weights are damaged and later repaired.
+
+A saved state is what the model computed for an instruction. States saved in between must not be used afterwards.
+"""
 
 from __future__ import annotations
 

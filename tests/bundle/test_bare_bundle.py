@@ -3,7 +3,8 @@
 Two environment variables name what is tested:
 
 - ECELLM_PROGRAM: the folder of a standalone program, which needs no other software.
-- ECELLM_WHEELS: a folder of wheels for Debian's Python, including the portable engine. They need only that Python.
+- ECELLM_WHEELS: a folder of wheels for Debian's Python, including the portable engine. The wheels need only that
+  Python.
 """
 
 from __future__ import annotations

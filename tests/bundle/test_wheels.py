@@ -1,4 +1,7 @@
-"""Wheels in a bundle are listed. They are installed without a network, into an environment of the version's own."""
+"""The wheels in a bundle are listed.
+
+They are installed without a network, into the environment of the bundle's version.
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,9 @@ def too_sure(tokens: Sequence[int]) -> Logits:
 
 
 def reviews(count: int, seed: int, **more: Any) -> list[Labelled]:
-    """Return rows whose labels are drawn from the true probabilities, those of the engine's logits divided by three."""
+    """Return rows whose labels are drawn from the probabilities that the engine's logits give after a division by
+    three.
+    """
     generator = np.random.default_rng(seed)
     rows = [{"review": f"row {seed} {number}", **more} for number in range(count)]
     with Runtime.over(FakeBackend(too_sure)) as runtime:

@@ -1,7 +1,7 @@
 """`ecellm-lite pipe` with the fake engine. A review with `poison` kills the process, and one with `hang` makes it hang.
 
 The argument says how the model loads, such as `missing`, `crash`, `slow`, or `isolated` (in a child process). With
-`crash FILE`, the process crashes at each start after FILE was created, and adds a line to FILE.
+`crash FILE`, the process crashes at its start if FILE exists, after it has added a line to FILE.
 """
 
 from __future__ import annotations

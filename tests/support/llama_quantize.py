@@ -1,4 +1,4 @@
-"""llama.cpp's own quantizer, with whose output the converter's output is compared."""
+"""Runs llama.cpp's own quantizer, for comparison with the converter's output."""
 
 from __future__ import annotations
 
