@@ -150,7 +150,7 @@ def write_lessons(
     held_out: Path | None,
     output: Path,
 ) -> None:
-    """Make lessons from labelled rows and write them to `output`.
+    """Make lessons (tokens to train on) from labelled rows, and write them to `output`.
 
     `layout` says which lessons each pass over the rows has.
     """

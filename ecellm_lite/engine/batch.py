@@ -34,7 +34,7 @@ class Batch:
         )
 
     def filled(self, chunks: Sequence[Chunk]) -> Any:
-        """Fill the batch with these chunks, and return it in llama.cpp's form."""
+        """Fill the batch with the tokens of these chunks, and return it in llama.cpp's form."""
         start = 0
         for chunk in chunks:
             end = start + len(chunk.tokens)

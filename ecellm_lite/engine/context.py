@@ -56,7 +56,10 @@ class Context:
         self._is_empty, self._in_order = True, True
 
     def decode(self, batch: Any, chunks: Sequence[Chunk]) -> int:
-        """Append chunks to the memory, and return llama.cpp's status: 0 for success. `batch` holds the same chunks."""
+        """Append the chunks' tokens to the memory, and return llama.cpp's status: 0 for success.
+
+        `batch` holds the same tokens.
+        """
         status: int = llama.llama_decode(self.pointer, batch)
         self._is_empty = self.is_loaded = False
         if self._window and not status:

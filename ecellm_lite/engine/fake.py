@@ -143,7 +143,7 @@ class FakeBackend:
         self.adapted = adapter
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
-        """Append the chunks to the memory, and return the logits that the test has set; see Backend."""
+        """Append the chunks' tokens to the memory, and return the logits that the test has set; see Backend."""
         if self._closed:
             raise EcellmError("The fake engine was used after it was closed.")
         if sum(len(chunk.tokens) for chunk in chunks) > self.batch:

@@ -50,7 +50,7 @@ class Backend(Protocol):
         """
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
-        """Append the chunks to the memory, and return the logits of each chunk that asks for logits, in order.
+        """Append the chunks' tokens to the memory, and return the logits of each chunk that asks for logits, in order.
 
         A chunk's logits have the shape (vocabulary.size,) if `ask` is 1, else (ask, vocabulary.size). They may be a
         view that the next call overwrites. Raises EcellmError if the model cannot compute.

@@ -171,7 +171,10 @@ class LlamaBackend:
         self._adapter = adapter
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
-        """Append the chunks to the memory and return the logits of each chunk that asks for logits; see Backend."""
+        """Append the chunks' tokens to the memory.
+
+        Return the logits of each chunk that asks for logits; see Backend.
+        """
         context = self._opened
         prompt.use(self.prompt_kernels, self._mode)
         threads = self._threads.count

@@ -18,9 +18,9 @@ LEAST_SAVING = 32
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The node that shares the most tokens with a prompt's start, and how many tokens it shares.
+    """The prefix in memory that shares the most tokens with a prompt's start. `length` is the number of these tokens.
 
-    If no node shares a token with the prompt, `prefix` is None and `length` is 0.
+    If no prefix shares a token with the prompt, `prefix` is None and `length` is 0.
     """
 
     prefix: Prefix | None = None
@@ -34,7 +34,7 @@ class Match:
 
 @dataclass(slots=True, eq=False)
 class Prefix:
-    """A node: a prefix that rows and other nodes fork from.
+    """A node of the prefix tree: a prefix that rows and other nodes fork from.
 
     `tokens`: all tokens from the root on. The first `filled` of them are in memory.
     `origin`: the node that this node forks from, and how many tokens the two share.
@@ -84,7 +84,7 @@ class Prefixes:
         return sum(node.own for node in self._nodes)
 
     def find(self, prompt: Sequence[int], adapter: str | None = None) -> Match:
-        """Return the longest match with a prompt among the nodes of an adapter.
+        """Return the longest match with a prompt among the prefixes of an adapter.
 
         The match never includes the prompt's last token. The model must read this token, because the answer needs the
         logits after it.

@@ -185,7 +185,10 @@ class Scheduler:
         self._advance(slot, None)
 
     def _begin(self, slot: Slot) -> bool:
-        """Fork a slot from its prefix, if the prefix is in memory. Return whether the slot has been forked by now."""
+        """Let a running request fork from its prefix, if the prefix is in memory.
+
+        Return whether it has forked by now.
+        """
         if not slot.begun and slot.match.ready:
             slot.begun = True
             if slot.match.prefix:
@@ -193,9 +196,9 @@ class Scheduler:
         return slot.begun
 
     def _next_chunks(self) -> list[Chunk]:
-        """Return the next chunks of the adapter whose turn it is.
+        """Return the chunks of tokens for the next call of the model.
 
-        If its rows cannot run, return another adapter's chunks.
+        They are for the adapter whose turn it is or, if its rows cannot run, for another adapter.
         """
         for adapter in self._waiting.order():
             if chunks := self._chunks(adapter):
@@ -228,9 +231,9 @@ class Scheduler:
         return chunks
 
     def _make_room(self) -> list[Chunk]:
-        """Free memory until some chunks fit, and return them.
+        """Free memory until some chunks of tokens fit, and return these chunks.
 
-        Prefixes go first, then the newest rows, which wait again.
+        First prefixes are dropped. Then the newest rows are put back into the queue.
         """
         while not (chunks := self._next_chunks()):
             if self._prefixes.evict():

@@ -50,9 +50,10 @@ class Sharing:
         return Match()
 
     def extended(self, request: Request, match: Match) -> Match:
-        """Add nodes for the text that the row shares with waiting rows. Return the match with the last of them.
+        """Add nodes to the prefix tree for the text that the row shares with waiting rows.
 
-        The first node is for the instruction. Further nodes are for shared text that comes after it.
+        Return the match with the last node. The first node is for the instruction. Further nodes are for shared text
+        that comes after it.
         """
         prompt = request.prompt
         instruction = request.instruction
@@ -88,7 +89,7 @@ class Sharing:
                     self._files.write(node.tokens, state, node.adapter)
 
     def _load(self, request: Request, match: Match) -> bool:
-        """Fill the instruction's new node from a file. Return False if that is not possible."""
+        """Load the state of the instruction's new node from a file. Return False if that is not possible."""
         node = match.prefix
         if not self._files or not node or not node.instruction or node.begun:
             return False

@@ -49,7 +49,7 @@ class Turns:
         return sum(map(len, self._queues.values()))
 
     def __contains__(self, request: Request) -> bool:
-        """Return whether a request is in the current group of its queue; see Waiting."""
+        """Return whether a request is in the group that leaves its queue now; see Waiting."""
         return request in self._queues[request.adapter]
 
     def advance_urgent(self) -> None:

@@ -41,7 +41,7 @@ class Waiting:
         return len(self._group) + len(self._urgent) + len(self._arrived)
 
     def __contains__(self, request: Request) -> bool:
-        """Return whether a request is in the group that is leaving now."""
+        """Return whether a request is in the group that leaves the queue now."""
         return request in self._group
 
     def advance_urgent(self) -> None:

@@ -41,7 +41,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class CascadeResult:
-    """The point that was chosen, and all points (`curve`).
+    """The results at the chosen probability (`chosen`), and at all probabilities (`curve`).
 
     `held_out`: the agreement if the probability is chosen on one half of the rows and measured on the other half.
     `first_accuracy`, `last_accuracy`: the shares of rows that each model alone answers right.
@@ -60,10 +60,10 @@ class CascadeResult:
 
 
 def cascade_result(rows: Sequence[ComparedRow], agreement: float, *, seed: int = 0) -> CascadeResult:
-    """Return all points, and the chosen one.
+    """Choose the probability below which a cascade should use the last model. Return the results for all probabilities.
 
-    Of the points with at least this agreement, the one with the fewest escalated rows is chosen. Raises InputError for
-    fewer than 100 rows.
+    The chosen one has at least this agreement, with the fewest rows passed on. Raises InputError for fewer than 100
+    rows.
     """
     if len(rows) < LEAST_ROWS:
         raise InputError(f"{len(rows)} rows have both answers", step=f"give at least {LEAST_ROWS} rows")
@@ -86,7 +86,10 @@ def cascade_result(rows: Sequence[ComparedRow], agreement: float, *, seed: int =
 
 
 def curve(rows: Sequence[ComparedRow]) -> tuple[Point, ...]:
-    """Return a point for 0, for each probability of a row, and for 1. At 0, no row is escalated."""
+    """Return the results of a cascade for each value of `escalate_below`: 0, the probability of each row, and 1.
+
+    With 0, no row is passed on.
+    """
     levels = sorted({0.0, *(row.probability for row in rows if row.probability < 1.0), 1.0})
     return tuple(_point(rows, level) for level in levels)
 
@@ -103,5 +106,5 @@ def _point(rows: Sequence[ComparedRow], level: float) -> Point:
 
 
 def _chosen(points: Sequence[Point], agreement: float) -> Point:
-    """Return the first point with at least this agreement. If there is none, return the last point."""
+    """Return the first of these results with at least this agreement. If there is none, return the last."""
     return next((point for point in points if point.agreement >= agreement), points[-1])

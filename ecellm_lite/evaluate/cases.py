@@ -17,7 +17,7 @@ from ecellm_lite.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """The claims of one row's answer (at least one claim), and the answer's coverage."""
+    """The claims (decisions) in one row's answer, at least one, and the answer's coverage."""
 
     claims: tuple[Claim, ...]
     coverage: float

@@ -117,7 +117,7 @@ def evaluate(
 
 
 def judged(row: Labelled, answer: Answer) -> Case | None:
-    """Return the claims of a row's answer. None if the answer has no probability or no value.
+    """Return the claims (decisions) in a row's answer. None if the answer has no probability or no value.
 
     Each claim has only two options: the chosen one, and any other.
     """

@@ -107,8 +107,8 @@ def random_parts(rows: int, parts: int, seed: int) -> Indices:
 def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
     """Fit a temperature to cases. With `biased`, also fit a bias.
 
-    A bias helps where each claim decides between one value and everything else, as in extractions. Raises InputError
-    for fewer than 10 cases, and UsageError if scipy is not installed.
+    A bias helps where each decision is between one value and everything else, as in extractions. Raises InputError for
+    fewer than 10 cases, and UsageError if scipy is not installed.
     """
     if len(cases) < LEAST_ROWS:
         message = f"A temperature needs at least {LEAST_ROWS} rows, and there are {len(cases)}"
@@ -139,7 +139,7 @@ def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
 
 @dataclass(frozen=True, slots=True)
 class _Claims:
-    """The claims of some rows as arrays, one line per claim.
+    """The claims (decisions) in some rows' answers as arrays, one line per claim.
 
     `logs` (claims, most options): the logarithms of the options' probabilities. The bias applies to the first option.
     `alike` (claims, most options): the logarithm of the number of answers that an option stands for.

@@ -22,7 +22,8 @@ def own_corrections(
 ) -> dict[str, Correction]:
     """Return the corrections of the labels that need their own. Each of them includes the shared correction.
 
-    Each case has one claim for each label, in the labels' order. A claim's first option is yes.
+    Each case has one claim (a decision between yes and no) for each label, in the labels' order. The first option is
+    yes.
     """
     own = {}
     least = math.log(LEAST_RATIO * len(labels))
