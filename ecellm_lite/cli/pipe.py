@@ -76,7 +76,7 @@ def pipe(
 def load_cascade(
     escalate_below: float, *, memory_bytes: int | None, nice: int | None, cores: Any, **settings: Any
 ) -> tuple[Answerer, Progress | None]:
-    """Limit this process's memory and cores, and load a cascade of models.
+    """Limit this process's memory, priority and cores, and load a cascade of models.
 
     Return the cascade, and a function that reports the progress of all its models together.
     """
