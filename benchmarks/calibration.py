@@ -59,7 +59,6 @@ def main(results: tuple[Path, ...], others: Path | None, output: Path) -> None:
 
 
 def _measured(result: TaskResult) -> dict[str, Any] | None:
-    """Return the errors of a task's probabilities, or None for free text, which has no probabilities."""
     reliability = result.reliability
     if reliability is None:
         return None

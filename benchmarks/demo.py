@@ -160,7 +160,6 @@ def _columns(task: Task, rows: Sequence[Labelled], answers: Texts) -> tuple[str,
 
 
 def _f1_of_yes(rows: Sequence[Labelled], answers: Texts) -> dict[str, float]:
-    """Return the F1 of the answer yes with its interval, over the rows that were answered."""
     kept = [row for row in rows if (row.id, row.line) in answers]
     table = word_table([row.gold for row in kept], [answers[row.id, row.line] for row in kept])
     metric = f1_of_yes(table)

@@ -140,7 +140,6 @@ def _before(run: Iterable[dict[str, Any]]) -> list[int]:
 
 
 def _validated(run: Sequence[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
-    """Return the validations, each with the number of rows learned before it."""
     return [
         (before + sitting["recipe"]["rows"] * validation["step"], validation)
         for sitting, before in zip(run, _before(run), strict=True)

@@ -43,7 +43,6 @@ class _Part:
 
     @property
     def size(self) -> int:
-        """The size of the shard in bytes."""
         return self.shard.input.size
 
     @property

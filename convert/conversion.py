@@ -116,7 +116,6 @@ class Conversion:
         return write_file(self.plan, self.source, file, threads=threads, progress=progress, check=_check_header)
 
     def _other_inputs(self) -> list[Path]:
-        """Return the input files that do not hold the base's weights."""
         files = [file for weighted in self.adapters for file in weighted.adapter.inputs] + list(
             self.source.configuration()
         )
@@ -248,7 +247,6 @@ def with_current_module_names(adapter: PeftAdapter, blueprint: Blueprint) -> Pef
 def _with_request(
     metadata: Mapping[str, MetadataValue], envelope: str, request: ConversionRequest
 ) -> dict[str, MetadataValue]:
-    """Return the metadata, with the requested envelope and, if known, the model's tasks added."""
     tasks = request.choose_tasks(metadata)
     keys = {**metadata, ENVELOPE_KEY: ("STRING", envelope)}
     keys.pop(TASKS_KEY, None)

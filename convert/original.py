@@ -116,7 +116,6 @@ def _from_lists(folder: Path) -> Tokenize:
 
 
 def _with_adapters(model: object, adapters: Sequence[tuple[Path, float]]) -> object:
-    """Return a peft model in which all adapters are active with their weights."""
     from peft import PeftModel
 
     names = [f"adapter_{place}" for place in range(len(adapters))]

@@ -163,7 +163,6 @@ def discarding(file: UnfinishedFile, kind: type[ModelError]) -> Iterator[None]:
 
 
 def _are_same(path: Path, other: Path) -> bool:
-    """Return whether two paths lead to the same existing file."""
     try:
         return path.samefile(other)
     except (OSError, ValueError):

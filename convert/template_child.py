@@ -53,7 +53,6 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _limit() -> None:
-    """Limit this process's time and memory, if the system supports it."""
     try:
         import resource
     except ImportError:  # Windows; the parent limits the time

@@ -103,7 +103,6 @@ def _values_of(rows: Iterable[Row]) -> dict[str, list[str]]:
 
 
 def _unrelated(texts: Sequence[str], words: set[str], count: int, random: Random) -> list[str]:
-    """Return at most `count` of the texts, chosen at random, that contain none of the words."""
     sample = random.sample(texts, min(len(texts), 4 * count))
     return [text for text in sample if not words & set(_WORD.findall(text.lower()))][:count]
 

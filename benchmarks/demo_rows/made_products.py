@@ -53,7 +53,6 @@ class _Product:
         self._facts: dict[str, tuple[str, str]] = {}
 
     def row(self) -> Row:
-        """Return the product's row. It asks for some attributes that are stated and some that are not."""
         random, brands = self._random, self._lexicon["brands"]
         brand = random.choice(brands["begin"]) + random.choice(brands["end"])
         self._describe(brand)
@@ -72,7 +71,6 @@ class _Product:
         return {"id": None, "task": "attribute_value_extraction", "input": fields, "output": json.dumps(entries)}
 
     def _describe(self, brand: str) -> None:
-        """Write the product's texts, and note the attributes that they state."""
         random, trade, phrases = self._random, self._trade, self._lexicon["told"]
         words = [self._noun]
         material: str = random.choice(trade["materials"])

@@ -24,7 +24,6 @@ def convert() -> str:
 
 
 def _newer_shapes() -> str:
-    """Return one sentence for each newer model whose shape was measured."""
     text = ""
     for name in ("convert_qwen3", "convert_llama3"):
         facts = results(name)

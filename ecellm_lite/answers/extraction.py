@@ -316,7 +316,6 @@ class Extraction(Space):
         return scene.continuation(f' {json.dumps(self._names[index])}, "value":', after='{"attribute":')
 
     def _object(self, index: int, span: Span) -> str:
-        """Return the JSON object of an attribute and its value, as a part of the answer string."""
         return f'{{"attribute": {json.dumps(self._names[index])}, "value":{span.json}'
 
     def _entry(
