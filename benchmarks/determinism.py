@@ -113,7 +113,7 @@ def mixed(data: Path, tasks: Sequence[str], count: int) -> list[Row]:
 
 
 def ordered(rows: Sequence[Row], order: str) -> list[Row]:
-    """Return the rows in the order that a Setup names."""
+    """Return the rows in the order that a Setup's `order` names."""
     by_task = sorted(rows, key=lambda row: row[0])
     if order.startswith("shuffled"):
         random.Random(order).shuffle(by_task)

@@ -119,7 +119,7 @@ class TimedSpace:
 
     @property
     def type(self) -> str:
-        """The space's own type."""
+        """The type of the space."""
         return self._space.type
 
     def decode(self, scene: Scene) -> Decoding:
@@ -135,7 +135,7 @@ class TimedSpace:
             logits = yield step
 
     def parse(self, text: str) -> Any:
-        """Parse as the space does."""
+        """Return the value of an answer string, as the space does."""
         return self._space.parse(text)
 
     def __getattr__(self, name: str) -> Any:

@@ -2,7 +2,7 @@
 
 Like SentencePiece, llama.cpp first merges the pair of tokens whose merged token has the highest score. tokenizer.json
 has no scores, so they are computed from the order of its merges. llama.cpp's own converter gives every token the same
-score. With its files, texts are split differently than in training.
+score. With that converter's files, texts are split differently than in training.
 """
 
 from __future__ import annotations

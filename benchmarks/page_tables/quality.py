@@ -97,7 +97,7 @@ def agreement() -> str:
 
 
 def quantization() -> str:
-    """Return the table of each file type's size and speed, and how often its answers agree with those of F16."""
+    """Return the table of each file type's size and speed, and how often its answers agree with the F16 file's."""
     rows = [
         (
             name,

@@ -127,7 +127,8 @@ class Decoder:
 
         - `interleaved`: whether llama.cpp rotates neighboring rows in pairs (see rotation_order).
         - `biased`: whether a matrix has a bias, by the matrix's GGUF name. None means that it may have one.
-        - `norms`: the norms over the model's width: their names in the checkpoint by their GGUF names.
+        - `norms`: names of the norms over the model's width. The GGUF name is the key, and the checkpoint's name the
+          value.
         - `added`: a number that is added to the weights of the norms.
         """
         sizes, biases = self.dimensions, biased or {}

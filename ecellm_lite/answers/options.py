@@ -120,7 +120,7 @@ class OneOf(Space):
         """Return the text of the option that a person names.
 
         The name may be the option's key, its text, or its text without the key in front. Names in the right case are
-        compared first, then names in any case. In each round, keys are compared before other names. Raises InputError
+        compared first, then names in any case. In both rounds, keys are compared before other names. Raises InputError
         if no option, or more than one, has the name.
         """
         name = text.strip()

@@ -141,7 +141,7 @@ def _start(path: Path, file: FileIO) -> int:
 
 
 def _small_entry(path: Path, file: FileIO, place: int, name: str, largest: int) -> tuple[bytes, int, int]:
-    """Return the data of a small entry, its CRC-32, and the offset of its end.
+    """Return the data of a small entry of the ZIP archive, its CRC-32, and the offset of its end.
 
     The entry's header begins at the offset `place`. The bytes of the header are compared later, in _check_layout.
     """
