@@ -54,7 +54,7 @@ Mixed = Sequence[tuple[str, Row]]
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/adapters.json"))
 def main(data: Path, count: int, repeats: int, output: Path) -> None:
-    """Measure both ways alternately, and write their rates and memory."""
+    """Measure three adapters on one base and three merged models alternately, and write the rates and the memory."""
     rows = mixed_rows(data / TASK / "test.jsonl", count)
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
     memory: dict[str, float] = dict.fromkeys(WAYS, 0.0)
@@ -104,7 +104,7 @@ class Files:
 
 
 def written(folder: Path) -> Files:
-    """Write the files of both ways: the base model, each shop's adapter, and the base merged with each adapter."""
+    """Write three kinds of files: the base model, each shop's adapter, and the base merged with each adapter."""
     files = Files(
         folder / "base.gguf",
         {name: folder / f"{name}.gguf" for name in SHOPS},

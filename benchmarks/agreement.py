@@ -28,7 +28,7 @@ SCORED = ("PRP", "PM", "SA", "SR", "MPC", "PSI", "AP")
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/agreement.json"))
 def main(data: Path, rows: int, model: str, output: Path) -> None:
-    """Compare the two modes and write the counts."""
+    """Answer the rows in fast and in deterministic mode, and write how often the answers agree."""
     tasks: dict[str, Any] = {}
     with Runtime(model) as fast, Runtime(model, deterministic=True) as deterministic:
         for task in map(get_task, SCORED):

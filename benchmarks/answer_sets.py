@@ -39,7 +39,7 @@ CHOOSING = 0.8  # the share of rows that the least probability is chosen on
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/answer_sets.json"))
 def main(data: Path, limit: int, model: str, output: Path) -> None:
-    """Answer the rows, split them, and write how often the sets contain the right answer."""
+    """Answer the rows, split them, and write how often the sets of plausible answers contain the right answer."""
     labelled, _ = read_tasks(data, [get_task(name) for name in TASKS], limit=limit)
     tasks = {}
     with Runtime(model) as runtime:

@@ -50,7 +50,7 @@ class Half(NamedTuple):
 @click.option("--halves", type=click.IntRange(1), default=100, show_default=True, help="Random ways to part the rows.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/automatic.json"))
 def main(labelled: Path, answers: Path, halves: int, output: Path) -> None:
-    """Split the rows, choose thresholds, check them, and write the figures."""
+    """Split the rows, choose thresholds on one half, check them on the other half, and write the results."""
     given = [Answer.from_dict(json.loads(line)) for line in answers.read_text("utf-8").splitlines()]
     golds = [json.loads(line)["output"] for line in labelled.read_text("utf-8").splitlines()]
     rows = [

@@ -39,7 +39,7 @@ ANSWER = """cd; .local/share/ecellm-lite/bundles/till/current/ecellm-lite run --
 @click.option("--wheels", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/bare_install.json"))
 def main(program: Path, wheels: Path, output: Path) -> None:
-    """Measure bundles with wheels and with the program, and write the seconds."""
+    """Install bundles with wheels and with the program, and write how long this and an answer take."""
     seconds = {}
     with tempfile.TemporaryDirectory() as place:
         seconds["standalone program"] = measured(bare_root(Path(place)), program=program)

@@ -45,7 +45,7 @@ MOST_MEMORY = 150  # MiB, of which Python and its modules take about a third
 def main(
     gigabytes: float, repeats: int, wheels: Path | None, program: Path | None, folder: Path | None, output: Path
 ) -> None:
-    """Measure a large bundle and the demo's, and write the figures."""
+    """Make and check a large bundle and the demo's bundle, and write the seconds and the memory."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         place = Path(name)
         large = measured(place, int(gigabytes * 1e9), repeats)

@@ -24,7 +24,7 @@ _SEED = bytes(32)
 
 
 def main() -> None:
-    """Run the step that the arguments name."""
+    """Write or verify a bundle, as the arguments say, and print the seconds and the peak memory."""
     key = _key()
     started = time.perf_counter()
     if sys.argv[1] == "write":

@@ -34,7 +34,7 @@ MOST_ECE, LEAST_ROWS = 0.08, 300  # the claim, for tasks with at least this many
 @click.option("--others", type=click.Path(exists=True, path_type=Path), help="Results on rows of other sources.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/calibration.json"))
 def main(results: tuple[Path, ...], others: Path | None, output: Path) -> None:
-    """Collect the calibration errors and write them."""
+    """Collect the calibration errors of the evaluations, and write them."""
     other = read_results(others).tasks if others else {}
     tasks = {}
     for path in results:

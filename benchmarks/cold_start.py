@@ -42,7 +42,7 @@ BLOCK = 32
 @click.option("--large/--no-large", default=True, show_default=True, help="Also the model of Mistral-7B's shape.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/cold_start.json"))
 def main(repeats: int, large: bool, output: Path) -> None:
-    """Measure both models and write the seconds."""
+    """Start processes with and without the instruction's state on disk, and write their seconds for both models."""
     store = Store()
     demo = ensure_demo(store)
     results = {"demo": measure(demo.path, store.root, repeats)}
@@ -83,7 +83,7 @@ def measure(model: Path, home: Path, repeats: int) -> dict[str, Any]:
 
 
 def start(model: Path, home: Path) -> dict[str, Any]:
-    """Run `ecellm-lite run` for the row in a new process, and return the answer."""
+    """Run `ecellm-lite run` for one row in a new process, and return the answer."""
     program = "from ecellm_lite.cli.main import main; main()"
     options = ["--model", str(model), "--envelope", "alpaca", "--task", "SA", "--input", json.dumps(ROW), "--json"]
     done = subprocess.run(

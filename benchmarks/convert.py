@@ -128,7 +128,7 @@ def main(
     output: Path,
     figure: Path,
 ) -> None:
-    """Make the checkpoint, convert it in both ways, and write the results."""
+    """Make the checkpoint, convert it by our command and by the usual chain, and write the results."""
     cores = threads or available_cores()
     folder.mkdir(parents=True, exist_ok=True)
     shape = replace(SHAPES[name], layers=layers or SHAPES[name].layers)
@@ -366,7 +366,7 @@ def picture(results: dict[str, Any]) -> str:
 
 
 def say(steps: dict[str, dict[str, Any]]) -> None:
-    """Print the figures of the step that ended last."""
+    """Print the figures of the conversion step that ended last."""
     step, each = list(steps.items())[-1]
     click.echo(f"{step}: {each}", err=True)
 

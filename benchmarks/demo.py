@@ -70,7 +70,7 @@ OPTIONS = ("PRP", "SA", "MPC")
 def main(
     demo: Path, base: Path | None, data: Path, paraphrased: Sequence[Path], before: Path | None, output: Path
 ) -> None:
-    """Compare the ways and write the results."""
+    """Compare the demo with its base and with constant answers, and write the results."""
     demo_results = read_results(demo)
     models = {name: read_results(path) for name, path in (("base", base), ("before", before)) if path}
     words = {name: task for path in paraphrased for name, task in read_results(path).tasks.items()}

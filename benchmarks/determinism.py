@@ -71,7 +71,7 @@ SETUPS = (
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/determinism.json"))
 def main(data: Path, rows: int, alone: int, timed_rows: int, repeats: int, model: str, output: Path) -> None:
-    """Compare the passes, measure the rates and write the results."""
+    """Compare the answers of all passes, measure the rates of the modes, and write the results."""
     if reason := prompt.start().reason:
         raise click.ClickException(f"Deterministic mode runs one row at a time here: {reason}.")
     labelled = mixed(data, list(TASKS), rows)

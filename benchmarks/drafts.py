@@ -29,7 +29,7 @@ TASK = "answer_generation"
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/drafts.json"))
 def main(data: Path, rows: int, repeats: int, model: str, output: Path) -> None:
-    """Answer the rows in each way and write the rates."""
+    """Answer the rows with and without drafts, and write the rates."""
     lines = (data / TASK / "test.jsonl").read_text("utf-8").splitlines()[: rows + 1]
     warm, *measured = map(json.loads, lines)
     rates: dict[str, dict[str, list[float]]] = {way: {"drafts": [], "none": []} for way in ("together", "one by one")}

@@ -41,7 +41,7 @@ KINDS: Mapping[str, Any] = {
 @click.option("--prompts", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/exactness.json"))
 def main(prompts: int, output: Path) -> None:
-    """Compare the logits and write their differences."""
+    """Compare the logits of converted files with those of their checkpoints, and write the differences."""
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         for kind, checkpoints in KINDS.items():

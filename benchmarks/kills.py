@@ -48,7 +48,7 @@ STEP = 0.1  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """The figures of one kill, which the module defines. `back` is None if the next kill came first."""
+    """The figures of one kill, as defined in the module's docstring. `back` is None if the next kill came first."""
 
     rate_before: float
     first_answer: float
@@ -64,7 +64,7 @@ class Kill:
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/kills.json"))
 def main(data: Path, kills: int, requests: int, pause: float, model: str, output: Path) -> None:
-    """Kill the child again and again under load, and write how the engine recovered."""
+    """Kill the engine's process again and again under load, and write how the engine recovered."""
     chance = random.Random(7)
     with ChildRuntime(model) as child:
         load = Load(child, short_rows(data / TASK / "test.jsonl"))
@@ -112,7 +112,7 @@ def short_rows(path: Path) -> list[Row]:
 
 
 def kill(child: ChildRuntime) -> tuple[float, float]:
-    """Kill the child, and wait until the next child is ready. Returns the times of both."""
+    """Kill the child process, and wait until the next one is ready. Returns the times of both events."""
     pid, restarts = child.pid, child.restarts
     assert pid
     os.kill(pid, signal.SIGKILL)
@@ -152,7 +152,7 @@ class Load:
         return sum(start < moment <= end for moment in self._moments) / (end - start)
 
     def recovery(self, previous: float, killed: float, ready: float, until: float) -> Kill:
-        """Return the figures of a kill. `previous`, `until`: the times of the kills before and after it."""
+        """Return the figures of one kill. `previous`, `until`: the times of the kills before and after it."""
         before = self.rate(previous + RECOVERY, killed)
         first = min(moment for moment in self._moments if moment > ready)
         starts = itertools.takewhile(lambda start: start + WINDOW <= until, itertools.count(first, STEP))
@@ -189,7 +189,10 @@ class Load:
 
 
 def longest_back(each: Sequence[Kill]) -> dict[str, Any]:
-    """Return the median and longest seconds until the rate was back, and how many kills took over RECOVERY seconds."""
+    """Return the median and longest seconds of recovery, and how many kills took over RECOVERY seconds.
+
+    The seconds are from a kill until the rate is back.
+    """
     back = [one.back for one in each if one.back is not None]
     late = sum(one.back is None or one.back > RECOVERY for one in each)
     return {"median": median(back or [0.0]), "longest": max(back, default=None), "over_3_s": late}

@@ -76,7 +76,7 @@ Way: TypeAlias = Callable[[Sequence[Mapping[str, str]]], list[Any]]
 def main(
     file: Path | None, data: Path, products: int, enum_products: int, repeats: int, model: str, output: Path
 ) -> None:
-    """Classify products in all ways, and write the rates."""
+    """Classify products by a search, by a schema's enum and by other programs, and write the rates."""
     rows = [{"product": title} for title in titles(data, products)]
     few = rows[:enum_products]
     path, threads = resolve(model, Store(), {"demo": ensure_demo}).path, available_cores()

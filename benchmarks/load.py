@@ -122,7 +122,7 @@ def main(
     workers: int | None,
     output: Path,
 ) -> None:
-    """Answer the requests in all ways and write the rates."""
+    """Send the requests to our server, to llama.cpp's server and to a Runtime, and write the rates."""
     file = resolve(model, Store(), {"demo": ensure_demo}).path
     with ExitStack() as stack:
         runtime = stack.enter_context(Runtime(model))

@@ -44,7 +44,7 @@ def main(data: Path, rows: int, minutes: float, threads: int | None, output: Pat
 
 
 def over_fake(count: int) -> dict[str, Any]:
-    """Have the fake engine answer made-up reviews, all different, and return the memory samples."""
+    """Have the fake engine answer made-up reviews, all different, and return the measured memory."""
     rows = (
         {"id": n, "review": f"Number {n} came after {n % 97} days and is {'fine' if n % 3 else 'broken'}."}
         for n in range(count)
@@ -60,7 +60,7 @@ def over_fake(count: int) -> dict[str, Any]:
 def over_demo(data: Path, minutes: float, threads: int | None) -> dict[str, Any]:
     """Have the demo answer labelled rows of one task after the other until the time is up.
 
-    Returns the memory samples.
+    Returns the measured memory.
     """
     started = time.monotonic()
     samples: list[float] = []
@@ -86,7 +86,7 @@ def turns(data: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 def growth(samples: list[float]) -> dict[str, Any]:
-    """Return the samples (MiB), and how much they grow after the first tenth of the run."""
+    """Return the measured memory in MiB, and how much it grows after the first tenth of the run."""
     settled = samples[len(samples) // 10]
     return {"resident_mib": samples, "growth_mib": round(samples[-1] - settled, 1)}
 

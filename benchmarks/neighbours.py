@@ -57,7 +57,7 @@ WAYS = ("plain", "ours")
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/neighbours.json"))
 def main(data: Path, seconds: float, repeats: int, pairs: int, model: str, output: Path) -> None:
-    """Measure both ways alone and next to each number of hogs, and write the rates."""
+    """Measure llama.cpp's default and our settings, alone and next to busy programs, and write the rates."""
     rows = even_rows(data / TASK / "test.jsonl")
     rates: dict[str, dict[int, list[float]]] = {way: {hogs: [] for hogs in (0, *HOGS)} for way in WAYS}
     shares: dict[str, dict[int, list[float]]] = {way: {hogs: [] for hogs in HOGS} for way in WAYS}
@@ -94,7 +94,10 @@ def even_rows(path: Path) -> list[Row]:
 
 @contextmanager
 def started(model: str, way: str) -> Iterator[ChildRuntime]:
-    """Start a ChildRuntime and yield it. The environment variables of its process select `plain` or `ours`."""
+    """Start a ChildRuntime and yield it.
+
+    The environment variables of its process select llama.cpp's default (`plain`) or our settings (`ours`).
+    """
     before = {name: os.environ.pop(name, None) for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     if way == "plain":
         os.environ["GOMP_SPINCOUNT"] = SPINNING
@@ -132,7 +135,10 @@ def undisturbed(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: fl
 
 
 def beside(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
-    """Answer rows next to this many hogs. The first NOTICE seconds are not measured; the following `seconds` are."""
+    """Answer rows next to this many hogs (programs that compute endlessly).
+
+    The first NOTICE seconds are not measured; the following `seconds` are.
+    """
     endless = itertools.cycle(rows)
     waiting = {child.submit(TASK, next(endless)) for _ in range(IN_FLIGHT)}
 
@@ -172,7 +178,7 @@ def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
 
 @contextmanager
 def hog() -> Iterator[psutil.Process]:
-    """Start a process that computes endlessly, and yield it."""
+    """Start a process that computes endlessly (a "hog"), and yield it."""
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
         try:
             yield psutil.Process(process.pid)
@@ -181,7 +187,7 @@ def hog() -> Iterator[psutil.Process]:
 
 
 def summary(rates: dict[int, list[float]], shares: dict[int, list[float]]) -> dict[str, Any]:
-    """Return three medians for each number of hogs:
+    """Return three medians for each number of hogs (programs that compute endlessly):
 
     - the rate;
     - the rate divided by the rate without hogs;

@@ -73,7 +73,7 @@ class Asked:
 @click.option("--rows", "count", type=click.IntRange(40), default=300, show_default=True, help="Rows of each setting.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/none_of_these.json"))
 def main(model: str, data: Path, count: int, output: Path) -> None:
-    """Ask each setting's rows, and write how well none is recognized."""
+    """Ask the rows of each setting, and write how well the answer "none of these" is recognized."""
     settings: dict[str, Any] = {}
     with Runtime(model, prefix_files=False) as runtime, TemporaryDirectory() as folder:
         for setting in SETTINGS:
@@ -138,7 +138,10 @@ def ask(runtime: Runtime, task: Task, rows: Sequence[Asked]) -> list[Answer]:
 
 
 def ruled(rows: Sequence[Asked], answers: Sequence[Answer]) -> dict[str, float]:
-    """Return how well a rule recognizes none. Each half of the rows is judged by the rule fitted to the other half."""
+    """Return how well a rule recognizes the answer "none of these".
+
+    Each half of the rows is judged by the rule fitted to the other half.
+    """
     rules = [NoneRule()] * len(rows)
     for half in (0, 1):
         fitted = fit_none([none_row(rows[place], answers[place]) for place in range(1 - half, len(rows), 2)])
@@ -148,10 +151,10 @@ def ruled(rows: Sequence[Asked], answers: Sequence[Answer]) -> dict[str, float]:
 
 
 def none_row(row: Asked, answer: Answer) -> NoneRow:
-    """Return what a rule needs to know of an answer.
+    """Return what a rule for "none of these" needs to know of an answer.
 
-    This is whether no label fits, the model's probability of none, and the probability of the likeliest label. If the
-    prompt does not list none, its probability comes from the coverage.
+    This is whether no label fits, the model's probability of that, and the probability of the likeliest label. If the
+    prompt does not list "none of these", its probability comes from the coverage.
     """
     shares = dict(answer.probabilities or {})
     outside = shares.pop(NONE, 1.0 - (answer.coverage or 0.0))
@@ -159,7 +162,7 @@ def none_row(row: Asked, answer: Answer) -> NoneRow:
 
 
 def measured(rows: Sequence[Asked], answers: Sequence[Answer], rules: Sequence[NoneRule]) -> dict[str, float]:
-    """Return the precision, recall and F1 of none, and the accuracy over all rows."""
+    """Return the precision, recall and F1 of the answer "none of these", and the accuracy over all rows."""
     hits = right = said = 0
     for row, answer, rule in zip(rows, answers, rules, strict=True):
         case = none_row(row, answer)

@@ -47,7 +47,7 @@ _ASKED = {
 @click.option("--shuffled", is_flag=True, help="Offer each row's choices in a random order.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/option_orders.json"))
 def main(name: str, data: Path, orders: Sequence[int], rows: int, shuffled: bool, output: Path) -> None:
-    """Measure one task, and add it to the results."""
+    """Measure one task with 1, 2 and 4 orders of its options, and add the figures to the results."""
     task = get_task(name)
     gathered = gather(labelled_files(data, [task]), [task], limit=rows).rows[task.name]
     states, choices, gold = [], [], []

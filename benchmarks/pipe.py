@@ -74,7 +74,7 @@ class Host:
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/pipe.json"))
 def main(data: Path, rows: int, repeats: int, model: str, output: Path) -> None:
-    """Measure all ways, and write the figures."""
+    """Measure the Runtime, the ChildRuntime and the pipe, and write their rates and times."""
     with ExitStack() as stack:
         runtime, child = stack.enter_context(Runtime(model)), stack.enter_context(ChildRuntime(model))
         host = Host("--model", model)
@@ -103,7 +103,10 @@ def all_of(answerer: Answerer) -> Answers:
 
 
 def throughput(ways: Mapping[str, Answers], task: str, data: Path, count: int, repeats: int) -> dict[str, Any]:
-    """Return each way's median rows per second on a task, and this rate divided by the Runtime's."""
+    """Return the median rows per second of the Runtime, the ChildRuntime and the pipe on a task.
+
+    The rates are also given as multiples of the Runtime's rate.
+    """
     lines = (data / task / "test.jsonl").read_text("utf-8").splitlines()[:count]
     rows = [{"input": json.loads(line)["input"]} for line in lines]
     rates: dict[str, list[float]] = {way: [] for way in ways}
@@ -120,7 +123,10 @@ def throughput(ways: Mapping[str, Answers], task: str, data: Path, count: int, r
 
 
 def one_request(ways: Mapping[str, Answers], repeats: int) -> dict[str, Any]:
-    """Return each way's median milliseconds for one row, and how many more these are than the Runtime's."""
+    """Return the median milliseconds that the Runtime, the ChildRuntime and the pipe take for one row.
+
+    The difference from the Runtime's time is given too.
+    """
     milliseconds: dict[str, list[float]] = {way: [] for way in ways}
     for number, way in itertools.product(range(repeats + 2), ways):
         began = time.perf_counter()

@@ -38,7 +38,7 @@ RANK = 16
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/quantize.json"))
 @click.option("--figure", type=click.Path(path_type=Path), default=Path("benchmarks/figures/quantize.svg"))
 def main(rows: int, repeats: int, output: Path, figure: Path) -> None:
-    """Measure each type and write the rates."""
+    """Measure ggml's quantizer and the kernels for each type, and write the rates."""
     generator = np.random.default_rng(0)
     weights = generator.normal(0, 0.02, (rows, COLUMNS)).astype(np.float32)
     importance = generator.random(COLUMNS, dtype=np.float32) + np.float32(0.1)
@@ -82,9 +82,9 @@ def picture(facts: dict[str, Any]) -> str:
 
 
 def measure(ways: dict[str, Callable[[], Any]], weights: int, repeats: int) -> dict[str, Any]:
-    """Run the ways alternately, and return each way's rate.
+    """Run several functions alternately, and return the rate of each.
 
-    A rate is given in million weights per second, and as a multiple of the first way's rate.
+    A rate is given in million weights per second, and as a multiple of the first function's rate.
     """
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(repeats):

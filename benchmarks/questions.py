@@ -60,7 +60,7 @@ KINDS = (
 @click.option("--llama-server", "program", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/questions.json"))
 def main(data: Path, words: int, count: int, repeats: int, model: str, program: Path, output: Path) -> None:
-    """Ask the questions in all ways, and write the times."""
+    """Ask the questions of our server and of llama-server, and write the times."""
     file = resolve(model, Store(), {"demo": ensure_demo}).path
     questions = [kind.format(subject) for kind in KINDS for subject in SUBJECTS][:count]
     states = read_states(data, words, repeats + 1)

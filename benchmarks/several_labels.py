@@ -54,7 +54,7 @@ Shares = list[Mapping[str, float]]  # for each row, the probability of yes by la
 @click.option("--rows", "count", type=click.IntRange(10), default=500, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/several_labels.json"))
 def main(model: str, data: Path, count: int, output: Path) -> None:
-    """Ask the rows in both ways, and write the results."""
+    """Ask for the labels in one request and in one question per label, and write the results."""
     titles, gold, labels = read_rows(data / "attribute_value_extraction" / "test.jsonl", count)
     space = SeveralLabels(labels, (0.5,) * len(labels), 0, len(labels))
     with Runtime(model, prefix_files=False) as runtime, TemporaryDirectory() as folder:
@@ -118,16 +118,16 @@ def predicate(label: str) -> Mapping[str, Any]:
 
 
 def ask_labels(runtime: Runtime, task: Task, texts: Sequence[str]) -> tuple[Shares, int]:
-    """Ask one request per row.
+    """Ask for all labels of a row in one request.
 
-    Returns the probability of yes for each row and label, and the tokens that the model read.
+    Returns the probability of yes for each row and label, and the number of tokens that the model read.
     """
     answers = list(runtime.answers(task, [{"title": text} for text in texts]))
     return [answer.probabilities or {} for answer in answers], sum(map(read, answers))
 
 
 def ask_questions(runtime: Runtime, questions: Mapping[str, Task], texts: Sequence[str]) -> tuple[Shares, int]:
-    """Ask a question for each row and label. Returns the same as `ask_labels`."""
+    """Ask one question for each row and label. Returns the same as `ask_labels`."""
     futures = [{label: runtime.submit(task, {"state": text}) for label, task in questions.items()} for text in texts]
     answers = [{label: future.result() for label, future in row.items()} for row in futures]
     shares: Shares = [{label: (answer.probabilities or {})["yes"] for label, answer in row.items()} for row in answers]
@@ -143,7 +143,7 @@ def read(answer: Answer) -> int:
 
 
 def measured(space: SeveralLabels, shares: Shares, gold: Sequence[set[str]]) -> dict[str, Any]:
-    """Return the metrics of the labels' probabilities against the right labels."""
+    """Return the metrics of the labels' probabilities, compared with the right labels."""
     from sklearn.metrics import roc_auc_score
 
     chosen = [{label for label, share in row.items() if share >= 0.5} for row in shares]

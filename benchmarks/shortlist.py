@@ -48,7 +48,7 @@ EXTRAS = (
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/shortlist.json"))
 def main(file: Path | None, labelled: Path | None, products: int, shortlist: int, model: str, output: Path) -> None:
-    """Classify products in both ways, and write how many are right."""
+    """Classify products with and without a shortlist in the prompt, and write how many are right."""
     labels = file.read_text("utf-8").splitlines() if file else made_up()
     lines = labelled.read_text("utf-8").splitlines() if labelled else []
     rows = [json.loads(line) for line in lines][:products] if labelled else made_up_products(labels, products)

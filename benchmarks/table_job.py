@@ -75,7 +75,7 @@ class Instant:
         return future
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
-        """Return the answer."""
+        """Return the made-up answer."""
         return EXTRACTION
 
     def answers(

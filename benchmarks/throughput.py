@@ -209,7 +209,10 @@ def means(results: Mapping[str, Any]) -> str:
 
 
 def picture(results: Mapping[str, Any]) -> str:
-    """Return an SVG chart with a bar for each task and peer. After a bar are its rate and our rate divided by it."""
+    """Return an SVG chart with a bar for each task and peer.
+
+    The text after a bar has its rate, and our rate divided by it.
+    """
     groups = [
         Group(
             TASKS[name].abbreviation,

@@ -55,7 +55,7 @@ SHOWN = {
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/training.json"))
 @click.option("--figure", type=click.Path(path_type=Path), default=Path("benchmarks/figures/training.svg"))
 def main(sittings: Sequence[Path], beside: Sequence[Path], machine: str, output: Path, figure: Path) -> None:
-    """Collect the curves and draw them."""
+    """Collect the training curves in one results file, and draw them."""
     facts = {
         "machine": machine,
         "sittings": [json.loads(path.read_text("utf-8")) for path in sittings],
@@ -84,7 +84,7 @@ def picture(facts: dict[str, Any]) -> str:
 
 
 def _up_to_best(sitting: dict[str, Any]) -> dict[str, Any]:
-    """Return the curves of a sitting up to its best step, whose adapter was kept."""
+    """Return the curves of a sitting (a run of the training) up to its best step, whose adapter was kept."""
     best = max(sitting["validations"], key=lambda one: one["score"])["step"]
     points = {name: [one for one in sitting[name] if one["step"] <= best] for name in ("losses", "validations")}
     return {**sitting, **points, "steps": best}

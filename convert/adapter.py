@@ -56,7 +56,10 @@ class WholeTensor:
         return replace(self, first=self.first + first, shape=(max(0, end - first), *self.shape[1:]))
 
     def blocks(self, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield blocks of about `size` values. A block is the number of its first row, and its rows in float32."""
+        """Yield the tensor's values in blocks of about `size` values.
+
+        A block comes with the number of its first row. Its rows are in float32.
+        """
         with self.file.reopened() as file:
             if not self.shape:
                 yield 0, widened(file.rows(self.name), self.type)

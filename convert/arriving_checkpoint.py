@@ -50,7 +50,7 @@ class ArrivingShard(SafetensorsFile):
             raise damaged(self.place, "has another header than the hub showed before")
 
     def staged_bytes(self) -> int:
-        """Return the number of the file's bytes that are on the disk."""
+        """Return how many bytes of the file are on the disk already."""
         return self.place.stat().st_size if self.place.is_file() else 0
 
     def drop(self) -> None:
@@ -88,7 +88,7 @@ class ArrivingCheckpoint(Checkpoint):
         return max(shard.input.size for shard in self.shards)
 
     def staged_bytes(self) -> int:
-        """Return the total number of the shards' bytes that are on the disk."""
+        """Return how many bytes of all shards are on the disk already."""
         return sum(shard.staged_bytes() for shard in self.shards)
 
     def stage(self, done: Collection[str]) -> None:

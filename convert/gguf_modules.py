@@ -50,7 +50,7 @@ INSEPARABLE = frozenset({"gemma", "gemma2"})
 
 
 def module_of(architecture: str, name: str) -> str:
-    """Return the name of the module that a GGUF tensor has in a checkpoint. For a bias, it ends in `.bias`.
+    """Return the name of the module that a GGUF tensor has in a checkpoint. The name of a bias ends in `.bias`.
 
     The result is empty for a tensor that adapters cannot change.
     """

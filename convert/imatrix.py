@@ -27,7 +27,7 @@ _SUMS, _COUNTS = ".in_sum2", ".counts"
 
 @dataclass(frozen=True, slots=True)
 class Imatrix:
-    """An importance matrix.
+    """An importance matrix (imatrix), which says how much an error in each column of a matrix matters.
 
     `importance`: for each matrix of the model, by its GGUF name, one number per column. A higher number means that
     errors in the column matter more.

@@ -45,7 +45,7 @@ class ModulePatterns:
             raise ValueError(f"{self._name} has too many keys for the number of the adapter's modules")
 
     def value(self, module: str, default: Any) -> Any:
-        """Return a module's value. If no pattern matches its name, return `default`."""
+        """Return a module's rank or alpha. If no pattern matches its name, return `default`."""
         for alternatives, value in self._patterns:
             if any(alternative.matches(module) for alternative in alternatives):
                 return value

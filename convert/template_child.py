@@ -19,7 +19,7 @@ _TODAY = datetime(2024, 7, 26)
 
 
 def main() -> None:
-    """Read the request, render its conversations, and write the texts."""
+    """Read the request from standard input, render its conversations, and write the texts to standard output."""
     _limit()
     request = json.load(sys.stdin)
     texts = [_rendered(request, conversation) for conversation in request["conversations"]]

@@ -105,7 +105,7 @@ def not_reproducible(path: Path, problem: str) -> ModelError:
 
 
 def token_id(value: object, path: Path) -> int:
-    """Return a value from a file as a token id. Raises ModelError if it is none."""
+    """Return a value from a file as a token id. Raises ModelError if it is not a valid token id."""
     if type(value) is not int or not 0 <= value < MAX_TOKENS:
         raise damaged(path, f"has the token id {str(value)[:40]!r}")
     return value

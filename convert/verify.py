@@ -97,7 +97,7 @@ def check_logits(pairs: Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the logarithms of the probabilities that each row's logits give."""
+    """Return the log-softmax of each row of logits."""
     wide = logits.astype(np.float64)
     wide -= wide.max(axis=1, keepdims=True)
     return np.asarray(wide - np.log(np.exp(wide).sum(axis=1, keepdims=True)))

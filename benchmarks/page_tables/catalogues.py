@@ -37,7 +37,7 @@ def job_cost() -> str:
 
 
 def scale() -> str:
-    """Return the table of how long many rows take on several machines."""
+    """Return the table of how long millions of rows take on several machines."""
     head = ("task", "tokens a row", "core seconds a row", "rows/s a core", *scaling.HEAD)
     return (
         f"{table(head, scaling.rows(results('throughput')))}\n\nThe first four columns were measured "

@@ -28,7 +28,7 @@ def none_of_these() -> str:
 
 
 def several_labels() -> str:
-    """Return the table that compares one request for several labels with one question per label."""
+    """Return the table that compares two ways to ask for several labels: one request, or one question per label."""
     facts = results("several_labels")
     names = {"labels": '`type = "labels"`', "questions": "a question for each label"}
     rows: list[tuple[str, ...]] = []

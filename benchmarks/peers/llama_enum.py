@@ -65,7 +65,7 @@ class LlamaEnum:
         self._llama.close()
 
     def _masked(self, _: NDArray[np.intc], logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the logits, with minus infinity for every token that no label has as its next one."""
+        """Return the logits, with minus infinity for every token that continues no label."""
         fill_next_token_bitmask(self._matcher, self._mask)
         masked: NDArray[np.float32] = logits.copy()
         apply_token_bitmask_inplace(masked, self._mask)

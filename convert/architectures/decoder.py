@@ -192,9 +192,9 @@ class Decoder:
 
 
 def _check_tied(checkpoint: Checkpoint) -> None:
-    """Raise ModelError if the embedding and the output matrix differ although config.json ties them.
+    """Raise ModelError if the embedding and the output matrix differ.
 
-    The setting is `tie_word_embeddings`.
+    It is called if config.json says that they are one matrix (`tie_word_embeddings`).
     """
     embedding, output = checkpoint.tensor(EMBEDDING), checkpoint.tensor(OUTPUT)
     same = embedding.shape == output.shape and embedding.type == output.type

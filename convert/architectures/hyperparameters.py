@@ -22,14 +22,14 @@ class Hyperparameters:
     values: Mapping[str, Any]
 
     def count(self, name: str, default: int | None = None, most: int = MAX_COUNT) -> int:
-        """Return a whole number from 1 to `most`."""
+        """Return the setting `name`, which must be a whole number from 1 to `most`."""
         value = self._value(name, default)
         if type(value) is not int or not 1 <= value <= most:
             raise _wrong(name, value, f"it must be a whole number from 1 to {most:,}")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
-        """Return a finite number above 0."""
+        """Return the setting `name`, which must be a finite number above 0."""
         value = self._value(name, default)
         if type(value) is int and abs(value) > MAX_COUNT:
             raise _wrong(name, value, f"it must be at most {MAX_COUNT:,}")
@@ -38,14 +38,14 @@ class Hyperparameters:
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:
-        """Return a boolean value."""
+        """Return the setting `name`, which must be true or false."""
         value = self._value(name, default)
         if type(value) is not bool:
             raise _wrong(name, value, "it must be true or false")
         return value
 
     def one_of(self, name: str, choices: tuple[str, ...], default: str) -> str:
-        """Return a text. It must be one of `choices`."""
+        """Return the setting `name`, which must be one of the texts `choices`."""
         value = self._value(name, default)
         if not isinstance(value, str) or value not in choices:
             raise _wrong(name, value, f"llama.cpp supports only {' or '.join(choices)}")
@@ -89,7 +89,7 @@ def rope_parameters(config: Hyperparameters) -> Hyperparameters:
 def refuse_windows(config: Hyperparameters) -> None:
     """Raise ModelError for a model with sliding-window attention.
 
-    It is called for architectures for which llama.cpp has only full attention.
+    It is called for architectures that have only full attention in llama.cpp.
     """
     config.refuse("use_sliding_window", "llama.cpp has no sliding window for this architecture")
     kinds = config.values.get("layer_types")

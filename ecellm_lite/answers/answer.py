@@ -166,7 +166,10 @@ class Answer:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Answer:
-        """Return the answer whose `as_dict` is `data`. The data may have been written as JSON and read again."""
+        """Return the answer that `as_dict` turned into `data`.
+
+        In between, the data may have been written as JSON and read.
+        """
         parts = {name: data[name] and kind(**data[name]) for name, kind in _PARTS.items()}
         parts["model"] = ModelName.from_dict(data["model"])
         warnings = data["warnings"] and [AnswerWarning(**warning) for warning in data["warnings"]]

@@ -29,7 +29,7 @@ class Branches:
     """The tokens that may come next, and the rows of the matrix that have each of them.
 
     - `tokens`: the tokens, all different, in ascending order.
-    - `starts`: the number of the first row with each token, and the number after the last row.
+    - `starts`: the number of the first row with each token. The last entry is the number after the last row.
     """
 
     tokens: NDArray[np.int32]

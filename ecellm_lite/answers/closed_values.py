@@ -41,7 +41,7 @@ class ClosedValues:
         return {text.lower(): index for index, text in enumerate(self.labels.texts)}
 
     def index(self, name: str) -> int | None:
-        """Return the index of the value that a person names by its text or id. Upper and lower case are the same.
+        """Return the index of the value that a person names by its text or id. Case does not matter.
 
         Returns None if there is no such value.
         """

@@ -42,7 +42,7 @@ def label_matrix(
 ) -> Candidates:
     """Return the token matrix of `texts`, as the candidates for an answer. `digest` is a hash of the texts.
 
-    The matrix is kept on disk if the texts are `lasting` and the vocabulary has an identity. Texts from a row are not
+    The matrix is kept on disk if the texts are `lasting` and the vocabulary has an `identity`. Texts from a row are not
     lasting. Disk errors are never raised. `after` is the text before the answer, as in Scene.continuation.
     """
     vocabulary = scene.vocabulary

@@ -60,7 +60,7 @@ class Labels:
     def find(self, name: str) -> str | None:
         """Return the text of the label that a person names by its text or key, or None.
 
-        Upper and lower case matter only if the name would otherwise fit several labels.
+        Case matters only if the name would otherwise fit several labels.
         """
         if name in self.by_text:
             return name
@@ -126,7 +126,7 @@ class LabelSet(Space):
         return text if text in self.labels.by_text else self.labels.by_key.get(text, text)
 
     def normalized(self, text: str) -> str:
-        """Return the text of the label that a person names by its text or key. Upper and lower case are the same."""
+        """Return the text of the label that a person names by its text or key. Case does not matter."""
         name = text.strip()
         return self.labels.find(name) or self.labels.by_key[self.parse(name)]
 

@@ -66,7 +66,7 @@ class NoneRule:
         return 1.0 / (1.0 + math.exp(min(-logit, 700.0)))
 
     def check(self) -> None:
-        """Raise ValueError if a number of the rule is not possible."""
+        """Raise ValueError if a number of the rule is invalid."""
         if not all(abs(number) <= LARGEST_WEIGHT for number in (self.bias, self.outside, self.doubt)):
             raise ValueError(f"none has a number beyond {LARGEST_WEIGHT:g}")
 
@@ -243,7 +243,7 @@ class LabelSetOrNone(OrNone, LabelSet):
         return self.none.key if self.is_none(text) else LabelSet.parse(self, text)
 
     def normalized(self, text: str) -> str:
-        """Return the text of the label that a person names, or the text of none. Upper and lower case are the same."""
+        """Return the text of the label that a person names, or the text of none. Case does not matter."""
         if text.strip().casefold() == self.none.key.casefold():
             return self.none.text
         return LabelSet.normalized(self, text)

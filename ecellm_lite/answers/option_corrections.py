@@ -41,7 +41,7 @@ class OptionCorrection(Protocol):
         """Return the corrected probabilities. The shape is (rows, options), with the options in the order of `keys`."""
 
     def check(self) -> None:
-        """Raise ValueError if a number or a shape is not possible."""
+        """Raise ValueError if a number or a shape is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class IsotonicRegression:
         return weighted
 
     def check(self) -> None:
-        """Raise ValueError if there are too many points, or if the points of a curve are not possible."""
+        """Raise ValueError if there are too many points, or if a curve is invalid."""
         _check_count(self.curves)
         if sum(len(curve.before) for curve in self.curves.values()) > MOST_POINTS:
             raise ValueError(f"isotonic has more than {MOST_POINTS} points")

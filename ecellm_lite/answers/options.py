@@ -113,7 +113,7 @@ class OneOf(Space):
         return next((option.text for option in self.offered if option.key == text), text)
 
     def label(self, text: str) -> str:
-        """Return the name by which a labelled row names the option with this text."""
+        """Return the name that a labelled row uses for the option with this text."""
         return self._option(text).label
 
     def normalized(self, text: str) -> str:

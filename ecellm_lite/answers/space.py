@@ -65,7 +65,7 @@ class Space(ABC):
         raise InputError("The row's output is a list", step="give its answer as a text", field="output")
 
     def label(self, text: str) -> str:
-        """Return the output that a labelled row has for an answer string. It is the reverse of `written`."""
+        """Return the output that a labelled row has for an answer string. This is the reverse of `written`."""
         return text
 
     def value_of(self, text: str) -> Any:
