@@ -66,9 +66,9 @@ def with_current_names(adapter: PeftAdapter, architecture: str) -> PeftAdapter:
 
 
 def _of_language(values: Mapping[str, Named], path: Path) -> dict[str, Named]:
-    """Return the values of the language model's modules, and leave out those of the part that sees images.
+    """Return the values of the language model's modules, without those of the part that sees images.
 
-    The names are those of a model that is a language model only.
+    The keys become the names that the modules have in a model that is a language model only.
     """
     renamed: dict[str, Named] = {}
     for name, value in values.items():
@@ -83,7 +83,7 @@ def _of_language(values: Mapping[str, Named], path: Path) -> dict[str, Named]:
 def _renamed(
     values: Mapping[str, Named], path: Path, count: Callable[[Named], int], part: Callable[[Named, slice], Named]
 ) -> dict[str, Named]:
-    """Return the values by the modules' current names. The value of a stacked matrix is split into three.
+    """Return the values with the modules' current names as keys. The value of a stacked matrix is split into three.
 
     `count` is a function that returns the number of rows in a value, and `part` one that returns some of the rows.
     """

@@ -259,7 +259,7 @@ def unfinished_paths(target: Path) -> tuple[Path, Path]:
 
 
 def only_named(target: Path) -> bool:
-    """Return whether an earlier run ended between `finish` and `forget`: the file was complete and had its name."""
+    """Return whether an earlier run ended between `finish` and `forget`. The target is then complete."""
     unfinished, journal = unfinished_paths(target)
     return journal.is_file() and target.is_file() and not (unfinished.is_file() and unfinished.stat().st_size)
 

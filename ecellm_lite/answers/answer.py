@@ -51,7 +51,7 @@ class ModelName:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelName:
-        """Return the name from `as_dict`'s data. Data from older versions has no `adapter`."""
+        """Return the model's name from a dict. Data from older versions has no `adapter`."""
         adapter = data.get("adapter")
         return cls(**{**data, "adapter": AdapterName(**adapter) if adapter else None})
 
@@ -137,7 +137,7 @@ class Answer:
     error: RowError | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the answer as plain data, with the keys in the order of the documentation."""
+        """Return the answer as a dict that can be written as JSON. Its keys are in the order of the documentation."""
         return asdict(self)
 
     @classmethod

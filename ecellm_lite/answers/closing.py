@@ -35,7 +35,7 @@ class Closing:
         self._between = self._tokens(_BETWEEN)
 
     def closable_token(self, matcher: Any, tokens: Sequence[int], limit: int, logits: Logits, token: int) -> int:
-        """Return `token` if the text can be closed after it, otherwise the likeliest token for which this holds.
+        """Return `token` if the text can be closed after it. Otherwise return the likeliest token with this property.
 
         The matcher has read `tokens`, which are the text so far. The closed text may have at most `limit` tokens.
         Tokens that are not allowed have logits of -inf. If no way to close the text is found, `token` is returned.

@@ -44,7 +44,7 @@ class Vocabulary(Protocol):
         """Return the id of the control or added token with this spelling, or None."""
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
-        """Return the bytes that the tokens stand for. Control tokens stand for none."""
+        """Return the bytes of the text that the tokens represent. Control tokens represent no bytes."""
 
     def grammar_tokenizer(self) -> Any:
         """Return the `llguidance.LLTokenizer` of this vocabulary, which is built only once."""
@@ -152,7 +152,7 @@ class Scene:
 
     @property
     def end(self) -> int:
-        """The token that ends an answer."""
+        """The token that ends an answer: the envelope's own one, or the vocabulary's end-of-sequence token."""
         return self.vocabulary.end if self.form.end is None else self.form.end
 
     @property
