@@ -1,8 +1,8 @@
 """Writes a file under a temporary name. A journal records which of its bytes are on the disk.
 
-The file gets its final name only when it is complete and on the disk. Until then, and until its manifest is written, a
-lock on the journal keeps other writers away from the same target. Bytes are flushed before the journal counts them. So
-the conversion can be resumed after a kill or a power failure.
+The file gets its final name only when it is complete and on the disk. A lock on the journal keeps other writers away
+from the same target until the manifest is written too. Bytes are flushed before the journal counts them. So the
+conversion can be resumed after a kill or a power failure.
 
     .NAME.unfinished    the file, at its full length from the start
     .NAME.journal       JSON lines: first the facts that the file depends on, then, after each flush, the number of

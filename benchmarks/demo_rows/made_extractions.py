@@ -4,10 +4,10 @@ The data has only titles. A model that has seen values only in titles would take
 values. So a labelled title gets a description and features. They are made from sentences of reviews and from parts of
 other products' titles.
 
-The added texts must not answer the question. So a text is dropped if it contains any training value of a requested
-attribute, or a word of one. Some titles have no value for a requested attribute. Half of these get a description or
-feature that states a value, which is then the answer. The statement is left out if it could also answer another
-attribute.
+The added texts must not answer the question. In the training rows, each requested attribute has known values. A text
+that contains a word of such a value is not used. Some titles have no value for a requested attribute. Half of these get
+a description or feature that states a value, which is then the answer. The statement is left out if it could also
+answer another attribute.
 """
 
 from __future__ import annotations
