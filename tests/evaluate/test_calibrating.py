@@ -35,9 +35,7 @@ def too_sure(tokens: Sequence[int]) -> Logits:
 
 
 def reviews(count: int, seed: int, **more: Any) -> list[Labelled]:
-    """Return rows whose labels are drawn from the probabilities that the engine's logits give after a division by
-    three.
-    """
+    """Return rows whose labels are drawn from the engine's probabilities, after its logits are divided by three."""
     generator = np.random.default_rng(seed)
     rows = [{"review": f"row {seed} {number}", **more} for number in range(count)]
     with Runtime.over(FakeBackend(too_sure)) as runtime:
