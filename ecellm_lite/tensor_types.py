@@ -1,4 +1,7 @@
-"""The data types of tensors in a GGUF file. The type of most of its weights also names the whole file."""
+"""The data types of the tensors in a GGUF file, and the file types.
+
+A file type is a name for the mixture of data types in a whole file, such as Q4_K_M.
+"""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ class _Split(NamedTuple):
 
 
 def _split(text: str, delimiter: str, quote: str) -> _Split:
-    """Split a record without its line end into cells. At a fault, return the cells before it and the reason."""
+    """Split a record without its line end into cells. At a fault, return the cells up to it and the reason."""
     cells: list[str] = []
     start, end = 0, len(text)
     while True:

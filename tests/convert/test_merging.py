@@ -1,4 +1,4 @@
-"""Adapters are merged exactly as PEFT defines. An adapter that cannot be merged as a whole is refused."""
+"""Adapters are merged exactly as their settings define. An adapter that cannot be merged as a whole is refused."""
 
 from __future__ import annotations
 

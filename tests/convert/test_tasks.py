@@ -1,4 +1,4 @@
-"""A model's file lists the tasks that the model was trained for. Any other task gives a warning."""
+"""A model's file lists the tasks that the model is made for. Any other task gives a warning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a cascade passes rows on to the larger model: as few rows as possible for the agreement that the user wants."""
+"""When a cascade passes rows on to the next model: as few rows as possible for the agreement that the user wants."""
 
 from __future__ import annotations
 
