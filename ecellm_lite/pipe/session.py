@@ -124,7 +124,7 @@ class Session:
             self._changed.notify_all()
 
     def _cancel(self, id_: Id, size: int) -> None:
-        """Cancel a request. Its `cancelled` line is written once the engine has dropped it."""
+        """Cancel a request. Its `cancelled` line is written when the request's future has ended."""
         with self._changed:
             future = self._in_flight.get(id_)
         if future is None:

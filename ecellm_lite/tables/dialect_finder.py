@@ -59,7 +59,8 @@ def find_dialect(
 ) -> Reading:
     """Read a file's first lines in each usual dialect, and return the reading with the best score.
 
-    `whole`: whether the lines are the whole file. `delimiter` and `quote` override the detection.
+    If no dialect fits well, the lines are read as a single column. `whole`: whether the lines are the whole file.
+    `delimiter` and `quote` override the detection.
 
     Raises UsageError for an invalid delimiter or quote.
     """
