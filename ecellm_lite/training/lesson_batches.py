@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from random import Random
 
@@ -48,3 +49,39 @@ def parts(batch: Sequence[Lesson], tokens: int) -> list[list[Lesson]]:
             longest = len(lesson.tokens)
         split[-1].append(lesson)
     return split
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """The tokens of several lessons, one lesson after the other, without padding.
+
+    A lesson's first tokens that are also those of the lesson before it occur once. `shared` has their number for each
+    lesson. `positions` has the position in its lesson of each token. `rows` has for each lesson where its tokens are.
+    `answers` has where the token before each token of an answer is, lesson after lesson.
+    """
+
+    tokens: Sequence[int]
+    positions: Sequence[int]
+    rows: Sequence[Sequence[int]]
+    shared: Sequence[int]
+    answers: Sequence[int]
+
+
+def packed(part: Sequence[Lesson]) -> Packing:
+    """Return the lessons of a part as one sequence. The more neighbors begin alike, the shorter it is."""
+    tokens: list[int] = []
+    positions: list[int] = []
+    rows: list[list[int]] = []
+    shared: list[int] = []
+    answers: list[int] = []
+    before: tuple[Sequence[int], Sequence[int]] = ([], [])  # the tokens of the lesson before, and where they are
+    for lesson in part:
+        alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(lesson.tokens, before[0], strict=False)))
+        row = [*before[1][:alike], *range(len(tokens), len(tokens) + len(lesson.tokens) - alike)]
+        tokens += lesson.tokens[alike:]
+        positions += range(alike, len(lesson.tokens))
+        answers += row[-lesson.answer - 1 : -1]
+        rows.append(row)
+        shared.append(alike)
+        before = (lesson.tokens, row)
+    return Packing(tokens, positions, rows, shared, answers)
