@@ -9,8 +9,12 @@ the states that predict an answer's token, and its keys and values. All of this 
 
 from __future__ import annotations
 
+import math
+import platform
 from collections.abc import Sequence
+from functools import cache
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,7 +45,7 @@ class MergedLlama:
     def answer_states(self, lessons: Sequence[Lesson]) -> Any:
         """Return the states that predict the tokens of the answers, lesson after lesson: (tokens, width)."""
         packing = packed(lessons)
-        places = torch.tensor([place for row in packing.rows for place in row])
+        rows = [_Row(torch.tensor(places), shared) for places, shared in zip(packing.rows, packing.shared, strict=True)]
         answers = torch.tensor(packing.answers)
         states = functional.embedding(torch.tensor(packing.tokens), self._llama.embed_tokens.weight.detach())
         rotations = self._llama.rotary_emb(states[None], torch.tensor([packing.positions]))
@@ -49,28 +53,14 @@ class MergedLlama:
         cosines, sines = (rotation[0, :, None, :half] for rotation in rotations)
         for layer in self._layers:
             heads = layer.query_key_value(layer.attention_norm(states))
-            heads = heads.view(len(states), self._query_heads + 2 * self._key_heads, 2 * half)
+            heads = heads.view(len(states), -1, 2 * half)
             heads = _Rotation.apply(heads, self._query_heads + self._key_heads, cosines, sines)
-            mixed = self._attention(heads[places], [len(row) for row in packing.rows], packing.shared)
+            mixed = _Attention.apply(heads, self._query_heads, self._key_heads, rows)
             if layer is self._layers[-1]:
                 states, mixed = states[answers], mixed[answers]
             states = states + layer.output(mixed)
             states = states + layer.down(_Gate.apply(layer.gate_up(layer.feed_forward_norm(states))))
         return _Norm.apply(states, self._llama.norm.weight.detach(), self._llama.norm.variance_epsilon)
-
-    def _attention(self, heads: Any, lengths: Sequence[int], shared: Sequence[int]) -> Any:
-        """Return the attention's output for the tokens that each lesson does not share with the one before it.
-
-        `heads` (tokens, heads, head width) has each lesson with all its tokens.
-        """
-        outputs = []
-        for row, first in zip(heads.split(lengths), shared, strict=True):
-            query, key, value = row.transpose(0, 1)[None].split(
-                (self._query_heads, self._key_heads, self._key_heads), dim=1
-            )
-            output = functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
-            outputs.append(output[0, :, first:].transpose(0, 1).flatten(1))
-        return torch.cat(outputs)
 
 
 class _Layer:
@@ -123,7 +113,7 @@ class _Product(Function):  # type: ignore[misc]
     def forward(ctx: Any, x: Any, merged: Any, scale: float, *factors: Any) -> Any:
         ctx.scale = scale
         ctx.save_for_backward(x, merged, *factors)
-        return x @ merged.T
+        return _times(x, merged.T)
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> Any:
@@ -134,8 +124,20 @@ class _Product(Function):  # type: ignore[misc]
         of_downs = ((narrow.T @ x) * ctx.scale).split([len(down) for down in downs])
         inner = (x @ torch.cat(downs).T).split([len(down) for down in downs], dim=1)
         of_ups = [(part.T @ one).T * ctx.scale for part, one in zip(inner, gradients, strict=True)]
-        of_x = gradient @ merged if ctx.needs_input_grad[0] else None
+        of_x = _times(gradient, merged) if ctx.needs_input_grad[0] else None
         return of_x, None, None, *chain.from_iterable(zip(of_downs, of_ups, strict=True))
+
+
+def _times(x: Any, y: Any) -> Any:
+    """Return x @ y. On AMD's processors numpy computes this: its OpenBLAS is faster there than torch's MKL."""
+    return torch.from_numpy(x.detach().numpy() @ y.numpy()) if _has_slow_mkl() else x @ y
+
+
+@cache
+def _has_slow_mkl() -> bool:
+    processors = Path("/proc/cpuinfo")
+    vendor = processors.read_text("utf-8") if processors.is_file() else platform.processor()
+    return torch.backends.mkl.is_available() and "AuthenticAMD" in vendor
 
 
 class _Norm(Function):  # type: ignore[misc]
@@ -168,8 +170,14 @@ class _Gate(Function):  # type: ignore[misc]
     def backward(ctx: Any, gradient: Any) -> Any:
         (x,) = ctx.saved_tensors
         gate, up = x.chunk(2, dim=1)
-        of_gate = torch.ops.aten.silu_backward(gradient * up, gate)
-        return torch.cat((of_gate, functional.silu(gate).mul_(gradient)), dim=1)
+        of_x = torch.empty_like(x)
+        of_gate, of_up = of_x.chunk(2, dim=1)
+        sigmoid = torch.sigmoid(gate)
+        silu = gate * sigmoid
+        torch.mul(silu, gradient, out=of_up)
+        # The derivative of silu is sigmoid + silu * (1 - sigmoid).
+        torch.addcmul(sigmoid + silu, silu, sigmoid, value=-1, out=of_gate).mul_(up).mul_(gradient)
+        return of_x
 
 
 class _Rotation(Function):  # type: ignore[misc]
@@ -188,6 +196,75 @@ class _Rotation(Function):  # type: ignore[misc]
 
 
 def _rotated(x: Any, heads: int, cosines: Any, sines: Any) -> Any:
+    rotated = x.clone()
     first, second = x[:, :heads].chunk(2, dim=-1)
-    rotated = torch.cat((first * cosines - second * sines, second * cosines + first * sines), dim=-1)
-    return torch.cat((rotated, x[:, heads:]), dim=1)
+    left, right = rotated[:, :heads].chunk(2, dim=-1)
+    left.mul_(cosines).addcmul_(second, sines, value=-1)
+    right.mul_(cosines).addcmul_(first, sines)
+    return rotated
+
+
+class _Row:
+    """Where a lesson's tokens are among the packed tokens. It shares the first `shared` with the lesson before it."""
+
+    def __init__(self, places: Any, shared: int) -> None:
+        self.places = places
+        own = len(places) - shared
+        first = int(places[shared]) if own else 0
+        self.own = slice(first, first + own)
+        # Added to the scores of each own token (row) with each token (column): none sees a later one.
+        self.mask = torch.full((own, len(places)), -math.inf).triu(shared + 1)
+
+
+class _Attention(Function):  # type: ignore[misc]
+    """Causal attention within each row. Each key head serves several neighboring query heads.
+
+    The input (tokens, heads, head width) has the queries' heads, then the keys', then the values'. The output is
+    (tokens, query heads * head width).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, heads: Any, query_heads: int, key_heads: int, rows: Sequence[_Row]) -> Any:
+        query, others = heads.split([query_heads, 2 * key_heads], dim=1)
+        query = query.unflatten(1, (key_heads, -1))
+        output = torch.empty_like(query)
+        scores = []
+        for row in rows:
+            key, value = others[row.places].transpose(0, 1).chunk(2)  # each (key heads, tokens, head width)
+            own = _by_key(query[row.own])
+            mask = row.mask.repeat(query.shape[2], 1).expand(key_heads, -1, -1)
+            score = torch.baddbmm(mask, own, key.mT, alpha=own.shape[-1] ** -0.5).softmax(-1)
+            output[row.own] = _by_token(score @ value, query.shape[2])
+            scores.append(score)
+        ctx.rows, ctx.key_heads = rows, key_heads
+        ctx.save_for_backward(heads, output, *scores)
+        return output.flatten(1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> Any:
+        heads, output, *scores = ctx.saved_tensors
+        others = heads[:, -2 * ctx.key_heads :]
+        query = heads[:, : -2 * ctx.key_heads].unflatten(1, (ctx.key_heads, -1))
+        gradient = gradient.view_as(output)
+        of_heads = torch.zeros_like(heads)
+        of_others = of_heads[:, -2 * ctx.key_heads :]
+        of_query = of_heads[:, : -2 * ctx.key_heads].unflatten(1, (ctx.key_heads, -1))
+        for row, score in zip(ctx.rows, scores, strict=True):
+            key, value = others[row.places].transpose(0, 1).chunk(2)
+            own, of_output = _by_key(query[row.own]), _by_key(gradient[row.own])
+            mean = (of_output * _by_key(output[row.own])).sum(-1, keepdim=True)
+            of_score = (of_output @ value.mT).sub_(mean).mul_(score).mul_(own.shape[-1] ** -0.5)
+            of_query[row.own] = _by_token(of_score @ key, query.shape[2])
+            both = torch.cat((of_score.mT @ own, score.mT @ of_output))
+            of_others.index_add_(0, row.places, both.transpose(0, 1))
+        return of_heads, None, None, None
+
+
+def _by_key(queries: Any) -> Any:
+    """Return (tokens, key heads, group, width) as (key heads, group * tokens, width)."""
+    return queries.permute(1, 2, 0, 3).flatten(1, 2)
+
+
+def _by_token(queries: Any, group: int) -> Any:
+    """Return (key heads, group * tokens, width) as (tokens, key heads, group, width)."""
+    return queries.unflatten(1, (group, -1)).permute(2, 0, 1, 3)

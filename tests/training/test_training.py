@@ -181,6 +181,7 @@ def test_rows_that_begin_alike_learn_the_same_as_apart(
     begun = [replace(lesson, tokens=[*instruction, *lesson.tokens]) for lesson in lessons.lessons]
     assert shared_tokens(begun[:8]) == len(instruction)
     assert shared_tokens(lessons.lessons[:8]) == shared_tokens(begun[:1]) == 0
+    monkeypatch.setattr(module, "is_merged", lambda recipe, device: False)
     for least in (1, 1000):
         monkeypatch.setattr(lesson_batches, "LEAST_SHARED", least)
         recipe = replace(RECIPE, tokens=1000)
