@@ -228,6 +228,10 @@ class Learning:
             states = model(tokens.to(self.device), None, None, cache, use_cache=cache is not None)
         return states.last_hidden_state[places.to(self.device)]
 
+    def _neighbors(self, lesson: Lesson) -> Any:
+        """Return the key that sorts held-out lessons: those that begin alike, or those of similar length, together."""
+        return [*lesson.tokens] if self._merged else len(lesson.tokens)
+
     def _output(self, states: Any) -> Any:
         return functional.linear(states.to(self._embedding.dtype), self._embedding)
 
@@ -244,7 +248,7 @@ class Learning:
         self.model.eval()
         self._merge()
         with torch.inference_mode():
-            for part in parts(sorted(lessons, key=lambda lesson: len(lesson.tokens)), self.recipe.tokens):
+            for part in parts(sorted(lessons, key=self._neighbors), self.recipe.tokens):
                 logits = self._output(self._answer_states(part)).float().cpu()
                 first = 0
                 for lesson in part:

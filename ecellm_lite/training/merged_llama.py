@@ -52,19 +52,19 @@ class MergedLlama:
         half = rotations[0].shape[-1] // 2  # the second half repeats the first
         cosines, sines = (rotation[0, :, None, :half] for rotation in rotations)
         for layer in self._layers:
-            heads = layer.query_key_value(layer.attention_norm(states))
+            heads = layer.query_key_value(_normed(layer.attention_norm, states))
             heads = heads.view(len(states), -1, 2 * half)
             heads = _Rotation.apply(heads, self._query_heads + self._key_heads, cosines, sines)
             mixed = _Attention.apply(heads, self._query_heads, self._key_heads, rows)
             if layer is self._layers[-1]:
                 states, mixed = states[answers], mixed[answers]
             states = states + layer.output(mixed)
-            states = states + layer.down(_Gate.apply(layer.gate_up(layer.feed_forward_norm(states))))
-        return _Norm.apply(states, self._llama.norm.weight.detach(), self._llama.norm.variance_epsilon)
+            states = states + layer.down(_Gate.apply(layer.gate_up(_normed(layer.feed_forward_norm, states))))
+        return _normed(self._llama.norm, states)
 
 
 class _Layer:
-    """A layer's norms and matrices. Matrices with the same input are one."""
+    """A layer's norms and matrices. Matrices with the same input are computed as one."""
 
     def __init__(self, layer: Any) -> None:
         attention, feed_forward = layer.self_attn, layer.mlp
@@ -72,19 +72,11 @@ class _Layer:
         self.output = _Matrices([attention.o_proj])
         self.gate_up = _Matrices([feed_forward.gate_proj, feed_forward.up_proj])
         self.down = _Matrices([feed_forward.down_proj])
-        self._norms = (layer.input_layernorm, layer.post_attention_layernorm)
-
-    def attention_norm(self, states: Any) -> Any:
-        norm = self._norms[0]
-        return _Norm.apply(states, norm.weight.detach(), norm.variance_epsilon)
-
-    def feed_forward_norm(self, states: Any) -> Any:
-        norm = self._norms[1]
-        return _Norm.apply(states, norm.weight.detach(), norm.variance_epsilon)
+        self.attention_norm, self.feed_forward_norm = layer.input_layernorm, layer.post_attention_layernorm
 
 
 class _Matrices:
-    """Matrices with the same input, one below the other, each with its adapter merged."""
+    """The merged weights of one or more matrices with the same input, one below the other."""
 
     def __init__(self, linears: Sequence[Any]) -> None:
         self._bases = [linear.base_layer.weight.detach() for linear in linears]
@@ -129,15 +121,25 @@ class _Product(Function):  # type: ignore[misc]
 
 
 def _times(x: Any, y: Any) -> Any:
-    """Return x @ y. On AMD's processors numpy computes this: its OpenBLAS is faster there than torch's MKL."""
-    return torch.from_numpy(x.detach().numpy() @ y.numpy()) if _has_slow_mkl() else x @ y
+    """Return x @ y. With one thread on AMD's processors, numpy's OpenBLAS computes this faster than torch's MKL."""
+    if _is_slow_mkl():
+        return torch.from_numpy(x.detach().numpy() @ y.numpy())
+    return x @ y
+
+
+def _is_slow_mkl() -> bool:
+    return torch.backends.mkl.is_available() and torch.get_num_threads() == 1 and "AuthenticAMD" in _processor()
 
 
 @cache
-def _has_slow_mkl() -> bool:
-    processors = Path("/proc/cpuinfo")
-    vendor = processors.read_text("utf-8") if processors.is_file() else platform.processor()
-    return torch.backends.mkl.is_available() and "AuthenticAMD" in vendor
+def _processor() -> str:
+    """Return a text that has the name of the processor's maker."""
+    description = Path("/proc/cpuinfo")
+    return description.read_text("utf-8") if description.is_file() else platform.processor()
+
+
+def _normed(norm: Any, states: Any) -> Any:
+    return _Norm.apply(states, norm.weight.detach(), norm.variance_epsilon)
 
 
 class _Norm(Function):  # type: ignore[misc]

@@ -74,7 +74,7 @@ def gradients(model: Any, states: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("slow_mkl", [False, True])
 def test_states_and_gradients_are_those_of_peft(slow_mkl: bool, adapted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(merged_llama, "_has_slow_mkl", lambda: slow_mkl)
+    monkeypatch.setattr(merged_llama, "_is_slow_mkl", lambda: slow_mkl)
     merged = MergedLlama(adapted)
     merged.merge()
     expected, ours = peft_states(adapted, ALIKE), merged.answer_states(ALIKE)
