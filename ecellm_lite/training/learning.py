@@ -48,6 +48,8 @@ def is_merged(recipe: Recipe, device: str) -> bool:
 class Learning:
     """A training run. `folder` holds its checkpoint, its curves and the best adapter so far.
 
+    `batches` has the lessons of each step.
+
     The run uses `passes` passes of the lessons (default: all that remain), beginning with `first_pass` (from 0). Raises
     UsageError if the lessons have fewer passes.
     """
@@ -87,13 +89,13 @@ class Learning:
                 settings=("passes", "first_pass"),
             )
         self._first_pass = first_pass
-        self._plan: list[list[Lesson]] = []
+        self.batches: list[list[Lesson]] = []
         self._pass_ends: set[int] = set()
         for number, turn in enumerate(range(first_pass, last)):
             # The order depends only on the pass, not on the step from which the training resumes.
-            self._plan += batches(lessons.of(turn), recipe.rows, Random(recipe.seed + number))  # noqa: S311
-            self._pass_ends.add(len(self._plan))
-        tokens = [lesson.tokens for batch in self._plan for lesson in batch]
+            self.batches += batches(lessons.of(turn), recipe.rows, Random(recipe.seed + number))  # noqa: S311
+            self._pass_ends.add(len(self.batches))
+        tokens = [lesson.tokens for batch in self.batches for lesson in batch]
         self._digest = hashlib.sha256(json.dumps(tokens).encode()).hexdigest()
         self._learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._optimizer = torch.optim.AdamW(self._learning, lr=recipe.rate, weight_decay=0.0, fused=device == "cuda")
@@ -106,7 +108,7 @@ class Learning:
     @property
     def steps(self) -> int:
         """The number of steps of the whole training run."""
-        return len(self._plan)
+        return len(self.batches)
 
     def run(self, *, until: int | None = None, report: Callable[[str], None] = print) -> None:
         """Learn up to the step `until`, or to the end; a checkpoint is written every EVERY steps.
@@ -119,7 +121,7 @@ class Learning:
         started, since = time.monotonic(), self.step
         recent: list[float] = []
         while self.step < end:
-            recent.append(self._learn(self._plan[self.step]))
+            recent.append(self._learn(self.batches[self.step]))
             self.step += 1
             if self.step % EVERY == 0 or self.step == end or self.step in self._pass_ends:
                 point = {"step": self.step, "loss": round(sum(recent) / len(recent), 5)}

@@ -45,7 +45,11 @@ class MergedLlama:
     def answer_states(self, lessons: Sequence[Lesson]) -> Any:
         """Return the states that predict the tokens of the answers, lesson after lesson: (tokens, width)."""
         packing = packed(lessons)
-        rows = [_Row(torch.tensor(places), shared) for places, shared in zip(packing.rows, packing.shared, strict=True)]
+        rows = [
+            _Row(torch.tensor(places), shared)
+            for places, shared in zip(packing.rows, packing.shared, strict=True)
+            if shared < len(places)  # else the lesson before has all its tokens
+        ]
         answers = torch.tensor(packing.answers)
         states = functional.embedding(torch.tensor(packing.tokens), self._llama.embed_tokens.weight.detach())
         rotations = self._llama.rotary_emb(states[None], torch.tensor([packing.positions]))
@@ -55,7 +59,7 @@ class MergedLlama:
             heads = layer.query_key_value(_normed(layer.attention_norm, states))
             heads = heads.view(len(states), -1, 2 * half)
             heads = _Rotation.apply(heads, self._query_heads + self._key_heads, cosines, sines)
-            mixed = _Attention.apply(heads, self._query_heads, self._key_heads, rows)
+            mixed = _Attention.apply(heads, self._key_heads, rows)
             if layer is self._layers[-1]:
                 states, mixed = states[answers], mixed[answers]
             states = states + layer.output(mixed)
@@ -212,8 +216,7 @@ class _Row:
     def __init__(self, places: Any, shared: int) -> None:
         self.places = places
         own = len(places) - shared
-        first = int(places[shared]) if own else 0
-        self.own = slice(first, first + own)
+        self.own = slice(int(places[shared]), int(places[shared]) + own)
         # Added to the scores of each own token (row) with each token (column): none sees a later one.
         self.mask = torch.full((own, len(places)), -math.inf).triu(shared + 1)
 
@@ -222,44 +225,49 @@ class _Attention(Function):  # type: ignore[misc]
     """Causal attention within each row. Each key head serves several neighboring query heads.
 
     The input (tokens, heads, head width) has the queries' heads, then the keys', then the values'. The output is
-    (tokens, query heads * head width).
+    (tokens, query heads * head width). The weights of the attention are computed twice, because they need much memory.
     """
 
     @staticmethod
-    def forward(ctx: Any, heads: Any, query_heads: int, key_heads: int, rows: Sequence[_Row]) -> Any:
-        query, others = heads.split([query_heads, 2 * key_heads], dim=1)
-        query = query.unflatten(1, (key_heads, -1))
+    def forward(ctx: Any, heads: Any, key_heads: int, rows: Sequence[_Row]) -> Any:
+        query, others = _parts(heads, key_heads)
         output = torch.empty_like(query)
-        scores = []
         for row in rows:
             key, value = others[row.places].transpose(0, 1).chunk(2)  # each (key heads, tokens, head width)
-            own = _by_key(query[row.own])
-            mask = row.mask.repeat(query.shape[2], 1).expand(key_heads, -1, -1)
-            score = torch.baddbmm(mask, own, key.mT, alpha=own.shape[-1] ** -0.5).softmax(-1)
-            output[row.own] = _by_token(score @ value, query.shape[2])
-            scores.append(score)
+            weights = _weights(_by_key(query[row.own]), key, row.mask)
+            output[row.own] = _by_token(_times(weights, value), query.shape[2])
         ctx.rows, ctx.key_heads = rows, key_heads
-        ctx.save_for_backward(heads, output, *scores)
+        ctx.save_for_backward(heads, output)
         return output.flatten(1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> Any:
-        heads, output, *scores = ctx.saved_tensors
-        others = heads[:, -2 * ctx.key_heads :]
-        query = heads[:, : -2 * ctx.key_heads].unflatten(1, (ctx.key_heads, -1))
+        heads, output = ctx.saved_tensors
+        query, others = _parts(heads, ctx.key_heads)
         gradient = gradient.view_as(output)
         of_heads = torch.zeros_like(heads)
-        of_others = of_heads[:, -2 * ctx.key_heads :]
-        of_query = of_heads[:, : -2 * ctx.key_heads].unflatten(1, (ctx.key_heads, -1))
-        for row, score in zip(ctx.rows, scores, strict=True):
+        of_query, of_others = _parts(of_heads, ctx.key_heads)
+        for row in ctx.rows:
             key, value = others[row.places].transpose(0, 1).chunk(2)
             own, of_output = _by_key(query[row.own]), _by_key(gradient[row.own])
+            weights = _weights(own, key, row.mask)
             mean = (of_output * _by_key(output[row.own])).sum(-1, keepdim=True)
-            of_score = (of_output @ value.mT).sub_(mean).mul_(score).mul_(own.shape[-1] ** -0.5)
-            of_query[row.own] = _by_token(of_score @ key, query.shape[2])
-            both = torch.cat((of_score.mT @ own, score.mT @ of_output))
+            of_scores = _times(of_output, value.mT).sub_(mean).mul_(weights).mul_(own.shape[-1] ** -0.5)
+            of_query[row.own] = _by_token(_times(of_scores, key), query.shape[2])
+            both = torch.cat((_times(of_scores.mT, own), _times(weights.mT, of_output)))
             of_others.index_add_(0, row.places, both.transpose(0, 1))
-        return of_heads, None, None, None
+        return of_heads, None, None
+
+
+def _parts(heads: Any, key_heads: int) -> tuple[Any, Any]:
+    """Return the queries (tokens, key heads, group, width), and the keys and values (tokens, 2 * key heads, width)."""
+    return heads[:, : -2 * key_heads].unflatten(1, (key_heads, -1)), heads[:, -2 * key_heads :]
+
+
+def _weights(query: Any, key: Any, mask: Any) -> Any:
+    """Return how much each query takes of each token: (key heads, queries, tokens), where `mask` is 0."""
+    masks = mask.repeat(query.shape[1] // len(mask), 1).expand(len(query), -1, -1)
+    return torch.baddbmm(masks, query, key.mT, alpha=query.shape[-1] ** -0.5).softmax(-1)
 
 
 def _by_key(queries: Any) -> Any:
