@@ -2,8 +2,8 @@
 
     python -m benchmarks.convert --llama-cpp vendor/llama.cpp --python ENVIRONMENT/bin/python
 
-The checkpoint has a published shape and random bfloat16 weights, and its adapter of rank 16 changes all matrices. It is
-converted to Q4_K_M in two ways:
+The checkpoint has a published shape and random bfloat16 weights. An adapter of rank 16 changes all its matrices. Both
+are converted to one Q4_K_M file in two ways:
 
 - ours: `ecellm-lite convert`;
 - the usual chain: transformers and peft load, merge and save; convert_hf_to_gguf.py writes a 16-bit GGUF file;

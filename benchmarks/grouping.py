@@ -3,7 +3,7 @@
     python -m benchmarks.grouping
 
 `product_1` of the first `--products` labelled rows is paired with `product_2` of the first `--candidates` rows. The
-pairs are shuffled, because a shop's file may have them in any order. They are answered in two ways, alternately:
+pairs are shuffled, because a shop's file may have them in any order. The pairs are answered in two ways, alternately:
 
 - as in a job, which answers rows with the same beginning together;
 - in the file's order, with only the instruction shared.

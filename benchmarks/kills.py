@@ -9,9 +9,10 @@ times, at random moments. For each kill:
 - back: the seconds from the kill until the rate over the next two seconds is at least 85% of the rate before the kill;
 - rate after: the rate from 3 s after the kill until the next kill, divided by the rate before the kill.
 
-The rate before a kill is measured from 3 s after the previous kill. It is measured for each kill, because the machine's
-speed may change within seconds. `rates` has the rate before the first kill, and the median of the rates before each
-kill. If the median is not below the rate before the first kill, the kills do not slow the engine down for good.
+The rate before a kill is measured from 3 s after the previous kill. This rate is measured for each kill, because the
+machine's speed may change within seconds. `rates` has the rate before the first kill, and the median of the rates
+before each kill. If the median is not below the rate before the first kill, the kills do not slow the engine down for
+good.
 """
 
 from __future__ import annotations

@@ -254,7 +254,7 @@ def preparation(model: str, space: LabelSet) -> tuple[float, float]:
 def calls_alone(runtime: Runtime, task: Task, rows: Sequence[Mapping[str, str]]) -> list[int]:
     """Return how many calls of the model each product takes if it is classified alone.
 
-    This includes the prompt's call.
+    The call for the prompt is included.
     """
     calls = []
     for row in rows:

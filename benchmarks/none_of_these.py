@@ -8,7 +8,7 @@ There are two kinds of rows that fit no label:
 - `removed`: the row's own label is not among the choices, but all other labels of its task are;
 - `foreign`: all labels are among the choices, but the row's text comes from another task.
 
-They are asked in these ways:
+The rows are asked in these ways:
 
 - `unlisted`: the prompt lists only the labels, and a rule decides by the coverage and the likeliest label's
   probability;

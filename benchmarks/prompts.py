@@ -2,7 +2,8 @@
 
     python -m benchmarks.prompts
 
-Prompts of 1 to 512 tokens are each read in one call of `llama_decode`. Each is read in several ways, alternately:
+Prompts of 1 to 512 tokens are each read in one call of `llama_decode`. Each prompt is read in several ways,
+alternately:
 
 - by the prompt kernels;
 - by llama.cpp, with the file's weights as they are;

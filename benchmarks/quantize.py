@@ -106,7 +106,7 @@ def measure(ways: dict[str, Callable[[], Any]], weights: int, repeats: int) -> d
 def threading(weights: np.ndarray[Any, np.dtype[np.float32]], kind: str, cores: int, repeats: int) -> float:
     """Return how many times faster the kernels quantize on all cores than on one core.
 
-    It is the median of the repeats.
+    The result is the median of the repeats.
     """
     run = partial(native.convert, Block(weights, "F32", kind), variant=native.variants()[0])
     ratios = []

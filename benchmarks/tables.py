@@ -8,8 +8,8 @@ columns sku, title, brand, price, and body (HTML with line ends and quotes), and
 measurements are:
 
 - reading: the catalogue in each supported format. polars reads the same files in the same run. It returns whole columns
-  and keeps a file in memory. Our reader yields row after row with its position, in bounded memory. Both must find out a
-  file's format by themselves.
+  and keeps a file in memory. Our reader yields row after row with its position, in bounded memory. Both readers must
+  find out a file's format by themselves.
 - mapping (turning columns into a task's fields): rows in memory, once with the body as HTML and once as plain text.
 - writing: rows in memory, with an answer for each.
 - memory: the peak of a separate process that reads, maps and writes a CSV file, for 2,000 rows and for all of them.

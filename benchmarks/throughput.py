@@ -3,9 +3,9 @@
     python -m benchmarks.throughput --llama-server build/bin/llama-server
 
 Each task's first rows of `test.jsonl` are answered by three programs: this project's Runtime in fast mode,
-llama-cpp-python's `Llama` class, and llama.cpp's server. They run one after the other, with the same file, prompts and
-threads. `Llama` and the server get the GBNF grammar that a user would write for the row. The roofline is the rate at
-which plain `llama_decode` reads 512 tokens, measured before each pass of our Runtime.
+llama-cpp-python's `Llama` class, and llama.cpp's server. The programs run one after the other, with the same file,
+prompts and threads. `Llama` and the server get the GBNF grammar that a user would write for the row. The roofline is
+the rate at which plain `llama_decode` reads 512 tokens, measured before each pass of our Runtime.
 
 Each repeat loads the model again in all three programs, so that none of them remembers rows. Before the clock starts,
 each program answers eight other rows, so that it has the instruction in memory. Rates are medians over the repeats.

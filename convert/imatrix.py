@@ -1,4 +1,4 @@
-"""Reads an importance matrix (imatrix) in llama.cpp's GGUF format. It says how much an error in each column matters.
+"""Reads an importance matrix (imatrix) in llama.cpp's GGUF format, which says how much an error in each column matters.
 
 For each matrix of the model, the file has two tensors. NAME.in_sum2 has the sum of the squares of each column's inputs,
 and NAME.counts has the number of inputs. tools/imatrix of https://github.com/ggml-org/llama.cpp defines the format. The

@@ -1,7 +1,8 @@
 """A child process that renders an untrusted chat template, in jinja2's sandbox and with limits for time and memory.
 
-It reads the object {"template", "bos", "eos", "conversations", "most"} from standard input. It writes a list with the
-text of each conversation. The text is null if the template fails, or if the text has more than `most` characters.
+The process reads the object {"template", "bos", "eos", "conversations", "most"} from standard input. It writes a list
+with the text of each conversation to standard output. The text is null if the template fails, or if the text has more
+than `most` characters.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ exceptions:
   With more such rows, the calibration would lower all probabilities too far, even those of familiar rows.
 - If fewer than 80 rows were held out, up to 250 rows from other sources are added.
 
-For a predicate or a choice, the rows from other sources are sampled. Each answer is then as frequent among them as
-among all labelled rows.
+For a predicate or a choice, the rows from other sources are sampled so that each answer keeps its frequency among all
+labelled rows.
 
 The demo is weak at two tasks, product_substitute_identification and multiclass_product_classification. Their
 calibrations also allow sets of plausible answers, which name what else an answer may be. In addition, they have the

@@ -1,8 +1,8 @@
 """Makes rows of attribute_value_extraction with descriptions and features.
 
 The data has only titles. A model that has seen values only in titles would take unrelated words of other texts for
-values. So a labelled title gets a description and features. They are made from sentences of reviews and from parts of
-other products' titles.
+values. So a labelled title gets a description and features. These texts are made from sentences of reviews and from
+parts of other products' titles.
 
 The added texts must not answer the question. In the training rows, each requested attribute has known values. A text
 that contains a word of such a value is not used. Some titles have no value for a requested attribute. Half of these get

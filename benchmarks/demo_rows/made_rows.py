@@ -1,8 +1,8 @@
 """Makes rows for tasks with few rows, or with rows that are hard to learn from.
 
-A made query consists of some words of a product's title, as a customer would type them. That product is an exact match.
-Products that share no word with the query are irrelevant. The degrees between exact and irrelevant can be learned only
-from labelled rows.
+A made query consists of some words of a product's title, as a customer would type them. That product is an exact match
+for the query. Products that share no word with the query are irrelevant. The degrees between exact and irrelevant can
+be learned only from labelled rows.
 
 A purchase history from the data gets new candidates for the next item, often fewer than in the data. With fewer
 candidates, the model more easily learns which letter belongs to the right item.

@@ -106,9 +106,9 @@ def drafts() -> str:
 
 
 def prompts() -> str:
-    """Return the table of how fast and how exactly the prompt kernels read prompts.
+    """Return the table of how fast and how exactly prompts are read.
 
-    They are compared with llama.cpp's kernels and with those of its fork ik_llama.cpp.
+    The prompt kernels are compared with llama.cpp's kernels and with those of its fork ik_llama.cpp.
     """
     models = results("prompts")["models"]
     ways = next(iter(models.values()))["sizes"]["256"]["tokens_per_second"]

@@ -194,7 +194,7 @@ class Decoder:
 def _check_tied(checkpoint: Checkpoint) -> None:
     """Raise ModelError if the embedding and the output matrix differ.
 
-    It is called if config.json says that they are one matrix (`tie_word_embeddings`).
+    This is checked if config.json says that they are one matrix (`tie_word_embeddings`).
     """
     embedding, output = checkpoint.tensor(EMBEDDING), checkpoint.tensor(OUTPUT)
     same = embedding.shape == output.shape and embedding.type == output.type

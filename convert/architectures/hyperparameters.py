@@ -89,7 +89,7 @@ def rope_parameters(config: Hyperparameters) -> Hyperparameters:
 def refuse_windows(config: Hyperparameters) -> None:
     """Raise ModelError for a model with sliding-window attention.
 
-    It is called for architectures that have only full attention in llama.cpp.
+    This is checked for architectures that have only full attention in llama.cpp.
     """
     config.refuse("use_sliding_window", "llama.cpp has no sliding window for this architecture")
     kinds = config.values.get("layer_types")

@@ -71,8 +71,8 @@ class Candidates:
     def common_path(self, low: int, high: int, depth: int, most: int) -> list[int]:
         """Return a sequence of at most `most` tokens from `depth` on, which many candidates have in common.
 
-        At each depth, it takes the token that most of the remaining rows have. It ends at the last depth where the rows
-        differ, because forced tokens after that need no model. It may be empty.
+        At each depth, the next token is the one that most of the remaining rows have. The sequence ends at the last
+        depth where the rows differ, because forced tokens after that need no model. It may be empty.
         """
         tokens: list[int] = []
         ends = 0

@@ -107,7 +107,7 @@ class OneOf(Space):
         """Return the text of the option that a labelled row names by its key or text.
 
         The keys are compared first. For example, the options A+, A and B may have the letters A, B and C as texts. Then
-        B is both the key of the third option and the letter of the second. It means the third option.
+        B is both the key of the third option and the letter of the second. In a labelled row, B means the third option.
         """
         text = Space.written(self, output)
         return next((option.text for option in self.offered if option.key == text), text)
