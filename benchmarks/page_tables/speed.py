@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.page_tables.sources import provenance, results, short, table
+from benchmarks.page_tables.sources import gb, provenance, results, short, table
 
 _PEERS = ("ecellm-lite", "Llama", "llama-server")
 
@@ -171,3 +171,15 @@ def labels() -> str:
         f"labels took {facts['seconds_to_prepare']} s, reading them again {facts['milliseconds_to_load']:.0f} ms "
         f"{provenance('labels')}."
     )
+
+
+def learning_speed() -> str:
+    """Return the table of the rate and the memory of a training on a CPU, beside peft's own layers."""
+    facts = results("learning_speed")
+    rows = [
+        [name, f"{one['tokens_per_second']:.0f}", gb(one["peak_memory"])]
+        for name, one in (("`train learn`", facts["ways"]["merged"]), ("with peft's layers", facts["ways"]["peft"]))
+    ]
+    packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
+    head = ("", "tokens/s", "peak of memory")
+    return f"{table(head, rows)}\n\n{facts['ratio']:.1f} times as fast, with {packages} {provenance('learning_speed')}."
