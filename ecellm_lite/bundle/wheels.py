@@ -46,7 +46,7 @@ def project_of(name: str) -> str:
 
 
 def normalized(project: str) -> str:
-    """Return a project's name in the normalized form that is used for comparisons."""
+    """Return a project's normalized name. Two names mean the same project if their normalized names are equal."""
     return re.sub(r"[-_.]+", "-", project).lower()
 
 

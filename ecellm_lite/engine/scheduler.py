@@ -301,7 +301,7 @@ class Scheduler:
         self._prefixes.release(slot.match)
 
     def _retry(self, error: EcellmError, rows: int) -> None:
-        """Run the rows of a failed call again, one at a time. If a row ran alone already, end it with the error."""
+        """Run the rows of a failed call again, one at a time. If the call had only one row, end it with the error."""
         adapter = self._active[0].request.adapter if self._active else self._waiting.current
         self._restart()
         if rows > 1:

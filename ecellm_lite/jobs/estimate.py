@@ -1,6 +1,6 @@
 """Estimates how long a job will take. It answers a sample of the rows, and extrapolates by the rows' lengths.
 
-A row's time is assumed to be proportional to its number of characters, because it grows with the prompt's tokens. A
+The time for a row is assumed to be proportional to the row's number of characters. More characters make more tokens. A
 duplicate row adds no time, because a job answers equal rows once.
 """
 
