@@ -1,20 +1,21 @@
-"""Claim: one product is compared with 20 candidates three times as fast as by llama-server with 8 slots.
+"""Claim: our Runtime compares a product with 20 others three times as fast as llama-server with 8 slots.
 
     python -m benchmarks.candidates --llama-server build/bin/llama-server
 
-A shop that adds a product to its catalogue asks whether the product is there already. For each candidate in the
-catalogue, it asks a row of product matching: the product first, then the candidate. Here the products are the first
-products of labelled rows, and the candidates are the second products of other rows. One product's rows are answered in
-four ways, in turn:
+A shop adds a product to its catalogue and wants to know whether the catalogue already has this product. So it compares
+the product with 20 candidates from the catalogue. Each comparison is a row of product matching, which begins with the
+new product. The products and the candidates are from labelled rows.
 
-- by our Runtime, as one job;
-- by `ecellm-lite serve`, in one request;
-- by llama.cpp's server with its prompt cache, 8 slots and 8 clients;
-- by the same server with one slot, which reads the rows one after the other.
+Four programs answer each product's rows, one after the other:
 
-All ways have the same model file, prompts and threads; llama-server gets a grammar that allows yes or no. Each way
-first answers another product's rows, so that it has read the instruction before the clock starts. The rate of a way is
-the median over the products.
+- our Runtime, as one job;
+- `ecellm-lite serve`, in one request;
+- llama.cpp's server with its prompt cache, 8 slots and 8 clients;
+- llama.cpp's server with one slot.
+
+All programs use the same model file, prompts and number of threads. llama-server gets a grammar that allows only "yes"
+and "no". Before the clock starts, each program answers the rows of another product, so that the instruction is in its
+memory. The result is each program's median rate over the products.
 """
 
 from __future__ import annotations

@@ -102,9 +102,9 @@ def write_adapter_file(
 
 
 def _applicable(attached: Blueprint, blueprint: Blueprint, folder: Path) -> list[TensorRecipe]:
-    """Return the recipes that have factors. A recipe says how a tensor is made (see blueprint.py).
+    """Return the recipes with LoRA factors, which are the tensors that the adapter changes.
 
-    Raises ModelError for a change that llama.cpp cannot make at run time.
+    Raises ModelError if the adapter makes a change that llama.cpp cannot apply while it runs.
     """
     names = {recipe.name for recipe in blueprint.recipes}
     for recipe in attached.recipes:

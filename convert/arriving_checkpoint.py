@@ -23,8 +23,8 @@ from ecellm_lite.models.hub_file import HubFile
 class ArrivingShard(SafetensorsFile):
     """A safetensors file on the hub. `fetch` downloads it to the disk, and `drop` deletes it there.
 
-    `place` is its path on the disk. The file name is the sha256, so that a partial download is continued only if the
-    hub's file is still the same.
+    `place` is the file's path on the disk. Its name is the sha256 of the file on the hub. So a changed file gets
+    another path, and its download starts from the beginning.
     """
 
     def __init__(self, path: Path, remote: HubFile, folder: Path) -> None:
@@ -92,9 +92,9 @@ class ArrivingCheckpoint(Checkpoint):
         return sum(shard.staged_bytes() for shard in self.shards)
 
     def stage(self, done: Collection[str]) -> None:
-        """Make the staging folder, and delete the files in it that this run does not need.
+        """Make the staging folder, and delete the files that earlier runs left in it and that this run does not need.
 
-        An earlier run may have left them. This run needs the shards that are not in `done`.
+        `done` has the names of the converted shards, which are not needed any more.
         """
         self.staging.mkdir(exist_ok=True)
         pending = {shard.place for shard in self.shards if shard.path.name not in done}

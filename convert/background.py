@@ -61,9 +61,10 @@ class ReadAhead(Generic[T]):
 
 
 class WriteBehind(Generic[T]):
-    """Calls a function on items in a background thread, which is at most `depth` items behind the caller.
+    """Calls a function on each item in a background thread.
 
-    It is a context manager. At its end, the `with` block waits until all items are done, or until the function fails.
+    At most `depth` items wait for the thread. It is a context manager. The `with` block ends when all items are done or
+    the function has failed.
     """
 
     def __init__(self, work: Callable[[T], None], depth: int) -> None:

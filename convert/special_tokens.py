@@ -1,4 +1,4 @@
-"""Reads a tokenizer's special tokens: those that begin and end a text, and whether they are added to a prompt.
+"""Reads which tokens begin and end a text, and whether the tokenizer adds them to a prompt.
 
 The rules are from gguf-py's SpecialVocab (gguf/vocab.py of llama.cpp). A chat template is copied as text and never
 rendered.

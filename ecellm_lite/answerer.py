@@ -33,8 +33,9 @@ class RequestOptions(TypedDict, total=False):
     - `space`: replaces the row's own answer space, for example by a JSON schema.
     - `shorten`: whether a row that is too long may be cut, in the fields where its task allows it. The answer says what
       was cut.
-    - `min_probability`: an answer with a lower probability becomes an abstention. With a calibration, an unusually low
-      coverage has the same effect: one below that of 99% of the rows that the calibration was fitted to.
+    - `min_probability`: an answer with a lower probability becomes an abstention. With a calibration, an answer with a
+      very low coverage becomes an abstention too: 99% of the rows that the calibration was fitted to have a higher
+      coverage.
     - `calibration`: "auto" uses the model's stored calibration if it applies, False uses none, and a path uses the
       calibration in that file.
     - `seed`: the random seed for sampled text (a Text space with a temperature).

@@ -1,4 +1,4 @@
-"""Tables about custom tasks: none of these, several labels, and labels that the prompt lists."""
+"""Tables about custom tasks: the answer "none of these", rows with several labels, and prompts that list the labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NONE_WAYS = {
 
 
 def none_of_these() -> str:
-    """Return the table of how well a choice recognizes the rows that fit none of its labels."""
+    """Return a table about rows that fit no label: how often the model answers "none of these" for them."""
     rows = []
     for setting, one in results("none_of_these")["settings"].items():
         task, kind = setting.split(", ")

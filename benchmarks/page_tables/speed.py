@@ -8,9 +8,9 @@ _PEERS = ("ecellm-lite", "Llama", "llama-server")
 
 
 def speed() -> str:
-    """Return the table of the rows per second of our Runtime and of each peer (another program), by task.
+    """Return a table of rows per second: one row for each program (ours and others), and one column for each task.
 
-    The text below the table has the geometric means of our rate divided by each peer's.
+    A sentence below the table says how many times as fast as each other program we are, as a geometric mean.
     """
     facts = results("throughput")
     tasks = facts["tasks"].values()
@@ -21,7 +21,7 @@ def speed() -> str:
 
 
 def throughput() -> str:
-    """Return the table of each task's rates: absolute, divided by each peer's, and as a fraction of the roofline."""
+    """Return a table with one row for each task: how fast we are, how fast other programs are, and the ratios."""
     facts = results("throughput")
     rows = [
         [
@@ -39,7 +39,7 @@ def throughput() -> str:
 
 
 def grouping() -> str:
-    """Return the sentence that says how much faster rows with the same beginning are answered together."""
+    """Return a sentence with the gain in speed from answering rows that begin alike together."""
     facts = results("grouping")
     return (
         f"{facts['products']} products against {facts['candidates']} candidates each, shuffled, ran "
@@ -60,7 +60,10 @@ def candidates() -> str:
 
 
 def cold_start() -> str:
-    """Return the table of how soon a new process answers, with and without the instruction's state on disk."""
+    """Return a table of the seconds from the start of a process to its first answer.
+
+    The first start has to read the instruction. Later starts find the instruction's state on the disk.
+    """
     rows = [
         (
             name,

@@ -1,7 +1,7 @@
-"""llama.cpp's own server, called over the loopback interface by as many clients as it has slots.
+"""llama.cpp's own server. It has several slots, and one client for each slot.
 
-All settings are its defaults (flash attention, batches, prompt cache), except for the slots, their context and the
-threads.
+The number of slots, their context and the number of threads are set. All other settings, such as flash attention and
+the prompt cache, have their defaults.
 """
 
 from __future__ import annotations

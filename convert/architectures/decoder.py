@@ -29,8 +29,9 @@ _COMPARED_ROWS = 1024
 class Dimensions:
     """The sizes of a decoder's parts.
 
-    `width` is the length of a hidden state. `size` is the number of values in a head, and `inner` is the width of the
-    feed-forward network.
+    `width`: how many numbers a hidden state has.
+    `size`: how many numbers an attention head has.
+    `inner`: the width of the feed-forward network.
     """
 
     width: int
@@ -45,8 +46,8 @@ class Dimensions:
     def of(cls, config: Hyperparameters, kv_heads: int | None = None, size: int | None = None) -> Dimensions:
         """Return the dimensions in a config.json. Raises ModelError if they contradict each other.
 
-        `kv_heads` and `size` are defaults for the settings num_key_value_heads and head_dim. If `kv_heads` is None, the
-        default is the number of query heads. If `size` is None, the default is width / heads.
+        `kv_heads`: the number of key heads if config.json does not say it. None means as many as query heads.
+        `size`: the size of a head if config.json does not say it. None means width / heads.
         """
         width, heads = config.count("hidden_size"), config.count("num_attention_heads", most=MAX_HEADS)
         kv_heads = config.count("num_key_value_heads", kv_heads or heads)
@@ -126,9 +127,8 @@ class Decoder:
         """Add the recipes of the matrices and the norms of all layers.
 
         - `interleaved`: whether llama.cpp rotates neighboring rows in pairs (see rotation_order).
-        - `biased`: whether a matrix has a bias, by the matrix's GGUF name. None means that it may have one.
-        - `norms`: names of the norms over the model's width. The GGUF name is the key, and the checkpoint's name the
-          value.
+        - `biased`: maps a matrix's GGUF name to True if the matrix has a bias, or to None if it may have one.
+        - `norms`: maps the GGUF name of each norm to its name in the checkpoint.
         - `added`: a number that is added to the weights of the norms.
         """
         sizes, biases = self.dimensions, biased or {}

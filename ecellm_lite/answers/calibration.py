@@ -1,13 +1,13 @@
-"""Corrects probabilities by temperature scaling, so that eight in ten answers with probability 0.8 are right.
+"""Corrects probabilities, so that eight in ten answers with probability 0.8 are right.
 
-Each probability p is replaced by p^(1/T), where T is the temperature, and the results are scaled to sum to 1. This is
-the same as dividing the logits by T before the softmax. A T above 1 makes a model less sure, a T below 1 makes it
-surer. The likeliest answer stays the same. The method: Guo et al., "On Calibration of Modern Neural Networks" (ICML
-2017).
+The method is called temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017). Each
+probability p is replaced by p^(1/T), and the results are scaled to sum to 1. This is the same as dividing the logits by
+the temperature T before the softmax. A T above 1 makes a model less sure, and a T below 1 makes it surer. The likeliest
+answer stays the same.
 
-Each entry of an extraction is calibrated separately, because an entry is either right or wrong. Entries may be wrong
-more often than right. A temperature alone cannot correct that, so there is also a bias b: p becomes sigmoid(logit(p) /
-T + b), as in Platt, "Probabilistic outputs for SVMs" (1999).
+Each entry of an extraction is calibrated separately, because an entry is either right or wrong. Often most entries are
+wrong, and a temperature cannot correct for this. So the formula for an entry also has a bias b: p becomes
+sigmoid(logit(p) / T + b), as in Platt, "Probabilistic outputs for SVMs" (1999).
 """
 
 from __future__ import annotations

@@ -27,9 +27,11 @@ MOST_SHOWN = 26
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option. `key` is its name for programs (such as `B`), and `text` is what the model writes (`B: positive`).
+    """One of the answers that a model can choose from, such as "B: positive".
 
-    `line` is its name for people. If it is empty, people see the key.
+    `key`: the short name that programs see, such as "B".
+    `text`: what the model writes, such as "B: positive".
+    `line`: what people see. If it is empty, people see `key`.
     """
 
     key: str
@@ -38,7 +40,7 @@ class Option:
 
     @property
     def label(self) -> str:
-        """The option's name in a labelled row: its text, or its key if the text is only a letter for it."""
+        """The option's name in a labelled file: "positive" for the text "positive", but "B" for "B: positive"."""
         return self.text if self.text == self.key or self.text.startswith(f"{self.key}:") else self.key
 
 

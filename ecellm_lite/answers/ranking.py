@@ -74,7 +74,7 @@ class Ranking(Space):
         )
 
     def parse(self, text: str) -> list[str]:
-        """Return the letters of an answer string in their order.
+        """Split "B,A,C" into its letters.
 
         Raises InputError if a letter is missing or repeated.
         """
@@ -86,10 +86,7 @@ class Ranking(Space):
         return order
 
     def normalized(self, text: str) -> str:
-        """Return the letters of a person's answer, with only commas between them.
-
-        The person may have separated them in another way.
-        """
+        """Return the letters of a person's answer with commas between them: "b > a" becomes "B,A"."""
         order = ",".join(part.upper() for part in re.split(r"[\s,;>]+", text.strip()) if part)
         self.parse(order)
         return order
@@ -106,11 +103,12 @@ class Ranking(Space):
         return replace(after, probability=tempered_among(outcome.probability, self._orders, temperature))
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim (decision): that no order is better than the answer's.
+        """Return one claim, which calibration can check: "this is the best order".
 
-        `labels` say how relevant each product is. With labels, the claim is correct if no product comes before a more
-        relevant product. Without labels, it is correct if the order is the gold order. All orders other than the
-        answer's are assumed to be equally likely.
+        `labels` are the relevance labels of the products. With labels, the claim is correct if the products are sorted
+        by relevance. Without labels, the claim is correct if the answer is the gold order.
+
+        The claim has the probability of the answer's order. All other orders share the remaining probability equally.
         """
         gold_order, order, probability = self.parse(gold), answer.value, answer.probability or 0.0
         if self._orders == 1:

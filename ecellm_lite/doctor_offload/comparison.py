@@ -117,12 +117,12 @@ class _Result:
 def compare(
     model: str | None, *, envelope: str | None = None, program: Sequence[str] = (), seconds: float = SECONDS
 ) -> OffloadCheck:
-    """Answer a row on the CPU and with all layers on the GPU, and compare the answers.
+    """Answer a row on the CPU, answer it again with all layers on the GPU, and compare the two answers.
 
     Each of the two runs has its own process, which is stopped if it takes more than `seconds`. The process is started
     as ChildRuntime starts its child (see pipe/child_runtime.py). If `program` is given, that program is started
-    instead, with the same settings. A crash, a hang or an error of one process becomes a finding. The other run still
-    takes place.
+    instead, with the same settings. If one process crashes, hangs or reports an error, the result says so, and the
+    other process still runs.
 
     Raises UsageError if llama.cpp has no GPU device, or if the model does not fit into the GPU's memory. If both runs
     report an error, such as ModelError for a missing model, that error is raised.

@@ -24,7 +24,7 @@ class Footprint:
     own: int
 
     def of(self, processes: int) -> int:
-        """Return the bytes that `processes` processes take together."""
+        """Return how many bytes of memory `processes` processes need in all."""
         return self.weights + processes * self.own
 
 

@@ -139,15 +139,15 @@ class Prefixes:
                 yield node
 
     def chunk(self, node: Prefix, most: int) -> Chunk:
-        """Return a node's next tokens, at most `most`, and count them as filled.
+        """Return the next `most` tokens of a node, or fewer if fewer are left.
 
-        The caller must therefore include them in the next call of the model.
+        The caller must include these tokens in the next call of the model: `filled` already counts them.
         """
         start, node.filled = node.filled, min(node.filled + most, len(node.tokens))
         return Chunk(node.sequence, start, node.tokens[start : node.filled], ask=0)
 
     def unsaved(self) -> Iterator[Prefix]:
-        """Yield the instructions in memory whose state is not saved yet, and count them as saved."""
+        """Yield the instructions that the caller must now save. Each instruction is yielded only once."""
         for node in self._nodes:
             if node.instruction and node.ready and not node.saved:
                 node.saved = True

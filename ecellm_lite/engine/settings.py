@@ -16,13 +16,12 @@ FLASH_ATTENTION = ("auto", "on", "off")
 class Settings:
     """How a model is loaded.
 
-    `context`: the size of the KV memory in tokens, over all sequences. By default, it grows with the rows' needs, up to
-      4096 tokens. The model's training context and the free memory may limit it further.
+    `context`: the size of the KV memory in tokens, for all sequences together. By default, it grows with the rows'
+      needs, up to 4096 tokens. The model's training context and the free memory may limit it further.
     `threads`: the maximum number of threads in a call (see engine/threads.py). By default, one per core.
     `gpu_layers`: `auto` (as many as fit), `all` or a number. With 0, no GPU is used.
-    `micro_batch`: how many tokens one call of the model may have. On a CPU, larger calls were slower with llama.cpp's
-      own attention, which reads the memory of all rows. The attention of the prompt kernels reads only each row's own
-      memory.
+    `micro_batch`: how many tokens one call of the model may have. On a CPU with llama.cpp's own attention, calls with
+      more tokens than the default were slower.
     `flash_attention`: `auto`, `on` or `off`. With `deterministic`, llama.cpp's own flash attention is always off.
     `prompt_kernels`: `auto`, `off` or a variant (see ecellm_lite.kernels.prompt).
     """

@@ -12,9 +12,11 @@ from ecellm_lite.engine.request import Request
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """A running request: `length` of its tokens are in memory, and the `pending` tokens follow.
+    """A request that the model is working on.
 
-    The last `drafted` of the pending tokens are guesses. The answer's space needs the logits after each guess.
+    `length`: how many of its tokens are in the KV memory.
+    `pending`: the next tokens to compute.
+    `drafted`: how many of the pending tokens are guesses. The guesses are the last ones.
     """
 
     request: Request
@@ -33,7 +35,7 @@ class Slot:
         return self.length - self.match.length
 
     def count_drafts(self, right: int) -> None:
-        """Count `right` of the last guessed tokens as decoded, and the others as wasted."""
+        """Count the guessed tokens. The first `right` of them were correct, and the other ones were wasted."""
         right = max(0, min(self.drafted, right))
         self.request.decoded += right
         self.request.wasted += self.drafted - right

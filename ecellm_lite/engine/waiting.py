@@ -1,4 +1,4 @@
-"""The queue of waiting requests. They leave in order of arrival, except that related requests leave together."""
+"""The queue of waiting requests. The oldest request leaves first, and related requests leave together with it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Waiting:
 
     @property
     def has_urgent(self) -> bool:
-        """Whether an urgent request is waiting, at the front or among the new ones."""
+        """Whether an urgent request is waiting."""
         return bool(self._urgent) or bool(self._group and self._group[0].urgent)
 
     def first(self) -> Request | None:

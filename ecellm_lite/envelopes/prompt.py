@@ -83,9 +83,9 @@ class Prompt:
 
 
 def control_token_id(control_token: ControlToken, tokenizer: Tokenizer) -> int | None:
-    """Return the id of a control token.
+    """Return the id of a control token, or None if the token is optional and the vocabulary lacks it.
 
-    If the vocabulary lacks the token, return None for an optional token. For any other token, raise ModelError.
+    Raises ModelError if the vocabulary lacks a token that is not optional.
     """
     token = tokenizer.special_token_id(control_token.text)
     if token is None and not control_token.optional:

@@ -37,7 +37,10 @@ def paired_interval(before: Numbers, after: Numbers, metric: Metric) -> Interval
 
 
 def _resamples(rows: int) -> Iterator[Numbers]:
-    """Yield how often each row was drawn for each of RESAMPLES resamples, in batches of shape (resamples, rows)."""
+    """Draw `rows` rows with replacement, RESAMPLES times, and count how often each row was drawn.
+
+    Yields the counts in batches of shape (resamples, rows).
+    """
     generator = np.random.default_rng(SEED)
     remaining = RESAMPLES
     while remaining:

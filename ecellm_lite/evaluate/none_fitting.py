@@ -45,12 +45,13 @@ class Hits:
 
 @dataclass(frozen=True, slots=True)
 class NoneFit:
-    """A fitted rule, and its effect on held-out rows.
+    """A rule for the answer "none of these", and its effect on rows that it was not fitted to.
 
-    `rows`: how many rows there were.
-    `unfitting`: for how many of them "none of these" is the right answer.
-    `before`, `after`: how well "none of these" is recognized without the rule and with it.
-    `refusal`: why the rule should not be kept, or None to keep it.
+    `rows`: the number of rows.
+    `unfitting`: the number of rows whose right answer is "none of these".
+    `before`: the model's hits and misses without the rule.
+    `after`: the model's hits and misses with the rule.
+    `refusal`: why the rule should not be used. It is None if the rule should be used.
     """
 
     rule: NoneRule

@@ -85,7 +85,7 @@ class PendingRequest:
         complete(self.future, answer or error or CrashError("The engine's process gave no answer."))
 
     def refuse(self) -> None:
-        """Answer the request with an error, because three children died while they worked on it."""
+        """Answer the request with an error. Three children died while they worked on this request."""
         error = CrashError(
             "The engine's process died three times while it worked on this request",
             step="leave the row out, and report it with its task",
@@ -168,7 +168,7 @@ class RequestQueue:
         return cancelled, lost
 
     def refuses(self, request: PendingRequest) -> bool:
-        """Return whether an identical request killed a child that had no other request."""
+        """Return whether this request is refused, because an identical request alone made a child crash."""
         return bool(self._refused) and request.key in self._refused
 
     def _place(self, request: PendingRequest) -> OrderedDict[int, PendingRequest]:

@@ -160,7 +160,7 @@ class Supervisor:
                 unused.end(gently=True, seconds=CLOSING_SECONDS)
 
     def _patience(self, idle: bool) -> float | None:
-        """Return in how many seconds the child must be checked again; None for never."""
+        """Return the seconds until the next check of the child process, or None if no check is needed."""
         if not idle:
             return HEARTBEAT
         return None if self._idle_seconds is None else max(0.0, self._alive + self._idle_seconds - time.monotonic())

@@ -114,7 +114,7 @@ def _check_hash(file: Path) -> CheckResult:
 
 
 def _envelope_of(header: Header, name: str) -> Envelope:
-    """Return the file's envelope for the compared prompts, or the Alpaca envelope if the file names none."""
+    """Return the envelope that the model file names, or the Alpaca envelope if the file names none."""
     try:
         return get_envelope(envelope_of(header, [name]))
     except UsageError:

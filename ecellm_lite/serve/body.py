@@ -42,7 +42,7 @@ class JsonRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A route whose requests are JsonRequests."""
+    """A route that checks the request's JSON body before its own code runs."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return a handler that reads and checks the body before the route's own code runs."""

@@ -46,7 +46,7 @@ class Metrics:
         self._registry.register(_ModelGauges(residents))
 
     def count(self, model: str, task: str, answers: Sequence[Answer]) -> None:
-        """Add a model's answers to a task to the metrics: their number, tokens, times and coverage."""
+        """Update the metrics of a model and a task with new answers: their number, tokens, times and coverage."""
         for answer in answers:
             outcome = answer.error.code if answer.error else "abstained" if answer.abstained else "answered"
             self._rows.labels(model, task, outcome).inc()

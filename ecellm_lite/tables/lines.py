@@ -47,10 +47,9 @@ def read_lines(file: IO[bytes], encoding: Encoding, end: str = "\n") -> Iterator
 
 
 def line_end(text: str) -> str:
-    """Return the character that ends the lines of a text: a carriage return or a line feed.
+    """Return the character that ends the first line of a text: a carriage return in old files, a line feed in others.
 
-    Old files end lines with a carriage return alone. The first line shows this, because later quoted cells may contain
-    line feeds.
+    Only the first line is checked, because later lines may have line feeds inside quoted cells.
     """
     if "\n" not in text:
         return "\r" if "\r" in text else "\n"

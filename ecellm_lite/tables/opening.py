@@ -90,7 +90,10 @@ def _text(source: Source, options: TableOptions) -> Table:
 
 
 def _refuse_other_options(options: TableOptions, *settings: str, source: Source) -> None:
-    """Raise UsageError if an option is set that is not one of `settings`: the options for this type of file."""
+    """Raise UsageError if the user set an option that this type of file does not have.
+
+    `settings` are the options that this type of file has.
+    """
     for setting in ("encoding", "delimiter", "quote", "header_row", "sheet"):
         if setting not in settings and getattr(options, setting) is not None:
             raise UsageError(

@@ -1,4 +1,4 @@
-"""Leaves out the rows of totals that reports add at the end of a table. Such rows describe no product."""
+"""Leaves out the total rows at the end of a table, because such rows describe no product."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIGURE = re.compile(r"[\s\d.,:%+\u2013\u2014<>$\u20ac£¥-]*|[A-Z]{3}\s?[\d.,]+
 
 
 def is_total(row: TableRow) -> bool:
-    """Return whether a row's first cell with text is a word such as "Total", and its other cells have only numbers."""
+    """Return whether a row has a word such as "Total" first, and otherwise only numbers. Empty cells do not count."""
     cells = (text for cell in row.cells.values() if (text := "" if cell is None else str(cell)).strip())
     first = next(cells, None)
     if first is None or _TOTAL.fullmatch(first) is None:

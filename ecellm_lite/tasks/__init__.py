@@ -1,1 +1,4 @@
-"""The tasks: ECInstruct's ten, with exactly the prompts that the weights were trained on, and the user's own."""
+"""The tasks: the ten tasks of ECInstruct, and the tasks that users define.
+
+The prompts of the ten tasks are exactly the prompts that the weights were trained on.
+"""

@@ -111,7 +111,10 @@ def _line_error(path: Path, line: int, reason: str, step: str, field: str | None
 
 
 def _example(task: Task, row: Mapping[str, Any], output: object, refuse: Refuse) -> WorkedExample:
-    """Return an example, checked against its task. `refuse` makes the error that is raised for an invalid example."""
+    """Check that an example fits its task, and return it.
+
+    `refuse` makes the exception for an invalid example.
+    """
     try:
         question = task.question(row)
     except EcellmError as error:

@@ -83,10 +83,10 @@ def read_labels(table: TaskTable) -> list[Label]:
 
 
 def misleading_id(labels: Sequence[tuple[str, str]]) -> int | None:
-    """Return the index of the first label whose value equals the text of another label, or None. Case is ignored.
+    """Return the index of the first label whose value is another label's text, or None if there is no such label.
 
-    Such a value names one label and reads like another. `labels` are pairs (value, text). A label whose value equals
-    its own text is not misleading.
+    `labels` are pairs (value, text). In [("red", "blue"), ("x", "red")], the value "red" is misleading: it means the
+    label that reads "blue". Upper and lower case make no difference.
     """
     texts = {text.casefold(): index for index, (_, text) in enumerate(labels)}
     for index, (value, text) in enumerate(labels):

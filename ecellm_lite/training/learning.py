@@ -134,7 +134,7 @@ class Learning:
                 self.save()
 
     def save(self) -> None:
-        """Write the checkpoint that `resume` reads, and the curves."""
+        """Write two files: `checkpoint.pt`, from which `resume` continues, and the learning curves."""
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {
             "step": self.step,
@@ -205,9 +205,9 @@ class Learning:
             self._merged.merge()
 
     def _answer_states(self, part: Sequence[Lesson]) -> Any:
-        """Return the states that predict the tokens of the answers, lesson after lesson: (tokens, width).
+        """Return the hidden states that predict the answers' tokens: (tokens, width), lesson after lesson.
 
-        Tokens with which all rows begin, such as an instruction, are computed once.
+        If all lessons begin with the same tokens, such as an instruction, these tokens are computed once.
         """
         if self._merged:
             return self._merged.answer_states(part)

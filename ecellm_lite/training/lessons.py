@@ -29,7 +29,7 @@ class Lesson:
 
     `choices` are the first tokens of the possible answers, and `gold` is the index of the right one. If the first token
     does not decide the answer, `choices` is empty and `gold` is -1. `turn` is the index of the pass, from 0.
-    `left_out`: whether the row is from a source from which no row is learned.
+    `left_out`: whether the row's source is used only for validation.
     """
 
     task: str
@@ -49,7 +49,7 @@ class Lessons:
     lessons: list[Lesson] = field(default_factory=list)
 
     def of(self, turn: int) -> list[Lesson]:
-        """Return the lessons of a pass, counted from 0. VALIDATION stands for the held-out lessons."""
+        """Return the lessons of one pass. Passes count from 0, and VALIDATION is the turn of the held-out lessons."""
         return [lesson for lesson in self.lessons if lesson.turn == turn]
 
     @property

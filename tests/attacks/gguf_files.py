@@ -27,7 +27,7 @@ def key(name: bytes, kind: int, value: bytes) -> bytes:
 
 
 def array(name: bytes, item: int, items: Sequence[bytes], count: int | None = None) -> bytes:
-    """Return a key with an array. `count` replaces the true number of items."""
+    """Return the bytes of a GGUF key whose value is an array. `count` is the number of items that the file claims."""
     return key(name, ARRAY, u32(item) + u64(len(items) if count is None else count) + b"".join(items))
 
 

@@ -1,6 +1,6 @@
-"""The standalone program: which installations can be packed, and its first script.
+"""Building the standalone program: when it is refused, and the script that starts the program.
 
-test_bare_system.py tests the packed program.
+test_bare_system.py tests the built program.
 """
 
 from __future__ import annotations

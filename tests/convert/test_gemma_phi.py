@@ -65,7 +65,7 @@ def check(
 
 
 def written_adapter(folder: Path, kind: str, **config: Any) -> Path:
-    """Write an adapter for all matrices in the layers. Its module names are those of current versions of peft."""
+    """Write an adapter for all matrices in the layers, with the module names that current versions of peft use."""
     weights: dict[str, NDArray[Any]] = {}
     for name, shape in gemma_phi_shapes(GEMMA_PHI[kind]).items():
         module = name_alone(name).removesuffix(".weight")

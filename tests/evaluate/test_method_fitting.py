@@ -135,10 +135,7 @@ def test_the_curves_are_those_of_scikit_learn() -> None:
 
 
 def test_vector_scaling_has_the_best_figures_by_hand() -> None:
-    """All rows have the same probability.
-
-    The fit makes it equal to the fraction of right answers, apart from the prior.
-    """
+    """90% of the answers are right, so the best probability is 0.9. The prior changes it slightly."""
     shares = np.tile([0.5, 0.5], (1000, 1))
     rows = OptionRows(("yes", "no"), shares, np.array([0] * 900 + [1] * 100, dtype=np.intp))
     after = METHODS[VECTOR](rows).corrected(shares)

@@ -48,7 +48,7 @@ def entries(**values: str | None) -> list[dict[str, Any]]:
 
 
 def metrics(task: Task, output: list[dict[str, Any]], answered: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the metrics of one row, answered with the entries `answered`."""
+    """Return the metrics of one row. `output` is the right answer, and `answered` is the model's answer."""
     row = labelled(task, 1, {**ROW, "output": output})
     with Runtime.over(FakeBackend(cells=1 << 14)) as runtime:
         answer = runtime.answer(task, ROW)

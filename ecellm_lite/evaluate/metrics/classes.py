@@ -1,8 +1,10 @@
 """Accuracy and macro-F1, the metrics of the tasks that are answered with a letter (PRP, SA, MPC).
 
-Macro-F1 is the mean of the labels' F1. As in scikit-learn, a label counts if it occurs in any gold answer or in any of
-the model's answers. In the metrics `all` (see measured.py), a row without an answer is wrong: it lowers the recall of
-its gold label, but no label's precision. In the metrics `paper`, such a row is left out.
+Macro-F1 is the mean of the F1 of several labels: those that occur in a gold answer or in an answer of the model.
+Scikit-learn uses the same labels.
+
+In the metrics `all` (see measured.py), a row without an answer is a wrong answer. It lowers the recall of its gold
+label, but the precision of no label. The metrics `paper` leave out rows without an answer.
 """
 
 from __future__ import annotations
@@ -104,6 +106,6 @@ class ConfusionTable:
 
     @property
     def confusion(self) -> Confusion:
-        """The counts of all rows as a Confusion, which the results store."""
+        """The counts of all rows, as the results store them."""
         counts = self.counts(self.columns.sum(axis=0)).astype(int).tolist()
         return Confusion(self.labels, counts)

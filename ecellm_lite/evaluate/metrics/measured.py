@@ -28,7 +28,8 @@ class Pair:
     """A row's gold answer string, and the model's answer string or None.
 
     `labels`: the relevance of each product of a ranking (see metrics/ranking.py).
-    `typed`: how many typed values are right in the answer, and how many the gold answer has (see metrics/typed.py).
+    `typed`: how many typed values the model got right, and how many typed values the gold answer has (see
+      metrics/typed.py).
     `position`: the model's position on the scale, if the answer is a score (see metrics/scores.py).
     """
 
@@ -66,7 +67,7 @@ class Measured:
     more: Sequence[float] | Numbers = ()
 
     def values(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Return the metrics `paper` and the metrics `all`, by name."""
+        """Return two dictionaries of metrics by name: first the metrics `paper`, then the metrics `all`."""
         sums = np.concatenate([self.columns.sum(axis=0), self.more])
         return tuple({name: float(metric(sums)) for name, metric in group.items()} for group in (self.paper, self.all))  # type: ignore[return-value]
 
@@ -82,5 +83,5 @@ def harmonic(precision: Numbers, recall: Numbers) -> Numbers:
 
 
 def mean(columns: Numbers) -> Numbers:
-    """Return a metric's mean over the rows. Column 0 has the sum of its values, column 1 the number of rows."""
+    """Divide column 0, the sum of a metric's values, by column 1, the number of rows."""
     return ratio(columns[..., 0], columns[..., 1])

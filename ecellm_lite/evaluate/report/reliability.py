@@ -15,7 +15,7 @@ CLOSE = 0.02  # a mean gap under two percentage points counts as none
 
 @dataclass(frozen=True, slots=True)
 class BinShape:
-    """One bin of probabilities, with everything that is drawn for it, in pixels."""
+    """How a bin of probabilities is drawn. All lengths are in pixels."""
 
     left: float
     width: float

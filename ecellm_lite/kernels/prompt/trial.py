@@ -111,7 +111,7 @@ def attention(
 
 
 class _Graph:
-    """A ggml graph of one operation, computed by a device. `size`: the bytes of all its tensors."""
+    """A ggml graph of one operation, computed by a device. `size`: how many bytes all its tensors need."""
 
     def __init__(self, device: str, size: int, threads: int) -> None:
         handle = symbol("ggml_backend_dev_by_name", _POINTER, ctypes.c_char_p)(device.encode())

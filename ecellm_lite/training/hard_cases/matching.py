@@ -1,8 +1,10 @@
-"""Makes rows of product_matching whose two records differ in one thing alone, or only in how they are written.
+"""Makes rows of product_matching that are hard to tell apart.
 
-The records of a "no" differ in a digit of the model number, in the capacity, the pack size, the colour or another fact,
-or one of them is an accessory for the other. Both records state the fact. The records of a "yes" state the same facts
-in another order and with other spaces, and one of them may leave out a fact.
+In a row with the answer "no", the two records differ in one fact, which both of them state. It may be a digit of the
+model number, the capacity, the pack size or the colour. Or one record is an accessory for the other.
+
+In a row with the answer "yes", the two records state the same facts in another order and with other spaces. One of them
+may leave out a fact.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ _ENDS = ("", "", "", " NEW", " - Free Shipping", " | Online Shop", " (Retail)")
 
 
 def matching_rows(count: int, random: Random) -> list[Row]:
-    """Return made rows of the task, half of them with the answer no."""
+    """Return `count` new rows. Half of them have the answer "no"."""
     return [_row(random, matches=number % 2 == 0) for number in range(count)]
 
 

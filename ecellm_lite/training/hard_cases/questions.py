@@ -1,7 +1,8 @@
-"""Makes rows of answerability_prediction whose documents nearly answer the question, or do.
+"""Makes rows of answerability_prediction that are hard to tell apart.
 
-The documents of a "no" use the question's words but answer another question: the battery's price, not how long a charge
-lasts. Both answers have such sentences and sentences about other things, so that these words alone tell nothing.
+A row with the answer "no" has documents that use the question's words but do not answer the question. For example, the
+question is how long a charge lasts, and a document says what the battery costs. Rows with the answer "yes" have such
+documents too, and one that answers the question.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _LEXICON = Path(__file__).parent / "questions.json"
 
 
 def question_rows(count: int, random: Random) -> list[Row]:
-    """Return made rows of the task, half of them with the answer no."""
+    """Return `count` new rows. Half of them have the answer "no"."""
     return [_row(random, answered=number % 2 == 0) for number in range(count)]
 
 

@@ -1,7 +1,7 @@
 """Makes rows of sentiment_analysis with negations, mixed praise and blame, and words that mislead.
 
-A review has a verdict whose degree is known, such as "Not bad at all" (positive), and details that agree with it. The
-details of a neutral review are mixed. A mildly positive or negative review may have one detail that disagrees.
+A review has a verdict, such as "Not bad at all" (positive), and some details. The details agree with the verdict, or
+are mixed if the verdict is neutral. A mildly positive or negative review may have one detail that disagrees.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TURNS = ("But", "However,", "Then again,", "On the other hand,")
 
 
 def review_rows(count: int, random: Random) -> list[Row]:
-    """Return made rows of the task, a fifth of each degree."""
+    """Return `count` new rows. Each of the five degrees is the answer of a fifth of them."""
     return [_row(OPTIONS[number % len(OPTIONS)], random) for number in range(count)]
 
 
@@ -46,7 +46,7 @@ def _row(degree: str, random: Random) -> Row:
 
 
 def _contrasted(first: str, second: str, random: Random, *, last: bool = False) -> list[str]:
-    """Return two details with a word of contrast between them, in any order unless `last` keeps the second last."""
+    """Return two sentences, with a word such as "but" between them. With `last`, the order stays the same."""
     if not last and random.random() < 0.5:
         first, second = second, first
     return [f"{first}.", f"{random.choice(_TURNS)} {second[0].lower()}{second[1:]}."]
