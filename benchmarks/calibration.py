@@ -8,9 +8,9 @@ The evaluations must run in a store in which the demo was not calibrated (ECELLM
 results have:
 
 - the expected calibration error over 10 bins and the Brier score, on test rows from the demo's training sources;
-- with --others, the same on rows from other sources;
-- the values of the calibration that is shipped with the demo, such as its temperature. A task may have no calibration;
-  then the model's own probabilities are judged.
+- with --others, the same two figures on rows from other sources;
+- the values of the calibration that is shipped with the demo, such as its temperature. For some tasks, no calibration
+  is shipped.
 """
 
 from __future__ import annotations

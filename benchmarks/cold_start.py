@@ -57,9 +57,9 @@ def main(repeats: int, large: bool, output: Path) -> None:
 
 
 def measure(model: Path, home: Path, repeats: int) -> dict[str, Any]:
-    """Return the median seconds of the whole process and of the row alone, and how many prompt tokens were on disk.
+    """Start new processes that answer one row, and return the median seconds and the number of tokens from the disk.
 
-    All are measured with an empty folder ("cold") and with a filled one ("warm").
+    The "cold" processes have no saved state of the instruction on the disk. The "warm" ones have it.
     """
     start(model, home)  # stores the file's hash, and brings the file into the page cache
     seconds: dict[str, dict[str, list[float]]] = {name: {"process": [], "row": []} for name in ("cold", "warm")}

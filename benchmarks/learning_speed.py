@@ -62,7 +62,10 @@ def write_lessons(path: Path) -> None:
 
 
 def learn(way: str, path: Path, folder: Path, steps: int) -> dict[str, Any]:
-    """Take some steps in one way, and return the rate, the loss of each step and the peak of memory."""
+    """Train for `steps` steps, and return the tokens per second, the losses and the peak memory.
+
+    `way` is "merged" or "peft".
+    """
     import torch
 
     from ecellm_lite.training import learning

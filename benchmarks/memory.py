@@ -58,10 +58,7 @@ def over_fake(count: int) -> dict[str, Any]:
 
 
 def over_demo(data: Path, minutes: float, threads: int | None) -> dict[str, Any]:
-    """Have the demo answer labelled rows of one task after the other until the time is up.
-
-    Returns the measured memory.
-    """
+    """Answer labelled rows with the demo for `minutes` minutes, and return how the memory grew."""
     started = time.monotonic()
     samples: list[float] = []
     count = 0

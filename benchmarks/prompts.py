@@ -115,10 +115,7 @@ def model(shape: str, kind: str, folder: Path) -> Path:
 
 
 def source(shape: str, folder: Path) -> Path:
-    """Return the path of a shape's source model, from which its files of all types are made.
-
-    The source model is made if it is missing.
-    """
+    """Return the path of an unquantized model of this shape. The model is made if it is missing."""
     if shape == "135M":
         return ensure_demo(Store(), threads=available_cores()).path
     embedding, feed_forward, heads, heads_kv, layers = SHAPES[shape]

@@ -27,7 +27,7 @@ _offset = threading.Lock()  # where the threads of a process share the descripto
 
 
 def read_at(descriptor: int, count: int, offset: int) -> bytes:
-    """Return up to `count` bytes from an offset of the file. At the end of the file, there are none."""
+    """Read up to `count` bytes from an offset of the file. At the end of the file, the result is empty."""
     if hasattr(os, "pread"):
         return os.pread(descriptor, count, offset)
     with _offset:

@@ -35,7 +35,9 @@ def special_tokens(
     added: Sequence[AddedToken],
     size: int,
 ) -> dict[str, MetadataValue]:
-    """Return GGUF metadata: the special tokens, whether they are added to a prompt, and the chat template.
+    """Return the special tokens and the chat template as GGUF metadata.
+
+    The metadata say which tokens begin and end a prompt.
 
     - `config`: the content of config.json. Its token ids are used if the tokenizer's files name none.
     - `tokenizer`: the content of tokenizer.json, if there is one.
@@ -88,8 +90,8 @@ def _configured(value: object, size: int) -> int | None:
 def _added_automatically(tokenizer: Mapping[str, Any] | None, texts: Mapping[str, str | None]) -> dict[str, bool]:
     """Return whether tokenizer.json adds a BOS token ("bos") and an EOS token ("eos") to a text.
 
-    If the file does not say it for one of the tokens, that token's key is left out. `texts` has the texts of both
-    tokens.
+    For example, {"bos": True} means that a BOS token is added, and that the file says nothing about EOS. `texts` has
+    the texts of both tokens.
     """
     flags: dict[str, bool] = {}
     processor = (tokenizer or {}).get("post_processor")

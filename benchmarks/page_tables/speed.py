@@ -161,7 +161,7 @@ _WAYS = {
 
 
 def labels() -> str:
-    """Return the table that compares a search in thousands of labels with a schema's enum, and a text below it."""
+    """Return a table about rows with thousands of labels. It compares our search with a JSON schema's enum."""
     facts = results("labels")
     rates, calls, tokens = facts["rows_per_second"], facts["calls_alone"], facts.get("tokens_a_row", {})
     rows = [[name, f"{rates[way]:.1f}", str(tokens.get(way, ""))] for way, name in _WAYS.items() if way in rates]

@@ -176,7 +176,7 @@ class Decoder:
         }
 
     def head_metadata(self) -> dict[str, MetadataValue]:
-        """Return the metadata that say how many values a head of keys and a head of values have."""
+        """Return the metadata key_length and value_length: the size of an attention head."""
         size, prefix = ("UINT32", self.dimensions.size), f"{self.architecture}.attention."
         return {f"{prefix}key_length": size, f"{prefix}value_length": size}
 

@@ -10,11 +10,11 @@ from ecellm_lite.answers.typed_values import Reader
 
 @dataclass(frozen=True, slots=True)
 class AttributeForm:
-    """The form of an attribute's values. Each value also keeps its text and its position in the row.
+    """The form of an attribute's values.
 
     - `at_most`: how many values the attribute may have.
-    - `reader`: reads each value as a number, a date or a quantity.
-    - `values`: the only values that the attribute may have. There is no reader then.
+    - `reader`: reads each value as a number, a date or a quantity. It is None if there are `values`.
+    - `values`: the list of allowed values, or None if any value is allowed.
     """
 
     at_most: int = 1

@@ -100,9 +100,9 @@ def tempered_listed(shares: Sequence[float], others: int, temperature: float) ->
 
 
 def tempered_outcome(outcome: Outcome, temperature: float) -> Outcome:
-    """Return an answer space's outcome with its probabilities rescaled by a temperature, and its confidence recomputed.
+    """Correct the probabilities of an answer by a temperature. The answer itself stays the same.
 
-    The answer stays the same. At temperature 1, or with a single possible answer, nothing changes.
+    At temperature 1, or if only one answer is possible, nothing changes.
     """
     before = outcome.probabilities
     if temperature == 1.0 or not before or len(before) == 1:

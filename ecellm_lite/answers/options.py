@@ -59,7 +59,7 @@ class OneOf(Space):
 
     @abstractmethod
     def value(self, key: str) -> Any:
-        """Return the answer's value for the option with this key."""
+        """Return the value of the answer if the model chooses the option with this key."""
 
     def spellings(self, option: Option) -> tuple[str, ...]:
         """Return the texts that count as this option if a general model writes them.
@@ -144,10 +144,10 @@ class OneOf(Space):
         return max(len(scene.continuation(text)) for text in self.alternatives)
 
     def corrected_by_option(self, outcome: Outcome, correction: OptionCorrection) -> Outcome:
-        """Return the outcome with corrected probabilities. The answer is the option that is now the likeliest.
+        """Correct the probabilities. The answer is then the option with the highest corrected probability.
 
-        If two options are now equally likely, the one that was likelier before is the answer. Its probability is raised
-        to the next larger float, so that the answer is the likeliest option wherever probabilities are compared.
+        If two options have the same corrected probability, the answer is the one that was more likely before. Its
+        probability is made slightly higher than the other one's.
         """
         before = outcome.probabilities
         if not before:

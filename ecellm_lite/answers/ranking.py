@@ -40,8 +40,8 @@ class Ranking(Space):
     def decode(self, scene: Scene) -> Decoding:
         """Choose a letter for each position in turn. The last letter needs no choice.
 
-        The outcome's `probability` is the product of the probabilities of all choices. Its `probabilities` and
-        `confidence` are those of the first position.
+        `probability` is the product of the probabilities of all choices. `probabilities` and `confidence` describe only
+        the first choice: which letter is the best.
         """
         tape = Tape()
         order: list[str] = []

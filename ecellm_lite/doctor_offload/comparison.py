@@ -172,7 +172,7 @@ def _result(side: _Side, model: str | None, envelope: str | None, program: Seque
 
 
 def _run(outcome: Attempt) -> Run | None:
-    """Return the last of a process's answers with its measurements. None if this answer is not a choice."""
+    """Return the last answer of a process and its times, or None if the answer is not a choice."""
     answer = outcome.answers[-1]
     try:
         facts = {**outcome.model["placement"]} if outcome.model else {}

@@ -1,8 +1,12 @@
-"""Prefixes that stay in the KV memory. They form a tree over token ids, in which each row finds its longest prefix.
+"""Prefixes that stay in the KV memory.
 
-Each node of the tree has its own sequence, with all tokens from the root to the node's end. It shares the memory cells
-of the nodes above it. The instruction of a job's rows is a node. Text that some rows share after the instruction is
-another node. Examples are a product's text before many candidates, and a query before many products.
+A row whose prompt begins with such a prefix does not compute these tokens again.
+
+The prefixes form a tree. For example, the instruction is a node, and below it are the texts of several products. The
+rows that compare a product with its candidates use the product's node.
+
+Each node has its own sequence in llama.cpp, with all tokens from the root to the node's end. The sequences share memory
+cells.
 """
 
 from __future__ import annotations
@@ -36,12 +40,12 @@ class Match:
 class Prefix:
     """A node of the prefix tree: a prefix that rows and other nodes fork from.
 
-    `tokens`: all tokens from the root on. The first `filled` of them are in memory.
+    `tokens`: all tokens of the prefix. The first `filled` of them are in memory.
     `origin`: the node that this node forks from, and how many tokens the two share.
-    `begun`: whether this node's sequence was already forked from the origin's.
+    `begun`: whether this node's sequence exists already.
     `uses`: for each row or node that forks from this node, how many tokens the two share.
-    `instruction`: whether the node is an instruction whose state is to be saved in a file.
-    `saved`: whether that state was saved.
+    `instruction`: whether the node is an instruction. Its state is saved in a file.
+    `saved`: whether the instruction's state was saved.
     `adapter`: the adapter that computes the node. Only rows with this adapter may fork from it.
     """
 
@@ -154,7 +158,7 @@ class Prefixes:
                 yield node
 
     def load(self, node: Prefix, state: bytes) -> bool:
-        """Fill an empty node from a saved state. Return False if the state cannot be loaded."""
+        """Load a saved state into memory for a node. Return False if the state cannot be loaded."""
         if not self._backend.load(node.sequence, state):
             return False
         self.release(node.origin)

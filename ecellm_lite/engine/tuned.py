@@ -17,10 +17,10 @@ _TOGETHER = {"flash_attention", "kv_type"}
 
 
 def tuned_settings(store: Store, model: StoredModel, **options: Any) -> Settings:
-    """Return the caller's settings. A setting that is None gets this machine's tuned value, or else the default.
+    """Return the settings to load a model with: the caller's, then this machine's tuned values, then the defaults.
 
-    In deterministic mode, the tuning is ignored, because a measurement must not change answers. A damaged tuning is
-    ignored too, and `doctor` reports it. Raises UsageError for invalid settings.
+    In deterministic mode, the tuned values are not used, because they could change answers. They are not used either if
+    their file is damaged; `doctor` reports this. Raises UsageError for invalid settings.
     """
     settings = {name: value for name, value in options.items() if value is not None}
     tuning = None if settings.get("deterministic") else find_tuning(store, model)

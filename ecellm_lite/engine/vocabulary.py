@@ -95,7 +95,7 @@ class LlamaVocabulary:
         return self._marks[text]
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
-        """Return the bytes that the tokens stand for. Control tokens stand for none."""
+        """Return the text of the tokens as bytes. Control tokens add nothing to the text."""
         return b"".join(self._piece(token) for token in tokens)
 
     def grammar_tokenizer(self) -> Any:

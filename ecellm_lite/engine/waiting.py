@@ -17,9 +17,9 @@ GROUP = 128
 class Waiting:
     """A queue of requests. They arrive one by one, and leave in groups of up to GROUP requests.
 
-    Urgent requests leave first, in order of arrival. The others leave group by group, so a later group never overtakes
-    an earlier one. Within a group, related requests are next to each other (see families.py). If `grouped` is False,
-    requests leave in order of arrival.
+    Urgent requests leave first, in order of arrival. Then the oldest group leaves, then the next group, and so on. In a
+    group, related requests are next to each other (see families.py). If `grouped` is False, all requests leave in order
+    of arrival.
     """
 
     def __init__(self, *, grouped: bool = True) -> None:

@@ -1,6 +1,6 @@
-"""A prompt: a sequence of texts and control tokens. A control token, such as <|im_end|>, belongs to a chat form.
+"""A prompt: a sequence of texts and control tokens, such as <|im_end|>.
 
-Only a `ControlToken` becomes a control token. Text never does, even if it is spelled like one.
+Each control token is a `ControlToken`. If a user's text contains "<|im_end|>", it is tokenized as ordinary text.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Confidence intervals of a metric over rows, by the bootstrap (Efron, 1979).
 
-The metric is computed on 1,000 resamples. A resample has as many rows as the original, drawn at random with
-replacement. The interval contains 95% of the results. A resample is stored as the number of times that each row was
-drawn. A metric needs only sums over rows (see metrics/measured.py), so a few matrix products compute it for all
-resamples.
+The metric is computed on 1,000 resamples. For a resample, rows are drawn at random with replacement, as many as the
+evaluation has. The interval contains 95% of the results.
+
+A resample is stored as the number of times that each row was drawn. A metric needs only sums over rows (see
+metrics/measured.py), so a few matrix products compute it for all resamples.
 """
 
 from __future__ import annotations

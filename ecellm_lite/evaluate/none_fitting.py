@@ -127,7 +127,10 @@ def _log_likelihoods(features: Floats, right: NDArray[np.bool_], weights: Floats
 
 
 def _hits(rows: Sequence[NoneRow], rules: Sequence[NoneRule]) -> Hits:
-    """Return how well the answer "none of these" is recognized, if each row is answered by its own rule."""
+    """Apply a rule to each row, and return how well the answer "none of these" is then recognized.
+
+    The first rule is for the first row, and so on.
+    """
     none = [rule.probability(row.outside, row.label) for row, rule in zip(rows, rules, strict=True)]
     chosen = [share > (1.0 - share) * row.label for row, share in zip(rows, none, strict=True)]
     hits = sum(row.none and said for row, said in zip(rows, chosen, strict=True))

@@ -82,7 +82,7 @@ class Evaluation:
         For a cascade, the results say what each model did. All its models must be in this process.
 
         `progress`: called with each answer.
-        `keep`: called with the results so far, before each next task.
+        `keep`: called with the results so far, each time a task is done and another one follows.
         `warn`: called with a sentence for each task whose stored calibration is not used.
 
         Raises UsageError if the options name a calibration of another task.

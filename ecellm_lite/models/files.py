@@ -42,7 +42,7 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
 def temporaries(path: Path) -> list[Path]:
     """Return the temporary files that `replacing` made for this path.
 
-    A running process still uses its temporary file. A killed process left its own behind.
+    Some of them may belong to a running process. The others are left over from killed processes.
     """
     return list(path.parent.glob(f".{escape(path.name)}.{'[0-9a-f]' * 2 * _TOKEN}"))
 

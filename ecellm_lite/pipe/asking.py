@@ -147,10 +147,10 @@ class RequestQueue:
         return requests
 
     def child_died(self) -> tuple[list[PendingRequest], list[PendingRequest]]:
-        """Put the dead child's requests back at the front of their queues, to be sent again.
+        """Put the dead child's requests back at the front of their queues, so that the next child gets them.
 
-        Return two lists of dropped requests: cancelled ones, and lost ones. A lost request was sent alone, so it must
-        have killed the child. From now on, equal requests are refused.
+        Two kinds of requests are not put back: the cancelled ones, and those that the child had alone, which must have
+        killed it. Return a list of each kind. From now on, requests equal to the second kind are refused.
         """
         lost, cancelled = [], []
         for number, request in reversed(self._sent.items()):

@@ -81,7 +81,7 @@ def rate(value: float | None) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """Return a duration with a fitting unit, from hundredths of a second to hours."""
+    """Return a duration as text, such as "0.25 s", "3 min 20 s" or "2 h 5 min"."""
     if seconds is None or not math.isfinite(seconds):
         return ABSENT
     if seconds < 10:

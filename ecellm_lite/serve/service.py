@@ -99,7 +99,7 @@ class Service:
 
 
 async def _submitted(submit: Submit, engine: Submits) -> Sequence[Future[Answer]]:
-    """Return the futures of `submit`. It runs in a thread, because compiling schemas takes long."""
+    """Call `submit` in a thread, and return its futures. The call may take long, because it may compile schemas."""
     thread = asyncio.ensure_future(asyncio.to_thread(submit, engine))
     try:
         return await asyncio.shield(thread)

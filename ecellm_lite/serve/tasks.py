@@ -156,9 +156,9 @@ async def prompt(task: str, body: OneRow, service: Served) -> Response:
 
 
 def labels(space: Space) -> dict[str, str]:
-    """Return the lines of the prompt that show an answer set's options or ranked items, by their keys.
+    """Return a text for each option or ranked item, by its key: {"A": "A: very positive", …}.
 
-    The result is empty if the answer set has neither options nor ranked items.
+    If the answer space has neither options nor items, the result is empty.
     """
     if isinstance(space, OneOf):
         return {option.key: option.line or option.text for option in space.offered}

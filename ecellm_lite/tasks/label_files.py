@@ -7,12 +7,12 @@ line. A .csv file may also have semicolons or tabs in place of commas, as spread
 
 - `value`: the column with the label. A text file has no columns.
 - `name`: the column with the text that the model writes for the label; by default, the label itself.
-- `parent`: the column with the value of the label above, which is empty for a label at the top. The model then writes
-  the whole path of names, such as `Toys > Puzzles`.
+- `parent`: the column that says to which label a label belongs. Its cell is empty for the top labels. With this key,
+  the model writes whole paths, such as `Toys > Puzzles`.
 - `description`: a column that explains the label. The prompt shows it if the list of labels is short enough.
 - `separator`: the text between the parts of a path, by default ` > `.
-- `shortlist`: how many labels the prompt lists if there are too many for a list: those most similar to the row's texts.
-  By default, it then lists none. custom_answers reads this key.
+- `shortlist`: if a prompt cannot list all labels, it lists this number of labels, which are the most similar to the
+  row. By default, the prompt then lists no labels.
 
 Google's product taxonomy can be used unchanged: a first line that begins with `#` counts as a comment in a text file.
 """

@@ -1,8 +1,9 @@
 """A lesson is a training example: a labelled row's tokens.
 
-They are the tokens of the prompt that `run` would send, then those of the answer, then the end-of-sequence token.
-Lessons are made where llama.cpp is installed, with the model's vocabulary, and stored in one file of arrays. So the
-machine that trains needs no llama.cpp.
+A lesson has the tokens of the prompt (the same prompt as in `run`), the answer's tokens and the end-of-sequence token.
+
+Lessons are made with llama.cpp and the model's vocabulary, and stored in one file of arrays. The machine that trains
+needs only this file, and no llama.cpp.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""GGUF headers that must be accepted. Files that are not GGUF must be refused."""
+"""Reading GGUF headers: valid headers are read, and files that are not GGUF are refused."""
 
 from __future__ import annotations
 

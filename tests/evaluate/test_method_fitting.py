@@ -36,14 +36,14 @@ def softmax(logits: Floats) -> Floats:
 
 
 def rows_of(shares: Floats, true: Floats, seed: int) -> OptionRows:
-    """Return rows with the probabilities `shares`, whose correct options are drawn from the probabilities `true`."""
+    """Return rows for which the model gives the probabilities `shares`. Their right answers are drawn from `true`."""
     generator = np.random.default_rng(seed)
     right = np.array([generator.choice(len(row), p=row) for row in true], dtype=np.intp)
     return OptionRows(tuple(KEYS[: shares.shape[1]]), shares, right)
 
 
 def too_sure(count: int, times: float, seed: int = 1) -> OptionRows:
-    """Return rows answered by a simulated model whose logits are `times` too large."""
+    """Return rows of a simulated model. Its logits are the true logits multiplied by `times`."""
     logits = np.random.default_rng(seed).normal(size=(count, 4)) * 2
     return rows_of(softmax(logits * times), softmax(logits), seed + 1)
 

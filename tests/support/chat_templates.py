@@ -1,4 +1,4 @@
-"""Chat templates like the published ones, and twenty conversations."""
+"""Chat templates that are similar to published ones, and twenty conversations to try them with."""
 
 # ruff: noqa: E501 - a template is a line
 

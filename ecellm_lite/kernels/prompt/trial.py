@@ -26,7 +26,10 @@ _TOLERANCE = 0.03
 
 
 def check() -> None:
-    """If the kernels' results differ from ggml's own, raise EcellmError with the reason as its whole message."""
+    """Raise EcellmError if the kernels' results differ from ggml's own results.
+
+    The error's message is only the reason.
+    """
     generator = np.random.default_rng(3)
     weights = generator.standard_normal((_ROWS, _DEPTH), dtype=np.float32)
     x = generator.standard_normal((_COLUMNS, _DEPTH), dtype=np.float32)
@@ -44,7 +47,10 @@ def check() -> None:
 
 
 def _attention_difference(generator: np.random.Generator) -> float:
-    """Return how far the kernels' attention is from ggml's, as a share, for three rows with a shared prefix."""
+    """Return the relative difference between the kernels' attention and ggml's attention.
+
+    The trial has three rows with a shared prefix.
+    """
     tokens, prefix, cells, heads, width = 42, 30, 80, (4, 2), 64
     q, k, v = (
         generator.standard_normal(shape, dtype=np.float32)

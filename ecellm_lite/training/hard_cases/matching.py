@@ -54,7 +54,7 @@ def _row(random: Random, *, matches: bool) -> Row:
 
 
 def _record(good: Good, price: float, random: Random, *, without: list[str] | None = None) -> dict[str, str]:
-    """Return a product as a shop might list it, with some facts missing; only a title is certain."""
+    """Return the record of a product in a shop. It has a title, and some of the other fields."""
     hidden = list(without or [])
     record = {"title": ""}
     if random.random() < 0.3:
