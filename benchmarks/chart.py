@@ -23,10 +23,7 @@ STYLE = """
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Neighboring bars with one label.
-
-    A bar is given by its length and the text after it. The bars are in the order of the legend.
-    """
+    """Neighboring bars with one label. `bars` has the length and the text of each bar, in the order of the legend."""
 
     label: str
     bars: Sequence[tuple[float, str]]

@@ -96,7 +96,7 @@ def even_rows(path: Path) -> list[Row]:
 def started(model: str, way: str) -> Iterator[ChildRuntime]:
     """Start a ChildRuntime and yield it.
 
-    The environment variables of its process select llama.cpp's default (`plain`) or our settings (`ours`).
+    `way`: `plain` for the waiting time that GCC's OpenMP has by default, `ours` for our own setting.
     """
     before = {name: os.environ.pop(name, None) for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     if way == "plain":
@@ -135,9 +135,9 @@ def undisturbed(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: fl
 
 
 def beside(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
-    """Answer rows next to this many hogs (programs that compute endlessly).
+    """Measure how fast rows are answered while `hogs` other programs compute endlessly.
 
-    The first NOTICE seconds are not measured; the following `seconds` are.
+    After NOTICE seconds, the measurement begins. It lasts `seconds`.
     """
     endless = itertools.cycle(rows)
     waiting = {child.submit(TASK, next(endless)) for _ in range(IN_FLIGHT)}
@@ -187,11 +187,11 @@ def hog() -> Iterator[psutil.Process]:
 
 
 def summary(rates: dict[int, list[float]], shares: dict[int, list[float]]) -> dict[str, Any]:
-    """Return three medians for each number of hogs (programs that compute endlessly):
+    """Return the medians for each number of hogs. A hog is a process that computes without end.
 
-    - the rate;
-    - the rate divided by the rate without hogs;
-    - the processor time of a hog, as a fraction of a core.
+    - the rows per second;
+    - the rows per second as a fraction of those without hogs;
+    - the processor time of one hog, as a fraction of a core.
     """
     rate = {hogs: round(median(each), 3) for hogs, each in rates.items()}
     cores = available_cores()

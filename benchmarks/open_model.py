@@ -2,10 +2,11 @@
 
     python -m benchmarks.open_model --model qwen2.5-coder-0.5b-instruct-q4_k_m.gguf --data ../shared/data
 
-For each task, the results have the accuracy and F1. F1 is that of yes, or the mean over the labels. For yes or no, they
-also have the area under the ROC curve. Each metric has its 95% interval over 2,000 resamples of the rows. For
-comparison, there are the accuracy and F1 of always giving the most frequent label. The model also answers each task's
-example and one further question. Speed is not measured.
+For each task, the results have the accuracy and F1. For a task with the answers "yes" and "no", F1 is computed for the
+answer "yes", and the results have the area under the ROC curve too. For other tasks, F1 is the mean of all labels' F1.
+Each metric has its 95% interval over 2,000 resamples of the rows. For comparison, the results have the accuracy and F1
+of a program that always gives the most frequent label. The model also answers each task's example and one further
+question. Speed is not measured.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def main(model: Path, data: Path, tasks: tuple[str, ...], rows: int, output: Pat
 
 
 def examples(runtime: Runtime) -> dict[str, Any]:
-    """Return the answers to each task's example and to one further question, with their coverage."""
+    """Answer the example of each task and one question of our own. Return the text and coverage of each answer."""
     answers = {name: runtime.answer(name, task.example()) for name, task in TASKS.items()}
     answers["own question"] = runtime.answer(question_task(QUESTION), {"state": STATE})
     return {

@@ -93,7 +93,10 @@ def main(data: Path, rows: int, repeats: int, model: str, output: Path) -> None:
 
 
 def all_of(answerer: Answerer) -> Answers:
-    """Return a function that has an Answerer answer every row. It raises AssertionError at the first error."""
+    """Return a function that answers rows with the Answerer.
+
+    It raises AssertionError at the first row with an error.
+    """
 
     def answers(task: str, rows: Sequence[Row]) -> None:
         for answer in answerer.answers(task, rows):
@@ -138,9 +141,9 @@ def one_request(ways: Mapping[str, Answers], repeats: int) -> dict[str, Any]:
 
 
 def cold_start(model: str, repeats: int) -> dict[str, float]:
-    """Return the median seconds from the start of a process to its first answer.
+    """Return the median seconds that a new process needs until its first answer.
 
-    With `--lazy`, the seconds from its start to the message `ready` are returned too.
+    A pipe with `--lazy` is ready before it has loaded the model. The seconds until it is ready are returned too.
     """
     seconds: dict[str, list[float]] = {}
 

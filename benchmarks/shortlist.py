@@ -109,7 +109,7 @@ def near(task: Task, row: dict[str, Any]) -> list[str]:
 
 
 def top_right(answers: Sequence[Answer], rows: Sequence[dict[str, Any]]) -> float:
-    """Return the fraction of rows whose answer has the right top category: the first name of its path."""
+    """Return the fraction of answers with the right top category, such as `Toys` for the label `Toys > Puzzles`."""
     pairs = zip(answers, rows, strict=True)
     right = sum((answer.text or "").split(SEPARATOR)[0] == row["label"].split(SEPARATOR)[0] for answer, row in pairs)
     return float(right / len(rows))

@@ -36,7 +36,7 @@ STEPS = {
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/standalone.json"))
 def main(python: Path, program: Path, files: Sequence[str], repeats: int, output: Path) -> None:
-    """Start the installed and the standalone program, and write the seconds and the sizes."""
+    """Time each step with the installed program and with the standalone one. Write the times and the file sizes."""
     ways = {"installed": [str(python.absolute()), "-m", "ecellm_lite"], "standalone": [str(program / "ecellm-lite")]}
     with tempfile.TemporaryDirectory() as home:
         for command in ways.values():  # makes the demo, and brings the files into the page cache

@@ -12,8 +12,9 @@ measurements are:
   find out a file's format by themselves.
 - mapping (turning columns into a task's fields): rows in memory, once with the body as HTML and once as plain text.
 - writing: rows in memory, with an answer for each.
-- memory: the peak of a separate process that reads, maps and writes a CSV file, for 2,000 rows and for all of them.
-- a Parquet file of short rows, read and written.
+- memory: the peak memory of a separate process that reads, maps and writes a CSV file of 2,000 rows, and of one with
+  all rows.
+- short rows: a Parquet file of short rows is read, and written with answers.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def write_files(folder: Path, rows: int, sheet_rows: int) -> dict[str, Path]:
 
 
 def reading(path: Path) -> dict[str, int | None]:
-    """Return the rows per second at which our reader and polars read a file."""
+    """Return how many rows per second our reader reads from a file, and how many polars does."""
     return {"ecellm_lite": rate(lambda: read(path)), "polars": polars_rate(path)}
 
 
@@ -133,7 +134,7 @@ def polars_rate(path: Path) -> int | None:
 
 
 def mapping(count: int) -> dict[str, int]:
-    """Return the rows per second at which rows are mapped: those with a body of HTML, and those of plain text."""
+    """Return how many rows per second are mapped, with HTML in the column `body` and with plain text there."""
 
     def mapped(rows: list[TableRow]) -> int:
         return sum(1 for row in map(ColumnMap(TASK, COLUMNS, OPTIONS).row, rows) if row.row)
@@ -142,7 +143,7 @@ def mapping(count: int) -> dict[str, int]:
 
 
 def writing(folder: Path, count: int) -> dict[str, int]:
-    """Return the rows per second at which rows and their answers are written, by format."""
+    """Return how many rows per second are written to a table of each format."""
     rows = table_rows(count, BODY)
     return {form: rate(partial(write, folder / f"out.{form}", rows)) for form in ("csv", "jsonl", "parquet", "xlsx")}
 

@@ -56,9 +56,9 @@ class WholeTensor:
         return replace(self, first=self.first + first, shape=(max(0, end - first), *self.shape[1:]))
 
     def blocks(self, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield the tensor's values in blocks of about `size` values.
+        """Yield pairs: the number of a block's first row, and the block's values in float32.
 
-        A block comes with the number of its first row. Its rows are in float32.
+        A block consists of whole rows and has about `size` values.
         """
         with self.file.reopened() as file:
             if not self.shape:
@@ -79,11 +79,10 @@ class WholeTensor:
 class PeftAdapter:
     """A PEFT adapter. Its modules and tensors have the names of the base model's checkpoint.
 
-    - `factors`: the factors of each module, in memory.
-    - `magnitudes` (DoRA only): for each module, the norms of the rows after merging, of shape (rows,), in memory.
-    - `saved`: the tensors that replace tensors of the base, by name. Their values are read only when needed.
-    - `base_layers`: unchanged tensors of the base that PEFT saved with the adapter, by name. Their values are read only
-      when needed.
+    - `factors`: the LoRA matrices of each module.
+    - `magnitudes`: only with DoRA. For each module, the norm that each row of the merged matrix gets.
+    - `saved`: whole tensors that replace tensors of the base. Their values are read when needed.
+    - `base_layers`: tensors of the base that PEFT saved with the adapter, unchanged. Their values are read when needed.
     - `inputs`: the files that were read.
     - `targets`: see AdapterSettings.
     """
@@ -155,10 +154,9 @@ def check_memory(path: Path, shapes: Iterable[Sequence[int]]) -> None:
 def _read_tensors(
     file: SafetensorsFile,
 ) -> tuple[dict[str, dict[str, NDArray[np.float32]]], dict[str, WholeTensor], dict[str, WholeTensor]]:
-    """Read the tensors of an adapter file into three dicts: those of each module, `saved`, and `base_layers`.
+    """Return three dicts: the factors and magnitudes of each module, then `saved` and `base_layers` of PeftAdapter.
 
-    A module has the tensors "a" and "b", which are its factors, and for DoRA "magnitude". For `saved` and
-    `base_layers`, see PeftAdapter.
+    A module's dict has the keys "a" and "b", and with DoRA also "magnitude".
     """
     check_memory(file.path, [tensor.shape for key, tensor in file.tensors.items() if key.endswith(tuple(_FACTORS))])
     parts: dict[str, dict[str, NDArray[np.float32]]] = {}

@@ -1,4 +1,4 @@
-"""Finds the chat form of a model from its chat template, when the model is converted, pulled or added.
+"""Finds out, before a model runs, which chat form gives the same prompts as the model's chat template.
 
 A chat form is this project's own description of the text around a conversation. No template is rendered when a model
 runs, because a template is an untrusted program. A known template is recognized by its hash. An unknown template is

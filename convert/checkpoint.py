@@ -85,7 +85,7 @@ class Checkpoint:
         return self.file_of(name).tensors[name]
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
-        """Return rows of a tensor, as SafetensorsFile.rows does."""
+        """Return `count` rows of a tensor, from row `first` on. `count=None` means all rows from there."""
         return self.file_of(name).rows(name, first, count)
 
     def values(self, name: str) -> NDArray[np.float32]:
@@ -104,7 +104,7 @@ class Checkpoint:
     def configuration(self) -> list[InputFile]:
         """Return the files that describe the weights, such as config.json.
 
-        They come with the sizes and times that they had when they were opened.
+        Each of them has the size and time that the file had when it was opened.
         """
         return list(self._configuration)
 

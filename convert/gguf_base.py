@@ -1,7 +1,7 @@
-"""A GGUF file as the base of a conversion. Its tensors are converted again, with or without adapters.
+"""Reads the weights to convert from a GGUF file. Adapters may be merged into them.
 
-Adapters use the tensor names of a checkpoint, so the file's names are translated. Quantized tensors have already lost
-precision, and lose a little more when they are converted again. The manifest records this.
+Adapters use the tensor names of a checkpoint, so the file's names are translated. Quantized weights have already lost
+precision, and lose a little more when they are converted again. The manifest says that the base was a GGUF file.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class GgufBase(OpenFile):
         return values.reshape(-1) if is_vector else values
 
     def inputs(self) -> list[InputFile]:
-        """Return the file, with its size and time when it was opened."""
+        """Return the base file, with the size and time that it had when it was opened."""
         return [self.input]
 
     def configuration(self) -> list[InputFile]:
@@ -96,7 +96,7 @@ class GgufBase(OpenFile):
         return []
 
     def blueprint(self) -> Blueprint:
-        """Return a blueprint with the file's tensors and metadata. It has no metadata about an imatrix."""
+        """Return a blueprint with the file's tensors and metadata. Metadata about an imatrix is left out."""
         heads, kv_heads = self._heads()
         rotated = {"self_attn.q_proj": heads, "self_attn.k_proj": kv_heads} if self._architecture in INTERLEAVED else {}
         recipes = []

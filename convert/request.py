@@ -64,7 +64,7 @@ class ConversionRequest:
         return self.manifest or self.target.with_name(f"{self.target.name}.manifest.json")
 
     def name_of_base(self) -> str:
-        """Return the base's name, which is written to the manifest and looked up in the catalogue."""
+        """Return the base's name, as the manifest records it and as the catalogue may list it."""
         return name_of_base(self.base)
 
     def check_paths(self) -> None:
@@ -92,12 +92,11 @@ class ConversionRequest:
     def choose_envelope(self, metadata: Mapping[str, MetadataValue]) -> str:
         """Return the envelope's name. It is never guessed, because answers with a wrong envelope are worthless.
 
-        It is taken from the first of these that names one: the request, the base's metadata (`metadata`), the
-        catalogue's entry for the base's name, and the base's chat template (see chat_template.py). An adapter may have
-        been trained with another envelope than the base's chat form. So with adapters, chat templates and general
-        models of the catalogue are ignored.
+        Four places are searched, in this order: the request, the base's `metadata`, the catalogue's entry for the base,
+        and the base's chat template (see chat_template.py). An adapter may have been trained with another envelope than
+        the base's chat form. So with adapters, chat templates and general models of the catalogue are ignored.
 
-        Raises UsageError if none of them names an envelope.
+        Raises UsageError if no place has the name of an envelope.
         """
         if self.envelope:
             return get_envelope(self.envelope).name

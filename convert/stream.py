@@ -16,7 +16,10 @@ _HASHED_BYTES = 4 << 20  # at a time
 
 
 class FileStream:
-    """Appends bytes to an unfinished file that will have `size` bytes, beginning where an earlier run stopped."""
+    """Appends bytes to an unfinished file, starting where an earlier run stopped.
+
+    `size` is the finished file's size.
+    """
 
     def __init__(self, file: UnfinishedFile, size: int) -> None:
         self._file = file
@@ -41,7 +44,7 @@ class FileStream:
         self._end += len(data)
 
     def put(self, block: tuple[int, NDArray[np.uint8]]) -> None:
-        """Append zeros up to the offset at which the block must be in the file, and then the block."""
+        """Write the block at its offset in the file. The gap before it is filled with zeros."""
         offset, rows = block
         data = memoryview(rows.reshape(-1).data)
         # A resumed run begins with the row that was only partly written.

@@ -1,13 +1,13 @@
 """Loads llama-cpp-python's binding to llama.cpp so that all libraries of the process share one C++ runtime.
 
 A build of llama.cpp can contain its own copy of that runtime, linked into its GPU library. Another library, such as
-numpy, may have loaded the system's copy privately. Then some symbols bind to one copy and some to the other. The
-process crashes when llama.cpp compiles a vocabulary's first regular expression, as was seen with a CUDA build on an
-H100. So the system's copy is loaded globally first, and all symbols bind to that copy.
+numpy, may have loaded the system's copy privately. Then some symbols bind to one copy and some to the other. With a
+CUDA build on an H100, the process crashed when llama.cpp compiled the first regular expression of a vocabulary. So the
+system's copy is loaded globally first, and all symbols bind to that copy.
 
 This module also keeps llama.cpp's threads from spinning. In GCC's OpenMP, a thread that waits for others spins for
-milliseconds before it sleeps. If another program is busy on the same cores, a spinning thread may occupy a core that
-the thread it waits for needs. Both programs then become several times slower.
+milliseconds before it sleeps. If another program is busy on the same cores, the spinning thread may keep the other
+thread from running at all. Both programs then become several times slower.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _SPIN_COUNT = 1000
 
 @contextmanager
 def _short_waits() -> Iterator[None]:
-    """Shorten the time that waiting threads spin, if an OpenMP library is loaded within the `with` block.
+    """Let threads sleep sooner when they wait, for an OpenMP library that is loaded within the `with` block.
 
-    If the user has set how these threads wait, nothing changes.
+    The user's own settings for waiting threads take precedence.
     """
     if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         yield

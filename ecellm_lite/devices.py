@@ -87,12 +87,12 @@ def devices() -> list[Device]:
 
 
 def gpus(candidates: Sequence[Device]) -> list[Device]:
-    """Return the devices that layers can be offloaded to, chosen as llama.cpp itself does.
+    """Return the devices that llama.cpp itself would offload layers to.
 
-    No card is listed twice. Integrated GPUs are used only if there are no other GPUs. If several back ends have GPUs,
-    only those of one back end are used. If a device reports no memory of its own, the host's memory counts instead.
+    If two devices are the same card, only the first is returned. Integrated GPUs are returned only if there is no other
+    GPU, and only those of one back end. A device without a memory size gets the host's memory size.
 
-    llama.cpp does this in llama_prepare_model_devices of src/llama.cpp, and in load_tensors of src/llama-model.cpp.
+    llama.cpp chooses in llama_prepare_model_devices of src/llama.cpp, and in load_tensors of src/llama-model.cpp.
     """
     cards: dict[str, Device] = {}
     for device in candidates:

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: an own store, the demo model, and labelled rows if they are present."""
+"""Fixtures for all tests: a store in a temporary folder, the demo model, and labelled rows if they are present."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def demo(demo_model: StoredModel) -> Iterator[Runtime]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return the folder of a file system of half a megabyte. If tests may not mount one, skip the test."""
+    """Return a folder on a disk with half a megabyte. Skips the test where disks cannot be mounted."""
     place = tmp_path / "disk"
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)]

@@ -37,7 +37,10 @@ _BRAND = 2  # words at the start of a title, where its brand is
 
 
 def extraction_rows(rows: Sequence[Row], reviews: Iterable[str], count: int, random: Random) -> list[Row]:
-    """Return the labelled `rows` that have only a title, with other fields added."""
+    """Return `count` rows made from those rows that have only a title.
+
+    Each gets other fields, such as a description.
+    """
     titled = [row for row in rows if only_titled(row["input"])]
     values = _values_of(titled)
     sentences = [sentence for review in reviews for sentence in _SENTENCE.findall(review)]

@@ -1,6 +1,6 @@
-"""Qwen2 and Qwen2.5. They have biases on queries, keys and values.
+"""Qwen2 and Qwen2.5. Queries, keys and values have biases.
 
-In small models, the embedding is also the output matrix. The names of tensors and metadata come from llama.cpp's
+A small model uses its embedding as the output matrix too. The names of tensors and metadata come from llama.cpp's
 converter (conversion/qwen.py) and loader (src/models/qwen2.cpp).
 """
 

@@ -21,7 +21,7 @@ _INTERVAL = 4  # n_no_rope_layer_step, which llama.cpp does not read from the fi
 
 
 def blueprint(checkpoint: Checkpoint) -> Blueprint:
-    """Return the GGUF blueprint of a SmolLM3 checkpoint. Raises ModelError if it cannot be converted."""
+    """Return the GGUF blueprint of a SmolLM3 checkpoint. Raises ModelError if the checkpoint cannot be converted."""
     config = checked_config(checkpoint)
     refuse_windows(config)
     for name in ("attention_bias", "mlp_bias"):

@@ -38,7 +38,7 @@ class AdapterName:
 
 @dataclass(frozen=True, slots=True)
 class ModelName:
-    """The model that answered: its name, its file's sha256, and the adapter (None without one)."""
+    """The model that answered. `adapter` is None if the model answered without an adapter."""
 
     name: str
     sha256: str
@@ -60,7 +60,7 @@ class ModelName:
 class RowError:
     """Why a row has no answer: a stable code and a sentence.
 
-    `field` names the field at fault. `step` is the part of the sentence that says what to do next. Either may be None.
+    `field` is the field of the row that has the mistake, or None. `step` says what to do next, or is None.
     """
 
     code: str
@@ -95,16 +95,16 @@ class Answer:
         - predicate: true or false;
         - choice: a key;
         - labels: a list of the labels that apply, which may be empty;
-        - score: the mean position of the levels, weighted by their probabilities;
+        - score: the mean of the levels' positions, weighted by the levels' probabilities;
         - ranking: the keys, best first;
         - extraction: a list of {attribute, value, source, probability};
         - text: a string;
         - schema: an object.
     - `text`: the answer exactly as ECInstruct writes it.
     - `probability`: the probability of this answer among the allowed ones.
-    - `confidence`: 0 if the answer is no likelier than a random guess, 1 if it is certain.
-    - `coverage`: how much of the model's probability fell on allowed tokens, from 0 to 1.
-    - `unexplored`: the probability of the labels that a search in many labels did not reach; None for other answers.
+    - `confidence`: from 0 for an answer that is as likely as a random guess to 1 for a certain answer.
+    - `coverage`: the total probability that the model gave to the allowed tokens, from 0 to 1.
+    - `unexplored`: with very many labels, the total probability of the labels that were not compared; otherwise None.
     - `plausible`: the keys of all plausible answers, the likeliest first; None if no calibration determines them.
     - `abstained`: whether the model was not sure enough. An abstention has probabilities, but no `value` and no `text`.
     - `seconds`: the time from the row's start to its answer; None in deterministic mode.
@@ -144,7 +144,7 @@ class Answer:
     def failed(cls, task: str, error: EcellmError, *, model: ModelName, envelope: str, row: Any = None) -> Answer:
         """Return an answer with an error, for a row that failed before it reached the model.
 
-        The answer has the row's id, if that could be read.
+        The answer has the row's id if the row is an object with an id.
         """
         return cls(
             id=row.get("id") if isinstance(row, Mapping) else None,

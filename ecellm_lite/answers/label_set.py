@@ -29,9 +29,9 @@ LEAST_SHARE = 0.01
 
 
 class Labels:
-    """The labels of a set: at least two, with distinct keys and distinct texts.
+    """Two or more labels. Each has a key and a text, and no two have the same key or the same text.
 
-    - `keys`: the names of the labels in an answer's value, for programs.
+    - `keys`: how an answer's value names the labels, for programs.
     - `texts`: what the model writes, such as `Toys > Puzzles`.
     - `digest`: a sha256 of the keys and texts. Two sets with the same digest are equal.
     """
@@ -58,9 +58,9 @@ class Labels:
         return dict(zip(self.keys, self.texts, strict=True))
 
     def find(self, name: str) -> str | None:
-        """Return the text of the label that a person names by its text or key, or None.
+        """Return the text of the label whose text or key is `name`, or None if there is no such label.
 
-        Case matters only if the name would otherwise fit several labels.
+        Upper and lower case are the same, unless two labels differ only by case.
         """
         if name in self.by_text:
             return name
@@ -68,9 +68,9 @@ class Labels:
 
     @cached_property
     def _by_name(self) -> Mapping[str, str | None]:
-        """The text of each label by its key and by its text, in lower case.
+        """For each key and each text in lower case, the text of its label.
 
-        None marks a name that fits several labels.
+        It is None if two labels have this key or text.
         """
         names: dict[str, str | None] = {}
         for key, text in zip(self.keys, self.texts, strict=True):
@@ -81,7 +81,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class LabelSet(Space):
-    """A space whose answers are one of `labels`. An answer's value is the label's key.
+    """A space whose answer is exactly one of many labels. An answer's value is the label's key.
 
     - `detours`: the limit of the search (see label_search).
     - `best`: how many labels get a probability.
@@ -96,8 +96,8 @@ class LabelSet(Space):
     def decode(self, scene: Scene) -> Decoding:
         """Search for the likeliest label.
 
-        The outcome's `probabilities` are those of the likeliest labels, at most `best`. They do not sum to 1, because
-        the other labels are missing. `unexplored` is the probability of the labels that the search did not reach.
+        The outcome has the probabilities of the `best` likeliest labels. They sum to less than 1, because the other
+        labels are left out. `unexplored` is the total probability of the labels that the search did not reach.
         """
         candidates = label_matrix(self.labels.digest, self.labels.texts, scene)
         result = yield from search(candidates, Tape(), detours=self.detours, best=self.best, least=LEAST_SHARE)
@@ -121,7 +121,7 @@ class LabelSet(Space):
         raise InputError(message, step="copy it from the file of labels")
 
     def written(self, output: str | list[Any]) -> str:
-        """Return the text of the label that a labelled row names by its text or key."""
+        """Return the text of a row's right label. The row may name the label by its text or by its key."""
         text = Space.written(self, output)
         return text if text in self.labels.by_text else self.labels.by_key.get(text, text)
 
@@ -161,9 +161,10 @@ class LabelSet(Space):
         return (self.claim(answer.probabilities or {}, self.parse(gold)),)
 
     def claim(self, shares: Mapping[str, float], gold: str) -> Claim:
-        """Return the claim (decision) that the likeliest of the labels with these `shares` (probabilities) is right.
+        """Return the claim that the likeliest label is right. A claim is one decision, with its probabilities.
 
-        `gold` is the right label's key. The labels that have no share are assumed to be equally likely.
+        `shares`: the probabilities of the labels that the search reached. The others are assumed to be equally likely.
+        `gold`: the right label's key.
         """
         order = sorted(shares, key=shares.__getitem__, reverse=True)
         options = [shares[key] for key in order]

@@ -144,12 +144,11 @@ def _compare(best: Settings, candidate: Settings, setting: str, value: int | str
 
 
 def measuring(path: Path, envelope: Envelope, start: Settings, *, rows: int | None = None) -> Measure:
-    """Return a function that measures the rows per second that the model answers with given settings.
+    """Return a function that measures how many rows per second the model answers with the settings that it gets.
 
-    The function returns the geometric mean of the rates of the tasks in TASKS_TRIED. The model is loaded for each
-    measurement and closed after it, so it is never in memory twice. All measurements answer the same rows. `rows` is
-    the number of rows of each task. By default, answering them takes about bench.rates.SECONDS with the settings of
-    `start`.
+    The result is the geometric mean of the rates of the tasks in TASKS_TRIED. Each measurement loads the model and
+    closes it, so the model is never in memory twice. All measurements answer the same rows. `rows` is the number of
+    rows of each task. By default, there are as many as take about bench.rates.SECONDS with the settings `start`.
     """
     tasks = [TASKS[name] for name in TASKS_TRIED]
     with Runtime.over(LlamaBackend(path, start), envelope=envelope.name) as runtime:

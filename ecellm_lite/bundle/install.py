@@ -49,8 +49,9 @@ def install(
     base: Path | None = None,
     progress: Progress | None = None,
 ) -> Installed:
-    """Install a bundle signed with one of `keys` under `base`, and make it the current version.
+    """Install a bundle into the folder `base`, and make it the current version.
 
+    One of `keys` must have signed the bundle. If `unsigned` is true, a bundle without a signature is accepted too.
     Raises ModelError in these cases:
 
     - The bundle is damaged, or its signature is wrong.

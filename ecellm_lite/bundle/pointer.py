@@ -43,7 +43,7 @@ def read_file(root: Path) -> str | None:
 
 
 def write_file(root: Path, version: str) -> None:
-    """Write the name of the current version to the file in `root`, in one step.
+    """Write the name of the current version to the file in `root`. A reader sees the old name or the new one.
 
     Windows needs a file because its users may not be allowed to make links.
     """

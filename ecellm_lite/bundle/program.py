@@ -36,10 +36,11 @@ _LINES = 20  # of PyInstaller's output, for the message of a failure
 def build_program(folder: Path, *, native: bool = False) -> Path:
     """Build the program into `folder`, which must be new or empty, and return the path of its executable.
 
-    The program has the optional features of the running installation. With the extra `server` it can serve, with
-    `bundle` it can install bundles, and with `demo` it can make the demo model. Raises UsageError if the installation
-    lacks PyInstaller or is editable. Also raises it if llama.cpp was compiled only for this processor, which `native`
-    allows.
+    The program has the optional features of the running installation. For example, it can serve if the extra `server`
+    is installed here. The extra `bundle` lets it install bundles, and `demo` lets it make the demo model.
+
+    Raises UsageError if PyInstaller is not installed or if this installation is editable. Raises UsageError too if
+    llama.cpp was compiled only for this machine's processor and `native` is false.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not an empty folder", step="name another one", settings=("folder",))

@@ -33,9 +33,9 @@ def sign(data: bytes, key: SecretKey, comment: str) -> bytes:
 
 
 def verify(data: bytes, text: bytes, keys: Sequence[PublicKey], what: str) -> PublicKey:
-    """Return the key among `keys` that made the signature `text` of `data`. Raises ModelError if none of them did.
+    """Return the key that made the signature. Raises ModelError if it was not one of `keys`.
 
-    `what` names the data in the message.
+    `text`: the contents of the signature file. `what`: the name of `data` in error messages.
     """
     try:
         lines = text.decode("utf-8").splitlines()

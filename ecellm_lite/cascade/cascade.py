@@ -61,7 +61,7 @@ class Cascade:
 
     @property
     def work(self) -> tuple[Work, ...]:
-        """How many rows each model has received so far, and for how many seconds it had any."""
+        """For each model: how many rows it has received so far, and for how many seconds it had rows to answer."""
         return tuple(stage.work for stage in self._stages)
 
     @property

@@ -22,7 +22,7 @@ LONGEST_WAIT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How many rows a model of a cascade has received so far, and for how many seconds it had any.
+    """How many rows a model has received so far, and for how many seconds it had rows to answer.
 
     On shared cores, the seconds of several models overlap.
     """
@@ -47,7 +47,7 @@ class Stage:
 
     @property
     def work(self) -> Work:
-        """How many rows this model has received so far, and for how many seconds it had any."""
+        """The rows that this model has received so far, and its busy seconds."""
         with self._lock:
             running = time.monotonic() - self._since if self._running else 0.0
             return Work(self.answerer.model, self._rows, self._seconds + running)

@@ -84,8 +84,9 @@ def convert(
 ) -> None:
     """Convert a checkpoint, with adapters merged into it, to a quantized GGUF file in one pass.
 
-    BASE is a folder of safetensors, a hub id that is in the cache, or a GGUF file. The target is either complete or
-    absent. A manifest beside it says what it was made of. --resume continues an interrupted run.
+    BASE is a folder of safetensors, a hub id that is in the cache, or a GGUF file. The target file is written as a
+    whole or not at all. A manifest beside it lists the files that it was made from. --resume continues an interrupted
+    run.
     """
     if adapter_only:
         _refuse_other_options()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def find_model(model: str | None, envelope: str | None) -> tuple[Store, StoredModel]:
-    """Return the store, and the model with this path or name. If `model` is None, return the default model."""
+    """Return the store and a model in it. `model` is a path or name, or None for the default model."""
     from ecellm_lite.demo.build import ensure_demo
     from ecellm_lite.models.resolve import resolve
     from ecellm_lite.models.store import Store

@@ -1,4 +1,4 @@
-"""What `run --rows` does with a table: previews it, estimates its time, answers it, or corrects its answers."""
+"""Runs `run --rows`: shows the first prompts of a table, estimates the time, answers the rows, or corrects answers."""
 
 from __future__ import annotations
 

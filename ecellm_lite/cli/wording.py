@@ -10,7 +10,9 @@ from ecellm_lite.errors import EcellmError
 
 
 def worded(error: EcellmError, options: Mapping[str, str]) -> str:
-    """Return an error as one sentence; `options` maps the names of settings to the command's options.
+    """Return an error as one sentence.
+
+    If `options` has the command's option for a setting, the sentence names the option.
 
     >>> error = EcellmError("The row is too long", step="allow more tokens", settings=["context"])
     >>> worded(error, {})
@@ -25,10 +27,9 @@ def worded(error: EcellmError, options: Mapping[str, str]) -> str:
 
 
 def options_of(command: click.Command) -> dict[str, str]:
-    """Return {setting: option} for the options of a command, such as {"gpu_layers": "--gpu-layers"}.
+    """Return the command's option for each argument of the Python API, such as {"gpu_layers": "--gpu-layers"}.
 
-    A setting is named like the argument in the Python API. An option is listed under its own name and under its
-    parameter's name: `--task` under both `task` and `tasks`.
+    If a parameter's name differs from its option, both are keys: `task` and `tasks` both lead to `--task`.
     """
     options: dict[str, str] = {}
     for parameter in command.params:

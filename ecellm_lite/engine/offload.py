@@ -1,8 +1,9 @@
-"""Plans which of a model's layers go to which GPU, from its GGUF header, before llama.cpp allocates anything.
+"""Plans which of a model's layers go to which GPU, before llama.cpp allocates anything. It reads only the GGUF header.
 
-The plan mirrors llama.cpp (`load_tensors` of src/llama-model.cpp, split mode "layer"). The output counts as the last
-layer. So a model of L layers has L + 1 places. n_gpu_layers = N sends the last N places to the devices, in order. A
-layer and its KV memory are on the same device. Nothing here imports llama_cpp. Sizes are bytes.
+The plan does the same as llama.cpp (`load_tensors` of src/llama-model.cpp, split mode "layer"). The output counts as
+the last layer, so a model of L layers has L + 1 places. With n_gpu_layers = N, the last N places go to the devices. The
+first device gets the first of them. A layer's KV memory is on the layer's device. Nothing here imports llama_cpp. All
+sizes are in bytes.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Placement:
 
 
 def on_cpu(gpu_layers: str | int) -> Placement:
-    """Return the placement for a llama.cpp without a GPU. Raises UsageError if `gpu_layers` needs one."""
+    """Return a placement of all layers on the CPU. Raises UsageError if `gpu_layers` asks for a GPU."""
     if gpu_layers not in ("auto", 0):
         raise UsageError(
             f"gpu_layers is {gpu_layers}, but llama.cpp has no GPU device here",
@@ -93,9 +94,10 @@ def place(
 ) -> Placement:
     """Return which layers go to which devices. `gpus` are the devices that llama.cpp would use.
 
-    `gpu_layers` is `auto`, `all` or a number. `auto` takes as many layers as fit while MARGIN bytes stay free. A number
-    above the model's layers means all. If one device has room for all these layers, they go to the device with the most
-    free memory. Otherwise they are divided among all devices. Raises UsageError if the layers do not fit.
+    `gpu_layers` is `auto`, `all` or a number. With `auto`, as many layers go to the GPUs as fit with MARGIN bytes to
+    spare. A number larger than the number of layers means `all`. If a single device has room, all layers for the GPUs
+    go to the device with the most free memory. Otherwise they are divided among the devices. Raises UsageError if the
+    layers do not fit.
     """
     plan = _Plan(header, gpus, cells, kv_type, micro_batch, flash_attention)
     fitting = next((count for count in range(plan.places, 0, -1) if plan.divided(count, MARGIN)), 0)
@@ -156,7 +158,10 @@ class _Plan:
         return next(counts for share in shares if (counts := self._filled(count, share, pipelined)))
 
     def placement(self, counts: tuple[int, ...] | None, reason: str = "") -> Placement:
-        """Return the placement with these numbers of layers per device. `reason` is added to its description."""
+        """Return the placement in which `counts` says how many layers each device gets.
+
+        `reason` is added to the placement's description. If `counts` is None, all layers stay on the CPU.
+        """
         counts = counts or (0,) * len(self.gpus)
         count = sum(counts)
         pipelined = count == self.places and sum(map(bool, counts)) > 1

@@ -69,7 +69,7 @@ class PrefixFiles:
     def read(self, tokens: Sequence[int], adapter: str | None = None) -> bytes | None:
         """Return the state that was written for exactly these tokens and this adapter, or None.
 
-        An invalid file is removed.
+        A damaged file is deleted.
         """
         key = self._key(tokens, adapter)
         path = self._path(key)

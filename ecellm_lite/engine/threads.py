@@ -1,7 +1,4 @@
-"""How many threads a call of the model uses.
-
-A call uses fewer threads while other programs keep some of the cores busy.
-"""
+"""Decides how many threads a call of the model uses: fewer while other programs keep cores busy."""
 
 from __future__ import annotations
 

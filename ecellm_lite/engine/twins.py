@@ -37,9 +37,11 @@ class Twins:
             twin.end_like(request)
 
     def drop(self, request: Request) -> bool:
-        """Drop a request and those that joined it, if nobody waits for any of them.
+        """Drop a request for which nobody waits, with the identical requests that joined it.
 
-        Return whether they were dropped.
+        Return whether it was dropped.
+
+        If anybody waits for one of them, all of them stay.
         """
         with self._lock:
             if request.awaited:

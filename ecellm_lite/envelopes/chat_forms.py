@@ -1,9 +1,9 @@
 """The known chat forms, as data. docs/envelopes.md lists the models of each form.
 
-Sources: llama.cpp (MIT licence), with its templates in `models/templates/` and the expected texts in
-`tests/test-chat-template.cpp`. The spaces for SentencePiece are from mistral-common. If a model's template prints
-today's date, the form here leaves the date out. So a prompt does not depend on the day. The prompt of a thinking model
-gets an empty block of thoughts. The model's own template does the same when thinking is turned off.
+Sources: llama.cpp (MIT licence) has chat templates in `models/templates/` and the expected prompts in
+`tests/test-chat-template.cpp`. Where SentencePiece models need spaces, mistral-common was followed. Some models'
+templates print today's date. The forms here leave it out, so that a prompt is the same every day. The prompt of a
+thinking model contains an empty block of thoughts, as its own template writes when thinking is turned off.
 """
 
 from __future__ import annotations

@@ -36,11 +36,10 @@ _T = 3.182  # Student's t for a 95% range with GROUPS - 1 degrees of freedom
 class Estimate:
     """The estimated number of rows, duplicates and seconds of a job.
 
-    `least`, `most`: the ends of a 95% range for the seconds.
-    `counted`: whether every row of the table was counted. If not, only its beginning was read, and the numbers are
-      extrapolated.
-    `whole`: whether the numbers cover the whole table. If the table's size is not known, they cover only the rows that
-      were read.
+    `least`, `most`: with a probability of 95%, the job takes between `least` and `most` seconds.
+    `counted`: whether the whole table was read. If only its beginning was read, the numbers are extrapolated.
+    `whole`: whether the numbers are for the whole table. If its size is not known, they are for the rows that were
+      read.
     `answered`, `failed`: the number of rows answered for the estimate, and how many of these failed.
     `models`: the number of answers that each model gave for the estimate.
     """
@@ -154,9 +153,9 @@ def _groups(rows: Sequence[AskedRow]) -> list[Sequence[AskedRow]]:
 
 
 def _size(row: AskedRow) -> int:
-    """Return the number of characters in the fields of a row without its id.
+    """Return the number of characters in all fields of the row, except the id.
 
-    Each task that reads the row counts them again.
+    If two tasks read the row, its characters count twice.
     """
     fields = [{name: value for name, value in each.items() if name != "id"} for each in row if each is not None]
     return sum(len(json.dumps(each, default=str)) for each in fields)

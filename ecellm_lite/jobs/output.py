@@ -103,9 +103,10 @@ def standard_output() -> IO[bytes]:
 
 
 def write_whole(path: Path, text: str, setting: str) -> None:
-    """Write a text to a file, which gets its name only when it is complete. Devices and pipes are written directly.
+    """Write a text to a file. If the writing fails, an older file at `path` stays as it was.
 
-    Raises InputError if the file cannot be written. The error names the argument `setting`.
+    Devices and pipes are written directly. Raises InputError if the file cannot be written. The error names the
+    argument `setting`.
     """
     with _writable(path, setting):
         if not is_replaceable(path):

@@ -1,4 +1,4 @@
-"""A preview of a job: its first rows with their columns mapped, and their prompts."""
+"""Shows what a job would do: its first rows as the task sees them, and the prompts made from them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from ecellm_lite.tables.mapped_row import MappedRow
 
 
 def preview(job: Job, envelope: Envelope, count: int, instruction: str | None = None) -> Iterator[str]:
-    """Yield a text for each of the first `count` rows and each task: the row and its prompt, or the row's error.
+    """Yield texts to show: for each task, the first `count` rows with their prompts.
 
-    Skipped rows are left out and not counted.
+    An invalid row has its error instead.
+
+    Rows that the job skips are not shown and do not count.
     """
     for source, mapped_rows in job.rows():
         if all(mapped.skipped for mapped in mapped_rows):

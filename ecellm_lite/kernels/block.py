@@ -1,4 +1,4 @@
-"""A block of a tensor's rows, with the steps that convert it to rows of a file."""
+"""Rows of a tensor, and all that is needed to convert them to another type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chooses the kernels: the best variant that computes the expected bytes on this processor, or ggml's functions."""
+"""Chooses the kernels: the fastest variant whose bytes are right on this processor, or ggml's own functions."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def variants() -> list[str]:
 
 
 def name() -> str:
-    """Return the variant in use: avx512, avx2, neon, baseline, or `ggml` for numpy and ggml's functions.
+    """Return the variant in use: `avx512`, `avx2`, `neon`, `baseline` or `ggml`.
 
-    Raises UsageError if ECELLM_KERNELS names a variant that does not exist here.
+    With `ggml`, ggml's own functions and numpy do the work. Raises UsageError if ECELLM_KERNELS names a variant that
+    this machine does not have.
     """
     return _chosen(os.environ.get("ECELLM_KERNELS", ""))
 

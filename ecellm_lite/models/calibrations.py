@@ -48,7 +48,7 @@ CalibrationChoice = str | Path | Literal[False]
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """How good the probabilities of held-out rows were.
+    """How well the predicted probabilities fit rows that were not used for the calibration.
 
     `log_likelihood`: the mean logarithm of the right answer's probability. Nearer to 0 is better.
     `ece`, `brier`: the expected calibration error and the Brier score (see evaluate/reliability.py). Lower is better.
@@ -116,7 +116,7 @@ class Calibration:
 
     @property
     def by_option(self) -> OptionCorrection | None:
-        """The correction with its own numbers for each option, or None."""
+        """The correction that treats each option separately, or None."""
         return self.vector or self.isotonic
 
     def applied(self, space: Space, outcome: Outcome) -> Outcome:
@@ -130,9 +130,9 @@ class Calibration:
         return space.ruled(outcome, self.none) if self.none and isinstance(space, OrNone) else outcome
 
     def differs(self, scope: Scope, keys: Sequence[str], subject: str = "the task") -> str | None:
-        """Return why the calibration does not apply to a scope with options of these keys. None if it applies.
+        """Return the reason why the calibration does not apply to a scope, or None if it applies.
 
-        In the text, `subject` stands for what the scope describes, such as "the row".
+        `keys` are the keys of the options. `subject` is what the reason calls the scope: "the task" or "the row".
         """
         reason = self.scope.differs(scope, subject)
         if reason is None and self.by_option and set(self.by_option.keys) != set(keys):
@@ -191,7 +191,7 @@ class Calibrations:
                 raise ModelError(f"The calibration {named} cannot be used: {reason}", step="calibrate this one")
 
     def scope(self, task: str, kind: str, instruction: str, options: str | None) -> Scope:
-        """Return the scope of a question to this model, to be compared with a calibration's scope."""
+        """Return the scope of a question to this model. A calibration is used only if it was fitted for this scope."""
         hashed = None if options is None else text_hash(options)
         return Scope(task, kind, self._model, self._envelope, text_hash(instruction), hashed, self._adapter)
 
@@ -244,7 +244,10 @@ class Calibrations:
 
 
 def read_calibration(path: Path) -> Calibration | None:
-    """Return the calibration in a file, or None if there is no file. Raises ModelError if it is damaged or outdated."""
+    """Return the calibration in a file, or None if there is no file.
+
+    Raises ModelError for a damaged or outdated file.
+    """
     try:
         calibration = read_document(Calibration, path, largest=LARGEST, formats=(1, FORMAT))
         _check(calibration)

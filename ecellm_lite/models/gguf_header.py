@@ -43,7 +43,10 @@ Value: TypeAlias = "int | float | bool | str | tuple[str, ...] | NDArray[Any]"
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """A tensor's type, shape (with the contiguous dimension first), offset in bytes, and size in bytes."""
+    """What the header says about a tensor. `offset` and `size` are in bytes.
+
+    `shape`: the first number is the length of a contiguous row.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -54,10 +57,11 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Header:
-    """The contents of a file's header. Numeric arrays become NumPy arrays, and arrays of text become tuples.
+    """The header of a GGUF file. Numeric arrays become NumPy arrays, and arrays of strings become tuples.
 
-    Invalid UTF-8 in text becomes surrogates. `tensors` are in the file's order, and their data begins at byte
-    `data_offset` of the file. `kinds`: the type of each metadata value, as a number of the GGUF format, by key.
+    Strings are decoded from UTF-8, and each invalid byte becomes a surrogate (Python's `surrogateescape`).
+    `tensors`: in the order of the file. Their data begins `data_offset` bytes after the start of the file.
+    `kinds`: for each key of `metadata`, the number that the GGUF format gives to the value's type.
     """
 
     path: Path

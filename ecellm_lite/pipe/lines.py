@@ -20,7 +20,7 @@ Line = Callable[[], bytes]
 def read_lines(read: Callable[[int], bytes]) -> Iterator[bytes]:
     """Yield the lines of a stream, without their line ends. Blank lines are skipped.
 
-    `read` returns the next bytes of the stream, or no bytes at its end.
+    `read` returns the next bytes, and `b""` at the end of the stream.
 
     A line longer than LONGEST_LINE is cut to LONGEST_LINE + 1 bytes. The caller sees from this length that the line is
     too long.
@@ -83,7 +83,7 @@ class Output:
         self._queue.put((line, size))
 
     def offer(self, line: Line) -> bool:
-        """Queue a line. Return False if it was dropped instead, because the reader is too slow or gone."""
+        """Queue a line and return True. If the reader is too slow or gone, drop the line and return False."""
         with self._room:
             if self._messages >= MOST_MESSAGES or self.broken.is_set():
                 return False

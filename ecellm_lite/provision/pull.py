@@ -34,8 +34,11 @@ class _DiffersError(ModelError):
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """The sizes in bytes of a download that is about to start: the weights, the converted file, and the largest shard.
+    """A download that is about to start.
 
+    `size`: the bytes of all weights.
+    `result`: the bytes of the converted file.
+    `largest`: the bytes of the largest shard.
     `kept`: whether the weights stay in the hub's cache. If not, each shard is deleted after its conversion.
     """
 
@@ -143,7 +146,7 @@ def pull(
 
 
 def _missing(repository: str, folder: Path) -> tuple[HubFile, ...]:
-    """Return a repository's weight files if one of them is missing from `folder`, else an empty tuple."""
+    """Return all weight files of a repository. If `folder` already has all of them, return an empty tuple."""
     files = () if is_offline() else weight_files(repository, folder.name)
     paths = {folder / file.name: file.size for file in files}
     return () if all(path.is_file() and path.stat().st_size == size for path, size in paths.items()) else files

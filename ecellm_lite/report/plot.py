@@ -11,7 +11,7 @@ LEFT, TOP, SIDE, RIGHT = 54, 14, 300, 22  # pixels: room for the labels, and the
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A line of the plot's grid: its position in pixels, and its label."""
+    """A line of the plot's grid. `at` is its position in pixels."""
 
     at: float
     label: str

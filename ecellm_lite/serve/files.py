@@ -44,7 +44,7 @@ _UPLOAD = {
 
 @router.post("/v1/files", summary="Upload requests", openapi_extra=_UPLOAD, responses=replies(FileReply, *BODY))
 async def upload(request: Request, service: Served) -> dict[str, Any]:
-    """Store an uploaded file of JSON Lines, one request per line, of at most 200 MiB."""
+    """Store an uploaded JSON Lines file of at most 200 MiB. Each line is one request."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         raise RefusedError(415, "content_type", "The upload is not a form", step="send multipart/form-data")
     bounded = Request(request.scope, _bounded(request.receive))

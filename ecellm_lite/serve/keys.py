@@ -28,7 +28,7 @@ _KEY = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A client's API key, as the client's name and the key's hash.
+    """A client's API key. Only its hash is kept, not the key itself. `name` is the client's name.
 
     `rows`: how many of the client's rows may wait at a time, or None for the server's limit.
     """
@@ -39,9 +39,9 @@ class Key:
 
     @classmethod
     def of(cls, name: str, key: str, rows: int | None = None) -> Key:
-        """Return a key as its name and hash.
+        """Return the Key of a client's name and API key.
 
-        Raises InputError if the key is too short, or has characters that an HTTP header cannot contain.
+        Raises InputError if the API key is too short, or has characters that an HTTP header cannot contain.
         """
         if len(key) < SHORTEST or not _KEY.fullmatch(key):
             raise InputError(

@@ -44,10 +44,10 @@ class Question:
         return len(self.definition.get("choices") or self.definition.get("levels") or (True, False))
 
     def in_orders(self, count: int) -> list[tuple[Mapping[str, Any], int]]:
-        """Return copies of the definition in which the choices have up to `count` different orders.
+        """Return up to `count` copies of the definition, each with its choices in another order.
 
-        Each order is a rotation of the original order. Each copy comes with the number of positions by which its
-        choices were rotated. A question without choices is returned once, unchanged.
+        An order is the original order, rotated. Each copy comes with the number of positions by which it was rotated.
+        If the definition has no choices, it is returned once, unchanged.
         """
         choices = self.definition.get("choices")
         if not choices:
@@ -123,10 +123,12 @@ async def decide(
 ) -> list[Decided]:
     """Return the model's answer to each question, in order.
 
-    `orders`: in how many orders the choices of a question are asked. The probabilities are averaged over the orders.
+    `orders`: each question is asked this often, each time with its choices in another order. The probabilities are
+    averaged.
 
     Raises RefusedError in three cases: the state is too long for so many questions, a question is invalid (the error
-    names it), or too many rows wait. If a question fails later, the error is in that question's Decided.
+    names it), or too many rows already wait for an answer. If a question fails later, the error is in that question's
+    Decided.
     """
     if len(questions) * len(state) > LONGEST:
         message = f"{len(questions)} questions about {len(state):,} characters are too much for one request"
@@ -158,7 +160,7 @@ def calibration_header(decided: Sequence[Decided]) -> dict[str, str]:
 
 
 def count_rows(request: Request, questions: int) -> None:
-    """Set the number of questions that the request's log entry will show."""
+    """Set how many rows the log entry of this request reports."""
     exchange_of(request).rows = questions
 
 

@@ -1,4 +1,4 @@
-"""Files that clients upload or that batches write: JSON Lines in a folder. Each file has an owner.
+"""Stores JSON Lines files that clients upload or that batches write. Each file has an owner.
 
 The files contain customers' data. Only the server's user can read the folder, and each file stays until a client
 deletes it. File names on disk never come from clients.

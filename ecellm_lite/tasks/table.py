@@ -37,9 +37,9 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def read_file(path: Path, what: str, *, most: int = MAX_BYTES) -> str:
-    """Return the text of a regular UTF-8 file of at most `most` bytes.
+    """Return the text of a regular UTF-8 file of at most `most` bytes. Raises InputError.
 
-    Raises InputError. In its message, `what` is the noun for the file.
+    `what` names the file in the error, such as "the task's file".
     """
     file_name = str(path)
     try:
@@ -116,7 +116,10 @@ class TaskTable:
         return self._values[key]
 
     def text(self, key: str, *, most: int, lines: bool = False, default: str | None = None) -> str:
-        """Return the text under a key: 1 to `most` characters. Line feeds are allowed if `lines` is true."""
+        """Return the value of `key`, which must be a text of 1 to `most` characters.
+
+        `lines`: whether it may have line feeds.
+        """
         if default is not None and key not in self._values:
             return default
         return self._checked(key, self.value(key), most, lines)
@@ -143,14 +146,14 @@ class TaskTable:
         return value
 
     def share(self, key: str, *, default: float) -> float:
-        """Return the number from 0 to 1 under a key, or `default` if the key is missing."""
+        """Return the value of `key`, which must be a number from 0 to 1. If the key is missing, return `default`."""
         value = self._values.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise self.error(key, f"is {shown(value)}", "write a number from 0 to 1")
         return float(value)
 
     def one_of(self, key: str, *values: str) -> str:
-        """Return the text under a key. Raises InputError if it is not one of `values`."""
+        """Return the value of `key`, which must be one of `values`. Otherwise InputError is raised."""
         value = self.value(key)
         if value not in values:
             raise self.error(key, f"is {shown(value)}", f"write {', '.join(values[:-1])} or {values[-1]}")
@@ -170,7 +173,7 @@ class TaskTable:
         return self.path.parent / inside
 
     def table(self, key: str) -> TaskTable:
-        """Return the table under a key."""
+        """Return the value of `key`, which must be a table."""
         value = self.value(key)
         if not isinstance(value, Mapping):
             raise self.error(key, f"is {shown(value)}", "write a table")
@@ -188,9 +191,9 @@ class TaskTable:
         return tables
 
     def texts_or_tables(self, key: str, *, least: int, most: int, longest: int) -> list[str | TaskTable]:
-        """Return the list under a key: `least` to `most` items.
+        """Return the value of `key`, which must be a list of `least` to `most` items.
 
-        Each is a table, or a text of at most `longest` characters.
+        An item is a table or a text. A text may have at most `longest` characters.
         """
         parts: list[str | TaskTable] = []
         for index, value in enumerate(self._list(key, least, most, "texts or tables")):

@@ -1,4 +1,7 @@
-"""A task: the question that it asks about a row, worded as in the weights' training, and the possible answers."""
+"""A task: the question that it asks about a row, and the possible answers.
+
+The question is worded as it was when the weights were trained.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A row's strings `input` and `options` as the prompt contains them, and the space of possible answers.
+    """What the prompt contains of a row: the strings `input` and `options`. `space` has the possible answers.
 
     `warnings`: which parts of the row are missing in these strings.
     `stem`, `bare`, `turns`: as in Question.
@@ -103,7 +106,7 @@ class Task:
 
     @property
     def wording(self) -> str:
-        """The `wording` of a question that has the task's own instruction; see Question."""
+        """The `wording` of the task's questions when no other instruction is given. See Question."""
         return self._wording(self.instruction)
 
     def question(self, row: Mapping[str, Any], *, instruction: str | None = None) -> Question:
@@ -127,8 +130,8 @@ class Task:
     def shortened(self, question: Question, needs: Callable[[Question], int], most: int) -> Question:
         """Return the question with its row cut as little as possible, so that it needs at most `most` tokens.
 
-        `needs` returns how many tokens a question's prompt and answer need. If the question fits already, or if no cut
-        is enough, its row is not cut.
+        `needs` returns how many tokens a question's prompt and answer need. The row is left whole if the question
+        already fits, or if it would not fit after any cut.
         """
         whole = needs(question)
         if question.values is None or whole <= most:

@@ -1,4 +1,4 @@
-"""The softmax over the allowed tokens, for any logits."""
+"""For any logits, the softmax over the allowed tokens gives probabilities."""
 
 from __future__ import annotations
 

@@ -89,7 +89,6 @@ def test_a_row_too_long_is_escalated_but_an_invalid_row_is_not() -> None:
 
 
 def test_escalated_rows_are_answered_in_batches() -> None:
-    """The next model gets some dozens of rows at a time, so it needs far fewer calls than there are rows."""
     with Runtime.over(FakeBackend(), name=SMALL) as small, Runtime.over(FakeBackend(), name=LARGE) as large:
         answers = list(Cascade([small, large], escalate_below=1.0).answers(TASK, ROWS))
         calls = large.progress()[1]

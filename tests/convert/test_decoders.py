@@ -1,4 +1,4 @@
-"""Converted checkpoints of current decoders have the same tensors and metadata as with llama.cpp's own converter."""
+"""Our converter and llama.cpp's own converter make the same tensors and metadata, for each current architecture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adapters are merged exactly as their settings define. An adapter that cannot be merged as a whole is refused."""
+"""Adapters are merged as their settings say. If a part of an adapter cannot be merged, the conversion fails."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ PLACES = {QUERY: (WIDTH, WIDTH, HEADS), KEY: (WIDTH // HEADS * KV_HEADS, WIDTH, 
 
 
 def of_settings(folder: Path, name: str, seed: int) -> tuple[Path, dict[str, NDArray[np.float64]]]:
-    """Write the adapter SETTINGS[name], and return its change to each matrix in float64."""
+    """Write the adapter SETTINGS[name]. Return what the adapter adds to each matrix of the base model."""
     config, ranks, scales = SETTINGS[name]
     tensors: dict[str, NDArray[np.float32]] = {}
     added = {}

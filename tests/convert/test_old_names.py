@@ -1,4 +1,4 @@
-"""Adapters with the module names of Phi-2's original code are applied to the current modules."""
+"""Adapters can have the module names of Phi-2's original code. They are renamed to the names of today's checkpoints."""
 
 from __future__ import annotations
 

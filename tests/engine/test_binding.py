@@ -1,6 +1,6 @@
-"""llama.cpp and other libraries share one C++ runtime.
+"""All libraries of the process share one C++ runtime.
 
-By default, llama.cpp's idle threads wait in a loop only briefly.
+llama.cpp's threads wait only briefly before they sleep, unless the user has set a longer time.
 """
 
 from __future__ import annotations

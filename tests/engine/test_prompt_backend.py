@@ -94,7 +94,7 @@ def test_unsupported_attention_is_left_to_llama_cpp(
 
 
 def test_contexts_of_other_code_do_not_use_the_kernels(demo_model: StoredModel, variant: str) -> None:
-    """The context of other code is created while a backend with the kernels is open in this thread."""
+    """A second context of llama.cpp, made without LlamaBackend, computes while the backend is open."""
     backend = LlamaBackend(demo_model.path, Settings(gpu_layers=0, context=256, prompt_kernels=variant))
     backend.decode([Chunk(sequence=0, position=0, tokens=list(range(1000, 1040)), ask=1)])
     parameters = llama.llama_context_default_params()
@@ -109,7 +109,7 @@ def test_contexts_of_other_code_do_not_use_the_kernels(demo_model: StoredModel, 
 
 
 def test_kernels_are_off_if_a_gpu_computes_layers(demo_model: StoredModel, variant: str) -> None:
-    """The GPU may also compute with the weights of layers on the CPU, and is then faster than the kernels."""
+    """llama.cpp may use the GPU for the layers on the CPU too. The GPU is then faster than the kernels."""
     backend = LlamaBackend(demo_model.path, Settings(gpu_layers=0, context=256, prompt_kernels=variant))
     assert backend.prompt_kernels == State(variant)
     backend.placement = Placement((Load("GPU0", free=1 << 30, layers=3),), "three layers on a GPU")
@@ -173,7 +173,7 @@ DOCTORED = {
 
 @pytest.fixture
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Simulate a process that has not looked for kernels yet. No results of earlier checks are stored."""
+    """Simulate a process that has not looked for kernels yet, on a machine where no kernels were checked before."""
     monkeypatch.setenv("ECELLM_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("ECELLM_PROMPT_KERNELS", raising=False)
     monkeypatch.setattr(ggml, "system_info", lambda: "CPU : AVX2 = 1")

@@ -1,4 +1,7 @@
-"""The scheduler: full batches, shared prefixes, and rows that wait or restart when memory is short."""
+"""The scheduler fills its batches, and computes a shared prefix once.
+
+When memory is short, rows wait or start again.
+"""
 
 from __future__ import annotations
 
@@ -164,9 +167,9 @@ def test_an_empty_state_is_not_saved(tmp_path: Path) -> None:
 
 
 def test_deterministic_mode_takes_no_part_of_a_longer_prefix() -> None:
-    """The tokenizer may join the instruction's last token with the row's first character.
+    """The second row shares one token less with the prefix than the first row does.
 
-    The row then shares one token less.
+    In practice, this happens when the tokenizer joins the instruction's last token with the row's first character.
     """
     backend = Counting()
     scheduler = Scheduler(backend, deterministic=True)

@@ -1,4 +1,7 @@
-"""Rows of several adapters: no call mixes adapters, each row is answered, and a prefix serves one adapter only."""
+"""A scheduler with rows of several adapters: each call has the rows of one adapter, and each row is answered.
+
+Rows share a prefix only with rows of the same adapter.
+"""
 
 from __future__ import annotations
 

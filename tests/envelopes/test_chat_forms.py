@@ -1,4 +1,4 @@
-"""Prompts in a chat form have the same token ids as with apply_chat_template of transformers."""
+"""A chat form and the tokenizer's apply_chat_template (transformers) turn a conversation into the same token ids."""
 
 from __future__ import annotations
 

@@ -93,7 +93,6 @@ def test_an_order_is_right_if_no_order_is_better_by_the_labels(labels: str, righ
 
 
 def test_rankings_are_fitted_by_the_same_formula_as_they_are_calibrated() -> None:
-    """Fitting and answering change an order's probability in exactly the same way, for up to 26 items."""
     generator = np.random.default_rng(3)
     for letters in (1, 2, 3, 26):
         keys = [chr(ord("A") + place) for place in range(letters)]

@@ -117,7 +117,7 @@ def test_a_device_file_is_refused() -> None:
 
 
 def damaged(fake: Results) -> list[tuple[str, Any]]:
-    """Return pairs: a word that the error must contain, and the damaged data of a results file."""
+    """Return pairs of a word and damaged data. When the data is read, the error must contain the word."""
 
     def changed(*path: str | int, value: Any) -> Any:
         data = json.loads(json.dumps(fake.as_dict()))

@@ -81,9 +81,9 @@ def test_each_answer_has_its_own_threshold() -> None:
 
 
 def test_answers_share_the_allowed_error() -> None:
-    """Two answers share the allowed error of 5%, so the threshold of each one needs a confidence of 97.5%.
+    """The allowed error of 5% is split between the two answers, so each threshold must be right with 97.5% confidence.
 
-    72 right answers give it, because 0.95 ** 72 is 0.0249. 71 are too few, because 0.95 ** 71 is 0.0262.
+    72 right answers are enough, because 0.95 ** 72 is 0.0249. 71 are too few, because 0.95 ** 71 is 0.0262.
     """
     yes = [Judged("yes", 0.9, True)] * 72
     no = [Judged("no", 0.8, True)] * 71

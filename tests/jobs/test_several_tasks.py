@@ -164,7 +164,10 @@ def test_text_that_tasks_share_is_computed_once(tmp_path: Path) -> None:
         waiting = 30 * len(chosen)
 
         class Together(Runtime):
-            """A runtime that starts to compute when all rows are submitted, so that all of them can share text."""
+            """A runtime that computes nothing until all rows are submitted.
+
+            So every row can share its text with the others.
+            """
 
             def submit(self, *arguments: Any, **options: Any) -> Any:
                 nonlocal waiting

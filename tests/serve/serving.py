@@ -1,4 +1,4 @@
-"""A server with the fake engine on a free port, in a thread of the test process. Also a minimal client."""
+"""Starts a server with the fake engine in a thread of the test process, and sends requests to it."""
 
 from __future__ import annotations
 

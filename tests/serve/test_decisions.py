@@ -1,4 +1,7 @@
-"""Decisions, with OpenAI's own client: responses fit the client's models, and the probabilities are the engine's."""
+"""OpenAI's own client asks for decisions.
+
+It understands the responses, and the engine's probabilities arrive unchanged.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ def client(server: Server) -> Iterator[Any]:
 
 
 def decide(client: Any, **body: Any) -> Any:
-    """Return the response, checked strictly against the models of OpenAI's client: no key may be missing or unknown."""
+    """Ask for a decision with OpenAI's client. The response must have exactly the keys that the client knows."""
     from openai.types import Decision
 
     raw = client.decisions.with_raw_response.create(**{"model": "fake", "input": STATE, **body})

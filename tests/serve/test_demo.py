@@ -59,7 +59,7 @@ def test_json_obeys_its_schema(base: str) -> None:
 
 
 def example(base: str, form: str) -> Any:
-    """Return the example of a request in the OpenAPI document.
+    """Return the example that the server's OpenAPI document gives for this form of request.
 
     The documentation and the web page show the same example.
     """

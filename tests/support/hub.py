@@ -17,10 +17,10 @@ class Hub:
     """A server that simulates the hub with one `repository` that has `files`. It is a context manager.
 
     `endpoint`: the server's address.
-    `breaks`: for some files, the number of bytes after which the connection breaks. This happens in the first `times`
-      downloads of the file.
+    `breaks`: for some files, the number of bytes after which the connection breaks. Only the first `times` downloads of
+      the file break.
     `lies`: for some files, a false size that the hub reports.
-    `hashes`: for some files, the SHA-256 that the hub reports. It may be false too.
+    `hashes`: for some files, the SHA-256 that the hub reports, which may also be false.
     `meanwhile`: a function that is called with a file's name before the file is sent.
     `stall`: a file and a number of bytes. A download of the file stops after these bytes, and the event `stalled` is
       set. The download continues when `stall` is changed.

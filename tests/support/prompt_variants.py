@@ -1,4 +1,4 @@
-"""The variants of the prompt kernels: those that this processor runs, and others in emulators.
+"""Runs each variant of the prompt kernels: directly if this processor can run it, otherwise in an emulator.
 
 NEON runs in qemu, which emulates ARM. qemu has no AVX-512 and no VNNI; the library SIMDe computes these instructions.
 """

@@ -109,7 +109,7 @@ def blueprint(*, layers: int = LAYERS, tied: bool = False, metadata: Mapping[str
 def write_adapter(folder: Path, tensors: Tensors, **config: Any) -> Path:
     """Write an adapter in PEFT's format, and return its folder.
 
-    The names of `tensors` have no prefix `base_model.model.`.
+    The prefix `base_model.model.` is put before the names in `tensors`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": "small", **config}

@@ -112,7 +112,7 @@ def test_as_little_as_possible_is_cut(case: Case, size: int) -> None:
 
 
 def test_the_long_rows_of_this_test_exceed_the_context() -> None:
-    """Without this check, the test above would also pass if no row were ever cut."""
+    """Check the cases: if no row were too long, the test above would pass without any cut."""
     for case in CASES:
         with over(case.context) as runtime:
             assert runtime.needs(case.task, case.row(1)) <= case.context

@@ -1,4 +1,4 @@
-"""Which characters are escaped as in ECInstruct, and the texts of extractions, pairs and documents."""
+"""Texts in the prompt are escaped as in ECInstruct: `Café ™` becomes `Cafe TM` or `Caf\\u00e9 \\u2122`, by the task."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _KINDS = 4
 
 
 def measure_choices(pairs: Sequence[Pair], space: Choice | LabelSet) -> Measured:
-    """Measure choices. In the result, `more` has four counts for each answer that occurs (see _counts)."""
+    """Measure choices. In the result, `more` has the counts that `_counts` reads."""
     gold = [space.parse(pair.gold) for pair in pairs]
     answers = [_key_of(space, pair.text) for pair in pairs]
     none = space.none_option.key if isinstance(space, OrNone) else None

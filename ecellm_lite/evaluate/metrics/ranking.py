@@ -27,7 +27,7 @@ _BY_RANK = (1.0, 0.1, 0.01)
 
 
 def measure_rankings(pairs: Sequence[Pair]) -> Measured:
-    """Measure rankings. The columns are the NDCG, the constant 1, and the NDCG for the metrics `paper`."""
+    """Measure rankings. A row's columns are its NDCG, a 1, and its NDCG by the paper's formula."""
     gains = [_gains(pair) for pair in pairs]
     orders = [_order(pair.text, letter_gains) for pair, letter_gains in zip(pairs, gains, strict=True)]
     scores, paper = [], []
@@ -58,7 +58,7 @@ def _gains(pair: Pair) -> dict[str, float]:
 
 
 def _order(text: str | None, letter_gains: Mapping[str, float]) -> list[str]:
-    """Return the letters in an answer that stand for products, in the answer's order and each once."""
+    """Return the products' letters from an answer: `B, A, B, x` becomes `B` and `A`."""
     letters = [part.strip() for part in (text or "").split(",")]
     return list(dict.fromkeys(letter for letter in letters if letter in letter_gains))
 

@@ -1,4 +1,4 @@
-"""The names of metrics and tasks on the page, and their meaning without statistical terms."""
+"""What the page calls each metric and task, and an explanation of each in everyday words."""
 
 from __future__ import annotations
 

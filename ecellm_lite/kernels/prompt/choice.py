@@ -32,10 +32,11 @@ OFF = State("", "they are switched off")
 
 
 class Mode(IntEnum):
-    """What llama.cpp leaves to the kernels: enum ecellm_prompt_mode.
+    """Which computations of llama.cpp the kernels do. The values are those of the C enum ecellm_prompt_mode.
 
-    `FAST`: what they compute faster. `STABLE`: all that could make a row's logits depend on other rows.
-    `STABLE_LOADED`: the same, after sequences were loaded into an empty KV memory.
+    `FAST`: only those that the kernels do faster than ggml.
+    `STABLE`: all those that could make a row's logits depend on the other rows of a call.
+    `STABLE_LOADED`: as `STABLE`, for when saved sequences were just loaded into an empty KV memory.
     """
 
     FAST = 1
@@ -48,7 +49,7 @@ def start(choice: str = "auto") -> State:
 
     `auto` uses ECELLM_PROMPT_KERNELS if it is set. The first call with a choice other than `off` registers the kernels
     with ggml, so it must come before a model is loaded. Raises UsageError for a name that is not in CHOICES. If the
-    kernels cannot be used, no error is raised, and the State says why.
+    kernels cannot run here, the State has the reason, and no error is raised.
     """
     if choice == "auto":
         choice = os.environ.get("ECELLM_PROMPT_KERNELS") or "auto"
@@ -69,10 +70,10 @@ def start(choice: str = "auto") -> State:
 
 
 def use(state: State, mode: Mode = Mode.FAST) -> None:
-    """Set what llama.cpp's next calls by this thread leave to the kernels: nothing if `state` has no variant.
+    """Turn the kernels on for this thread's next calls of llama.cpp, or off if `state` has no variant.
 
-    Switch the kernels off again after the calls. Otherwise, if other code in this process makes a context with flash
-    attention on `auto`, llama.cpp gives it none.
+    Turn them off again after the calls. While they are on, a context that other code in this process makes with flash
+    attention on `auto` gets no flash attention.
     """
     if _registered.cache_info().currsize:
         library.library(library.path()).ecellm_prompt_use(mode if state.variant else 0)
@@ -106,7 +107,7 @@ def _variant(choice: str) -> str:
 
 @cache
 def _registered(variant: str) -> State:
-    """Register the kernels as a ggml back end for the rest of this process, if they pass their trial."""
+    """Test the kernels. If they pass, register them as a ggml back end until this process ends."""
     ggml.start_library()
     place = library.path()
     native = library.library(place)

@@ -1,7 +1,7 @@
 """Invents products whose facts are known, from the word lists in goods.json.
 
 A good has a brand, a noun and some facts, such as its colour, its capacity or its model number. All names are invented
-or are usual words. `changed` changes one fact, so that two goods differ in one thing alone.
+or are usual words. `changed` returns a copy with one other fact, for example another colour.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Good:
     facts: Mapping[str, str]
 
     def changed(self, key: str, random: Random) -> Good:
-        """Return this good with another value for one of its facts."""
+        """Return a copy in which the fact `key` has another value."""
         value = self.facts[key]
         if key == "model":
             return replace(self, facts={**self.facts, key: with_another_digit(value, random)})
@@ -58,9 +58,9 @@ class Good:
 
 
 def draw_good(random: Random, *, most: int = 4, having: str | None = None) -> Good:
-    """Return an invented good with at most `most` facts; if `having` is given, this fact is one of them.
+    """Return an invented good with 1 to `most` facts. If `having` is `color`, one of them is its color.
 
-    Raises ValueError if no kind of good has such a fact.
+    Raises ValueError if no good in the word lists has such a fact.
     """
     kinds = [kind for kind in lexicon()["kinds"] if having is None or having in kind["facts"]]
     if not kinds:
@@ -75,7 +75,7 @@ def draw_good(random: Random, *, most: int = 4, having: str | None = None) -> Go
 
 
 def draw_brand(random: Random) -> str:
-    """Return a brand of one word or of two."""
+    """Return a brand name of one or two words."""
     brands = lexicon()["brands"]
     if random.random() < 0.4:
         return str(random.choice(brands["single"]))
@@ -101,7 +101,7 @@ def with_another_digit(text: str, random: Random) -> str:
 
 
 def with_other_spaces(text: str, random: Random) -> str:
-    """Return the text with its units written with a space or without: "64GB" as "64 GB"."""
+    """Put a space between each number and its unit, or remove it, at random: "64GB" or "64 GB"."""
     space = random.choice(("", " "))
     return _UNIT.sub(lambda match: f"{match[1]}{space}{match[3]}", text)
 
