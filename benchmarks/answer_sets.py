@@ -5,9 +5,9 @@
 A row's set of plausible answers holds every answer whose probability reaches a threshold. The demo answers the labelled
 rows of some tasks once. The rows are split at random 20 times. Each time, the threshold is chosen on four fifths of the
 rows, so that 95% of their sets contain the right answer. On the last fifth, the sets that contain the right answer are
-counted. The count is compared with the 1st percentile of the binomial distribution. By chance alone, a count is below
-this percentile in 1% of the splits. The true figure is slightly higher, because the rows that choose the threshold are
-random too.
+counted. The count is compared with the 1st percentile of the binomial distribution. If the threshold were exact, chance
+would bring the count below this percentile in 1% of the splits. In fact it is a little more than 1%, because the
+threshold itself depends on the random split.
 """
 
 from __future__ import annotations
@@ -55,9 +55,10 @@ def main(data: Path, limit: int, model: str, output: Path) -> None:
 
 
 def measured(rows: Sequence[Row]) -> dict[str, float]:
-    """Return the mean coverage and size of the sets, and how many splits have less coverage than chance explains.
+    """Split the rows at random many times. Return means over the splits, and how many splits have too little coverage.
 
-    The coverage of a split is the fraction of rows whose set contains the right answer.
+    The coverage of a split is the fraction of rows whose set contains the right answer. It is too little if it is below
+    `binomial_limit`.
     """
     random = np.random.default_rng(0)
     count = round(len(rows) * CHOOSING)

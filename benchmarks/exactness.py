@@ -1,11 +1,12 @@
-"""Claim: a converted file gives the same logits as its checkpoint or, with adapters, as peft's unmerged model.
+"""Claim: a converted file gives the same logits as its checkpoint. An adapter changes the logits as it does in peft.
 
     pip install torch transformers peft
     python -m benchmarks.exactness
 
-For each architecture, a small random checkpoint is converted to F32, alone and with a LoRA adapter. The adapter changes
-q, k and, for some architectures, the output matrix. llama.cpp's logits are compared with those of transformers on
-random prompts, which are longer than Gemma's attention windows. The KV cache is F32, and flash attention is off.
+For each architecture, a small random checkpoint is converted to F32 twice: without an adapter, and with a LoRA adapter.
+The adapter changes q, k and, for some architectures, the output matrix. llama.cpp's logits are compared with those of
+transformers on random prompts, which are longer than Gemma's attention windows. The KV cache is F32, and flash
+attention is off.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ def compared(file: Path, base: Path, adapters: tuple[tuple[Path, float], ...], c
 def adapter_of(folder: Path, kind: str) -> Path:
     """Write a LoRA adapter for q and k of all layers.
 
-    For the kinds of model that tiny_checkpoints names, the adapter also changes the output matrix.
+    For the models of tiny_checkpoints, it changes the output matrix too.
+
+    Gemma 2 is an exception, because llama.cpp's Gemma 2 has no output matrix.
     """
     shapes = KINDS[kind].shapes({"vocab_size": 0, **KINDS[kind].CONFIGS[kind]})
     weights: dict[str, NDArray[np.float32]] = {}

@@ -1,18 +1,18 @@
-"""Claim: an engine that is killed under load is back at its full rate within 3 s, and no request is lost or doubled.
+"""Claim: an engine that is killed under load is back at its full rate within 3 s. Each request gets exactly one answer.
 
     python -m benchmarks.kills
 
 Eight clients (threads) send short rows to a ChildRuntime. Meanwhile its child process is killed (SIGKILL) `--kills`
-times, at random moments. For each kill:
+times, at random moments. The rate is the number of answers per second. For each kill:
 
 - first answer: the seconds from the kill to the first answer of the new child process;
-- back: the seconds from the kill until the rate over the next two seconds is at least 85% of the rate before the kill;
+- back: the seconds from the kill until the rate has recovered: over two seconds, it is at least 85% of the rate before
+  the kill;
 - rate after: the rate from 3 s after the kill until the next kill, divided by the rate before the kill.
 
 The rate before a kill is measured from 3 s after the previous kill. This rate is measured for each kill, because the
-machine's speed may change within seconds. `rates` has the rate before the first kill, and the median of the rates
-before each kill. If the median is not below the rate before the first kill, the kills do not slow the engine down for
-good.
+machine's speed may change within seconds. `rates` has two numbers: `first` is the rate before the first kill, and
+`median` is the median rate before a kill. If `median` is as high as `first`, kills do no lasting harm.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ STEP = 0.1  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """The figures of one kill, as defined in the module's docstring. `back` is None if the next kill came first."""
+    """The figures of one kill, which the module's docstring defines.
+
+    `back` is None if the rate was not back by the next kill.
+    """
 
     rate_before: float
     first_answer: float
@@ -124,7 +127,7 @@ def kill(child: ChildRuntime) -> tuple[float, float]:
 
 
 class Load:
-    """Clients that each have IN_FLIGHT requests waiting. Records the time of each answer."""
+    """Threads that send requests and record the time of each answer. Each thread keeps IN_FLIGHT requests waiting."""
 
     def __init__(self, child: ChildRuntime, rows: Sequence[Row]) -> None:
         self._child, self._rows = child, itertools.cycle(rows)
@@ -153,7 +156,10 @@ class Load:
         return sum(start < moment <= end for moment in self._moments) / (end - start)
 
     def recovery(self, previous: float, killed: float, ready: float, until: float) -> Kill:
-        """Return the figures of one kill. `previous`, `until`: the times of the kills before and after it."""
+        """Return the figures of one kill.
+
+        `previous`: the time of the kill before it. `until`: the time of the kill after it.
+        """
         before = self.rate(previous + RECOVERY, killed)
         first = min(moment for moment in self._moments if moment > ready)
         starts = itertools.takewhile(lambda start: start + WINDOW <= until, itertools.count(first, STEP))
@@ -190,9 +196,11 @@ class Load:
 
 
 def longest_back(each: Sequence[Kill]) -> dict[str, Any]:
-    """Return the median and longest seconds of recovery, and how many kills took over RECOVERY seconds.
+    """Return the median and the longest time from a kill until the rate was back.
 
-    The seconds are from a kill until the rate is back.
+    Also count the kills that took too long.
+
+    A time of more than RECOVERY seconds is too long.
     """
     back = [one.back for one in each if one.back is not None]
     late = sum(one.back is None or one.back > RECOVERY for one in each)

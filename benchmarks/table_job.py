@@ -100,7 +100,7 @@ def main() -> None:
 
 
 def tables(source: Path, output: Path) -> int:
-    """Read a table, map it and write it, and return the number of rows."""
+    """Read a table, map its columns to the task's fields, and write it. Return the number of rows."""
     count = 0
     with open_table(source) as table, output.open("wb") as file:
         names = table.all_columns()
@@ -115,7 +115,7 @@ def tables(source: Path, output: Path) -> int:
 def job(source: Path, output: Path, few: list[int]) -> int:
     """Answer the table as a job with a journal, and return the number of rows.
 
-    The peak memory (KiB) after FEW rows is appended to `few`.
+    After the first FEW rows, the process's peak memory (KiB) is appended to the list `few`.
     """
 
     def note(step: JobStep) -> None:

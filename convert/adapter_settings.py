@@ -73,9 +73,11 @@ class AdapterSettings:
             raise self._refused(str(error), step="use fewer keys, or merge the adapter with peft") from None
 
     def scale(self, module: str, rank: int) -> float:
-        """Return the scale of the product of a module's factors. `rank` is the rank of the factors.
+        """Return the factor that a module's change is multiplied by, such as alpha / rank.
 
-        Raises ModelError if the configuration says another rank, or if the scale cannot be used (see is_scale).
+        `rank` is the rank of its factors.
+
+        Raises ModelError if the configuration has another rank for it, or if the scale cannot be used (see is_scale).
         """
         configured = self._ranks.value(module, self._rank)
         if type(configured) is not int or configured != rank or rank < 1:

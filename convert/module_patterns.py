@@ -25,9 +25,7 @@ _PIECE = re.compile(r"(?P<digits>\\d\+)|(?P<all>\.\*)|(?P<any>\.)|\\?(?P<literal
 
 
 class ModulePatterns:
-    """The values (ranks or alphas) of modules, by patterns of the modules' names.
-
-    The first pattern that matches counts.
+    """Looks up a module's rank or alpha. Each pattern of names has a value, and the first pattern that matches counts.
 
     Raises ValueError for patterns that are not accepted.
     """
@@ -103,8 +101,9 @@ def _alternative(text: str) -> _Alternative:
 def _pieces(text: str) -> list[str]:
     r"""Split a pattern into its elements, and return them as regular expressions.
 
-    After `\d+`, another digit would need backtracking, because a name could then match in several ways. So a digit
-    directly after `\d+` is refused, and a dot directly after `\d+` matches any character except a digit.
+    `\d+` must not be followed by a digit: a name could then match in several ways, and matching would need
+    backtracking. So a pattern with a digit directly after `\d+` is refused, and a dot directly after `\d+` matches any
+    character except a digit.
     """
     pieces: list[str] = []
     place = 0

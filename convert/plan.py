@@ -1,6 +1,7 @@
 """Plans a GGUF file before it is written: each tensor's type, offset and size, and the memory needed.
 
-The tensors are in the same order as in the files of llama-quantize. The offset of each is a multiple of the alignment.
+The tensors are in the same order as in the files of llama-quantize. Each tensor's offset is a multiple of the
+alignment.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Plan:
 
     @property
     def lossy_source(self) -> dict[str, int]:
-        """The number of tensors that are converted from each quantized type of the source."""
+        """The quantized types in the source, each with its number of tensors. Empty if the source is not quantized."""
         return summary(tensor.source_type for tensor in self.tensors if tensor.source_type not in FLOATS)
 
     @property
@@ -82,8 +83,9 @@ class Plan:
     def check_room(self, target: Path, bytes_written: int = 0, beside: int = 0) -> None:
         """Raise ModelError if the disk or the memory has too little free space.
 
-        - `beside`: the number of bytes that are needed on the disk for other things than the file.
-        - `bytes_written`: how many bytes, of the file and of the other things, are on the disk already.
+        - `beside`: how many bytes of disk space the conversion needs in addition to its output, such as for a
+          downloaded shard.
+        - `bytes_written`: how many of all these bytes are already on the disk.
         """
         folder = next((folder for folder in target.absolute().parents if folder.is_dir()), None)
         if folder is None:
@@ -120,7 +122,7 @@ def draw_plan(
     """Return the plan for a blueprint and a file type (such as Q4_K_M).
 
     - `overrides`: see tensor_types.
-    - `importance`: the imatrix: an array for each tensor by name, with one number per column.
+    - `importance`: the imatrix. It has an array for each tensor's name, with one number per column.
     - `max_memory`: the number of bytes of memory that the conversion may use.
 
     Raises UsageError for an unknown type or a limit that is too low. Raises ModelError if the source or the imatrix

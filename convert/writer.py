@@ -1,12 +1,12 @@
 """Writes a file under a temporary name. A journal records which of its bytes are on the disk.
 
-The file gets its final name only when it is complete and on the disk. A lock on the journal keeps other writers away
-from the same target until the manifest is written too. Bytes are flushed before the journal counts them. So the
-conversion can be resumed after a kill or a power failure.
+The file gets its final name only when it is complete and on the disk. A lock on the journal prevents a second
+conversion to the same target. The lock is held until the manifest is written. Bytes are flushed before the journal
+counts them. So the conversion can be resumed after a kill or a power failure.
 
     .NAME.unfinished    the file, at its full length from the start
-    .NAME.journal       JSON lines: first the facts that the file depends on, then, after each flush, the number of
-                        its bytes that are written, or the names of its written parts
+    .NAME.journal       JSON lines. The first line has the facts that the file depends on. Each flush adds a line: how
+                        many bytes are written, or the names of the parts that are written
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class UnfinishedFile:
     - `facts`: the facts that the file's bytes depend on, such as hashes of the inputs.
     - `resume`: whether to keep the bytes that an earlier run with the same facts wrote.
     - `done`: the number of bytes, from the file's beginning, that were kept. It is 0 without `resume`.
-    - `parts`: the names of the parts of the file that were kept. See `note_part`.
-    - `whole`: the file's sha256 if an earlier run ended between `finish` and `forget`, else None. The file is then
-      complete and has its final name.
+    - `parts`: the names that the earlier run gave to `note_part`.
+    - `whole`: the file's sha256 if an earlier run called `finish` but was interrupted before `forget`, else None. The
+      file is then complete and has its final name.
 
     Raises ModelError if another conversion is writing the target, if the earlier run had other facts, or if a write
     fails.
@@ -131,7 +131,10 @@ class UnfinishedFile:
             raise self._refused(error) from None
 
     def forget(self) -> None:
-        """Delete the journal and the unfinished file. The conversion is then complete, or must start again."""
+        """Delete the journal and the unfinished file.
+
+        It is called at the end of a conversion, or to give up resuming it.
+        """
         # The journal goes last: without its lock, another conversion may use these names.
         for descriptor, path in ((self._descriptor, self.unfinished), (self._journal, self.journal)):
             with suppress(OSError):
@@ -259,7 +262,10 @@ def unfinished_paths(target: Path) -> tuple[Path, Path]:
 
 
 def only_named(target: Path) -> bool:
-    """Return whether an earlier run ended between `finish` and `forget`. The target is then complete."""
+    """Return whether an earlier run called `finish` but was interrupted before `forget`.
+
+    The target is complete in this case.
+    """
     unfinished, journal = unfinished_paths(target)
     return journal.is_file() and target.is_file() and not (unfinished.is_file() and unfinished.stat().st_size)
 
@@ -273,7 +279,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _read_journal(path: Path) -> dict[str, Any]:
-    """Return the last value of each key in the journal. There are none if the file is not a journal."""
+    """Return the last value of each key in the journal. A file that is not a journal gives an empty result."""
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_JOURNAL_BYTES)

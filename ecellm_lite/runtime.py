@@ -54,23 +54,23 @@ class Runtime:
 
     `model`: a path to a GGUF file, a name in the store, a catalogue name, or `demo`. The default is ECELLM_MODEL, then
       the only model in the store, then the demo.
-    `envelope`: the text around each prompt, if the model's file does not name it: `alpaca`, `mistral`, or a chat form
-      such as `qwen2.5` (docs/envelopes.md).
+    `envelope`: the text around each prompt. It is needed if the model's file does not name its envelope: `alpaca`,
+      `mistral`, or a chat form such as `qwen2.5` (docs/envelopes.md).
     `deterministic`: whether the same row always gets the same answer, byte for byte, whatever other rows run with it.
     `prefix_files`: whether to store on disk what the model computed for an instruction. The next process then reads the
       file and computes less. Rows are never stored. With layers on a GPU, nothing is stored.
     `grouped`: whether rows whose prompts have the same beginning run together. Answers still come in the rows' order.
-    `drafts`: whether to guess the next words of free text from the prompt while few rows run. The model then checks
-      several guesses in one call.
-    `adapters`: LoRA adapters to load with the model: their files (see convert/adapter_file.py) by the names that
-      requests use.
+    `drafts`: whether to guess the next words of a free text by looking for them in the prompt. This is done while few
+      rows run. The model then checks several guesses in one call.
+    `adapters`: LoRA adapters to load with the model. The key is the name that requests use, the value is the adapter's
+      file (see convert/adapter_file.py).
 
     engine.settings.Settings describes the other settings. The defaults of `threads`, `kv_type`, `micro_batch` and
     `flash_attention` are the values tuned for this model and machine, if there are any. A deterministic runtime ignores
     the tuned values.
 
     The attribute `placement` says which layers are on which GPU; it is None for a runtime made by `over`. The attribute
-    `intended_tasks` has the tasks that the model's file names, if it names any.
+    `intended_tasks` has the tasks that the model's file lists; it is empty if the file lists none.
 
     Raises ModelError if there is no such model or its file is damaged, and UsageError for invalid settings.
     """
@@ -240,7 +240,8 @@ class Runtime:
         A calibration applies only to the instruction that it was fitted with.
 
         `instruction`: an instruction in place of the task's own.
-        `row`: the row that the reason is about. A row in ECInstruct's form may have its own instruction.
+        `row`: a row to check. It matters if the row is in ECInstruct's form, because it may then have its own
+          instruction.
 
         Raises UsageError if `calibration` names a file that does not apply. If the task has a calibration, raises
         InputError for an invalid row.

@@ -39,9 +39,9 @@ def _lexicon() -> Mapping[str, Any]:
 
 
 class _Product:
-    """An invented product.
+    """An invented product: its texts, and its facts.
 
-    It has texts and, for each attribute that they state, the value and the field that states it.
+    A fact is an attribute's value and the field whose text states it.
     """
 
     def __init__(self, lexicon: Mapping[str, Any], random: Random) -> None:
@@ -113,7 +113,7 @@ class _Product:
         return value
 
     def _claim(self, attribute: str, value: str, field: str, ways: Sequence[str]) -> None:
-        """Add to `field` a text that states an attribute's value. The text is made from a random template of `ways`."""
+        """Add to `field` a text that states an attribute's value. `ways`: templates, of which a random one is used."""
         way = self._random.choice(ways)
         self._facts[attribute] = (value, field)
         key = attribute.split()[0]

@@ -47,7 +47,7 @@ class LlamaClass:
         return Pass(time.perf_counter() - started, failures, written)
 
     def cpu_seconds(self) -> float:
-        """Return this process's processor time. The other peers sleep while this one runs."""
+        """Return the processor time of this process."""
         return time.process_time()
 
     def close(self) -> None:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 class Claim:
     """One decision within an answer, to be compared with the correct option.
 
-    - `shares`: the probabilities of the options, of which there is at least one. A calibration's bias favors the first.
+    - `shares`: the probability of each option. There is at least one option. A calibration's bias favors the first.
     - `right`: the index of the correct option in `shares`.
-    - `alike`: how many equally likely options the last entry of `shares` stands for.
+    - `alike`: usually 1. If several options are summed in the last entry of `shares`, it is how many they are.
     - `chosen`: the index of the option that the answer chose. It is 0, unless a threshold made the decision.
     """
 

@@ -26,7 +26,7 @@ Probabilities = NDArray[np.float64]
 
 
 class Vocabulary(Protocol):
-    """What a space needs from a model's tokenizer."""
+    """The methods of a model's tokenizer that answers are built with."""
 
     identity: str  # the sha256 of the model's file; empty if there is no file
     size: int
@@ -57,10 +57,10 @@ class Step:
     - `forced`: how many of `tokens` had no alternative, so that the model did not choose them.
     - `drafted`: how many tokens at the end of `tokens` are drafts: guesses that the model may reject.
 
-    All other tokens were chosen from the model's logits. The engine checks as many drafts as it has room for. It
-    returns the logits after the last token before the drafts, and those after each checked draft. The logits' shape is
-    (checked drafts + 1, vocabulary.size), or (vocabulary.size,) if no draft was checked. Accepted drafts belong to the
-    answer, so the next step's `keep` counts them.
+    All other tokens were chosen from the model's logits. If there are many drafts, the engine may check only the first
+    ones. It returns the logits after the last token before the drafts, and the logits after each checked draft. The
+    logits' shape is (checked drafts + 1, vocabulary.size), or (vocabulary.size,) if no draft was checked. Accepted
+    drafts belong to the answer, so the next step's `keep` counts them.
     """
 
     keep: int
@@ -75,7 +75,7 @@ class Outcome:
 
     - `value`: the answer's value.
     - `text`: the answer as an ECInstruct string.
-    - `tokens`: the answer's tokens. If the answer is from a fixed set, they are the end of tokenize(prompt + text).
+    - `tokens`: the answer's tokens. For an answer from a fixed set, tokenize(prompt + text) ends with these tokens.
     - `probabilities`: the probability of each possible answer, by its key; None if there are too many to list.
     - `coverage`: how much of the model's probability fell on the allowed tokens when the first choice was made. For an
       extraction: the lowest coverage of all its choices.
@@ -104,7 +104,7 @@ Listener = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class AnswerForm:
-    """How an answer continues the prompts of an envelope.
+    """How the model writes an answer after a prompt. The envelope decides this.
 
     - `prompt_end`: the text at the prompt's end; an answer is tokenized as its continuation.
     - `lead`: what the model writes between the prompt's end and the answer, such as a space.
@@ -152,7 +152,7 @@ class Scene:
 
     @property
     def end(self) -> int:
-        """The token that ends an answer: the envelope's own one, or the vocabulary's end-of-sequence token."""
+        """The token that ends an answer. If the envelope does not define one, it is the end-of-sequence token."""
         return self.vocabulary.end if self.form.end is None else self.form.end
 
     @property
@@ -161,11 +161,11 @@ class Scene:
         return self.vocabulary.ends | {self.end}
 
     def continuation(self, text: str, *, after: str | None = None) -> list[int]:
-        """Return the tokens that `text` has when it follows `after`, by default the prompt's end.
+        """Return the tokens of `text` after the text `after`. By default, `after` is the end of the prompt.
 
         If `text` is tokenized alone, it can get other tokens, because SentencePiece puts a space before it. `after`
         must end where the tokenizer always starts a new token, such as after the newline at the end of every prompt.
-        Raises ModelError if the vocabulary has one token for the end of `after` and the start of `text`.
+        Raises ModelError if one token of the vocabulary crosses the border between `after` and `text`.
         """
         if after is None:
             after, text = self.form.prompt_end, self.form.lead + text

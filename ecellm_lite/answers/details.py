@@ -1,4 +1,4 @@
-"""The lines below an answer's headline, as plain data for a terminal or a page to draw."""
+"""The lines that explain an answer, as plain data. A terminal or a web page draws them."""
 
 from __future__ import annotations
 

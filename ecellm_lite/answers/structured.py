@@ -142,11 +142,11 @@ class JsonText(Structured):
 
 
 def schema(definition: Mapping[str, Any], *, max_tokens: int = MAX_TOKENS, temperature: float = 0.0) -> Structured:
-    """Return the space of the JSON texts that a JSON schema allows. The texts have the spacing of `json.dumps`.
+    """Return a space with all JSON texts that a JSON schema allows. The texts have the spacing of `json.dumps`.
 
-    By default, an object has only the properties that its schema lists. It may have others in three cases: the schema
-    has no `properties`, has `allOf`, or allows others by `additionalProperties`. Raises GrammarError for a schema that
-    is too large or too deep, or that llguidance does not support.
+    By default, an object has only the properties that its schema lists. Other properties are allowed in three cases:
+    `properties` is missing, `allOf` is used, or `additionalProperties` allows them. Raises GrammarError for a schema
+    that is too large or too deep, or that llguidance does not support.
     """
     from llguidance import LLMatcher
 
@@ -166,7 +166,9 @@ def schema(definition: Mapping[str, Any], *, max_tokens: int = MAX_TOKENS, tempe
 
 
 def grammar(text: str, *, max_tokens: int = MAX_TOKENS, temperature: float = 0.0) -> Structured:
-    """Return the space of the texts that a grammar allows, in llguidance's Lark format or in llama.cpp's GBNF.
+    """Return a space with all texts that a grammar allows.
+
+    The grammar is in llguidance's Lark format or llama.cpp's GBNF.
 
     A grammar that contains `::=` is GBNF. Raises GrammarError for a grammar that is too large or too deep, or that
     llguidance does not support.

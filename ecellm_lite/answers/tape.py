@@ -1,4 +1,4 @@
-"""The tape of an answer: its tokens so far. Some the model has read, and the others are sent with the next step."""
+"""The tape of an answer: its tokens so far. The model has read the first ones. The next step sends it the others."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Tape:
         self.tokens.append(token)
 
     def confirm(self, token: int) -> None:
-        """Append a token that the model chose and that it has already read as a draft."""
+        """Append a draft that the model has read and accepted."""
         self.tokens.append(token)
         self._sent += 1
 
     def move(self, path: Sequence[int]) -> None:
-        """Replace the answer's tokens by `path`, keeping the beginning that both have in common.
+        """Change the answer's tokens to `path`. Tokens at the beginning that are the same stay.
 
-        The new tokens count as forced. If the model was called before, the first new token counts as chosen, because
-        the model was asked about it.
+        The other tokens of `path` count as forced, because the model did not choose them. But if the model has been
+        called, its logits decided between the first of them and other tokens. So this token counts as chosen.
         """
         shared = 0
         while shared < min(len(path), len(self.tokens)) and path[shared] == self.tokens[shared]:

@@ -1,4 +1,4 @@
-"""Made-up rows for measurements: the tasks' shipped example rows with their words shuffled."""
+"""Made-up rows for measurements. They are made from each task's example row by shuffling its words."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ecellm_lite.tasks.task import Task
 def made_up_rows(task: Task, count: int) -> list[dict[str, Any]]:
     """Return `count` rows of a task. Each is as long as the task's example, and no two are equal.
 
-    The words of each text are shuffled with the row's number as the seed, so every call returns the same rows. Only the
-    instruction is common to all rows, so a cache of rows gives no advantage.
+    The words of each text are shuffled with the row's number as the seed, so every call returns the same rows. The
+    prompts share only their instruction, so a cache of row texts would not help.
     """
     rows = []
     for number in range(count):

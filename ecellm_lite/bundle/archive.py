@@ -1,9 +1,9 @@
 """Opens a bundle and checks its signature and its bytes.
 
-A bundle is a ZIP archive with a signed index. The signature of the index is checked first. Then every byte of the
-archive outside the files' data is compared with the value that follows from the index. Each file's data is hashed while
-it is read. So an archive is refused if a bit was flipped. It is also refused if it has an added, removed or renamed
-file, a link, compressed data, a false size, or bytes between entries. Paths are checked by index.check_index.
+A bundle is a ZIP archive with a signed index. The signature of the index is checked first. The index determines all
+other bytes of the archive, such as the ZIP headers, and these bytes are compared. Each file's data is hashed while it
+is read. So an archive is refused if a bit was flipped. It is also refused if it has an added, removed or renamed file,
+a link, compressed data, a false size, or bytes between entries. Paths are checked by index.check_index.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _start(path: Path, file: FileIO) -> int:
 def _small_entry(path: Path, file: FileIO, place: int, name: str, largest: int) -> tuple[bytes, int, int]:
     """Return the data of a small entry of the ZIP archive, its CRC-32, and the offset of its end.
 
-    The entry's header begins at the offset `place`. The bytes of the header are compared later, in _check_layout.
+    The entry's header begins at the offset `place`. _check_layout checks the header's bytes later.
     """
     entry = read_local_header(_peek(file, place, header_size(name)), name)
     if entry is None or entry.size > largest:

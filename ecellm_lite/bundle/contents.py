@@ -37,8 +37,8 @@ class Contents:
     """The contents of a new bundle: a stored model, and files and folders that the user names.
 
     `program` is the folder of a standalone program, with an executable `ecellm-lite` (or `ecellm-lite.exe`). `wheels`
-    is a folder of wheels for the Python of the machine where the bundle is installed. `adapters` are LoRA files by
-    their names in requests, and `tasks` are TOML files.
+    is a folder of wheels for the Python of the machine where the bundle is installed. `adapters` are LoRA files, and
+    each key is the name that requests use. `tasks` are TOML files.
     """
 
     model: StoredModel
@@ -65,8 +65,8 @@ def create(
     - `serial`: the bundle's serial number. The default is the current time in seconds since 1970. A newer bundle of the
       same name needs a higher number.
     - `key`: the key that signs the bundle.
-    - `since`: the path of an older bundle. With it, the new bundle is a delta: it lacks the files that the older bundle
-      has too.
+    - `since`: the path of an older bundle. The new bundle is then a delta: files that are in the older bundle too are
+      left out.
 
     Raises UsageError for contents that cannot be bundled, and ModelError if a file cannot be read or written.
     """
@@ -126,7 +126,7 @@ def _sources(contents: Contents, store: Store, *, signed: bool) -> Iterator[Sour
 
 
 def _tasks(paths: Sequence[Path]) -> Iterator[Source]:
-    """Yield the files of the tasks, and the files that the tasks name. Tasks of one folder may share a file."""
+    """Yield the files of the tasks, and the other files that they refer to. Two tasks may refer to the same file."""
     beside: dict[str, Path] = {}
     for path in paths:
         yield Source(f"{HOME}/tasks/{load_task(path).name}.toml", path)

@@ -48,9 +48,9 @@ class Index:
     """A bundle's index. Of two bundles with the same name, the one with the higher serial number is newer.
 
     `model`: the model's name in the store.
-    `platform`: the platform of the bundle's program, such as linux-x86_64, or empty without a program.
-    `starter`: the sha256 of the script in front of the archive, or None without a script.
-    `base`: for a delta, the sha256 of the older bundle's index, otherwise None.
+    `platform`: the platform of the bundle's program, such as linux-x86_64. It is empty if the bundle has no program.
+    `starter`: the sha256 of the script in front of the archive. It is None if the bundle has no script.
+    `base`: the sha256 of the older bundle's index if this bundle is a delta, otherwise None.
     """
 
     format: int

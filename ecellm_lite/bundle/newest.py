@@ -27,9 +27,9 @@ class Newest:
 
 
 def check_newer(path: Path, name: str, serial: int, sha256: str) -> None:
-    """Raise ModelError if the file at `path` shows that a newer index was accepted before.
+    """Raise ModelError if an index with a higher serial number was accepted before. The file at `path` remembers it.
 
-    Also raise it if an index with the same serial number but other contents was accepted before.
+    Raises ModelError also if the accepted index has the same serial number but another sha256.
     """
     try:
         newest = read_document(Newest, path, largest=1 << 12, formats=(_FORMAT,))

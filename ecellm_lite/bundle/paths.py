@@ -1,4 +1,4 @@
-"""Checks the names of files in a bundle: they are safe on every platform, and distinct even if case is ignored."""
+"""Checks the paths of files in a bundle. They must be safe on every platform, and must differ in more than case."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNOREC
 def check_path(path: str) -> None:
     """Raise ValueError if a path is not a valid relative path on every platform.
 
-    It must use '/' and Unicode's composed form, and must not be too long or too deep.
+    It must use '/' and Unicode's composed form (NFC), and must not be too long or too deep.
     """
     parts = path.split("/")
     if len(path) > LONGEST or len(parts) > DEEPEST:

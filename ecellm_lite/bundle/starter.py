@@ -1,10 +1,12 @@
 """The shell script in front of a bundle's archive.
 
-The script installs the bundle on a machine without ecellm-lite, by the command `sh BUNDLE --key KEY`. It copies the
-standalone program or the wheels to a temporary folder, and checks their sha256. Then it starts the copied program,
+The script installs the bundle on a machine without ecellm-lite. The user calls `sh BUNDLE --key KEY`. The script copies
+the standalone program or the wheels to a temporary folder, and checks their sha256. Then it starts the copied program,
 which checks the bundle's signature and installs the bundle. The script needs a POSIX shell with tail, head, mktemp and
-sha256sum (or shasum). Wheels also need Python. The script and the program that it starts are not checked against a
-signature. So the first installation trusts whoever brought the file (docs/offline.md).
+sha256sum (or shasum). Wheels also need Python.
+
+No signature protects the script or the program that it starts. So the first installation trusts whoever brought the
+file (docs/offline.md).
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ def is_licence(path: str) -> bool:
 def wheels_of(folder: Path, *, signed: bool) -> Sequence[Wheel]:
     """Return the wheels in a folder.
 
-    Raises UsageError if a file is not a wheel, or if there is no wheel of ecellm-lite or pip. If `signed`, a wheel of
-    cryptography is needed too.
+    Raises UsageError if a file is not a wheel, or if a wheel is missing. The wheels of ecellm-lite and pip are always
+    needed. If `signed`, the wheel of cryptography is needed too.
     """
     paths = sorted(folder.glob("*.whl"))
     projects = {project_of(path.name) for path in paths}
@@ -74,9 +74,9 @@ def wheels_of(folder: Path, *, signed: bool) -> Sequence[Wheel]:
 
 
 def make_environment(folder: Path, wheels: Path) -> None:
-    """Make a virtual environment in `folder` with every project in the folder `wheels`. No network is used.
+    """Make a virtual environment in `folder`, and install all wheels of the folder `wheels` there. No network is used.
 
-    Raises ModelError if there is no Python with venv, or if the wheels are not for that Python.
+    Raises ModelError if there is no Python with venv, or if that Python cannot install the wheels.
     """
     pip = sorted(wheels.glob(f"{PIP}-*.whl"))
     if not pip:
@@ -114,7 +114,8 @@ def _read_wheel(path: Path) -> Wheel:
 def _python() -> str:
     """Return the path of the Python that makes the new virtual environment.
 
-    This program may itself run in a virtual environment, which may be temporary. So the result is the base Python.
+    If this program runs in a virtual environment, that one may be temporary. So the Python that it was made from is
+    used.
     """
     base = getattr(sys, "_base_executable", None)
     if base and not getattr(sys, "frozen", False):

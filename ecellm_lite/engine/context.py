@@ -40,10 +40,10 @@ class Context:
     """The memory of llama.cpp's context `pointer`, which must be new and empty.
 
     `sequences`: how many sequences the context can hold.
-    `window`: the model's sliding window in tokens, or 0 for none. With a window, llama.cpp's context must have twice as
-      many sequences.
-    `stable`: whether a sequence's tokens must lie in the memory in their own order, so that equal rows get equal bits
-      (see Backend).
+    `window`: the model's sliding window in tokens, or 0 if it has none. If it has one, make llama.cpp's context with 2
+      * `sequences` sequences.
+    `stable`: whether the first token of a sequence must lie before the second in memory, and so on. Only then do equal
+      rows get equal bits (see Backend).
 
     `is_loaded`: whether a state was loaded since the last call of the model.
     """
@@ -81,7 +81,7 @@ class Context:
             self._shadow(target, 0)
 
     def _shadow(self, sequence: int, start: int) -> None:
-        """Let a spare sequence share a sequence's cells from `start` on, so that llama.cpp keeps them.
+        """Protect the cells of a sequence from `start` on: a spare sequence gets them too, so llama.cpp keeps them.
 
         With sliding-window attention, llama.cpp overwrites a cell outside the window if only one sequence uses it. But
         the cell is needed again when the sequence is truncated or forked.
@@ -101,7 +101,7 @@ class Context:
         self._is_empty, self.is_loaded, self._in_order = True, False, True
 
     def save(self, sequence: int) -> bytes:
-        """Return llama.cpp's state of a sequence, or no bytes if the whole state is not available.
+        """Return llama.cpp's state of a sequence, or empty bytes if the state cannot be restored exactly.
 
         With sliding-window attention, llama.cpp leaves out the tokens outside the window. A state lists its tokens in
         the order of their cells. So if the context is `stable` and the cells are out of order, no state is saved.

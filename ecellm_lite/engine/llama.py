@@ -41,7 +41,7 @@ class LlamaBackend:
 
     `placement`: which layers are on which GPU.
     `adapters`: the checked GGUF files of LoRA adapters, by name.
-    `stable`: true with deterministic settings, if the prompt kernels can compute this model; see Backend.
+    `stable`: see Backend. It needs deterministic settings and a model that the prompt kernels can compute.
     """
 
     def __init__(self, path: Path, settings: Settings, adapters: Mapping[str, Path] | None = None) -> None:
@@ -94,7 +94,10 @@ class LlamaBackend:
             raise
 
     def _open_with_less(self, path: Path, settings: Settings, planned: int, failure: str) -> None:
-        """Load with half of the planned layers on the GPUs or, if that fails, with none. The placement records this."""
+        """Load the model with half of the planned layers on the GPUs. If this fails, load it with no layers there.
+
+        The description of `placement` then says why.
+        """
         for layers in dict.fromkeys((planned // 2, 0)):
             try:
                 self.placement = placement_of(path, replace(settings, gpu_layers=layers))
@@ -111,8 +114,7 @@ class LlamaBackend:
     def prompt_kernels(self) -> prompt.State:
         """Which prompt kernels are used, or why they are off.
 
-        They are off if any layer is on a GPU. llama.cpp then computes the matrix products of the other layers on the
-        GPU too.
+        If any layer is on a GPU, the prompt kernels are off. The GPU then multiplies the matrices of all layers.
         """
         if self.placement.n_gpu_layers:
             return prompt.State("", "layers are on a GPU")
@@ -122,7 +124,7 @@ class LlamaBackend:
         self.unstable, self.stable = reason, not reason
 
     def _why_unstable(self) -> str:
-        """Return why these settings make it impossible for the model to be stable. Empty if they do not."""
+        """Return why a row's answer may depend on the other rows, or an empty text if it never does."""
         if not self._settings.deterministic:
             return "it was not asked for"
         if not self.prompt_kernels.variant:

@@ -30,8 +30,8 @@ def weight_bytes(header: Header) -> int:
 def weights_by_place(header: Header) -> list[int]:
     """Return the size of each layer's tensors, followed by the size of the output's tensors.
 
-    The token embedding stays on the CPU and is not counted. If it is also the output matrix, llama.cpp makes a copy of
-    it. This copy counts as the output.
+    The token embedding stays on the CPU and is not counted. If a model uses its embedding as the output matrix too,
+    llama.cpp makes a copy of the embedding. This copy counts as an output tensor.
     """
     sizes = [0] * (_layers(header) + 1)
     tied = all(tensor.name != "output.weight" for tensor in header.tensors)
@@ -65,15 +65,15 @@ def kv_bytes_per_cell(header: Header, kv_type: str) -> int:
 
 
 def cells_that_fit(header: Header, kv_type: str, room: int) -> int:
-    """Return the largest multiple of CELLS tokens whose KV memory fits into `room` bytes."""
+    """Return how many tokens of KV memory fit into `room` bytes, rounded down to a multiple of CELLS."""
     return max(room, 0) // max(kv_bytes_per_cell(header, kv_type), 1) // CELLS * CELLS
 
 
 def affordable_cells(header: Header, kv_type: str, available: int) -> int:
     """Return the largest context, in tokens, that a machine with `available` bytes of memory should hold.
 
-    The weights count in full, because their mapped file fills memory as it is read. KV memory may take half of the
-    rest. The result is at least CELLS.
+    All weights must be in memory, although the file is mapped. KV memory may take half of what then remains. The result
+    is at least CELLS.
     """
     return max(CELLS, cells_that_fit(header, kv_type, (available - weight_bytes(header)) // 2))
 
@@ -95,12 +95,12 @@ def compute_bytes(
     """Return an estimate of the memory that llama.cpp reserves on a device to compute a micro-batch of `tokens`.
 
     `output`: whether the device computes logits.
-    `pipelined`: whether the whole model is on several devices. llama.cpp then keeps four copies of its inputs.
+    `pipelined`: whether all layers are on GPUs, and on more than one. llama.cpp then keeps four copies of the inputs.
 
     The estimate is the attention mask plus the largest of three float32 buffers: for attention, feed-forward and
     logits. It was fitted to the buffers that llama.cpp reports for the shapes of the three eCeLLM models and the demo
-    (see tests/engine/test_offload_memory.py). For these shapes, it is from 8% too low to 33% too high. A back end's own
-    scratch memory is not included.
+    (see tests/engine/test_offload_memory.py). For these shapes, it is from 8% too low to 33% too high. The scratch
+    memory of a back end, such as CUDA's, is not included.
     """
     embedding = _integers(header, "embedding_length")[0]
     heads = max(_by_layer(header, "attention.head_count"))
@@ -120,7 +120,10 @@ def _vocabulary(header: Header) -> int:
 
 
 def _feed_forward(header: Header, embedding: int) -> int:
-    """Return the width of a feed-forward layer, summed over the experts that process one token."""
+    """Return how many feed-forward values a layer computes for one token.
+
+    A mixture of experts counts all experts used.
+    """
     width = max(_integers(header, "feed_forward_length", 4 * embedding))
     expert = max(_integers(header, "expert_feed_forward_length", width))
     return max(width, expert * max(_integers(header, "expert_used_count", 0)))

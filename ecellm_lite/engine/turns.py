@@ -1,8 +1,9 @@
 """Decides which adapter's rows run next.
 
 A call of the model computes rows of one adapter only, so adapters take turns. A turn lasts for many calls, because
-llama.cpp plans its computation again at each change (6 ms for the demo). Waiting rows are queued by adapter. Only rows
-of the adapter whose turn it is are admitted. So no adapter waits forever.
+llama.cpp plans its computation again at each change (6 ms for the demo). Each adapter has a queue of waiting rows, and
+rows enter the batch only from the current adapter's queue. A turn has a time limit if other adapters wait, so no
+adapter waits forever.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Turns:
         return sum(map(len, self._queues.values()))
 
     def __contains__(self, request: Request) -> bool:
-        """Return whether a request is in the group that leaves its queue now; see Waiting."""
+        """Call Waiting.__contains__ for the queue of the request's adapter."""
         return request in self._queues[request.adapter]
 
     def advance_urgent(self) -> None:
@@ -73,7 +74,7 @@ class Turns:
         return sum(queue.tokens(most) for queue in self._queues.values())
 
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
-        """Yield how many tokens a prompt shares with the rows of the current adapter's group; see Waiting.sharing."""
+        """Call Waiting.sharing for the current adapter's queue."""
         return self._queues[self.current].sharing(prompt, least)
 
     def pass_on(self, active: Sequence[Slot]) -> None:
@@ -107,7 +108,7 @@ class Turns:
                 yield queue.pop()
 
     def order(self) -> list[str | None]:
-        """Return the adapters in the order in which their rows may use the next call. The current one is first."""
+        """Return the adapters, the current one first. The others follow in the order of their turns."""
         names = list(self._queues)
         place = names.index(self.current)
         return names[place:] + names[:place]

@@ -1,6 +1,6 @@
 """Baselines: answers that ignore a row's text. They show how high a metric can be without a model.
 
-The same answer for all rows can have a high F1 (PM) or NDCG (QPR). A model is good only if it does better.
+Even the same answer for all rows can get a high F1 (PM) or NDCG (QPR). A good model must get a higher one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fits a calibration to labelled rows, or says why it cannot be kept."""
+"""Fits a calibration to labelled rows. If it should not be kept, the result says why."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ class CalibrationResult:
     `refusal`: why the fit should not be kept, or None.
     `failed`: how many rows have no answer. The fit does not use them.
     `others`: how many rows have an instruction that is not the task's own. The fit does not use them either.
-    `automatic`: the probabilities above which enough answers are right, or None.
-    `sets`: which answers are plausible, or None.
-    `labels`: the labels with a correction of their own, or None.
+    `automatic`: the thresholds above which answers need no review, or None.
+    `sets`: the rule that chooses a row's plausible answers, or None.
+    `labels`: the corrections of single labels, or None.
     `none`: the rule for the answer "none of these", or None.
 
-    If the fit is refused, one of the last four is enough for a calibration. The calibration's temperature is then 1. A
-    rule that is refused itself does not count.
+    The last four are rules. If the fit is refused but a rule is not, there is still a calibration. Its temperature is
+    then 1.
     """
 
     scope: Scope
@@ -81,7 +81,10 @@ class CalibrationResult:
 
     @property
     def calibration(self) -> Calibration | None:
-        """The calibration to keep, or None. If the fit is refused, the calibration's temperature is 1."""
+        """The calibration to keep, or None if there is nothing to keep.
+
+        A calibration whose fit is refused has temperature 1.
+        """
         fit = self.fit
         rule = self.none.rule if self.none and self.none.refusal is None else None
         if fit is None or (self.refusal and not (self.automatic or self.sets or self.labels or rule)):
@@ -223,8 +226,8 @@ def calibrate_task(
 def _fitting(scored: Sequence[tuple[Space, Answer, Labelled]], cases: Sequence[Case]) -> Sequence[Case]:
     """Return the cases that a temperature is fitted to.
 
-    If a task has the answer "none of these", only rows that have a label are used. For each of them, the case is the
-    choice of its label.
+    Rows whose gold answer is "none of these" are left out. If a task has this answer, a case of another row asks only
+    whether the right label was chosen.
     """
     fitting = []
     for (space, answer, row), case in zip(scored, cases, strict=True):

@@ -17,7 +17,7 @@ POINTS = 50
 
 
 def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliability | None:
-    """Return how well probabilities agree with right answers, in 10 bins of equal width.
+    """Compare the probabilities of answers with how often the answers are right, in 10 bins of equal width.
 
     Returns None if there are no probabilities. `ECE` is the expected calibration error (Naeini et al., 2015): the mean
     gap of the bins, weighted by their numbers of answers. A bin's gap is the difference between its share of right
@@ -45,7 +45,7 @@ def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliab
 
 
 def risk(probabilities: Sequence[float], right: Sequence[bool], rows: int) -> list[RiskPoint] | None:
-    """Return, for several thresholds, the share of rows answered and the share of right answers among them.
+    """For several thresholds, return the share of rows that are answered and the share of their answers that are right.
 
     `rows`: the number of all rows.
 

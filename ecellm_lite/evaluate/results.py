@@ -1,7 +1,7 @@
 """An evaluation's results, in memory and as a file: metrics, curves and a record for each row.
 
 The file is JSON, and its keys are the names of the fields here. The file is read strictly. If it is truncated, edited
-or of another format, it is refused with one sentence.
+or in another format, reading it raises an error.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How well probabilities agree with how often answers are right; see evaluate/reliability.py."""
+    """The probabilities of answers, compared with how often the answers are right; see evaluate/reliability.py."""
 
     bins: list[ReliabilityBin]
     ece: float
@@ -134,7 +134,7 @@ class Example:
 class Uncalibrated:
     """How many rows are answered without the task's calibration.
 
-    `line` and `reason` are those of the first such row.
+    `line`: the line of the first of these rows. `reason`: why this row is not calibrated.
     """
 
     rows: int
@@ -144,10 +144,10 @@ class Uncalibrated:
 
 @dataclass(frozen=True, slots=True)
 class ModelResult:
-    """One model's part in a task that several models answered.
+    """One model's part in a task that several models answered. Each model passed unsure rows on to the next one.
 
     `model`: the model's name.
-    `asked`: the number of rows that it answered, including those that it passed on.
+    `asked`: the number of rows that it answered. This includes rows that it passed on.
     `answers`: the number of rows whose final answer is this model's.
     `metric`: the primary metric over the rows of `answers`, or None if there are no such rows.
     `seconds`: for how long the model had rows to answer.
@@ -167,7 +167,7 @@ class TaskResult:
     `abbreviation`: the task's abbreviation, or the name of a user's own task.
     `calibration`: the name of the calibration that corrected the answers' probabilities.
     `labels`: the results of each label, for tasks that report them.
-    `models`: a line for each model, the cheapest first, if several models share the work.
+    `models`: for a cascade of models, the part of each model, the cheapest first.
 
     In older files, `calibration`, `uncalibrated`, `labels` and `models` are missing. They are then None.
     """
@@ -228,9 +228,9 @@ class EvaluationSettings:
     `limit`: the maximum number of a task's rows.
     `split`, `setting`: which of the labelled rows were used.
     `instruction`: the instruction that replaced the task's own, or None.
-    `min_probability`: answers with a lower probability count as abstentions. It is None in older files.
+    `min_probability`: answers with a lower probability count as abstentions. Older files lack this setting: it is None.
     `escalate_below`: rows whose answer has a lower probability go to the next model. It is None if there is only one
-      model, and in older files.
+      model. Older files lack this setting too.
     """
 
     limit: int | None
@@ -246,7 +246,7 @@ class EvaluationSettings:
 class Results:
     """A whole evaluation. `tasks` has the results by task name.
 
-    `unreadable`: the unreadable lines whose task is not known.
+    `unreadable`: lines that could not be read, not even the name of their task.
     """
 
     format: int

@@ -29,7 +29,10 @@ class JobTask:
 
     @property
     def description(self) -> str:
-        """The mapping as a sentence, with the task's name if the job has several tasks."""
+        """A sentence that says which columns fill the task's fields.
+
+        It begins with the task's name if the job has several tasks.
+        """
         return self.columns.description if self.alone else f"{self.name}: {self.columns.description}"
 
     def key(self, row: Mapping[str, Any]) -> bytes:

@@ -1,7 +1,7 @@
 """Checks a LoRA adapter's metadata and tensor shapes, so that llama.cpp can safely apply it to a base model.
 
-An adapter is refused if llama.cpp would abort the process, or would apply something other than what the file says. The
-reasons are, for example:
+An adapter is refused if llama.cpp would abort the process or compute wrong results with it. The reasons are, for
+example:
 
 - A metadata value has the wrong type.
 - The shapes of the factors (`lora_a`, `lora_b`) do not fit the base model.

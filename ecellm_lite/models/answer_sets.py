@@ -10,10 +10,9 @@ from dataclasses import dataclass
 class AnswerSets:
     """The rule that puts answers into a row's answer set, and how good the sets were on held-out rows.
 
-    - `guarantee`: the guaranteed share of rows whose set contains the right answer. It holds on average, for rows like
-      those that the rule was made from.
-    - `least`: the probability, before calibration, from which an answer is in the set. With 0, every answer is in
-      the set.
+    - `guarantee`: the guaranteed share of rows whose set contains the right answer. It holds on average, and only if
+      new rows are like the labelled ones.
+    - `least`: an answer is in the set if its probability before calibration is at least this number.
     - `rows`: the number of rows that `least` was computed from.
     - `reached`: the share of held-out rows whose set contains the right answer.
     - `size`: the mean number of answers in the set of a held-out row.
@@ -26,7 +25,7 @@ class AnswerSets:
     size: float
 
     def answers(self, probabilities: Mapping[str, float]) -> list[str]:
-        """Return the keys of the answers in a row's set, the most likely first.
+        """Return the answers in a row's set, the most likely first. `probabilities` has the probability of each answer.
 
         The most likely answer is always included.
         """

@@ -16,9 +16,9 @@ from ecellm_lite.models.store import Store, StoredModel
 
 
 def calibration_folder(store: Store, model: StoredModel, adapter: str | None = None) -> Path:
-    """Return the folder of a model's calibrations.
+    """Return the folder with the calibrations of a model, or of an adapter on this model.
 
-    `adapter`: an adapter's sha256. If given, the calibrations are those for answers with this adapter.
+    `adapter`: the adapter's sha256, or None for the model alone.
     """
     if store.owns(model):
         folder = model.path.parent / "calibration"
@@ -28,9 +28,9 @@ def calibration_folder(store: Store, model: StoredModel, adapter: str | None = N
 
 
 def stored_calibrations(store: Store, model: str, envelope: str, adapter: str | None = None) -> Calibrations:
-    """Return the calibrations of the model with the sha256 `model`. The model need not be in the store.
+    """Return the stored calibrations of a model, or of an adapter on this model. The model need not be in the store.
 
-    If `adapter`, an adapter's sha256, is given, they are the calibrations for answers with this adapter.
+    `model`: the sha256 of the model's file. `adapter`: the adapter's sha256, or None for the model alone.
     """
     folder = store.root / "calibration" / model
     for name in store.names():
@@ -41,9 +41,9 @@ def stored_calibrations(store: Store, model: str, envelope: str, adapter: str | 
 
 
 def calibration_path(store: Store, model: StoredModel, task: str, adapter: str | None = None) -> Path:
-    """Return the path of a model's calibration for a task.
+    """Return the path of the calibration of a model for a task, or of an adapter on this model.
 
-    `adapter`: an adapter's sha256. If given, the calibration is the one for answers with this adapter.
+    `adapter`: the adapter's sha256, or None for the model alone.
 
     Raises UsageError for an invalid task name.
     """

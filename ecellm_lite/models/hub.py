@@ -58,8 +58,8 @@ def download(repository: str, revision: str | None = None, *, weights: bool = Tr
     """Fetch a repository's weights, configuration and tokenizer into the hub's cache, and return their folder.
 
     Without `weights`, the safetensors files are left out. Raises ModelError if the repository does not exist, the disk
-    is too small, or the connection breaks. After an error, the complete files are kept, and the next call fetches the
-    rest.
+    has too little free space, or the connection breaks. After an error, the complete files are kept, and the next call
+    fetches the rest.
     """
     # huggingface_hub reads both variables when it is imported.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -1,7 +1,7 @@
 """A large file in a repository on the Hugging Face hub. It is read in ranges, or downloaded to a given path.
 
-hub.py fetches whole repositories into the hub's cache. The files of this module never enter that cache. After a killed
-process, the next download continues. The downloaded bytes are checked against the sha256 that the hub states.
+hub.py fetches whole repositories into the hub's cache. This module does not use that cache. If the process is killed,
+the next download continues where it stopped. The downloaded bytes are checked against the sha256 that the hub states.
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ class HubFile:
 
 
 class _Reporting:
-    """An open file for huggingface_hub to download into.
+    """An open file that huggingface_hub writes a download to.
 
-    Each write calls `received` with the number of bytes. The file refuses to grow beyond `most` bytes.
+    Each write calls `received` with the number of bytes. A write that makes the file larger than `most` bytes fails.
     """
 
     def __init__(self, file: BinaryIO, most: int, received: Callable[[int], None] = lambda _: None) -> None:
@@ -115,7 +115,10 @@ class _Reporting:
 
 
 def weight_files(repository: str, commit: str) -> tuple[HubFile, ...]:
-    """Return a repository's safetensors files. Raises ModelError if it is not a checkpoint or cannot be reached."""
+    """Return a repository's safetensors files.
+
+    Raises ModelError if the repository is not a checkpoint, or if the hub cannot be reached.
+    """
     from huggingface_hub import HfApi
 
     try:

@@ -55,8 +55,8 @@ class Tuning:
     """The fastest settings of a model on a machine.
 
     `model`: the sha256 of the model's file.
-    `gpu_layers`: the value of this setting during the measurement.
-    `settings`: the settings that were faster than the defaults. Empty if the defaults are best.
+    `gpu_layers`: the value of the setting `gpu_layers` during the measurement.
+    `settings`: the settings whose best value is not the default, with this best value.
     `trials`: the combinations of settings that were tried, each with its rows per second.
     """
 
@@ -68,7 +68,10 @@ class Tuning:
     format: int = FORMAT
 
     def holds(self, model: str, machine: Machine) -> bool:
-        """Whether the tuning was measured on this machine with the model that has the sha256 `model`."""
+        """Whether the tuning was measured on this machine with this model.
+
+        `model` is the sha256 of the model's file.
+        """
         return self.model == model and self.machine == machine
 
     def write(self, path: Path) -> None:

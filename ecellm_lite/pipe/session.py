@@ -73,7 +73,7 @@ class Session:
         self._drain()
 
     def _take(self, line: bytes) -> Id | None:
-        """Handle a line. Return its id if it is a `close` request, or else None."""
+        """Handle a line. If the line is a `close` request, return the request's id, or else None."""
         id_: Id | None = None
         try:
             message = read_message(line)
@@ -137,9 +137,9 @@ class Session:
         self._output.put(bytes, size)
 
     def _reply(self, control: Control) -> bytes:
-        """Return the reply to a control request as a line.
+        """Return the line that replies to a control request.
 
-        The reply is computed only when it is written, so replies that nobody reads take no memory.
+        It is called only when the line can be written. So replies do not pile up in memory if nobody reads them.
         """
         try:
             return line_of({"type": _REPLIES.get(control.kind, control.kind), "id": control.id, **self._facts(control)})

@@ -66,7 +66,7 @@ class RefusedAnswer(Reply):
 
 
 class CachedTokens(Reply):
-    """How many of the tokens the model still had in memory from an earlier request."""
+    """Of the tokens in the prompt, `cached_tokens` were still in memory from an earlier request."""
 
     cached_tokens: int
     cache_write_tokens: Literal[0]
@@ -185,7 +185,7 @@ class ChatMessage(Reply):
 
 
 class ChatChoice(Reply):
-    """One of the texts that the request asked for."""
+    """One text that the model wrote. A request can ask for several."""
 
     index: int
     message: ChatMessage

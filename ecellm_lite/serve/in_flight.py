@@ -29,7 +29,7 @@ class _Work:
 
 
 class InFlight:
-    """The work in progress, by a hash of the request's API key, path and body.
+    """The requests that are being computed. The key of each is a hash of its API key, path and body.
 
     Use it only in the event loop's thread.
     """

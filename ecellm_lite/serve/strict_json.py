@@ -1,4 +1,4 @@
-"""Reads JSON strictly: NaN and repeated keys are refused. Fractions keep their spelling (19.50)."""
+"""Reads JSON strictly: NaN and repeated keys are refused. Decimal numbers keep their spelling: 19.50 stays "19.50"."""
 
 from __future__ import annotations
 

@@ -12,10 +12,10 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bar
 
 
 class Quoting(Enum):
-    """Whether a quote character at the start of a cell begins a quoted cell: yes, no, or unsure.
+    """Whether cells are quoted: a quote character at the start of a cell then belongs to the format, not to the text.
 
-    The answer is unsure if no cell in the first lines begins with a quote. Later quotes then begin quoted cells, except
-    in a line that would become malformed.
+    UNSURE means that the first lines show no quoted cell. Later lines are then read as quoted. A line that is malformed
+    in this reading is read as not quoted.
     """
 
     QUOTED = "quoted"
@@ -33,7 +33,7 @@ class Dialect:
 
     @property
     def label(self) -> str:
-        """The dialect in words, as part of the table's description."""
+        """The dialect in words, such as for the line that describes a table."""
         delimiter = self.delimiter
         words = "no delimiter" if delimiter is None else DELIMITERS.get(delimiter, f"delimiter {delimiter!r}")
         return f"{words}, quotes taken literally" if self.quoting is Quoting.NONE else words

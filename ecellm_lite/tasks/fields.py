@@ -74,7 +74,7 @@ class TextField:
 
 
 class Joined(str):
-    """The texts of a list as one text, with a comma and a space between them. `pieces` says where each of them is."""
+    """The texts of a list, joined with commas to one text. `pieces` has the start and the end of each text in it."""
 
     pieces: tuple[Piece, ...]
 
@@ -116,7 +116,7 @@ class ParagraphsField:
     kind: ClassVar[str] = "text, or a list of texts"
 
     def read(self, value: Any, place: str) -> str:
-        """Return the text, or the paragraphs as one text."""
+        """Return the text. If the value is a list of paragraphs, return them joined to one text."""
         if not isinstance(value, list):
             return _text(self, value, place)
         parts = [(index, part) for index, part in enumerate(value) if not _is_empty(part)]
@@ -129,7 +129,7 @@ class ParagraphsField:
 class TextsField:
     """A field with a list of `least` to `most` texts.
 
-    A blank text is refused if the field is required. Otherwise it is left out.
+    If the field is required, a blank text in the list is an error. In other fields, blank texts are left out.
     """
 
     name: str
@@ -218,7 +218,7 @@ class ItemsField:
         return f"a list of {_count(self.least, self.most)} items, each a text or {{title, category: [text, …], brand}}"
 
     def read(self, value: Any, place: str) -> tuple[str | Mapping[str, Any], ...]:
-        """Return the items."""
+        """Return the list of items as a tuple. An item is a text or a mapping."""
         if not isinstance(value, list) or not self.least <= len(value) <= self.most:
             raise _mismatch(self, value, place)
         return tuple(self._item(item, f"{place}[{index}]") for index, item in enumerate(value))

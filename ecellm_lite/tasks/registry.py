@@ -82,7 +82,7 @@ def task_names() -> tuple[str, ...]:
 def load_task(path: str | Path) -> Task:
     """Return the task that a TOML file describes (see tasks/custom.py).
 
-    Raises InputError that names the file and the wrong key.
+    Raises InputError if a key or value is wrong. The error names the file and the key.
     """
     return read_task(Path(path), reserved=_NAMES.keys())
 

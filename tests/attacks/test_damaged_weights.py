@@ -1,6 +1,7 @@
 """A model's weights are damaged and later repaired.
 
-A saved state is what the model computed for an instruction. States saved in between must not be used afterwards.
+A saved state is what the model computed for an instruction. A state that was saved while the weights were damaged must
+not be used after the repair.
 """
 
 from __future__ import annotations

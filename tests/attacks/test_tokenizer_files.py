@@ -35,10 +35,7 @@ VALUES: list[Any] = [
 
 
 def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the path of each value inside a JSON value.
-
-    Of long objects and lists, only the first values are included.
-    """
+    """Yield the path of each value inside a JSON value. A long list or object is cut to its first values."""
     if isinstance(value, dict):
         inner: list[Any] = list(value)[:12]
     else:

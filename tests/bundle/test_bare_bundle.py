@@ -1,10 +1,9 @@
 """An ordinary user installs a signed bundle on a minimal Debian without a network, and the program answers correctly.
 
-Two environment variables name what is tested:
+Two environment variables name the software to test:
 
 - ECELLM_PROGRAM: the folder of a standalone program, which needs no other software.
-- ECELLM_WHEELS: a folder of wheels for Debian's Python, including the portable engine. The wheels need only that
-  Python.
+- ECELLM_WHEELS: a folder of wheels, including the portable engine. Debian's Python must be able to install them.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def test_an_overconfident_demo_is_calibrated(
 ) -> None:
     """The demo model answers "very positive" to nearly every review, with high confidence.
 
-    Here, every label is neutral.
+    The right answer to each of the test's rows is "neutral".
     """
     monkeypatch.setenv("ECELLM_HOME", str(tmp_path / "home"))
     rows = [{"input": {"review": f"It works, number {number}."}, "output": "C: neutral"} for number in range(10)]
@@ -123,7 +123,6 @@ def fresh_calibration(task: str, rows: Path, path: Path) -> Calibration:
 
 @pytest.fixture
 def calibrated(fresh_calibration: Calibration, path: Path) -> Calibration:
-    """Return the model's calibration. If an earlier test changed it, it is restored."""
     fresh_calibration.write(path)
     return fresh_calibration
 

@@ -1,4 +1,4 @@
-"""The manifest of a conversion is written last. Impossible requests give errors."""
+"""Conversions write a manifest last, and refuse impossible requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""With the vocabulary of a converted file, llama.cpp tokenizes exactly as the model's own tokenizer."""
+"""llama.cpp reads the vocabulary of a converted file. It then gives the same token ids as the model's own tokenizer."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def differing(folder: Path, size: int) -> list[str]:
 def known_to_both(character: str) -> bool:
     """Return whether the libraries regex and tokenizers put a character into the same Unicode categories.
 
-    They have different versions of Unicode.
+    Each library has its own version of Unicode.
     """
     from tokenizers import Regex, pre_tokenizers
 

@@ -1,6 +1,6 @@
 """Three adapters on one base model in llama.cpp.
 
-Each row gets the same answer as from a model into which its adapter was merged.
+Each row's answer is compared with the answer of a merged model, which has the row's adapter in its weights.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A call of the model leaves busy cores to other programs. It uses all cores if leaving some would gain nothing."""
+"""While other programs keep some cores busy, the model uses only the free ones. If all cores are busy, it uses all."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ class Office(Machine):
 
 
 def watched(threads: Threads, machine: Office, programs: int, used: float) -> int:
-    """Return the number of threads after ten calls beside `programs` other programs, which get `used` cores."""
+    """Call the model ten times and return the number of threads.
+
+    Meanwhile, `programs` other programs keep `used` cores busy.
+    """
     machine.programs, machine.used = programs, used
     for _ in range(10):
         threads.update()

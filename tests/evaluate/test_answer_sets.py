@@ -33,7 +33,7 @@ TASK = "sentiment_analysis"
 def drawn(count: int, seed: int, trust: float) -> list[Row]:
     """Return rows answered by a simulated model.
 
-    Its probabilities are correct if `trust` is 1, and say nothing if it is 0.
+    If `trust` is 1, its probabilities are calibrated. If `trust` is 0, they are unrelated to the right answer.
     """
     random = np.random.default_rng(seed)
     rows = []

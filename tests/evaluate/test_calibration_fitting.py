@@ -125,7 +125,7 @@ def entries(count: int, seed: int) -> list[Case]:
 
 
 def test_mostly_wrong_entries_get_a_bias() -> None:
-    """No temperature brings a probability of 0.9 below one half, but a bias does."""
+    """A temperature alone never brings a probability of 0.9 below 0.5. A bias does."""
     plain, fitted = fit(entries(300, seed=1)), fit(entries(300, seed=1), biased=True)
     assert plain.bias == 0
     assert plain.temperature == pytest.approx(HIGHEST, rel=0.01)

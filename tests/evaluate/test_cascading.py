@@ -1,4 +1,7 @@
-"""When a cascade passes rows on to the next model: as few rows as possible for the agreement that the user wants."""
+"""Chooses when a cascade passes rows on to the next model.
+
+As few rows as possible are passed on, but enough for the agreement that the user wants.
+"""
 
 from __future__ import annotations
 

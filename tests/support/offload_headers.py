@@ -26,9 +26,9 @@ SHAPES = {
 
 
 def header_of(name: str, **metadata: Any) -> Header:
-    """Return the header of a model with the shape `name`, whose weights are in Q4_0.
+    """Return the header of a model with the shape `name`. The weights are in Q4_0, and the output matrix is in Q6_K.
 
-    The output matrix is in Q6_K. The demo has no output matrix, because it uses its embedding instead.
+    The shape "demo" has no output matrix, because the demo uses its embedding as the output matrix.
     """
     layers, embedding, feed_forward, heads, heads_kv, vocabulary = SHAPES[name]
     architecture = "phi2" if name == "S" else "llama"
@@ -81,7 +81,7 @@ HEADERS = {name: header_of(name) for name in SHAPES}
 
 
 def gpus_of(*free: float) -> list[Device]:
-    """Return a simulated GPU for each number in `free`: its free memory in GiB."""
+    """Return simulated GPUs. Each number in `free` makes one GPU with that many GiB of free memory."""
     return [Device(f"GPU{n}", "made up", "gpu", int(size * GIB), int(size * GIB)) for n, size in enumerate(free)]
 
 

@@ -1,6 +1,6 @@
 """In a synthetic row, an attribute's value is in the field that the answer names.
 
-If the answer is none, no field has it.
+If the answer is "None", no field contains a value of this attribute.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def texts(row: Row) -> dict[str, str]:
 
 
 def values(attribute: str) -> list[str]:
-    """Return the word lists' values of an attribute. Sizes are left out: "small" is not a size in "for small hands"."""
+    """Return the values of an attribute in the word lists. Sizes have none, because "small hands" states no size."""
     lexicon = _lexicon()
     trades = lexicon["trades"].values()
     by_attribute: dict[str, list[Any]] = {

@@ -14,7 +14,7 @@ SHADES = 10  # steps of a cell's color, each a class of the style sheet
 class Cell:
     """One count, and its share of the row's total.
 
-    The cell's color depends on `right` (whether it counts right answers) and `shade` (from 0 to 10).
+    The page colors the cell by two fields. `right`: whether the cell counts right answers. `shade`: from 0 to 10.
     """
 
     count: int

@@ -24,7 +24,8 @@ SHOWN = 30  # at most so many different answers are shown, the most frequent one
 class JobReport:
     """The facts about a finished job that the page shows.
 
-    `table`, `mappings`: sentences about the table, and about the columns that fill each task's fields.
+    `table`: a sentence about the table.
+    `mappings`: for each task, a sentence that says which columns fill its fields.
     `output`: the file with the answers.
     `reviewed`: whether the job had a review rule.
     """

@@ -52,7 +52,7 @@ class _Attention(ctypes.Structure):
 
 
 def path() -> Path:
-    """Return the library's path; the file is missing if the package was installed without it."""
+    """Return the library's path. A package that was installed without the library has no file there."""
     # CMake gives a module the suffix .so on macOS too.
     name = "libecellm_prompt.dll" if sys.platform == "win32" else "libecellm_prompt.so"
     return Path(str(files("ecellm_lite").joinpath(name)))
@@ -146,8 +146,8 @@ def attend(
     """Return the attention of each token and head, in the shape of `q`.
 
     `q`: (tokens, heads, width). `k` and `v`: (cells, KV heads, width). `mask`: (tokens, cells), added to the scores.
-    `order`: for each cell of the mask, its place in `k` and `v`; by default they are in the same order.
-    Raises EcellmError if the library refuses the shape.
+    `order`: the place in `k` and `v` of each cell of the mask. Without `order`, cell 0 of the mask is cell 0 of `k`,
+      and so on. Raises EcellmError if the library refuses the shape.
     """
     tokens, heads, width = q.shape
     cells, kv_heads, _ = k.shape

@@ -1,4 +1,7 @@
-"""Remembers whether the kernels passed their trial, which runs in a child process once per processor and version."""
+"""Remembers whether the kernels passed their trial.
+
+The trial runs in a child process. It runs once, and again if the processor or a library changes.
+"""
 
 from __future__ import annotations
 

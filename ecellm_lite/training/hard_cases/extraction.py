@@ -1,7 +1,8 @@
 """Makes rows of attribute_value_extraction about invented goods, with the attributes in many wordings and orders.
 
-A row asks for some facts that the texts state, and for some that they do not. A fact stands in the title, or in a
-sentence or a feature of its own. A few goods have two colours, flavours or scents: then the attribute has two values.
+A row asks for some attributes that its texts state, and for some that they do not. An attribute is stated in the title,
+in a sentence of the description, or as a feature. A few goods have two colours, flavours or scents: then the attribute
+has two values.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _FILLERS = {
 
 
 def extraction_rows(count: int, random: Random) -> list[Row]:
-    """Return made rows of the task."""
+    """Return `count` made-up rows."""
     return [_row(random) for _ in range(count)]
 
 
@@ -80,7 +81,10 @@ def _row(random: Random) -> Row:
 
 
 def _second_value(good: Good, moved: str | None, random: Random) -> tuple[str, str] | None:
-    """Return a fact that has a second value, and this value; None for most goods."""
+    """Choose an attribute for which the texts will state two values.
+
+    Return its key and the second value, or mostly None.
+    """
     keys = [key for key in _TWO if key in good.facts and key != moved]
     if not keys or random.random() < 0.6:
         return None
@@ -108,12 +112,12 @@ def _asked(values: dict[str, Any], moved: str | None, random: Random) -> list[st
 
 
 def _alike(key: str, known: list[str]) -> bool:
-    """Return whether a known fact could be taken for this one, because both have a name in common."""
+    """Return whether the attribute `key` has a name that an attribute in `known` has too."""
     return any(set(NAMES[key]) & set(NAMES[other]) for other in known)
 
 
 def _own_names(key: str, keys: set[str]) -> list[str]:
-    """Return the names of a fact that none of the other facts has."""
+    """Return the names of the fact `key` that are not also names of another fact in `keys`."""
     others = {name for other in keys - {key} for name in NAMES[other]}
     return [name for name in NAMES[key] if name not in others]
 
