@@ -42,7 +42,10 @@ BLOCK = 32
 @click.option("--large/--no-large", default=True, show_default=True, help="Also the model of Mistral-7B's shape.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/cold_start.json"))
 def main(repeats: int, large: bool, output: Path) -> None:
-    """Start processes with and without the instruction's state on disk, and write their seconds for both models."""
+    """Measure how soon a new process answers, if the instruction's state is on the disk and if not.
+
+    Write the results.
+    """
     store = Store()
     demo = ensure_demo(store)
     results = {"demo": measure(demo.path, store.root, repeats)}

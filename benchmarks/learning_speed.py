@@ -52,7 +52,7 @@ def main(steps: int, output: Path) -> None:
 
 
 def write_lessons(path: Path) -> None:
-    """Write lessons of hard cases: one pass, and none held out."""
+    """Write one pass of lessons made from hard cases. No lessons are held out."""
     random = Random(7)
     rows = {task: hard_rows(task, ROWS, random) for task in MAKERS}
     backend = LlamaBackend(base(), Settings(context=256, gpu_layers=0))

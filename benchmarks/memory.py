@@ -44,7 +44,7 @@ def main(data: Path, rows: int, minutes: float, threads: int | None, output: Pat
 
 
 def over_fake(count: int) -> dict[str, Any]:
-    """Have the fake engine answer made-up reviews, all different, and return the measured memory."""
+    """Answer `count` different made-up reviews with the fake engine, and return how the memory grew."""
     rows = (
         {"id": n, "review": f"Number {n} came after {n % 97} days and is {'fine' if n % 3 else 'broken'}."}
         for n in range(count)

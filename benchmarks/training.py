@@ -1,13 +1,14 @@
-r"""Claim: the demo's adapter learned its tasks, as far as the curves of its training show.
+r"""Claim: the demo's adapter learned its tasks. The curves of its training show this.
 
     python -m benchmarks.training --sitting first/curves.json --sitting second/curves.json --beside slower/curves.json \
         --machine 'one H100 80GB'
 
-Nothing is trained here. `ecellm-lite train learn` wrote its curves into its output folders. This program puts them into
-one results file and draws them. A sitting is one run of the training. It keeps the adapter of its best step, and the
-next sitting begins with this adapter. So the curve of a sitting is drawn only up to its best step. --beside names the
-curves of a first sitting with other settings, which are drawn for comparison. The x axis counts rows, because the
-sittings differ in the rows per step.
+Nothing is trained here. This program reads the curves that `ecellm-lite train learn` wrote, puts them into one results
+file and draws them.
+
+The adapter was trained in several sittings. Each sitting kept the adapter of its best step, and the next sitting
+continued from this adapter. So the curve of a sitting ends at its best step. A first sitting with other settings can be
+drawn for comparison, with --beside. The x axis counts rows, because the sittings differ in the rows per step.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def picture(facts: dict[str, Any]) -> str:
 
 
 def _up_to_best(sitting: dict[str, Any]) -> dict[str, Any]:
-    """Return the curves of a sitting (a run of the training) up to its best step, whose adapter was kept."""
+    """Return the curves of one run of the training, without the steps after the best step."""
     best = max(sitting["validations"], key=lambda one: one["score"])["step"]
     points = {name: [one for one in sitting[name] if one["step"] <= best] for name in ("losses", "validations")}
     return {**sitting, **points, "steps": best}

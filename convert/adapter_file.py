@@ -1,9 +1,13 @@
 """Writes a PEFT adapter as a LoRA GGUF file. llama.cpp applies such a file to the base model at run time.
 
-The file has the two factors A and B of each changed tensor, and one alpha for all tensors. llama.cpp adds B A, scaled
-by alpha / rank. B's rows are in the order of the base model's GGUF file, as in llama.cpp's convert_lora_to_gguf.py. A
-tensor may need another alpha (rsLoRA with several ranks, or alpha_pattern). Then its B is multiplied by this alpha,
-divided by the file's alpha. Only the base's architecture and shapes are read, not its weights.
+For each changed tensor, the file has two factors A and B. The file also has one alpha. llama.cpp adds (alpha / rank) B
+A to the base's tensor. B's rows are in the order of the base model's GGUF file, as in llama.cpp's
+convert_lora_to_gguf.py.
+
+Some adapters have several alphas (rsLoRA with several ranks, or alpha_pattern). If a tensor's alpha is twice the file's
+alpha, its B is multiplied by 2.
+
+Only the base's architecture and shapes are read, not its weights.
 """
 
 from __future__ import annotations
@@ -37,9 +41,12 @@ _FILE_TYPES = ("F16", "F32")
 
 @dataclass(frozen=True, slots=True)
 class AdapterFileFacts:
-    """What is known of a written adapter file.
+    """Facts about an adapter file that was written.
 
-    `size` is in bytes. `tensors` is the number of changed tensors, and `rank` the largest rank.
+    `size`: the file's size in bytes.
+    `base`: the base model.
+    `tensors`: the number of changed tensors.
+    `rank`: the largest rank of a changed tensor.
     """
 
     path: Path

@@ -168,7 +168,7 @@ class _Meter:
         self._stopped.set()
 
     def received(self, count: int) -> None:
-        """Count downloaded bytes. After the end of the `with` block, raises StoppedError, which stops the download."""
+        """Count downloaded bytes. If the `with` block has ended, raise StoppedError, so that the download stops."""
         if self._stopped.is_set():
             raise StoppedError
         self._done += count

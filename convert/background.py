@@ -16,9 +16,9 @@ _POLL = 0.1  # seconds; how often a waiting thread checks whether it should end
 
 
 class ReadAhead(Generic[T]):
-    """Iterates over items in a background thread, which is at most `depth` items ahead of the caller.
+    """Reads items in a background thread, so that the next items are ready when the caller wants them.
 
-    It is a context manager.
+    At most `depth` items wait for the caller. It is a context manager, which stops the thread at the end.
     """
 
     def __init__(self, items: Iterable[T], depth: int) -> None:

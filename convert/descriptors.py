@@ -1,7 +1,7 @@
 """Reads, writes and locks open files by their file descriptors.
 
-Windows has no pread, pwrite or flock, so there is separate code for it. Tests run that code on other systems, where
-they hide these functions. The code has never run on Windows itself.
+Windows has no pread, pwrite and flock, so other functions do the work there. Tests run these other functions on Linux.
+They have never run on Windows itself.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def several_labels() -> str:
 
 
 def shortlist() -> str:
-    """Return a sentence that compares answers with and without the nearest labels listed in the prompt."""
+    """Return sentences that say how much better the answers are if the prompt lists the nearest labels."""
     facts = results("shortlist")
     right, top, rate = facts["right"], facts["top_level_right"], facts["rows_per_second"]
     return (

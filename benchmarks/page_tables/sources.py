@@ -41,7 +41,7 @@ def short(task: str) -> str:
 
 
 def interval(value: Mapping[str, float]) -> str:
-    """Return a metric with its interval, as text."""
+    """Return a metric and its interval as text, such as "0.812 (0.790 to 0.834)"."""
     return f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
 
 

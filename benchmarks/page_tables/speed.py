@@ -48,7 +48,7 @@ def grouping() -> str:
 
 
 def candidates() -> str:
-    """Return the text on comparing one product with many candidates, next to llama-server's rate."""
+    """Return sentences about comparing one product with many candidates: our rate and llama-server's rate."""
     facts = results("candidates")
     rates, times = facts["rows_per_second"], facts["times"]
     beside = " and ".join(f"{times[name]:.1f} times as fast as {name} ({rates[name]:.1f})" for name in times)

@@ -63,9 +63,9 @@ class Dimensions:
         return cls(width, config.count("vocab_size"), layers, heads, kv_heads, size, inner)
 
     def check_head_size(self) -> None:
-        """Raise ModelError if the number of values in a head is not width / heads.
+        """Raise ModelError if the size of a head is not width / heads.
 
-        For some architectures, llama.cpp supports nothing else.
+        This is for architectures where llama.cpp needs it.
         """
         if self.size * self.heads != self.width:
             raise unsupported(

@@ -106,10 +106,10 @@ class OneOf(Space):
         return self.value(self._option(text).key)
 
     def written(self, output: str | list[Any]) -> str:
-        """Return the text of the option that a labelled row names by its key or text.
+        """Return the text of an option. `output` is the option's key or its text in a labelled file.
 
-        The keys are compared first. For example, the options A+, A and B may have the letters A, B and C as texts. Then
-        B is both the key of the third option and the letter of the second. In a labelled row, B means the third option.
+        Keys come first. For example, the option with the key "A" may have the text "B". Then "B" in a labelled file
+        means the option with the key "B".
         """
         text = Space.written(self, output)
         return next((option.text for option in self.offered if option.key == text), text)
@@ -168,7 +168,7 @@ class OneOf(Space):
         )
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim (decision): that the likeliest option is the right one."""
+        """Return one claim, which calibration can check: "the likeliest option is right"."""
         shares: Mapping[str, float] = answer.probabilities or {}
         chosen = max(shares, key=shares.__getitem__)
         order = [chosen, *(key for key in shares if key != chosen)]

@@ -53,7 +53,10 @@ class Version:
 
 
 class Installation:
-    """The installed versions of the bundle `name` in the folder `base`, by default the user's folder for bundles."""
+    """The installed versions of the bundle `name` in the folder `base`.
+
+    The default is the user's folder for bundles.
+    """
 
     def __init__(self, name: str, base: Path | None = None) -> None:
         self.name = name

@@ -85,10 +85,7 @@ def header_size(name: str) -> int:
 
 
 def read_local_header(header: bytes, name: str) -> Entry | None:
-    """Return the entry that a local header describes.
-
-    Return None if `local_header` would write other bytes for that entry.
-    """
+    """Return the entry that a local header describes, or None if `local_header` could not have written this header."""
     if len(header) != header_size(name):
         return None
     crc32 = LOCAL.unpack_from(header)[6]

@@ -163,9 +163,10 @@ def _unhashed(source: Source) -> BundleFile:
 
 
 def _compared(source: Source, blank: BundleFile, old: BundleFile | None) -> BundleFile:
-    """Return the older bundle's index entry of a file, marked as not included, if the file is unchanged.
+    """Compare a file with the same file in the older bundle.
 
-    If the file changed, return `blank`, its new entry without hashes.
+    If it is unchanged, return its old index entry with `included` set to False. If it changed, return `blank`, its new
+    index entry, which has no hashes yet.
     """
     if old is None or (old.size, old.mode) != (blank.size, blank.mode):
         return blank

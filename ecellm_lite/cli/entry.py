@@ -66,7 +66,10 @@ def _interrupt(_: int, frame: FrameType | None) -> None:
 
 
 def _leave(*_: object) -> NoReturn:
-    """End the process at once with exit code 130. The files that it was writing are complete or can be resumed."""
+    """End the process at once with exit code 130.
+
+    This is safe for files: each output file is complete, or a later run resumes it.
+    """
     try:
         os.write(2, b"ecellm-lite: Interrupted.\n")
     finally:

@@ -106,7 +106,13 @@ _CPU = _Side(
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """The outcome on the CPU or the GPU: the model's name, the run or the error, and the problem, if there is one."""
+    """What the process on the CPU or on the GPU reported.
+
+    `model`: the model's name.
+    `run`: the answer and its times, or None.
+    `error`: the error, or None.
+    `problem`: what went wrong, or None.
+    """
 
     model: str | None
     run: Run | None = None

@@ -131,7 +131,7 @@ class Prefixes:
         return Match(node, len(node.tokens))
 
     def unfilled(self, adapter: str | None = None) -> Iterator[Prefix]:
-        """Yield an adapter's nodes whose next tokens can be put into memory now, oldest first."""
+        """Yield the nodes of an adapter that have tokens to compute now. The oldest nodes come first."""
         for node in self._nodes:
             if node.adapter != adapter:
                 continue

@@ -39,5 +39,5 @@ def get_envelope(name: str) -> Envelope:
 
 
 def envelope_step() -> str:
-    """Return the `step` of an error about a model without a known envelope: what the user can do."""
+    """Return the advice for a user whose model has no known envelope."""
     return f"give the envelope: {', '.join(ENVELOPES)}"

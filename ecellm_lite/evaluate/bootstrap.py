@@ -23,15 +23,15 @@ _AT_ONCE = 1 << 22  # counts in memory: 32 MiB
 
 
 def interval(columns: Numbers, metric: Metric) -> Interval:
-    """Return a metric's 95% interval. `columns` has the numbers that the metric needs, one line per row."""
+    """Return a metric's 95% interval. `columns` has one line for each row, with the numbers that the metric adds up."""
     return _ends(np.concatenate([metric(counts @ columns) for counts in _resamples(len(columns))]))
 
 
 def paired_interval(before: Numbers, after: Numbers, metric: Metric) -> Interval:
     """Return the 95% interval of a metric's gain from `before` to `after`.
 
-    `before` and `after` have the numbers of the same rows, one line per row. Both are measured on the same resamples.
-    So rows that are hard both before and after do not widen the interval.
+    Both have one line of numbers for each row, and the rows are the same. Each resample draws the same rows for both.
+    So the interval is narrower than the difference of two independent measurements.
     """
     gains = [metric(counts @ after) - metric(counts @ before) for counts in _resamples(len(before))]
     return _ends(np.concatenate(gains))

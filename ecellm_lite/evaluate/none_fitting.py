@@ -1,8 +1,10 @@
 """Fits the rule by which a choice answers "none of these", and keeps it only if it improves held-out rows.
 
 The right answer of each row must be known: one of the labels, or "none of these". The rule is a logistic regression
-(see answers/none_of_these.py). It is tested like a temperature (see evaluate/fitting.py). A rule fitted to one half of
-the rows is compared with no rule on the other half.
+(see answers/none_of_these.py).
+
+To test the rule, it is fitted to one half of the rows. The answers to the other half with this rule are then compared
+with the answers without a rule. A temperature is tested in the same way (see evaluate/fitting.py).
 """
 
 from __future__ import annotations

@@ -56,9 +56,9 @@ OUT_OF_DOMAIN: Mapping[str, Mapping[str, float]] = _table(
 
 
 def paper_figures(abbreviation: str, metric: str, setting: str | None = None) -> dict[str, float]:
-    """Return what the paper reports for each model on a task. It is empty if the paper does not report this metric.
+    """Return the paper's result on a task for each model, or an empty dictionary if the paper does not use this metric.
 
-    If `setting` begins with OOD, the figures are from the paper's out-of-domain table. For extractions, that table
+    If `setting` begins with OOD, the results are from the paper's out-of-domain table. For extractions, that table
     reports the metric `contained_f1` instead of `f1`.
     """
     outside = (setting or "").startswith("OOD")

@@ -54,7 +54,10 @@ class Explains(Answerer, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Labelled rows ready to be answered, with their files and the settings that selected them."""
+    """Labelled rows that are ready to be answered.
+
+    The files and the settings (such as `limit`) say where the rows come from.
+    """
 
     tasks: Sequence[Task]
     rows: LabelledRows
@@ -173,7 +176,7 @@ def _work(answerer: Explains | Cascade) -> Sequence[Work]:
 
 
 def _refusal(answerer: Explains | Cascade, task: Task, row: Row | None, options: RequestOptions) -> str | None:
-    """Return the first reason why a model does not use its calibration, or None if there is no reason."""
+    """Return why a model does not use its calibration, or None if all models use theirs."""
     reasons = (
         model.uncalibrated(
             task,

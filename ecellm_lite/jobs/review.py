@@ -56,7 +56,9 @@ class ReviewRule:
 
 
 def review_rule(below: float | str, answerer: Answerer, task: Task, options: RequestOptions) -> ReviewRule:
-    """Return the rule for a limit. `below` is a probability, or `auto` for the thresholds of the calibration in use.
+    """Return the rule that says which answers need a review.
+
+    `below`: answers with a lower probability need a review. With `auto`, the thresholds of the calibration are used.
 
     Raises UsageError for `auto` if the calibration has no thresholds.
     """

@@ -25,9 +25,10 @@ class Scope:
     adapter: str | None = None
 
     def differs(self, other: Scope, subject: str = "the task") -> str | None:
-        """Return the reason why a calibration with this scope does not apply to another scope, or None if it applies.
+        """Return why a calibration with this scope cannot be used for another scope, or None if it can be used.
 
-        In the text of the reason, `subject` stands for what the other scope describes, such as "the row".
+        The reason is a sentence such as "the row has other options than it was fitted with". `subject` is "the row" or
+        "the task".
         """
         if reason := self.differs_in_model(other.model, other.envelope, other.adapter):
             return reason

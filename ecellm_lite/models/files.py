@@ -22,9 +22,9 @@ _TOKEN = 4  # random bytes in the name of a temporary file
 def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Yield a temporary path to write to. It replaces `path` at the end of the `with` block.
 
-    After an error, the temporary file is removed instead. The data is on the disk before the file is renamed. So even
-    after a power failure, a reader sees either the old file or the new one. The file gets the usual permissions, or is
-    readable by its owner alone if `private`.
+    After an error, `path` stays as it was, and the temporary file is removed. The data is on the disk before the file
+    is renamed. So even after a power failure, a reader sees either the old file or the new one. If `private`, only the
+    owner can read the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN)}")

@@ -43,7 +43,7 @@ def read(path: Path, most_rows: int, most_characters: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print the table of the file that the arguments name, or the error that stopped the reading."""
+    """Read the file that the command line names, and print its table or the error."""
     if sys.platform != "win32":
         limit_memory(MEMORY)
     path, rows, characters = sys.argv[1:]

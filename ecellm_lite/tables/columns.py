@@ -260,7 +260,7 @@ def _has_sibling(name: str, columns: set[str]) -> bool:
 
 
 def _plain(name: str) -> str:
-    """Return a name in a form for comparisons: without upper case, spaces, punctuation and Google's prefix `g:`."""
+    """Simplify a name so that similar names are equal: "g:Product_Type" becomes "producttype"."""
     return re.sub(r"[\W_]+", "", name.casefold().strip().removeprefix("g:"))
 
 

@@ -27,9 +27,9 @@ def is_total(row: TableRow) -> bool:
 
 
 def without_totals(rows: Iterable[TableRow], notes: list[str]) -> Iterator[TableRow]:
-    """Yield the rows, without the rows of totals at the end.
+    """Yield the rows, but not the totals at the end of the table.
 
-    If rows are left out, a sentence about them is added to `notes`.
+    If totals are left out, a sentence about them is added to `notes`.
     """
     totals: list[TableRow] = []
     for row in rows:

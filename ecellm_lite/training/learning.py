@@ -1,4 +1,4 @@
-"""Trains a LoRA adapter on a base model by a recipe, pass after pass over the lessons, with checkpoints."""
+"""Trains a LoRA adapter on a base model, and saves checkpoints."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ class Learning:
         self._started = True
 
     def _learn(self, batch: Sequence[Lesson]) -> float:
-        """Take one step and return the loss: minus the log-probability of a row's answer, averaged over the batch."""
+        """Take one step on a batch, and return the loss: the mean of -log(probability of the answer) over the batch."""
         torch.manual_seed(self.recipe.seed + self.step)  # dropout depends on the step alone, so a resume repeats it
         self.model.train()
         self._merge()

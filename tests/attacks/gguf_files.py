@@ -18,7 +18,10 @@ def u64(value: int) -> bytes:
 
 
 def string(text: bytes, length: int | None = None) -> bytes:
-    """Return a text in GGUF's form: its length, then its bytes. `length` replaces the true length."""
+    """Return a text as GGUF stores it: its length, then its bytes.
+
+    `length` is a false length to write, if it is not None.
+    """
     return u64(len(text) if length is None else length) + text
 
 
@@ -27,7 +30,7 @@ def key(name: bytes, kind: int, value: bytes) -> bytes:
 
 
 def array(name: bytes, item: int, items: Sequence[bytes], count: int | None = None) -> bytes:
-    """Return the bytes of a GGUF key whose value is an array. `count` is the number of items that the file claims."""
+    """Return the bytes of a GGUF key whose value is an array. `count` is a false number of items, if it is not None."""
     return key(name, ARRAY, u32(item) + u64(len(items) if count is None else count) + b"".join(items))
 
 

@@ -1,4 +1,4 @@
-"""A conversion plan is written to a file. For any block size, every byte is as the format defines it."""
+"""Writing the GGUF file of a conversion plan: every byte is right, and the block size makes no difference."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _LETTER = re.compile(r"\s*([A-Z])(?!\w)")
 
 
 def letter_of(text: str | None) -> str | None:
-    """Return the letter that an answer string begins with, or None."""
+    """Return the letter at the start of an answer string, or None if there is no such letter."""
     match = _LETTER.match(text or "")
     return match[1] if match else None
 
@@ -49,10 +49,10 @@ def class_table(gold: Sequence[str], texts: Sequence[str | None], labels: Sequen
 
 
 class ConfusionTable:
-    """The confusion table: how often each gold label got each answer.
+    """A table that counts the answers: one line for each gold label, and one column for each answer.
 
-    "No answer" counts as an answer of its own. `columns` (rows, cells) has one line per row: 1 in the cell of the row's
-    gold label and answer, 0 elsewhere.
+    The last column is for rows without an answer. `columns` (rows, cells) says for each row in which cell of the table
+    it is: this cell is 1, and the others are 0.
     """
 
     def __init__(self, gold: Sequence[str], answers: Sequence[str | None], labels: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?]) ")
 
 
 def with_leftovers(text: str, random: Random) -> str:
-    """Return the text with HTML left-overs. Its words stay the same and in the same order."""
+    """Add HTML such as `<b>` and `&amp;` to a text. The words and their order stay the same."""
     words = text.split(" ")
     if random.random() < 0.4:
         place = random.randrange(len(words))

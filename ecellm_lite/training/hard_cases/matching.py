@@ -77,7 +77,7 @@ def _record(good: Good, price: float, random: Random, *, without: list[str] | No
 
 
 def _accessory_record(good: Good, price: float, random: Random) -> dict[str, str]:
-    """Return the record of an accessory whose title names the good itself."""
+    """Return the record of an accessory. Its title has the title of the product, such as "Case for Sony WH-1000"."""
     name = f"{good.brand} {good.title(random, without=['brand'])}"
     accessory = good.accessory
     title = random.choice((f"{accessory} for {name}", f"{name} {accessory}", f"{accessory}, fits {name}"))
