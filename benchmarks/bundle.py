@@ -3,10 +3,11 @@
     python -m benchmarks.bundle --wheels FOLDER --program FOLDER
 
 A file of random bytes, as large as a model of 7 billion parameters (`--gigabytes`), is put into a bundle. Then the
-bundle is verified. Each step has its own process. For comparison, `cp` with `sync` and `sha256sum` are timed in the
-same minutes. All results are medians of `--repeats` runs. The file is in the page cache as far as memory allows. Then
-the demo's bundle is made, verified and installed. This is done with wheels and with the standalone program, if their
-folders are given.
+bundle is verified. Each step has its own process. For comparison, `cp` with `sync` and `sha256sum` are timed too. All
+results are medians of `--repeats` runs. The file is in the page cache as far as memory allows.
+
+Then a bundle of the demo is made, verified and installed. The bundle can contain wheels (`--wheels`) and the standalone
+program (`--program`).
 """
 
 from __future__ import annotations
@@ -96,9 +97,9 @@ def measured(folder: Path, size: int, repeats: int) -> dict[str, Any]:
 
 
 def demo_bundle(folder: Path, **parts: Path | None) -> dict[str, Any]:
-    """Return the size in bytes of the demo's bundle with these parts, and the seconds of each step.
+    """Create, verify and install a bundle of the demo. Return its size and the seconds of each step.
 
-    The steps are to create, verify and install the bundle.
+    `parts` are contents of the bundle other than the model.
     """
     store, model = find_model("demo")
     key, path, base = make_key(), folder / "demo.ecb", folder / "till"

@@ -107,9 +107,10 @@ def main(data: Path, products: int, candidates: int, model: str, program: Path, 
 
 
 def compared(data: Path, products: int, candidates: int, envelope: Envelope) -> list[list[PreparedRow]]:
-    """Return, for each product, the rows that compare it with `candidates` other products.
+    """Return one list of rows for each product. The rows compare the product with `candidates` other products.
 
-    The product with the number n is compared with the second products of the labelled rows from number n on.
+    Product n is the first product of labelled row n. The candidates are the second products of the labelled rows n, n +
+    1 and so on.
     """
     lines = (data / TASK / "test.jsonl").read_text("utf-8").splitlines()
     inputs = [json.loads(line)["input"] for line in lines]
@@ -130,14 +131,14 @@ def compared(data: Path, products: int, candidates: int, envelope: Envelope) -> 
 
 
 def ask(port: int, rows: Sequence[PreparedRow]) -> None:
-    """Have our server answer all rows in one request."""
+    """Send all rows to our server in one request, and wait for the answers."""
     answers = post(port, f"/v1/tasks/{TASK}", {"rows": [one.row for one in rows]})["answers"]
     if any(answer["error"] for answer in answers):
         raise click.ClickException("Our server failed to answer a row.")
 
 
 def answered(server: LlamaServer, rows: Sequence[PreparedRow]) -> None:
-    """Have llama-server answer the rows."""
+    """Send the rows to llama-server, and wait for the answers."""
     if server.run(TASK, rows).failures:
         raise click.ClickException("llama-server failed to answer a row.")
 

@@ -37,7 +37,7 @@ WAYS = ("merged", "peft")
 @click.option("--steps", type=click.IntRange(2), default=4, show_default=True, help="At most six.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/learning_speed.json"))
 def main(steps: int, output: Path) -> None:
-    """Measure both ways and write the results."""
+    """Train with merged weights and with peft's layers, and write how fast each of them was."""
     with TemporaryDirectory() as folder:
         lessons = Path(folder) / "lessons.npz"
         write_lessons(lessons)

@@ -10,11 +10,13 @@ alternately:
 - by llama.cpp, with the weights repacked for its own kernels;
 - with `--ik-python`, also by ik_llama.cpp.
 
-The models are SmolLM2-135M (the demo) in several file types, and models with random weights. The models with random
-weights have only a few layers, which are as wide as those of 1B and 7B models. Rates are medians. With one thread, they
-are based on processor time, which other programs hardly affect. For the demo, the results also say how exact each way
-is. This is the Kullback-Leibler divergence of the next token's probabilities from those that the same weights give in
-F32.
+One model is SmolLM2-135M (the demo). The other models have random weights and a few layers, which have the sizes of the
+layers of a 1B or 7B model. Each model is measured in several file types.
+
+Rates are medians. With one thread, they are based on processor time, which other programs hardly affect.
+
+For the demo, the results also say how exact each way is. The same weights are computed in F32, and the results have the
+Kullback-Leibler divergence of each way's probabilities from these exact ones.
 """
 
 from __future__ import annotations
@@ -147,9 +149,10 @@ def backends(path: Path, settings: Settings) -> dict[str, LlamaBackend]:
 def measure(
     path: Path, settings: Settings, sizes: Sequence[int], turns: int, ik_python: Path | None
 ) -> tuple[dict[str, Any], str]:
-    """Return the rates for each prompt size, in tokens per second, and the name of the prompt kernels' variant.
+    """Return the tokens per second for each prompt size, and the name of the prompt kernels' variant.
 
-    In the results of each size, `times` is the prompt kernels' rate divided by the better one of llama.cpp's rates.
+    In the results, `times` says how many times as fast as llama.cpp the prompt kernels are. llama.cpp is measured with
+    and without repacked weights, and its higher rate counts.
     """
     ways = backends(path, settings)
     fork = IkLlama(ik_python, path, settings.threads or 1, settings.micro_batch) if ik_python else None
@@ -182,7 +185,7 @@ def measure(
 
 
 def divergences(path: Path, settings: Settings) -> dict[str, float]:
-    """Return how far each way's probabilities are from those in F32: the mean KL divergence in nats.
+    """Return how exact each way is: the mean KL divergence of its probabilities from exact ones (F32), in nats.
 
     The divergence is measured at the last 200 positions of a prompt of 256 tokens.
     """

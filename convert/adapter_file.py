@@ -134,7 +134,7 @@ def _rank(recipe: TensorRecipe) -> int:
 
 
 def _alpha(recipe: TensorRecipe) -> float:
-    """Return the alpha of a tensor: its scale times its rank, because llama.cpp divides alpha by the rank."""
+    """Return the alpha of a tensor, which is its scale times its rank."""
     return recipe.factors[0].scale * _rank(recipe)
 
 

@@ -95,8 +95,8 @@ def write_arriving(
 def _parts(plan: Plan, source: ArrivingCheckpoint) -> list[_Part]:
     """Return the shards with their tensors, in the order of the shards' names.
 
-    Every tensor belongs to one shard, because it is made from at most one tensor of the checkpoint. Tensors that are
-    computed from the configuration alone are written with the first shard.
+    Each tensor is made from one tensor of the checkpoint, and belongs to the shard with that tensor. A tensor that is
+    computed from the configuration alone belongs to the first shard.
     """
     tensors: dict[str, list[PlannedTensor]] = {shard.path.name: [] for shard in source.shards}
     for tensor in plan.tensors:

@@ -38,9 +38,9 @@ def read_blocks(plan: Plan, source: TensorSource, done: int) -> Iterator[tuple[P
 
 
 def read_block(tensor: PlannedTensor, source: TensorSource, first: int, count: int) -> Block:
-    """Return `count` rows of a tensor, with all that is needed to convert them.
+    """Read `count` rows of a tensor. The block also has the adapter factors and scales that belong to these rows.
 
-    The first row is number `first` of the tensor in the GGUF file.
+    `first` is the number of the first row in the GGUF file's order.
     """
     recipe = tensor.recipe
     places: slice | NDArray[np.integer[Any]] = slice(first, first + count)  # the rows' places in the source

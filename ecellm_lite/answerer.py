@@ -83,9 +83,9 @@ class Answerer(Protocol):
         """Queue a row, and return a future for its answer.
 
         Rows run in order of arrival. The engine may change the order so that rows share a prefix. The answer to a bad
-        row holds the error. In place of a row, an InputError may be passed: it becomes the answer's error. Cancelling
-        the future also drops the row from the engine. Raises UsageError for an unknown task or an invalid option. The
-        future fails with ClosedError if the answerer is closed first.
+        row holds the error. If the caller could not read a row, it passes the InputError instead, and the answer holds
+        this error. Cancelling the future also drops the row from the engine. Raises UsageError for an unknown task or
+        an invalid option. The future fails with ClosedError if the answerer is closed first.
         """
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:

@@ -84,7 +84,7 @@ def cold_start() -> str:
 
 
 def offload() -> str:
-    """Return the table of the GPU's rates, and a comparison of its answers with the CPU's."""
+    """Return a table of the rows per second on a GPU, and sentences that compare the GPU's answers with the CPU's."""
     facts = results("offload")
     rates = facts["rows_per_second"]
     lines = table(["on the H100", *map(short, rates)], [["rows/s", *(f"{rate:.1f}" for rate in rates.values())]])
@@ -100,7 +100,10 @@ def offload() -> str:
 
 
 def drafts() -> str:
-    """Return the sentence that says how much faster free text is written with drafts from the prompt's words."""
+    """Return a sentence that says how much drafts speed up free text.
+
+    A draft is a guess that copies words of the prompt.
+    """
     ratio = results("drafts")["ratio"]
     return (
         f"on {results('drafts')['rows']} rows of AG that was {ratio['together']:.1f} times as fast in one job, and "
@@ -134,7 +137,10 @@ def prompts() -> str:
 
 
 def prompts_few() -> str:
-    """Return the table of the prompt kernels' rate for few tokens, relative to the faster of llama.cpp's kernels."""
+    """Return the table of speeds for prompts of few tokens: how many times as fast as llama.cpp our kernels are.
+
+    llama.cpp has two kinds of kernels, and the faster kind is compared.
+    """
     models = results("prompts_few")["models"]
     sizes = list(next(iter(models.values()))["sizes"])
     rows = [(name, *(f"{one['sizes'][size]['times']:.2f}" for size in sizes)) for name, one in models.items()]

@@ -1,4 +1,4 @@
-"""llama.cpp's own server. It has several slots, and one client for each slot.
+"""llama.cpp's own server, with eight clients that ask at the same time.
 
 The number of slots, their context and the number of threads are set. All other settings, such as flash attention and
 the prompt cache, have their defaults.
@@ -49,7 +49,7 @@ class LlamaServer:
             raise
 
     def run(self, task: str, rows: Sequence[PreparedRow]) -> Pass:
-        """Answer the rows, as many at once as the server has slots, and return the measurements."""
+        """Answer the rows with eight clients at the same time, and return the measurements."""
         waiting: queue.SimpleQueue[PreparedRow] = queue.SimpleQueue()
         for one in rows:
             waiting.put(one)

@@ -156,7 +156,7 @@ class Decoder:
     def take_vectors(self, name: str, source: str, length: int, *, added: float = 0.0) -> None:
         """Add the recipes of a vector that every layer has, such as the norm over a query head.
 
-        `name` and `source` are its names within a layer in the GGUF file and in the checkpoint.
+        `name` is the vector's name in the GGUF file, without the layer. `source` is its name in the checkpoint.
         """
         for layer in range(self.dimensions.layers):
             self.recipes.take(f"blk.{layer}.{name}", f"model.layers.{layer}.{source}", (length,), added=added)

@@ -73,9 +73,9 @@ def tempered_odds(probability: float, temperature: float, bias: float = 0.0) -> 
 
 
 def tempered_among(probability: float, count: int, temperature: float) -> float:
-    """Return the calibrated probability of one of `count` answers, from that answer's own probability p.
+    """Calibrate the probability p of an answer, if there are n = `count` possible answers.
 
-    The other answers are assumed to be equally likely. With n = `count`, the result is
+    The other answers are assumed to be equally likely. The result is
 
         p^(1/T) / (p^(1/T) + (n - 1) ((1 - p) / (n - 1))^(1/T))
 
@@ -85,10 +85,10 @@ def tempered_among(probability: float, count: int, temperature: float) -> float:
 
 
 def tempered_listed(shares: Sequence[float], others: int, temperature: float) -> list[float]:
-    """Return the calibrated probabilities of the likeliest answers, when `others` more answers are possible.
+    """Calibrate the probabilities of the likeliest answers. Besides them, `others` more answers are possible.
 
-    The other answers have the rest of the probability, and are assumed to be equally likely. The result sums to at most
-    1.
+    The other answers share the remaining probability, and are assumed to be equally likely. So the sum of the result
+    may be less than 1.
     """
     rest = [max(0.0, 1.0 - math.fsum(shares))] if others else []
     count = np.ones(len(shares) + len(rest))

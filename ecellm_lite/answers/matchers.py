@@ -1,4 +1,4 @@
-"""Makes the matchers of grammars. A matcher is an object of llguidance. It says which tokens may come next.
+"""Makes the matchers of grammars. A matcher is an object of llguidance that says which tokens may come next.
 
 Compiling a grammar of thousands of texts takes 50 ms, and copying its matcher takes 0.05 ms. So a matcher is compiled
 once for each vocabulary, and each answer gets a copy.

@@ -119,11 +119,12 @@ class OneOf(Space):
         return self._option(text).label
 
     def normalized(self, text: str) -> str:
-        """Return the text of the option that a person names.
+        """Return the text of the option that a person means.
 
-        The name may be the option's key, its text, or its text without the key in front. Names in the right case are
-        compared first, then names in any case. In both rounds, keys are compared before other names. Raises InputError
-        if no option, or more than one, has the name.
+        For the option "B: positive", "B", "b" or "Positive" is enough.
+
+        Exact keys are tried first, then exact texts, then keys and texts in any case. Raises InputError if no option,
+        or more than one, has this key or text.
         """
         name = text.strip()
         for named, folded in ((name, False), (name.casefold(), True)):

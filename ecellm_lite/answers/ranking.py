@@ -137,13 +137,13 @@ class Ranking(Space):
         return tuple(labels)
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return the one answer that needs no model: the products in the row's own order."""
+        """Return the products in the row's own order. This answer needs no model, so models are compared with it."""
         return (",".join(self.letters),)
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return a line for each position, with its product.
+        """Return one line for each position, which shows its product.
 
-        For an abstention, return the first position's probabilities.
+        An abstention has no order. For an abstention, return how probable each product is as the first one.
         """
         lines = dict(zip(self.letters, self.lines, strict=False))
         if answer.abstained:

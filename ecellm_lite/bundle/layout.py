@@ -1,9 +1,11 @@
 """Computes the bytes of a bundle's archive: a ZIP64 file with uncompressed entries.
 
 Headers follow PKWARE's APPNOTE 6.3.10: sections 4.3.7 (local header), 4.3.12 (central directory) and 4.3.14 to 4.3.16
-(end of central directory). Sizes and offsets are always in the ZIP64 fields, all times are 1980-01-01, and names are
-UTF-8. So the list of entries and the archive's offset determine all bytes except the files' data. A reader does not
-parse an archive. It computes these bytes from the index, and compares them with the archive's.
+(end of central directory). Sizes and offsets are always written in the ZIP64 fields, every file has the time
+1980-01-01, and names are UTF-8. So all bytes except the files' data can be computed from the list of entries.
+
+The program that checks a bundle does not parse the archive. It computes these bytes from the index, and compares them
+with the bytes of the archive.
 """
 
 from __future__ import annotations

@@ -108,7 +108,10 @@ def _write(
 
 
 def _starter(index: Index, key: SecretKey | None) -> bytes:
-    """Return the padded script in front of the archive. Its size is known before the hashes are."""
+    """Return the script in front of the archive.
+
+    It is padded, so that its size is known before the hashes are computed.
+    """
     places = layout(_entries(replace(index, starter=_NO_SHA256), key), 0)
     ahead = len(places.offsets) - len(index.included)
     return starter_of(index, places.offsets[ahead:])

@@ -50,10 +50,10 @@ def occupy_closed_streams() -> None:
 
 
 def _interrupt(_: int, frame: FrameType | None) -> None:
-    """Let the command clean up and end. A second interruption ends the process at once.
+    """Handle Ctrl-C: let the command clean up and end. A second Ctrl-C ends the process at once.
 
-    During an import, the first interruption ends the process too. An exception there could be swallowed, or leave a
-    module half imported.
+    If Ctrl-C is pressed during an import, the process ends at once too. Otherwise the import could ignore the
+    exception, or leave a module half imported.
     """
     signal.signal(signal.SIGINT, _leave)
     if (ggml := sys.modules.get("ecellm_lite.ggml")) and ggml.is_logging(frame):

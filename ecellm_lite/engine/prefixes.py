@@ -117,10 +117,13 @@ class Prefixes:
     def add(
         self, tokens: Sequence[int], origin: Match, *, instruction: bool = False, adapter: str | None = None
     ) -> Match:
-        """Add a node for `tokens`, which continues the tokens of `origin`. Return the match with the new node.
+        """Add a node below `origin`, and return the match with the new node.
+
+        `tokens` are all tokens of the node, and begin with the tokens of `origin`. The node is still empty: the caller
+        fills it by computing the tokens that `chunk` returns.
 
         If no sequence is free and none can be freed, return `origin`. While the new node exists, its origin is not
-        dropped. The caller puts the node's tokens into memory, as `chunk` returns them.
+        dropped.
         """
         self.hold(origin)
         if not self._free and not self._drop():
@@ -168,7 +171,7 @@ class Prefixes:
     def evict(self) -> bool:
         """Free the memory of the least recently used node. Return False if nothing can be freed.
 
-        A node in use keeps only the tokens that its users need.
+        If all nodes are in use, one of them is shortened to the tokens that its rows still need.
         """
         if self._drop():
             return True

@@ -28,7 +28,7 @@ _ADDED = llama.LLAMA_TOKEN_ATTR_CONTROL | _USER_DEFINED
 
 
 class LlamaVocabulary:
-    """The vocabulary of a loaded model. It must not be used after the model is freed, because it has a pointer into it.
+    """The vocabulary of a loaded model. It has a pointer into the model, so do not use it after the model is freed.
 
     `identity`: the sha256 of the model's file, or empty if it was not set.
     """

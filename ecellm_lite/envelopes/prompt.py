@@ -98,10 +98,10 @@ def control_token_id(control_token: ControlToken, tokenizer: Tokenizer) -> int |
 
 
 def _literal(text: str, forbidden: dict[str, int], tokenizer: Tokenizer) -> list[int]:
-    """Return the token ids of a text, none of which is in `forbidden`, the ids of control tokens.
+    """Tokenize a user's text without control tokens, even if the text contains the spelling of one.
 
-    If a text contains the spelling of an added token such as Qwen's `<think>`, llama.cpp returns that token's id. To
-    avoid this, the spelling is split after its first character, and its two halves are tokenized separately.
+    `forbidden` has the spellings and ids of control tokens. For example, llama.cpp reads "<think>" as one control
+    token. To avoid this, "<" and "think>" are tokenized separately.
     """
     if not text:
         return []

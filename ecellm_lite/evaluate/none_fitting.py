@@ -65,7 +65,10 @@ class NoneFit:
 
 
 def none_row(space: OrNone, outcome: Outcome, gold: str) -> NoneRow:
-    """Return a row from an outcome and the gold answer string. The outcome's labels must be calibrated already."""
+    """Make a NoneRow from the model's outcome and the gold answer.
+
+    The outcome's probabilities of labels must be calibrated already.
+    """
     labels, outside = space.parted(outcome)
     return NoneRow(space.is_none(gold), outside, labels.probability or 0.0)
 

@@ -43,9 +43,9 @@ class Scope:
         return None
 
     def differs_in_model(self, model: str, envelope: str, adapter: str | None = None) -> str | None:
-        """Return a text saying how this model, envelope or adapter differs from the scope's, or None if all are equal.
+        """Return how this model, envelope or adapter differs from the one that the calibration is for.
 
-        `model` and `adapter` are sha256s.
+        If all three are the same, return None. `model` and `adapter` are sha256s.
         """
         if self.model != model:
             return f"it is for the model {self.model[:8]}, and this one is {model[:8] or 'unknown'}"

@@ -39,7 +39,7 @@ class PendingRequest:
     def of(cls, ask: Ask, failed: Callable[[EcellmError], Answer], listener: Listener | None = None) -> PendingRequest:
         """Return a request to send. Raises InputError if the row is not JSON, or is too long for the protocol.
 
-        `failed` is a function that returns the failed row's answer for an error.
+        `failed` makes an answer from an error. It is called if the request fails.
         """
         try:
             line = ask_line(ask)
@@ -97,8 +97,10 @@ class RequestQueue:
     """The requests of a ChildRuntime: those sent to the child, those that wait, and the hashes of refused requests.
 
     An urgent request is sent at once, even if the child already has many requests. The engine starts it before the
-    others. A suspect is a request that may have killed children before. A suspect is sent alone: the child gets no
-    other request until it has replied.
+    others.
+
+    If a child dies, its requests are suspects. A suspect is sent alone: the child gets no other request until it has
+    replied. So if the child dies again, the suspect is the cause.
     """
 
     def __init__(self) -> None:

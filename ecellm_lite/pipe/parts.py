@@ -27,8 +27,9 @@ class Parts:
 
 
 def joined(text: str, start: int, part: str) -> str:
-    """Return `text` extended by a part that begins at character `start`.
+    """Join `part` to `text`. `start` is the position of the part's first character in the whole text.
 
-    A new child sends the text again from its beginning. A part that is already in `text` changes nothing.
+    If a new child replaces a dead one, it sends the text again from the beginning. Then `text` already contains `part`,
+    and stays as it is.
     """
     return text if start + len(part) <= len(text) else text[:start] + part

@@ -260,7 +260,7 @@ class Supervisor:
                 self._child.send(request.line)
 
     def _cancel(self, request: PendingRequest) -> None:
-        """Drop a cancelled request. If the child already has the request, it is dropped when the child replies."""
+        """Drop a cancelled request. If the child already has the request, tell the child to cancel it."""
         with self._changed:
             if self._requests.is_sent(request.number):
                 if self._child:

@@ -47,7 +47,7 @@ def verify(file: Path, base: str | None = None, adapters: Adapters = ()) -> list
 def check_against(file: Path, folder: Path, adapters: Adapters = ()) -> list[CheckResult]:
     """Compare the tokens and logits of a converted file with those of its original checkpoint and adapters.
 
-    If a comparison needs a package that is not installed, `passed` in its result is None.
+    Some comparisons need a package that may not be installed. Their results then have `passed` = None.
     """
     header = read_header(file)
     envelope = _envelope_of(header, file.name)

@@ -40,7 +40,7 @@ def cut(value: Any, limit: int = 80) -> str:
 
 
 def score(value: float | None) -> str:
-    """Return a metric with three decimals, as the paper prints them."""
+    """Return a metric with three decimals, such as "0.812"."""
     return ABSENT if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 

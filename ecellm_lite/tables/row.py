@@ -44,14 +44,14 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """Options for reading a table. What is None here is detected from the file.
+    """Options for reading a table. If an option is None, its value is detected from the file.
 
     `encoding`: an encoding's name in Python, such as `cp1252`.
     `delimiter`: one character, or `tab`.
     `quote`: one character, or `none`.
     `header_row`: the number of the line (in a spreadsheet, the row) with the columns' names, or 0 if there is none.
     `sheet`: the name or number of a sheet in a spreadsheet.
-    `total_rows`: whether to keep rows of totals at the end of a table. They are left out by default.
+    `total_rows`: whether to keep totals at the end of a table. They are left out by default.
     """
 
     encoding: str | None = None
@@ -69,8 +69,8 @@ class Table(ABC):
     `columns`: the names of the columns, or None if each row has its own columns (JSON Lines).
     `description`: one sentence about the detected type, encoding and header.
     `notes`: sentences about parts of the file that were left out. They are complete after the last row is read.
-    `delimiter`, `bom`: the table's delimiter, and whether the file began with a byte-order mark. A CSV file with the
-      answers is written in the same way.
+    `delimiter`: the character between two cells. An output file in CSV gets the same delimiter.
+    `bom`: whether the file begins with a byte-order mark. If so, an output file in CSV begins with one too.
     """
 
     source: Source

@@ -111,9 +111,10 @@ class Learning:
         return len(self.batches)
 
     def run(self, *, until: int | None = None, report: Callable[[str], None] = print) -> None:
-        """Learn up to the step `until`, or to the end; a checkpoint is written every EVERY steps.
+        """Learn up to the step `until`, or to the end. A checkpoint is written every EVERY steps.
 
-        An adapter from which the training starts is validated first. It is kept if no later one is better.
+        If the training starts from an older adapter, this adapter is validated first. The best adapter of all
+        validations is kept.
         """
         end = self.steps if until is None else min(until, self.steps)
         if self._started and self.step == 0 and self._lessons.of(VALIDATION):

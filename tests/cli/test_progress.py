@@ -1,4 +1,4 @@
-"""Progress bars: they are shown on standard error only, from the first progress on."""
+"""Progress bars: they are shown only on standard error, and some appear only when there is some progress."""
 
 from __future__ import annotations
 

@@ -154,9 +154,9 @@ def test_a_contexts_rope_factors_depend_only_on_its_size(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", ["gemma2", "gemma3"])
 def test_a_sequence_keeps_tokens_outside_the_window(kind: str, tmp_path: Path) -> None:
-    """By default, llama.cpp drops tokens outside the attention window from the cache and from saved states.
+    """The KV memory and saved states keep all tokens, even those outside the attention window of 16 tokens.
 
-    The window has 16 tokens here.
+    With its default settings, llama.cpp would drop the tokens outside the window.
     """
     model = converted(write_checkpoint(tmp_path / kind, kind), tmp_path / "model.gguf")
     [whole] = logits(model, PROMPTS[:1])

@@ -241,7 +241,7 @@ def test_drafts_save_calls_and_do_not_change_answers(rows: int) -> None:
     temperature=st.sampled_from([0.0, 1.0]),
 )
 def test_any_drafts_give_the_same_text(texts: list[str], tokens: int, batch: int, temperature: float) -> None:
-    """The fake engine's logits depend only on the tokens, so drafts may change only the number of calls."""
+    """Drafts save calls of the model, and must not change the text."""
 
     def logits(sequence: Sequence[int]) -> Logits:
         values = scattered(sequence[-2:])

@@ -49,7 +49,10 @@ def too_sure(count: int, times: float, seed: int = 1) -> OptionRows:
 
 
 def leaning(count: int, seed: int = 2) -> OptionRows:
-    """Return rows answered by a simulated model that prefers its first option without reason."""
+    """Return rows of a simulated model.
+
+    It gives too much probability to the first option, and too little to the last.
+    """
     logits = np.random.default_rng(seed).normal(size=(count, 4)) * 2
     return rows_of(softmax(logits + np.array([2.5, 0.0, 0.0, -1.0])), softmax(logits), seed + 1)
 

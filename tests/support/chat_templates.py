@@ -152,9 +152,9 @@ def messages_of(conversation: Conversation) -> list[dict[str, str]]:
 
 
 def rendered(name: str, messages: list[dict[str, str]], *, answer: bool = False) -> str:
-    """Return messages as a text, rendered by the chat template of the form `name` as transformers does.
+    """Render messages to a text by the chat template `name`. The result is the same as in transformers.
 
-    If `answer`, the last message is the model's, and the text ends with that message.
+    `answer`: whether the last message is the model's answer.
     """
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 

@@ -1,4 +1,7 @@
-"""Decodes one answer of an answer space. The logits follow a given text, or are random."""
+"""Decodes one answer of an answer space with simulated logits.
+
+They are random, or make the model write a given text.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of weights of every kind that a quantizer may receive."""
+"""Weights for tests of quantizers: normal ones and many unusual ones."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_zstd_is_unpacked(tmp_path: Path) -> None:
 
 
 def test_csv_needs_no_optional_library(tmp_path: Path) -> None:
-    """The libraries take a second to import, and may not be installed."""
+    """Reading a CSV file imports no optional library. Such a library may be missing, and takes a second to import."""
     path = write(tmp_path / "x.csv", "review\nI like it\n")
     code = f"""
 import sys

@@ -68,9 +68,9 @@ class ConfusionTable:
         self.columns[np.arange(len(gold)), cells] = 1
 
     def counts(self, sums: Numbers) -> Numbers:
-        """Return sums of `columns`, reshaped to tables (…, gold labels, answers).
+        """Return tables of counts, with one line for each gold label and one column for each answer.
 
-        The last column counts the rows without an answer.
+        `sums` are sums of `columns`. The last column counts the rows without an answer.
         """
         size = len(self.labels)
         return sums.reshape(*sums.shape[:-1], size, size + 1)

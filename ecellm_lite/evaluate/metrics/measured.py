@@ -1,7 +1,7 @@
-"""The numbers of each row from which a task's metrics are computed.
+"""Computes a task's metrics from a few numbers of each row.
 
-Every metric is computed from the sums of these numbers over rows. To measure only some rows, or a resample for a
-confidence interval, only their numbers are added up.
+The numbers of all rows are added up, and each metric is a function of the sums. For a metric of some of the rows, only
+the numbers of these rows are added up.
 """
 
 from __future__ import annotations
