@@ -35,9 +35,8 @@ constexpr char name[] = "ecellm", description[] = "prompt kernels of ecellm-lite
 extern ggml_backend_device device; /* defined below, with its functions */
 extern ggml_backend_reg registry;
 
-/* With fewer columns ggml's own path is as fast: unpacking a panel takes as long as three to five columns. Measured on
- * whole prompts of a small model on Zen 2 (benchmarks/prompts.py). Q4_0 and Q8_0 have kernels for few columns
- * (few.h). */
+/* With fewer columns ggml's own path is as fast. Measured on Zen 2: for floats, whose panels take as long to unpack as
+ * three to five columns take to multiply, on whole prompts of a small model (benchmarks/prompts.py). */
 size_t least(int type) {
     if (is_stable()) {
         return 1;
@@ -46,18 +45,17 @@ size_t least(int type) {
         return least_columns;
     }
     switch (type) {
-    case type_q4_0:
-    case type_q8_0:
-        return 1;
-    case type_q6_k:
     case type_q3_k:
-        return 8;
+    case type_q6_k:
+        return 2;
+    case type_q2_k:
+        return 3;
     case type_f16:
         return 12;
     case type_bf16:
         return 16;
     default:
-        return 5;
+        return 1;
     }
 }
 

@@ -10,18 +10,26 @@ namespace {
 
 constexpr size_t few_columns = 16;
 
-/* A block of one column; a block's columns are neighbours. Quants are rounded as in activations.h. */
+/* A block of one column; a block's columns are neighbours. Quants are rounded as in activations.h. With `parts` 2, each
+ * half of the block has its own sums. */
+template <int zero, int parts>
 struct FewBytes {
     int8_t quads[8][4];
     float scale[1];
-    int32_t start; /* -8 times the sum of the quants, because 8 is to be subtracted from the weights' quants */
+    float sum[parts];     /* of the quants, times the scale */
+    int32_t start[parts]; /* of sums of products, because `zero` is to be subtracted from the weights' quants */
 
     explicit FewBytes(const float *x) {
         const Rounded rounded(x, 127);
         const Ints *const q = rounded.quants;
+        const Ints halves[2] = {add_ints(q[0], q[1]), add_ints(q[2], q[3])};
         store_ints(quads, to_bytes(q));
         scale[0] = rounded.scale;
-        start = -8 * sum_of(add_ints(add_ints(q[0], q[1]), add_ints(q[2], q[3])));
+        for (int part = 0; part < parts; part++) {
+            const Ints quants = parts == 2 ? halves[part] : add_ints(halves[0], halves[1]);
+            sum[part] = scale[0] * (float)sum_of(quants);
+            start[part] = start_of(quants, zero);
+        }
     }
 };
 struct FewWords : WordColumns<1> {
@@ -32,69 +40,100 @@ struct FewWords : WordColumns<1> {
     }
 };
 
-/* A block of eight rows of weights, and the sums of its products with a block of a column. */
-struct FewOfQ4_0 {
-    typedef Q4_0 Weights;
-    typedef FewBytes Activations;
-    typedef BytePanelBlock Panel; /* a tile's, which has the same slices of the depth */
+/* The scales of a block of eight rows. The fields are those of a panel's block. */
+struct EightScales {
+    float scale[8], minimum[8];
+};
+struct EightHalfScales {
+    float scale[8], minimum[2][8];
+    int32_t factor[2][8];
+};
 
-    Ints quads[8];
+/* A block of eight rows of weights, and the sums to which its products with a block of a column are added, as in tile.h.
+ * `Tile` is the panel's block, whose slices of the depth are used here too. */
+template <class Type, class Tile, bool minima>
+struct FewOfBytes {
+    typedef Type Weights;
+    typedef Tile Panel;
+    typedef FewBytes<EightRows<Type>::zero, 1> Activations;
+    typedef EightScales Scales;
 
-    explicit FewOfQ4_0(const Q4_0 *const x[8]) {
-        const uint8_t *low[8];
-        for (int j = 0; j < 8; j++) {
-            low[j] = x[j]->low;
-        }
-        nibble_quads(low, quads);
-    }
+    const Ints *quads;
+    const Scales &scales;
 
-    Ints total(const FewBytes &x) const {
-        NibbleSums products;
+    Floats add(const Activations &x, Floats sums) const {
+        EightSums products(x.start[0]);
 #pragma GCC unroll 8
         for (int quad = 0; quad < 8; quad++) {
             products.add(quads[quad], x.quads[quad]);
         }
-        return add_ints(products.total(), every_int(x.start));
+        if (minima) {
+            sums = multiply_add(load_floats(scales.minimum), every(x.sum[0]), sums);
+        }
+        const Floats scale = multiply(load_floats(scales.scale), every(x.scale[0]));
+        return multiply_add(to_floats(products.total()), scale, sums);
     }
 };
-struct FewOfQ8_0 {
-    typedef Q8_0 Weights;
+template <class Type, class Tile, bool minima>
+struct FewOfHalves {
+    typedef Type Weights;
+    typedef Tile Panel;
+    typedef FewBytes<EightRows<Type>::zero, 2> Activations;
+    typedef EightHalfScales Scales;
+
+    const Ints *quads;
+    const Scales &scales;
+
+    Floats add(const Activations &x, Floats sums) const {
+        Ints total = every_int(0);
+#pragma GCC unroll 2
+        for (int part = 0; part < 2; part++) {
+            EightSums products(x.start[part]);
+#pragma GCC unroll 4
+            for (int quad = 4 * part; quad < 4 * part + 4; quad++) {
+                products.add(quads[quad], x.quads[quad]);
+            }
+            if (minima) {
+                sums = multiply_add(load_floats(scales.minimum[part]), every(x.sum[part]), sums);
+            }
+            total = add_ints(total, products.times(scales.factor[part]));
+        }
+        const Floats scale = multiply(load_floats(scales.scale), every(x.scale[0]));
+        return multiply_add(to_floats(total), scale, sums);
+    }
+};
+template <class Type, class Tile, bool>
+struct FewOfWords {
+    typedef Type Weights;
+    typedef Tile Panel;
     typedef FewWords Activations;
-    typedef WordPanelBlock Panel;
+    typedef EightScales Scales;
 
     WordRows rows;
+    const Scales &scales;
 
-    static WordRows rows_of(const Q8_0 *const x[8]) {
-        Ints quads[8];
-        for (int j = 0; j < 8; j++) {
-            quads[j] = load_ints(x[j]->quants);
-        }
-        transpose(quads);
-        return WordRows(quads);
-    }
-
-    explicit FewOfQ8_0(const Q8_0 *const x[8]) : rows(rows_of(x)) {
-    }
-
-    Ints total(const FewWords &x) const {
-        return rows.total(x);
+    Floats add(const FewWords &x, Floats sums) const {
+        const Floats scale = multiply(load_floats(scales.scale), every(x.scale[0]));
+        return multiply_add(to_floats(rows.total(x)), scale, sums);
     }
 };
 
-/* Add the products of a block of eight rows with the block's columns to the sums. */
+/* Add the products of eight rows with columns to the sums, over a block or super-block of weights. */
 template <class Few>
 inline void multiply_eight(const uint8_t *const rows[8], size_t place, const typename Few::Activations *x,
                            size_t columns, Floats *sums) {
-    const typename Few::Weights *weights[8];
-    const uint16_t *scales[8];
-    for (int j = 0; j < 8; j++) {
-        weights[j] = (const typename Few::Weights *)rows[j] + place;
-        scales[j] = &weights[j]->scale;
-    }
-    const Few block(weights);
-    const Floats scale = from_halves(scales);
-    for (size_t c = 0; c < columns; c++) {
-        sums[c] = multiply_add(to_floats(block.total(x[c])), multiply(scale, every(x[c].scale[0])), sums[c]);
+    constexpr int blocks = EightRows<typename Few::Weights>::blocks;
+    EightRows<typename Few::Weights> eight = eight_rows<typename Few::Weights>(rows, place);
+    typename Few::Scales scales[blocks];
+    eight.scales(scales, 0);
+#pragma GCC unroll 8
+    for (int i = 0; i < blocks; i++, x += columns) {
+        Ints quads[8];
+        eight.quants(i, quads);
+        const Few block = {quads, scales[i]};
+        for (size_t c = 0; c < columns; c++) {
+            sums[c] = block.add(x[c], sums[c]);
+        }
     }
 }
 
@@ -120,18 +159,19 @@ void multiply_few(const Product &product, const typename Few::Activations *x, co
     /* The next panel. A processor prefetches more by itself if it is read in the order of its addresses. */
     const uint8_t *ahead = PanelRows(product, piece.next * panel_rows).row[0];
     constexpr size_t bytes = 8 * sizeof(typename Few::Weights), line = 64;
+    constexpr size_t step = EightRows<typename Few::Weights>::blocks;
     for (size_t row = panel; row < panel + panel_rows && row < product.rows; row += 8) {
         for (size_t start = 0; start < slices.depth; start += slices.slice) {
             Floats sums[fixed ? fixed : few_columns];
             for (size_t c = 0; c < columns; c++) {
                 sums[c] = every(0);
             }
-            for (size_t i = start; i < slices.depth && i < start + slices.slice; i++) {
+            for (size_t i = start; i < slices.depth && i < start + slices.slice; i += step) {
                 for (size_t place = 0; place < bytes; place += line) {
                     __builtin_prefetch(ahead + place);
                 }
                 ahead += bytes;
-                multiply_eight<Few>(weights.row + (row - panel), i, x + i * columns, columns, sums);
+                multiply_eight<Few>(weights.row + (row - panel), i / step, x + i * columns, columns, sums);
             }
             for (size_t c = 0; c < columns; c++) {
                 float *const y = (float *)((uint8_t *)product.y + c * product.y_stride) + row;

@@ -67,27 +67,24 @@ class Ahead {
     }
 };
 
-/* Store eight rows of 32 signed quants in a block, from `row` on. */
+/* Store eight rows of 32 signed quants, in quads, in a block, from `row` on. */
 template <class Block>
-inline void store_quads(Block &block, int row, const Ints quads[8]) {
+inline void copy_quads(Block &block, int row, const Ints quads[8]) {
     for (int i = 0; i < 8; i++) {
         store_ints(block.quads[i][row], quads[i]);
     }
 }
-inline void store_quants(BytePanelBlock &block, int row, Ints rows[8]) {
-    transpose(rows);
-    store_quads(block, row, rows);
-    block.start.set(rows, 0, 8, row);
+inline void store_quads(BytePanelBlock &block, int row, const Ints quads[8]) {
+    copy_quads(block, row, quads);
+    block.start.set(quads, 0, 8, row);
 }
-inline void store_quants(HalfPanelBlock &block, int row, Ints rows[8]) {
-    transpose(rows);
-    store_quads(block, row, rows);
-    block.start[0].set(rows, 0, 4, row);
-    block.start[1].set(rows, 4, 8, row);
+inline void store_quads(HalfPanelBlock &block, int row, const Ints quads[8]) {
+    copy_quads(block, row, quads);
+    block.start[0].set(quads, 0, 4, row);
+    block.start[1].set(quads, 4, 8, row);
 }
-inline void store_quants(WordPanelBlock &block, int row, Ints rows[8]) {
-    transpose(rows);
-    block.set(rows, row);
+inline void store_quads(WordPanelBlock &block, int row, const Ints quads[8]) {
+    block.set(quads, row);
 }
 
 } // namespace

@@ -91,7 +91,7 @@ constexpr Kernel kernels[] = {
     kernel<Q8_0, WordPanelBlock, WordActivations, false>(type_q8_0),
 };
 
-/* Of products of few columns; other types have none of their own. */
+/* Of products of few columns; floats have none of their own. */
 template <class Few>
 constexpr Kernel few_kernel(int type) {
     using One = FewColumns<Few>;
@@ -99,8 +99,16 @@ constexpr Kernel few_kernel(int type) {
 }
 
 constexpr Kernel few_kernels[] = {
-    few_kernel<FewOfQ4_0>(type_q4_0),
-    few_kernel<FewOfQ8_0>(type_q8_0),
+    few_kernel<FewOfBytes<Q4_0, BytePanelBlock, false>>(type_q4_0),
+    few_kernel<FewOfBytes<Q4_1, BytePanelBlock, true>>(type_q4_1),
+    few_kernel<FewOfBytes<Q5_0, BytePanelBlock, false>>(type_q5_0),
+    few_kernel<FewOfBytes<Q5_1, BytePanelBlock, true>>(type_q5_1),
+    few_kernel<FewOfBytes<Q4_K, BytePanelBlock, true>>(type_q4_k),
+    few_kernel<FewOfBytes<Q5_K, BytePanelBlock, true>>(type_q5_k),
+    few_kernel<FewOfHalves<Q2_K, HalfMinimumPanelBlock, true>>(type_q2_k),
+    few_kernel<FewOfHalves<Q3_K, HalfPanelBlock, false>>(type_q3_k),
+    few_kernel<FewOfHalves<Q6_K, HalfPanelBlock, false>>(type_q6_k),
+    few_kernel<FewOfWords<Q8_0, WordPanelBlock, false>>(type_q8_0),
 };
 
 const Kernel *find(int type) {

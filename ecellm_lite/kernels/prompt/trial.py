@@ -14,9 +14,8 @@ from ecellm_lite.ggml import symbol
 from ecellm_lite.ggml_quantizer import quantize_chunk
 from ecellm_lite.tensor_types import CONVERTED, TensorType
 
-# One type for each code path of the kernels, and shapes that are not multiples of a panel or a group. Few columns have
-# code of their own.
-_TYPES = ("Q8_0", "Q4_0", "Q4_K", "Q6_K", "Q2_K", "F16")
+# All types of the kernels, and shapes that are not multiples of a panel or a group. Few columns have code of their own.
+_TYPES = ("F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
 _ROWS, _COLUMNS, _FEW, _DEPTH = 40, 20, 3, 512
 
 _POINTER, _F32, _F16 = ctypes.c_void_p, 0, 1

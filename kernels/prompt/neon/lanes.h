@@ -133,6 +133,12 @@ inline Ints shift_ints_left(Ints x, int count) {
     const int32x4_t counts = vdupq_n_s32(count);
     return {vshlq_s32(x.low, counts), vshlq_s32(x.high, counts)};
 }
+inline int32x4_t shift_int_half(int32x4_t x, int count) {
+    return vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(x), vdupq_n_s32(-count)));
+}
+inline Ints shift_ints_right(Ints x, int count) {
+    return {shift_int_half(x.low, count), shift_int_half(x.high, count)};
+}
 /* Shift each of 16 words, to the right if `count` is negative; zeros come in. */
 inline int32x4_t shift_half(int32x4_t x, int count) {
     return vreinterpretq_s32_u16(vshlq_u16(vreinterpretq_u16_s32(x), vdupq_n_s16((int16_t)count)));
@@ -167,34 +173,30 @@ inline Floats to_floats(Ints x) {
     return {vcvtq_f32_s32(x.low), vcvtq_f32_s32(x.high)};
 }
 
-/* Eight bytes, halves or bfloat16 in memory as int32 or floats. */
-inline Ints from_bytes(const uint8_t *eight) {
-    const uint16x8_t words = vmovl_u8(vld1_u8(eight));
-    return {vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(words))), vreinterpretq_s32_u32(vmovl_high_u16(words))};
+/* One of the four bytes of each int32. */
+inline Ints byte_of(Ints x, int place) {
+    return and_bits(shift_ints_right(x, 8 * place), every_int(255));
 }
-inline Ints from_bytes(const int8_t *eight) {
-    const int16x8_t words = vmovl_s8(vld1_s8(eight));
-    return {vmovl_s16(vget_low_s16(words)), vmovl_high_s16(words)};
+inline Ints signed_byte_of(Ints x, int place) {
+    const Ints left = shift_ints_left(x, 24 - 8 * place);
+    return {vshrq_n_s32(left.low, 24), vshrq_n_s32(left.high, 24)};
 }
+
+/* Eight halves or bfloat16 in memory as floats. */
 inline Floats from_halves(const uint16_t *eight) {
     const float16x8_t halves = vreinterpretq_f16_u16(vld1q_u16(eight));
     return {vcvt_f32_f16(vget_low_f16(halves)), vcvt_high_f32_f16(halves)};
 }
-inline Floats from_halves(const uint16_t *const x[8]) {
-    const uint16_t eight[8] = {*x[0], *x[1], *x[2], *x[3], *x[4], *x[5], *x[6], *x[7]};
-    return from_halves(eight);
+/* The halves in the low bits of eight int32 as floats. */
+inline Floats from_halves(Ints x) {
+    const uint16x4_t low = vmovn_u32(vreinterpretq_u32_s32(x.low)), high = vmovn_u32(vreinterpretq_u32_s32(x.high));
+    return {vcvt_f32_f16(vreinterpret_f16_u16(low)), vcvt_f32_f16(vreinterpret_f16_u16(high))};
 }
 inline Floats from_bf16(const uint16_t *eight) {
     const uint16x8_t words = vld1q_u16(eight);
     return {vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(vget_low_u16(words)), 16)),
             vreinterpretq_f32_u32(vshlq_n_u32(vmovl_high_u16(words), 16))};
 }
-inline float from_half(uint16_t half) {
-    __fp16 value;
-    memcpy(&value, &half, sizeof value);
-    return (float)value;
-}
-
 /* 32 int32 between -128 and 127 as bytes, in their order. */
 inline int8x8_t to_eight_bytes(Ints x) {
     return vmovn_s16(vcombine_s16(vmovn_s32(x.low), vmovn_s32(x.high)));
@@ -202,12 +204,6 @@ inline int8x8_t to_eight_bytes(Ints x) {
 inline Ints to_bytes(const Ints x[4]) {
     return {vreinterpretq_s32_s8(vcombine_s8(to_eight_bytes(x[0]), to_eight_bytes(x[1]))),
             vreinterpretq_s32_s8(vcombine_s8(to_eight_bytes(x[2]), to_eight_bytes(x[3])))};
-}
-
-/* 16 bytes in memory as 32 quants of four bits: first the low halves, then the high ones. */
-inline Ints nibbles(const uint8_t *bytes) {
-    const uint8x16_t both = vld1q_u8(bytes);
-    return {vreinterpretq_s32_u8(vandq_u8(both, vdupq_n_u8(15))), vreinterpretq_s32_u8(vshrq_n_u8(both, 4))};
 }
 
 /* Transpose four rows of four int32. */
@@ -221,29 +217,49 @@ inline void transpose_square(int32x4_t &a, int32x4_t &b, int32x4_t &c, int32x4_t
     d = vreinterpretq_s32_s64(vtrn2q_s64(odd, next_odd));
 }
 
-/* 32 quants of four bits of each of eight rows, 16 bytes a row, in quads of neighbours. */
-inline void nibble_quads(const uint8_t *const rows[8], Ints quads[8]) {
+/* Sixteen bytes of each of eight rows, in quads of neighbours. */
+inline void load_quads(const uint8_t *const rows[8], size_t place, Ints quads[4]) {
     int32x4_t r[8];
     for (int i = 0; i < 8; i++) {
-        r[i] = vreinterpretq_s32_u8(vld1q_u8(rows[i]));
+        r[i] = vreinterpretq_s32_u8(vld1q_u8(rows[i] + place));
     }
     transpose_square(r[0], r[1], r[2], r[3]);
     transpose_square(r[4], r[5], r[6], r[7]);
     for (int i = 0; i < 4; i++) {
-        const Ints both = {r[i], r[i + 4]};
-        quads[i] = and_bits(both, every_byte(15));
-        quads[i + 4] = and_bits(shift_words_right(both, 4), every_byte(15));
+        quads[i] = {r[i], r[i + 4]};
     }
 }
 
-/* 32 bits in memory as bytes: 0xf0 where the bit is 0, else 0. */
-inline int32x4_t clear_half(uint8_t first, uint8_t second) {
-    const uint8x16_t place = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
-    const uint8x16_t set = vtstq_u8(vcombine_u8(vdup_n_u8(first), vdup_n_u8(second)), place);
-    return vreinterpretq_s32_u8(vbicq_u8(vdupq_n_u8(0xf0), set));
+/* Four bytes of each of eight rows. */
+inline Ints load_quad(const uint8_t *const rows[8], size_t place) {
+    int32_t x[8];
+    for (int i = 0; i < 8; i++) {
+        memcpy(x + i, rows[i] + place, sizeof *x);
+    }
+    return load_ints(x);
 }
-inline Ints clear_bits(const uint8_t *bytes) {
-    return {clear_half(bytes[0], bytes[1]), clear_half(bytes[2], bytes[3])};
+/* A half of each of eight rows as floats. */
+inline Floats load_halves(const uint8_t *const rows[8], size_t place) {
+    uint16_t x[8];
+    for (int i = 0; i < 8; i++) {
+        memcpy(x + i, rows[i] + place, sizeof *x);
+    }
+    return from_halves(x);
+}
+
+/* 32 bits of each of eight rows as bytes, in quads of neighbours: 16 where the bit is 1, else 0. */
+inline int32x4_t bits_of_half(int32x4_t bits, uint8x16_t places, uint32_t mask) {
+    const uint8x16_t spread = vqtbl1q_u8(vreinterpretq_u8_s32(bits), places);
+    const uint8x16_t set = vtstq_u8(spread, vreinterpretq_u8_u32(vdupq_n_u32(mask)));
+    return vreinterpretq_s32_u8(vandq_u8(set, vdupq_n_u8(16)));
+}
+inline void bits_as_sixteen(Ints bits, Ints quads[8]) {
+    const uint8x16_t zeros = {0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12};
+    for (int i = 0; i < 8; i++) {
+        const uint8x16_t places = vorrq_u8(zeros, vdupq_n_u8((uint8_t)(i / 2)));
+        const uint32_t mask = i % 2 ? 0x80402010 : 0x08040201;
+        quads[i] = {bits_of_half(bits.low, places, mask), bits_of_half(bits.high, places, mask)};
+    }
 }
 
 /* Transpose eight rows of eight int32. */

@@ -102,9 +102,18 @@ inline int8x16_t every_quad(const int8_t *four) {
     return vreinterpretq_s8_s32(vld1q_dup_s32((const int32_t *)four));
 }
 
-/* Sums of products of quants of four bits, 0 to 15, with signed bytes, for eight rows. */
-struct NibbleSums {
-    Ints sums = every_int(0);
+/* What EightSums start with: -zero times the sum of a column's quants, which has eight parts. */
+inline int32_t start_of(Ints quants, int zero) {
+    return -zero * sum_of(quants);
+}
+
+/* Sums of products of unsigned bytes, below 128, from which `zero` is to be subtracted, with a column's signed bytes, for
+ * eight rows. */
+struct EightSums {
+    Ints sums;
+
+    explicit EightSums(int32_t start) : sums(every_int(start)) {
+    }
 
     void add(Ints quads, const int8_t *four) {
         sums.low = vdotq_s32(sums.low, vreinterpretq_s8_s32(quads.low), every_quad(four));
@@ -114,6 +123,11 @@ struct NibbleSums {
     Ints total() const {
         return sums;
     }
+
+    Ints times(const int32_t *factors) const {
+        const Ints eight = load_ints(factors);
+        return {vmulq_s32(sums.low, eight.low), vmulq_s32(sums.high, eight.high)};
+    }
 };
 
 /* A block of eight rows. */
@@ -121,7 +135,7 @@ struct WordRows {
     int8x16_t low[8], high[8]; /* quads of the first four rows, and of the others */
     Ints start;                /* 128 times the weights' sum */
 
-    explicit WordRows(const Ints quads[8]) {
+    WordRows(const Ints quads[8]) {
         int32x4_t sums[2] = {vdupq_n_s32(0), vdupq_n_s32(0)};
         for (int i = 0; i < 8; i++) {
             low[i] = vreinterpretq_s8_s32(quads[i].low);

@@ -106,6 +106,9 @@ inline Ints subtract_bytes(Ints a, Ints b) {
 inline Ints shift_ints_left(Ints x, int count) {
     return _mm256_slli_epi32(x, count);
 }
+inline Ints shift_ints_right(Ints x, int count) {
+    return _mm256_srli_epi32(x, count);
+}
 /* Shift each of 16 words; zeros come in. */
 inline Ints shift_words_left(Ints x, int count) {
     return _mm256_slli_epi16(x, count);
@@ -143,27 +146,26 @@ inline Floats to_floats(Ints x) {
     return _mm256_cvtepi32_ps(x);
 }
 
-/* Eight bytes, halves or bfloat16 in memory as int32 or floats. */
-inline Ints from_bytes(const uint8_t *eight) {
-    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)eight));
+/* One of the four bytes of each int32. */
+inline Ints byte_of(Ints x, int place) {
+    return _mm256_and_si256(_mm256_srli_epi32(x, 8 * place), _mm256_set1_epi32(255));
 }
-inline Ints from_bytes(const int8_t *eight) {
-    return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)eight));
+inline Ints signed_byte_of(Ints x, int place) {
+    return _mm256_srai_epi32(_mm256_slli_epi32(x, 24 - 8 * place), 24);
 }
+
+/* Eight halves or bfloat16 in memory as floats. */
 inline Floats from_halves(const uint16_t *eight) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)eight));
 }
-inline Floats from_halves(const uint16_t *const x[8]) {
-    return _mm256_cvtph_ps(_mm_setr_epi16((short)*x[0], (short)*x[1], (short)*x[2], (short)*x[3], (short)*x[4],
-                                          (short)*x[5], (short)*x[6], (short)*x[7]));
+/* The halves in the low bits of eight int32 as floats. */
+inline Floats from_halves(Ints x) {
+    const __m256i words = _mm256_packus_epi32(_mm256_and_si256(x, _mm256_set1_epi32(0xffff)), _mm256_setzero_si256());
+    return _mm256_cvtph_ps(_mm256_castsi256_si128(_mm256_permute4x64_epi64(words, _MM_SHUFFLE(3, 1, 2, 0))));
 }
 inline Floats from_bf16(const uint16_t *eight) {
     return floats_of(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)eight)), 16));
 }
-inline float from_half(uint16_t half) {
-    return _cvtsh_ss(half);
-}
-
 /* 32 int32 between -128 and 127 as bytes, in their order. */
 inline Ints to_bytes(const Ints x[4]) {
     const __m256i words01 = _mm256_packs_epi32(x[0], x[1]), words23 = _mm256_packs_epi32(x[2], x[3]);
@@ -171,37 +173,54 @@ inline Ints to_bytes(const Ints x[4]) {
     return _mm256_permutevar8x32_epi32(quads, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
-/* 16 bytes in memory as 32 quants of four bits: first the low halves, then the high ones. */
-inline Ints nibbles(const uint8_t *bytes) {
-    const __m128i both = _mm_loadu_si128((const __m128i *)bytes);
-    return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(both, 4), both), _mm256_set1_epi8(15));
-}
-
-/* 32 quants of four bits of each of eight rows, 16 bytes a row, in quads of neighbours. */
-inline void nibble_quads(const uint8_t *const rows[8], Ints quads[8]) {
+/* Sixteen bytes of each of eight rows, in quads of neighbours. */
+inline void load_quads(const uint8_t *const rows[8], size_t place, Ints quads[4]) {
     __m256i r[4];
     for (int i = 0; i < 4; i++) {
-        r[i] = _mm256_loadu2_m128i((const __m128i *)rows[i + 4], (const __m128i *)rows[i]);
+        r[i] = _mm256_loadu2_m128i((const __m128i *)(rows[i + 4] + place), (const __m128i *)(rows[i] + place));
     }
     const __m256i low01 = _mm256_unpacklo_epi32(r[0], r[1]), high01 = _mm256_unpackhi_epi32(r[0], r[1]);
     const __m256i low23 = _mm256_unpacklo_epi32(r[2], r[3]), high23 = _mm256_unpackhi_epi32(r[2], r[3]);
-    const __m256i both[4] = {_mm256_unpacklo_epi64(low01, low23), _mm256_unpackhi_epi64(low01, low23),
-                             _mm256_unpacklo_epi64(high01, high23), _mm256_unpackhi_epi64(high01, high23)};
-    for (int i = 0; i < 4; i++) {
-        quads[i] = _mm256_and_si256(both[i], _mm256_set1_epi8(15));
-        quads[i + 4] = _mm256_and_si256(_mm256_srli_epi16(both[i], 4), _mm256_set1_epi8(15));
-    }
+    quads[0] = _mm256_unpacklo_epi64(low01, low23);
+    quads[1] = _mm256_unpackhi_epi64(low01, low23);
+    quads[2] = _mm256_unpacklo_epi64(high01, high23);
+    quads[3] = _mm256_unpackhi_epi64(high01, high23);
 }
 
-/* 32 bits in memory as bytes: 0xf0 where the bit is 0, else 0. */
-inline Ints clear_bits(const uint8_t *bytes) {
-    int32_t bits;
-    memcpy(&bits, bytes, sizeof bits);
-    const __m256i places = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
-    const __m256i spread = _mm256_shuffle_epi8(_mm256_set1_epi32(bits), places);
-    const __m256i bit = _mm256_or_si256(spread, _mm256_set1_epi64x(0x7fbfdfeff7fbfdfe));
-    const __m256i set = _mm256_cmpeq_epi8(bit, _mm256_set1_epi8(-1));
-    return _mm256_andnot_si256(set, _mm256_set1_epi8(-16));
+template <class Value>
+inline Value load_value(const uint8_t *bytes) {
+    Value value;
+    memcpy(&value, bytes, sizeof value);
+    return value;
+}
+/* Four bytes of each of eight rows. */
+inline Ints load_quad(const uint8_t *const rows[8], size_t place) {
+    int32_t x[8];
+    for (int i = 0; i < 8; i++) {
+        x[i] = load_value<int32_t>(rows[i] + place);
+    }
+    return _mm256_setr_epi32(x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]);
+}
+/* A half of each of eight rows as floats. */
+inline Floats load_halves(const uint8_t *const rows[8], size_t place) {
+    short x[8];
+    for (int i = 0; i < 8; i++) {
+        x[i] = load_value<short>(rows[i] + place);
+    }
+    return _mm256_cvtph_ps(_mm_setr_epi16(x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]));
+}
+
+/* 32 bits of each of eight rows as bytes, in quads of neighbours: 16 where the bit is 1, else 0. */
+inline void bits_as_sixteen(Ints bits, Ints quads[8]) {
+    const __m256i zeros = _mm256_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c, 0, 0x04040404, 0x08080808, 0x0c0c0c0c);
+    for (int i = 0; i < 4; i++) {
+        const __m256i spread = _mm256_shuffle_epi8(bits, _mm256_or_si256(zeros, _mm256_set1_epi8((char)i)));
+        const __m256i low = _mm256_set1_epi32(0x08040201), high = _mm256_set1_epi32((int)0x80402010);
+        const __m256i low_set = _mm256_cmpeq_epi8(_mm256_and_si256(spread, low), low);
+        const __m256i high_set = _mm256_cmpeq_epi8(_mm256_and_si256(spread, high), high);
+        quads[2 * i] = _mm256_and_si256(low_set, _mm256_set1_epi8(16));
+        quads[2 * i + 1] = _mm256_and_si256(high_set, _mm256_set1_epi8(16));
+    }
 }
 
 /* Transpose eight rows of eight int32. */

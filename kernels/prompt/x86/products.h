@@ -128,10 +128,20 @@ struct WordSums {
     }
 };
 
-/* Sums of products of quants of four bits, 0 to 15, with signed bytes, for eight rows. They are words, each over two
- * neighbours in each of 8 quads: below 2^15. */
-struct NibbleSums {
-    Ints sums = every_int(0);
+/* What EightSums start with: -zero times the sum of a column's quants, which has eight parts. */
+inline int32_t start_of(Ints quants, int zero) {
+    const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(quants), _mm256_extracti128_si256(quants, 1));
+    const __m128i two = _mm_mullo_epi32(_mm_hadd_epi32(four, four), _mm_set1_epi32(-zero));
+    return _mm_cvtsi128_si32(_mm_packs_epi32(two, two));
+}
+
+/* Sums of products of unsigned bytes, from which `zero` is to be subtracted, with a column's signed bytes, for eight rows.
+ * They are words as in ByteSums. */
+struct EightSums {
+    Ints sums;
+
+    explicit EightSums(int32_t start) : sums(every_int(start)) {
+    }
 
     void add(Ints quads, const int8_t *four) {
         sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(quads, every_int(as_int(four))));
@@ -140,13 +150,21 @@ struct NibbleSums {
     Ints total() const {
         return multiply_words(sums, _mm256_set1_epi16(1));
     }
+
+    Ints times(const int32_t *factors) const {
+#if defined(ECELLM_VNNI)
+        return _mm256_mullo_epi32(total(), load_ints(factors));
+#else
+        return multiply_words(sums, load_ints(factors));
+#endif
+    }
 };
 
 /* A block of eight rows, as words: of each quad its weights 0 and 2, then 1 and 3. */
 struct WordRows {
     Ints words[16];
 
-    explicit WordRows(const Ints quads[8]) {
+    WordRows(const Ints quads[8]) {
         for (int i = 0; i < 8; i++) {
             words[2 * i] = _mm256_srai_epi16(_mm256_slli_epi16(quads[i], 8), 8);
             words[2 * i + 1] = _mm256_srai_epi16(quads[i], 8);

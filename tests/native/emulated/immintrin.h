@@ -12,7 +12,6 @@
 #undef _mm512_madd_epi16
 #define _mm512_madd_epi16 simde_mm512_madd_epi16
 #define _MM_FROUND_NO_EXC SIMDE_MM_FROUND_NO_EXC
-#define _cvtsh_ss(half) simde_mm_cvtss_f32(simde_mm_cvtph_ps(simde_mm_set1_epi16((short)(half))))
 static inline __m512 _mm512_cvtepi32_ps(__m512i x) {
     int32_t ints[16];
     float floats[16];
