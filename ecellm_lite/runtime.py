@@ -65,9 +65,9 @@ class Runtime:
     `adapters`: LoRA adapters to load with the model. The key is the name that requests use, the value is the adapter's
       file (see convert/adapter_file.py).
 
-    engine.settings.Settings describes the other settings. The defaults of `threads`, `kv_type`, `micro_batch` and
-    `flash_attention` are the values tuned for this model and machine, if there are any. A deterministic runtime ignores
-    the tuned values.
+    engine.settings.Settings describes the other settings. The defaults of `threads`, `kv_type`, `micro_batch`,
+    `flash_attention` and `prompt_kernels` are the values tuned for this model and machine, if there are any. A
+    deterministic runtime ignores the tuned values.
 
     The attribute `placement` says which layers are on which GPU; it is None for a runtime made by `over`. The attribute
     `intended_tasks` has the tasks that the model's file lists; it is empty if the file lists none.

@@ -18,6 +18,7 @@ from ecellm_lite.engine.llama import LlamaBackend
 from ecellm_lite.engine.settings import Settings, available_cores
 from ecellm_lite.envelopes import Envelope
 from ecellm_lite.errors import EcellmError, UsageError
+from ecellm_lite.kernels import prompt
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.models.tuning import CHOICES, Tuning, keep_tuning, this_machine
 from ecellm_lite.runtime import Runtime
@@ -76,7 +77,7 @@ def tune_model(
     cores = available_cores()
     start = Settings(**{"threads": cores, **fixed})
     measure = measuring(model.path, envelope, start, rows=rows)
-    settings, trials = tune(start, measure, fixed=fixed, lossy=lossy, show=show)
+    settings, trials = tune(start, measure, fixed=fixed, lossy=lossy, kernels=_kernels(), show=show)
     machine = this_machine(cores)
     tuning = Tuning(model.manifest.sha256, machine, start.gpu_layers, settings, tuple(map(asdict, trials)))
     keep_tuning(store, model, tuning)
@@ -89,15 +90,16 @@ def tune(
     *,
     fixed: Collection[str] = (),
     lossy: bool = False,
+    kernels: Collection[str] = (),
     show: Callable[[Trial], None],
 ) -> tuple[dict[str, Any], list[Trial]]:
     """Return the settings that were faster than those of `start`, and all trials.
 
     `show` is called with each trial. `start` must have a number of threads. The settings named in `fixed` are not
-    tried. With `lossy`, KV cache types that lose accuracy are tried too.
+    tried. With `lossy`, KV cache types that lose accuracy are tried too. `kernels`: the prompt kernels to try.
     """
     best, changed, trials = start, {}, []
-    for setting, value in _candidates(start, fixed, lossy=lossy):
+    for setting, value in _candidates(start, fixed, kernels, lossy=lossy):
         change: dict[str, Any] = {setting: value}
         try:
             candidate = replace(best, **change)
@@ -113,12 +115,25 @@ def tune(
     return changed, trials
 
 
-def _candidates(start: Settings, fixed: Collection[str], *, lossy: bool) -> Iterator[tuple[str, int | str]]:
+def _kernels() -> list[str]:
+    """Return the prompt kernels to try here: all but the default, and none if the environment chooses them."""
+    if prompt.is_set():
+        return []
+    default = prompt.automatic()
+    return [kernels for kernels in prompt.runnable() if kernels != default]
+
+
+def _candidates(
+    start: Settings, fixed: Collection[str], kernels: Collection[str], *, lossy: bool
+) -> Iterator[tuple[str, int | str]]:
     cores = start.threads or 1
     # More threads than cores never helps; leaving a core free, or one thread per pair of hyper-threads, may.
+    threads = sorted({max(1, cores - 1), max(1, cores * 3 // 4), max(1, cores // 2)}, reverse=True)
+    # The prompt kernels come first, because the best values of the other settings depend on them.
     choices: Mapping[str, Collection[int | str]] = {
-        "threads": sorted({max(1, cores - 1), max(1, cores * 3 // 4), max(1, cores // 2)}, reverse=True),
-        **CHOICES,
+        "prompt_kernels": kernels,
+        "threads": threads,
+        **{setting: values for setting, values in CHOICES.items() if setting != "prompt_kernels"},
     }
     for setting, values in choices.items():
         for value in values:

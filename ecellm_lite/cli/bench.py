@@ -57,7 +57,7 @@ def bench(
 
         if not quiet:
             click.echo("Comparing each setting with the best so far: this takes some minutes.", err=True)
-        fixed = {name: value for name, value in settings.items() if value is not None}
+        fixed = {name: value for name, value in settings.items() if value not in (None, "auto")}
         show = _hidden if quiet else _show_trial
         tuning = tune_model(store, stored, prompts, fixed=fixed, lossy=lossy, rows=rows, show=show)
         changed = ", ".join(f"{name} {value}" for name, value in tuning.settings.items()) or "the defaults"
@@ -95,7 +95,8 @@ def _show(model: StoredModel, settings: Settings, rates: Rates) -> None:
     threads = f"threads {settings.threads}" if settings.threads else "one thread per core"
     click.echo(
         f"{model.manifest.name}, {threads}, micro-batch {settings.micro_batch}, "
-        f"flash attention {settings.flash_attention}, KV memory {settings.kv_type}\n"
+        f"flash attention {settings.flash_attention}, KV memory {settings.kv_type}, "
+        f"prompt kernels {settings.prompt_kernels}\n"
     )
     click.echo(f"{'loaded in':34} {rates.load_seconds:9.2f} s")
     click.echo(f"{'read, one prompt':34} {rates.prefill:9.1f} tokens/s")

@@ -9,6 +9,7 @@ from typing import Any
 
 from ecellm_lite.engine.settings import Settings, available_cores
 from ecellm_lite.errors import ModelError
+from ecellm_lite.kernels import prompt
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.models.tuning import Tuning, read_tuning, this_machine, tuning_path
 
@@ -19,10 +20,16 @@ _TOGETHER = {"flash_attention", "kv_type"}
 def tuned_settings(store: Store, model: StoredModel, **options: Any) -> Settings:
     """Return the settings to load a model with: the caller's, then this machine's tuned values, then the defaults.
 
+    Prompt kernels on `auto` get the tuned value too, unless the environment chooses them.
+
     In deterministic mode, the tuned values are not used, because they could change answers. They are not used either if
     their file is damaged; `doctor` reports this. Raises UsageError for invalid settings.
     """
     settings = {name: value for name, value in options.items() if value is not None}
+    if prompt.is_set():
+        settings.setdefault("prompt_kernels", "auto")
+    elif settings.get("prompt_kernels") == "auto":
+        del settings["prompt_kernels"]
     tuning = None if settings.get("deterministic") else find_tuning(store, model)
     if tuning and tuning.gpu_layers == settings.get("gpu_layers", "auto"):
         left_out = _TOGETHER if _TOGETHER & settings.keys() else set()

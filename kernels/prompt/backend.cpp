@@ -15,9 +15,9 @@
 namespace {
 
 ecellm_ggml ggml{};
-const Variant *variant = nullptr;
 size_t least_columns = 0;
 std::atomic<uint64_t> products{0}, attentions{0};
+thread_local const Variant *variant = nullptr;
 thread_local int mode = ECELLM_PROMPT_OFF, declined = -1;
 
 bool is_stable() {
@@ -147,6 +147,9 @@ void free_backend(ggml_backend *backend) {
 }
 
 int compute(ggml_backend *backend, ggml_cgraph *graph) {
+    if (!variant) {
+        return ggml_status_failed; /* another thread than the one that switched the kernels on */
+    }
     Context &context = *(Context *)backend->context;
     const int count = ggml.graph_n_nodes(graph);
     for (int i = 0; i < count; i++) {
@@ -235,7 +238,7 @@ bool is_by_row(int op) {
 }
 
 bool supports_op(ggml_backend_device *, const ggml_tensor *op) {
-    if (mode == ECELLM_PROMPT_OFF || !variant) {
+    if (mode == ECELLM_PROMPT_OFF) {
         return false;
     }
     bool ours = false;
@@ -301,11 +304,7 @@ const char *ecellm_prompt_variants(void) {
     return variant_names();
 }
 
-int ecellm_prompt_start(const char *name, const ecellm_ggml *functions, size_t least) {
-    const Variant *const chosen = find_variant(name);
-    if (!chosen) {
-        return ECELLM_PROMPT_NO_VARIANT;
-    }
+int ecellm_prompt_start(const ecellm_ggml *functions, size_t least) {
     const ecellm_ggml &f = *functions;
     if (!f.graph_n_nodes || !f.graph_node || !f.cpu_buffer_type || !f.cpu_buffer_from_ptr || !f.buft_is_host
         || !f.tensor_overhead) {
@@ -317,15 +316,16 @@ int ecellm_prompt_start(const char *name, const ecellm_ggml *functions, size_t l
     }
     ggml = f;
     least_columns = least;
-    variant = chosen;
     return ECELLM_PROMPT_OK;
 }
 
-void ecellm_prompt_use(int chosen) {
-    mode = chosen;
+int ecellm_prompt_use(const char *name, int chosen) {
+    variant = chosen == ECELLM_PROMPT_OFF ? nullptr : find_variant(name);
+    mode = variant ? chosen : ECELLM_PROMPT_OFF;
     if (is_stable()) {
         declined = -1;
     }
+    return variant || chosen == ECELLM_PROMPT_OFF ? ECELLM_PROMPT_OK : ECELLM_PROMPT_NO_VARIANT;
 }
 
 int ecellm_prompt_declined(void) {
@@ -373,5 +373,5 @@ ggml_backend_reg *ggml_backend_init(void) {
 }
 
 int ggml_backend_score(void) {
-    return variant ? 1 : 0;
+    return ggml.graph_node ? 1 : 0;
 }

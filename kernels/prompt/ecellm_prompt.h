@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-#define ECELLM_PROMPT_VERSION 3
+#define ECELLM_PROMPT_VERSION 4
 
 #if defined(_WIN32)
 #define ECELLM_PROMPT_API __declspec(dllexport)
@@ -45,8 +45,8 @@ ECELLM_PROMPT_API int ecellm_prompt_version(void);
 /* The variants that this processor can run, measured ones first, separated by spaces. */
 ECELLM_PROMPT_API const char *ecellm_prompt_variants(void);
 
-/* Choose a variant for products of at least `least` columns. 0 stands for the measured best number for each type. */
-ECELLM_PROMPT_API int ecellm_prompt_start(const char *variant, const struct ecellm_ggml *functions, size_t least);
+/* Prepare the library for products of at least `least` columns. 0 stands for the measured best number for each type. */
+ECELLM_PROMPT_API int ecellm_prompt_start(const struct ecellm_ggml *functions, size_t least);
 
 /* What llama.cpp leaves to the kernels. */
 enum ecellm_prompt_mode {
@@ -59,8 +59,9 @@ enum ecellm_prompt_mode {
     ECELLM_PROMPT_STABLE_LOADED = 3,
 };
 
-/* Set the mode of llama.cpp calls by this thread, initially ECELLM_PROMPT_OFF. */
-ECELLM_PROMPT_API void ecellm_prompt_use(int mode);
+/* Set the variant and the mode of llama.cpp calls by this thread. They are off at first, and off if there is no such
+ * variant here, which ECELLM_PROMPT_NO_VARIANT says. */
+ECELLM_PROMPT_API int ecellm_prompt_use(const char *variant, int mode);
 
 /* In a stable mode, some operations must not be left to ggml. Return the number (enum ggml_op) of one that was, since
  * this thread last called ecellm_prompt_use with a stable mode, or -1 if there was none. */

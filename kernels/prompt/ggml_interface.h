@@ -22,7 +22,7 @@ constexpr int ggml_op_set_rows = 42;
  * rope, unary and glu. */
 constexpr int ggml_ops_by_row[] = {2, 6, 7, 8, 24, 25, 32, 34, 35, 40, 48, 91, 100};
 constexpr int ggml_flag_compute = 16;
-constexpr int ggml_status_alloc_failed = -2, ggml_status_success = 0;
+constexpr int ggml_status_alloc_failed = -2, ggml_status_failed = -1, ggml_status_success = 0;
 constexpr int ggml_device_type_accel = 3;
 
 struct ggml_tensor {

@@ -122,6 +122,7 @@ def test_tune_stores_its_settings_and_the_next_run_uses_them(
     monkeypatch.setenv("ECELLM_HOME", str(tmp_path))
     monkeypatch.setattr(tuner, "ROUNDS", 1)
     monkeypatch.setattr(tuner, "CHOICES", {"micro_batch": (128,), "kv_type": ("f32",)})
+    monkeypatch.setattr(tuner, "_kernels", lambda: ["avx2", "off"])
     options = ["bench", "--model", str(tiny), "--envelope", "alpaca", "--rows", "1"]
     assert run_command([*options, "--tune", "--threads", "1", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -129,7 +130,9 @@ def test_tune_stores_its_settings_and_the_next_run_uses_them(
     tuning = read_tuning(path)
     assert tuning is not None
     assert tuning.settings == report["settings"]
-    assert [trial["setting"] for trial in report["trials"]] == ["micro_batch", "kv_type"]
+    assert [trial["setting"] for trial in report["trials"]] == [
+        "prompt_kernels", "prompt_kernels", "micro_batch", "kv_type",
+    ]  # fmt: skip
     assert run_command([*options, "--json"]) == 0
     settings = json.loads(capsys.readouterr().out)["settings"]
     assert {name: settings[name] for name in report["settings"]} == report["settings"]

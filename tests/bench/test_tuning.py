@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from ecellm_lite import Runtime, doctor
+from ecellm_lite.bench import tuner
 from ecellm_lite.bench.tuner import MARGIN, ROUNDS, Trial, tune
 from ecellm_lite.engine.settings import Settings, available_cores
 from ecellm_lite.engine.tuned import tuned_settings
 from ecellm_lite.errors import EcellmError, ModelError
+from ecellm_lite.kernels import prompt
 from ecellm_lite.models.manifest import Manifest
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.models.tuning import LARGEST, Tuning, read_tuning, this_machine, tuning_path
@@ -62,6 +64,20 @@ def test_the_tuning_is_used_unless_a_setting_is_passed(store: Store, model: Stor
     assert tuned_settings(store, model, threads=None, context=512) == Settings(context=512, **WINNER)  # type: ignore[arg-type]
     assert tuned_settings(store, model, threads=2).threads == 2
     assert tuned_settings(store, model, micro_batch=256).kv_type == "f32"
+
+
+def test_tuned_prompt_kernels_are_used_unless_others_are_chosen(
+    store: Store, model: StoredModel, tuning: Tuning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace(tuning, settings={"prompt_kernels": "off"}).write(tuning_path(store, model))
+    monkeypatch.delenv("ECELLM_PROMPT_KERNELS", raising=False)
+    assert tuned_settings(store, model).prompt_kernels == "off"
+    assert tuned_settings(store, model, prompt_kernels="auto").prompt_kernels == "off"
+    assert tuned_settings(store, model, prompt_kernels="avx2").prompt_kernels == "avx2"
+    assert tuned_settings(store, model, prompt_kernels="auto", deterministic=True).prompt_kernels == "auto"
+    monkeypatch.setenv("ECELLM_PROMPT_KERNELS", "avx2")
+    assert tuned_settings(store, model).prompt_kernels == "auto"
+    assert tuned_settings(store, model, prompt_kernels="auto").prompt_kernels == "auto"
 
 
 @pytest.mark.usefixtures("tuning")
@@ -132,6 +148,7 @@ GOOD: dict[str, Any] = {
         json.dumps({**GOOD, "settings": {"micro_batch": 1 << 30}}),
         json.dumps({**GOOD, "settings": {"kv_type": "q4_0"}}),
         json.dumps({**GOOD, "settings": {"kv_type": ["f16"]}}),
+        json.dumps({**GOOD, "settings": {"prompt_kernels": "mmx"}}),
         json.dumps({**GOOD, "settings": {"kv_type": "q8_0", "flash_attention": "off"}}),
         json.dumps({**GOOD, "trials": 3}),
         json.dumps({key: value for key, value in GOOD.items() if key != "model"}),
@@ -240,6 +257,27 @@ def test_only_free_settings_that_keep_accuracy_are_tried() -> None:
     }  # fmt: skip
     _, trials = tune(Settings(threads=8), flat, lossy=True, show=lambda _: None)
     assert {("kv_type", "q8_0"), ("threads", 7), ("threads", 6), ("threads", 4), ("micro_batch", 1024)} <= tried(trials)
+
+
+def test_prompt_kernels_are_tried_first_and_kept_if_they_are_faster() -> None:
+    machine = Scripted({("prompt_kernels", "avx512"): 1.2, ("prompt_kernels", "off"): 1.1, ("threads", 1): 1.1})
+    settings, trials = tune(Settings(threads=2), machine, kernels=["avx2", "avx512", "off"], show=lambda _: None)
+    assert settings == {"prompt_kernels": "avx512", "threads": 1}
+    assert [trial.value for trial in trials[:4]] == ["avx2", "avx512", "off", 1]
+    assert [trial.wins for trial in trials[:4]] == [False, True, False, True]
+    fixed, _ = tune(Settings(threads=2), machine, fixed={"prompt_kernels"}, kernels=["avx512"], show=lambda _: None)
+    assert fixed == {"threads": 1}
+
+
+def test_all_prompt_kernels_but_the_default_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ECELLM_PROMPT_KERNELS", raising=False)
+    monkeypatch.setattr(prompt, "runnable", lambda: ("avx2", "avx512", "off"))
+    monkeypatch.setattr(prompt, "automatic", lambda: "avx2")
+    assert tuner._kernels() == ["avx512", "off"]
+    monkeypatch.setattr(prompt, "automatic", lambda: "off")
+    assert tuner._kernels() == ["avx2", "avx512"]
+    monkeypatch.setenv("ECELLM_PROMPT_KERNELS", "off")
+    assert tuner._kernels() == []
 
 
 def test_incompatible_settings_are_skipped() -> None:

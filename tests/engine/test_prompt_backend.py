@@ -25,7 +25,8 @@ from ecellm_lite.engine.llama import LlamaBackend
 from ecellm_lite.engine.offload import Load, Placement
 from ecellm_lite.engine.settings import Settings
 from ecellm_lite.errors import EcellmError, UsageError
-from ecellm_lite.kernels.prompt import CHOICES, State, choice, library, start, trial
+from ecellm_lite.kernels.prompt import CHOICES, State, choice, library, runnable, start, trial
+from ecellm_lite.models import tuning
 from ecellm_lite.models.store import StoredModel
 from tests.support.refusals import refusal
 
@@ -81,6 +82,27 @@ def test_prompts_are_read_with_and_without_the_kernels_in_turn(demo_model: Store
 
 
 @pytest.mark.parametrize("setting", [{"flash_attention": "off"}, {"kv_type": "q8_0"}])
+def test_backends_of_one_process_have_their_own_variants(demo_model: StoredModel, variant: str) -> None:
+    """Each variant gives the same logits beside another one as alone."""
+    variants = library.variants(library.library(library.path()))
+    if len(variants) == 1:
+        pytest.skip("this processor runs one variant only")
+    backends = [
+        LlamaBackend(demo_model.path, Settings(gpu_layers=0, context=256, prompt_kernels=name)) for name in variants
+    ]
+    chunk = Chunk(sequence=0, position=0, tokens=list(range(1000, 1040)), ask=1)
+    try:
+        assert [backend.prompt_kernels for backend in backends] == [State(name) for name in variants]
+        before = [backend.decode([chunk])[0].copy() for backend in backends]
+        for backend in backends:
+            backend.clear()
+        after = [backend.decode([chunk])[0].copy() for backend in reversed(backends)]
+    finally:
+        for backend in backends:
+            backend.close()
+    assert all(map(np.array_equal, before, reversed(after)))
+
+
 def test_unsupported_attention_is_left_to_llama_cpp(
     demo_model: StoredModel, variant: str, setting: dict[str, Any]
 ) -> None:
@@ -118,14 +140,19 @@ def test_kernels_are_off_if_a_gpu_computes_layers(demo_model: StoredModel, varia
 
 
 def test_the_trial_against_ggmls_graphs_passes(variant: str) -> None:
-    trial.check()
+    trial.check(library.library(library.path()), variant)
+
+
+def test_a_trial_of_a_variant_for_another_processor_fails(variant: str) -> None:
+    with pytest.raises(EcellmError):
+        trial.check(library.library(library.path()), "mmx")
 
 
 def test_a_trial_finds_wrong_attention(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     attention = trial.attention
     monkeypatch.setattr(trial, "attention", lambda *operands: attention(*operands) * (operands[-1] == "CPU"))
     with refusal(EcellmError, "attention"):
-        trial.check()
+        trial.check(library.library(library.path()), variant)
 
 
 def test_the_kernels_are_chosen_by_setting_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +188,7 @@ def test_a_variant_that_was_never_measured_is_used_only_by_name(
 
 # What is changed in the source, and what the reason then names. The trial in a child process finds the last three.
 DOCTORED = {
-    "another version": ("ecellm_prompt.h", "PROMPT_VERSION 3", "PROMPT_VERSION 99", "version 99"),
+    "another version": ("ecellm_prompt.h", "PROMPT_VERSION 4", "PROMPT_VERSION 99", "version 99"),
     "a missing symbol": ("backend.cpp", "int ecellm_prompt_start(", "int ecellm_prompt_begin(", "ecellm_prompt_start"),
     "no processor": ("variants.cpp", "(*each)->runs()", "false", ""),
     "another API version": ("ggml_interface.h", "api_version = 2", "api_version = 99", ""),
@@ -251,3 +278,5 @@ def test_an_interrupted_trial_is_repeated(
 def test_the_command_line_offers_all_variants(variant: str) -> None:
     assert variant in CHOICES
     assert PROMPT_KERNELS == CHOICES
+    assert {"auto", *tuning.CHOICES["prompt_kernels"]} == set(CHOICES)
+    assert {variant, "off"} <= set(runnable()) < set(CHOICES)

@@ -13,6 +13,17 @@ versions changes. If a check fails, llama.cpp computes by itself, and `doctor` s
 
 from __future__ import annotations
 
-from ecellm_lite.kernels.prompt.choice import CHOICES, OFF, Mode, State, declined, start, use
+from ecellm_lite.kernels.prompt.choice import (
+    CHOICES,
+    OFF,
+    Mode,
+    State,
+    automatic,
+    declined,
+    is_set,
+    runnable,
+    start,
+    use,
+)
 
-__all__ = ["CHOICES", "OFF", "Mode", "State", "declined", "start", "use"]
+__all__ = ["CHOICES", "OFF", "Mode", "State", "automatic", "declined", "is_set", "runnable", "start", "use"]

@@ -16,8 +16,9 @@ def main() -> None:
     """Register the kernels and check their products. If they cannot be used, print the reason."""
     place, variant = Path(sys.argv[1]), sys.argv[2]
     try:
-        library.register(library.library(place), place, variant)
-        trial.check()
+        native = library.library(place)
+        library.register(native, place)
+        trial.check(native, variant)
     except EcellmError as error:
         sys.stdout.write(error.message)
 

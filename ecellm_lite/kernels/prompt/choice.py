@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
+from pathlib import Path
 
 from ecellm_lite import ggml
 from ecellm_lite.errors import EcellmError, UsageError
@@ -14,6 +15,7 @@ from ecellm_lite.kernels.prompt import library, verdict
 CHOICES = ("auto", "off", "avx2", "avxvnni", "avx512", "avx512vnni", "neon")
 
 # The variants that were measured on a real processor. `auto` never chooses the others, which ran in an emulator only.
+# A tuning may choose them for a model, because it measures them.
 _MEASURED = ("avx2",)
 
 # llama.cpp's flags for builds that use these instructions: it is faster there, and the kernels were not measured.
@@ -48,7 +50,9 @@ def start(choice: str = "auto") -> State:
     """Start the kernels according to `choice`, one of CHOICES, and return their state.
 
     `auto` uses ECELLM_PROMPT_KERNELS if it is set. The first call with a choice other than `off` registers the kernels
-    with ggml, so it must come before a model is loaded. Raises UsageError for a name that is not in CHOICES. If the
+    with ggml, so it must come before a model is loaded. Several variants may be in use in one process.
+
+    Raises UsageError for a name that is not in CHOICES. If the
     kernels cannot run here, the State has the reason, and no error is raised.
     """
     if choice == "auto":
@@ -69,6 +73,24 @@ def start(choice: str = "auto") -> State:
         return State("", error.message)
 
 
+def automatic() -> str:
+    """Return what `auto` stands for here: a variant, or `off`."""
+    return start().variant or "off"
+
+
+def is_set() -> bool:
+    """Whether the environment says what `auto` stands for."""
+    return bool(os.environ.get("ECELLM_PROMPT_KERNELS"))
+
+
+def runnable() -> tuple[str, ...]:
+    """Return the choices that are possible here, besides `auto`: the variants that this processor runs, and `off`."""
+    try:
+        return (*library.variants(library.library(library.path())), "off")
+    except EcellmError:
+        return ("off",)
+
+
 def use(state: State, mode: Mode = Mode.FAST) -> None:
     """Turn the kernels on for this thread's next calls of llama.cpp, or off if `state` has no variant.
 
@@ -76,7 +98,7 @@ def use(state: State, mode: Mode = Mode.FAST) -> None:
     attention on `auto` gets no flash attention.
     """
     if _registered.cache_info().currsize:
-        library.library(library.path()).ecellm_prompt_use(mode if state.variant else 0)
+        library.library(library.path()).ecellm_prompt_use(state.variant.encode(), mode if state.variant else 0)
 
 
 def declined() -> str:
@@ -107,7 +129,7 @@ def _variant(choice: str) -> str:
 
 @cache
 def _registered(variant: str) -> State:
-    """Test the kernels. If they pass, register them as a ggml back end until this process ends."""
+    """Test a variant of the kernels. If it passes, register the kernels as a ggml back end until this process ends."""
     ggml.start_library()
     place = library.path()
     native = library.library(place)
@@ -116,7 +138,13 @@ def _registered(variant: str) -> State:
             raise EcellmError("llama.cpp does not use this machine's OpenMP threads")
         if refusal := verdict.refusal(place, variant):
             raise EcellmError(refusal)
-        library.register(native, place, variant)
+        _load(place)
     except EcellmError as error:
         return State("", error.message)
     return State(variant)
+
+
+@cache
+def _load(place: Path) -> None:
+    """Register the library with ggml, once for all of its variants."""
+    library.register(library.library(place), place)

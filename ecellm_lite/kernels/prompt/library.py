@@ -16,7 +16,7 @@ from ecellm_lite import ggml
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.tensor_types import TensorType
 
-VERSION = 3  # ECELLM_PROMPT_VERSION of ecellm_prompt.h
+VERSION = 4  # ECELLM_PROMPT_VERSION of ecellm_prompt.h
 
 # enum ecellm_prompt_status
 _STATUS = {
@@ -71,7 +71,8 @@ def library(place: Path) -> Any:
         version = native.ecellm_prompt_version()
         native.ecellm_prompt_variants.restype = ctypes.c_char_p
         native.ecellm_prompt_products.restype = native.ecellm_prompt_attentions.restype = ctypes.c_uint64
-        native.ecellm_prompt_start.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t]
+        native.ecellm_prompt_start.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+        native.ecellm_prompt_use.argtypes = [ctypes.c_char_p, ctypes.c_int]
         size, pointer = ctypes.c_size_t, ctypes.c_void_p
         native.ecellm_prompt_multiply.argtypes = [
             ctypes.c_char_p, ctypes.c_int, pointer, size, pointer, size, pointer, size, size, size, size, ctypes.c_int,
@@ -90,14 +91,14 @@ def variants(native: Any) -> list[str]:
     return names
 
 
-def register(native: Any, place: Path, variant: str, least: int = 0) -> None:
-    """Register the kernels as a ggml back end.
+def register(native: Any, place: Path, least: int = 0) -> None:
+    """Register the kernels as a ggml back end. They are off until `ecellm_prompt_use` chooses a variant.
 
     ggml uses them for products of at least `least` columns. If `least` is 0, the library chooses the number. If ggml or
     the library refuses, raises EcellmError with the reason as its whole message.
     """
     addresses = (ctypes.c_void_p * len(FUNCTIONS))(*[ggml.address(name) for name in FUNCTIONS])
-    if status := native.ecellm_prompt_start(variant.encode(), addresses, least):
+    if status := native.ecellm_prompt_start(addresses, least):
         raise EcellmError(_STATUS.get(status, "their library refuses"))
     if not ggml.load_backend(place):
         raise EcellmError(f"ggml does not load them ({ggml.reason()})")

@@ -19,16 +19,26 @@ _TYPES = ("F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K",
 _ROWS, _COLUMNS, _FEW, _DEPTH = 40, 20, 3, 512
 
 _POINTER, _F32, _F16 = ctypes.c_void_p, 0, 1
+_ON = 1  # any mode of enum ecellm_prompt_mode but OFF
 
 # Two ways of quantizing activations to eight bits change a product by 0.7%; a wrong value changes it much more.
 _TOLERANCE = 0.03
 
 
-def check() -> None:
-    """Raise EcellmError if the kernels' results differ from ggml's own results.
+def check(native: Any, variant: str) -> None:
+    """Raise EcellmError if a variant's results differ from ggml's own results. `native`: the registered library.
 
     The error's message is only the reason.
     """
+    if native.ecellm_prompt_use(variant.encode(), _ON):
+        raise EcellmError("this processor does not run that variant")
+    try:
+        _check()
+    finally:
+        native.ecellm_prompt_use(b"", 0)
+
+
+def _check() -> None:
     generator = np.random.default_rng(3)
     weights = generator.standard_normal((_ROWS, _DEPTH), dtype=np.float32)
     x = generator.standard_normal((_COLUMNS, _DEPTH), dtype=np.float32)
