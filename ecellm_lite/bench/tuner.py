@@ -119,8 +119,8 @@ def _kernels() -> list[str]:
     """Return the prompt kernels to try here: all but the default, and none if the environment chooses them."""
     if prompt.is_set():
         return []
-    default = prompt.automatic()
-    return [kernels for kernels in prompt.runnable() if kernels != default]
+    others = [kernels for kernels in prompt.runnable() if kernels != prompt.automatic()]
+    return [kernels for kernels in others if kernels == "off" or prompt.start(kernels).variant]
 
 
 def _candidates(

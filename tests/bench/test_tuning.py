@@ -269,9 +269,10 @@ def test_prompt_kernels_are_tried_first_and_kept_if_they_are_faster() -> None:
     assert fixed == {"threads": 1}
 
 
-def test_all_prompt_kernels_but_the_default_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_prompt_kernels_that_work_are_tried_but_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ECELLM_PROMPT_KERNELS", raising=False)
-    monkeypatch.setattr(prompt, "runnable", lambda: ("avx2", "avx512", "off"))
+    monkeypatch.setattr(prompt, "runnable", lambda: ("avx2", "avx512", "neon", "off"))
+    monkeypatch.setattr(prompt, "start", lambda name: prompt.State("" if name == "neon" else name))
     monkeypatch.setattr(prompt, "automatic", lambda: "avx2")
     assert tuner._kernels() == ["avx512", "off"]
     monkeypatch.setattr(prompt, "automatic", lambda: "off")

@@ -172,6 +172,7 @@ def test_an_unmeasured_processor_uses_ggmls_kernels(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(ggml, "system_info", lambda: "CPU : AVX2 = 1 | AVX512 = 1 | AVX512_VNNI = 1")
     assert start("auto").variant == ""
     assert "AVX512" in start("auto").reason
+    assert start("auto").unmeasured
     assert start(variant).variant == variant
 
 

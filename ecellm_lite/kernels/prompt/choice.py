@@ -24,10 +24,18 @@ _NOT_MEASURED = ("AVX512", "AVX_VNNI", "AMX_INT8")
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The variant in use. If it is empty, llama.cpp uses its own kernels, and `reason` says why."""
+    """The variant in use. If it is empty, llama.cpp uses its own kernels, and `reason` says why.
+
+    `unmeasured`: whether the kernels may be faster here, which nobody has measured.
+    """
 
     variant: str
     reason: str = ""
+    unmeasured: bool = False
+
+
+class _UnmeasuredError(EcellmError):
+    """The kernels were not measured on such a processor."""
 
 
 OFF = State("", "they are switched off")
@@ -70,7 +78,7 @@ def start(choice: str = "auto") -> State:
     try:
         return _registered(_variant(choice))
     except EcellmError as error:
-        return State("", error.message)
+        return State("", error.message, unmeasured=isinstance(error, _UnmeasuredError))
 
 
 def automatic() -> str:
@@ -120,10 +128,10 @@ def _variant(choice: str) -> str:
     if not variants:
         raise EcellmError("this processor does not run them")
     if variants[0] not in _MEASURED:
-        raise EcellmError(f"{variants[0]} was tested in an emulator only and never measured")
+        raise _UnmeasuredError(f"{variants[0]} was tested in an emulator only and never measured")
     flags = ggml.system_info()
     if newer := [name for name in _NOT_MEASURED if f"{name} = 1" in flags]:
-        raise EcellmError(f"they were not measured on a processor with {' and '.join(newer)}")
+        raise _UnmeasuredError(f"they were not measured on a processor with {' and '.join(newer)}")
     return variants[0]
 
 
