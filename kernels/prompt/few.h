@@ -125,11 +125,13 @@ inline void multiply_eight(const uint8_t *const rows[8], size_t place, const typ
     constexpr int blocks = EightRows<typename Few::Weights>::blocks;
     EightRows<typename Few::Weights> eight = eight_rows<typename Few::Weights>(rows, place);
     typename Few::Scales scales[blocks];
-    eight.scales(scales, 0);
 #pragma GCC unroll 8
     for (int i = 0; i < blocks; i++, x += columns) {
         Ints quads[8];
         eight.quants(i, quads);
+        if (i == 0) { /* GCC orders the instructions better than with the scales before the quants */
+            eight.scales(scales, 0);
+        }
         const Few block = {quads, scales[i]};
         for (size_t c = 0; c < columns; c++) {
             sums[c] = block.add(x[c], sums[c]);
