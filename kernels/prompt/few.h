@@ -50,11 +50,11 @@ struct EightHalfScales {
 };
 
 /* A block of eight rows of weights, and the sums to which its products with a block of a column are added, as in tile.h.
- * `Tile` is the panel's block, whose slices of the depth are used here too. */
-template <class Type, class Tile, bool minima>
+ * `Block` is the panel's block, whose slices of the depth are used here too. */
+template <class Type, class Block, bool minima>
 struct FewOfBytes {
     typedef Type Weights;
-    typedef Tile Panel;
+    typedef Block Panel;
     typedef FewBytes<EightRows<Type>::zero, 1> Activations;
     typedef EightScales Scales;
 
@@ -74,10 +74,10 @@ struct FewOfBytes {
         return multiply_add(to_floats(products.total()), scale, sums);
     }
 };
-template <class Type, class Tile, bool minima>
+template <class Type, class Block, bool minima>
 struct FewOfHalves {
     typedef Type Weights;
-    typedef Tile Panel;
+    typedef Block Panel;
     typedef FewBytes<EightRows<Type>::zero, 2> Activations;
     typedef EightHalfScales Scales;
 
@@ -102,10 +102,10 @@ struct FewOfHalves {
         return multiply_add(to_floats(total), scale, sums);
     }
 };
-template <class Type, class Tile, bool>
+template <class Type, class Block, bool>
 struct FewOfWords {
     typedef Type Weights;
-    typedef Tile Panel;
+    typedef Block Panel;
     typedef FewWords Activations;
     typedef EightScales Scales;
 

@@ -96,7 +96,7 @@ struct EightRows<Q5_0> : EightBlocks {
     }
 };
 
-/* Of 0 to 31 the quants are, and here -16 to 15, because sums of products are words; so the minimum is that of -16. */
+/* ggml's quants are 0 to 31. Here they are -16 to 15, because sums of products are words; the minimum makes up for it. */
 template <>
 struct EightRows<Q5_1> : EightBlocks {
     static constexpr int blocks = 1, zero = 16;
@@ -130,8 +130,8 @@ inline Ints shift_words(Ints x, int count) {
     return count < 0 ? shift_words_right(x, -count) : shift_words_left(x, count);
 }
 
-/* Q4_K and Q5_K begin alike: a scale and a minimum in half precision, and twelve bytes with eight scales and eight minima
- * of six bits. A quant is stored minus `zero`. */
+/* Store the scales and minima of Q4_K or Q5_K, which begin alike: with a scale and a minimum in half precision, then
+ * twelve bytes with eight scales and eight minima of six bits. Quants are stored minus `zero`. */
 template <class Block>
 void six_bit_scales(const EightBlocks &x, int zero, Block *blocks, int row) {
     static_assert(offsetof(Q4_K, scale) == 0 && offsetof(Q4_K, minimum) == 2 && offsetof(Q4_K, scales) == 4, "");

@@ -129,6 +129,20 @@ def test_a_column_does_not_depend_on_the_others(kernels: Kernels, variant: str, 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", TYPES)
+def test_the_largest_sums_do_not_overflow(kernels: Kernels, variant: str, name: str) -> None:
+    """Constant rows have the largest quants, and constant columns too; the signs of both alternate, or not."""
+    kind = CONVERTED[name]
+    signs = np.array([np.ones(512), -np.ones(512), np.resize([1, -1], 512)], dtype=np.float32)
+    weights = ggml_quantizer.quantize_chunk(np.concatenate([signs, 3 * signs, signs / 7]), kind)
+    x = np.concatenate([signs] * 6)
+    for count in (1, 2, 3, 18):
+        compare(weights, kind, x[:count], kernels.multiply(weights, kind, x[:count], variant=variant))
+    alternating = np.ascontiguousarray(x[2:3])
+    compare(weights, kind, alternating, kernels.multiply(weights, kind, alternating, variant=variant))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", TYPES)
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_nan_and_infinity_stay_in_their_column(kernels: Kernels, variant: str, name: str, value: float) -> None:
     kind = CONVERTED[name]

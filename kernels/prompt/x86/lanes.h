@@ -188,7 +188,7 @@ inline void load_quads(const uint8_t *const rows[8], size_t place, Ints quads[4]
 }
 
 template <class Value>
-inline Value load_value(const uint8_t *bytes) {
+inline Value load_value(const void *bytes) {
     Value value;
     memcpy(&value, bytes, sizeof value);
     return value;

@@ -19,13 +19,8 @@ namespace {
     } while (0)
 #endif
 
-inline int32_t as_int(const void *bytes) {
-    int32_t four;
-    memcpy(&four, bytes, sizeof four);
-    return four;
-}
 inline WideInts every_four(const void *bytes) {
-    return every_row(as_int(bytes));
+    return every_row(load_value<int32_t>(bytes));
 }
 
 /* The products of half a block, times their factors, until the other half is added. */
@@ -144,7 +139,7 @@ struct EightSums {
     }
 
     void add(Ints quads, const int8_t *four) {
-        sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(quads, every_int(as_int(four))));
+        sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(quads, every_int(load_value<int32_t>(four))));
     }
 
     Ints total() const {
@@ -176,8 +171,8 @@ struct WordRows {
         Ints sums[2] = {every_int(0), every_int(0)};
 #pragma GCC unroll 8
         for (int i = 0; i < 8; i++) {
-            sums[0] = add_ints(sums[0], multiply_words(words[2 * i], every_int(as_int(x.quads[i][0]))));
-            sums[1] = add_ints(sums[1], multiply_words(words[2 * i + 1], every_int(as_int(x.quads[i][0] + 2))));
+            sums[0] = add_ints(sums[0], multiply_words(words[2 * i], every_int(load_value<int32_t>(x.quads[i][0]))));
+            sums[1] = add_ints(sums[1], multiply_words(words[2 * i + 1], every_int(load_value<int32_t>(x.quads[i][0] + 2))));
         }
         return add_ints(sums[0], sums[1]);
     }
