@@ -81,7 +81,6 @@ def test_prompts_are_read_with_and_without_the_kernels_in_turn(demo_model: Store
     assert np.corrcoef(logits[0], logits[1])[0, 1] > 0.99
 
 
-@pytest.mark.parametrize("setting", [{"flash_attention": "off"}, {"kv_type": "q8_0"}])
 def test_backends_of_one_process_have_their_own_variants(demo_model: StoredModel, variant: str) -> None:
     """Each variant gives the same logits beside another one as alone."""
     variants = library.variants(library.library(library.path()))
@@ -103,6 +102,7 @@ def test_backends_of_one_process_have_their_own_variants(demo_model: StoredModel
     assert all(map(np.array_equal, before, reversed(after)))
 
 
+@pytest.mark.parametrize("setting", [{"flash_attention": "off"}, {"kv_type": "q8_0"}])
 def test_unsupported_attention_is_left_to_llama_cpp(
     demo_model: StoredModel, variant: str, setting: dict[str, Any]
 ) -> None:
