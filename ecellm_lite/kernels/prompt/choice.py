@@ -60,8 +60,8 @@ def start(choice: str = "auto") -> State:
     `auto` uses ECELLM_PROMPT_KERNELS if it is set. The first call with a choice other than `off` registers the kernels
     with ggml, so it must come before a model is loaded. Several variants may be in use in one process.
 
-    Raises UsageError for a name that is not in CHOICES. If the
-    kernels cannot run here, the State has the reason, and no error is raised.
+    Raises UsageError for a name that is not in CHOICES. If the kernels cannot run here, the State has the reason, and
+    no error is raised.
     """
     if choice == "auto":
         choice = os.environ.get("ECELLM_PROMPT_KERNELS") or "auto"
