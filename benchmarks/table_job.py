@@ -2,10 +2,10 @@
 
     python -m benchmarks.table_job tables|job CATALOGUE OUTPUT
 
-`tables` reads the table, maps its columns to a task's fields, and writes the columns with the answers. `job` does the
-same as a job with its journal. The answers take no time, so everything except the model's work is measured. `tables.py`
-and `job_cost.py` run this module in a separate process. To keep this process's memory small, the module imports neither
-of them.
+`tables` reads the table, maps its columns to a task's fields, and writes the columns with the answers. `job` also
+writes a job's journal. The answers take no time, so everything except the model's work is measured. `tables.py` and
+`job_cost.py` run this module in a separate process. To keep this process's memory small, the module imports neither of
+them.
 """
 
 from __future__ import annotations

@@ -25,7 +25,10 @@ def sentence(advice: Recommendation, types: Mapping[str, Any]) -> str:
 
 
 def picture(results: Mapping[str, Any]) -> str:
-    """Return an SVG chart of each file's size, rates and agreement, as multiples of F16's."""
+    """Return an SVG chart of the files.
+
+    Size and speed are divided by F16's. Agreement: the share of answers equal to F16's.
+    """
     types = results["types"]
     base = types[REFERENCE]
     groups = []

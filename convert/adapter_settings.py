@@ -1,8 +1,8 @@
-"""Reads adapter_config.json, which has the scale of each module's factors and shows whether the adapter can be merged.
+"""Reads adapter_config.json. It has the scale of each module's factors, and shows whether the adapter can be merged.
 
-The product of the factors is multiplied by the scale before it is added to a matrix. Some settings cannot be merged
-exactly. They are refused, because a partly merged model was never trained. PEFT's LoraConfig defines the settings
-(https://github.com/huggingface/peft).
+The product of the factors is multiplied by the scale before it is added to a matrix. If a setting cannot be merged
+exactly, the adapter is refused. A merge without the setting would give a model that nobody trained. PEFT's LoraConfig
+defines the settings (https://github.com/huggingface/peft).
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class AdapterSettings:
     """The settings in an adapter's configuration.
 
     - `targets`: endings of module names, such as `q_proj`. In every layer, each module with such an ending has factors.
-      There are none if the configuration chooses modules in another way.
-    - `dora`: whether each module also has magnitudes.
+      `targets` is empty if the configuration chooses modules in another way.
+    - `dora`: whether each module has a DoRA magnitude in addition to its factors.
     """
 
     path: Path

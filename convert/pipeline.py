@@ -140,7 +140,7 @@ def write_blocks(
     threads: int = 1,
     each: Callable[[PlannedTensor, Block], None] = lambda *_: None,
 ) -> None:
-    """Convert a plan's tensors in its order, and call `put` with the offset and the bytes of each block.
+    """Convert the tensors in the order of the plan. Call `put` with the offset and the bytes of each block.
 
     `done`: the number of bytes at the file's beginning that are already written; their blocks are skipped. `each` is
     called after each block, with the block and its tensor.

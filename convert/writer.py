@@ -109,8 +109,7 @@ class UnfinishedFile:
     def note_part(self, name: str) -> None:
         """Flush the written bytes to the disk, then record in the journal that the part with this name is written.
 
-        A part is a set of the file's bytes, such as the tensors of a shard. Only the caller knows which bytes a name
-        means.
+        The caller chooses the parts and their names. For example, a part is the tensors of one shard.
         """
         self._note({"parts": sorted(self.parts | {name})})
         self.parts |= {name}
@@ -271,7 +270,7 @@ def only_named(target: Path) -> bool:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Return whether this path is still that of the open file."""
+    """Return whether `path` is the open file, and not another file that has taken its place."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:

@@ -22,11 +22,11 @@ def read_ahead(
     """Yield one answer for each row, in order, while a separate thread submits the following rows.
 
     At most `most` rows are submitted ahead of the answers. An answer is yielded as soon as it is ready, even if the
-    next row has not arrived. The sender of the rows may be waiting for this answer. The thread calls `finish` after the
-    last row.
+    next row has not arrived. This matters if whoever sends the rows waits for an answer before the next row. The thread
+    calls `finish` after the last row.
 
-    If `rows` or `submit` raises an exception, it is raised in place of that row's answer. If the caller stops early,
-    the remaining answers are cancelled.
+    If `rows` or `submit` raises an exception for a row, the exception is raised when this row's answer is due. If the
+    caller stops early, the remaining answers are cancelled.
     """
     queue: SimpleQueue[Future[Result] | BaseException | None] = SimpleQueue()
     room = threading.Semaphore(most)

@@ -2,9 +2,9 @@
 
     PYTHON benchmarks/peers/ik_llama.py MODEL THREADS BATCH
 
-PYTHON is a Python in which the fork's wheel from PyPI is installed. Each line of standard input is a prompt: a JSON
-list of token ids. For each prompt, one line is written with the seconds that reading it took. With one thread, they are
-processor time. The weights are rearranged for speed when they are loaded, as with the fork's option -rtr.
+The fork's wheel from PyPI must be installed in the environment of PYTHON. Each line of standard input is a prompt: a
+JSON list of token ids. For each prompt, one line is written: the seconds that reading the prompt took. With one thread,
+only processor time is counted. The weights are rearranged for speed when they are loaded (the fork's option -rtr).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """llama-cpp-python's `Llama` class, used as its documentation shows: one completion after the other.
 
-The class keeps the last prompt's tokens in memory, and reads the next prompt only from the first different token. So it
-reads the instruction only once, as our Runtime does. Apart from the threads and the context, its settings are the
-defaults. For example, flash attention is off.
+The class keeps the last prompt's tokens in memory. If the next prompt begins with the same tokens, it does not read
+them again. So it reads the instruction only once, as our Runtime does. Apart from the threads and the context, its
+settings are the defaults. For example, flash attention is off.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONTEXT = 4096
 class LlamaClass:
     """A peer that answers with llama-cpp-python's `Llama`.
 
-    A grammar that llama.cpp cannot read would end the process. So tests check our grammars with llama.cpp first.
+    llama.cpp ends the process if it cannot read a grammar. Tests make sure that it can read ours.
     """
 
     def __init__(self, model: Path, threads: int, context: int | None) -> None:

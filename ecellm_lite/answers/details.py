@@ -23,7 +23,10 @@ class Detail:
 
 
 def bars(answer: Answer, labels: Mapping[str, str] | None = None) -> tuple[Detail, ...]:
-    """Return one line for each of an answer's probabilities. `labels` has the texts to show instead of the keys."""
+    """Return one line for each of an answer's probabilities.
+
+    A line shows the text in `labels` or, without one, the key.
+    """
     probabilities, labels = answer.probabilities or {}, labels or {}
     return tuple(
         Detail(labels.get(key, key), share=share, chosen=share == answer.probability and not answer.abstained)

@@ -74,7 +74,7 @@ def checked_logits(logits: Logits) -> Logits:
 def confidence(shares: Probabilities | Sequence[float]) -> float:
     """Return how certain a choice is: 0 if all probabilities are equal, 1 if one probability is 1.
 
-    With k probabilities it is (largest - 1/k) / (1 - 1/k). With a single one it is 1.
+    With k probabilities it is (largest - 1/k) / (1 - 1/k). If there is only one option, it is 1.
     """
     count = len(shares)
     if count == 1:

@@ -1,4 +1,7 @@
-"""The answer spaces of a user's JSON schema or grammar, which llguidance's token masks enforce."""
+"""Answer spaces for a user's JSON schema or grammar.
+
+At each step, llguidance says which tokens the schema or grammar allows. All other tokens are excluded.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +45,9 @@ class Structured(Space):
     def decode(self, scene: Scene) -> Decoding:
         """Choose one allowed token after another. The model is not asked about tokens that the grammar forces.
 
-        An answer may have `max_tokens` tokens, or fewer if the context has less room. Near this limit, JSON is closed
-        if its schema permits. Other texts are cut back to the last position at which they were complete. Raises
-        GrammarError if there is no such position.
+        An answer may have `max_tokens` tokens, or fewer if the context has less room. Near this limit, a JSON text is
+        ended in a valid way if the schema permits. Other texts are cut back to the last position at which they were
+        complete. Raises GrammarError if there is no such position.
         """
         from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 

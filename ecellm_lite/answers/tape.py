@@ -8,7 +8,10 @@ from ecellm_lite.answers.decoding import Step
 
 
 class Tape:
-    """The answer's tokens in order, which are sent to the model in steps. Counts the forced tokens of each step."""
+    """The answer's tokens in order.
+
+    They are sent to the model in steps, and the tape counts each step's forced tokens.
+    """
 
     def __init__(self) -> None:
         self.tokens: list[int] = []

@@ -42,7 +42,8 @@ def _shuffled(value: Any, random: Random) -> Any:
 class FixedLengthText(Space):
     """An answer space for text of exactly `tokens` tokens, even if the model would end the text earlier.
 
-    Without it, a setting that changes the logits slightly could look faster only because its text is shorter.
+    A setting may change the logits slightly, and with them the length of a text. A shorter text must not look like a
+    faster setting.
     """
 
     tokens: int

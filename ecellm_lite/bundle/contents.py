@@ -144,7 +144,10 @@ def _folder(model: StoredModel, store: Store) -> str:
 
 
 def _model(model: StoredModel, store: Store) -> Iterator[Source]:
-    """Yield the model's file, manifest and calibrations, with their paths in the other machine's store."""
+    """Yield the model's file, manifest and calibrations.
+
+    Each has its path in the store of the machine that installs the bundle.
+    """
     folder = _folder(model, store)
     manifest = replace(model.manifest, file="model.gguf")
     yield Source(f"{folder}/model.gguf", model.path)

@@ -56,9 +56,9 @@ class Context:
         self._is_empty, self._in_order = True, True
 
     def decode(self, batch: Any, chunks: Sequence[Chunk]) -> int:
-        """Append the chunks' tokens to the memory, and return llama.cpp's status: 0 for success.
+        """Compute a batch, which appends its tokens to the memory. Return llama.cpp's status: 0 for success.
 
-        `batch` holds the same tokens.
+        `chunks` have the same tokens as `batch`.
         """
         status: int = llama.llama_decode(self.pointer, batch)
         self._is_empty = self.is_loaded = False
@@ -118,8 +118,8 @@ class Context:
     def load(self, sequence: int, state: bytes) -> bool:
         """Restore a state that `save` returned, and return whether this succeeded.
 
-        The state must be undamaged and of this model, because llama.cpp does not check it. If the context is `stable`,
-        the memory must be empty. Only then llama.cpp keeps the order of the tokens.
+        llama.cpp does not check a state, so the caller must: it must be undamaged and of this model. If the context is
+        `stable`, the memory must be empty, so that llama.cpp keeps the order of the tokens.
         """
         if self._stable and not self._is_empty:
             return False

@@ -69,7 +69,7 @@ class LlamaBackend:
         self._fill = Batch(self.batch)
 
     def _open(self, path: Path, settings: Settings) -> None:
-        """Load the model as `placement` says, and make its context."""
+        """Load the model, and make its context. `placement` says which layers go to a GPU."""
         self._weights = weights = Weights(path, self.placement, repacks=self.repacks)
         try:
             self.vocabulary: Vocabulary = LlamaVocabulary(weights.pointer)
@@ -144,10 +144,10 @@ class LlamaBackend:
 
     @property
     def circumstances(self) -> str:
-        """What a saved state depends on apart from the model, as JSON.
+        """Everything except the model that a saved state depends on, as JSON.
 
-        A state is loaded only if none of this changed. `flash_attention` may be listed as `auto`, because the library,
-        the model and the devices determine its result.
+        A state is loaded only if none of this changed. `flash_attention` may be `auto`: the entries for the library,
+        the build and the devices, and the model, decide what llama.cpp then does.
         """
         settings = self._settings
         facts = {
@@ -214,7 +214,7 @@ class LlamaBackend:
             self._context.clear()
 
     def save(self, sequence: int) -> bytes:
-        """Return the state of a sequence, or no bytes if the whole state is not available; see Context."""
+        """Return the state of a sequence, or empty bytes if the state cannot be restored exactly; see Context."""
         return self._opened.save(sequence)
 
     def load(self, sequence: int, state: bytes) -> bool:

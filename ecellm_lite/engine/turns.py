@@ -78,9 +78,9 @@ class Turns:
         return self._queues[self.current].sharing(prompt, least)
 
     def pass_on(self, active: Sequence[Slot]) -> None:
-        """End the current adapter's turn if its time is over or it has no rows.
+        """Give the turn to the next adapter if the current adapter has used up its time or has no rows.
 
-        The next adapter with rows gets the turn. Urgent rows end another adapter's turn at once.
+        The next adapter is one that has rows. If rows are urgent, an adapter with urgent rows gets the turn at once.
         """
         running = {slot.request.adapter for slot in active}
         busy = [name for name in self.order() if self._queues[name] or name in running]
@@ -96,7 +96,7 @@ class Turns:
             self.current, self._spent = following[0], 0.0
 
     def spend(self, adapter: str | None, seconds: float) -> None:
-        """Count the time of a call towards the turn of the adapter that it computed."""
+        """Add the time of a call to the current turn, if the call computed rows of the current adapter."""
         if adapter == self.current:
             self._spent += seconds
 

@@ -17,9 +17,10 @@ from ecellm_lite.evaluate.metrics.measured import LOWER_IS_BETTER, Pair
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A baseline that gives every row the same answer. The space's method `constants` lists these answers.
+    """A baseline that gives every row the same answer. The space's method `constants` lists the possible answers.
 
-    `golds`: the gold answers of the training rows, the most frequent first. `place`: the answer's index in that list.
+    `golds`: the gold answers of the training rows, the most frequent first.
+    `place`: the index of the baseline's answer in the list that `constants` returns.
     """
 
     golds: tuple[str, ...]
@@ -54,6 +55,6 @@ def best_constant(training: Sequence[Labelled]) -> Constant:
 
 
 def constants(training: Sequence[Labelled]) -> list[Constant]:
-    """Return all constant baselines of a task, that of the most frequent answer first."""
+    """Return all constant baselines of a task. The first one gives the most frequent answer."""
     golds = tuple(text for text, _ in Counter(row.gold for row in training).most_common())
     return [Constant(golds, place) for place in range(len(training[0].space.constants(golds)))]

@@ -156,9 +156,9 @@ def calibrate_task(
     instruction is not the task's own are left out, because a calibration holds for one instruction.
 
     `adapter`: the name of the adapter that answers, or None for the model alone.
-    `target_precision`: if given, the result also has the thresholds above which this share of the answers is right.
-    `coverage_guarantee`: if given, the result also has sets of plausible answers. In this share of the rows, the set
-      must contain the right answer.
+    `target_precision`: if it is 0.95, the result also has thresholds. Of the answers above a threshold, 95% are right.
+    `coverage_guarantee`: if it is 0.95, the result also has a rule for sets of plausible answers. 95% of the sets
+      contain the right answer.
 
     Raises InputError for a task that answers in free text, and UsageError if scipy is not installed.
     """

@@ -63,7 +63,8 @@ def evaluate(
     `refusal`: a function that returns why the task's calibration is not used for a row. It returns None if the
       calibration is used, or if the task has none.
     `work`: what each model did, if several models share the rows.
-    `cases`: what `judged` returned for each row. Needed if the answers no longer have the probabilities of all options.
+    `cases`: what `judged` returned for each row. Give them if probabilities were removed from the answers, to save
+      memory.
     """
     models = [_model_result(task, rows, answers, one) for one in work] or None
     measured = measure_rows(task, rows, answers)
@@ -251,10 +252,9 @@ def _setting_notes(rows: Sequence[Labelled], metrics: Mapping[str, float]) -> li
 def _uncalibrated(
     rows: Sequence[Labelled], answers: Sequence[Answer], refusal: Callable[[Labelled], str | None]
 ) -> Uncalibrated | None:
-    """Return how many answers are not calibrated although their task has a calibration.
+    """Count the answers that are not calibrated although their task has a calibration. Return None if there are none.
 
-    None if there are no such answers. The result also has the line of the first such row, and the reason. Answers
-    without a probability do not count.
+    The result also has the line of the first such answer, and the reason. Answers without a probability do not count.
     """
     plain = [
         (row.line, reason)

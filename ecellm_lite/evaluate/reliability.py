@@ -1,4 +1,4 @@
-"""How well probabilities agree with reality: answers of probability 0.8 should be right four times in five.
+"""Measures how well probabilities fit reality: of the answers with probability 0.8, four in five should be right.
 
 evaluate.cases decides which answers are right.
 """

@@ -34,7 +34,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Metrics by name. `paper` and `all` are as in metrics.measured.Measured."""
+    """Metrics by name. The class Measured in metrics/measured.py explains `paper` and `all`."""
 
     paper: dict[str, float]
     all: dict[str, float]
@@ -58,7 +58,10 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class LabelResult:
-    """The results of one label: how many gold answers and how many of the model's answers have it, and its metrics."""
+    """The results of one label.
+
+    `gold`: how many gold answers have the label. `answered`: how many of the model's answers have the label.
+    """
 
     label: str
     gold: int

@@ -36,8 +36,8 @@ class Corrections:
 
     `stored`: the corrections in the journal, as answer texts.
     `entries`: the corrections in a review table.
-    `space`: the answer set of the job's request, if it differs from the task's.
-    `applied`: the answer text of each row that `apply` corrected, under the row's key.
+    `space`: the answer space that the job uses in place of the task's, or None.
+    `applied`: the answer text of each row that `apply` corrected. The key is the hash of the row.
     `labelled`: each row that `apply` corrected, with its right answer.
     """
 
@@ -114,7 +114,10 @@ def unused_entries(entries: Mapping[str, Correction], used: Iterable[bytes]) -> 
 
 
 def corrected(answer: Answer, space: Space, text: str) -> Answer:
-    """Return a copy of the answer with a person's text instead of the model's. It has a warning about this."""
+    """Return a copy of the answer with a person's text instead of the model's.
+
+    The copy's warnings say that it was corrected.
+    """
     instead = "no answer" if answer.text is None else repr(answer.text)
     warning = AnswerWarning("corrected", f"Corrected by a person, in place of {instead}.")
     return replace(

@@ -36,14 +36,14 @@ class JobTask:
         return self.columns.description if self.alone else f"{self.name}: {self.columns.description}"
 
     def key(self, row: Mapping[str, Any]) -> bytes:
-        """Return the key of the row's answer to this task in the job's journal. The key is a hash."""
+        """Return the hash under which the job's journal stores the answer to this task for this row."""
         key = row_key(row)
         return key if self.alone else hashlib.sha256(self.name.encode() + b"\0" + key).digest()
 
     def answer_columns(self, before: Sequence[str], more: Sequence[str] = ()) -> AnswerColumns:
         """Return the columns for this task's answers, followed by the columns `more`.
 
-        `before` are the other columns of the output. A new column gets another name if its name is among them.
+        `before` are the other columns of the output. A new column with the same name as one of them is renamed.
         """
         attributes = self.columns.attributes
         return AnswerColumns.of(self.task, before, attributes=attributes, more=more, named=not self.alone)
@@ -52,8 +52,9 @@ class JobTask:
 def job_tasks(tasks: Sequence[Task], columns: Sequence[str] | None, options: MapOptions) -> tuple[JobTask, ...]:
     """Return each task with its mapping of a table's columns.
 
-    If there are several tasks, a mapping or a constant applies only to the tasks that have its field. Raises UsageError
-    if the columns do not fit a task, if no task has a mapped field, or if two tasks share a name.
+    With several tasks, each mapped field need not be in all of them. A mapping or a constant is used for the tasks that
+    have this field. Raises UsageError if the columns do not fit a task, if no task has a mapped field, or if two tasks
+    share a name.
     """
     if len(tasks) == 1:
         return (JobTask(tasks[0], ColumnMap(tasks[0], columns, options)),)

@@ -62,10 +62,11 @@ def keep_calibration(store: Store, model: StoredModel, calibration: Calibration)
 
 
 def fitting_calibrations(store: Store, model: StoredModel, adapter: str | None = None) -> list[Path]:
-    """Return the paths of a model's calibrations that were fitted to the current version of its file.
+    """Return the paths of the calibrations that were fitted to the current version of the model's file.
 
-    `adapter`: an adapter's sha256. If given, the calibrations are those for answers with this adapter. Raises
-    ModelError if a calibration is damaged.
+    `adapter`: the sha256 of an adapter on this model, or None for the model alone.
+
+    Raises ModelError if a calibration is damaged.
     """
     return [
         path
@@ -78,10 +79,12 @@ def fitting_calibrations(store: Store, model: StoredModel, adapter: str | None =
 def remove_calibrations(
     store: Store, model: StoredModel, task: str | None = None, adapter: str | None = None
 ) -> list[str]:
-    """Remove a model's calibration for a task. If `task` is None, remove all of them. Return the names of their tasks.
+    """Remove stored calibrations of a model, or of an adapter on this model. Return the names of their tasks.
 
-    `adapter`: an adapter's sha256. If given, the calibrations are those for answers with this adapter. Raises
-    ModelError if a file cannot be removed.
+    `task`: the task whose calibration is removed, or None for all tasks.
+    `adapter`: the adapter's sha256, or None for the model alone.
+
+    Raises ModelError if a file cannot be removed.
     """
     folder = calibration_folder(store, model, adapter)
     paths = [calibration_path(store, model, task, adapter)] if task else sorted(folder.glob("*.json"))

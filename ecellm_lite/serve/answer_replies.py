@@ -38,7 +38,7 @@ class ChoiceAnswer(Reply):
 
 
 class LevelShare(Reply):
-    """A level of a score and its probability. The probabilities of a question's levels add up to 1."""
+    """A level of a scale, and its probability. The probabilities of a question's levels add up to 1."""
 
     value: int
     label: str
@@ -141,7 +141,7 @@ class SystemOneReply(Reply):
 
 
 class PromptTokens(Reply):
-    """How many of the prompt's tokens the model still had in memory from an earlier request."""
+    """Of the tokens in the prompt, `cached_tokens` were still in memory from an earlier request."""
 
     cached_tokens: int
 

@@ -1,4 +1,4 @@
-"""Reads CSV, TSV and other delimited text, also the irregular files that shop software writes."""
+"""Reads CSV, TSV and other delimited text. Shop software often writes irregular files, and these are read too."""
 
 from __future__ import annotations
 

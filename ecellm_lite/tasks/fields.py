@@ -240,8 +240,7 @@ _ITEM: tuple[Field, ...] = (
 def read_fields(fields: Sequence[Field], row: Mapping[str, Any], place: str = "") -> dict[str, Any]:
     """Return the values of a row's fields by name, each converted by the field's `read`. Other keys are left out.
 
-    A missing field is not in the result. There is one exception: if a `nullable` field is null in the row, it is None
-    in the result.
+    The result has no entry for a missing field. But if a field is `nullable` and the row says null, its entry is None.
 
     Raises InputError if a required field is missing or blank, or if a value does not fit its field. The error for a
     missing field names a similar key of the row.
@@ -272,9 +271,9 @@ def _text(field: Field, value: Any, place: str) -> str:
 
 
 def text_of(value: Any) -> str | None:
-    """Return a text unchanged, and a number in its spelling.
+    """Return a text unchanged. Return a number as it was written: 19.50 becomes "19.50".
 
-    Return None for any other value, also for true and false.
+    Return None for any other value, such as true, false or a list.
     """
     if isinstance(value, str):
         return encodable(value)
@@ -321,7 +320,10 @@ def _step(field: Field) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as JSON, cut to fit into a sentence. For a value without a JSON form, return its Python type."""
+    """Return a value as JSON, cut to fit into a sentence.
+
+    If the value has no JSON form, return the name of its Python type.
+    """
     try:
         text = json.dumps(value)
     except (TypeError, ValueError, RecursionError):

@@ -55,9 +55,9 @@ _NAMES: dict[str, Task] = {
 def get_task(name: str) -> Task:
     """Return a task by its name. Case does not matter.
 
-    The name of a built-in task may also be its name on the hub or its abbreviation. A user's task is also found by the
-    path of its file. Raises UsageError for an unknown task, with similar names. Raises InputError if the file of a
-    user's task is invalid.
+    A built-in task is also found by its name on the hub or by its abbreviation. A user's task is also found by the path
+    of its file. Raises UsageError for an unknown task; the message suggests similar names. Raises InputError if the
+    file of a user's task is invalid.
     """
     key = name.strip().lower().replace("-", "_")
     if key in _NAMES:
@@ -98,7 +98,7 @@ def own_files() -> dict[str, Path]:
 
 
 def load_own(path: Path) -> Task:
-    """Return the task in a file of the user's folder.
+    """Return the task in one of the user's own task files.
 
     Raises InputError if the file is not named after the task (`TASK.toml`).
     """

@@ -76,7 +76,7 @@ def test_an_overconfident_demo_is_calibrated(
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoredModel]:
-    """Return the only model in a store that only this file's tests use."""
+    """Yield a model in a new store. Only the tests of this file use this store."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ECELLM_HOME", str(tmp_path_factory.mktemp("calibrated")))
         file = write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", context=1024)
@@ -94,7 +94,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> str:
 def rows(model: StoredModel, task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write rows that are labelled with the model's own answers, so the model is always right.
 
-    Half of them name the task.
+    Every second row names the task in its field `task`.
     """
     from ecellm_lite import Runtime
 

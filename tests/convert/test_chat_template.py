@@ -1,4 +1,4 @@
-"""A model's chat form is found from its chat template, which is a program that is not trusted."""
+"""The converter finds a model's chat form from its chat template. The template is a program, and it is not trusted."""
 
 from __future__ import annotations
 

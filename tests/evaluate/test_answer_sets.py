@@ -46,7 +46,10 @@ def drawn(count: int, seed: int, trust: float) -> list[Row]:
 
 @pytest.mark.parametrize("trust", [0.0, 0.5, 1.0])
 def test_the_guarantee_holds_for_good_and_bad_models(trust: float) -> None:
-    """The mean coverage over 200 random splits may be below the guarantee by three standard errors at most."""
+    """The mean coverage of 200 random splits reaches the guarantee.
+
+    A shortfall of three standard errors may be chance.
+    """
     rows = drawn(600, 1, trust)
     random = np.random.default_rng(2)
     coverages = []

@@ -35,7 +35,7 @@ def too_sure(tokens: Sequence[int]) -> Logits:
 
 
 def reviews(count: int, seed: int, **more: Any) -> list[Labelled]:
-    """Return rows whose labels are drawn from the engine's probabilities, after its logits are divided by three."""
+    """Return rows with random labels. The engine's logits, divided by three, give the probabilities of the labels."""
     generator = np.random.default_rng(seed)
     rows = [{"review": f"row {seed} {number}", **more} for number in range(count)]
     with Runtime.over(FakeBackend(too_sure)) as runtime:

@@ -18,9 +18,9 @@ PIECE = 1 << 16
 
 
 class FolderFile(HubFile):
-    """A hub file that is read from a folder, whose path is given as `repository`.
+    """Stands in for a file on the hub: the bytes come from a folder. `repository` is the path of this folder.
 
-    `sent` counts the bytes that all such files have downloaded.
+    `sent` counts the downloaded bytes of all FolderFiles together. Ranges are not counted.
     """
 
     sent = 0
@@ -62,7 +62,7 @@ def resharded(base: Path, folder: Path, shards: int) -> Path:
 def arriving(checkpoint: Path, folder: Path) -> tuple[Path, tuple[FolderFile, ...]]:
     """Copy a checkpoint to `folder`, but without its weights.
 
-    Return the folder, and the files that download the weights.
+    Return the folder, and a FolderFile for each file of weights. It can download the file later.
     """
     folder.mkdir(parents=True)
     weights = []

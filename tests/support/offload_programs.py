@@ -72,7 +72,10 @@ ANSWER = "serve()"
 
 
 def on(placement: str, code: str, other: str = ANSWER) -> list[str]:
-    """Return a command that runs `code` if the layers are on `placement` ("gpu" or "cpu"), and `other` otherwise."""
+    """Return a command that runs `code` if the layers are on `placement` ("gpu" or "cpu").
+
+    Otherwise it runs `other`.
+    """
     there = "asked['gpu_layers'] " + ("== 'all'" if placement == "gpu" else "== 0")
     return python(f"if {there}:\n    {code}\nelse:\n    {other}")
 

@@ -3,16 +3,15 @@
 A triple is right if it equals a gold triple. Order and repetition do not matter, and an attribute may have several
 triples. An attribute without a value has the triple (attribute, "None", "None"), which counts like any other. The
 triples of all rows are counted together, so a row with many attributes weighs more. As in the authors' script, an
-unreadable answer has no triples, but the row's gold triples still count in recall. So the metrics `paper` and `all` are
-the same.
+unreadable answer has no triples, but the row's gold triples still count in recall. The paper's metrics thus count all
+rows, so `paper` and `all` are the same.
 
 For out-of-domain rows, the authors' script uses weaker metrics. Their names begin with `contained_`. For these metrics,
 two triples match if the attributes are equal, one value contains the other, and one source contains the other.
 Precision is the share of the model's triples that match a gold triple. Recall is the share of gold triples that match a
 triple of the model.
 
-If the labels have typed values, `typed` is the share of them that are right in the model's answer (see
-metrics/typed.py).
+`typed` is the share of the gold answers' typed values that the model's answers have too (see metrics/typed.py).
 """
 
 from __future__ import annotations
@@ -100,7 +99,7 @@ def measure_triples(pairs: Sequence[Pair]) -> Measured:
 
 
 def f1_of(sums: Numbers) -> Numbers:
-    """Return F1* from the first three sums of measure_triples' columns."""
+    """Return F1*. `sums` are the sums of columns 0, 1 and 2 of measure_triples."""
     return harmonic(ratio(sums[..., 0], sums[..., 1]), ratio(sums[..., 0], sums[..., 2]))
 
 

@@ -25,7 +25,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the matrix, which counts the labelled rows with one gold answer."""
+    """A row of the matrix: all labelled rows whose gold answer is `label`. `total` is their number."""
 
     label: str
     cells: list[Cell]

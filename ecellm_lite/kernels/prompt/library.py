@@ -62,7 +62,7 @@ def path() -> Path:
 def library(place: Path) -> Any:
     """Return the native library.
 
-    If it is missing, does not load, or has another version, raises EcellmError; its message is the reason.
+    If it is missing, does not load, or has another version, raises EcellmError. Its message says only why.
     """
     if not place.is_file():
         raise EcellmError("this install has none: they are compiled for x86-64 and ARM by a C++ compiler with OpenMP")
@@ -95,7 +95,7 @@ def register(native: Any, place: Path, least: int = 0) -> None:
     """Register the kernels as a ggml back end. They are off until `ecellm_prompt_use` chooses a variant.
 
     ggml uses them for products of at least `least` columns. If `least` is 0, the library chooses the number. If ggml or
-    the library refuses, raises EcellmError with the reason as its whole message.
+    the library refuses, raises EcellmError. Its message says only why.
     """
     addresses = (ctypes.c_void_p * len(FUNCTIONS))(*[ggml.address(name) for name in FUNCTIONS])
     if status := native.ecellm_prompt_start(addresses, least):

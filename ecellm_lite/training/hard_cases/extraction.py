@@ -131,7 +131,7 @@ def _entries(name: str, values: list[tuple[str, str]]) -> list[dict[str, str]]:
 
 
 def _with_leftovers(fields: dict[str, Any], entries: list[dict[str, str]], random: Random) -> dict[str, Any]:
-    """Return the fields with HTML left-overs, if all values can still be copied out of the texts."""
+    """Add remains of HTML, such as `<br>`, to the texts. If a value would no longer be in its text, change nothing."""
     changed = {
         name: [with_leftovers(one, random) for one in text] if isinstance(text, list) else with_leftovers(text, random)
         for name, text in fields.items()
