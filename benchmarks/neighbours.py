@@ -57,7 +57,10 @@ WAYS = ("plain", "ours")
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/neighbours.json"))
 def main(data: Path, seconds: float, repeats: int, pairs: int, model: str, output: Path) -> None:
-    """Measure llama.cpp's default and our settings, alone and next to busy programs, and write the rates."""
+    """Measure how fast rows are answered with llama.cpp's default waiting time and with ours. Write the results.
+
+    Each is measured alone and next to busy programs.
+    """
     rows = even_rows(data / TASK / "test.jsonl")
     rates: dict[str, dict[int, list[float]]] = {way: {hogs: [] for hogs in (0, *HOGS)} for way in WAYS}
     shares: dict[str, dict[int, list[float]]] = {way: {hogs: [] for hogs in HOGS} for way in WAYS}
@@ -122,9 +125,9 @@ class Measurement:
 
 
 def undisturbed(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
-    """Measure until other programs take at most DISTURBED of a core, but at most TRIES times.
+    """Repeat a measurement up to TRIES times, until other programs take at most DISTURBED of a core.
 
-    If every try is disturbed, the least disturbed measurement is returned.
+    If every measurement is disturbed more than that, return the least disturbed one.
     """
     best = beside(child, rows, hogs, seconds)
     for _ in range(TRIES - 1):

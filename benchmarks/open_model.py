@@ -103,7 +103,7 @@ def accuracy(gold: Texts, given: Texts) -> float:
 
 
 def f1_of_yes(gold: Texts, given: Texts) -> float:
-    """Return the F1 score of the label yes."""
+    """Return the F1 score of the label "yes"."""
     return _f1(gold, given, "yes")
 
 
@@ -115,7 +115,8 @@ def macro_f1(gold: Texts, given: Texts) -> float:
 def roc_auc(gold: Texts, shares: Scores) -> float:
     """Return the area under the ROC curve.
 
-    This is how often a row labelled yes has a higher probability of yes than a row labelled no. A tie counts as half.
+    Take a random row with the label "yes" and one with "no". The area is the probability that the first has the higher
+    probability of "yes". A tie counts as half.
     """
     yes, no = shares[gold == "yes"][:, None], shares[gold == "no"]
     return float((yes > no).mean() + 0.5 * (yes == no).mean()) if yes.size and no.size else 0.5

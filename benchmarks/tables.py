@@ -121,7 +121,7 @@ def read(path: Path) -> int:
 
 
 def polars_rate(path: Path) -> int | None:
-    """Return polars' rows per second in reading a file, or None if its format needs another library."""
+    """Return how many rows per second polars reads from a file, or None if that needs another library."""
     import polars
 
     readers: Mapping[str, Callable[[Path], Any]] = {

@@ -39,7 +39,7 @@ _BASE_LAYER = (".base_layer.weight", ".base_layer.bias")
 
 @dataclass(frozen=True, slots=True)
 class WholeTensor:
-    """A tensor of an adapter that replaces a tensor of the base, or some rows of such a tensor. It can be large.
+    """A whole tensor that an adapter has in place of a tensor of the base, or some rows of it. It can be large.
 
     Its values are read only when they are needed. The file is opened anew for each read.
     """

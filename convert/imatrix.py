@@ -29,8 +29,8 @@ _SUMS, _COUNTS = ".in_sum2", ".counts"
 class Imatrix:
     """An importance matrix (imatrix), which says how much an error in each column of a matrix matters.
 
-    `importance`: for each matrix of the model, by its GGUF name, one number per column. A higher number means that
-    errors in the column matter more.
+    `importance`: for each matrix of the model, one number per column. The key is the matrix's GGUF name. A higher
+    number means that errors in the column matter more.
     """
 
     path: Path

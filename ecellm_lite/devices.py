@@ -109,6 +109,6 @@ def gpus(candidates: Sequence[Device]) -> list[Device]:
 
 
 def device_list(names: Sequence[str]) -> Any:
-    """Return the devices of these names in llama.cpp's form: a null-terminated array of pointers."""
+    """Return the devices with these names as a null-terminated array of pointers, as llama.cpp expects them."""
     by_name = symbol("ggml_backend_dev_by_name", ctypes.c_void_p, ctypes.c_char_p)
     return (ctypes.c_void_p * (len(names) + 1))(*[by_name(name.encode()) for name in names])

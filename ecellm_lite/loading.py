@@ -72,10 +72,9 @@ def load_model(
     adapters: Mapping[str, str | Path] | None = None,
     **settings: Any,
 ) -> LoadedModel:
-    """Load and return the model that a name means.
+    """Load and return the model with this name or path.
 
-    `settings` are those of engine.settings.Settings; None means not set.
-
+    `settings`: values for fields of engine.settings.Settings. A field that is missing or None keeps its default.
     `adapters`: the files of LoRA adapters to load with the model, by name.
 
     Raises ModelError if there is no such model or a file is damaged, and UsageError for invalid settings.

@@ -55,7 +55,7 @@ def _extended(
 ) -> Row:
     """Return the row with more fields.
 
-    Sometimes the row also asks for one more attribute, for which its title has no value.
+    Sometimes the new row has one more requested attribute, which does not occur in the title.
     """
     fields, entries = row["input"], json.loads(row["output"])
     attributes = list(fields["attributes"])

@@ -39,7 +39,7 @@ def _newer_shapes() -> str:
 
 
 def exactness() -> str:
-    """Return sentences on how the logits of converted files compare with those of the originals."""
+    """Return sentences that compare the logits of converted files with the logits of the original checkpoints."""
     facts = results("exactness")
     cases = facts["cases"]
     divergence, worst = max((each["mean_kl"], name) for name, each in cases.items())

@@ -18,7 +18,10 @@ _FEED_FORWARD = ("ffn_gate", "ffn_up", "ffn_down")
 
 
 def blueprint(checkpoint: Checkpoint) -> Blueprint:
-    """Return the GGUF blueprint of a Llama or Mistral checkpoint. Raises ModelError if it cannot be converted."""
+    """Return the GGUF blueprint of a Llama or Mistral checkpoint.
+
+    Raises ModelError if the checkpoint cannot be converted.
+    """
     config = checked_config(checkpoint)
     # transformers' defaults: Mistral has 8 key and value heads, Llama as many as query heads.
     sizes = Dimensions.of(config, 8 if config.values.get("model_type") == "mistral" else None)

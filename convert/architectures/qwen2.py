@@ -14,7 +14,10 @@ from ecellm_lite.convert.checkpoint import Checkpoint
 
 
 def blueprint(checkpoint: Checkpoint) -> Blueprint:
-    """Return the GGUF blueprint of a Qwen2 or Qwen2.5 checkpoint. Raises ModelError if it cannot be converted."""
+    """Return the GGUF blueprint of a Qwen2 or Qwen2.5 checkpoint.
+
+    Raises ModelError if the checkpoint cannot be converted.
+    """
     config = checked_config(checkpoint)
     refuse_windows(config)
     sizes = Dimensions.of(config, kv_heads=32)

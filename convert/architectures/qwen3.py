@@ -14,7 +14,7 @@ from ecellm_lite.convert.checkpoint import Checkpoint
 
 
 def blueprint(checkpoint: Checkpoint) -> Blueprint:
-    """Return the GGUF blueprint of a Qwen3 checkpoint. Raises ModelError if it cannot be converted."""
+    """Return the GGUF blueprint of a Qwen3 checkpoint. Raises ModelError if the checkpoint cannot be converted."""
     config = checked_config(checkpoint)
     refuse_windows(config)
     config.refuse("attention_bias", "llama.cpp's qwen3 has no biases")

@@ -14,12 +14,12 @@ class Usage:
     """How many tokens a prompt and its answer had.
 
     - `prompt_tokens`: the prompt's tokens.
-    - `cached_tokens`: how many of the prompt's tokens were in memory already. It is None in deterministic mode, because
-      an answer must then not depend on earlier rows.
+    - `cached_tokens`: how many of the prompt's tokens did not have to be computed, because they were in memory from
+      earlier rows. It is None in deterministic mode, where an answer must not depend on earlier rows.
     - `decoded_tokens`: the answer's tokens that the model chose.
-    - `forced_tokens`: the answer's tokens that had no alternative.
+    - `forced_tokens`: the answer's tokens where only one token was allowed.
 
-    The answer's last tokens do not count if the model did not have to read them.
+    Tokens at the end of the answer do not count if the model never computed them.
     """
 
     prompt_tokens: int

@@ -2,8 +2,8 @@
 
 A token is chosen only if the text can still be closed after it. The closing tokens are found without the model: a quote
 closes a string, a bracket closes an object or a list, and a missing value becomes the shortest of its type. The search
-never goes back, so it can miss a way to close the text. An example is a string that must contain certain words. The
-schema allows every text that the search finds.
+never goes back, so it can miss a way to close the text, for example if a string must contain certain words. A text that
+the search finds is always valid for the schema.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class Closing:
         self._between = self._tokens(_BETWEEN)
 
     def closable_token(self, matcher: Any, tokens: Sequence[int], limit: int, logits: Logits, token: int) -> int:
-        """Return `token` if the text can be closed after it. Otherwise return the likeliest token with this property.
+        """Return `token` if the text can be closed after it.
+
+        Otherwise return the likeliest token after which it can be closed.
 
         The matcher has read `tokens`, which are the text so far. The closed text may have at most `limit` tokens.
         Tokens that are not allowed have logits of -inf. If no way to close the text is found, `token` is returned.

@@ -126,7 +126,7 @@ class LabelSet(Space):
         return text if text in self.labels.by_text else self.labels.by_key.get(text, text)
 
     def normalized(self, text: str) -> str:
-        """Return the text of the label that a person names by its text or key. Case does not matter."""
+        """Return the text of the label with this text or key. Case does not matter."""
         name = text.strip()
         return self.labels.find(name) or self.labels.by_key[self.parse(name)]
 
@@ -157,7 +157,7 @@ class LabelSet(Space):
         )
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim (decision): that the likeliest label is right."""
+        """Return the answer's only claim: that the likeliest label is right."""
         return (self.claim(answer.probabilities or {}, self.parse(gold)),)
 
     def claim(self, shares: Mapping[str, float], gold: str) -> Claim:

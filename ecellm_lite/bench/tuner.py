@@ -1,6 +1,6 @@
 """Finds the fastest settings on this machine.
 
-It tries one setting after another and keeps those that are clearly faster.
+It tries one change after another, and keeps a change only if the model is clearly faster with it.
 """
 
 from __future__ import annotations

@@ -158,7 +158,10 @@ def _base_of(installation: Installation, archive: Archive) -> Version:
 
 
 def _link_or_copy(source: Path, target: Path, file: BundleFile) -> None:
-    """Hard-link or copy an unchanged file from the version that a delta is based on, and check its sha256."""
+    """Hard-link the file from the version that a delta is based on, or copy it.
+
+    Raises ModelError if its sha256 is wrong.
+    """
     try:
         target.hardlink_to(source)
     except OSError:

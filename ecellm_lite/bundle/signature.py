@@ -1,7 +1,7 @@
-"""Signatures in minisign's format, which `minisign -V` can check too.
+"""Signs a file in minisign's format, so that `minisign -V` can check the signature too.
 
-The first signature is of the BLAKE2b hash of a file. The second signature is of the first signature followed by the
-trusted comment, a line that minisign shows to the user.
+A signature file has two signatures and a comment, which minisign shows to the user. The first signature is made from
+the file's BLAKE2b hash. The second one is made from the first signature and the comment, so neither can be exchanged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Words errors for the command line. A setting named by an error is shown as an option (`--context`)."""
+"""Writes errors for the command line. Where an error is about the setting `context`, the text names `--context`."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Adapters:
                 )
 
     def apply(self, context: Any, adapter: str | None) -> None:
-        """Let a context compute with an adapter, or with the model alone (None).
+        """Make a context compute with an adapter. `adapter=None` means without one.
 
         After a change, llama.cpp plans its computation again, which takes some milliseconds.
         """
@@ -53,5 +53,5 @@ class Adapters:
         self._applied = adapter
 
     def forget(self) -> None:
-        """Take note that a new context was made, which computes without an adapter."""
+        """Forget which adapter was applied. Call this for a new context, which starts without an adapter."""
         self._applied = None

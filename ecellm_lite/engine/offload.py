@@ -29,10 +29,10 @@ _SHARES = 64
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The layers that go to a GPU with `free` bytes.
+    """What a GPU with `free` bytes of memory takes.
 
-    `layers`: the number of these layers. The output counts as a layer.
-    `weights`, `kv`, `compute`: the bytes that they take on the GPU.
+    `layers`: the number of layers. The output counts as a layer.
+    `weights`, `kv`, `compute`: the bytes that these layers need on the GPU.
     """
 
     device: str
@@ -184,9 +184,9 @@ class _Plan:
         return self._compute[output, pipelined] + (self._borrowed if count < self.places else 0)
 
     def _filled(self, count: int, rooms: Sequence[int], pipelined: bool) -> tuple[int, ...] | None:
-        """Fill one device after another with the last `count` layers.
+        """Fill one device after another with the last `count` layers, and return how many layers each device takes.
 
-        Return how many layers each device takes. None if they do not all fit, or if `count` is 0.
+        Return None if not all of the layers fit, or if `count` is 0.
         """
         place = self.places - count
         counts = []

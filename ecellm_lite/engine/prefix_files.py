@@ -1,8 +1,9 @@
-"""Stores the model's states for instructions in a private folder, so that a new process need not compute them again.
+"""Stores what llama.cpp computed for a task's instruction in a private folder, so that a new process can load it.
 
-Only instructions are stored and never a row, so nothing that a customer wrote is kept. llama.cpp aborts the process on
-some damaged states and accepts others as valid. So a state is loaded only if its length and hash are right, and if no
-other user could have written the file. Any other file is removed, and its state is computed again.
+This is llama.cpp's state after the instruction's tokens. Only instructions are stored and never a row, so nothing that
+a customer wrote is kept. Some damaged states crash llama.cpp, and it accepts others as valid. So a state is loaded only
+if its length and hash are right, and if no other user could have written the file. Otherwise the file is removed, and
+the state is computed again.
 
 Each model has its own folder. It is named by the sha256 of the model's file, and is removed with the model. So if a
 model's file was damaged and then repaired, states from the damaged file are never used.

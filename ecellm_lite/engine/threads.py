@@ -40,9 +40,9 @@ class Machine:
 class Threads:
     """Chooses the number of threads for each call of the model, at most `most`.
 
-    The threads of a call wait for each other hundreds of times. If one of them shares its core with a busy program, it
-    delays all of them. So the call leaves as many cores free as other programs use. If other programs keep all cores
-    busy, this would gain nothing, so the call uses `most` threads (see benchmarks/neighbours.py).
+    The threads of a call wait for each other hundreds of times. A thread that shares its core with a busy program
+    delays all other threads. So the call leaves as many cores free as other programs use. If other programs keep all
+    cores busy, no core can be left free, and the call uses `most` threads (see benchmarks/neighbours.py).
 
     With `fixed`, and on systems other than Linux, each call uses `most` threads.
     """

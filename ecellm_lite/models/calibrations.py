@@ -61,11 +61,11 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class MethodFigures:
-    """How good the probabilities of held-out rows were with one of the compared methods.
+    """How well one calibration method did on rows that it was not fitted to.
 
     `log_likelihood`: the mean logarithm of the right answer's probability. Nearer to 0 is better.
-    `behind`: how much higher the best method's `log_likelihood` is.
-    `error`: the standard error of this difference.
+    `behind`: by how much the best method's `log_likelihood` is higher. It is 0 for the best method.
+    `error`: the standard error of `behind`.
     """
 
     log_likelihood: float
@@ -209,9 +209,10 @@ class Calibrations:
         return self._of(task) is not None or task in self._unusable
 
     def refusal(self, scope: Scope, keys: Sequence[str] = (), *, of_row: bool = False) -> str | None:
-        """Return why a task's calibration is not used for a scope. Return None if it is used or does not exist.
+        """Return the reason why the task's calibration is not used for a scope.
 
-        `keys` are the keys of the options. With `of_row`, the text speaks of the row, otherwise of the task.
+        Return None if the calibration is used, or if the task has none. `keys` are the keys of the options. The reason
+        speaks of "the row" if `of_row` is true, and otherwise of "the task".
         """
         calibration = self._of(scope.task)
         if unusable := self._unusable.get(scope.task):

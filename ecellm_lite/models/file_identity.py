@@ -6,8 +6,9 @@ ordinary write to the file changes at least one of them. A program can reset the
 
 Some changes go unnoticed until the file is hashed again in full (`again=True`):
 
-- Bytes outside the sample decay on the disk, or a program writes them bypassing the file system.
-- The file is written again before its times can change: within milliseconds or, on FAT, two seconds after the hash.
+- Bytes outside the sample decay on the disk, or a program writes directly to the disk.
+- The file is written again so soon after hashing that its times stay the same: within a few milliseconds or, on FAT,
+  within two seconds.
 - On Windows, which has no ctime, a program writes the file and resets the time of modification.
 
 A file that was copied or restored from a backup is always hashed again.

@@ -75,10 +75,10 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Return the header of the GGUF file at `path`. Raises ModelError if it is invalid.
+    """Return the header of the GGUF file at `path`. Raises ModelError for an invalid header.
 
-    Reads versions 2 and 3, little-endian. A file without tensors (only a vocabulary) is accepted here, but model_check
-    refuses it.
+    Versions 2 and 3 are read, little-endian. A file without tensors (only a vocabulary) is accepted here, but
+    model_check refuses it.
     """
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     try:

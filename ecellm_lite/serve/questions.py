@@ -1,4 +1,4 @@
-"""Answers typed questions about one state: the text or data that the questions are about.
+"""Answers questions about a state. A state is a text or data, such as a customer's mail.
 
 Both decision endpoints use this module. All questions of a request are answered together.
 """
@@ -58,7 +58,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The answer to a question, or the reason why it has none.
+    """The answer to a question, or an error.
 
     `shares`: the probability of each option, in the question's order. Empty if there is an error.
     `answers`: the model's answers, one for each order in which the choices were asked.
@@ -103,9 +103,10 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How many prompt tokens a request had, and how many of them the model still had in memory.
+    """How much a request made the model read.
 
-    The tokens with which all prompts of the request begin are counted once.
+    `tokens`: the tokens of all prompts. If all prompts begin with the same tokens, these are counted once.
+    `cached`: how many of them were still in the model's memory and did not have to be computed.
     """
 
     tokens: int

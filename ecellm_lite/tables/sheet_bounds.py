@@ -54,9 +54,9 @@ class _UnpackedParts:
         self._count = 0
 
     def blocks(self, part: IO[bytes]) -> Iterator[bytes]:
-        """Yield the blocks of one file in the ZIP file.
+        """Yield the blocks of a file that is packed in the ZIP file.
 
-        Raises InputError if all files unpacked so far have too many bytes.
+        Raises InputError once the packed files together have unpacked to too many bytes.
         """
         while block := part.read(_BLOCK):
             self._count += len(block)
@@ -66,9 +66,9 @@ class _UnpackedParts:
 
 
 def _cells(filename: str, blocks: Iterator[bytes]) -> int:
-    """Return the number of cells in the smallest rectangle around a sheet's cells, or 0 for a file that is not a sheet.
+    """Return the number of cells in the smallest rectangle around a sheet's cells. It is 0 if the file is not a sheet.
 
-    The other files are read too, because their bytes count towards the limit.
+    The blocks of such a file are read too, because their bytes count towards the limit.
     """
     if _SHEET.fullmatch(filename):
         return _xlsx_cells(blocks)

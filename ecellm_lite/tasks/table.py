@@ -1,6 +1,6 @@
-"""A table in the TOML file of a user's task.
+"""Reads the TOML file in which a user describes a task. Each table of the file is a TaskTable.
 
-The file is not trusted: every mistake is an error that names file and key.
+The file is not trusted. Every mistake in it raises an error with the name of the file and the key.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _at_once(name: str, flags: int) -> int:
 class TaskTable:
     """One table of a TOML file. Each value is checked when it is read, and an unknown key is an error.
 
-    `path`: the file, or None if the table is an object in a row. Such an object cannot name files.
+    `path`: the TOML file. It is None for an object in a row, which is checked in the same way but cannot name files.
     `place`: the table's path in the file, such as `answer.choices[1]`. It is empty for the top-level table.
     """
 
@@ -110,7 +110,7 @@ class TaskTable:
                 raise self.error(key[:80], "is an unknown key", f"use {' or '.join(near)}, or remove it")
 
     def value(self, key: str) -> Any:
-        """Return the value of a key. Raises InputError if the key is missing."""
+        """Return the value of `key`. Raises InputError if the key is missing."""
         if key not in self._values:
             raise self.error(key, "is missing", "add it")
         return self._values[key]
@@ -125,21 +125,27 @@ class TaskTable:
         return self._checked(key, self.value(key), most, lines)
 
     def texts(self, key: str, *, least: int, most: int, longest: int) -> tuple[str, ...]:
-        """Return the list of texts under a key: `least` to `most` different texts of at most `longest` characters."""
+        """Return the value of `key`, which must be a list of `least` to `most` different texts.
+
+        A text may have at most `longest` characters.
+        """
         values = self._list(key, least, most, "texts")
         texts = tuple(self._checked(key, value, longest, False) for value in values)
         self.different(key, texts)
         return texts
 
     def flag(self, key: str, *, default: bool) -> bool:
-        """Return the boolean under a key, or `default` if the key is missing."""
+        """Return the value of `key`, which must be true or false. If the key is missing, return `default`."""
         value = self._values.get(key, default)
         if not isinstance(value, bool):
             raise self.error(key, f"is {shown(value)}", "write true or false")
         return value
 
     def number(self, key: str, *, least: int, most: int, default: int) -> int:
-        """Return the whole number from `least` to `most` under a key, or `default` if the key is missing."""
+        """Return the value of `key`, which must be a whole number from `least` to `most`.
+
+        If the key is missing, return `default`.
+        """
         value = self._values.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise self.error(key, f"is {shown(value)}", f"write a whole number from {least} to {most:,}")
@@ -160,10 +166,7 @@ class TaskTable:
         return str(value)
 
     def path_beside(self, key: str) -> Path:
-        """Return the path under a key.
-
-        The path must lead into the folder of the task's file or into a folder below it.
-        """
+        """Return the value of `key` as a path. It must lead into the folder of the task's file, or below it."""
         name = self.text(key, most=LONGEST_PATH)
         inside = PurePosixPath(name)
         if inside.is_absolute() or ".." in inside.parts or "\\" in name or ":" in name:
@@ -180,7 +183,7 @@ class TaskTable:
         return TaskTable(self.path, self._at(key), value)
 
     def tables(self, key: str, *, least: int, most: int) -> list[TaskTable]:
-        """Return the list of tables under a key: `least` to `most` tables."""
+        """Return the value of `key`, which must be a list of `least` to `most` tables."""
         values = self._list(key, least, most, "tables")
         tables: list[TaskTable] = []
         for index, value in enumerate(values):

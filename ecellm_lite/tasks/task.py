@@ -207,7 +207,10 @@ class Task:
         return Question(instruction, text, options, self.read(text, options), wording=instruction)
 
     def example(self) -> dict[str, Any]:
-        """Return an example of a row. For a user's task, it has the examples of the fields."""
+        """Return an example of a row.
+
+        In a user's task, each field has an example value, and these values make the row.
+        """
         if self.source or self.definition:
             return {field.name: field.example for field in self.fields}
         text = files("ecellm_lite").joinpath(f"tasks/examples/{self.name}.json").read_text("utf-8")

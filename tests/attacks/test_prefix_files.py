@@ -1,6 +1,6 @@
 """Files of saved prefixes that are damaged, truncated, from another model, or writable by others.
 
-Each is refused and written again.
+No such file is loaded. The prefix is computed again, and a new file is written.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def test_escalated_rows_are_answered_in_batches() -> None:
 class Prepared:
     """The first model of a cascade. The test sets its answers.
 
-    It refuses the row with the id 1, after it has answered the row before.
+    At the row with the id 1, it first answers the row that was submitted before, and then raises UsageError.
     """
 
     model = SMALL

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full or no longer read lead to an exit code and one sentence."""
+"""If a standard stream is closed or full, or if nobody reads it, the command ends with a code and a sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A runtime with a chat form: tasks, conversations, and the token that ends an answer."""
+"""A runtime answers tasks and conversations in a chat form. An answer ends at the form's end token."""
 
 from __future__ import annotations
 

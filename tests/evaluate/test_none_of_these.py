@@ -1,4 +1,4 @@
-"""Evaluating and calibrating a user's task of type choice in which "none of these" is an answer."""
+"""A user's task whose answer is one of several labels or "none of these" can be evaluated and calibrated."""
 
 from __future__ import annotations
 

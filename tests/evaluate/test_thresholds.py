@@ -1,4 +1,4 @@
-"""Thresholds: the lowest probability above which the answers reach a target precision."""
+"""A threshold is the lowest probability at which answers are right often enough, for example 95% of the time."""
 
 from __future__ import annotations
 

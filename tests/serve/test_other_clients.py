@@ -1,4 +1,4 @@
-"""Clients that the tests install from npm and PyPI. If that fails, the test is skipped."""
+"""Other clients of the server, installed from npm and PyPI. A test is skipped if its client cannot be installed."""
 
 from __future__ import annotations
 

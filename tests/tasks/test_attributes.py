@@ -1,4 +1,7 @@
-"""Attributes with options: types, closed lists, and several values, in rows and in a user's own tasks."""
+"""An attribute can have a type, a closed list of values, or several values.
+
+It is given in a row or in a user's task.
+"""
 
 from __future__ import annotations
 

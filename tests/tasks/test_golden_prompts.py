@@ -1,4 +1,4 @@
-"""The prompts of every task's example in every envelope equal files that were written by hand, byte for byte."""
+"""Each task's example gives, in each envelope, exactly the prompt in a file that was written by hand."""
 
 from __future__ import annotations
 

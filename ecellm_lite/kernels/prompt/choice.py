@@ -1,4 +1,4 @@
-"""Whether this process reads prompts with the prompt kernels, and with which variant."""
+"""Decides whether the prompt kernels run in this process, and which variant of them."""
 
 from __future__ import annotations
 
