@@ -1,16 +1,19 @@
-"""Claim: three adapters on one base model take less than half the memory of three merged models.
+"""Measures how much memory three adapters on one base model take, compared with three merged models.
 
     python -m benchmarks.adapters
 
-Rows of three shops are answered in two ways. In the first way, one process runs the demo's base model with three
-adapters: the demo's adapter, scaled by three factors. In the second way, `convert` merges each adapter into the base,
-and each merged model runs in its own process. The two ways are measured alternately. All rows are submitted at once,
-and neighboring rows are for different shops. The rate covers the time from the first row to the last answer. Memory is
-measured as proportional set size, which counts shared memory once. It is summed over the processes, and the result is
-the peak of this sum.
+Rows of three shops are answered in two ways:
 
-In addition, one merged model answers all rows (`alone`). The first way is compared with `alone` to see how much slower
-an unmerged adapter is.
+- `one_base`: one process runs the demo's base model with three adapters. They are the demo's adapter, scaled by three
+  factors.
+- `three_processes`: `convert` merges each adapter into the base. Each merged model runs in its own process.
+
+The two ways are measured in turn. All rows are submitted at once, and neighboring rows are for different shops. The
+rate covers the time from the first row to the last answer. Memory is measured as proportional set size, which counts
+shared memory once. The result is the peak of the sum over the processes.
+
+In addition, one merged model answers all rows (`alone`). Compared with `alone`, `one_base` shows how much an unmerged
+adapter costs.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ Mixed = Sequence[tuple[str, Row]]
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/adapters.json"))
 def main(data: Path, count: int, repeats: int, output: Path) -> None:
-    """Measure three adapters on one base and three merged models alternately, and write the rates and the memory."""
+    """Measure both ways in turn, and write the rates and the memory."""
     rows = mixed_rows(data / TASK / "test.jsonl", count)
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
     memory: dict[str, float] = dict.fromkeys(WAYS, 0.0)
@@ -86,7 +89,7 @@ def main(data: Path, count: int, repeats: int, output: Path) -> None:
 
 
 def mixed_rows(path: Path, count: int) -> Mixed:
-    """Return labelled rows, each with the shop that it is for, in random order."""
+    """Return pairs of a shop and a labelled row, in random order."""
     lines = path.read_text("utf-8").splitlines()
     names = list(SHOPS)
     rows = [(names[place % 3], {"input": json.loads(lines[place % len(lines)])["input"]}) for place in range(count)]
@@ -127,10 +130,10 @@ def convert(base: str, target: Path, *adapters: tuple[Path, float]) -> None:
 
 @contextmanager
 def started(way: str, files: Files) -> Iterator[dict[str, tuple[ChildRuntime, str | None]]]:
-    """Start the child processes that answer in one of the ways.
+    """Start the child processes for one way of answering.
 
-    Yields, for each shop, the process that answers its rows and the adapter to name in its requests. The adapter is
-    None if it is merged into the process's model.
+    Yields a dict. For each shop, it has the process that answers the shop's rows, and the adapter that the requests
+    must name. The adapter is None if it is merged into the process's model.
     """
     with ExitStack() as stack:
 

@@ -1,16 +1,16 @@
-"""Claim: thresholds chosen for 95% on one half of the labelled pairs reach at least 93% on the other half.
+"""Chooses thresholds for a precision of 95% on one half of the labelled rows, and checks them on the other half.
 
     rows=../shared/data/product_matching/test.jsonl
     ecellm-lite run --task product_matching --model demo --calibration off --rows $rows --output pairs.jsonl
     python -m benchmarks.automatic $rows pairs.jsonl
 
 The rows are pairs of products, which match or not. The model answers each row once. The rows are split into halves in
-several ways: first and second half of the file, even and odd lines, and at random. Each half chooses a threshold for
-yes and one for no, as `calibrate --target-precision 0.95` does. Both thresholds are then checked on the other half. An
-answer is automatic if its probability reaches the threshold for its value.
+several ways: first and second half of the file, even and odd lines, and at random. On each half, a threshold is chosen
+for the answer "yes" and another for "no", as `calibrate --target-precision 0.95` does. Both thresholds are then checked
+on the other half. An answer is automatic if its probability is at least its threshold.
 
-No calibration is used, because a calibration would not change which rows are automatic. It keeps the order of the yes
-answers by probability, and that of the no answers.
+The answers are not calibrated. A calibration would not change which rows are automatic, because it changes all
+probabilities but not their order.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ ALLOWED = 0.05  # of the random halves may be below
 
 
 class Half(NamedTuple):
-    """The result of one half's thresholds on the other half's rows.
+    """Choose thresholds on one half of the rows, and apply them to the other half.
+
+    These are the results on that other half.
 
     - `share`: the fraction of rows whose answer is automatic.
     - `precision`: the fraction of automatic answers that are right, or None if no answer is automatic.
@@ -89,7 +91,7 @@ def main(labelled: Path, answers: Path, halves: int, output: Path) -> None:
 
 
 def both_ways(rows: Sequence[Judged], first: NDArray[np.bool_]) -> list[Half]:
-    """Return the result of the first half's thresholds on the second half, and the reverse.
+    """Judge both halves, each with the thresholds that were chosen on the other half.
 
     `first`: which rows are in the first half.
     """

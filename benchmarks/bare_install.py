@@ -1,4 +1,4 @@
-"""Claim: on a bare Debian without a network, a bundle is installed and answers within a minute.
+"""Measures the time to install a bundle and to ask one question, on a bare Debian without a network.
 
     python -m benchmarks.bare_install --program FOLDER --wheels FOLDER
 
@@ -39,7 +39,7 @@ ANSWER = """cd; .local/share/ecellm-lite/bundles/till/current/ecellm-lite run --
 @click.option("--wheels", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/bare_install.json"))
 def main(program: Path, wheels: Path, output: Path) -> None:
-    """Install bundles with wheels and with the program, and write how long this and an answer take."""
+    """Measure a bundle with wheels and a bundle with the program, and write the seconds."""
     seconds = {}
     with tempfile.TemporaryDirectory() as place:
         seconds["standalone program"] = measured(bare_root(Path(place)), program=program)
@@ -53,7 +53,7 @@ def main(program: Path, wheels: Path, output: Path) -> None:
 
 
 def measured(root: Path, **part: Path) -> dict[str, dict[str, float]]:
-    """Install the demo's bundle in the bare system and ask one question. Returns the seconds of each.
+    """Install the demo's bundle in the bare system and ask one question. Return the seconds that each of the two took.
 
     `part`: the folder `wheels` or `program` that the bundle contains.
     """

@@ -1,28 +1,28 @@
-"""Claim: the demo model answers better than its base and better than any constant answer.
+"""Compares the demo model with its base model and with always giving the same answer.
 
     ecellm-lite eval --task all --data ../shared/data --output demo.json
     ecellm-lite eval --task all --data ../shared/data --model base.gguf --envelope alpaca --limit 150 --output base.json
     ecellm-lite eval --task PM --data ../shared/data --instruction "..." --output words.json
     python -m benchmarks.demo demo.json base.json --paraphrased words.json
 
-On rows of other sources, where no base is needed:
+On rows of other sources, the base model is not needed:
 
     ecellm-lite eval --task all --data ../shared/data/more --output more.json
     python -m benchmarks.demo more.json --data ../shared/data/more --output benchmarks/results/demo_more.json
 
-`--before` names the evaluation of an earlier adapter on the same rows. Its answers are then compared as one more way.
+`--before` names the evaluation of an earlier adapter on the same rows. This adds a fifth way of answering.
 
 `base.gguf` is the base without the adapter, converted to the demo's file type. The paraphrased instructions are those
-of ecellm_lite/training/paraphrases.py that were not trained on. The test rows are answered in these ways:
+of ecellm_lite/training/paraphrases.py that were not trained on. The test rows are answered in four ways:
 
 - by the demo;
 - by the base;
 - with the most frequent answer of the training rows;
-- with the constant answer whose metric on the training rows is best.
+- with the one answer that would score best if all training rows got it.
 
-For each task, the results have one metric of each of the four ways, with its 95% interval. The metric is macro-F1 for
-yes/no and for options, F1* for extraction, and otherwise HR@1, NDCG or ROUGE-L. The results also have the demo's lead
-over each of the other three ways, with its interval. A lead is the difference of two metrics on the rows that both ways
+For each task, the results have the metric of each way, with its 95% interval. The metric is macro-F1 for yes/no and for
+options, F1* for extraction, and otherwise HR@1, NDCG or ROUGE-L. The results also have the difference between the
+demo's metric and the metric of each other way, with its interval. The difference is measured on the rows that both ways
 answered.
 """
 
@@ -112,12 +112,12 @@ def main(
 
 
 def input_of(row: Labelled) -> str:
-    """Return a row's input as JSON text, so that rows can be compared."""
+    """Return a row's input as JSON text. Rows with the same input give the same text."""
     return json.dumps(row.row["input"], sort_keys=True)
 
 
 def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
-    """Return the constant answer that scores best, by the task's metric, on the training rows."""
+    """Return the answer that would have the best metric if it were given to every training row."""
 
     def worth(constant: Constant) -> float:
         _, columns, metric = _columns(task, training, _constant(constant, training))
@@ -127,10 +127,10 @@ def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
 
 
 def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) -> dict[str, Any]:
-    """Return each way's metric, and the interval of the first way's lead over each other way.
+    """Return the metric of each way of answering, and how far the first way is above each other way.
 
-    A metric is measured on the rows that the way answered. A lead is the difference of two metrics on the rows that
-    both ways answered.
+    A metric is measured on the rows that its way answered. The difference of two ways is measured on the rows that both
+    answered, and given as a confidence interval.
     """
     first = next(iter(ways))
     values: dict[str, Any] = {}

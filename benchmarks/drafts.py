@@ -1,9 +1,9 @@
-"""Claim: free text is written faster if words of the prompt are tried as the text's next words.
+"""Measures how much faster free text is written if words of the prompt are tried as the text's next words.
 
     python -m benchmarks.drafts
 
-The words that are tried are called a draft. The first labelled rows of answer_generation are answered with and without
-drafts, alternately. This is done for all rows together, and then for one row after the other.
+The words that are tried are called a draft. The first labelled rows of answer_generation are answered with drafts, and
+then without drafts. This is done twice: with all rows in parallel, and with one row after the other.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Claim: the kernels quantize to the same bytes as ggml.
+"""Checks that the kernels quantize to the same bytes as ggml.
 
     python -m benchmarks.identity
 
 Weights of every kind (tests/support/weights.py) are quantized to each type, by each variant of the kernels and by
-ggml's quantizer. The blocks are compared byte for byte. For K-quants, half of the weights have an imatrix. Other types
-are compared without an imatrix: Q8_0 ignores an imatrix, and for the remaining types, the converter then uses ggml's
-quantizer.
+ggml's quantizer. The blocks are compared byte for byte. For K-quants, half of the weights have an imatrix. Weights of
+the other types have none. Q8_0 ignores an imatrix. For all other types with an imatrix, the converter does not use the
+kernels.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main(weights: int, seed: int, output: Path) -> None:
 def compare(kind: str, seed: int, piece: int) -> dict[str, int]:
     """Quantize one piece of the random weights, and return how many blocks of each variant differ from ggml's.
 
-    `piece`: the number of the piece. For K-quants, pieces with odd numbers have an imatrix.
+    `piece`: the piece's number. If it is odd, and `kind` is a K-quant, an imatrix is used.
     """
     generator = np.random.default_rng([seed, piece])
     rows = np.stack([weights_of(KINDS[row % len(KINDS)], COLUMNS, generator) for row in range(ROWS)])

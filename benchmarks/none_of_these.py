@@ -1,4 +1,4 @@
-"""No claim: how well a choice recognizes the rows that fit none of its labels.
+"""Measures how well a choice recognizes the rows that fit none of its labels.
 
     python -m benchmarks.none_of_these --model demo
 
@@ -8,15 +8,15 @@ There are two kinds of rows that fit no label:
 - `removed`: the row's own label is not among the choices, but all other labels of its task are;
 - `foreign`: all labels are among the choices, but the row's text comes from another task.
 
-The rows are asked in these ways:
+The rows are asked with three settings:
 
-- `unlisted`: the prompt lists only the labels, and a rule decides by the coverage and the likeliest label's
-  probability;
-- `default`: the prompt lists none as the last option, and there is no rule;
-- `calibrated`: the prompt lists none as the last option, and a rule decides.
+- `unlisted`: the prompt lists only the labels. A rule decides by the coverage and the likeliest label's probability;
+- `default`: the prompt lists "none" as the last option. There is no rule;
+- `calibrated`: the prompt lists "none" as the last option, and a rule decides.
 
-Rules are fitted to one half of the rows and measured on the other half, both ways round. For each kind of row and each
-way, the results have the precision, recall and F1 of none. They also have the accuracy over all rows.
+Each rule is fitted to one half of the rows and measured on the other half. Then the halves are swapped. For each kind
+of row and each setting, the results have the precision, recall and F1 of the answer "none". They also have the accuracy
+over all rows.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def labels_of(setting: Setting) -> dict[str, str]:
 
 
 def rows_of(setting: Setting, labels: dict[str, str], data: Path, count: int) -> dict[str, list[Asked]]:
-    """Return the rows of both kinds: `removed` and `foreign`. A third of the foreign rows fits no label."""
+    """Return the rows of `removed` and `foreign`. In `foreign`, the text of every third row comes from another task."""
     rows = [(row["input"], row["output"][0]) for row in read(data, setting.task)[:count]]
     others = [row["input"][FOREIGN[1]] for row in read(data, FOREIGN[0])[: len(rows) // 2]]
     foreign = [Asked({**row, setting.field: other}, NONE) for (row, _), other in zip(rows, others, strict=False)]
@@ -151,10 +151,10 @@ def ruled(rows: Sequence[Asked], answers: Sequence[Answer]) -> dict[str, float]:
 
 
 def none_row(row: Asked, answer: Answer) -> NoneRow:
-    """Return what a rule for "none of these" needs to know of an answer.
+    """Return the numbers that a rule for "none of these" is fitted to.
 
-    This is whether no label fits, the model's probability of that, and the probability of the likeliest label. If the
-    prompt does not list "none of these", its probability comes from the coverage.
+    They are the probability that no label fits, and the likeliest label's probability among the labels. If the prompt
+    does not list "none of these", the probability that no label fits is 1 minus the coverage.
     """
     shares = dict(answer.probabilities or {})
     outside = shares.pop(NONE, 1.0 - (answer.coverage or 0.0))

@@ -81,7 +81,10 @@ def main(name: str, data: Path, orders: Sequence[int], rows: int, shuffled: bool
 def _ask(
     runtime: Runtime, states: Sequence[str], choices: Sequence[Sequence[str]], instructions: str, orders: int
 ) -> list[Mapping[str, float]]:
-    """Return, for each row, the mean probability of each choice over several orders of the choices."""
+    """Ask each row's question with its choices in several orders.
+
+    Return each choice's mean probability over these orders.
+    """
     futures = []
     for state, values in zip(states, choices, strict=True):
         offered = [{"value": value} for value in values]

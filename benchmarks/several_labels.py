@@ -3,18 +3,17 @@
     python -m benchmarks.several_labels --model demo
 
 The rows are product titles of the extraction task. The labels are the six attributes that its rows ask for most often.
-A label is right if the row's gold answer has a value for the attribute. A label also counts as wrong if its row does
-not ask for the attribute, because the row's shop does not list it. This makes the labels noisy, but equally for both
-ways:
+A label is right if the row's gold answer has a value for the attribute. A shop may not list an attribute that a title
+mentions. Its label then counts as wrong, which makes both ways look equally worse. The two ways are:
 
 - `labels`: a custom task with `type = "labels"`, which takes one request per row;
 - `questions`: one predicate per label, as in `/v1/decisions`: six requests per row with a common beginning.
 
-In each way, the rows are first asked all at once, and then one by one. The results have micro-F1 and macro-F1 at the
-threshold 0.5, and the area under the ROC curve over all decisions. For comparison, they have the F1 of always giving
-the most frequent answer to each label. Expected calibration error and log-likelihood are given without and with a
-calibration. The calibration is a temperature and a bias, fitted to one half of the rows and measured on the other. The
-results also have the seconds per row and the tokens that the model read per row.
+Each way answers the rows twice: first all at once, and then one by one. The results have micro-F1 and macro-F1 at the
+threshold 0.5, and the area under the ROC curve over all decisions. For comparison, they have the F1 of a baseline,
+which gives each label its most frequent answer. Expected calibration error and log-likelihood are measured before and
+after calibration. The calibration (a temperature and a bias) is fitted to one half of the rows, and measured on the
+other half. The results also have the seconds per row and the tokens that the model read per row.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ Shares = list[Mapping[str, float]]  # for each row, the probability of yes by la
 @click.option("--rows", "count", type=click.IntRange(10), default=500, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/several_labels.json"))
 def main(model: str, data: Path, count: int, output: Path) -> None:
-    """Ask for the labels in one request and in one question per label, and write the results."""
+    """Measure both ways, and write the results."""
     titles, gold, labels = read_rows(data / "attribute_value_extraction" / "test.jsonl", count)
     space = SeveralLabels(labels, (0.5,) * len(labels), 0, len(labels))
     with Runtime(model, prefix_files=False) as runtime, TemporaryDirectory() as folder:
@@ -120,7 +119,7 @@ def predicate(label: str) -> Mapping[str, Any]:
 def ask_labels(runtime: Runtime, task: Task, texts: Sequence[str]) -> tuple[Shares, int]:
     """Ask for all labels of a row in one request.
 
-    Returns the probability of yes for each row and label, and the number of tokens that the model read.
+    Returns the probability that each label applies to each row, and the number of tokens that the model read.
     """
     answers = list(runtime.answers(task, [{"title": text} for text in texts]))
     return [answer.probabilities or {} for answer in answers], sum(map(read, answers))
@@ -135,7 +134,7 @@ def ask_questions(runtime: Runtime, questions: Mapping[str, Task], texts: Sequen
 
 
 def read(answer: Answer) -> int:
-    """Return how many tokens the model read for an answer, without those that were in memory already."""
+    """Return how many tokens the model read for an answer. Tokens that were already in memory do not count."""
     usage = answer.usage
     if usage is None:
         raise click.ClickException(f"A row failed: {answer.error}")
@@ -143,7 +142,7 @@ def read(answer: Answer) -> int:
 
 
 def measured(space: SeveralLabels, shares: Shares, gold: Sequence[set[str]]) -> dict[str, Any]:
-    """Return the metrics of the labels' probabilities, compared with the right labels."""
+    """Return the metrics of one way of answering. `shares`: the probability of each label, for each row."""
     from sklearn.metrics import roc_auc_score
 
     chosen = [{label for label, share in row.items() if share >= 0.5} for row in shares]
@@ -166,10 +165,7 @@ def measured(space: SeveralLabels, shares: Shares, gold: Sequence[set[str]]) -> 
 
 
 def most_frequent(gold: Sequence[set[str]], labels: Sequence[str]) -> set[str]:
-    """Return the labels that are right for more than half of the rows.
-
-    Giving these labels to every row means giving each label its most frequent answer.
-    """
+    """Return the labels that are right for more than half of the rows."""
     return {label for label in labels if 2 * sum(label in row for row in gold) > len(gold)}
 
 

@@ -1,15 +1,15 @@
-"""Claim: no alternative is faster at a task by more than noise, and scored tasks run near the machine's limit.
+"""Compares the speed of this project with that of other programs over llama.cpp, and with the machine's limit.
 
     python -m benchmarks.throughput --llama-server build/bin/llama-server
 
 Each task's first rows of `test.jsonl` are answered by three programs: this project's Runtime in fast mode,
 llama-cpp-python's `Llama` class, and llama.cpp's server. The programs run one after the other, with the same file,
-prompts and threads. `Llama` and the server get the GBNF grammar that a user would write for the row. The roofline is
-the rate at which plain `llama_decode` reads 512 tokens, measured before each pass of our Runtime.
+prompts and threads. `Llama` and the server get the GBNF grammar that a user would write for the row. The machine's
+limit, or roofline, is how fast plain `llama_decode` reads 512 tokens. It is measured before each task.
 
-Each repeat loads the model again in all three programs, so that none of them remembers rows. Before the clock starts,
-each program answers eight other rows, so that it has the instruction in memory. Rates are medians over the repeats.
-Answers are not compared here.
+Each repeat loads the model again in all three programs, so that no program has rows of an earlier repeat in memory.
+Before the clock starts, each program answers eight other rows, so that it has the instruction in memory. Rates are
+medians over the repeats. Answers are not compared here.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ SCORED = {"predicate", "choice"}
 class Passes:
     """The measurements of one task.
 
-    - `peers`: the passes of each peer (program under comparison).
-    - `cpu`: the seconds of processor time of each peer's passes. On a shared machine they are more reliable than
-      elapsed time.
-    - `roofline`: the tokens per second of plain llama.cpp, measured before each pass of our Runtime.
+    - `peers`: the passes of each program that is compared.
+    - `cpu`: the processor time of each peer's passes, in seconds. On a shared machine, processor time is more reliable
+      than elapsed time.
+    - `roofline`: the tokens per second of plain llama.cpp, measured before each repeat.
     """
 
     peers: dict[str, list[Pass]] = field(default_factory=dict)
@@ -121,7 +121,7 @@ def main(
 
 
 def read_rows(data: Path, task: Task, rows: int, envelope: Envelope) -> Rows:
-    """Return a task's first rows, which are measured, and the next rows of the file, which warm a program up."""
+    """Return a task's first `rows` rows, which are measured, and some rows after them, which are used as a warm-up."""
     lines = (data / task.name / "test.jsonl").read_text("utf-8").splitlines()[: rows + WARM_ROWS]
     if len(lines) <= WARM_ROWS:
         raise click.ClickException(f"{data / task.name} has {len(lines)} rows, fewer than {WARM_ROWS + 1}.")
@@ -140,7 +140,7 @@ def run(
     passes: Mapping[str, Passes],
     repeat: str,
 ) -> None:
-    """Load every peer, run each task with one peer after the other, and free the peers.
+    """Load all peers. Then, task by task, measure each peer in turn. At the end, free the peers.
 
     The measurements are added to `passes`.
     """
@@ -168,9 +168,10 @@ def run(
 
 
 def summary(passes: Mapping[str, Passes], task_rows: Mapping[str, Rows], parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a task's medians over the repeats: each peer's rate, and our rate relative to each peer and the roofline.
+    """Return the results for each task, as medians over the repeats, and the geometric means over all tasks.
 
-    For each peer, there is also the geometric mean of our relative rates over the tasks.
+    The results have the rows per second of each peer. They also have the ratio of our rate to each peer's rate and to
+    the roofline.
     """
     tasks: dict[str, Any] = {}
     for task, done in passes.items():
@@ -203,7 +204,7 @@ def summary(passes: Mapping[str, Passes], task_rows: Mapping[str, Rows], parts: 
 
 
 def means(results: Mapping[str, Any]) -> str:
-    """Return the sentence with the geometric means of our rate divided by each peer's."""
+    """Return a sentence such as "Geometric mean: 1.42 times llama-server", which says how much faster we are."""
     ratios = " and ".join(f"{mean:.2f} times {peer}" for peer, mean in results["geometric_means"].items())
     return f"Geometric mean: {ratios}."
 
@@ -211,7 +212,7 @@ def means(results: Mapping[str, Any]) -> str:
 def picture(results: Mapping[str, Any]) -> str:
     """Return an SVG chart with a bar for each task and peer.
 
-    The text after a bar has its rate, and our rate divided by it.
+    Beside each bar is the peer's rate, and how many times as fast we are.
     """
     groups = [
         Group(

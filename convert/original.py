@@ -1,4 +1,4 @@
-"""Computes the original checkpoint's tokens and logits, with which a converted file's are compared.
+"""Computes the tokens and logits of an original checkpoint. The converted file is compared with them.
 
 The tokens come from the packages tokenizers or sentencepiece, and the logits from transformers and, for adapters, peft.
 All these packages are optional.

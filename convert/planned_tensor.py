@@ -15,11 +15,11 @@ from ecellm_lite.tensor_types import CONVERTED, TensorType
 
 @dataclass(frozen=True, slots=True)
 class PlannedTensor:
-    """A recipe with the type and the offset of its tensor.
+    """A tensor that will be written to a GGUF file. It is made by `recipe`.
 
-    - `source_type`: the type of the source's rows.
+    - `source_type`: the type of the rows in the source.
     - `offset`: the tensor's first byte, counted from the beginning of the tensors' data.
-    - `importance`: the imatrix's numbers, of shape (columns,), if the type uses an imatrix.
+    - `importance`: the row of the imatrix for this tensor, of shape (columns,). It is None if `type` needs no imatrix.
     """
 
     recipe: TensorRecipe
@@ -65,7 +65,7 @@ class PlannedTensor:
 
     @property
     def bytes_per_weight(self) -> float:
-        """The bytes of memory that one weight takes during the conversion: in the source plus in the file."""
+        """The memory of one weight during the conversion, in bytes: its size in the source plus that in the file."""
         source = CONVERTED[self.source_type]
         return source.block_bytes / source.block + self.type.block_bytes / self.type.block
 

@@ -1,4 +1,6 @@
-"""Reads a safetensors file as untrusted input. The header must agree with the file, and tensors are read by rows.
+"""Reads a safetensors file as untrusted input.
+
+The header must agree with the file. Tensors are read a few rows at a time.
 
 The file is opened once, must be a regular file, and is read with pread. It is not memory-mapped, for two reasons.
 Another program could kill this process by truncating the file, and mapped pages count as this process's memory. A file
@@ -39,9 +41,9 @@ _SIZES = {
 
 
 class SafetensorsFile(OpenFile):
-    """An open safetensors file.
+    """An open safetensors file, which is also a context manager.
 
-    `tensors` has its tensors by name, in the order of their bytes. It is a context manager.
+    `tensors`: the file's tensors by name, in the order of their bytes.
 
     Raises ModelError if the file is damaged.
     """

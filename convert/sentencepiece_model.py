@@ -33,7 +33,11 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class SentencePieceModel:
-    """A SentencePiece model: its pieces in the order of their ids, and whether it puts a space before a text."""
+    """A SentencePiece model.
+
+    `pieces`: in the order of their ids.
+    `space_first`: whether the tokenizer puts a space before a text.
+    """
 
     pieces: tuple[Piece, ...]
     space_first: bool

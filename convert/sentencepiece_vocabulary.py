@@ -1,8 +1,8 @@
 """A SentencePiece vocabulary for llama.cpp, read from tokenizer.model or else from tokenizer.json.
 
-Like SentencePiece, llama.cpp first merges the pair of tokens whose merged token has the highest score. tokenizer.json
-has no scores, so they are computed from the order of its merges. llama.cpp's own converter gives every token the same
-score. With that converter's files, texts are split differently than in training.
+To split a text, llama.cpp merges pairs of tokens, as SentencePiece does. It begins with the pair that becomes the token
+with the highest score. tokenizer.json has no scores, so they are computed from the order of its merges. llama.cpp's own
+converter gives every token the same score, so its files split texts differently than in training.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def from_model(path: Path, size: int, added: Iterable[AddedToken]) -> tuple[Toke
 def from_tokenizer(
     path: Path, tokenizer: Mapping[str, Any], size: int, added: Sequence[AddedToken]
 ) -> tuple[TokenList, bool]:
-    """Return the tokens of a SentencePiece vocabulary in a tokenizer.json, and whether it puts a space before a text.
+    """Return the tokens in a tokenizer.json, and whether the tokenizer puts a space before a text.
 
     Raises ModelError if the file is damaged or llama.cpp cannot reproduce its tokens.
     """
@@ -121,11 +121,13 @@ def _ranks(merges: object, tokens: Set[str], placed: Set[str], path: Path) -> di
 
 
 def _space_first(tokenizer: Mapping[str, Any], path: Path) -> bool:
-    """Return whether a space is put before a text. Raises ModelError for steps that SentencePiece does not have.
+    """Return whether the tokenizer puts a space before a text.
 
-    In a tokenizer.json, the normalizer Prepend or the pre-tokenizer Metaspace does this. Metaspace adds no space to a
-    text that already begins with one. Gemma's pre-tokenizer splits texts at spaces. This has no effect, because Gemma's
-    normalizer has already replaced all spaces.
+    In a tokenizer.json, the normalizer Prepend or the pre-tokenizer Metaspace adds this space. Metaspace adds no space
+    to a text that already begins with one. Gemma's pre-tokenizer splits texts at spaces. This has no effect, because
+    Gemma's normalizer has already replaced all spaces.
+
+    Raises ModelError if the tokenizer changes or splits texts in a way that SentencePiece does not.
     """
     first, replaced = False, False
     for step in _steps(tokenizer.get("normalizer"), "normalizers", path):

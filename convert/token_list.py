@@ -35,9 +35,10 @@ class AddedToken:
 
 @dataclass(slots=True)
 class TokenList:
-    """The tokens of a model with `size` token ids.
+    """The tokens of a model. Their ids are 0 to `size - 1`.
 
-    An id without a token gets padding text, which the tokenizer never produces.
+    If an id has no token in the checkpoint, its text is a placeholder such as `[PAD7]`, which the tokenizer never
+    produces.
     """
 
     size: int
@@ -112,7 +113,10 @@ def token_id(value: object, path: Path) -> int:
 
 
 def token_text(value: object, path: Path) -> str:
-    """Return the text of a token in a file. Raises ModelError if it is a text that a GGUF file cannot hold."""
+    """Return a token's text, as read from a file.
+
+    Raises ModelError if it is not a text, empty, too long or not UTF-8.
+    """
     if not isinstance(value, str) or not value or len(value) > MAX_TOKEN_LETTERS:
         raise damaged(path, f"has the token {str(value)[:40]!r}, which is not a text, or is empty or too long")
     if any("\ud800" <= letter <= "\udfff" for letter in value):
@@ -121,7 +125,7 @@ def token_text(value: object, path: Path) -> str:
 
 
 def vocabulary(value: object, path: Path, size: int) -> dict[str, int]:
-    """Return the ids by their texts from a vocab.json or tokenizer.json.
+    """Check the vocabulary in a vocab.json or tokenizer.json, and return it: a dict from token texts to ids.
 
     Raises ModelError if an id is `size` or more, or occurs twice.
     """
@@ -170,7 +174,7 @@ def added_tokens(folder: Path, tokenizer: Mapping[str, Any] | None) -> list[Adde
 
 
 def _looks_special(text: str) -> bool:
-    """Return whether an added token's text looks like a special token's. Its tokenizer may say otherwise.
+    """Return whether an added token's text has the form of a special token, such as `<|end|>`.
 
     The rule is from llama.cpp's converter.
     """

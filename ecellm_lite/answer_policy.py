@@ -35,11 +35,12 @@ LEAST_COVERAGE = 0.01
 class AnswerPolicy:
     """Turns the engine's results into Answers, and decides which calibration applies to a row.
 
-    In deterministic mode, an answer has no `seconds` and no `cached_tokens`, because other rows would affect both.
+    In deterministic mode, an answer has no `seconds` and no `cached_tokens`, because both depend on other rows.
 
-    An answer without a value is an abstention. It keeps its probabilities. Only a row with a `min_probability` can get
-    one, for either of two reasons. The answer's probability is below `min_probability`, or its coverage is below the
-    calibration's `least_coverage`. The answer "none of these" is no abstention, and may have any coverage.
+    An abstention is an answer without a value. It still has its probabilities. A row with a `min_probability` gets an
+    abstention if the answer's probability is below `min_probability`, or if the coverage is below the calibration's
+    `least_coverage`. A row without `min_probability` never gets one. The answer "none of these" is not an abstention.
+    It may have any coverage.
     """
 
     model: ModelName
@@ -72,9 +73,9 @@ class AnswerPolicy:
         return calibrations.find(_scope(calibrations, task, question), question.space.keys) if calibrations else None
 
     def refusal(self, calibrations: Calibrations | None, task: Task, instruction: str | None = None) -> str | None:
-        """Return why a task's calibration cannot be used with this instruction.
+        """Return the reason why a task's calibration cannot be used with this instruction.
 
-        Returns None if it can be used, or if the task has no calibration.
+        Returns None if the calibration can be used, or if the task has none.
         """
         if calibrations is None:
             return None
@@ -92,10 +93,10 @@ class AnswerPolicy:
     def refusal_of_row(
         self, calibrations: Calibrations | None, task: Task, row: Mapping[str, Any], instruction: str | None = None
     ) -> str | None:
-        """Return why a task's calibration cannot be used for a row.
+        """Return the reason why a task's calibration cannot be used for a row.
 
-        Returns None if it can be used, or if the task has no calibration. Raises InputError for an invalid row, if the
-        task has a calibration.
+        Returns None if the calibration can be used, or if the task has none. If the task has a calibration, the row is
+        checked too: InputError is raised for an invalid row.
         """
         if calibrations is None or not calibrations.has(task.name):
             return None
@@ -108,9 +109,9 @@ class AnswerPolicy:
     def checked_task(
         self, task: str | Task, calibrations: Calibrations | None = None, instruction: str | None = None
     ) -> Task:
-        """Return the task.
+        """Return the task with this name.
 
-        Raises UsageError if it does not exist, or if the chosen calibration file is for another task.
+        Raises UsageError if no task has this name, or if the chosen calibration file is for another task.
         """
         task = task if isinstance(task, Task) else get_task(task)
         if calibrations and calibrations.named and (reason := self.refusal(calibrations, task, instruction)):
@@ -128,7 +129,7 @@ class AnswerPolicy:
     ) -> Submission:
         """Return a row's submission: its request to the engine, or the error that prevented the request.
 
-        `request_of` makes the request for a question, as Prompts.request does.
+        `request_of`: a function like Prompts.request, which makes the request for a question.
         """
         instruction, space = options.get("instruction"), options.get("space")
         least = checked_probability(options.get("min_probability"))
@@ -158,7 +159,7 @@ class AnswerPolicy:
         return submission
 
     def answer(self, row: Submission) -> Answer:
-        """Return the Answer of a row that the engine has finished, or that failed."""
+        """Return a row's Answer. The engine must have finished the row, or the row must have failed."""
         request, error = row.request, row.error
         outcome = request.outcome if request and not row.failure else None
         plausible: list[str] | None = None
@@ -241,7 +242,7 @@ def _abstains(outcome: Outcome, row: Submission) -> bool:
 def _covers_less(outcome: Outcome, row: Submission, least: float) -> bool:
     """Return whether an answer's coverage is below `least`. For the answer "none of these", return False.
 
-    A low coverage means the same as that answer: none of the allowed answers fits.
+    A low coverage is a sign that no label fits. The answer "none of these" says so already.
     """
     space = row.request.space if row.request else None
     none = isinstance(space, OrNone) and space.is_none(outcome.text)
@@ -251,8 +252,9 @@ def _covers_less(outcome: Outcome, row: Submission, least: float) -> bool:
 def _plausible(sets: AnswerSets, before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
     """Return the keys of a row's plausible answers, the likeliest first.
 
-    `before` and `after` are the probabilities before and after calibration. The set is chosen by those before. The
-    likeliest answer after calibration is added if it is missing. This keeps the guarantee, because the set only grows.
+    `before` and `after` are the probabilities before and after calibration. The set of plausible answers is chosen by
+    the probabilities before calibration. The likeliest answer after calibration is added if it is missing. The
+    guarantee still holds, because the set only grows.
     """
     order = sorted(after, key=lambda key: (after[key], before[key]), reverse=True)
     plausible = {order[0], *sets.answers(before)}

@@ -20,7 +20,7 @@ class EcellmError(Exception):
 
     If this class itself is raised, the program or its installation is at fault (exit code 1).
 
-    `message`: what is wrong, including the wrong value. Without a `step` it is a whole sentence, with its period.
+    `message`: what is wrong, including the wrong value. If there is no `step`, the message ends with a period.
     `step`: what to do next.
     `field`: a field of a row or file, such as `product_1.title`.
     `line`: a line number, from 1.
@@ -80,13 +80,13 @@ class ContextError(InputError):
 
 
 class GrammarError(InputError):
-    """A JSON schema or a grammar does not compile, or text cannot be generated under it (exit code 3)."""
+    """A JSON schema or a grammar does not compile, or no text can be generated with it (exit code 3)."""
 
     code = "grammar"
 
 
 class ModelError(EcellmError):
-    """There is no such model, or its file is damaged, not a model, or hostile (exit code 4)."""
+    """A model does not exist, or its file is damaged, hostile, or not a model file (exit code 4)."""
 
     code = "model"
     exit_code = 4
@@ -131,7 +131,7 @@ class CrashError(EcellmError):
 
 
 class JobError(EcellmError):
-    """A job finished, but some of its rows failed. The output has an error for each of them (exit code 5)."""
+    """A job finished, but some rows failed. Each failed row has an error in the output (exit code 5)."""
 
     code = "job"
     exit_code = 5

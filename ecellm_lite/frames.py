@@ -25,11 +25,11 @@ def answers_frame(
     constants: Mapping[str, Any] | None = None,
     **options: Unpack[RequestOptions],
 ) -> Any:
-    """Return a copy of a data frame (pandas, polars or pyarrow) with further columns for each row's answer.
+    """Answer each row of a data frame (pandas, polars or pyarrow). Return a copy with columns for the answers added.
 
-    As in a job, the columns are `answer`, `probability`, `confidence`, `abstained`, `warnings` and `error`. If an
-    extraction asks all rows for the same attributes, there is also a column for each attribute. A failed row has its
-    error in `error`.
+    As in a job, the columns are `answer`, `probability`, `confidence`, `abstained`, `warnings` and `error`. For an
+    extraction, there is also a column for each attribute, if the attributes are the same in all rows. A failed row has
+    its error in `error`.
 
     `map`: {field: column} for each field whose column has another name. A list of columns is allowed too.
     `constants`: values of fields that are the same in all rows.

@@ -18,10 +18,11 @@ LONGEST_TOKEN = 256
 
 
 class Prompts:
-    """The prompts of one model. Thread-safe.
+    """The prompts of one model. All methods are thread-safe.
 
-    `max_length` is the maximum number of tokens of a prompt and its answer together. Raises ModelError if the model's
-    vocabulary lacks one of the envelope's control tokens.
+    `max_length`: the maximum number of tokens of a prompt and its answer together.
+
+    Raises ModelError if the model's vocabulary lacks one of the envelope's control tokens.
     """
 
     def __init__(self, envelope: Envelope, driver: Driver, max_length: int) -> None:

@@ -1,8 +1,8 @@
-"""Makes rows for tasks with few rows, or with rows that are hard to learn from.
+"""Makes rows for tasks that have few labelled rows, or labelled rows that are hard to learn from.
 
-A made query consists of some words of a product's title, as a customer would type them. That product is an exact match
-for the query. Products that share no word with the query are irrelevant. The degrees between exact and irrelevant can
-be learned only from labelled rows.
+A synthetic query consists of some words of a product's title, as a customer would type them. This product is an exact
+match for the query. A product that has no word of the query is irrelevant. No rows are made for the degrees between
+exact and irrelevant.
 
 A purchase history from the data gets new candidates for the next item, often fewer than in the data. With fewer
 candidates, the model more easily learns which letter belongs to the right item.
@@ -49,9 +49,10 @@ def titles_of(rows: Iterable[Row]) -> list[str]:
 def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random: Random) -> list[Row]:
     """Return synthetic rows of query_product_ranking.
 
-    The answer is the best product, followed by the other products as listed. About half of the queries are from the
-    labelled `rows`, and so are their products. The other queries are made from a title. So the best product cannot be
-    recognized by the source of its text. If there are fewer titles than a list has products, no rows are made.
+    About half of the queries come from the labelled `rows`. The other queries are made from a title. All products of a
+    row come from the same source, so that the source does not give the best product away. In the answer, the best
+    product is first. The other products are in the order in which they are listed. No rows are made if `titles` has
+    fewer titles than a row needs.
     """
     rankings: list[Row] = []
     listed = titles_of(rows)
@@ -80,11 +81,12 @@ def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random:
 
 
 def recommendation_rows(rows: Sequence[Row], count: int, random: Random) -> list[Row]:
-    """Return synthetic rows of sequential_recommendation, which ask for the next item among candidates of other rows.
+    """Return synthetic rows of the task sequential_recommendation. Each row asks which item a customer buys next.
 
-    The histories are those of the labelled `rows` whose items are texts. A history is cut after a random item, but not
-    after one of the first few. The next item is the answer. Up to 19 other candidates are drawn at random from the
-    candidates of all rows. An item that is often a candidate is drawn more often.
+    Each history is the beginning of a history in the labelled `rows`, cut after a random item, but not after one of the
+    first few. The item after the cut is the right answer. Up to 19 other candidates are drawn at random from the
+    candidates of all rows. An item that is often a candidate is drawn more often. Rows with items that are not texts
+    are not used.
     """
     rows = [row for row in rows if all(isinstance(item, str) for key in _ITEMS for item in row["input"][key])]
     all_candidates = [item for row in rows for item in row["input"]["candidates"]]
@@ -108,9 +110,10 @@ def recommendation_rows(rows: Sequence[Row], count: int, random: Random) -> list
 
 
 def classification_rows(titles: Sequence[str], count: int, random: Random) -> list[Row]:
-    """Return synthetic rows of multiclass_product_classification, half of them exact matches and half irrelevant.
+    """Return synthetic rows of the task multiclass_product_classification.
 
-    If almost all titles have words in common, there are fewer rows than asked for, or none.
+    In half of the rows, the product matches exactly. In the other half, it is irrelevant and has no word of the query.
+    If almost all titles have words in common, the result has fewer than `count` rows.
     """
     rows: list[Row] = []
     for _ in range(100 * count if len(titles) > 1 else 0):

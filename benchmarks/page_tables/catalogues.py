@@ -7,7 +7,7 @@ from benchmarks.page_tables.sources import provenance, results, table
 
 
 def tables() -> str:
-    """Return the table of the rows per second at which tables are read and written, without a model."""
+    """Return a table of how fast tables are read and written without a model, in rows per second."""
     facts = results("tables")
     rows = []
     for form, rates in facts["reading_rows_per_second"].items():
@@ -23,7 +23,7 @@ def tables() -> str:
 
 
 def job_cost() -> str:
-    """Return the text on the time, memory and journal of a job, apart from the model's work."""
+    """Return a paragraph on the time, memory and journal that a job takes without the model."""
     facts = results("job_cost")
     peak, parquet = facts["peak_memory_mib"], facts["parquet"]
     return (
@@ -37,7 +37,7 @@ def job_cost() -> str:
 
 
 def scale() -> str:
-    """Return the table of how long millions of rows take on several machines."""
+    """Return a table of the time that millions of rows take on several machines."""
     head = ("task", "tokens a row", "core seconds a row", "rows/s a core", *scaling.HEAD)
     return (
         f"{table(head, scaling.rows(results('throughput')))}\n\nThe first four columns were measured "
@@ -52,7 +52,7 @@ def scale_limits() -> str:
 
 
 def cluster() -> str:
-    """Return the text on the rate of a Ray cluster with each number of actors."""
+    """Return a sentence with the rows per second of a Ray cluster, for each number of actors."""
     facts = results("cluster")
     rates = facts["rows_per_second"]
     actors = ", ".join(f"{rate} with {way}" for way, rate in rates.items() if "actor" in way)

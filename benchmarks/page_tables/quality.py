@@ -17,7 +17,7 @@ _METRICS = {
 
 
 def quality() -> str:
-    """Return the table of the demo's metric on each task, next to those of trivial answers."""
+    """Return a table with the demo's metric on each task. It also has the metric of always giving the same answer."""
     rows = [
         (
             short(task),
@@ -31,7 +31,10 @@ def quality() -> str:
 
 
 def demo() -> str:
-    """Return the table of the demo's metric on each task, next to those of its base and of constant answers."""
+    """Return a table with the demo's metric on each task.
+
+    It also has the metrics of its base and of constant answers.
+    """
     rows = [
         (
             short(task),
@@ -46,7 +49,7 @@ def demo() -> str:
 
 
 def demo_more() -> str:
-    """Return the table of the demo's metrics on rows of other sources, next to those of constant answers."""
+    """Return a table with the demo's metrics on rows of other sources. It also has the metrics of constant answers."""
     rows = []
     for task, one in results("demo_more")["tasks"].items():
         yes = one["f1_of_yes"]
@@ -66,7 +69,7 @@ def demo_more() -> str:
 
 
 def ece() -> str:
-    """Return the table of the demo's calibration error as shipped, for the tasks with many rows."""
+    """Return a table of the calibration error of the demo with its own calibrations, for the tasks with many rows."""
     tests = {name: task["test"] for name, task in results("calibration")["tasks"].items()}
     many = {name: test for name, test in tests.items() if test and test["rows"] >= 300}
     lines = table([short(name) for name in many], [[f"{test['ece']:.3f}" for test in many.values()]])
@@ -74,7 +77,7 @@ def ece() -> str:
 
 
 def determinism() -> str:
-    """Return the sentence that says how many deterministic answers were identical, and how fast they were."""
+    """Return a paragraph on deterministic answers: how many of them differed, and how fast they were."""
     facts = results("determinism")
     differ = sum(one["different"] for one in facts["passes"])
     rates = facts["rows_per_second"]
@@ -97,7 +100,7 @@ def agreement() -> str:
 
 
 def quantization() -> str:
-    """Return the table of each file type's size and speed, and how often its answers agree with the F16 file's."""
+    """Return a table of file types: the size, the speed, and how often the answers are the same as with F16."""
     rows = [
         (
             name,
@@ -114,7 +117,7 @@ def quantization() -> str:
 
 
 def automatic() -> str:
-    """Return the text on the precision of thresholds that were chosen on one half of the rows."""
+    """Return a paragraph on thresholds that were chosen on one half of the rows: their precision on the other half."""
     facts = results("automatic")
     random = facts["random"]
     named = [
@@ -133,7 +136,7 @@ def automatic() -> str:
 
 
 def option_orders() -> str:
-    """Return the table of accuracy, log loss and time with 1, 2 and 4 orders of a choice's options."""
+    """Return a table of accuracy, log loss and time, for questions asked with 1, 2 and 4 orders of their options."""
     rows = [
         (
             short(task),
@@ -150,7 +153,10 @@ def option_orders() -> str:
 
 
 def open_model() -> str:
-    """Return the table of a general model's metrics without fine-tuning, next to those of the most frequent label."""
+    """Return a table of a general model's metrics without fine-tuning.
+
+    It also has the metrics of the most frequent label.
+    """
     facts = results("open_model")
     rows = []
     for task, one in facts["tasks"].items():
@@ -172,7 +178,7 @@ def open_model() -> str:
 
 
 def open_model_adapter() -> str:
-    """Return a sentence on a random adapter that is used with a general model's GGUF file."""
+    """Return a sentence about the test of a random adapter on a general model's GGUF file."""
     facts = results("open_model_adapter")
     loaded, merged = facts["base_and_adapter"], facts["adapter_and_merged"]
     changed = facts["rows"] - loaded["same_answers"]

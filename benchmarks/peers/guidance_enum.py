@@ -1,10 +1,10 @@
-"""The package `guidance` with llama-cpp-python: it writes one of many labels, which are the enum of a JSON schema.
+"""The package `guidance` with llama-cpp-python. It answers with one of many labels, given as the enum of a JSON schema.
 
     pip install --no-deps guidance==0.3.1
 
 The package pins older versions of llama-cpp-python and llguidance, so pip must not install its dependencies. `guidance`
-keeps the last prompt in memory, and reads the next one only from the first token that differs. Tokens that the schema
-forces are read together, in one call.
+keeps the last prompt's tokens in memory. If the next prompt begins with the same tokens, it reads only the rest of that
+prompt. Tokens that the schema forces are read together, in one call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""ecellm-lite's own runtime, in fast mode, as a job runs it."""
+"""ecellm-lite's own runtime, in fast mode, with the settings that a job uses."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The roofline: how many tokens per second plain `llama_decode` reads.
 
-It reads 512 tokens at a time, as in the test pp512 of llama.cpp's own benchmark, llama-bench.
+Each call of `llama_decode` reads 512 tokens, as in the test pp512 of llama.cpp's own benchmark, llama-bench.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class PlainDecode:
         self.rate(1)
 
     def rate(self, batches: int) -> float:
-        """Return the tokens per second over `batches` of 512 tokens.
+        """Read `batches` batches of 512 tokens, and return the tokens per second.
 
         The logits of each batch's last token are computed too.
         """

@@ -1,6 +1,7 @@
 """Extracts the language model from a checkpoint of a model that also sees images.
 
-Its tensors are renamed as in a checkpoint that has a language model only.
+Its tensors get the names that they have in a checkpoint without images: `model.language_model.norm` becomes
+`model.norm`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def is_of_images(name: str) -> bool:
 
 
 def name_alone(name: str) -> str:
-    """Return the name that a tensor or module would have in a checkpoint of a language model only.
+    """Remove the part of a tensor's or module's name that only multimodal checkpoints have.
 
     >>> name_alone("language_model.model.norm"), name_alone("model.language_model.norm"), name_alone("model.norm")
     ('model.norm', 'model.norm', 'model.norm')
@@ -37,7 +38,7 @@ def name_alone(name: str) -> str:
 
 
 class LanguagePart(Checkpoint):
-    """A view of an open checkpoint that hides the part that sees images."""
+    """A view of a checkpoint without the part for images."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.folder, self.config, self.files = checkpoint.folder, checkpoint.config, checkpoint.files
@@ -55,11 +56,14 @@ class LanguagePart(Checkpoint):
         return self._whole.tensor(self._names.get(name, name))
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
-        """Return rows of a tensor, as SafetensorsFile.rows does."""
+        """Return some rows of a tensor. The arguments are those of SafetensorsFile.rows."""
         return self._whole.rows(self._names.get(name, name), first, count)
 
     def restored(self, blueprint: Blueprint) -> Blueprint:
-        """Return a blueprint that was made from this view, with the original checkpoint's tensor names as sources."""
+        """Return the blueprint with the tensor names of the original checkpoint.
+
+        The blueprint was made with this view's names.
+        """
         recipes = tuple(self._restored(recipe) for recipe in blueprint.recipes)
         return replace(blueprint, recipes=recipes, output=blueprint.output and self._restored(blueprint.output))
 

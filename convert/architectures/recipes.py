@@ -1,7 +1,7 @@
 """Collects the recipes for a GGUF file's tensors (see blueprint.py), and checks the shapes of the checkpoint's tensors.
 
-A tensor must have the shape that the configuration implies. A tensor of the checkpoint that no recipe uses is an error,
-so that weights are never left out silently.
+A tensor must have the shape that the configuration implies. Each tensor of the checkpoint must be used by a recipe. So
+weights are never left out silently.
 """
 
 from __future__ import annotations

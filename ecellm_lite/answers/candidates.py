@@ -1,11 +1,11 @@
 """Finds the answer among a fixed set of candidates, using a sorted matrix of their tokens.
 
 Each possible answer is tokenized as a continuation of the prompt. Its tokens are one row of the matrix, and the rows
-are sorted. So rows that begin with the same tokens are neighbors. After some tokens are chosen, only the rows that
-begin with them are left. The tokens that may come next are the different values in the next column of these rows. The
-index of that column is called `depth`. A single value is *forced*: no model is needed to choose it. Several values get
-probabilities by a softmax over their logits. Each row ends with the end-of-sequence token, so one answer may be the
-beginning of another.
+are sorted. So rows that begin with the same tokens are neighbors. Each chosen token leaves fewer rows: those that begin
+with all tokens chosen so far. The next column of these rows has the tokens that may come next. The index of that column
+is called `depth`. If the column has only one value, this token is *forced*: no model is needed to choose it. If it has
+several values, a softmax over their logits gives their probabilities. Each row ends with the end-of-sequence token.
+Thanks to this token, "red" and "red wine" may be answers of the same set.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _PAD = -1
 
 @dataclass(frozen=True, slots=True)
 class Branches:
-    """The tokens that may come next, and the rows of the matrix that have each of them.
+    """The tokens that may come next. For each token, the matrix has a group of rows.
 
     - `tokens`: the tokens, all different, in ascending order.
-    - `starts`: the number of the first row with each token. The last entry is the number after the last row.
+    - `starts`: the number of each group's first row. The last entry is the number after the last group's last row.
     """
 
     tokens: NDArray[np.int32]
@@ -54,25 +54,26 @@ class Candidates:
 
     @classmethod
     def restored(cls, matrix: NDArray[np.int32], order: list[int], end: int) -> Candidates:
-        """Return candidates from the `matrix` and `order` that earlier candidates had, without sorting again."""
+        """Return candidates without sorting: `matrix` and `order` come from candidates that were sorted earlier."""
         candidates = cls.__new__(cls)
         candidates.matrix, candidates.order, candidates.end = matrix, order, end
         return candidates
 
     def branches(self, low: int, high: int, depth: int) -> Branches:
-        """Return the possible tokens at `depth`, among the rows from `low` up to, but not including, `high`.
+        """Return the tokens in column `depth` of the rows `low` to `high - 1`.
 
-        These rows must have the same tokens before `depth`.
+        These rows must have the same tokens before that column.
         """
         column = self.matrix[low:high, depth]
         starts = np.concatenate(([0], np.flatnonzero(column[1:] != column[:-1]) + 1))
         return Branches(column[starts], np.append(starts, high - low) + low)
 
     def common_path(self, low: int, high: int, depth: int, most: int) -> list[int]:
-        """Return a sequence of at most `most` tokens from `depth` on, which many candidates have in common.
+        """Return tokens from column `depth` on that many candidates have in common, at most `most` of them.
 
-        At each depth, the next token is the one that most of the remaining rows have. The sequence ends at the last
-        depth where the rows differ, because forced tokens after that need no model. It may be empty.
+        The tokens are chosen one after the other: always the token that most of the remaining rows have. The result
+        stops before the last column where the remaining rows differ. Later tokens are forced, so they need no model.
+        The result may be empty.
         """
         tokens: list[int] = []
         ends = 0
@@ -100,7 +101,7 @@ class ChosenCandidate:
     """The candidate that `walk` chose.
 
     - `index`: the candidate's index in the original order.
-    - `probability`: the product of the probabilities of all chosen tokens, each among the allowed tokens.
+    - `probability`: the product of the chosen tokens' probabilities. Each is a share among the allowed tokens.
     - `coverage`: the lowest coverage of all choices; 1 if there was no choice.
     """
 
@@ -109,7 +110,7 @@ class ChosenCandidate:
     coverage: float
 
     def then(self, other: ChosenCandidate) -> ChosenCandidate:
-        """Return the result of this walk followed by another one. The index is that of the other walk."""
+        """Return the choice of this walk and a later one together. The index comes from the later walk."""
         return ChosenCandidate(other.index, self.probability * other.probability, min(self.coverage, other.coverage))
 
 
@@ -141,9 +142,10 @@ def walk(candidates: Candidates, tape: Tape, *, depth: int = 0) -> Generator[Ste
 
 @dataclass(frozen=True, slots=True)
 class CandidateShares:
-    """The probability of each candidate, and the coverage of the first choice.
+    """The result of `weigh`.
 
-    The probabilities are in the candidates' original order, and sum to 1.
+    `shares`: each candidate's probability, in the candidates' original order. They sum to 1.
+    `coverage`: how much of the model's probability the allowed tokens had, where the candidates first differ.
     """
 
     shares: Probabilities
@@ -153,10 +155,10 @@ class CandidateShares:
 def weigh(candidates: Candidates, tape: Tape, *, drafts: int = 0) -> Generator[Step, Logits, CandidateShares]:
     """Return the exact probability of each candidate. The model is asked at every position where two candidates differ.
 
-    The candidates are whole answers, starting at the prompt's end. Often their first tokens are all different, as with
-    letters and yes/no. Then the logits after the prompt are enough, and the model is not called again. Otherwise the
-    model is asked at fewer positions than there are candidates. One call can ask at several positions, along a sequence
-    of up to `drafts` tokens. This saves calls if one candidate is the beginning of another.
+    Each candidate is a whole answer, right after the prompt. Often all candidates have different first tokens, for
+    example the letters of options. Then the logits after the prompt are enough, and the model is not called again. One
+    call can ask at several positions, along a sequence of up to `drafts` tokens. This saves calls if "red" and "red
+    wine" are both candidates.
     """
     shares = np.zeros(len(candidates.order))
     coverage: float | None = None

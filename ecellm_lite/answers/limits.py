@@ -3,8 +3,8 @@
 llguidance reports most mistakes itself. This module refuses what would crash or stall llguidance:
 
 - long chains of rules or references, which overflow its stack;
-- a schema that joins other schemas and has many patterns, which takes unbounded time and memory;
-- a large product of all the numbers that `multipleOf` gives, which takes unbounded time and memory;
+- a schema with `allOf` and many patterns, which takes unbounded time and memory;
+- many or large values of `multipleOf`: the product of all of them may take unbounded time and memory;
 - operators that intersect regular expressions, which take unbounded time and memory.
 
 The limits were found by experiment, with llguidance 1.9 on a stack of 1 MiB, the smallest that a thread usually has.
@@ -83,7 +83,10 @@ def check_schema(definition: Any) -> None:
 
 
 def depth(value: Any, what: str = "schema") -> int:
-    """Return how deep lists and objects are nested in a JSON value. Raises GrammarError above twice MAX_DEPTH."""
+    """Return how many levels of lists and objects a JSON value has.
+
+    Raises GrammarError if there are more than 2 * MAX_DEPTH levels.
+    """
     deepest, waiting = 0, [(value, 1)]
     while waiting:
         node, level = waiting.pop()

@@ -1,7 +1,7 @@
 """Reads numbers as they are written in product texts: `20`, `1,234.5`, `0,5`, `1/2`, `1 ½` and `1-1/2`.
 
 A number that could be read in two ways is refused. For example, `1,500` is 1500 to some people and 1.5 to others. A
-caller can say which sign is the decimal sign.
+caller can say whether `.` or `,` is the decimal separator.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class UnreadableError(ValueError):
 def cleaned(text: str) -> str:
     """Return a value with plain spaces, hyphens, quotes and fractions: `1½ in` becomes `1 1/2 in`.
 
-    Raises UnreadableError for a value that is too long, has a control character, or has a power such as 10².
+    Raises UnreadableError for a value that is too long, or has a control character or a superscript as in 10².
     """
     if len(text) > LONGEST:
         raise UnreadableError(f"it has more than {LONGEST} characters")
@@ -54,9 +54,10 @@ def cleaned(text: str) -> str:
 
 
 def read_number(text: str, decimal: Decimal | None = None) -> float:
-    """Return the number that a text contains. `decimal` is the decimal sign, if it is known.
+    """Return the number that a text contains. `decimal` says whether `.` or `,` is the decimal separator.
 
-    Raises UnreadableError if the text is no number, or if it could be several numbers because `decimal` is not known.
+    Raises UnreadableError if the text is not a number. Without `decimal`, it is also raised for a text such as `1,500`,
+    which may mean 1500 or 1.5.
     """
     match = _NUMBER.fullmatch(cleaned(text))
     if not match:
@@ -66,7 +67,7 @@ def read_number(text: str, decimal: Decimal | None = None) -> float:
 
 
 def number_of(number: str, decimal: Decimal | None) -> float:
-    """Return the value of a text that matches NUMBER. `decimal` and the errors are those of read_number."""
+    """Return the value of a text that matches NUMBER. See read_number for `decimal` and the errors."""
     if sum(map(str.isdigit, number)) > MOST_DIGITS:
         raise UnreadableError(f"it has more than {MOST_DIGITS} digits")
     if fraction := _FRACTION.fullmatch(number):
@@ -90,9 +91,9 @@ def tidy(value: float) -> float | int:
 
 
 def _decimal(number: str, sign: str) -> float | None:
-    """Return the number if its decimal sign is `sign`, and its thousands separator the other sign.
+    """Return the number, or None if it does not use `sign` as its decimal sign.
 
-    Otherwise return None.
+    With the sign `,`, the number `1.234,5` is 1234.5.
     """
     if sign == ",":
         number = number.translate({ord(","): ".", ord("."): ","})

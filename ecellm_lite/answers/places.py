@@ -21,16 +21,16 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The row's field that a source comes from. `pieces` is empty if the field is not a list."""
+    """The row's field from which the model reads a source. `pieces` is empty if the field is not a list."""
 
     field: str
     pieces: tuple[Piece, ...] = ()
 
     def place(self, start: int, end: int) -> dict[str, Any] | None:
-        """Return where the source's characters from `start` to `end` are in the row, as a dict.
+        """Return the place in the row of the source's characters from `start` to `end`.
 
-        `field` names the field, and `item` is the index in a list field. `start` and `end` count from the beginning of
-        the text. Returns None if the characters belong to more than one text of the list.
+        The result names the `field` and, for a list field, the index `item` of the text. `start` and `end` in the
+        result count from the beginning of that text. The result is None if the characters lie in two texts of the list.
         """
         if not self.pieces:
             return {"field": self.field, "item": None, "start": start, "end": end}

@@ -19,19 +19,22 @@ class Predicate(OneOf):
 
     @property
     def offered(self) -> tuple[Option, ...]:
-        """The options yes and no."""
+        """The options `yes` and `no`."""
         return _OPTIONS
 
     def spellings(self, option: Option) -> tuple[str, ...]:
-        """Return both spellings of an option: yes and Yes, or no and No. Most general models write a capital letter."""
+        """Return two spellings of an option, such as `yes` and `Yes`. Most general models write a capital letter."""
         return option.text, option.text.capitalize()
 
     def value(self, key: str) -> bool:
-        """Return true for the key of yes, and false for that of no."""
+        """Return whether `key` is `yes`."""
         return key == "yes"
 
     def normalized(self, text: str) -> str:
-        """Return yes or no. True and false are accepted too, because a spreadsheet may have converted yes and no."""
+        """Return `yes` or `no`.
+
+        `True` and `False` are accepted too, because spreadsheets may have converted the words.
+        """
         return OneOf.normalized(self, {"true": "yes", "false": "no"}.get(text.strip().casefold(), text))
 
     def longest(self, scene: Scene) -> int:

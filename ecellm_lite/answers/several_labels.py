@@ -1,8 +1,9 @@
 """The answer space of several labels: any number of a task's labels, such as `color, size`, or `none`.
 
-For each label, the probabilities of `LABEL: yes` and `LABEL: no` right after the prompt are compared. So the prompt is
-read once, and the answer for one label does not depend on the answers for others. A label is part of the answer if its
-probability of yes reaches its threshold. Then labels are added or removed if there are too few or too many.
+Each label is a question of its own: is `LABEL: yes` or `LABEL: no` more probable right after the prompt? The model
+reads the prompt once for all labels. The result for one label does not depend on the other labels. A label is part of
+the answer if the probability of its `yes` is at least its threshold. Then labels are added or removed if there are too
+few or too many.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ _SPELLINGS = ("yes", "Yes", "no", "No")
 class SeveralLabels(Space):
     """A space whose answers are lists of labels, always in the order of `labels`. The list may be empty.
 
-    - `labels`: at least one. They differ even in lower case, have no comma, and none of them is `none`.
-    - `thresholds`: for each label, the lowest probability of yes at which it is part of the answer.
+    - `labels`: at least one. No two labels are equal when letter case is ignored. A label has no comma, and is not
+      `none`.
+    - `thresholds`: for each label, the lowest probability at which it is part of the answer.
     - `at_least`, `at_most`: how many labels an answer has. If too few labels reach their thresholds, the likeliest of
-      the others are added. If too many do, the likeliest of them are kept.
+      the others are added. If too many labels reach their thresholds, only the likeliest of them are kept.
     """
 
     labels: tuple[str, ...]
@@ -55,10 +57,11 @@ class SeveralLabels(Space):
     biased: ClassVar[bool] = True
 
     def decode(self, scene: Scene) -> Decoding:
-        """Give every label its probability of yes.
+        """Compute the probability that each label applies.
 
-        The answer's probability is a product with one factor for each label: the probability of yes if the label is
-        part of the answer, otherwise the probability of no. The coverage is the lowest coverage of all labels.
+        The answer's probability is a product with one factor for each label. A label of the answer has as its factor
+        the probability that the label applies. Any other label has the probability that it does not apply. The coverage
+        is the lowest coverage of all labels.
         """
         words = _SPELLINGS if scene.form.spellings else _WORDS
         rows = [[scene.continuation(f"{label}: {word}") for word in words] for label in self.labels]
@@ -82,7 +85,7 @@ class SeveralLabels(Space):
         )
 
     def text_of(self, labels: Iterable[str]) -> str:
-        """Return the answer string of some labels: in the order of `labels`, separated by commas, or `none`."""
+        """Return the answer string for these labels, such as `color, size`. Without labels, return `none`."""
         holding = set(labels)
         return f"{_SEPARATOR} ".join(label for label in self.labels if label in holding) or NONE
 
@@ -91,9 +94,9 @@ class SeveralLabels(Space):
         return self._checked(_split(text))
 
     def normalized(self, text: str) -> str:
-        """Return the answer string of a person's labels, which are a comma-separated list or a JSON list.
+        """Return the answer string for labels that a person wrote, as `size, color` or as a JSON list.
 
-        Their case and their order do not matter.
+        The order of the labels and their letter case do not matter.
         """
         try:
             names = json.loads(text)
@@ -104,7 +107,7 @@ class SeveralLabels(Space):
         return self.text_of(self._checked([by_name.get(name.casefold(), name) for name in names]))
 
     def written(self, output: str | list[Any]) -> str:
-        """Return the answer string of a labelled row's output, which may be a list of labels."""
+        """Return a labelled row's `output` as an answer string. The output may be a list of labels."""
         if isinstance(output, str):
             return output
         for label in output:
@@ -113,17 +116,20 @@ class SeveralLabels(Space):
         return self.text_of(output)
 
     def longest(self, scene: Scene) -> int:
-        """Return the number of tokens of the longest label with its yes or no."""
+        """Return the number of tokens in the longest text that the model may read for a label, such as `color: yes`."""
         return max(len(scene.continuation(f"{label}: {word}")) for label in self.labels for word in ("yes", "no"))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with calibrated probabilities of yes, and the labels that now reach their thresholds."""
+        """Calibrate the probability of each label.
+
+        Return the outcome with these probabilities and the labels that they select.
+        """
         return self.corrected(outcome, Correction(temperature, bias), {})
 
     def corrected(self, outcome: Outcome, correction: Correction, own: Mapping[str, Correction]) -> Outcome:
-        """Return the outcome corrected by `correction`.
+        """Return the outcome after a correction of its probabilities.
 
-        `own` has the corrections of labels that have a separate one.
+        Each label is corrected by its entry in `own`. A label without an entry is corrected by `correction`.
         """
         if not outcome.probabilities or (correction == Correction() and not own):
             return outcome
@@ -138,10 +144,7 @@ class SeveralLabels(Space):
         )
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim (decision) per label: that it applies.
-
-        Each claim's options are yes and no, in this order.
-        """
+        """Return one claim (decision) for each label. The claim's first option is that the label applies."""
         shares: Mapping[str, float] = answer.probabilities or {}
         right = self.parse(gold)
         return tuple(
@@ -154,7 +157,10 @@ class SeveralLabels(Space):
         return answer.text or NONE
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return a line for each label, with its probability of yes. The labels of the answer are highlighted."""
+        """Return a line for each label, with the probability that it applies.
+
+        The labels of the answer are highlighted.
+        """
         holding = answer.value or ()
         return tuple(
             Detail(label, share=share, chosen=label in holding) for label, share in (answer.probabilities or {}).items()
@@ -177,7 +183,10 @@ class SeveralLabels(Space):
         return value
 
     def _chosen(self, shares: Sequence[float]) -> list[str]:
-        """Return the answer's labels. `shares`: the probability of yes of each label, in the order of `labels`."""
+        """Return the labels of the answer.
+
+        `shares`: the probability that each label applies, in the order of `labels`.
+        """
         reached = [share >= threshold for share, threshold in zip(shares, self.thresholds, strict=True)]
         # Those that reach their threshold come first, the most probable first among each kind.
         order = sorted(range(len(shares)), key=lambda place: (not reached[place], -shares[place]))

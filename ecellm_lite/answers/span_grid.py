@@ -26,7 +26,7 @@ class SpanGrid:
     A title of 25 words has about 250 spans and a description thousands. Once a head is chosen, only the spans that
     begin with it are tokenized in full.
 
-    `words`: the number of different words, counted in each text. There are at least as many spans.
+    `words`: the number of different words of each text, summed over the texts.
     """
 
     # The length of a head in tokens: the opening quote, which may include a character of the value, and the next one.
@@ -46,10 +46,12 @@ class SpanGrid:
     def choose(
         self, closes: tuple[str, ...], tape: Tape, without: Collection[Span] = ()
     ) -> Generator[Step, Logits, tuple[Span, str, ChosenCandidate]]:
-        """Choose a span and one of the texts `closes`, and append both to the tape (the answer's tokens so far).
+        """Choose a span and the text that follows it. Append both to the tape (the answer's tokens so far).
 
-        `without`: spans that were chosen before. If there are any, NONE cannot be chosen. If NONE is chosen, the first
-        of `closes` follows. Returns the span, the chosen one of `closes`, and how likely the choice was.
+        `closes`: the texts that may follow the span. After NONE, only the first of them may follow.
+        `without`: spans that were chosen before. If there are any, NONE cannot be chosen.
+
+        Returns the span, the text that follows it, and how likely the choice was.
         """
         end = self._scene.end
         heads = list(self._heads)

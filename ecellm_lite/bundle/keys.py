@@ -64,7 +64,7 @@ class PublicKey:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SecretKey:
-    """A secret key: its public key, and the 32-byte seed that the key was made from."""
+    """A secret key. `seed` has 32 bytes, from which the key pair is computed."""
 
     public: PublicKey
     seed: bytes
@@ -99,9 +99,9 @@ def read_public_key(path: Path) -> PublicKey:
 
 
 def parse_public_key(text: str, place: str) -> PublicKey:
-    """Return the public key in `text`. The text is that of a key file, or only its line of base64.
+    """Return the public key in `text`: either a whole key file, or only the key file's line of base64.
 
-    Raises ModelError if the text is not a key. `place` says in the error message where the text came from.
+    Raises ModelError if the text is not a key. The error calls the text `place`.
     """
     data = _decoded(text)
     if len(data) != 42 or data[:2] != _ALGORITHM:
@@ -128,20 +128,23 @@ def read_secret_key(path: Path) -> SecretKey:
 
 
 def trusted_keys(base: Path | None = None) -> Sequence[PublicKey]:
-    """Return the public keys that the user trusts. They are stored under `base`, by default the folder for bundles."""
+    """Return the public keys that the user trusts.
+
+    Their folder is keys/ in `base` or, without it, in the folder for bundles.
+    """
     return [read_public_key(path) for path in sorted(_folder(base).glob("*.pub"))]
 
 
 def keys_for(path: Path | None, base: Path | None = None) -> Sequence[PublicKey]:
     """Return the public key in the file at `path`.
 
-    Without a path, return the trusted keys that are stored under `base`.
+    Without a path, return the result of `trusted_keys`.
     """
     return [read_public_key(path)] if path else trusted_keys(base)
 
 
 def trust(key: PublicKey, base: Path | None = None) -> Path:
-    """Store a key under `base` among the keys that the user trusts. Return the path of its new file."""
+    """Add a key to the keys that the user trusts. Return the path of its new file, which is under `base`."""
     path = _folder(base) / f"{key.name}.pub"
     key.write(path)
     return path

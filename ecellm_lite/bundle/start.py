@@ -16,8 +16,8 @@ _SECONDS = 300  # that a program may take to start
 def check_start(version: Path, step: str) -> None:
     """Raise ModelError if a version's program or its engine does not start on this machine.
 
-    `step` is the next step in the error. The check runs the program's command `doctor`, which loads the engine. Only
-    its finding about llama.cpp counts. Its other findings and its exit code are ignored.
+    `step`: the next step that the error tells the user. The check runs the program's command `doctor`, which loads the
+    engine. Only what `doctor` reports about llama.cpp matters here. Its other reports and its exit code are ignored.
     """
     command = command_of(version)
     if not command:

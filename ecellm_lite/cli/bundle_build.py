@@ -20,7 +20,10 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 )
 @debug_option
 def engine(output: Path, source: Path | None) -> None:
-    """Compile llama-cpp-python for all processors and not only this machine's. This takes up to an hour."""
+    """Compile llama-cpp-python so that it runs on all processors, not only on this machine's.
+
+    This takes up to an hour.
+    """
     from ecellm_lite import ggml
     from ecellm_lite.bundle.engine import build_engine, variants_in
     from ecellm_lite.cli.progress import waiting

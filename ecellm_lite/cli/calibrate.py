@@ -80,14 +80,14 @@ def calibrate(
 ) -> None:
     """Make a model's probabilities reliable: of answers with probability 0.8, eight in ten should be right.
 
-    Answers labelled rows and fits a temperature to them. With 200 rows and more, other methods are compared with it.
-    The result is stored beside the model if it helps: on rows that it was not fitted to, the right answers must get
-    clearly higher probabilities. Later runs use it automatically. Do not use the rows on which you measure the model.
+    Answers labelled rows and fits a temperature to them. If there are 200 rows or more, other methods are tried as
+    well. The result is stored beside the model if it helps: on rows that it was not fitted to, the right answers must
+    get clearly higher probabilities. Later runs use it automatically. Do not use the rows on which you measure the
+    model.
 
-    \b
-    ecellm-lite calibrate --task sentiment_analysis --data reviews.jsonl
-    ecellm-lite calibrate --question labelled-questions.jsonl
-    """  # noqa: D301 - click needs a real backspace character
+     ecellm-lite calibrate --task sentiment_analysis --data reviews.jsonl ecellm-lite calibrate --question
+    labelled-questions.jsonl
+    """
     from ecellm_lite.cli.loading import find_model, load_runtime
     from ecellm_lite.models.adapters import find_adapters
     from ecellm_lite.models.calibration_files import calibration_path, keep_calibration, remove_calibrations

@@ -1,6 +1,6 @@
-"""What `calibrate --target-agreement` does: both models answer labelled rows.
+"""The command `calibrate --target-agreement`: shows how sure a cascade's first model must be to keep its answer.
 
-Then it shows when to ask the second model.
+Both models answer labelled rows. The second model is asked if the first model is less sure.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def calibrate_cascade(
     quiet: bool,
     **reading: Any,
 ) -> None:
-    """Show, for each task, below which probability a cascade of two models should use the second model.
+    """Show a probability for each task. Below it, a cascade of two models should use the second model.
 
     Raises InputError if no row has an answer with a probability.
     """

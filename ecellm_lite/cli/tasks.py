@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @debug_option
 def tasks(task: Task | None, as_json: bool) -> None:
-    """List the tasks, your own last. With TASK (a name or a file), show its fields, answers and an example."""
+    """List the tasks.
+
+    Your own tasks come last. With TASK (a name or a file), show its fields, answers and an example.
+    """
     from ecellm_lite.tasks.description import describe
     from ecellm_lite.tasks.registry import CASLIE_TASKS, TASKS
 

@@ -35,7 +35,7 @@ class Most(click.ParamType):  # type: ignore[type-arg]
     rows = click.IntRange(1)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str | None, int]:
-        """Return the task's name (None for every task) and the number of rows."""
+        """Parse `TASK=N` to (task name, N), and `N` to (None, N)."""
         from ecellm_lite.tasks.registry import get_task
 
         task, _, rows = value.rpartition("=")
@@ -47,14 +47,13 @@ class Most(click.ParamType):  # type: ignore[type-arg]
 
 @click.group()
 def train() -> None:
-    """Train an adapter on labelled rows, on the demo's base or another small Llama model.
+    """Train an adapter on labelled rows. Its base model is the demo's base or another small Llama model.
 
-    \b
-    ecellm-lite train lessons --data rows --passes 2 --held-out held-out -o lessons.npz
-    ecellm-lite train learn lessons.npz -o trained
+     ecellm-lite train lessons --data rows --passes 2 --held-out held-out -o lessons.npz ecellm-lite train learn
+    lessons.npz -o trained
 
     The result is trained/adapter, a PEFT folder that `ecellm-lite convert --lora` takes.
-    """  # noqa: D301 - click needs a real backspace character
+    """
 
 
 model_option = click.option(
@@ -152,7 +151,7 @@ def write_lessons(
 ) -> None:
     """Make lessons (tokens to train on) from labelled rows, and write them to `output`.
 
-    `layout` says which lessons each pass over the rows has.
+    `layout`: which lessons are made in each pass over the rows.
     """
     from ecellm_lite.training.curriculum import read_curriculum
 
@@ -249,7 +248,7 @@ def base() -> Path:
 
 
 def limits(most: Sequence[tuple[str | None, int]]) -> dict[str, int]:
-    """Return the maximum number of rows of each task that has one.
+    """Return the maximum number of rows of each task. A task without a maximum is left out.
 
     A limit for one task overrides the limit for all tasks.
     """
@@ -260,7 +259,7 @@ def limits(most: Sequence[tuple[str | None, int]]) -> dict[str, int]:
 
 
 def summary(curriculum: Curriculum) -> str:
-    """Return one line about a curriculum (all lessons of a training)."""
+    """Describe a curriculum in one line. A curriculum has all the lessons of a training run."""
     lessons, held_out = curriculum.lessons, sum(map(len, curriculum.held_out.values()))
     left_out = f"; left out as too long: {dict(curriculum.too_long)}" if curriculum.too_long else ""
     return f"{lessons.passes} passes of {len(lessons.of(0)):,} lessons, {held_out:,} rows held out{left_out}"

@@ -34,7 +34,8 @@ class Attempt:
     """The result of a child process: the facts about its model, its answers, and the error that it reported, if any.
 
     `load_seconds`: the time until the model was loaded.
-    `trouble`: what went wrong, worded to follow "its process". Empty if the process ended normally.
+    `trouble`: what went wrong, as the rest of a sentence that begins with "its process". It is empty if nothing went
+      wrong.
     `last_lines`: the last lines of the process's standard error.
     """
 

@@ -1,4 +1,4 @@
-"""The claims of a row's answer, compared with the gold answer. `eval` and `calibrate` use them.
+"""Splits a row's answer into claims, and compares each claim with the gold answer. `eval` and `calibrate` use this.
 
 A claim is one decision in an answer, with its probability (see ecellm_lite/answers/claims.py).
 """
@@ -17,22 +17,27 @@ from ecellm_lite.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """The claims (decisions) in one row's answer, at least one, and the answer's coverage."""
+    """One row's answer, compared with the gold answer.
+
+    `claims`: the decisions in the answer, at least one. An extraction has one for each attribute.
+    `coverage`: the answer's coverage.
+    """
 
     claims: tuple[Claim, ...]
     coverage: float
 
     @property
     def correct(self) -> bool:
-        """Whether every claim is right. The answer's probability is the probability that every claim is right."""
+        """Whether every claim is right."""
         return all(claim.correct for claim in self.claims)
 
 
 def case_of(space: Space, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> Case:
-    """Return an answer's claims, compared with the gold answer string.
+    """Compare an answer with the gold answer string. Return each claim of the answer, and whether the claim is right.
 
-    `labels` are the relevance labels of a ranking's products. Raises InputError if the answer has no probability, or if
-    the gold answer is outside the space.
+    `labels`: for a ranking, the relevance labels of the products.
+
+    Raises InputError if the answer has no probability, or if the gold answer is not possible in this space.
     """
     if answer.value is None or answer.probability is None or answer.coverage is None:
         raise InputError("The answer has no probability", step="leave out rows that failed, abstained or are free text")
@@ -40,7 +45,7 @@ def case_of(space: Space, answer: Answer, gold: str, labels: Sequence[str] | Non
 
 
 def outcome_of(answer: Answer) -> Outcome:
-    """Return an uncalibrated answer as an Outcome, the form that a calibration is applied to."""
+    """Return an uncalibrated answer as an Outcome. A calibration can then be applied to the Outcome."""
     return Outcome(
         value=answer.value,
         text=answer.text or "",

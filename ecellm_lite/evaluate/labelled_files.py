@@ -42,9 +42,10 @@ class LabelledFile:
     def rows(
         self, tasks: Sequence[Task], split: str = SPLIT, setting: str = SETTING
     ) -> Iterator[Labelled | tuple[Task | None, Unreadable]]:
-        """Yield the rows of these tasks, and a pair (task, Unreadable) for each unreadable line.
+        """Yield the rows of these tasks. For each unreadable line, yield a pair (task, Unreadable).
 
-        In such a pair, an unknown task is None. Raises InputError for a file that cannot be read or has another format.
+        The task in the pair is None if it is not known. Raises InputError if the file cannot be read or has another
+        format.
         """
         expected = self.task or (tasks[0] if len(tasks) == 1 else None)
         own = {task.name: task for task in tasks if task.source}
@@ -115,7 +116,10 @@ def labelled_files(path: Path, tasks: Sequence[Task], split: str = SPLIT) -> lis
 
 @dataclass(slots=True)
 class LabelledRows:
-    """The rows to evaluate, and the lines that could not be read, by task. Lines of an unknown task are under None."""
+    """The rows to evaluate, by task name, and the lines that could not be read.
+
+    `unreadable`: by task name, or None for lines whose task is unknown.
+    """
 
     rows: dict[str, list[Labelled]]
     unreadable: dict[str | None, list[Unreadable]]
@@ -134,7 +138,7 @@ def gather(
     If a task has more rows, the chosen ones are spread evenly over the files. The same files give the same rows each
     time.
 
-    Raises InputError if the files have no row of these tasks, not even an unreadable one.
+    Raises InputError if the files have neither a row of these tasks nor an unreadable line.
     """
     spreads: dict[str, Spread] = {}
     unreadable: dict[str | None, list[Unreadable]] = {}
@@ -160,7 +164,7 @@ def gather(
 
 
 class Spread:
-    """Chooses at most `limit` rows, spread evenly over a stream. At most 2 * `limit` rows stay in memory."""
+    """Chooses at most `limit` rows of a stream, at equal distances. It keeps at most 2 * `limit` rows in memory."""
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
@@ -249,7 +253,7 @@ def _array(file: BufferedReader) -> Iterator[tuple[int, Mapping[str, Any] | Inpu
 
 
 class _Bounded:
-    """A file of rows that refuses a row much longer than LONGEST_LINE bytes.
+    """A file of rows. A row much longer than LONGEST_LINE bytes is refused.
 
     The length is checked before each block is read, so a row may exceed the limit by one block.
     """

@@ -5,8 +5,9 @@ luck. So a threshold must pass a test. If the true precision above the threshold
 passes by chance in at most 5% of cases. The test uses the one-sided 95% lower bound of Clopper and Pearson ("The use of
 confidence or fiducial limits", Biometrika 1934).
 
-Each possible answer may have its own threshold. The thresholds then share the 5% (Bonferroni's correction): with two
-thresholds, each may be too low in 2.5% of cases. For a target of 95%, this many rows must be above a threshold:
+Each possible answer may have its own threshold. The thresholds then share the 5% (Bonferroni's correction). Of two
+thresholds, each passes by chance in at most 2.5% of cases. For a target of 95%, a threshold can pass only if enough
+rows are above it:
 
     thresholds    if none is wrong    if one is wrong
     one           59                  93
@@ -35,9 +36,11 @@ DOUBT = 0.05  # the probability that the lower bound of a precision is too high
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A labelled row's answer: its most likely option, that option's calibrated probability, and whether it is right.
+    """A labelled row's answer, compared with its gold answer.
 
-    `usual` is false if the answer's coverage is unusually low. Such an answer always needs review.
+    `key`: the answer's most likely option.
+    `probability`: the calibrated probability of this option.
+    `usual`: false if the answer's coverage is unusually low. Such an answer always needs review.
     """
 
     key: str
@@ -49,9 +52,9 @@ class Judged:
 def judged(
     space: Space, answer: Answer, row: Labelled, correct: Callable[[Space, Outcome], Outcome], least_coverage: float
 ) -> Judged:
-    """Return a row's answer as a Judged. `correct` is a function that calibrates an outcome.
+    """Compare a row's answer with its gold answer. `correct` is a function that calibrates an outcome.
 
-    The answer is not usual if its coverage is below `least_coverage`.
+    The result is not `usual` if the answer's coverage is below `least_coverage`.
     """
     after = correct(space, outcome_of(answer))
     calibrated = replace(
@@ -63,7 +66,7 @@ def judged(
 
 
 def automatic(rows: Sequence[Judged], precision: float, *, by_answer: bool, seed: int = 0) -> Automatic:
-    """Return the thresholds for a precision below 1, and the precision that they reach on held-out rows.
+    """Return thresholds for the target `precision`, which must be below 1, and the precision reached on held-out rows.
 
     If `by_answer`, each answer has its own threshold. All rows must then have the same possible answers.
     """
@@ -99,17 +102,17 @@ def least_thresholds(rows: Sequence[Judged], precision: float, keys: Sequence[st
 def reaches(row: Judged, thresholds: Mapping[str, float | None]) -> bool:
     """Return whether a row's answer needs no review.
 
-    The answer's coverage must be usual, and its probability must reach the answer's threshold.
+    Its probability must be at least the threshold for this answer, and its coverage must not be unusually low.
     """
     threshold = thresholds[EVERY] if EVERY in thresholds else thresholds.get(row.key)
     return row.usual and threshold is not None and row.probability >= threshold
 
 
 def least_threshold(rows: Sequence[Judged], precision: float, doubt: float = DOUBT) -> float | None:
-    """Return the lowest threshold that passes the module's test, or None if none passes.
+    """Return the lowest threshold that passes the test in this module's docstring, or None if no threshold passes.
 
-    `precision`: the required share of right answers.
-    `doubt`: how likely a threshold that is too low may pass the test by chance.
+    `precision`: the target, a share of right answers.
+    `doubt`: the chance that the test passes a threshold whose true precision is below the target.
 
     Needs scipy.
     """

@@ -79,12 +79,15 @@ class Journal:
                 self._commit()
 
     def corrections(self) -> dict[bytes, str]:
-        """Return the texts of a person's corrections, by row key."""
+        """Return the answers that a person corrected, as texts by row key."""
         with self._lock, _explained(self.path):
             return dict(self._database.execute("SELECT key, text FROM corrections"))
 
     def correct(self, corrections: Mapping[bytes, str]) -> None:
-        """Store a person's corrections: answer texts by row key. After an error, none of them is stored."""
+        """Store the answers that a person corrected: `corrections` maps row keys to answer texts.
+
+        If storing one of them fails, none is stored.
+        """
         with self._lock, _explained(self.path):
             self._commit()
             self._database.execute("BEGIN")

@@ -1,6 +1,6 @@
-"""Statistics of a job's answers, which are counted while the job runs.
+"""Counts the answers of a job while the job runs.
 
-They take a bounded amount of memory, however long the table is.
+The counts take a bounded amount of memory, however long the table is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ SLOWEST = 10
 
 @dataclass(slots=True)
 class ErrorKind:
-    """The errors with the same code: how many there are, and the line and message of the first one."""
+    """Counts the errors that have the same code.
+
+    `line` and `message` are those of the first such error.
+    """
 
     code: str
     line: int
@@ -49,7 +52,7 @@ class TaskStatistics:
 
     `answers`: how many times each answer was given, for at most DISTINCT different answers. For an extraction, how many
       answers have a value for each attribute, and how many have none. For labels, how many answers have each label.
-    `others`: how many answers `answers` does not count.
+    `others`: the number of answers that are missing in `answers`, because there were too many different ones.
     `bins`: the number of answers in ten ranges of probability, all of equal width.
     `automatic`: how many answers needed neither a review nor a correction.
     `reasons`: how many answers need a review, by reason.
@@ -116,9 +119,9 @@ class TaskStatistics:
 
 
 def _names(answer: Answer) -> Iterator[str]:
-    """Yield the names under which an answer is counted in `answers`.
+    """Yield the names under which an answer is counted: for example, its label, or `B first` for a ranking.
 
-    There are none for free text or a missing value.
+    Free text and missing values are not counted by name.
     """
     if answer.value is None:
         return

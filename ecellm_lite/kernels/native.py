@@ -103,7 +103,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def variants() -> list[str]:
-    """Return the variants that this processor can run, best first. Empty without a library."""
+    """Return the variants that this processor can run, best first. If the library is missing, return an empty list."""
     native = library()
     return native.ecellm_variants().decode().split() if native else []
 

@@ -61,7 +61,10 @@ def request_options(task: Task, wire: Mapping[str, Any]) -> RequestOptions:
 
 
 def wire_options(options: RequestOptions) -> dict[str, Any]:
-    """Return options in the protocol's form. Raises UsageError for an answer set that the protocol cannot express."""
+    """Return options in the protocol's form.
+
+    Raises UsageError if the option `space` is not a JSON schema, a grammar or the limits of a text.
+    """
     wire: dict[str, Any] = dict(options)
     space = wire.pop("space", None)
     if wire.pop("listener", None):

@@ -12,7 +12,7 @@ from ecellm_lite.errors import InputError
 def take_standard_streams() -> tuple[Callable[[int], bytes], Callable[[bytes], None]]:
     """Return functions that read from the original standard input and write to the original standard output.
 
-    After this call, text printed to standard output goes to standard error, also text that native code prints. Standard
+    After this call, text printed to standard output goes to standard error, even if native code prints it. Standard
     input is empty. Child processes do not inherit the original streams. Raises InputError if standard input or output
     is closed.
     """

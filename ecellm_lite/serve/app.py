@@ -127,7 +127,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 def _allowed(request: Request) -> Mapping[str, str] | None:
     """Return the Allow header for a path, or None if the OpenAPI document does not have the path.
 
-    Starlette's own Allow header lacks methods that a later route for the same path accepts.
+    Starlette's own Allow header has only the methods of the path's first route. A path may have several routes.
     """
     route = request.scope.get("route")
     methods = request.app.openapi()["paths"].get(getattr(route, "path_format", ""), {})

@@ -37,7 +37,7 @@ class NewBatch(Form):
 
 @router.post("/v1/batches", summary="Run the requests of a file", responses=replies(BatchReply, 404, *BODY, 429, 503))
 async def made(body: NewBatch, request: Request, service: Served) -> dict[str, Any]:
-    """Create a batch and return it. Its file is checked and its requests are run when earlier batches have ended."""
+    """Create a batch and return it. Once earlier batches have ended, its file is checked and its requests are run."""
     owner = exchange_of(request).owner
     service.files.get(body.input_file_id, owner)
     if task := _TASK.fullmatch(body.endpoint):

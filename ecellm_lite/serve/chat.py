@@ -37,7 +37,7 @@ ANY_OBJECT = {"type": "object", "additionalProperties": True}
 
 
 class TextPart(Form):
-    """A part of a message that is text."""
+    """A text as one part of a message."""
 
     type: Literal["text"]
     text: str

@@ -82,7 +82,7 @@ def error_response(error: EcellmError) -> Response:
 
 
 def row_error_response(error: RowError, place: str) -> Response:
-    """Return the response to a request for one row that failed.
+    """Return the response to a request whose only row failed.
 
     `place` is the path of the row in the request's body.
     """

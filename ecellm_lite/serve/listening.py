@@ -47,7 +47,7 @@ class Listening:
 def listen(host: str, port: int, path: Path | None = None) -> Listening:
     """Return the socket that the server listens on.
 
-    If systemd passed a socket, it is that one. Otherwise, it is a Unix socket at `path` or, if `path` is None, a TCP
+    If systemd passed a socket, return this socket. Otherwise open a Unix socket at `path` or, if `path` is None, a TCP
     socket. Raises InputError if the socket cannot be opened.
     """
     if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":

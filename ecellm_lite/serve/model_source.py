@@ -73,7 +73,10 @@ class StoreModels:
         return Store().names()
 
     def find(self, name: str) -> ModelSource | None:
-        """Return a stored model by its name, or None if there is none. Raises ModelError if its file is damaged."""
+        """Return the stored model with this name, or None if no model has it.
+
+        Raises ModelError if the model's file is damaged.
+        """
         return source_of(name, self._workers, **self._settings) if Store().has(name) else None
 
 
@@ -111,7 +114,10 @@ def source_of(name: str | None, workers: int = 1, **settings: Any) -> ModelSourc
 
 
 def cascade_source(sources: Sequence[ModelSource], escalate_below: float) -> ModelSource:
-    """Return a cascade of models (the cheapest first) as one model that can be loaded."""
+    """Combine several models into a cascade, which can be loaded like a single model.
+
+    The cheapest model comes first.
+    """
 
     def start() -> Answerer:
         with ExitStack() as stack:

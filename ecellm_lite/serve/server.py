@@ -25,7 +25,8 @@ from ecellm_lite.serve.listening import Listening
 class PatientProtocol(H11Protocol):
     """uvicorn's HTTP protocol, with time limits for sending a request and for reading a response.
 
-    The limit for sending applies to each request's head, and to the rest of a body that was refused.
+    The limit for sending covers the head of each request. If the server refuses a request's body, the limit also covers
+    the rest of this body.
 
     A client that closes only its sending side is treated as gone. The server cannot tell this from a closed connection.
     """
@@ -99,7 +100,7 @@ class PatientProtocol(H11Protocol):
 
 
 def check_private(listening: Listening, keys: Keys) -> None:
-    """Raise UsageError if other machines can reach the server and it has no API keys."""
+    """Raise UsageError if the server has no API keys, although other machines can reach it."""
     if not listening.private and not keys:
         raise UsageError(
             f"{listening.name} can be reached from other machines, and the server has no API keys",

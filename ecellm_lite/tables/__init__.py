@@ -5,7 +5,7 @@ and the rows after it are still read. A file's type, encoding, delimiter, quotes
 bytes. `Table.description` says in one sentence what was detected, and `TableOptions` override the detection.
 
 A `ColumnMap` turns a table's rows into rows of a task, and reports missing columns before the first row is read. A
-`ResultWriter` writes the table again, with the columns of the answers added.
+`ResultWriter` writes the same table with added columns for the answers.
 
 >>> from ecellm_lite.tables.columns import ColumnMap, MapOptions
 >>> from ecellm_lite.tables.opening import open_table
@@ -22,5 +22,5 @@ A `ColumnMap` turns a table's rows into rows of a task, and reports missing colu
 ...         writer.close()
 
 The package does not use the engine. Most file types need libraries, which the extra `tables` installs. They are
-imported only when a file needs them. CSV in UTF-8, TSV and JSON Lines need none.
+imported only when a file needs them. CSV in UTF-8, TSV and JSON Lines need no library.
 """

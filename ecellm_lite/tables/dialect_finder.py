@@ -1,7 +1,7 @@
-"""Detects the dialect of delimited text (its delimiter and quotes), by reading the first lines in each usual dialect.
+"""Detects the dialect of delimited text: its delimiter and its quotes. It tries usual dialects on the first lines.
 
-In the right dialect, most records have the same number of cells. The records before the first record with that number
-count less, because they may be titles above the header.
+In the right dialect, most records have the same number of cells. Records above the first such record count less,
+because they may be titles above the header.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Reading:
     """The first records of a file, read in one dialect.
 
     `width`: the most frequent number of cells in a record.
-    `share`: the fraction of records that have this width. Records before the first one of this width count less.
+    `share`: the fraction of records that have this width. Records above the first record of this width count less.
     """
 
     dialect: Dialect
@@ -108,7 +108,7 @@ def _read(lines: Sequence[Line], dialect: Dialect, whole: bool) -> Reading:
 def _share(records: Sequence[Record], width: int) -> float:
     """Return the fraction of records that are well formed and have this width.
 
-    Each record before the first record of this width counts as a quarter.
+    Each record above the first record of this width counts as a quarter of a record.
     """
     fits = [len(record.cells) == width and record.fault is None for record in records]
     first = fits.index(True)

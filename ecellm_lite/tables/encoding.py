@@ -52,7 +52,7 @@ class Encoding:
 
     @property
     def label(self) -> str:
-        """The encoding in words, as part of the table's description."""
+        """The encoding's name for people, such as `Windows-1252` or `UTF-8 with a byte-order mark`."""
         name = _LABELS.get(self.codec, self.codec.replace("cp12", "Windows-12") if "cp12" in self.codec else self.codec)
         return f"{name} with a byte-order mark" if self.mark else name
 
@@ -123,7 +123,7 @@ def _wide(head: bytes) -> str | None:
 def _is_utf8(sample: bytes) -> bool:
     """Return whether a sample is UTF-8, apart from a few damaged lines.
 
-    Invalid bytes are allowed in one line, or in 1% of the lines if that is more.
+    At most 1% of the lines may have invalid bytes, but one damaged line is always allowed.
     """
     try:
         sample.decode("utf-8")

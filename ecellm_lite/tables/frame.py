@@ -21,9 +21,9 @@ class Frame:
     """A data frame in memory, as a table. The data frame itself is never changed."""
 
     def __init__(self, frame: Any) -> None:
-        """Take a data frame of pandas, polars or pyarrow. The names of its columns must be different texts.
+        """Wrap a data frame of pandas, polars or pyarrow. Its columns must have different names, which must be texts.
 
-        Raises InputError for anything else, and UsageError if narwhals is not installed.
+        Raises InputError if `frame` is not such a data frame, and UsageError if narwhals is not installed.
         """
         self._narwhals = narwhals = library("narwhals", "A data frame")
         try:

@@ -136,10 +136,10 @@ class Records:
         return self._checked(lines, split.cells, split.reason)
 
     def _rest(self) -> list[Line]:
-        """Skip the following lines until a line looks like the beginning of a record.
+        """Skip lines until the next one looks like the beginning of a record.
 
-        Return a list with the last skipped line, whose text is removed: its number shows where the record ends. Return
-        an empty list if no line was skipped.
+        The record ends with the last skipped line. Return this line without its text, in a list. If no line was
+        skipped, return an empty list.
         """
         last: list[Line] = []
         while line := self._pending.popleft() if self._pending else next(self._lines, None):
@@ -201,7 +201,10 @@ class _Split(NamedTuple):
 
 
 def _split(text: str, delimiter: str, quote: str) -> _Split:
-    """Split a record without its line end into cells. At a fault, return the cells up to it and the reason."""
+    """Split a record (without its line end) into cells.
+
+    After a malformed cell, return the cells so far and what is wrong.
+    """
     cells: list[str] = []
     start, end = 0, len(text)
     while True:

@@ -1,7 +1,8 @@
 """The columns that a job adds for a row's answer, and their values.
 
-The column `answer` has the answer's text, such as `yes` or `B: positive`. For a score, it has the number, and for a
-ranking the order, such as `B, A, C`. If the text of a choice is only a letter, it has the choice's value instead.
+The column `answer` has the answer's text, such as `yes` or `B: positive`. The answer to a score is a number. The answer
+to a ranking is the order, such as `B, A, C`. A choice's text may be only a letter. Then the column has the choice's
+value.
 
 For an extraction in which all rows have the same attributes, there is one column for each attribute. Otherwise, an
 extraction's column `answer` has a JSON object with the attributes.
@@ -46,7 +47,7 @@ class AnswerColumns:
 
     `attributes`: the attributes of an extraction, if all rows have the same attributes.
     `scores`: whether the answers are numbers.
-    `more`: the names of further columns with texts.
+    `more`: the names of added text columns, whose values do not come from the answer.
     `task`: the prefix of each column's name if there are several tasks, as in `sentiment_analysis.answer`.
     """
 

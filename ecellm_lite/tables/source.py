@@ -38,8 +38,9 @@ _DAMAGED = (EOFError, OSError, zlib.error, ValueError)
 class Source:
     """The decompressed bytes of an open table.
 
-    `stream` reads all bytes. `head` has the first bytes; if `whole` is true, these are all bytes. For JSON Lines from a
-    pipe, `head` has only the bytes that have arrived so far. The first rows can then be answered at once.
+    `stream` reads the table from its beginning. `head` has the first bytes of the table. If `whole` is true, `head` has
+    the whole table. For JSON Lines from a pipe, `head` has only the bytes that have arrived so far. The first rows can
+    then be answered at once.
     """
 
     def __init__(self, raw: IO[bytes], name: str, size: int | None) -> None:
@@ -87,7 +88,7 @@ class Source:
         """Return some lines after `head` that are not ASCII, to detect the encoding.
 
         The result begins with the first such line, and ends where the block read from the file ends. It is empty if the
-        64 MiB after `head` are ASCII, if the file is compressed, or if it is a pipe.
+        64 MiB after `head` are ASCII, or if the table is a compressed file or a pipe.
         """
         if self.packing or self._size is None:
             return b""
@@ -104,7 +105,10 @@ class Source:
         return b""
 
     def restart(self, file: IO[bytes]) -> None:
-        """Let `stream` begin again at the beginning of `file`, which `seekable` returned."""
+        """Make `stream` read from the beginning of the table again.
+
+        `file` must be the file that `seekable` returned.
+        """
         length = file.seek(0, io.SEEK_END)
         file.seek(0)
         self._begin(_Joined(b"", file, None), length)
@@ -199,9 +203,9 @@ class _UnpackedFile(io.RawIOBase):
 
 
 class _Joined(io.RawIOBase):
-    """The bytes `head` followed by the bytes of the file `rest`, as one file.
+    """A file that consists of the bytes `head` and the contents of the file `rest`.
 
-    If `damage` is an error, it is raised after `head` in place of reading `rest`.
+    If `damage` is an error, `rest` is not read: the error is raised after `head`.
     """
 
     def __init__(self, head: bytes, rest: IO[bytes] | io.RawIOBase, damage: InputError | None) -> None:
@@ -228,7 +232,7 @@ class _Joined(io.RawIOBase):
 
 
 def _begin(file: io.RawIOBase) -> bytes:
-    """Return the first bytes, enough to detect the compression. A pipe may deliver them one by one."""
+    """Return the first _BEGIN bytes. They are read in a loop, because a pipe may deliver one byte at a time."""
     begin = b""
     while len(begin) < _BEGIN and (block := file.read(_BEGIN - len(begin))):
         begin += block

@@ -12,15 +12,16 @@
 | schema | schema: a table, or file: a JSON file beside the task's; max_tokens (optional) | a JSON value |
 | grammar | grammar: GBNF or Lark, or file; max_tokens (optional) | a text |
 
-The prompt lists levels, and up to 26 choices, with letters, like ECInstruct's options. The model then answers with a
-letter. If there are more choices, they are listed without letters, and the model answers with the value itself.
+In the prompt, each level has a letter, as ECInstruct's options do, and so has each choice of at most 26. The model
+answers with the letter. If a task has more than 26 choices, the prompt lists them without letters, and the model
+answers with the value itself.
 
-If there are too many labels for a list, the prompt does not contain them. A search then finds up to `best` of the most
-probable labels, and `detours` limits this search (see label_search). With a `shortlist`, the prompt contains the labels
-that are most similar to the row's texts. The answer may still be any label.
+If the labels are too many for the prompt, the prompt does not contain them. A search then finds the most probable
+labels, at most `best` of them. `detours` limits how long the search may take (see label_search). With a `shortlist`,
+the prompt contains the labels that are most similar to the row's texts. The answer may still be any label.
 
-With `none = true`, a choice has a further answer, which says that no label fits (see answers/none_of_these). A word in
-place of true becomes the text of this answer. If the prompt lists labels, this answer is the last in the list.
+`none = true` adds the answer "none" to a choice, for rows that no label fits (see answers/none_of_these). `none =
+"other"` adds this answer with the text "other". If the prompt lists labels, this answer is the last in the list.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Answers:
     """What the table [answer] of a task's file defines.
 
     `description`: the possible answers, in words.
-    `fields`: the task's fields, with the limits that the answer type requires.
+    `fields`: the task's fields. The answer type may have added limits to them.
     `write`, `read`, `free_text`: see Task.
     `subject`: the list field that the answers refer to, such as the products to rank. It is never shortened.
     """
@@ -86,7 +87,10 @@ class Answers:
 
 
 def answers_of(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
-    """Return the answers that the table [answer] defines. Raises InputError that names the wrong key."""
+    """Return the answers that the table [answer] defines.
+
+    A wrong table raises an InputError with the name of the wrong key.
+    """
     kind = table.text("type", most=20)
     if kind not in _KINDS:
         raise table.error("type", f"is {kind!r}", f"write one of {', '.join(_KINDS)}")
@@ -135,7 +139,7 @@ def _of_file(table: TaskTable) -> tuple[list[Label], int]:
 
 
 def _none(table: TaskTable, labels: Sequence[Label]) -> str | None:
-    """Return the text of the answer that no label fits, or None if the task has no such answer."""
+    """Return the text of the task's answer "none of these labels", or None if the task has no such answer."""
     if "none" not in table or table.value("none") is False:
         return None
     none = NONE if table.value("none") is True else table.text("none", most=LONGEST_LABEL)
@@ -320,7 +324,6 @@ def _input(fields: Sequence[Field], row: Row) -> str:
 
 
 def _json(value: Any) -> str:
-    """Return a value as JSON, with non-ASCII letters unescaped. (ECInstruct escapes them.)"""
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -32,7 +32,7 @@ class TurnsField:
     kind: ClassVar[str] = "a list of messages"
 
     def read(self, value: Any, place: str) -> tuple[Turn, ...]:
-        """Return the turns: the messages of the conversation."""
+        """Check a conversation, and return its messages."""
         if not isinstance(value, list) or not 1 <= len(value) <= MOST_TURNS:
             raise InputError(
                 f"{place} is {shown(value)}", step=f"give a list of 1 to {MOST_TURNS:,} messages", field=place

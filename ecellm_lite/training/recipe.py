@@ -1,7 +1,7 @@
-"""The paper's recipe for training a LoRA adapter, as settings.
+"""The settings of a training run. The defaults are from the appendix of the paper (Peng et al., arXiv 2402.08831).
 
-It is from the appendix of Peng et al., arXiv 2402.08831: LoRA of rank 16 and alpha 16 on the attention and feed-forward
-matrices, and a cosine schedule. The loss covers the answer and the end-of-sequence token, but not the prompt.
+The adapter is a LoRA of rank 16 and alpha 16 on the attention and feed-forward matrices. The learning rate follows a
+cosine. The loss covers the answer and the end-of-sequence token, but not the prompt.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ class Recipe:
     `rate`: the highest learning rate.
     `rows`: how many rows are in a batch.
     `tokens`: the maximum number of tokens in one call of the model, including padding. A larger batch is split into
-      parts. This limits the memory and changes nothing else.
-    `bfloat16`: whether to compute with 16-bit numbers. This is faster, but the bits of the result vary.
+      parts. This saves memory and does not change the result.
+    `bfloat16`: whether to compute with 16-bit numbers. This is faster, but two runs may give slightly different
+      weights.
     """
 
     rank: int = 16

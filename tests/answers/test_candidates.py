@@ -28,9 +28,10 @@ rows_of_tokens = st.lists(
 def run(
     generator: Generator[Step, Logits, T], answer: list[int] | None = None, tries: Iterable[int] = ()
 ) -> tuple[T, list[Step]]:
-    """Run a generator as the scheduler does, with logits that depend on all tokens of the answer so far.
+    """Run a generator as the scheduler does. The logits of each step depend on all tokens of the answer so far.
 
-    `tries` says how many drafted tokens are tried in each of the first steps. In later steps, all of them are tried.
+    `tries`: the number of drafted tokens to try in the first step, in the second step, and so on. After the last of
+    these numbers, each step tries all of its drafted tokens.
     """
     seen: list[int] = answer if answer is not None else []
     steps: list[Step] = []
@@ -51,7 +52,7 @@ def run(
 
 
 def exact(rows: Sequence[Sequence[int]]) -> list[float]:
-    """Return each row's probability by brute force: a softmax at each token, over the tokens that may follow."""
+    """Return the probability of each row, computed by brute force without a sorted matrix."""
     closed = [(*row, END) for row in rows]
     shares = []
     for row in closed:

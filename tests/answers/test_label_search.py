@@ -24,7 +24,7 @@ def find(rows: list[tuple[int, ...]], detours: int, best: int, least: float = 0.
 def questions(rows: list[tuple[int, ...]], index: int) -> int:
     """Return how many tokens of a row the model must choose.
 
-    At its other tokens, all rows with the same beginning agree.
+    The model must choose where rows with the same beginning have different next tokens.
     """
     closed = [(*row, END) for row in rows]
     row = closed[index]

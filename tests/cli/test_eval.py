@@ -57,7 +57,7 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def results_file(rows: Path, tmp_path: Path, fake_engine: None) -> tuple[Path, Results]:
-    """Return a file with the fake engine's results on the rows of `rows`."""
+    """Evaluate the fake engine on the fixture `rows`. Return the file of the results, and the results."""
     path = tmp_path / "results.json"
     assert run_command(["eval", "--task", "all", "--data", str(rows), "--output", str(path), "--quiet"]) == 0
     return path, read_results(path)

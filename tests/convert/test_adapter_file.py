@@ -1,6 +1,6 @@
 """The command `convert --adapter-only` writes an adapter as a GGUF file for its base model, or refuses it.
 
-The factors have the row order of the base's file, and PEFT's scales.
+The rows of the adapter's matrices are in the order of the base model's file. The scale is the one that PEFT uses.
 """
 
 from __future__ import annotations

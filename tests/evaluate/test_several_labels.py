@@ -1,4 +1,4 @@
-"""Evaluating and calibrating a user's task that gives a row several labels."""
+"""A custom task that gives a row several labels can be evaluated and calibrated."""
 
 from __future__ import annotations
 
@@ -61,7 +61,10 @@ def topics(tmp_path: Path) -> Task:
 
 
 def flags(texts: Iterable[str | None]) -> NDArray[np.bool_]:
-    """Return for each text which labels it has, as an array of booleans. A text that cannot be read has no labels."""
+    """Return an array of booleans (texts, labels): whether each text has each label.
+
+    An unreadable text has no label.
+    """
     known = [[] if text in (None, "weight") else SPACE.parse(text or "") for text in texts]
     return np.array([[label in labels for label in LABELS] for labels in known])
 
@@ -164,9 +167,9 @@ SHARED = Correction(1.0, -2.0)
 
 
 def drawn(task: Task, count: int, seed: int, **own: Correction) -> list[Labelled]:
-    """Return rows whose labels are drawn from the model's probabilities after a correction.
+    """Return rows whose gold labels are drawn at random, with the model's probabilities after a correction.
 
-    The correction is SHARED, unless `own` has another one for the label.
+    Each label is corrected by its entry in `own`. A label without an entry is corrected by SHARED.
     """
     generator = np.random.default_rng(seed)
     rows = [{"mail": f"mail {seed} {number}"} for number in range(count)]

@@ -1,4 +1,7 @@
-"""The source of the kernels, built for other processors and with sanitizers. Missing compilers skip a test."""
+"""The source of the kernels is built for other processors and with sanitizers.
+
+A test is skipped if its compiler is missing.
+"""
 
 from __future__ import annotations
 

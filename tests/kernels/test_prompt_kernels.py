@@ -1,7 +1,4 @@
-"""The matrix products of the prompt kernels, compared with products in float64.
-
-The weights and the quantized activations are the same in both.
-"""
+"""The prompt kernels' matrix products, compared with products of the same numbers in float64."""
 
 from __future__ import annotations
 
@@ -41,10 +38,10 @@ def quantized(x: NDArray[np.float32], limit: float) -> NDArray[np.float64]:
 
 
 def compare(blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32], result: NDArray[np.float32]) -> None:
-    """Check products against their exact values.
+    """Check that products are exact up to rounding in float32.
 
-    The tolerance covers the rounding in float32. For float types, each product of a weight is rounded once. For
-    quantized types, each block is rounded a few times: for the product of its scales, for its minimum, and for its sum.
+    For float types, each product of two numbers is rounded once. For quantized types, the result of each block is
+    rounded a few times.
     """
     weights = ggml_quantizer.dequantize(blocks, kind, x.shape[1]).astype(np.float64)
     if kind.name in FLOATS:
@@ -61,7 +58,10 @@ def compare(blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32],
 def product(
     generator: np.random.Generator, kind: TensorType, rows: int, columns: int, depth: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return random quantized weights and activations. Their products have all magnitudes that fit into float32."""
+    """Return random quantized weights and random activations.
+
+    Their products range from tiny to huge values of float32.
+    """
     weights = generator.normal(size=(rows, depth)) * 10.0 ** generator.integers(-4, 3, (rows, 1))
     x = generator.normal(size=(columns, depth)) * 10.0 ** generator.integers(-6, 12, (columns, 1))
     pick = generator.integers(0, 6, (columns, depth // BLOCK))

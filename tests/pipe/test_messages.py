@@ -1,4 +1,4 @@
-"""Reading lines: a line from a host either is a message that fits the published schema, or raises ProtocolError."""
+"""A line from a host must be a message that fits the published schema. Any other line raises ProtocolError."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small bundles that contain a tiny model, and a shell script as the program."""
+"""Small bundles for tests. Each has a tiny model, and a shell script in place of the program."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ class Shop:
     contents: Contents
 
     def bundle(self, name: str = "till.ecb", serial: int = 1, **options: Any) -> Path:
-        """Write a signed bundle named `till`, and return its path."""
         target = self.folder / name
         self.index(target, serial, **options)
         return target

@@ -1,7 +1,7 @@
 """Small checkpoints of Llama 3, Nemo, Qwen 2 and 3, SmolLM3, OLMo 2 and Granite 3, with random weights.
 
-The same kind always gives the same bytes, because the expected files in golden/convert/ were made from these
-checkpoints. The random numbers of each tensor have their own seed, so they do not depend on the vocabulary's size.
+Each kind of checkpoint always has the same bytes. Tests need this: the expected files in golden/convert/ were made from
+these checkpoints. Each tensor's random numbers have their own seed, so they do not depend on the vocabulary's size.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
 def write_checkpoint(folder: Path, kind: str, *, tokens: int | None = None, **changes: Any) -> Path:
     """Write a checkpoint with the configuration CONFIGS[kind] to `folder`, and return `folder`.
 
-    `tokens`: another number of tokens. If this is not None, no tokenizer is written.
+    `tokens`: the size of the vocabulary, if it differs from that in CONFIGS. Then no tokenizer is written.
     `changes`: changes to the configuration.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -52,11 +52,10 @@ def write_mistral_model(folder: Path) -> None:
 def sentencepiece_file(
     pieces: Iterable[Piece], trainer: Mapping[int, Field] | None = None, normalizer: Mapping[int, Field] | None = None
 ) -> bytes:
-    """Return the bytes of a SentencePiece model with these pieces and Llama 2's settings.
+    """Return the bytes of a SentencePiece model with these pieces.
 
-    `fields` replace some settings.
-
-    src/sentencepiece_model.proto in https://github.com/google/sentencepiece defines the field numbers.
+    The settings are those of Llama 2, except the fields in `trainer` and `normalizer`. The field numbers come from
+    src/sentencepiece_model.proto in https://github.com/google/sentencepiece.
     """
     listed = [_message({1: piece.text.encode(), 2: piece.score, 3: piece.kind}) for piece in pieces]
     # model_type BPE, vocab_size, split_digits, allow_whitespace_only_pieces, byte_fallback
@@ -71,7 +70,7 @@ def sentencepiece_file(
 def _message(fields: Mapping[int, Field]) -> bytes:
     """Return fields as a protobuf message.
 
-    A bool or int becomes a varint, and a float takes 32 bits. Bytes are written after their length.
+    A bool or int is written as a varint, and a float as 32 bits. Bytes are written after their number.
     """
     encoded = b""
     for number, value in fields.items():

@@ -1,4 +1,4 @@
-"""Errors for invalid task files: each names the wrong place. A hostile file takes little time and memory."""
+"""An invalid task file raises an error that names the wrong place. A hostile file takes little time and memory."""
 
 from __future__ import annotations
 

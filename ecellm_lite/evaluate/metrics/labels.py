@@ -28,7 +28,10 @@ _KINDS = 4
 
 
 def measure_labels(pairs: Sequence[Pair], space: SeveralLabels) -> Measured:
-    """Measure answers with several labels. In the result, `more` has four counts for each label (see _Counts)."""
+    """Measure answers with several labels.
+
+    The result's `more` has four counts for each label, which `_Counts.of` reads.
+    """
     answers = [_labels_of(space, pair.text) for pair in pairs]
     columns: Numbers = np.zeros((len(pairs), 7))
     places = {label: place for place, label in enumerate(space.labels)}
@@ -114,7 +117,7 @@ def _table(labels: Sequence[str], sums: Numbers) -> list[LabelResult]:
 
 
 def _labels_of(space: SeveralLabels, text: str | None) -> set[str] | None:
-    """Return the labels of an answer string. None if there is no answer, or if it is outside the space."""
+    """Return the labels in an answer string, or None if there is no answer or the string is not a valid answer."""
     try:
         return None if text is None else set(space.parse(text))
     except InputError:

@@ -1,9 +1,9 @@
 """Metrics of free text (AG): ROUGE-L and, if its package and weights are on this machine, BERTScore.
 
 ROUGE-L is computed by rouge-score: the F1 of the longest common subsequence of words (Lin, 2004). Words are in lower
-case and not stemmed. BERTScore (Zhang et al., 2020) uses layer 17 of roberta-large, the choice of BERTScore's authors
-for English. The weights are never downloaded. In the metrics `all` (see measured.py), a row without an answer counts as
-0. In the metrics `paper`, such a row is left out.
+case and not stemmed. BERTScore (Zhang et al., 2020) uses layer 17 of roberta-large, which its authors recommend for
+English. The weights are never downloaded. A row without an answer counts as 0 in the metrics `all`, and is left out of
+the metrics `paper` (see measured.py).
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class StandingRow:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The figure ready to be drawn, and its description in words."""
+    """A figure with all its lines and ticks computed, and its description in words."""
 
     lines: list[StandingRow]
     ticks: list[Tick]
@@ -54,7 +54,10 @@ class Standing:
 
 
 def draw(overview: Overview) -> Standing | None:
-    """Return the figure, or None if this evaluation has no result from 0 to 1 for any task in the overview."""
+    """Return the figure. It shows the metrics that lie between 0 and 1.
+
+    Returns None if this evaluation has no such metric for any task in the overview.
+    """
     lines = [line for line in overview.lines if line.is_share]
     if all(line.every is None for line in lines):
         return None

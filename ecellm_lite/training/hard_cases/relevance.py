@@ -1,8 +1,11 @@
-"""Makes rows of the two query-product tasks: exact, substitute, complement and irrelevant by rule.
+"""Makes rows of the two query-product tasks. A rule makes a product for each degree of relevance.
 
-The query names some facts of an invented good. The good itself is exact. A good that differs in one of these facts, or
-in its brand, is a substitute. An accessory for the good, or the good itself if the query asks for the accessory, is a
-complement. A good of another group is irrelevant.
+The query names some facts of an invented product. The degrees are:
+
+- exact: the invented product itself.
+- substitute: a product that differs in its brand or in one of the facts.
+- complement: an accessory for the product. If the query asks for the accessory, the product is the complement.
+- irrelevant: a product of another group.
 """
 
 from __future__ import annotations
@@ -19,7 +22,10 @@ _UNASKED = ("pack", "count")  # facts that few queries name
 
 
 def relevance_rows(count: int, random: Random) -> list[Row]:
-    """Return made rows of multiclass_product_classification, a quarter of each degree."""
+    """Return synthetic rows of multiclass_product_classification.
+
+    Each of the four degrees has a quarter of the rows.
+    """
     rows = []
     for number in range(count):
         degree = OPTIONS[number % len(OPTIONS)]
@@ -29,7 +35,7 @@ def relevance_rows(count: int, random: Random) -> list[Row]:
 
 
 def substitute_rows(count: int, random: Random) -> list[Row]:
-    """Return made rows of product_substitute_identification, half of them with the answer yes."""
+    """Return synthetic rows of product_substitute_identification. The answer is "yes" in half of them."""
     rows = []
     for number in range(count):
         degree = random.choice((EXACT, COMPLEMENT, IRRELEVANT)) if number % 2 else SUBSTITUTE

@@ -1,4 +1,4 @@
-"""Makes the small vocabularies of this folder from whole ones: keeps the tokens and merges that some texts need.
+"""Makes the small vocabularies of this folder. They have only the tokens and merges that a few test texts need.
 
     python -m tests.golden.vocabularies.cut LLAMA_CPP TIKTOKEN
 
@@ -6,9 +6,9 @@ LLAMA_CPP is a source tree of llama.cpp, such as vendor/llama.cpp in the source 
 TIKTOKEN is the folder of the npm package tiktoken, which has cl100k_base.json and o200k_base.json in encoders/. The
 Python that runs this module needs the packages of the extra `dev`.
 
-The tokens keep their ids, so a small vocabulary gives the same tokens for these texts as the whole one. One of the
-texts is special: llama.cpp's converter recognizes a tokenizer by a hash of this text's tokens. Any other text becomes
-more tokens than with the whole vocabulary.
+The tokens keep their ids. So a small vocabulary gives the same tokens for the test texts as the whole vocabulary. One
+of the texts is special: llama.cpp's converter recognizes a tokenizer by a hash of this text's tokens. A small
+vocabulary splits any other text into more tokens than the whole vocabulary does.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def merged(word: str, ranks: Mapping[Pair, int]) -> Iterable[Pair]:
 def ranks_of(lines: str) -> dict[bytes, int]:
     """Return each token's rank, from the text in the npm package.
 
-    Each line of the text lists tokens with consecutive ranks, after the rank of the first token.
+    A line of the text is `NAME RANK TOKEN TOKEN …`. The first token has this rank, the second token has the next rank,
+    and so on.
     """
     ranks: dict[bytes, int] = {}
     for line in lines.split("\n"):
@@ -100,7 +101,7 @@ def ranks_of(lines: str) -> dict[bytes, int]:
 
 
 def from_ranks(ranks: Mapping[bytes, int]) -> tuple[dict[str, int], list[Pair]]:
-    """Return the ids and merges of a vocabulary, computed from the ranks of its tokens as transformers does."""
+    """Compute a vocabulary's ids and merges from the ranks of its tokens, as transformers does."""
     letters = byte_letters()
     spelled = {token: "".join(letters[byte] for byte in token) for token in ranks}
     merges: list[Pair] = []
