@@ -3,10 +3,13 @@
     python -m benchmarks.cold_start
 
 After reading an instruction, a process saves the model's state to a folder. The next process loads this state and need
-not read the instruction. Here each process answers one row, alternately with this folder empty and filled. The results
-have the seconds of the whole process, and of answering the row alone. They are measured with the demo model and with a
-model of Mistral-7B's shape. The large model has random weights: its times are realistic, but its answers are
-meaningless. Its file (Q4_0, about 4 GB) is written for the benchmark and then removed.
+not read the instruction.
+
+Here pairs of processes answer one row each. The first of a pair finds the folder empty, and the second finds the state
+in it. The results have the seconds of the whole process, and of answering the row alone.
+
+The models are the demo and a model of Mistral-7B's shape. The large model has random weights: its times are realistic,
+but its answers are meaningless. Its file (Q4_0, about 4 GB) is written for the benchmark and then removed.
 """
 
 from __future__ import annotations

@@ -212,7 +212,7 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def picture(models: Mapping[str, Any]) -> str:
-    """Return an SVG chart: each way's tokens per second at 256 tokens, relative to llama.cpp without repacking."""
+    """Return an SVG chart of the speed at 256 tokens. llama.cpp without repacked weights has the speed 1."""
     measured = [one["sizes"]["256"]["tokens_per_second"] for one in models.values()]
     legend = [way for way in measured[0] if all(way in rates for rates in measured)]
     groups = []

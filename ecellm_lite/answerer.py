@@ -96,8 +96,8 @@ class Answerer(Protocol):
     ) -> Iterator[Answer]:
         """Yield one answer for each row, in order. Later rows are read in advance.
 
-        The answer to a bad row holds the error. In place of a row, an InputError may be passed: it becomes the answer's
-        error.
+        The answer to a bad row holds the error. If the caller could not read a row, it passes the InputError instead,
+        and the answer holds this error.
         """
 
     def close(self) -> None:

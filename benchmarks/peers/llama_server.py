@@ -30,7 +30,7 @@ PATIENCE = 600  # seconds, to load a model or to answer a row
 
 
 class LlamaServer:
-    """A peer that is a llama-server on a free port of this machine."""
+    """A llama-server on a free port of this machine, which we compare ourselves with."""
 
     def __init__(self, program: Path, model: Path, threads: int, *, slots: int = SLOTS) -> None:
         with socket.socket() as free:

@@ -36,13 +36,13 @@ class Correction:
     bias: float = 0.0
 
     def odds(self, probability: float) -> float:
-        """Return the corrected probability of yes, as tempered_odds does."""
+        """Correct the probability of the answer "yes" (see tempered_odds)."""
         if self.temperature == 1.0 and self.bias == 0.0:
             return probability
         return tempered_odds(probability, self.temperature, self.bias)
 
     def then(self, other: Correction) -> Correction:
-        """Return one correction that has the effect of this one followed by `other`."""
+        """Join two corrections: the result has the same effect as this correction and then `other`."""
         return Correction(self.temperature * other.temperature, self.bias / other.temperature + other.bias)
 
 
@@ -64,10 +64,7 @@ def tempered(shares: Sequence[float] | Probabilities, temperature: float) -> Pro
 
 
 def tempered_odds(probability: float, temperature: float, bias: float = 0.0) -> float:
-    """Return the calibrated probability of yes for a yes/no question: sigmoid(logit(p) / T + b).
-
-    `probability` is p, the model's own probability of yes.
-    """
+    """Calibrate p, the model's probability of the answer "yes" to a yes/no question: sigmoid(logit(p) / T + b)."""
     for_it, against = log_shares((probability, 1.0 - probability)) / temperature
     return 1.0 / (1.0 + math.exp(min(against - for_it - bias, _MOST)))
 

@@ -62,10 +62,7 @@ class OneOf(Space):
         """Return the value of the answer if the model chooses the option with this key."""
 
     def spellings(self, option: Option) -> tuple[str, ...]:
-        """Return the texts that count as this option if a general model writes them.
-
-        The option's own text is the first.
-        """
+        """Return the texts that mean this option, such as "Yes" and "yes". The first one is the option's own text."""
         return (option.text,)
 
     @property

@@ -96,7 +96,7 @@ class Ranking(Space):
         return len(scene.continuation(",".join(self.letters)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with calibrated probabilities of the first position, and of the whole order."""
+        """Calibrate the probability of the whole order, and each product's probability of being the first."""
         after = tempered_outcome(outcome, temperature)
         if after is outcome or outcome.probability is None:
             return outcome

@@ -30,7 +30,10 @@ SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the row, on the CPU or the GPU (`placement`): the answer, probabilities, and times in seconds."""
+    """The row's answer on the CPU or on the GPU, its probabilities, and the times in seconds.
+
+    `placement`: where the model was loaded.
+    """
 
     placement: str
     gpu_layers: int
@@ -82,7 +85,12 @@ class OffloadCheck:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """The CPU or the GPU: its name, the settings that choose it, and the advice if it fails."""
+    """The settings for a run on the CPU or on the GPU.
+
+    `gpu_layers`: how many layers are on the GPU.
+    `layers`: the same in words.
+    `advice`: what the user can do if the run fails.
+    """
 
     name: str
     gpu_layers: str | int

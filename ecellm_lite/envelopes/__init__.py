@@ -1,7 +1,8 @@
 """Envelopes: an envelope is the text around a row's text in a prompt.
 
-There are eCeLLM's two formats, and the chat forms of open models. An envelope is data and not a template. Nothing in a
-row or an instruction is interpreted. A model's own chat template is never rendered when the model runs.
+Two envelopes are eCeLLM's formats, and the others are the chat forms of open models. An envelope consists of fixed
+texts. It is no template, so nothing in a row or an instruction is interpreted. A model's own chat template is never
+rendered when the model runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A labelled row: a row with its gold answer, in this project's form or in ECInstruct's own."""
+"""A labelled row: a row with its gold answer, written in this project's format or in ECInstruct's."""
 
 from __future__ import annotations
 

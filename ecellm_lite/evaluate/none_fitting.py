@@ -25,10 +25,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class NoneRow:
-    """A labelled row: whether "none of these" is its right answer, and what the model says.
+    """A labelled row with the model's probabilities.
 
+    `none`: whether "none of these" is the right answer.
     `outside`: the model's probability of "none of these", without a rule.
-    `label`: the probability of the likeliest label, given that some label is right.
+    `label`: the probability of the likeliest label, if "none of these" is left out.
     """
 
     none: bool
@@ -106,9 +107,9 @@ def fit_none(rows: Sequence[NoneRow], *, seed: int = 0) -> NoneFit | None:
 
 
 def _fitted(features: Floats, right: NDArray[np.bool_]) -> Floats:
-    """Return the weights that make the right answers likeliest.
+    """Fit the weights of the logistic regression by maximum likelihood.
 
-    There is one maximum, because the log-likelihood is concave.
+    The log-likelihood is concave, so any starting point leads to the same maximum.
     """
     from scipy.optimize import minimize
 

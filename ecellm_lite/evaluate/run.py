@@ -1,6 +1,6 @@
 """An evaluation, from files of labelled rows to results.
 
-The rows are read and checked before a model is loaded. So a mistake in them is reported at once, not after hours.
+All rows are read and checked before a model is loaded. So an error in a row is reported at once, not after hours.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Evaluation:
         return self._results(answerer, options, measured, started)
 
     def _uncalibrated(self, answerer: Explains | Cascade, options: RequestOptions) -> dict[str, str]:
-        """Return the reasons why stored calibrations are not used, by the names of their tasks."""
+        """Return a reason for each task whose stored calibration is not used, by the task's name."""
         refusals = {
             task.name: _refusal(answerer, task, None, options) for task in self.tasks if task.name in self.rows.rows
         }

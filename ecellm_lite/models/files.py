@@ -60,8 +60,8 @@ def copy_file(source: Path, target: Path) -> str:
 def place_file(source: Path, target: Path, *, move: bool) -> str:
     """Copy a file to a new place, and return its sha256. The original stays.
 
-    With `move`, the file is hard-linked instead, and the caller removes the original at the end. A symbolic link or a
-    file on another disk is always copied.
+    With `move`, no bytes are copied: `target` becomes a hard link to the file, and the caller removes the original
+    later. A symbolic link or a file on another disk is copied all the same.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for leftover in (target, *temporaries(target)):  # of a process that was killed

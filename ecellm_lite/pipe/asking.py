@@ -99,8 +99,8 @@ class RequestQueue:
     An urgent request is sent at once, even if the child already has many requests. The engine starts it before the
     others.
 
-    If a child dies, its requests are suspects. A suspect is sent alone: the child gets no other request until it has
-    replied. So if the child dies again, the suspect is the cause.
+    If two children died while they had the same request, this request is a suspect. A suspect is sent alone: the child
+    gets no other request until it has replied. If the child dies again, the suspect is the cause.
     """
 
     def __init__(self) -> None:

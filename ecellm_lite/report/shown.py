@@ -56,9 +56,9 @@ def share(value: float | None) -> str:
 
 
 def threshold(probability: float) -> str:
-    """Return a threshold with four decimals, rounded down.
+    """Return a threshold with four decimals.
 
-    If a user enters the printed number as a threshold, it accepts at least the same answers.
+    It is rounded down, so that it accepts no fewer answers than the exact threshold.
     """
     return f"{math.floor(probability * 1e4) / 1e4:.4f}"
 

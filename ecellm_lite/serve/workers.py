@@ -99,8 +99,7 @@ class Workers:
     def shortest(self) -> Worker:
         """Return the engine with the fewest waiting rows. An engine that is being restarted comes last.
 
-        Submit rows that share a long text to one engine, such as questions about one state. The engine then reads the
-        text once.
+        If rows share a long text, submit all of them to the engine that this returns. It then reads the text once.
         """
         return min(self.members, key=lambda member: (not member.ready, member.waiting))
 

@@ -77,7 +77,7 @@ class ColumnMap:
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:
-        """The attributes that an extraction asks for, if all rows ask for the same attributes, else an empty tuple."""
+        """The attributes that all rows of an extraction ask for. Empty if rows may ask for different attributes."""
         fields = [each for each in self._fields.values() if isinstance(each, AttributesField)]
         if not fields:
             return attributes_of(self._task.question(self._task.example()).space)

@@ -37,9 +37,9 @@ class WorkedExamples:
         return {"count": len(self._examples), "nearest": self.nearest, "sha256": self.digest}
 
     def of(self, text: str) -> tuple[WorkedExample, ...]:
-        """Return the examples for a row with this text. The example most similar to the row is the last.
+        """Return the examples for a row with this text, the most similar one last.
 
-        If too few examples have a word in common with the text, other examples come before them.
+        Similar examples have words in common with the text. If there are too few of them, other examples come first.
         """
         if self.nearest is None:
             return self._examples

@@ -1,6 +1,7 @@
-"""A GGUF file as the base of a conversion.
+"""Conversions whose base is a GGUF file.
 
-It is quantized to the same bytes as with llama.cpp. Adapters are merged in the row order of the file.
+The converted file has the same bytes as a file that llama.cpp quantized. The rows of an adapter are put into the order
+of the GGUF file before they are merged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The real llama.cpp on the demo model: what the fake engine cannot show."""
+"""Tests that need the real llama.cpp and the demo model, because the fake engine cannot show the same."""
 
 from __future__ import annotations
 

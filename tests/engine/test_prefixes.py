@@ -61,9 +61,9 @@ def test_a_prefix_that_others_extend_is_not_evicted() -> None:
 
 
 def test_an_evicted_prefix_keeps_the_part_that_others_share() -> None:
-    """Two instructions begin with the same text.
+    """Two instructions begin with "Below is a".
 
-    When memory is short, only this text is kept of the older instruction.
+    If the memory is short, the older instruction is cut to this beginning.
     """
     backend = FakeBackend()
     prefixes = Prefixes(backend, range(4))

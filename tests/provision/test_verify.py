@@ -76,9 +76,9 @@ def test_verify_names_each_failed_check(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_the_weights_of_adapters_are_applied_to_the_original(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """In transformers, attention modules have a number named `scaling`. peft's layers have a dict of this name.
+    """The weight of an adapter is multiplied into `scaling`, a dict in peft's layers.
 
-    Only the dicts may change.
+    In transformers, other modules also have an attribute `scaling`. It is a number and must not change.
     """
     first, second = {"adapter_0": 2.0, "adapter_1": 4.0}, {"adapter_1": 8.0}
     active: list[list[str]] = []

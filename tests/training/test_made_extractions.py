@@ -1,4 +1,4 @@
-"""Synthetic extraction rows: outside the title, an attribute's value occurs only if it is the row's answer."""
+"""Synthetic extraction rows: the source of a right answer is the field that contains the value."""
 
 from __future__ import annotations
 

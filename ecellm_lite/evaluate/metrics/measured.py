@@ -44,11 +44,11 @@ class Pair:
 class Measured:
     """Measured rows, with functions that compute the metrics from them.
 
-    `columns`: the numbers of each row, shape (rows, columns). A metric takes the sums of these columns.
-    `more`: further sums over all rows, which the primary metric does not need. The other metrics take them after the
-      sums of `columns`. There may be thousands of them, so they are not kept row by row.
+    `columns`: the numbers of each row, shape (rows, columns). A metric is computed from the sums of the columns.
+    `more`: further sums over all rows, which some metrics also need. The primary metric does not need them. There may
+      be thousands of sums, so the numbers of single rows are not kept.
     `primary`: the name of the main metric, which is in both `paper` and `all`.
-    `paper`: the metrics as the authors' script computes them, mostly without the rows that have no answer.
+    `paper`: the metrics as the authors' script computes them. Most of them leave out the rows that have no answer.
     `all`: the metrics over all rows.
     `scores`: what each row contributes to the main metric.
     `answered`: for each row, whether it had a readable answer.

@@ -107,7 +107,7 @@ def attention(
     *,
     threads: int = 1,
 ) -> NDArray[np.float32]:
-    """Return an attention as a ggml device computes it; see `library.attend` for the shapes."""
+    """Compute the attention on a ggml device. The arrays have the same shapes as in `library.attend`."""
     tokens, heads, width = q.shape
     cells, kv_heads, _ = k.shape
     y = np.empty(q.shape, dtype=np.float32)
@@ -147,7 +147,7 @@ class _Graph:
         self._free()
 
     def tensor(self, kind: int, shape: tuple[int, ...], values: NDArray[Any]) -> int:
-        """Return a tensor with a copy of the values; `shape` is ggml's, with the innermost dimension first."""
+        """Return a ggml tensor with a copy of the values. As in ggml, `shape` begins with the innermost dimension."""
         lengths = (ctypes.c_int64 * 4)(*shape)
         make = symbol("ggml_new_tensor", _POINTER, _POINTER, ctypes.c_int, ctypes.c_int, _POINTER)
         tensor: int = make(self.context, kind, len(shape), lengths)
