@@ -85,9 +85,10 @@ def calibrate(
     get clearly higher probabilities. Later runs use it automatically. Do not use the rows on which you measure the
     model.
 
-     ecellm-lite calibrate --task sentiment_analysis --data reviews.jsonl ecellm-lite calibrate --question
-    labelled-questions.jsonl
-    """
+    \b
+    ecellm-lite calibrate --task sentiment_analysis --data reviews.jsonl
+    ecellm-lite calibrate --question labelled-questions.jsonl
+    """  # noqa: D301 - click needs a real backspace character
     from ecellm_lite.cli.loading import find_model, load_runtime
     from ecellm_lite.models.adapters import find_adapters
     from ecellm_lite.models.calibration_files import calibration_path, keep_calibration, remove_calibrations

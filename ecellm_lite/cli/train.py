@@ -49,11 +49,12 @@ class Most(click.ParamType):  # type: ignore[type-arg]
 def train() -> None:
     """Train an adapter on labelled rows. Its base model is the demo's base or another small Llama model.
 
-     ecellm-lite train lessons --data rows --passes 2 --held-out held-out -o lessons.npz ecellm-lite train learn
-    lessons.npz -o trained
+    \b
+    ecellm-lite train lessons --data rows --passes 2 --held-out held-out -o lessons.npz
+    ecellm-lite train learn lessons.npz -o trained
 
     The result is trained/adapter, a PEFT folder that `ecellm-lite convert --lora` takes.
-    """
+    """  # noqa: D301 - click needs a real backspace character
 
 
 model_option = click.option(
