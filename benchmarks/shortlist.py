@@ -1,11 +1,11 @@
-"""No claim: whether it helps to list the labels nearest to a product in the prompt, if there are thousands of labels.
+"""No claim: with thousands of labels, does it help if the prompt lists those that are most like the product?
 
     python -m benchmarks.shortlist [--labels taxonomy.txt --rows labelled.jsonl]
 
 This list is called the shortlist, and BM25 finds its labels. Each product is classified without a shortlist and with
-one, by the same model. By default, the labels are those of benchmarks/labels.py, and the products are made up from the
-words of their labels. So BM25 has an easy task. Figures about real products need `--labels` and `--rows` (JSON Lines
-with `product` and `label`).
+one, by the same model. By default, the labels are those of benchmarks/labels.py. The products are made up, and a
+product's text has the words of its label, so BM25 has an easy task. Figures about real products need `--labels` and
+`--rows` (JSON Lines with `product` and `label`).
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def main(file: Path | None, labelled: Path | None, products: int, shortlist: int
 def made_up_products(labels: Sequence[str], count: int, seed: int = 1) -> list[dict[str, Any]]:
     """Return made-up products with their labels.
 
-    A product's text has a brand, the words of its label's last name in any order, and an extra such as "heavy duty".
+    A product's text has a brand, the last name of its label's path with the words shuffled, and an extra such as "heavy
+    duty".
     """
     random_ = random.Random(seed)
     rows = []

@@ -115,7 +115,7 @@ def reading(path: Path) -> dict[str, int | None]:
 
 
 def read(path: Path) -> int:
-    """Read all rows by our reader, and return how many there are."""
+    """Read all rows with our reader, and return how many there are."""
     with open_table(path) as table:
         return sum(1 for row in table.rows() if row.error is None)
 
@@ -164,7 +164,7 @@ def write(path: Path, rows: list[TableRow]) -> int:
 
 
 def memory(folder: Path, count: int) -> dict[str, float]:
-    """Return the peak memory, in MiB, of a process for a short file and of another one for a long file."""
+    """Return the peak memory in MiB of two processes. One reads, maps and writes a short file, the other a long one."""
     peaks = {}
     for rows in (FEW, count):
         path = folder / f"memory-{rows}.csv"

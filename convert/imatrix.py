@@ -1,4 +1,4 @@
-"""Reads an importance matrix (imatrix) in llama.cpp's GGUF format, which says how much an error in each column matters.
+"""Reads importance matrices (imatrix) in llama.cpp's GGUF format. They say how much an error in each column matters.
 
 For each matrix of the model, the file has two tensors. NAME.in_sum2 has the sum of the squares of each column's inputs,
 and NAME.counts has the number of inputs. tools/imatrix of https://github.com/ggml-org/llama.cpp defines the format. The
@@ -39,7 +39,7 @@ class Imatrix:
 
 
 def read_imatrix(path: Path) -> Imatrix:
-    """Return the imatrix in a GGUF file. Raises ModelError if it is damaged."""
+    """Return the imatrix in a GGUF file. Raises ModelError for a damaged file."""
     header = read_header(path)
     tensors = {tensor.name: tensor for tensor in header.tensors}
     names = sorted(name.removesuffix(_SUMS) for name in tensors if name.endswith(_SUMS))

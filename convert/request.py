@@ -29,7 +29,7 @@ class ConversionRequest:
     - `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file.
     - `weights`: safetensors files that are still on the hub and not in the folder `base`. They are downloaded,
       converted and deleted one after another.
-    - `adapters`: PEFT folders or GGUF files, each with the weight of its changes.
+    - `adapters`: PEFT folders or GGUF files. Each has a factor: with 0.5, half of the adapter's change is added.
     - `envelope`: the name of the envelope (the text around each row in a prompt). See choose_envelope.
     - `overrides`: pairs of a regular expression for tensor names and a type.
     - `max_memory`: how many bytes of memory the conversion may use.

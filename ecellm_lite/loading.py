@@ -30,7 +30,7 @@ class LoadedAdapter:
 class LoadedModel:
     """A loaded model with its name, envelope and calibrations.
 
-    `files`: stores the model's states for instructions on disk.
+    `files`: keeps on disk what the model computed for instructions.
     `placement`: which layers are on which GPU.
     `intended_tasks`: the tasks named in the model's file, if any.
     `adapters`: the backend's adapters, by name.

@@ -1,13 +1,13 @@
 """Makes rows of attribute_value_extraction with descriptions and features.
 
-The data has only titles. A model that has seen values only in titles would take unrelated words of other texts for
-values. So a labelled title gets a description and features. These texts are made from sentences of reviews and from
-parts of other products' titles.
+The data has only titles. A model that has seen values only in titles would answer with unrelated words from
+descriptions. So a labelled title gets a description and features. These texts are made from sentences of reviews and
+from parts of other products' titles.
 
 The added texts must not answer the question. In the training rows, each requested attribute has known values. A text
-that contains a word of such a value is not used. Some titles have no value for a requested attribute. Half of these get
-a description or feature that states a value, which is then the answer. The statement is left out if it could also
-answer another attribute.
+that contains a word of such a value is not used. If a title has no value for a requested attribute, every second row
+gets a description or feature that states a value. This value is then the answer. The statement is left out if it could
+also answer another attribute.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _unrelated(texts: Sequence[str], words: set[str], count: int, random: Random
 
 
 def _spans(rows: Sequence[Row], random: Random) -> list[str]:
-    """Return short spans of random titles, of one to three words each."""
+    """Return up to 20 phrases of one to three words, each from a random title."""
     spans = []
     for row in random.sample(rows, min(len(rows), 20)):
         words = row["input"]["title"].split()[_BRAND:]

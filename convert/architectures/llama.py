@@ -42,9 +42,10 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
 
 
 def biases(config: Hyperparameters) -> dict[str, bool | None]:
-    """Return whether each matrix has a bias, as the settings attention_bias and mlp_bias say.
+    """Return True for each matrix that must have a bias, and None where a bias is optional.
 
-    True means that it must have one. For a matrix that is missing or None in the result, a bias is optional.
+    The settings attention_bias and mlp_bias decide this. For a matrix that is missing in the result, a bias is
+    optional.
     """
     attention, feed_forward = config.flag("attention_bias", False) or None, config.flag("mlp_bias", False) or None
     return {**dict.fromkeys(_ATTENTION, attention), **dict.fromkeys(_FEED_FORWARD, feed_forward)}

@@ -43,7 +43,7 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
 
 
 def _check_rotated_layers(config: Hyperparameters, layers: int) -> None:
-    """Raise ModelError if the layers without a rotary embedding are not every fourth layer."""
+    """Raise ModelError unless exactly every fourth layer has no rotary embedding, as llama.cpp expects."""
     rotated = config.values.get("no_rope_layers")  # in spite of its name, 1 for each layer that has one
     if rotated is None:
         if (interval := config.count("no_rope_layer_interval", _INTERVAL)) != _INTERVAL:

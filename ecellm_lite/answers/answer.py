@@ -74,7 +74,7 @@ class RowError:
         return cls(error.code, str(error), error.field, error.step)
 
     def exception(self) -> EcellmError:
-        """Return the exception that this error describes. Its class is the one with the error's code."""
+        """Return the exception that this error was made from. `code` decides its class."""
         message = self.message.removesuffix(f": {self.step}.") if self.step else self.message
         return error_of(self.code)(message, step=self.step, field=self.field)
 
@@ -166,10 +166,7 @@ class Answer:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Answer:
-        """Return the answer that `as_dict` turned into `data`.
-
-        In between, the data may have been written as JSON and read.
-        """
+        """Return the answer that `as_dict` made into a dict. The dict may have been written to JSON and read again."""
         parts = {name: data[name] and kind(**data[name]) for name, kind in _PARTS.items()}
         parts["model"] = ModelName.from_dict(data["model"])
         warnings = data["warnings"] and [AnswerWarning(**warning) for warning in data["warnings"]]

@@ -1,4 +1,4 @@
-"""The answer space of one label among many: too many to list in a prompt, such as the paths of a product taxonomy."""
+"""The answer space of a choice among so many labels that a prompt cannot list them, such as a product taxonomy."""
 
 from __future__ import annotations
 
@@ -135,9 +135,10 @@ class LabelSet(Space):
         return label_matrix(self.labels.digest, self.labels.texts, scene).matrix.shape[1] - 1
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with calibrated probabilities. The labels that have none are assumed to be equally likely.
+        """Return the outcome with calibrated probabilities.
 
-        The probability that the search left unexplored shrinks or grows together with that of all these labels.
+        The labels without a probability share the rest of the probability equally. The calibration changes this rest,
+        and `unexplored` changes by the same factor.
         """
         if temperature == 1.0 or not outcome.probabilities or outcome.probability is None:
             return outcome

@@ -54,10 +54,10 @@ _SMALLER = {
 
 @dataclass(frozen=True, slots=True)
 class QuantityReader:
-    """Reads quantities and converts them to `unit`. The answer has the unit as the user spells it.
+    """Reads quantities and converts them to `unit`. The answer repeats `unit` as the user spelled it.
 
     - `system`: whether gallons, fluid ounces and tons are US or imperial ones.
-    - `decimal`: the texts' decimal sign, if it is always the same.
+    - `decimal`: the sign before the decimals if it is always the same, as in `1.5` or `1,5`.
     """
 
     unit: str
@@ -66,16 +66,16 @@ class QuantityReader:
 
     @property
     def description(self) -> str:
-        """What the reader expects, in words for an error message."""
+        """What `read` expects, for an error message."""
         return f"a quantity in {self.unit}"
 
     def read(self, text: str) -> dict[str, Any]:
-        """Return the quantity as a dict.
+        """Return the quantity as a dict with `value`, `unit`, `least`, `most` and `count`.
+
+        For "5 kg", `value`, `least` and `most` are 5. For the range "5 to 8 kg", `least` is 5, `most` is 8, and `value`
+        is None. For the pack "6 x 330 ml", `count` is 6, and `value` is the total.
 
         Raises UnreadableError for a text that is no quantity, or that could be several.
-
-        `least` and `most` are the ends of a range, which has no `value`. For other texts, both equal the `value`. For a
-        pack, `count` is the number of parts, and `value` is the total of all parts.
         """
         text = cleaned(text)
         if match := _PACK.fullmatch(text) or _PACK_AFTER.fullmatch(text):

@@ -21,7 +21,7 @@ _LONGEST = 80  # characters; the field often holds a whole text
 
 
 def notices(manifest: Manifest, wheels: Sequence[Wheel], program: Path | None) -> list[Source]:
-    """Return the files for a bundle that list its components and hold their licence texts.
+    """Return files for a bundle: a list of its components, and their licence texts.
 
     The components are the model, the wheels, and the packages in the standalone program. A package is read from its
     folder *.dist-info.

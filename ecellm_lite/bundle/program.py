@@ -94,7 +94,7 @@ def _script() -> str:
 
 
 def _requirements(name: str) -> set[str]:
-    """Return the names of a distribution and of all installed distributions that it or its extras need.
+    """Return a distribution's name, and the names of all installed distributions that it needs, also for its extras.
 
     Their metadata is packed into the program too, because `doctor` reports the versions and the bundle lists the
     licences.

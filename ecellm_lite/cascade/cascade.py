@@ -27,7 +27,7 @@ WINDOW = 512
 
 
 def cascade_name(models: Sequence[ModelName], escalate_below: float) -> ModelName:
-    """Return one name for a cascade's models, and a hash that identifies the models and `escalate_below`."""
+    """Return the name of a cascade, and a hash of its models and of `escalate_below`."""
     facts = " ".join([*(model.sha256 for model in models), repr(escalate_below)])
     return ModelName(",".join(model.name for model in models), hashlib.sha256(facts.encode()).hexdigest())
 
@@ -51,7 +51,7 @@ class Cascade:
 
     @property
     def model(self) -> ModelName:
-        """One name for all models, and a hash of the models and of `escalate_below`."""
+        """The name of the whole cascade, and a hash of its models and of `escalate_below`."""
         return cascade_name([stage.answerer.model for stage in self._stages], self.escalate_below)
 
     @property

@@ -31,7 +31,7 @@ def find_model(model: str | None, envelope: str | None) -> tuple[Store, StoredMo
 
 
 def envelope_of(model: str | None, envelope: str | None, escalate_below: float | None = None) -> Envelope:
-    """Return the envelope with this name. If `name` is None, return the model's own. The model is not loaded.
+    """Return the envelope with this name. If `envelope` is None, return the model's own. The model is not loaded.
 
     With `escalate_below`, `model` names the models of a cascade, and the first model's envelope is returned.
     """
@@ -110,7 +110,7 @@ def warn_of_pace(answerer: Runtime | Cascade | RayRuntime) -> None:
 
 
 def warn(runtime: Runtime, task: Task, options: RequestOptions) -> None:
-    """Print where the model's layers are. Warn if its answers to the task may be unreliable or uncalibrated."""
+    """Print where the model's layers are. Warn if the answers to the task may be unreliable or uncalibrated."""
     adapter = options.get("adapter")  # its tasks are not known
     if runtime.placement and runtime.placement.loads:
         click.echo(f"{runtime.placement.description}.", err=True)

@@ -50,7 +50,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Which layers each GPU takes (`loads`, in llama.cpp's order of the GPUs), and a description in words."""
+    """Which layers go to which GPU. `loads` has the GPUs in llama.cpp's order. `description` is for people."""
 
     loads: tuple[Load, ...]
     description: str

@@ -36,9 +36,9 @@ MOST_BYTES = 1 << 30  # the instructions of all ten tasks take 20 MB for the dem
 
 
 class PrefixFiles:
-    """The stored states of one model.
+    """What one model computed for instructions, in files. A state is llama.cpp's state after an instruction.
 
-    `root`: the folder with the states of all models. Its files together take at most `most_bytes`.
+    `root`: the folder for all models. The files in it take at most `most_bytes` together.
     `model`: the sha256 of the model's file when it was loaded.
     `adapters`: the sha256 of each adapter, by the adapter's name. It is part of the key of each state that the adapter
       computed.
@@ -107,7 +107,7 @@ class PrefixFiles:
     def write(self, tokens: Sequence[int], state: bytes, adapter: str | None = None) -> None:
         """Store the state that the model has after these tokens.
 
-        Even if several processes write at once, the file is complete or absent.
+        If several processes write the same state at once, a reader still finds a whole file or none.
         """
         key = self._key(tokens, adapter)
         with suppress(OSError):
@@ -121,7 +121,7 @@ class PrefixFiles:
                         file.write(state)
 
     def remove(self, tokens: Sequence[int], adapter: str | None = None) -> None:
-        """Remove the stored state that the model has after these tokens."""
+        """Remove the stored state for these tokens."""
         with suppress(OSError):
             self._path(self._key(tokens, adapter)).unlink()
 

@@ -48,7 +48,7 @@ class Envelope(ABC):
     @property
     @abstractmethod
     def prompt_end(self) -> str:
-        """The text after the last control token of a prompt. Answers are tokenized as its continuation."""
+        """The text after the last control token of a prompt. The answer is tokenized together with this text."""
 
     @abstractmethod
     def prefix(self, instruction: str, examples: Sequence[WorkedExample] = ()) -> Prompt:

@@ -121,9 +121,9 @@ def estimate(job: Job, answerer: Answerer, **options: Unpack[RequestOptions]) ->
 
 
 def _read(job: Job) -> tuple[_Sample, bool, float | None]:
-    """Return a sample of the rows, whether the whole table was read, and the share of the table that was read.
+    """Return a sample of the rows, whether the whole table was read, and which share of it was read.
 
-    The share is None if the whole table was read, or if it is not known.
+    The share is None if the whole table was read, or if the table's size is not known.
     """
     sample = _Sample(Random(0), [])  # noqa: S311 - random rows, no secrets
     keys: set[bytes] = set()

@@ -19,7 +19,7 @@ MOST_ADAPTERS = 64
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """A LoRA adapter's factors for one matrix, to which (scale * b) @ a is added.
+    """A LoRA adapter's factors for one matrix. Merging adds (scale * b) @ a to the matrix.
 
     `a`: (rank, columns) float32. `b`: (rows, rank) float32. `scale` is rounded to float32.
     """
@@ -33,13 +33,13 @@ class Factors:
 class Block:
     """Rows of a tensor, and everything needed to convert them.
 
-    `source`: the rows. Plain floats have the shape (rows, columns) and the numpy type float32, float16 or, with the
-      bits of BF16, uint16. A quantized type has the shape (rows, bytes of a row) and the numpy type uint8.
+    `source`: the rows. Floats have the shape (rows, columns). The numpy type is float32 for F32, float16 for F16, and
+      uint16 for the bits of BF16. A quantized type has the shape (rows, bytes of a row) and the numpy type uint8.
     `adapters`: the LoRA adapters. Their changes are added one after the other, in float32.
-    `magnitudes` (rows,): the norm to which each row is scaled after the adapters are added (DoRA). `order` (rows,): for
-      each row of the result, the source's row that it comes from. The rows of `magnitudes` and of an adapter's `b` are
-      in the source's order.
-    `importance` (columns,): how much each column matters, from the imatrix. Only some target types use it.
+    `magnitudes`, shape (rows,): only with DoRA. After the adapters are added, each row is scaled to this norm.
+    `order`, shape (rows,): if `order[3]` is 7, row 3 of the result is made from row 7 of the source. The rows of
+      `magnitudes` and of an adapter's `b` are in the source's order.
+    `importance`, shape (columns,): how much each column matters, from the imatrix. Only some target types use it.
 
     Raises UsageError if shapes and types do not match, and ModelError if the imatrix is not finite.
     """

@@ -57,10 +57,10 @@ def result_hash(variant: str) -> str:
 
 
 def sample_weights() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return weights (17, 256) and the importance of their columns (256,).
+    """Return weights, shape (17, 256), and the importance of each column, shape (256,).
 
-    All are pseudo-random values, exact in float32. Each row of weights has its own scale. The widest variant takes 16
-    rows at a time, so the 17th row tests a group that is not full.
+    The values are pseudo-random and exact in float32. Each row of weights has its own scale. The widest variant takes
+    16 rows at a time, so the 17th row tests a group that is not full.
     """
     places = np.arange(18 * 256, dtype=np.uint32).reshape(18, 256)
     scattered = (places * np.uint32(2654435761) >> 8).astype(np.float32) / np.float32(1 << 23) - np.float32(1)

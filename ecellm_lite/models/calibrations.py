@@ -77,20 +77,20 @@ class MethodFigures:
 class Calibration:
     """A correction of a model's probabilities, with its scope and a record of how it was fitted.
 
-    `temperature`, `bias`: the correction. The bias is used only for extractions and labels.
+    `temperature`, `bias`: the correction. The bias is used only for the answer types extraction and labels.
     `rows`: the number of rows that the correction was fitted to.
-    `vector`, `isotonic`: a correction with its own numbers for each option. It is used instead of the temperature,
-      which is then 1. At most one of the two is given.
+    `vector`, `isotonic`: a correction that treats each option separately. It replaces the temperature, which is then 1.
+      At least one of the two is None.
     `methods`: the methods that were compared, by name, if there were enough rows.
-    `before`, `after`: how good the probabilities of held-out rows were before and after correction. The correction of
-      each half was fitted to the other half.
-    `held_out`: the number of these rows.
+    `before`, `after`: how well the probabilities fit the right answers, before and after correction. A correction was
+      fitted to each half of the rows and measured on the other half.
+    `held_out`: the number of rows in this measurement.
     `least_coverage`: the coverage that 99% of the rows reached. Coverage is the share of the model's probability that
       falls on allowed tokens.
     `data`, `data_sha256`: the file with the rows, and its sha256.
     `automatic`: the thresholds at which answers need no review, if they were requested.
     `sets`: the rule for sets of plausible answers, if a guarantee was requested.
-    `labels`: the corrections of the labels that need their own, by label.
+    `labels`: the corrections for single labels. A label that is missing here is corrected by `temperature` and `bias`.
     `none`: the rule for the answer "none of these", if the task has this answer and a rule improved it.
     """
 
@@ -196,7 +196,7 @@ class Calibrations:
         return Scope(task, kind, self._model, self._envelope, text_hash(instruction), hashed, self._adapter)
 
     def find(self, scope: Scope, keys: Sequence[str] = ()) -> Calibration | None:
-        """Return the calibration that applies to a scope and to the keys of its options, or None if there is none."""
+        """Return the calibration that was fitted for this scope, or None. `keys` are the keys of the options."""
         calibration = self._of(scope.task)
         return calibration if calibration and calibration.differs(scope, keys) is None else None
 

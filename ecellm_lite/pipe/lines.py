@@ -79,7 +79,10 @@ class Output:
         return not self.broken.is_set()
 
     def put(self, line: Line, size: int) -> None:
-        """Queue the answer to a request of `size` bytes. Writing it frees the room that `take_room` reserved."""
+        """Queue the answer to a request of `size` bytes.
+
+        When the answer is written, the room that `take_room` reserved for it becomes free again.
+        """
         self._queue.put((line, size))
 
     def offer(self, line: Line) -> bool:

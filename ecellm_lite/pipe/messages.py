@@ -50,7 +50,7 @@ _FIRST_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*("(?:[^"\\]|\\.){0,1536}"|-?[0-9]{1
 def read_message(line: bytes) -> Message:
     """Return the message in a line.
 
-    Raises ProtocolError for an invalid line. The error has the line's id, if there is one.
+    Raises ProtocolError for an invalid line. If the line has a request's id, the error has it too.
     """
     if len(line) > LONGEST_LINE:
         raise ProtocolError(
@@ -99,10 +99,7 @@ def control_line(control: Control) -> bytes:
 
 
 def answer_line(id_: Id, answer: Answer) -> bytes:
-    """Return the answer to a request as a line.
-
-    If the answer cannot be written as JSON, the line reports that error.
-    """
+    """Return the answer to a request as a line. An answer that cannot be written as JSON becomes an error line."""
     try:
         return line_of({"type": "answer", "id": id_, "answer": answer.as_dict()})
     except (ValueError, RecursionError) as error:

@@ -66,9 +66,9 @@ def pull(
     """Download, convert, check and store a model, and return its manifest. After an error, nothing is stored.
 
     `model`: a repository on the hub, or a published model's name, which may end with a colon and a file type.
-    `file_type`: the default is the type after the colon, or else FILE_TYPE.
-    `adapters`: LoRA adapters to merge, as folders or repositories. Each comes with a factor by which its change is
-      multiplied.
+    `file_type`: the type of the weights in the store. By default, it is the type after the colon or FILE_TYPE.
+    `adapters`: LoRA adapters to merge, as folders or repositories. Each has a factor: with 0.5, half of the adapter's
+      change is added.
     `name`: the model's name in the store.
     `keep`: whether to keep the weights in the hub's cache. If not, each shard is deleted after its conversion, while
       the next shard is downloaded. The disk then needs room only for the model's file and 1.2 shards. Weights that were

@@ -23,10 +23,10 @@ async def health() -> dict[str, str]:
 
 @router.get("/ready", summary="A model answers", responses=replies(Ready, 404, 422, 503))
 async def ready(service: Served, model: str | None = None) -> Response:
-    """Return each model's state, and whether the named model can answer (by default: whether any model can).
+    """Return each model's state, and whether `model` can answer. Without `model`, one model that can answer is enough.
 
-    A model can answer if it is `ready` or `unloaded`: the next request loads an unloaded model. The status is 503 if
-    the named model cannot answer, or if no model can.
+    A model can answer in the states `ready` and `unloaded`. An unloaded model is loaded when the next request comes. If
+    no model can answer, or not the one that was named, the status is 503.
     """
     if model is not None:
         model = (await service.model(model)).name

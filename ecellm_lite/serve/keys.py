@@ -66,9 +66,9 @@ class Keys:
         return next((key for key in self._keys if key.name == name), None)
 
     def find(self, presented: str) -> Key | None:
-        """Return the accepted key that equals the key a client sent, or None.
+        """Return the accepted key that is equal to `presented`, the key in a request, or None.
 
-        The sent key is compared with every accepted key, so the time of the check reveals nothing.
+        All accepted keys are compared with the presented key, so the time of the check reveals nothing.
         """
         digest = _digest(presented)
         match: Key | None = None

@@ -155,7 +155,10 @@ def reading(decided: Sequence[Decided]) -> Reading:
 
 
 def calibration_header(decided: Sequence[Decided]) -> dict[str, str]:
-    """Return a header that says for how many questions the probabilities are calibrated, as `calibrated/all`."""
+    """Return the header X-Ecellm-Calibrated.
+
+    Its value `2/3` means that 2 of 3 questions have calibrated probabilities.
+    """
     count = sum(all(answer.calibration for answer in each.answers) for each in decided)
     return {"X-Ecellm-Calibrated": f"{count}/{len(decided)}"}
 

@@ -1,4 +1,4 @@
-"""Refuses spreadsheets that would not fit into memory, after a scan of their XML.
+"""Refuses a spreadsheet that would not fit into memory. Its XML is scanned before the file is read.
 
 An XLSX or ODS file is a ZIP file, which may unpack to a thousand times its size. A sheet with two cells in opposite
 corners would be read as a rectangle of 17 billion cells.
@@ -103,7 +103,7 @@ def _column(letters: bytes) -> int:
 class _OdsCells:
     """Counts an ODS sheet's cells.
 
-    A repeated cell counts as often as it is repeated, but empty cells at the end do not count.
+    A cell with "number-columns-repeated" 5 counts as 5 cells. Empty cells at the end of a row do not count.
     """
 
     def __init__(self) -> None:

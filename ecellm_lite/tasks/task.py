@@ -39,7 +39,7 @@ class Question:
     `turns`: a conversation that replaces `text`. The instruction is its system message.
     `examples`: worked examples. In the prompt, they come between the instruction and the text.
     `nearest`: whether the examples were chosen for this row. If not, all rows of the task have the same examples.
-    `wording`: what a calibration is fitted for: the instruction, and a hash of the task's examples if it has any.
+    `wording`: the instruction, and a hash of the task's examples if it has any. A calibration is fitted to one wording.
     """
 
     instruction: str
@@ -81,7 +81,7 @@ class Task:
     """One of ECInstruct's tasks, or a user's own.
 
     `write`: turns the fields of a row into the strings of the prompt.
-    `read`: returns the answer space of a row in the wire format, from its strings `input` and `options`.
+    `read`: takes the strings `input` and `options` of a row in the wire format, and returns the answer space.
     `long`: the fields that may be cut to fit a context, in the order in which they are cut.
     `free_text`: the answer space, if the task answers in free text.
     `source`: the task's file, if this is a user's task.

@@ -1,4 +1,4 @@
-"""Tokenizers whose words llama.cpp splits wrongly: the split into words and byte pairs is computed here instead.
+"""llama.cpp splits the words of some tokenizers wrongly. For these, BytePairs splits a text into words and tokens.
 
 tests/convert/test_token_ids.py compares the token ids.
 """

@@ -55,7 +55,7 @@ def counts() -> tuple[int, int]:
 
 
 def test_prompts_are_read_with_and_without_the_kernels_in_turn(demo_model: StoredModel, variant: str) -> None:
-    """A backend with the kernels and one without them alternate in the same process."""
+    """A backend with the kernels and a backend without them answer alternately in the same process."""
     tokens = list(range(1000, 1040))
     settings = Settings(gpu_layers=0, context=256, threads=2, prompt_kernels=variant)
     ours = LlamaBackend(demo_model.path, settings)

@@ -1,4 +1,4 @@
-"""Turns answers and their labels into the cases to which a temperature is fitted."""
+"""A temperature is fitted to cases. Each case is made from an answer and the row's label."""
 
 from __future__ import annotations
 

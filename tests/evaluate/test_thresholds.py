@@ -52,7 +52,10 @@ def test_the_least_threshold_is_as_computed_by_hand() -> None:
 
 
 def test_answers_above_a_threshold_have_the_requested_precision() -> None:
-    """All probabilities from 0.5 to 1 are equally frequent, so the precision at and above t is (1 + t) / 2."""
+    """The rows' probabilities are spread evenly from 0.5 to 1.
+
+    So with the threshold t, (1 + t) / 2 of the answers are right.
+    """
     thresholds = [least_threshold(rows(400, seed), 0.9) for seed in range(200)]
     finite = [threshold for threshold in thresholds if threshold is not None]
     assert len(finite) > 150

@@ -39,7 +39,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def identities(tmp_path: Path) -> FileIdentities:
-    """Return a FileIdentities object with the stored hashes, as in a new process."""
+    """Return the stored hashes as a new process would read them."""
     return FileIdentities(tmp_path / "hashes.json")
 
 
@@ -70,7 +70,7 @@ def test_a_write_is_noticed_if_the_modification_time_is_reset(place: int, path: 
 
 
 def test_a_write_right_after_hashing_is_noticed(path: Path, tmp_path: Path) -> None:
-    """A file's times advance only every few milliseconds, so a write soon after hashing may leave them the same."""
+    """A file's times advance only every few milliseconds. So a write soon after hashing may not change the times."""
     for number in range(20):
         damage(path, 5000, bytes([number]))
         assert identities(tmp_path).identify(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -89,7 +89,7 @@ def test_another_file_of_the_same_size_and_times_is_noticed(path: Path, tmp_path
 def test_sampled_bytes_reveal_a_change_without_new_times(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A failing disk may change bytes without changing the file's times. Here it changes the first bytes."""
+    """A failing disk may change bytes although the file's times stay the same. In this test, the first bytes change."""
     state = file_identity._state(path.stat())
     monkeypatch.setattr(file_identity, "_state", lambda _: state)
     first = identities(tmp_path).identify(path)

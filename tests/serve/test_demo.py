@@ -68,7 +68,7 @@ def example(base: str, form: str) -> Any:
 
 
 def page_example() -> Any:
-    """Return the request for the questions that the web page shows when it is opened."""
+    """Return the request that the web page sends if nobody changes the questions that it first shows."""
     text = (Path(ecellm_lite.serve.__file__).parent / "page" / "question.js").read_text("utf-8")
     [state] = re.findall(r'state: ("[^"]+")', text)
     questions: list[dict[str, Any]] = []

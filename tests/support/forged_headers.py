@@ -43,9 +43,9 @@ def keys_of(architecture: str) -> list[str]:
 
 
 def forgeries(header: Header, keys: Iterable[str]) -> Iterator[tuple[str, MetadataValue, bytes]]:
-    """Yield each key with each forged value, and the bytes of a file with this value.
+    """Yield a key, a forged value for it, and the bytes of a file in which the key has this value.
 
-    A key's values are those of VALUES that differ from its true value.
+    Each key is tried with every value of VALUES, except with its true value.
     """
     content = header.path.read_bytes()
     tensors, data, end = [], bytearray(), 0

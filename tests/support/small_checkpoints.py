@@ -40,7 +40,7 @@ def bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 
 def shapes(*, layers: int = LAYERS, tied: bool = False) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return the name and the shape that each tensor of a Llama checkpoint has in the converted file."""
+    """For each tensor of a Llama checkpoint, return its name and shape in the converted file."""
     key_value = WIDTH // HEADS * KV_HEADS
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {
         "model.embed_tokens.weight": ("token_embd.weight", (TOKENS, WIDTH)),
@@ -84,7 +84,7 @@ def write_checkpoint(folder: Path, tensors: Tensors) -> Path:
 def rotated(heads: int, rows: int) -> NDArray[np.uint32]:
     """Return the row order that llama.cpp needs for a query or key matrix.
 
-    For each row of the converted matrix, it has the index of the checkpoint's row.
+    If item 3 of the result is 7, row 3 of the converted matrix is row 7 of the checkpoint's matrix.
     """
     order: NDArray[np.int64] = np.arange(rows).reshape(heads, 2, rows // heads // 2).swapaxes(1, 2).reshape(-1)
     return order.astype(np.uint32)

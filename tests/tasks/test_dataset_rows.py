@@ -1,4 +1,7 @@
-"""Rows in ECInstruct's own format, also with strings that this project never writes, and nested rows."""
+"""Rows from ECInstruct's files are used unchanged, even with texts that this project would write otherwise.
+
+A row's fields may also be nested under the key `input`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own tasks keep the texts of every script unchanged: in prompts, answers and tables, and over the pipe."""
+"""Texts in every writing system stay unchanged in a user's tasks: in prompts, answers and tables, and over the pipe."""
 
 # ruff: noqa: RUF001 - texts of many scripts
 

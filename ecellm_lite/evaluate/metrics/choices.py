@@ -62,7 +62,7 @@ def measure_choices(pairs: Sequence[Pair], space: Choice | LabelSet) -> Measured
 
 
 def _counts(sums: Numbers, size: int, *, answered_only: bool) -> tuple[Numbers, Numbers, Numbers]:
-    """Return three arrays (…, answers): how often each answer is right, is given, and is the gold answer."""
+    """Return three arrays with one number per answer: in how many rows it is right, is given, and is the gold label."""
     kinds = sums[..., _ROWS + 1 :].reshape(*sums.shape[:-1], _KINDS, size)
     right, answered, gold, unanswered = (kinds[..., place, :] for place in range(_KINDS))
     return right, answered, gold - unanswered if answered_only else gold

@@ -28,7 +28,7 @@ _POSITIONS, _RANKS = 5, 10
 
 
 def measure_scores(pairs: Sequence[Pair], space: Score) -> Measured:
-    """Measure scores. If a pair has no position, the level in its text is used. Needs scipy."""
+    """Measure scores. For an answer without a mean position, the level in its text is used. Needs scipy."""
     from scipy.stats import rankdata
 
     gold = np.array([space.parse(pair.gold) for pair in pairs], dtype=np.float64)

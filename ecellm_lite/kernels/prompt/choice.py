@@ -110,9 +110,9 @@ def use(state: State, mode: Mode = Mode.FAST) -> None:
 
 
 def declined() -> str:
-    """Return the name of an operation that ggml must compute, but whose result is not bit-stable in ggml.
+    """Return the name of an operation that the kernels left to ggml, although ggml's result is not bit-stable.
 
-    The name is empty if there was none since this thread last called `use` with a stable mode.
+    The name is empty if there was no such operation since this thread last called `use` with a stable mode.
     """
     number = int(library.library(library.path()).ecellm_prompt_declined())
     return "" if number < 0 else ggml.operation(number)

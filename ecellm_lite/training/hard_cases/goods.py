@@ -124,6 +124,9 @@ def _values(noun: str, key: str) -> Sequence[str]:
 
 
 def _amount(value: str) -> str:
-    """Return what two values have in common if they mean the same: "2-Pack" and "Pack of 2" mean the same."""
+    """Return the numbers in a value: "2-Pack" and "Pack of 2" both give "2".
+
+    Without numbers, return the word without an s.
+    """
     numbers = re.findall(r"\d+", value)
     return " ".join(numbers) if numbers else re.sub(r"'?s$", "", value.lower())
