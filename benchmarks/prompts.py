@@ -15,8 +15,8 @@ layers of a 1B or 7B model. Each model is measured in several file types.
 
 Rates are medians. With one thread, they are based on processor time, which other programs hardly affect.
 
-For the demo, the results also say how exact each way is. The same weights are computed in F32, and the results have the
-Kullback-Leibler divergence of each way's probabilities from these exact ones.
+For the demo, the results also say how exact each way is. The exact probabilities come from the same model in F32. The
+results have the Kullback-Leibler divergence of each way's probabilities from the exact ones.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Writes a PEFT adapter as a LoRA GGUF file. llama.cpp applies such a file to the base model at run time.
 
-For each changed tensor, the file has two factors A and B. The file also has one alpha. llama.cpp adds (alpha / rank) B
-A to the base's tensor. B's rows are in the order of the base model's GGUF file, as in llama.cpp's
-convert_lora_to_gguf.py.
+For each changed tensor, the file has two factors A and B. The file also has one alpha. llama.cpp multiplies B by A and
+by alpha / rank, and adds the product to the base's tensor. B's rows are in the order of the base model's GGUF file, as
+in llama.cpp's convert_lora_to_gguf.py.
 
 Some adapters have several alphas (rsLoRA with several ranks, or alpha_pattern). If a tensor's alpha is twice the file's
 alpha, its B is multiplied by 2.

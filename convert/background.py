@@ -16,9 +16,9 @@ _POLL = 0.1  # seconds; how often a waiting thread checks whether it should end
 
 
 class ReadAhead(Generic[T]):
-    """Reads items in a background thread, so that the next items are ready when the caller wants them.
+    """A context manager that reads items in a background thread, before the caller needs them.
 
-    At most `depth` items wait for the caller. It is a context manager, which stops the thread at the end.
+    At most `depth` items wait for the caller. The thread stops at the end of the `with` block.
     """
 
     def __init__(self, items: Iterable[T], depth: int) -> None:
@@ -61,10 +61,9 @@ class ReadAhead(Generic[T]):
 
 
 class WriteBehind(Generic[T]):
-    """Calls a function on each item in a background thread.
+    """A context manager that calls a function on each item in a background thread.
 
-    At most `depth` items wait for the thread. It is a context manager. The `with` block ends when all items are done or
-    the function has failed.
+    At most `depth` items wait for the thread. The `with` block ends when all items are done or the function has failed.
     """
 
     def __init__(self, work: Callable[[T], None], depth: int) -> None:

@@ -25,9 +25,9 @@ class NotFiniteError(ModelError):
 
 
 def read_blocks(plan: Plan, source: TensorSource, done: int) -> Iterator[tuple[PlannedTensor, int, Block]]:
-    """Yield the blocks of all tensors in the file's order, beginning after the first `done` bytes of the file.
+    """Yield all blocks in the order of the GGUF file, except those that an earlier run has written (`done` bytes).
 
-    A block is a tuple: the tensor, the number of the block's first row in it, and the block's data.
+    Each item has three parts: the tensor, the number of the block's first row in the tensor, and the block.
     """
     for tensor in plan.tensors:
         step = max(1, plan.block_weights // tensor.columns)
@@ -96,7 +96,7 @@ def _copied(block: Block) -> NDArray[np.uint8]:
 
 
 def _rows(tensor: PlannedTensor, source: TensorSource, first: int, count: int) -> NDArray[Any]:
-    """Return rows in the source's type. Rows of a quantized type are returned as bytes. A vector counts as one row."""
+    """Return rows of a tensor before their conversion. Rows of a quantized type are bytes. A vector is one row."""
     recipe = tensor.recipe
     if recipe.saved is not None:
         rows: NDArray[Any] = recipe.saved.reshape(tensor.rows, -1)[first : first + count]

@@ -34,8 +34,7 @@ class RequestOptions(TypedDict, total=False):
     - `shorten`: whether a row that is too long may be cut, in the fields where its task allows it. The answer says what
       was cut.
     - `min_probability`: an answer with a lower probability becomes an abstention. With a calibration, an answer with a
-      very low coverage becomes an abstention too: 99% of the rows that the calibration was fitted to have a higher
-      coverage.
+      very low coverage becomes an abstention too. The limit is the coverage that 99% of the calibration's rows exceed.
     - `calibration`: "auto" uses the model's stored calibration if it applies, False uses none, and a path uses the
       calibration in that file.
     - `seed`: the random seed for sampled text (a Text space with a temperature).

@@ -65,7 +65,7 @@ class Dimensions:
     def check_head_size(self) -> None:
         """Raise ModelError if the size of a head is not width / heads.
 
-        This is for architectures where llama.cpp needs it.
+        For some architectures, llama.cpp assumes that a head has this size.
         """
         if self.size * self.heads != self.width:
             raise unsupported(
@@ -192,9 +192,9 @@ class Decoder:
 
 
 def _check_tied(checkpoint: Checkpoint) -> None:
-    """Raise ModelError if the embedding and the output matrix differ.
+    """Check the embedding and the output matrix if config.json says that they are one matrix (`tie_word_embeddings`).
 
-    This is checked if config.json says that they are one matrix (`tie_word_embeddings`).
+    Raises ModelError if the checkpoint has both and they differ.
     """
     embedding, output = checkpoint.tensor(EMBEDDING), checkpoint.tensor(OUTPUT)
     same = embedding.shape == output.shape and embedding.type == output.type

@@ -105,8 +105,7 @@ class OneOf(Space):
     def written(self, output: str | list[Any]) -> str:
         """Return the text of an option. `output` is the option's key or its text in a labelled file.
 
-        Keys come first. For example, the option with the key "A" may have the text "B". Then "B" in a labelled file
-        means the option with the key "B".
+        "B" may be the key of one option and the text of another. It then means the option with the key "B".
         """
         text = Space.written(self, output)
         return next((option.text for option in self.offered if option.key == text), text)

@@ -109,7 +109,10 @@ class Installation:
         return self.versions_folder / f"{_NEW}{token}"
 
     def clean(self) -> None:
-        """Remove the remains of interrupted installations, and all versions but the current and the previous one."""
+        """Remove old versions and the remains of interrupted installations.
+
+        The current and the previous version stay.
+        """
         for leftover in [*self.versions_folder.glob(f"{_NEW}*"), *self.root.glob(f".{pointer.LINK}.*")]:
             if leftover.is_dir() and not leftover.is_symlink():
                 shutil.rmtree(leftover, ignore_errors=True)

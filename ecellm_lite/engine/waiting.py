@@ -78,10 +78,11 @@ class Waiting:
         return total
 
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
-        """Yield how many rows of the current group begin with how many tokens of `prompt`, as pairs (tokens, rows).
+        """Yield pairs (tokens, rows), which say how many rows of the current group begin with how many equal tokens.
 
-        `prompt` is the prompt of the group's first row. The first pair is for two rows, and each further pair is for
-        one more row. Only pairs with more than `least` tokens are yielded.
+        For example, (40, 2) and (25, 3) mean that two rows begin with the same 40 tokens, and three rows with the same
+        25. The first row of the group is one of these rows, and its prompt is `prompt`. Only pairs with more than
+        `least` tokens are yielded.
         """
         lengths = (common_length(prompt, other.prompt) for other in islice(self._group, 1, None))
         for rows, shared in enumerate(sorted(lengths, reverse=True), start=2):

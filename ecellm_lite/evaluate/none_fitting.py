@@ -1,10 +1,10 @@
-"""Fits the rule by which a choice answers "none of these", and keeps it only if it improves held-out rows.
+"""Fits a rule that decides when the answer is "none of these". The rule is kept only if it improves held-out rows.
 
 The right answer of each row must be known: one of the labels, or "none of these". The rule is a logistic regression
 (see answers/none_of_these.py).
 
-To test the rule, it is fitted to one half of the rows. The answers to the other half with this rule are then compared
-with the answers without a rule. A temperature is tested in the same way (see evaluate/fitting.py).
+The rule is fitted to one half of the rows and tested on the other half, where it must be better than no rule. A
+temperature is tested in the same way (see evaluate/fitting.py).
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class NoneFit:
 
     `rows`: the number of rows.
     `unfitting`: the number of rows whose right answer is "none of these".
-    `before`: the model's hits and misses without the rule.
-    `after`: the model's hits and misses with the rule.
+    `before`: the precision, recall and F1 of "none of these" without the rule.
+    `after`: the precision, recall and F1 of "none of these" with the rule.
     `refusal`: why the rule should not be used. It is None if the rule should be used.
     """
 
@@ -124,7 +124,7 @@ def _fitted(features: Floats, right: NDArray[np.bool_]) -> Floats:
 def _log_likelihoods(features: Floats, right: NDArray[np.bool_], weights: Floats) -> Floats:
     """Return the logarithm of the probability of each row's right answer.
 
-    `weights` are the same for all rows, or have one line per row.
+    `weights`: one set of weights for all rows, or one line of weights for each row.
     """
     logits = (features * weights).sum(axis=1)
     limit = -math.log(LEAST)  # no probability is nearer to 0 or 1, so a separable half cannot gain without end

@@ -151,8 +151,9 @@ class RequestQueue:
     def child_died(self) -> tuple[list[PendingRequest], list[PendingRequest]]:
         """Put the dead child's requests back at the front of their queues, so that the next child gets them.
 
-        Two kinds of requests are not put back: the cancelled ones, and those that the child had alone, which must have
-        killed it. Return a list of each kind. From now on, requests equal to the second kind are refused.
+        Return two lists of requests that are not put back. The first has the cancelled requests. The second has the
+        request that the child had alone, if there was one: this request must have killed the child. From now on,
+        requests equal to it are refused.
         """
         lost, cancelled = [], []
         for number, request in reversed(self._sent.items()):

@@ -1,4 +1,4 @@
-"""Leaves out the total rows at the end of a table, because such rows describe no product."""
+"""Leaves out rows such as "Total, 120" at the end of a table, because they describe no product."""
 
 from __future__ import annotations
 

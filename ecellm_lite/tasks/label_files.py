@@ -57,7 +57,7 @@ class Label:
 
 
 def read_labels(table: TaskTable) -> list[Label]:
-    """Return the labels in the file that the table `labels` of a task names: 2 to 100,000 different labels.
+    """Return the labels of a task. `table` names the file, which has 2 to 100,000 different labels.
 
     Raises InputError that names the wrong key or the wrong line of the file.
     """

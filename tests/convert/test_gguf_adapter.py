@@ -1,4 +1,7 @@
-"""A LoRA adapter gives the same result in llama.cpp's format and in PEFT's, on a checkpoint and on a GGUF file."""
+"""A LoRA adapter gives the same result in llama.cpp's format and in PEFT's format.
+
+The base model may be a checkpoint or a GGUF file.
+"""
 
 from __future__ import annotations
 

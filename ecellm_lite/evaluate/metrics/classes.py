@@ -3,8 +3,8 @@
 Macro-F1 is the mean of the F1 of several labels: those that occur in a gold answer or in an answer of the model.
 Scikit-learn uses the same labels.
 
-In the metrics `all` (see measured.py), a row without an answer is a wrong answer. It lowers the recall of its gold
-label, but the precision of no label. The metrics `paper` leave out rows without an answer.
+In the metrics `all` (see measured.py), a row without an answer counts as wrong. It lowers the recall of its gold label,
+and changes no precision. The metrics `paper` leave out rows without an answer.
 """
 
 from __future__ import annotations
