@@ -10,7 +10,7 @@ _PEERS = ("ecellm-lite", "Llama", "llama-server")
 def speed() -> str:
     """Return a table of rows per second: one row for each program (ours and others), and one column for each task.
 
-    A sentence below the table says how many times as fast as each other program we are, as a geometric mean.
+    A sentence below the table compares our program with the others, such as "1.5 times Llama" (geometric means).
     """
     facts = results("throughput")
     tasks = facts["tasks"].values()

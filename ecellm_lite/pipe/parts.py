@@ -1,4 +1,4 @@
-"""Sends the parts of a text while the model writes it, and joins the parts on the other side."""
+"""Sends a text in parts while the model writes it, and joins the parts in the process that receives them."""
 
 from __future__ import annotations
 

@@ -35,7 +35,10 @@ class JsonRequest(Request):
         return self._body
 
     async def json(self) -> Any:
-        """Return the body's JSON value. Raises RefusedError (400) for invalid JSON, and the errors of `body`."""
+        """Return the body's JSON value.
+
+        Raises RefusedError (400) for invalid JSON. Also raises the errors of `body`.
+        """
         if not hasattr(self, "_json"):
             self._json = read_strictly(await self.body())
         return self._json

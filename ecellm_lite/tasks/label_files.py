@@ -7,8 +7,8 @@ line. A .csv file may also have semicolons or tabs in place of commas, as spread
 
 - `value`: the column with the label. A text file has no columns.
 - `name`: the column with the text that the model writes for the label; by default, the label itself.
-- `parent`: the column that says to which label a label belongs. Its cell is empty for the top labels. With this key,
-  the model writes whole paths, such as `Toys > Puzzles`.
+- `parent`: the column with the label above. For example, the row of `Puzzles` has the value of `Toys` there, and the
+  row of `Toys` has an empty cell. With this key, the model writes whole paths, such as `Toys > Puzzles`.
 - `description`: a column that explains the label. The prompt shows it if the list of labels is short enough.
 - `separator`: the text between the parts of a path, by default ` > `.
 - `shortlist`: if a prompt cannot list all labels, it lists this number of labels, which are the most similar to the
