@@ -75,9 +75,8 @@ class AdapterSettings:
     def scale(self, module: str, rank: int) -> float:
         """Return the factor that a module's change is multiplied by, such as alpha / rank.
 
-        `rank` is the rank of its factors.
-
-        Raises ModelError if the configuration has another rank for it, or if the scale cannot be used (see is_scale).
+        `rank`: the rank of the module's factors. Raises ModelError if the configuration gives the module another rank,
+        or if the scale cannot be used (see is_scale).
         """
         configured = self._ranks.value(module, self._rank)
         if type(configured) is not int or configured != rank or rank < 1:

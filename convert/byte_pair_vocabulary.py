@@ -1,8 +1,8 @@
 """A byte-level BPE vocabulary for llama.cpp, read from tokenizer.json, or from vocab.json and merges.txt.
 
 A BPE tokenizer first splits a text into words. tokenizer.json describes this split with a regular expression, but a
-GGUF file only names one of llama.cpp's rules. So a fixed text is tokenized, and the hash of its ids is looked up in a
-table of rules. llama.cpp's converter does the same.
+GGUF file only names one of llama.cpp's rules. To find the rule, a fixed text is tokenized. The hash of the token ids is
+looked up in a table of rules. llama.cpp's converter does the same.
 """
 
 from __future__ import annotations

@@ -101,9 +101,8 @@ def _alternative(text: str) -> _Alternative:
 def _pieces(text: str) -> list[str]:
     r"""Split a pattern into its elements, and return them as regular expressions.
 
-    `\d+` must not be followed by a digit: a name could then match in several ways, and matching would need
-    backtracking. So a pattern with a digit directly after `\d+` is refused, and a dot directly after `\d+` matches any
-    character except a digit.
+    `\d+` must not be followed by a digit. Otherwise a name could match in several ways, and matching would need
+    backtracking. So `\d+5` is refused, and a dot directly after `\d+` matches any character except a digit.
     """
     pieces: list[str] = []
     place = 0

@@ -85,7 +85,7 @@ class Plan:
 
         - `beside`: how many bytes of disk space the conversion needs in addition to its output, such as for a
           downloaded shard.
-        - `bytes_written`: how many of all these bytes are already on the disk.
+        - `bytes_written`: how many bytes are already on the disk, of the output and of these additional files.
         """
         folder = next((folder for folder in target.absolute().parents if folder.is_dir()), None)
         if folder is None:

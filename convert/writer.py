@@ -41,8 +41,8 @@ class UnfinishedFile:
     - `resume`: whether to keep the bytes that an earlier run with the same facts wrote.
     - `done`: the number of bytes, from the file's beginning, that were kept. It is 0 without `resume`.
     - `parts`: the names that the earlier run gave to `note_part`.
-    - `whole`: the file's sha256 if an earlier run called `finish` but was interrupted before `forget`, else None. The
-      file is then complete and has its final name.
+    - `whole`: normally None. If an earlier run completed and renamed the file, but did not reach `forget`, it is the
+      file's sha256.
 
     Raises ModelError if another conversion is writing the target, if the earlier run had other facts, or if a write
     fails.

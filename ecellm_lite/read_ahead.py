@@ -1,4 +1,4 @@
-"""Submits further rows while earlier answers are computed, so that each call of the model is full."""
+"""Submits further rows while answers are computed, so that the model can compute several rows together."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def read_ahead(
     """Yield one answer for each row, in order, while a separate thread submits the following rows.
 
     At most `most` rows are submitted ahead of the answers. An answer is yielded as soon as it is ready, even if the
-    next row has not arrived. This matters if whoever sends the rows waits for an answer before the next row. The thread
-    calls `finish` after the last row.
+    next row has not arrived. So a program may wait for an answer before it sends the next row. The thread calls
+    `finish` after the last row.
 
     If `rows` or `submit` raises an exception for a row, the exception is raised when this row's answer is due. If the
     caller stops early, the remaining answers are cancelled.

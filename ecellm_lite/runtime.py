@@ -52,10 +52,10 @@ class Runtime:
 
     RequestOptions lists the options of a request. The arguments of Runtime are:
 
-    `model`: a path to a GGUF file, a name in the store, a catalogue name, or `demo`. The default is ECELLM_MODEL, then
-      the only model in the store, then the demo.
-    `envelope`: the text around each prompt. It is needed if the model's file does not name its envelope: `alpaca`,
-      `mistral`, or a chat form such as `qwen2.5` (docs/envelopes.md).
+    `model`: a path to a GGUF file, a name in the store, a catalogue name, or `demo`. The default is the environment
+      variable ECELLM_MODEL, then the only model in the store, then the demo.
+    `envelope`: the text around each prompt: `alpaca`, `mistral`, or a chat form such as `qwen2.5` (docs/envelopes.md).
+      It is needed only if the model's file does not name its envelope.
     `deterministic`: whether the same row always gets the same answer, byte for byte, whatever other rows run with it.
     `prefix_files`: whether to store on disk what the model computed for an instruction. The next process then reads the
       file and computes less. Rows are never stored. With layers on a GPU, nothing is stored.
@@ -256,9 +256,9 @@ class Runtime:
     def kept_calibration(
         self, task: str | Task, *, calibration: CalibrationChoice = "auto", adapter: str | None = None
     ) -> Calibration | None:
-        """Return a task's calibration, or None.
+        """Return the calibration that is used for a task, or None.
 
-        This calibration may not apply to a row that has its own instruction or options.
+        A row with an instruction or options of its own may be answered without it; see `uncalibrated`.
         """
         policy = self._policy(adapter)
         calibrations = policy.chosen_calibrations(calibration)
@@ -275,7 +275,10 @@ class Runtime:
         return self._prompts.request(question, space, seed=seed)
 
     def tokenize(self, prompt: str) -> list[int]:
-        """Return a text's tokens, after a BOS token if the model expects one. Text is never read as a special token."""
+        """Return a text's tokens.
+
+        A BOS token comes first if the model expects one. Text is never read as a special token.
+        """
         return self._prompts.tokenize(Prompt((prompt,), begin=True))
 
     def progress(self) -> tuple[bool, int]:

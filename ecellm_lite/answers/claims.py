@@ -1,6 +1,6 @@
 """Claims: the decisions in an answer, each with its probabilities and the correct option.
 
-Calibrations are fitted to claims and measured with them.
+A calibration is fitted to claims, and then tested on claims.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class Claim:
 
     - `shares`: the probability of each option. There is at least one option. A calibration's bias favors the first.
     - `right`: the index of the correct option in `shares`.
-    - `alike`: usually 1. If several options are summed in the last entry of `shares`, it is how many they are.
+    - `alike`: the last entry of `shares` may be the sum of several options. `alike` is then their number, otherwise 1.
     - `chosen`: the index of the option that the answer chose. It is 0, unless a threshold made the decision.
     """
 

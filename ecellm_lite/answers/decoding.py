@@ -77,8 +77,8 @@ class Outcome:
     - `text`: the answer as an ECInstruct string.
     - `tokens`: the answer's tokens. For an answer from a fixed set, tokenize(prompt + text) ends with these tokens.
     - `probabilities`: the probability of each possible answer, by its key; None if there are too many to list.
-    - `coverage`: how much of the model's probability fell on the allowed tokens when the first choice was made. For an
-      extraction: the lowest coverage of all its choices.
+    - `coverage`: the probability of all allowed tokens together, at the answer's first choice. For an extraction: the
+      lowest coverage of all its choices.
     - `unexplored`: the probability of the answers that a search did not reach; None if all were compared.
     - `shortened`: which limit ended the answer, if one did.
     - `warnings`: other problems of the answer.

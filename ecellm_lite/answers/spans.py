@@ -93,9 +93,9 @@ class SourceText:
 
     @cached_property
     def _offsets(self) -> range | list[int]:
-        """Where each character of the original text starts in the text in lower case.
+        """For each character of the original text, its index in the lower-case text.
 
-        A few characters, such as İ, become two in lower case.
+        A few characters, such as İ, become two characters in lower case.
         """
         if len(self.text) == len(self.original):
             return range(len(self.text) + 1)

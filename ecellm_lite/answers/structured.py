@@ -31,7 +31,7 @@ LAST = 128
 
 @dataclass(frozen=True, slots=True)
 class Structured(Space):
-    """The space of the texts that a grammar allows.
+    """An answer space with all texts that a grammar allows.
 
     The functions `schema` and `grammar` make such a space. `source` is the text of the schema or the grammar.
     """
@@ -120,7 +120,7 @@ class Structured(Space):
 
 @dataclass(frozen=True, slots=True)
 class JsonText(Structured):
-    """The space of the JSON texts that a schema allows. The answer's value is the parsed JSON."""
+    """An answer space with all JSON texts that a schema allows. The answer's value is the parsed JSON."""
 
     type: ClassVar[str] = "schema"
 
@@ -219,7 +219,10 @@ def _closed(schema: Any, depth: int = 1) -> Any:
 
 
 def _plain(definition: Mapping[str, Any]) -> Any:
-    """Return a schema in JSON's own types. Raises GrammarError for NaN, infinities and single surrogates in texts."""
+    """Return a schema as plain JSON data.
+
+    Raises GrammarError for NaN, for infinities and for texts with lone surrogates.
+    """
     try:
         text = json.dumps(definition, allow_nan=False, ensure_ascii=False)
         check_size("schema", text)

@@ -1,4 +1,7 @@
-"""The tape of an answer: its tokens so far. The model has read the first ones. The next step sends it the others."""
+"""The tape of an answer: its tokens so far.
+
+The model has read the first ones, and gets the others with the next step.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,10 @@ class Tape:
         self._sent += 1
 
     def move(self, path: Sequence[int]) -> None:
-        """Change the answer's tokens to `path`. Tokens at the beginning that are the same stay.
+        """Change the answer's tokens to `path`. Equal tokens at the beginning are kept.
 
-        The other tokens of `path` count as forced, because the model did not choose them. But if the model has been
-        called, its logits decided between the first of them and other tokens. So this token counts as chosen.
+        The new tokens count as forced, because the model did not choose them. But after a call of the model, the first
+        new token counts as chosen, because the call's logits led to it.
         """
         shared = 0
         while shared < min(len(path), len(self.tokens)) and path[shared] == self.tokens[shared]:

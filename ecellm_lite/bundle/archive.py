@@ -1,9 +1,9 @@
 """Opens a bundle and checks its signature and its bytes.
 
-A bundle is a ZIP archive with a signed index. The signature of the index is checked first. The index determines all
-other bytes of the archive, such as the ZIP headers, and these bytes are compared. Each file's data is hashed while it
-is read. So an archive is refused if a bit was flipped. It is also refused if it has an added, removed or renamed file,
-a link, compressed data, a false size, or bytes between entries. Paths are checked by index.check_index.
+A bundle is a ZIP archive with a signed index. The signature of the index is checked first. The archive's ZIP headers
+are computed from the index, and compared with the headers in the file. Each file's data is hashed while it is read. So
+an archive is refused if a bit was flipped. It is also refused if it has an added, removed or renamed file, a link,
+compressed data, a false size, or bytes between entries. Paths are checked by index.check_index.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Archive:
 
     @property
     def sha256(self) -> str:
-        """The sha256 of the index in hex, which names the bundle's whole content."""
+        """The sha256 of the index, in hex. It identifies the whole content of the bundle."""
         return hashlib.sha256(self.index_bytes).hexdigest()
 
     def data(self, wanted: BundleFile) -> Iterator[memoryview]:

@@ -1,4 +1,4 @@
-"""Remembers the highest serial number of each bundle and feed whose index was accepted.
+"""For each bundle and feed, remembers the highest serial number that was accepted.
 
 An index with a lower serial number is refused.
 """

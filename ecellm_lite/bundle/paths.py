@@ -1,4 +1,7 @@
-"""Checks the paths of files in a bundle. They must be safe on every platform, and must differ in more than case."""
+"""Checks the paths of files in a bundle.
+
+They must be safe on every platform. No two may be equal when case is ignored.
+"""
 
 from __future__ import annotations
 

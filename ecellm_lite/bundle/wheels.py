@@ -114,8 +114,8 @@ def _read_wheel(path: Path) -> Wheel:
 def _python() -> str:
     """Return the path of the Python that makes the new virtual environment.
 
-    If this program runs in a virtual environment, that one may be temporary. So the Python that it was made from is
-    used.
+    This program may itself run in a temporary virtual environment. The result is then the Python outside that
+    environment.
     """
     base = getattr(sys, "_base_executable", None)
     if base and not getattr(sys, "frozen", False):
@@ -129,7 +129,7 @@ def _python() -> str:
 def _environment() -> dict[str, str]:
     """Return the environment variables for other programs, such as the system's Python.
 
-    If this program is a standalone one, other programs must not load its libraries.
+    A standalone program brings its own libraries. The variables keep other programs from loading these libraries.
     """
     environment = dict(os.environ)
     if getattr(sys, "frozen", False):

@@ -40,10 +40,10 @@ class Context:
     """The memory of llama.cpp's context `pointer`, which must be new and empty.
 
     `sequences`: how many sequences the context can hold.
-    `window`: the model's sliding window in tokens, or 0 if it has none. If it has one, make llama.cpp's context with 2
-      * `sequences` sequences.
-    `stable`: whether the first token of a sequence must lie before the second in memory, and so on. Only then do equal
-      rows get equal bits (see Backend).
+    `window`: the model's sliding window in tokens, or 0 if it has none. With a window, `pointer` must be made for twice
+      as many sequences.
+    `stable`: whether each sequence's tokens must be in order in the memory. Only then do equal rows get equal bits (see
+      Backend).
 
     `is_loaded`: whether a state was loaded since the last call of the model.
     """
@@ -118,8 +118,8 @@ class Context:
     def load(self, sequence: int, state: bytes) -> bool:
         """Restore a state that `save` returned, and return whether this succeeded.
 
-        llama.cpp does not check a state, so the caller must: it must be undamaged and of this model. If the context is
-        `stable`, the memory must be empty, so that llama.cpp keeps the order of the tokens.
+        The state must be undamaged and of this model: llama.cpp does not check this. If the context is `stable`, the
+        memory must be empty, so that llama.cpp keeps the order of the tokens.
         """
         if self._stable and not self._is_empty:
             return False

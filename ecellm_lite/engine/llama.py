@@ -94,7 +94,9 @@ class LlamaBackend:
             raise
 
     def _open_with_less(self, path: Path, settings: Settings, planned: int, failure: str) -> None:
-        """Load the model with half of the planned layers on the GPUs. If this fails, load it with no layers there.
+        """Load the model with half of the planned layers on the GPUs.
+
+        If this fails, load it without any layer on a GPU.
 
         The description of `placement` then says why.
         """
@@ -144,10 +146,11 @@ class LlamaBackend:
 
     @property
     def circumstances(self) -> str:
-        """Everything except the model that a saved state depends on, as JSON.
+        """Everything that a saved state depends on, except the model, as JSON.
 
-        A state is loaded only if none of this changed. `flash_attention` may be `auto`: the entries for the library,
-        the build and the devices, and the model, decide what llama.cpp then does.
+        A state is loaded only if all of this is unchanged.
+
+        `flash_attention` may be `auto`. What llama.cpp then does depends only on the model and the other entries.
         """
         settings = self._settings
         facts = {

@@ -1,6 +1,6 @@
 """Computes from a GGUF header how much memory the model takes: weights, KV memory, and compute buffers.
 
-Sizes are bytes. Headers are not trusted: a key that is missing or not a number raises a ModelError.
+Sizes are in bytes. Headers are not trusted: a key that is missing or not a number raises a ModelError.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def cells_that_fit(header: Header, kv_type: str, room: int) -> int:
 def affordable_cells(header: Header, kv_type: str, available: int) -> int:
     """Return the largest context, in tokens, that a machine with `available` bytes of memory should hold.
 
-    All weights must be in memory, although the file is mapped. KV memory may take half of what then remains. The result
-    is at least CELLS.
+    The weights take as many bytes as in the file. KV memory may take half of what then remains. The result is at least
+    CELLS.
     """
     return max(CELLS, cells_that_fit(header, kv_type, (available - weight_bytes(header)) // 2))
 
@@ -120,10 +120,7 @@ def _vocabulary(header: Header) -> int:
 
 
 def _feed_forward(header: Header, embedding: int) -> int:
-    """Return how many feed-forward values a layer computes for one token.
-
-    A mixture of experts counts all experts used.
-    """
+    """Return the number of feed-forward values that a layer computes for one token, in all experts together."""
     width = max(_integers(header, "feed_forward_length", 4 * embedding))
     expert = max(_integers(header, "expert_feed_forward_length", width))
     return max(width, expert * max(_integers(header, "expert_used_count", 0)))

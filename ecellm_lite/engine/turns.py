@@ -80,7 +80,7 @@ class Turns:
     def pass_on(self, active: Sequence[Slot]) -> None:
         """Give the turn to the next adapter if the current adapter has used up its time or has no rows.
 
-        The next adapter is one that has rows. If rows are urgent, an adapter with urgent rows gets the turn at once.
+        Adapters without rows are skipped. If there are urgent rows, an adapter with urgent rows gets the turn at once.
         """
         running = {slot.request.adapter for slot in active}
         busy = [name for name in self.order() if self._queues[name] or name in running]

@@ -226,8 +226,8 @@ def calibrate_task(
 def _fitting(scored: Sequence[tuple[Space, Answer, Labelled]], cases: Sequence[Case]) -> Sequence[Case]:
     """Return the cases that a temperature is fitted to.
 
-    Rows whose gold answer is "none of these" are left out. If a task has this answer, a case of another row asks only
-    whether the right label was chosen.
+    For a task with the answer "none of these", the temperature is only about the choice among the labels. Rows whose
+    gold answer is "none of these" are left out.
     """
     fitting = []
     for (space, answer, row), case in zip(scored, cases, strict=True):

@@ -63,7 +63,7 @@ def evaluate(
     `refusal`: a function that returns why the task's calibration is not used for a row. It returns None if the
       calibration is used, or if the task has none.
     `work`: what each model did, if several models share the rows.
-    `cases`: what `judged` returned for each row. Give them if probabilities were removed from the answers, to save
+    `cases`: the result of `judged` for each row. It is needed if the answers' probabilities were dropped to save
       memory.
     """
     models = [_model_result(task, rows, answers, one) for one in work] or None

@@ -94,7 +94,7 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True)
 class RiskPoint:
-    """The effect of giving only answers with a probability of at least `min_probability`.
+    """What happens if answers with a probability below `min_probability` are withheld.
 
     `answered`: the share of rows that get an answer.
     `accuracy`: the share of these answers that are right.

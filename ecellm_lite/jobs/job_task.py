@@ -52,9 +52,8 @@ class JobTask:
 def job_tasks(tasks: Sequence[Task], columns: Sequence[str] | None, options: MapOptions) -> tuple[JobTask, ...]:
     """Return each task with its mapping of a table's columns.
 
-    With several tasks, each mapped field need not be in all of them. A mapping or a constant is used for the tasks that
-    have this field. Raises UsageError if the columns do not fit a task, if no task has a mapped field, or if two tasks
-    share a name.
+    If there are several tasks, each task uses only the mappings and constants for fields that it has. Raises UsageError
+    if the columns do not fit a task, if no task has a mapped field, or if two tasks share a name.
     """
     if len(tasks) == 1:
         return (JobTask(tasks[0], ColumnMap(tasks[0], columns, options)),)

@@ -1,8 +1,8 @@
 """Where a store keeps calibrations.
 
 A model in the store has its calibrations in the folder `calibration` beside it. The calibrations of any other GGUF file
-are in the store, under the file's sha256. An adapter's calibrations are in a folder inside the model's, named by the
-adapter's sha256.
+are in the store, under the file's sha256. Inside such a folder, the adapter with sha256 `5e1f…` has its calibrations in
+the folder `5e1f…`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def stored_calibrations(store: Store, model: str, envelope: str, adapter: str | 
 
 
 def calibration_path(store: Store, model: StoredModel, task: str, adapter: str | None = None) -> Path:
-    """Return the path of the calibration of a model for a task, or of an adapter on this model.
+    """Return the path of a task's calibration for a model, or for an adapter on this model.
 
     `adapter`: the adapter's sha256, or None for the model alone.
 

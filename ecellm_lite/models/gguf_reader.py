@@ -19,7 +19,7 @@ _READ_AHEAD = 1 << 18
 
 
 class GgufReader:
-    """Reads a file from its beginning. Raises ModelError if the file is too short for the data that it announces."""
+    """Reads a file from its beginning. Raises ModelError if the file ends too early."""
 
     def __init__(self, path: Path, descriptor: int, size: int) -> None:
         self.path = path

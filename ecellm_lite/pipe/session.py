@@ -73,7 +73,7 @@ class Session:
         self._drain()
 
     def _take(self, line: bytes) -> Id | None:
-        """Handle a line. If the line is a `close` request, return the request's id, or else None."""
+        """Handle a line. Return the id of a `close` request, or None for any other line."""
         id_: Id | None = None
         try:
             message = read_message(line)
@@ -139,7 +139,7 @@ class Session:
     def _reply(self, control: Control) -> bytes:
         """Return the line that replies to a control request.
 
-        It is called only when the line can be written. So replies do not pile up in memory if nobody reads them.
+        The session calls this only when it can write the line, so replies that nobody reads take no memory.
         """
         try:
             return line_of({"type": _REPLIES.get(control.kind, control.kind), "id": control.id, **self._facts(control)})

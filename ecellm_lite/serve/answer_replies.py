@@ -214,7 +214,7 @@ class CompletionLogprobs(Reply):
 
 
 class CompletionChoice(Reply):
-    """One of the texts that the request asked for."""
+    """One text that the model wrote. A request can ask for several."""
 
     index: int
     text: str

@@ -1,6 +1,6 @@
 """Lets identical requests that are in progress share one answer.
 
-A client may give up and repeat its request. The work for the first request then continues, and is not started again.
+A client may give up and repeat its request. The repeated request then gets the answer that was begun for the first one.
 """
 
 from __future__ import annotations

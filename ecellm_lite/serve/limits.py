@@ -1,4 +1,4 @@
-"""The limits of a request, a connection and the whole server."""
+"""Limits: how large requests may be, how many may wait, and how long connections stay open."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class CsvFile(Table):
     total_rows: bool
 
     def rows(self) -> Iterator[TableRow]:
-        """Yield the rows. A row that cannot be read, or that has too many or too few cells, has an error."""
+        """Yield the rows. If a row cannot be read, or has too many or too few cells, its `error` says so."""
         rows = self._all_rows()
         return rows if self.total_rows else without_totals(rows, self.notes)
 

@@ -12,10 +12,10 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bar
 
 
 class Quoting(Enum):
-    """Whether cells are quoted: a quote character at the start of a cell then belongs to the format, not to the text.
+    """Whether cells may be quoted, as in `"a, b"`. Such quotes are not part of the cell's text.
 
-    UNSURE means that the first lines show no quoted cell. Later lines are then read as quoted. A line that is malformed
-    in this reading is read as not quoted.
+    UNSURE means that the first lines have no quoted cell, but later lines may have some. A later line is read with
+    quotes. If that makes it malformed, its quotes count as text.
     """
 
     QUOTED = "quoted"

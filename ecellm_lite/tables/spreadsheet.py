@@ -1,7 +1,7 @@
 """Reads a sheet of an XLSX or ODS file.
 
-The library python-calamine reads a whole sheet as one rectangle of cells. If the rectangle did not fit into memory, the
-process would be killed, so `sheet_bounds` refuses such files first.
+The library python-calamine reads a whole sheet as one rectangle of cells. If the rectangle does not fit into memory,
+the process is killed. So `sheet_bounds` first checks the rectangle's size, and refuses a sheet that is too large.
 """
 
 from __future__ import annotations

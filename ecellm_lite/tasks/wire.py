@@ -30,9 +30,9 @@ def read_object(text: str) -> Mapping[str, Any]:
 
 
 def read_options(options: str | None) -> list[str]:
-    """Return the lines of an options string: a list in JSON or in Python's notation.
+    """Return the items of a list that is written as a text, in JSON or in Python's notation.
 
-    Raises InputError for any other string.
+    Raises InputError for any other text.
     """
     if options is None:
         raise InputError("This task needs options, and the row has none", step=_STEP, field="options")

@@ -1,4 +1,4 @@
-"""Errors of the package name no command-line options. The command line adds the options."""
+"""The package's own error messages mention no options of the command line. The command line adds these."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ecellm-lite serve` with the fake engine in a child process. It first prints the number of the free port it uses."""
+"""`ecellm-lite serve` with the fake engine in a child process. The process first prints the number of its port."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Headers of models with eCeLLM's shapes, and simulated GPUs. The tests then need no model and no GPU."""
+"""Headers of models with eCeLLM's shapes, and simulated GPUs. With these, the tests need neither a model nor a GPU."""
 
 from __future__ import annotations
 

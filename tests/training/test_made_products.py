@@ -35,7 +35,7 @@ def texts(row: Row) -> dict[str, str]:
 
 
 def values(attribute: str) -> list[str]:
-    """Return the values of an attribute in the word lists. Sizes have none, because "small hands" states no size."""
+    """Return the values that the word lists have for an attribute. Sizes are left out: "small hands" states no size."""
     lexicon = _lexicon()
     trades = lexicon["trades"].values()
     by_attribute: dict[str, list[Any]] = {

@@ -62,7 +62,8 @@ def path() -> Path:
 def library(place: Path) -> Any:
     """Return the native library.
 
-    If it is missing, does not load, or has another version, raises EcellmError. Its message says only why.
+    Raises EcellmError if the library is missing, does not load, or has another version. The error's message is the
+    reason.
     """
     if not place.is_file():
         raise EcellmError("this install has none: they are compiled for x86-64 and ARM by a C++ compiler with OpenMP")
@@ -86,7 +87,7 @@ def library(place: Path) -> Any:
 
 
 def variants(native: Any) -> list[str]:
-    """Return the variants that this processor can run, measured ones first."""
+    """Return the variants that this processor can run. Variants whose speed was measured come first."""
     names: list[str] = native.ecellm_prompt_variants().decode().split()
     return names
 
@@ -94,8 +95,8 @@ def variants(native: Any) -> list[str]:
 def register(native: Any, place: Path, least: int = 0) -> None:
     """Register the kernels as a ggml back end. They are off until `ecellm_prompt_use` chooses a variant.
 
-    ggml uses them for products of at least `least` columns. If `least` is 0, the library chooses the number. If ggml or
-    the library refuses, raises EcellmError. Its message says only why.
+    ggml uses them for products of at least `least` columns. If `least` is 0, the library chooses the number. Raises
+    EcellmError if ggml or the library refuses. The error's message is the reason.
     """
     addresses = (ctypes.c_void_p * len(FUNCTIONS))(*[ggml.address(name) for name in FUNCTIONS])
     if status := native.ecellm_prompt_start(addresses, least):
@@ -147,8 +148,8 @@ def attend(
     """Return the attention of each token and head, in the shape of `q`.
 
     `q`: (tokens, heads, width). `k` and `v`: (cells, KV heads, width). `mask`: (tokens, cells), added to the scores.
-    `order`: the place in `k` and `v` of each cell of the mask. Without `order`, cell 0 of the mask is cell 0 of `k`,
-      and so on. Raises EcellmError if the library refuses the shape.
+    `order`: the mask's column i is for row `order[i]` of `k` and `v`; by default, for row i. Raises EcellmError if the
+    library refuses the shape.
     """
     tokens, heads, width = q.shape
     cells, kv_heads, _ = k.shape

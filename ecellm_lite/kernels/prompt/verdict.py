@@ -31,7 +31,7 @@ _LARGEST = 1 << 16  # bytes of the file of verdicts
 def refusal(place: Path, variant: str) -> str:
     """Return why the kernels cannot be used, or an empty text if they passed their trial.
 
-    If the trial did not give a verdict, raises EcellmError. Its message says only why.
+    Raises EcellmError if the trial did not give a verdict. The error's message is the reason.
     """
     file = home() / "prompt_kernels.json"
     key = _key(place, variant)
@@ -46,7 +46,7 @@ def refusal(place: Path, variant: str) -> str:
 def _ask(place: Path, variant: str) -> str:
     """Run the trial in a child process. Return why the kernels cannot be used, or an empty text if they passed.
 
-    If the trial did not finish and should be repeated, raises EcellmError. Its message says only why.
+    Raises EcellmError if the trial did not finish and should be repeated. The error's message is the reason.
     """
     if not sys.executable:
         raise EcellmError("their trial needs a Python interpreter to run in")

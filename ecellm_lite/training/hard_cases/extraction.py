@@ -81,10 +81,7 @@ def _row(random: Random) -> Row:
 
 
 def _second_value(good: Good, moved: str | None, random: Random) -> tuple[str, str] | None:
-    """Choose an attribute for which the texts will state two values.
-
-    Return its key and the second value, or mostly None.
-    """
+    """Mostly return None. Otherwise choose an attribute that gets a second value, and return its key and this value."""
     keys = [key for key in _TWO if key in good.facts and key != moved]
     if not keys or random.random() < 0.6:
         return None
@@ -117,7 +114,7 @@ def _alike(key: str, known: list[str]) -> bool:
 
 
 def _own_names(key: str, keys: set[str]) -> list[str]:
-    """Return the names of the fact `key` that are not also names of another fact in `keys`."""
+    """Return the names of the attribute `key` that no other attribute in `keys` has."""
     others = {name for other in keys - {key} for name in NAMES[other]}
     return [name for name in NAMES[key] if name not in others]
 
