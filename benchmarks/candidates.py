@@ -109,8 +109,8 @@ def main(data: Path, products: int, candidates: int, model: str, program: Path, 
 def compared(data: Path, products: int, candidates: int, envelope: Envelope) -> list[list[PreparedRow]]:
     """Return one list of rows for each product. The rows compare the product with `candidates` other products.
 
-    Product n is the first product of labelled row n. The candidates are the second products of the labelled rows n, n +
-    1 and so on.
+    Product 5 is the first product of labelled row 5. Its candidates are the second products of row 5 and of the rows
+    after it.
     """
     lines = (data / TASK / "test.jsonl").read_text("utf-8").splitlines()
     inputs = [json.loads(line)["input"] for line in lines]

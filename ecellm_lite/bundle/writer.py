@@ -54,7 +54,7 @@ def write_bundle(
 ) -> Index:
     """Write a bundle of `sources` and return its index.
 
-    `draft`: an index that has no files and no starter yet.
+    `draft`: an index that has no files and no hash of the starter script yet.
     `base`: the files of an older bundle by path. If given, the new bundle is a delta, which leaves out unchanged files.
 
     Raises UsageError for a path that is not allowed. Raises ModelError if a file cannot be read or changes, or if the

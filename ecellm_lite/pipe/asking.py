@@ -171,7 +171,10 @@ class RequestQueue:
         return cancelled, lost
 
     def refuses(self, request: PendingRequest) -> bool:
-        """Return whether this request is refused, because an identical request alone made a child crash."""
+        """Return whether this request is refused.
+
+        It is refused if a child has crashed on an identical request that it had alone.
+        """
         return bool(self._refused) and request.key in self._refused
 
     def _place(self, request: PendingRequest) -> OrderedDict[int, PendingRequest]:

@@ -1,8 +1,8 @@
 """Category_Classification (CC): which category does a product belong to? A task of CASLIE, not of ECInstruct.
 
-CASLIE's repository shows the form of the input, but neither the instruction nor an example of the options. Both are
-therefore this project's own. If you have CASLIE's data set, send its instruction with each request, or send rows in the
-data set's form.
+CASLIE's repository shows the form of the input, but neither the instruction nor an example of the options. So we wrote
+the instruction and chose the form of the options ourselves. If you have CASLIE's data set, send its instruction with
+each request, or send rows in the data set's form.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Progress bars: they are shown only on standard error, and some appear only when there is some progress."""
+"""Progress bars: they are shown only on standard error. A conversion's bar appears when the first block is written."""
 
 from __future__ import annotations
 
