@@ -45,9 +45,9 @@ BLOCK = 32
 @click.option("--large/--no-large", default=True, show_default=True, help="Also the model of Mistral-7B's shape.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/cold_start.json"))
 def main(repeats: int, large: bool, output: Path) -> None:
-    """Measure how soon a new process answers, if the instruction's state is on the disk and if not.
+    """Measure how soon a new process answers, and write the results.
 
-    Write the results.
+    First the process has to read the instruction. Then it finds the instruction's state on the disk.
     """
     store = Store()
     demo = ensure_demo(store)

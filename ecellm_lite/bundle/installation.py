@@ -53,9 +53,9 @@ class Version:
 
 
 class Installation:
-    """The installed versions of the bundle `name` in the folder `base`.
+    """The installed versions of the bundle `name`.
 
-    The default is the user's folder for bundles.
+    They are in the folder `base`, by default the user's folder for bundles.
     """
 
     def __init__(self, name: str, base: Path | None = None) -> None:
