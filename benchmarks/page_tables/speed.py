@@ -39,7 +39,7 @@ def throughput() -> str:
 
 
 def grouping() -> str:
-    """Return a sentence with the gain in speed from answering rows that begin alike together."""
+    """Return a sentence that says how much faster a job runs if the engine groups rows that begin alike."""
     facts = results("grouping")
     return (
         f"{facts['products']} products against {facts['candidates']} candidates each, shuffled, ran "
@@ -112,9 +112,9 @@ def drafts() -> str:
 
 
 def prompts() -> str:
-    """Return the table of how fast and how exactly prompts are read.
+    """Return a table that says how fast and how exactly our kernels and other kernels read prompts.
 
-    The prompt kernels are compared with llama.cpp's kernels and with those of its fork ik_llama.cpp.
+    The other kernels are those of llama.cpp and of its fork ik_llama.cpp.
     """
     models = results("prompts")["models"]
     ways = next(iter(models.values()))["sizes"]["256"]["tokens_per_second"]
@@ -137,7 +137,7 @@ def prompts() -> str:
 
 
 def prompts_few() -> str:
-    """Return the table of speeds for prompts of few tokens: how many times as fast as llama.cpp our kernels are.
+    """Return a table for prompts of few tokens: our kernels' speed divided by llama.cpp's speed.
 
     llama.cpp has two kinds of kernels, and the faster kind is compared.
     """

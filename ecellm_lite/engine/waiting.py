@@ -78,7 +78,7 @@ class Waiting:
         return total
 
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
-        """Yield pairs (tokens, rows), which say how many rows of the current group begin with how many equal tokens.
+        """Yield pairs (tokens, rows) about the rows of the current group that begin alike.
 
         For example, (40, 2) and (25, 3) mean that two rows begin with the same 40 tokens, and three rows with the same
         25. The first row of the group is one of these rows, and its prompt is `prompt`. Only pairs with more than

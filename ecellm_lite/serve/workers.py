@@ -99,7 +99,7 @@ class Workers:
     def shortest(self) -> Worker:
         """Return the engine with the fewest waiting rows. An engine that is being restarted comes last.
 
-        If rows share a long text, submit all of them to the engine that this returns. It then reads the text once.
+        If rows share a long text, submit all of them to this one engine, which then reads the text once.
         """
         return min(self.members, key=lambda member: (not member.ready, member.waiting))
 

@@ -219,7 +219,7 @@ def unwilling(tokens: Sequence[int]) -> Logits:
 
 
 def willing(tokens: Sequence[int]) -> Logits:
-    """Return the logits of a simulated model that answers yes or no."""
+    """Return the logits of a simulated model that answers "yes" or "no"."""
     logits = scattered(tokens)
     logits[[ord("y"), ord("n")]] = 12, 11
     return logits

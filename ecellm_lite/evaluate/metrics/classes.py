@@ -51,8 +51,8 @@ def class_table(gold: Sequence[str], texts: Sequence[str | None], labels: Sequen
 class ConfusionTable:
     """A table that counts the answers: one line for each gold label, and one column for each answer.
 
-    The last column is for rows without an answer. `columns` (rows, cells) says for each row in which cell of the table
-    it is: this cell is 1, and the others are 0.
+    The last column is for rows without an answer. `columns` has the shape (rows, cells of the table). Each row has the
+    number 1 for its own cell, and 0 for all other cells.
     """
 
     def __init__(self, gold: Sequence[str], answers: Sequence[str | None], labels: Sequence[str]) -> None:
