@@ -34,9 +34,7 @@ ALLOWED = 0.05  # of the random halves may be below
 
 
 class Half(NamedTuple):
-    """Choose thresholds on one half of the rows, and apply them to the other half.
-
-    These are the results on that other half.
+    """The results on one half of the rows, with thresholds that were chosen on the other half.
 
     - `share`: the fraction of rows whose answer is automatic.
     - `precision`: the fraction of automatic answers that are right, or None if no answer is automatic.

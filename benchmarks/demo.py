@@ -127,10 +127,10 @@ def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
 
 
 def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) -> dict[str, Any]:
-    """Return the metric of each way of answering, and how far the first way is above each other way.
+    """Return the metric of each way of answering, and how far the first way is above every other way.
 
     A metric is measured on the rows that its way answered. The difference of two ways is measured on the rows that both
-    answered, and given as a confidence interval.
+    answered. It is given as a confidence interval.
     """
     first = next(iter(ways))
     values: dict[str, Any] = {}

@@ -2,13 +2,13 @@
 
     python -m benchmarks.none_of_these --model demo
 
-A custom task with `none = true` may answer "none" instead of one of its labels. Labelled rows are asked as such tasks.
-There are two kinds of rows that fit no label:
+A custom task with `none = true` may answer "none" instead of one of its labels. Labelled rows are answered as rows of
+such a task. There are two kinds of rows that fit no label:
 
 - `removed`: the row's own label is not among the choices, but all other labels of its task are;
 - `foreign`: all labels are among the choices, but the row's text comes from another task.
 
-The rows are asked with three settings:
+The rows are answered with three settings:
 
 - `unlisted`: the prompt lists only the labels. A rule decides by the coverage and the likeliest label's probability;
 - `default`: the prompt lists "none" as the last option. There is no rule;
@@ -101,7 +101,7 @@ def labels_of(setting: Setting) -> dict[str, str]:
 
 
 def rows_of(setting: Setting, labels: dict[str, str], data: Path, count: int) -> dict[str, list[Asked]]:
-    """Return the rows of `removed` and `foreign`. In `foreign`, the text of every third row comes from another task."""
+    """Return the rows of `removed` and `foreign`. In `foreign`, a third of the rows have a text from another task."""
     rows = [(row["input"], row["output"][0]) for row in read(data, setting.task)[:count]]
     others = [row["input"][FOREIGN[1]] for row in read(data, FOREIGN[0])[: len(rows) // 2]]
     foreign = [Asked({**row, setting.field: other}, NONE) for (row, _), other in zip(rows, others, strict=False)]
@@ -153,8 +153,8 @@ def ruled(rows: Sequence[Asked], answers: Sequence[Answer]) -> dict[str, float]:
 def none_row(row: Asked, answer: Answer) -> NoneRow:
     """Return the numbers that a rule for "none of these" is fitted to.
 
-    They are the probability that no label fits, and the likeliest label's probability among the labels. If the prompt
-    does not list "none of these", the probability that no label fits is 1 minus the coverage.
+    They are the probability that no label fits, and the probability of the likeliest label if one of the labels fits.
+    If the prompt does not list "none of these", the probability that no label fits is 1 minus the coverage.
     """
     shares = dict(answer.probabilities or {})
     outside = shares.pop(NONE, 1.0 - (answer.coverage or 0.0))

@@ -1,4 +1,4 @@
-"""Compares the answers with all layers on a GPU to the answers on the CPU.
+"""Compares answers computed on a GPU, with all layers there, with answers computed on the CPU.
 
     python -m benchmarks.offload --rows 32 --model MODEL.gguf
 

@@ -4,7 +4,8 @@
 
 The rows are product titles of the extraction task. The labels are the six attributes that its rows ask for most often.
 A label is right if the row's gold answer has a value for the attribute. A shop may not list an attribute that a title
-mentions. Its label then counts as wrong, which makes both ways look equally worse. The two ways are:
+mentions. The label of this attribute then counts as wrong. This lowers the results of both ways equally. The two ways
+are:
 
 - `labels`: a custom task with `type = "labels"`, which takes one request per row;
 - `questions`: one predicate per label, as in `/v1/decisions`: six requests per row with a common beginning.

@@ -115,7 +115,7 @@ def token_id(value: object, path: Path) -> int:
 def token_text(value: object, path: Path) -> str:
     """Return a token's text, as read from a file.
 
-    Raises ModelError if it is not a text, empty, too long or not UTF-8.
+    Raises ModelError if the value is not a text, or if the text is empty, too long or not UTF-8.
     """
     if not isinstance(value, str) or not value or len(value) > MAX_TOKEN_LETTERS:
         raise damaged(path, f"has the token {str(value)[:40]!r}, which is not a text, or is empty or too long")

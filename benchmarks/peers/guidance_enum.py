@@ -3,8 +3,8 @@
     pip install --no-deps guidance==0.3.1
 
 The package pins older versions of llama-cpp-python and llguidance, so pip must not install its dependencies. `guidance`
-keeps the last prompt's tokens in memory. If the next prompt begins with the same tokens, it reads only the rest of that
-prompt. Tokens that the schema forces are read together, in one call.
+keeps the last prompt's tokens in memory. If the next prompt begins with the same tokens, `guidance` reads only the
+other tokens of that prompt. Tokens that the schema forces are read together, in one call.
 """
 
 from __future__ import annotations

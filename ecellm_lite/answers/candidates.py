@@ -3,9 +3,9 @@
 Each possible answer is tokenized as a continuation of the prompt. Its tokens are one row of the matrix, and the rows
 are sorted. So rows that begin with the same tokens are neighbors. Each chosen token leaves fewer rows: those that begin
 with all tokens chosen so far. The next column of these rows has the tokens that may come next. The index of that column
-is called `depth`. If the column has only one value, this token is *forced*: no model is needed to choose it. If it has
-several values, a softmax over their logits gives their probabilities. Each row ends with the end-of-sequence token.
-Thanks to this token, "red" and "red wine" may be answers of the same set.
+is called `depth`. If only one token may come next, this token is *forced*: no model is needed to choose it. If several
+tokens may come next, a softmax over their logits gives their probabilities. Each row ends with the end-of-sequence
+token. Thanks to this token, "red" and "red wine" may be answers of the same set.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Candidates:
         return Branches(column[starts], np.append(starts, high - low) + low)
 
     def common_path(self, low: int, high: int, depth: int, most: int) -> list[int]:
-        """Return tokens from column `depth` on that many candidates have in common, at most `most` of them.
+        """Return a sequence of at most `most` tokens, beginning in column `depth`, that many candidates share.
 
         The tokens are chosen one after the other: always the token that most of the remaining rows have. The result
         stops before the last column where the remaining rows differ. Later tokens are forced, so they need no model.
@@ -101,7 +101,8 @@ class ChosenCandidate:
     """The candidate that `walk` chose.
 
     - `index`: the candidate's index in the original order.
-    - `probability`: the product of the chosen tokens' probabilities. Each is a share among the allowed tokens.
+    - `probability`: the product of the chosen tokens' probabilities. At each choice, the allowed tokens' probabilities
+      sum to 1.
     - `coverage`: the lowest coverage of all choices; 1 if there was no choice.
     """
 
@@ -110,7 +111,7 @@ class ChosenCandidate:
     coverage: float
 
     def then(self, other: ChosenCandidate) -> ChosenCandidate:
-        """Return the choice of this walk and a later one together. The index comes from the later walk."""
+        """Combine this choice with the choice of a later walk. The result has the later walk's index."""
         return ChosenCandidate(other.index, self.probability * other.probability, min(self.coverage, other.coverage))
 
 
@@ -145,7 +146,7 @@ class CandidateShares:
     """The result of `weigh`.
 
     `shares`: each candidate's probability, in the candidates' original order. They sum to 1.
-    `coverage`: how much of the model's probability the allowed tokens had, where the candidates first differ.
+    `coverage`: how much of the model's probability is on allowed tokens, at the first token that the model must choose.
     """
 
     shares: Probabilities

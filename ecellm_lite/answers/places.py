@@ -27,10 +27,11 @@ class Origin:
     pieces: tuple[Piece, ...] = ()
 
     def place(self, start: int, end: int) -> dict[str, Any] | None:
-        """Return the place in the row of the source's characters from `start` to `end`.
+        """Return where in the row the source's characters from `start` to `end` are.
 
-        The result names the `field` and, for a list field, the index `item` of the text. `start` and `end` in the
-        result count from the beginning of that text. The result is None if the characters lie in two texts of the list.
+        The result names the `field` and, for a list field, the index `item` of the text in the list. The new `start`
+        and `end` count from the beginning of that text. The result is None if the characters lie in two texts of the
+        list.
         """
         if not self.pieces:
             return {"field": self.field, "item": None, "start": start, "end": end}

@@ -59,9 +59,9 @@ class SeveralLabels(Space):
     def decode(self, scene: Scene) -> Decoding:
         """Compute the probability that each label applies.
 
-        The answer's probability is a product with one factor for each label. A label of the answer has as its factor
-        the probability that the label applies. Any other label has the probability that it does not apply. The coverage
-        is the lowest coverage of all labels.
+        The answer's probability is a product with one factor for each label. For a label in the answer, the factor is
+        the probability that the label applies. For any other label, the factor is the probability that the label does
+        not apply. The coverage is the lowest coverage of all labels.
         """
         words = _SPELLINGS if scene.form.spellings else _WORDS
         rows = [[scene.continuation(f"{label}: {word}") for word in words] for label in self.labels]
@@ -144,7 +144,10 @@ class SeveralLabels(Space):
         )
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim (decision) for each label. The claim's first option is that the label applies."""
+        """Return one claim (decision) for each label.
+
+        It has two options: first that the label applies, then that it does not.
+        """
         shares: Mapping[str, float] = answer.probabilities or {}
         right = self.parse(gold)
         return tuple(

@@ -101,7 +101,7 @@ def read_public_key(path: Path) -> PublicKey:
 def parse_public_key(text: str, place: str) -> PublicKey:
     """Return the public key in `text`: either a whole key file, or only the key file's line of base64.
 
-    Raises ModelError if the text is not a key. The error calls the text `place`.
+    `place`: what the error message calls the text. Raises ModelError if the text is not a key.
     """
     data = _decoded(text)
     if len(data) != 42 or data[:2] != _ALGORITHM:
@@ -128,9 +128,9 @@ def read_secret_key(path: Path) -> SecretKey:
 
 
 def trusted_keys(base: Path | None = None) -> Sequence[PublicKey]:
-    """Return the public keys that the user trusts.
+    """Return the public keys that the user trusts, from the folder keys/ in `base`.
 
-    Their folder is keys/ in `base` or, without it, in the folder for bundles.
+    The default for `base` is the folder for bundles.
     """
     return [read_public_key(path) for path in sorted(_folder(base).glob("*.pub"))]
 

@@ -1,6 +1,7 @@
-"""The command `calibrate --target-agreement`: shows how sure a cascade's first model must be to keep its answer.
+"""The command `calibrate --target-agreement`: finds out when a cascade should ask its second model.
 
-Both models answer labelled rows. The second model is asked if the first model is less sure.
+Both models answer labelled rows. The result is a threshold for the first model's probability. Below this threshold, the
+second model is asked.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def calibrate_cascade(
     quiet: bool,
     **reading: Any,
 ) -> None:
-    """Show a probability for each task. Below it, a cascade of two models should use the second model.
+    """Show a threshold for each task.
+
+    A cascade should use the second model if the first model's probability is below it.
 
     Raises InputError if no row has an answer with a probability.
     """

@@ -116,9 +116,9 @@ def labelled_files(path: Path, tasks: Sequence[Task], split: str = SPLIT) -> lis
 
 @dataclass(slots=True)
 class LabelledRows:
-    """The rows to evaluate, by task name, and the lines that could not be read.
+    """The rows to evaluate, and the lines that could not be read, by task name.
 
-    `unreadable`: by task name, or None for lines whose task is unknown.
+    `unreadable`: the lines of an unknown task are under None.
     """
 
     rows: dict[str, list[Labelled]]

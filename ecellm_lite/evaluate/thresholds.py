@@ -6,8 +6,8 @@ passes by chance in at most 5% of cases. The test uses the one-sided 95% lower b
 confidence or fiducial limits", Biometrika 1934).
 
 Each possible answer may have its own threshold. The thresholds then share the 5% (Bonferroni's correction). Of two
-thresholds, each passes by chance in at most 2.5% of cases. For a target of 95%, a threshold can pass only if enough
-rows are above it:
+thresholds, each passes by chance in at most 2.5% of cases. For a target of 95%, a threshold passes if at least this
+many rows are above it:
 
     thresholds    if none is wrong    if one is wrong
     one           59                  93
@@ -112,7 +112,7 @@ def least_threshold(rows: Sequence[Judged], precision: float, doubt: float = DOU
     """Return the lowest threshold that passes the test in this module's docstring, or None if no threshold passes.
 
     `precision`: the target, a share of right answers.
-    `doubt`: the chance that the test passes a threshold whose true precision is below the target.
+    `doubt`: the highest probability with which the test may pass a threshold whose true precision is below the target.
 
     Needs scipy.
     """

@@ -1,7 +1,7 @@
 """Detects the dialect of delimited text: its delimiter and its quotes. It tries usual dialects on the first lines.
 
-In the right dialect, most records have the same number of cells. Records above the first such record count less,
-because they may be titles above the header.
+In the right dialect, most records have the same number of cells. If the first records have another number of cells,
+they count less, because they may be titles above the header.
 """
 
 from __future__ import annotations

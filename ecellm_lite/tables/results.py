@@ -1,8 +1,7 @@
 """The columns that a job adds for a row's answer, and their values.
 
 The column `answer` has the answer's text, such as `yes` or `B: positive`. The answer to a score is a number. The answer
-to a ranking is the order, such as `B, A, C`. A choice's text may be only a letter. Then the column has the choice's
-value.
+to a ranking is the order, such as `B, A, C`. If a choice's text is only a letter, the column has the choice's value.
 
 For an extraction in which all rows have the same attributes, there is one column for each attribute. Otherwise, an
 extraction's column `answer` has a JSON object with the attributes.

@@ -12,8 +12,8 @@
 | schema | schema: a table, or file: a JSON file beside the task's; max_tokens (optional) | a JSON value |
 | grammar | grammar: GBNF or Lark, or file; max_tokens (optional) | a text |
 
-In the prompt, each level has a letter, as ECInstruct's options do, and so has each choice of at most 26. The model
-answers with the letter. If a task has more than 26 choices, the prompt lists them without letters, and the model
+In the prompt, levels have letters, as ECInstruct's options do. Choices have letters too, if there are at most 26. The
+model answers with the letter. If a task has more than 26 choices, the prompt lists them without letters, and the model
 answers with the value itself.
 
 If the labels are too many for the prompt, the prompt does not contain them. A search then finds the most probable

@@ -30,8 +30,8 @@ def run(
 ) -> tuple[T, list[Step]]:
     """Run a generator as the scheduler does. The logits of each step depend on all tokens of the answer so far.
 
-    `tries`: the number of drafted tokens to try in the first step, in the second step, and so on. After the last of
-    these numbers, each step tries all of its drafted tokens.
+    `tries`: the number of drafted tokens to try in the first step, in the second step, and so on. A step without a
+    number tries all of its drafted tokens.
     """
     seen: list[int] = answer if answer is not None else []
     steps: list[Step] = []
