@@ -94,7 +94,7 @@ def main(model: str, data: Path, count: int, output: Path) -> None:
 
 
 def labels_of(setting: Setting) -> dict[str, str]:
-    """Return the labels of a task, by their letters."""
+    """Return a task's labels as {letter: label}."""
     task = get_task(setting.task)
     lines: list[str] = json.loads(str(task.question(task.example()).options))
     return {line[0]: line[3:].rstrip(".") for line in lines}

@@ -71,7 +71,7 @@ class TokenList:
                 self.set(token.id, token.text.replace("▁", " "), USER_DEFINED, ADDED_SCORE)
 
     def metadata(self, model: str, pre: str, scores: bool) -> dict[str, MetadataValue]:
-        """Return the metadata with keys that begin with tokenizer.ggml.
+        """Return the tokenizer's metadata. All keys begin with `tokenizer.ggml.`.
 
         Raises ModelError if two tokens have the same text.
         """
@@ -94,7 +94,7 @@ class TokenList:
 
 
 def not_reproducible(path: Path, problem: str) -> ModelError:
-    """Return the error for a tokenizer that llama.cpp cannot reproduce, because it would split texts into other tokens.
+    """Return the error for a tokenizer that llama.cpp cannot reproduce: llama.cpp would split texts into other tokens.
 
     `problem` is the end of a sentence that begins with the file's path.
     """

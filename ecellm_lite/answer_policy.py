@@ -69,7 +69,7 @@ class AnswerPolicy:
         return named
 
     def calibration(self, calibrations: Calibrations | None, task: Task, question: Question) -> Calibration | None:
-        """Return the calibration that applies to a question, or None."""
+        """Return the calibration that applies to a question, or None if no calibration applies."""
         return calibrations.find(_scope(calibrations, task, question), question.space.keys) if calibrations else None
 
     def refusal(self, calibrations: Calibrations | None, task: Task, instruction: str | None = None) -> str | None:
@@ -203,7 +203,7 @@ class AnswerPolicy:
             self._settle(row, future)
 
     def expire(self, row: Submission, future: Future[Answer], deadline_ms: float) -> None:
-        """Answer a row whose deadline has passed with a DeadlineError, and drop it from the engine.
+        """End a row whose deadline has passed: its answer is a DeadlineError, and the engine drops it.
 
         Does nothing if the row has its answer already.
         """

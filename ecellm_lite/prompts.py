@@ -77,7 +77,7 @@ class Prompts:
     def needs(self, question: Question, space: Space | None = None) -> int:
         """Return how many tokens a question's prompt and its longest possible answer have together.
 
-        If the prompt alone is too long, the result is just some number greater than `max_length`.
+        If the prompt alone is too long, the result is not exact, but it is greater than `max_length`.
         """
         prompt = self.prompt(question)
         if self._endless(prompt):

@@ -76,9 +76,9 @@ def _rotated(rope: Hyperparameters, size: int) -> int:
 
 
 def _factors(rope: Hyperparameters, name: str, count: int) -> NDArray[np.float32]:
-    """Return the numbers by which RoPE's rotation frequencies are divided, of shape (count,).
+    """Return RoPE's frequency factors, of shape (count,).
 
-    There is one for each pair of values in a head.
+    Each pair of values in a head has its own factor, by which its rotation frequency is divided.
     """
     values = rope.values.get(name)
     if not isinstance(values, list) or len(values) != count:

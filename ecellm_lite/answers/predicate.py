@@ -1,4 +1,4 @@
-"""The answer space of yes or no."""
+"""The answer space that has only the answers `yes` and `no`."""
 
 from __future__ import annotations
 

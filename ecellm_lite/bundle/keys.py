@@ -52,7 +52,7 @@ class PublicKey:
             temporary.write_text(f"untrusted comment: minisign public key {self.name}\n{self.encode()}\n", "utf-8")
 
     def verifies(self, signature: bytes, data: bytes) -> bool:
-        """Whether a signature of 64 bytes is this key's signature of `data`."""
+        """Return whether the signature (64 bytes) was made from `data` with the secret key that belongs to this key."""
         from cryptography.exceptions import InvalidSignature
 
         try:
@@ -70,7 +70,7 @@ class SecretKey:
     seed: bytes
 
     def sign(self, data: bytes) -> bytes:
-        """Return the signature of `data`, which has 64 bytes."""
+        """Sign `data`, and return the signature (64 bytes)."""
         return _ed25519_secret(self.seed).sign(data)
 
     def write(self, path: Path) -> None:

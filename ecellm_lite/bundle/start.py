@@ -40,7 +40,7 @@ def check_start(version: Path, step: str) -> None:
 
 
 def _fault(ended: subprocess.CompletedProcess[str]) -> str | None:
-    """Return the reason why the engine does not run, from the output of `doctor --json`, or None if it runs."""
+    """Return why the engine does not run, or None if it runs. The reason comes from the output of `doctor --json`."""
     if not ended.returncode:
         return None
     try:

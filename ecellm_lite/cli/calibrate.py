@@ -175,7 +175,7 @@ def calibrate(
 
 
 def _names(tasks: Sequence[Task]) -> list[str | None]:
-    """Return a list with the task's name if there is one task, else [None], which stands for all tasks."""
+    """Return [the task's name] for a single task, or else [None], which stands for all tasks."""
     return [tasks[0].name] if len(tasks) == 1 else [None]
 
 

@@ -1,7 +1,7 @@
 """The command `calibrate --target-agreement`: finds out when a cascade should ask its second model.
 
-Both models answer labelled rows. The result is a threshold for the first model's probability. Below this threshold, the
-second model is asked.
+Both models answer labelled rows. The result is a threshold for the first model's probability. The second model should
+be asked below this threshold.
 """
 
 from __future__ import annotations

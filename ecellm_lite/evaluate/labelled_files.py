@@ -32,7 +32,7 @@ _MARK = b"\xef\xbb\xbf"
 
 @dataclass(slots=True)
 class LabelledFile:
-    """A file of labelled rows. `task` is the task of all its rows, or None if each row names its own."""
+    """A file of labelled rows. `task` is the task of all its rows, or None if each row names its own task."""
 
     path: Path
     name: str

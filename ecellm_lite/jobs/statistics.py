@@ -37,7 +37,10 @@ class ErrorKind:
 
 @dataclass(frozen=True, slots=True, order=True)
 class SlowRow:
-    """A row that took long to answer. `row` is the row as JSON, with the task's columns mapped."""
+    """A row that took long to answer.
+
+    `row`: the row as JSON, with the task's field names.
+    """
 
     seconds: float
     line: int

@@ -32,7 +32,7 @@ class ModelSource:
     `model`: the model's name and SHA-256, and the adapter that a request chose (None: no adapter).
     `bytes`: the memory that the loaded model takes.
     `start`: loads the model, which may take minutes, and returns its Answerer. Raises an EcellmError if that fails.
-    `adapters`: the adapters that are loaded with the model: the SHA-256 of each adapter's file, by the adapter's name.
+    `adapters`: the adapters that are loaded with the model, as {name: SHA-256 of the adapter's file}.
     """
 
     model: ModelName
@@ -53,7 +53,7 @@ class ModelSource:
 
     @property
     def titles(self) -> list[str]:
-        """The names that requests may use: the model's own name, and a name for the model with each adapter."""
+        """The names that requests may use: `demo` for a model, and `demo+shop-a` for the model with an adapter."""
         return [self.name, *(f"{self.name}+{adapter}" for adapter in self.adapters)]
 
     def adapted(self, adapter: str) -> ModelSource:
@@ -81,11 +81,12 @@ class StoreModels:
 
 
 def source_of(name: str | None, workers: int = 1, **settings: Any) -> ModelSource:
-    """Return the model with this name or path, to be loaded into `workers` engine processes.
+    """Return the model with this name or path.
 
+    `workers`: into how many engine processes the model will be loaded.
     `settings`: the settings of ChildRuntime.
 
-    Raises the errors of `find_model`. Raises UsageError if there are more engines than cores.
+    Raises the errors of `find_model`. Raises UsageError if there are more workers than cores.
     """
     cores = shared_cores(workers)
     store, stored = find_model(name, settings.get("envelope"))

@@ -44,7 +44,12 @@ _LABELS = {
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """A codec's name, and the number of bytes to skip: the byte-order mark and any white space before it."""
+    """A file's encoding.
+
+    `codec`: Python's name of the encoding.
+    `skip`: the size in bytes of the byte-order mark and of any white space before it.
+    `mark`: whether the file has a byte-order mark.
+    """
 
     codec: str
     skip: int = 0

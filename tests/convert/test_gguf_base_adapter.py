@@ -65,7 +65,10 @@ def test_an_adapter_has_the_same_effect_on_a_file_and_its_checkpoint(kind: str, 
 
 
 def with_output(folder: Path, base: Path, weight: NDArray[Any] | None = None, **config: Any) -> Path:
-    """Write an adapter for Phi-2's q_proj and lm_head in PEFT's format. It contains a copy of the base's lm_head."""
+    """Write an adapter for Phi-2's q_proj and lm_head in PEFT's format.
+
+    The adapter contains a copy of the base's lm_head.
+    """
     weights: dict[str, NDArray[Any]] = {}
     for module, shape in modules("phi").items():
         if module.endswith(("q_proj", "lm_head")):

@@ -158,7 +158,7 @@ def instructions(objdump: str, library_file: Path) -> list[tuple[str, str]]:
     reason="CMake and a compiler for ARM are not installed (cmake, g++-aarch64-linux-gnu)",
 )
 def test_a_build_for_arm_has_the_prompt_kernels(tmp_path: Path) -> None:
-    """The build is that of docs/offline.md for the ARM wheels."""
+    """The kernels are built with the commands that docs/offline.md gives for ARM wheels."""
     options = ["-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64"]
     options.append("-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++")
     subprocess.run(["cmake", "-S", str(KERNELS), "-B", str(tmp_path), *options], check=True)

@@ -41,7 +41,7 @@ def write_tiny_model(
     Any text can be tokenized, because the vocabulary has all 256 bytes.
 
     `tokenizer`: `gpt2` for byte-level BPE, or `llama` for SentencePiece.
-    `words`: each word is one token, alone and after a space.
+    `words`: words that are a single token, with or without a space before them.
     `quantization`: the type of the matrices, one that gguf-py can write.
     `metadata`: keys to replace or add. None removes a key. To set a value's type, pass (value, GGUFValueType) or
       (list, ARRAY, element type).

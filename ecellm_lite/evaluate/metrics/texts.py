@@ -79,7 +79,7 @@ def _mean(column: int, whole: int) -> Metric:
 
 
 def _bert_weights() -> Path | None:
-    """Return the folder of roberta-large in the hub's cache, or None."""
+    """Return the folder of roberta-large in the hub's cache, or None if it is not there."""
     if find_spec("bert_score") is None:
         return None
     from huggingface_hub import try_to_load_from_cache
