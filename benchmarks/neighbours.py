@@ -89,7 +89,7 @@ def main(data: Path, seconds: float, repeats: int, pairs: int, model: str, outpu
 
 
 def even_rows(path: Path) -> list[Row]:
-    """Return labelled rows of middle length, which all take about as long to answer."""
+    """Return labelled rows of middle length. All of them take about the same time."""
     lines = sorted(path.read_text("utf-8").splitlines(), key=len)
     spare = max(0, len(lines) - ROWS) // 2
     return [{"input": json.loads(line)["input"]} for line in lines[spare : spare + ROWS]]

@@ -64,7 +64,7 @@ class ConversionRequest:
         return self.manifest or self.target.with_name(f"{self.target.name}.manifest.json")
 
     def name_of_base(self) -> str:
-        """Return the base's name, as the manifest records it and as the catalogue may list it."""
+        """Return the name that the manifest and the catalogue have for the base."""
         return name_of_base(self.base)
 
     def check_paths(self) -> None:

@@ -6,8 +6,8 @@ CUDA build on an H100, the process crashed when llama.cpp compiled the first reg
 system's copy is loaded globally first, and all symbols bind to that copy.
 
 This module also keeps llama.cpp's threads from spinning. In GCC's OpenMP, a thread that waits for others spins for
-milliseconds before it sleeps. If another program is busy on the same cores, the spinning thread may keep the other
-thread from running at all. Both programs then become several times slower.
+milliseconds before it sleeps. If another program is busy on the same cores, the spinning threads leave too little time
+for the threads that have work. Both programs then become several times slower.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SPIN_COUNT = 1000
 
 @contextmanager
 def _short_waits() -> Iterator[None]:
-    """Let threads sleep sooner when they wait, for an OpenMP library that is loaded within the `with` block.
+    """Load an OpenMP library within this `with` block to make its waiting threads sleep sooner.
 
     The user's own settings for waiting threads take precedence.
     """

@@ -1,4 +1,4 @@
-"""Loads a model by name for a Runtime: the engine, the model's name and envelope, and its calibrations."""
+"""Loads a model for a Runtime: the engine, the model's name and envelope, and its calibrations."""
 
 from __future__ import annotations
 

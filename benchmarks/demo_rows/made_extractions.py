@@ -5,9 +5,9 @@ descriptions. So a labelled title gets a description and features. These texts a
 from parts of other products' titles.
 
 The added texts must not answer the question. In the training rows, each requested attribute has known values. A text
-that contains a word of such a value is not used. If a title has no value for a requested attribute, every second row
-gets a description or feature that states a value. This value is then the answer. The statement is left out if it could
-also answer another attribute.
+that contains a word of such a value is not used. If a title has no value for a requested attribute, a sentence with a
+value is added in half of the cases. This value is then the answer. The sentence is left out if it could also answer
+another attribute.
 """
 
 from __future__ import annotations

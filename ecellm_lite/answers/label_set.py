@@ -31,7 +31,7 @@ LEAST_SHARE = 0.01
 class Labels:
     """Two or more labels. Each has a key and a text, and no two have the same key or the same text.
 
-    - `keys`: how an answer's value names the labels, for programs.
+    - `keys`: names of the labels for programs. The value of an answer is a key.
     - `texts`: what the model writes, such as `Toys > Puzzles`.
     - `digest`: a sha256 of the keys and texts. Two sets with the same digest are equal.
     """
@@ -60,7 +60,7 @@ class Labels:
     def find(self, name: str) -> str | None:
         """Return the text of the label whose text or key is `name`, or None if there is no such label.
 
-        Upper and lower case are the same, unless two labels differ only by case.
+        Upper and lower case count as the same, unless two labels differ only in this.
         """
         if name in self.by_text:
             return name

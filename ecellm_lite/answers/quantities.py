@@ -57,7 +57,7 @@ class QuantityReader:
     """Reads quantities and converts them to `unit`. The answer repeats `unit` as the user spelled it.
 
     - `system`: whether gallons, fluid ounces and tons are US or imperial ones.
-    - `decimal`: the sign before the decimals if it is always the same, as in `1.5` or `1,5`.
+    - `decimal`: `.` if the texts write 1.5, `,` if they write 1,5, and None if they write both.
     """
 
     unit: str

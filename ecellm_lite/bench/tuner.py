@@ -159,11 +159,13 @@ def _compare(best: Settings, candidate: Settings, setting: str, value: int | str
 
 
 def measuring(path: Path, envelope: Envelope, start: Settings, *, rows: int | None = None) -> Measure:
-    """Return a function that measures how many rows per second the model answers with the settings that it gets.
+    """Return a function that takes settings and returns how many rows per second the model answers with them.
 
     The result is the geometric mean of the rates of the tasks in TASKS_TRIED. Each measurement loads the model and
-    closes it, so the model is never in memory twice. All measurements answer the same rows. `rows` is the number of
-    rows of each task. By default, there are as many as take about bench.rates.SECONDS with the settings `start`.
+    closes it, so the model is never in memory twice. All measurements answer the same rows.
+
+    `rows`: the number of rows of each task. By default, it is chosen so that a measurement with the settings `start`
+    takes about bench.rates.SECONDS for each task.
     """
     tasks = [TASKS[name] for name in TASKS_TRIED]
     with Runtime.over(LlamaBackend(path, start), envelope=envelope.name) as runtime:

@@ -94,7 +94,7 @@ def _script() -> str:
 
 
 def _requirements(name: str) -> set[str]:
-    """Return a distribution's name, and the names of all installed distributions that it needs, also for its extras.
+    """Return the names of a distribution and of the installed distributions that it needs. Extras count too.
 
     Their metadata is packed into the program too, because `doctor` reports the versions and the bundle lists the
     licences.

@@ -1,4 +1,4 @@
-"""Removes characters that could control a terminal from the text of a row or a file."""
+"""Makes the text of a row or a file safe to show: characters that could control a terminal are replaced."""
 
 from __future__ import annotations
 

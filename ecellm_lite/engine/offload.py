@@ -29,7 +29,7 @@ _SHARES = 64
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a GPU with `free` bytes of memory takes.
+    """The part of a model that goes to a GPU with `free` bytes of memory.
 
     `layers`: the number of layers. The output counts as a layer.
     `weights`, `kv`, `compute`: the bytes that these layers need on the GPU.

@@ -36,7 +36,7 @@ MOST_BYTES = 1 << 30  # the instructions of all ten tasks take 20 MB for the dem
 
 
 class PrefixFiles:
-    """What one model computed for instructions, in files. A state is llama.cpp's state after an instruction.
+    """The stored states of one model. A state is what llama.cpp has in memory after it has read an instruction.
 
     `root`: the folder for all models. The files in it take at most `most_bytes` together.
     `model`: the sha256 of the model's file when it was loaded.

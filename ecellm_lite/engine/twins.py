@@ -37,11 +37,9 @@ class Twins:
             twin.end_like(request)
 
     def drop(self, request: Request) -> bool:
-        """Drop a request for which nobody waits, with the identical requests that joined it.
+        """Drop a request and the identical requests that joined it.
 
-        Return whether it was dropped.
-
-        If anybody waits for one of them, all of them stay.
+        If anybody waits for one, drop none and return False.
         """
         with self._lock:
             if request.awaited:

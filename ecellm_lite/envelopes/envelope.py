@@ -58,7 +58,7 @@ class Envelope(ABC):
     def wrap(
         self, instruction: str, text: str, options: str | None = None, examples: Sequence[WorkedExample] = ()
     ) -> Prompt:
-        """Return the whole prompt of a row. Without `options`, it has no heading for options."""
+        """Return the whole prompt of a row. Without `options`, the prompt has no heading for options."""
 
     @abstractmethod
     def opening(self, system: str) -> Prompt:

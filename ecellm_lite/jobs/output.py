@@ -65,7 +65,7 @@ def same_file(one: Path, other: Path) -> bool:
 def check_output(path: Path, setting: str = "output") -> None:
     """Raise InputError if a path is a folder, or if its folder does not exist.
 
-    `setting` is the argument that had the path, so that the error can name the argument.
+    `setting`: the name of the argument that the path comes from. The error repeats this name.
     """
     with _writable(path, setting):  # the name may be too long, or the folder inaccessible
         part_of(path).exists()

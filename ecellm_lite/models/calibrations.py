@@ -1,7 +1,8 @@
-"""Stored calibrations: corrections of probabilities that `ecellm-lite calibrate` fits to a model and a task.
+"""Stores calibrations. A calibration corrects the probabilities of one model for one task.
 
-A calibration is a JSON file beside the model. It is used only with the model, adapter, envelope, instruction and
-options that it was fitted with. The files are read as untrusted input. `calibration_files` says where they are.
+`ecellm-lite calibrate` makes a calibration, and stores it as a JSON file beside the model. A calibration is used only
+with the model, adapter, envelope, instruction and options that it was fitted with. The files are read as untrusted
+input. `calibration_files` says where they are.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class _Remembered:
-    """The contents of the JSON file of remembered hashes: the identities by absolute path, in the order of storing."""
+    """The contents of the JSON file of remembered hashes. Each absolute path has an identity. The oldest come first."""
 
     files: dict[str, FileIdentity]
     format: int

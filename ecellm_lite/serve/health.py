@@ -25,8 +25,8 @@ async def health() -> dict[str, str]:
 async def ready(service: Served, model: str | None = None) -> Response:
     """Return each model's state, and whether `model` can answer. Without `model`, one model that can answer is enough.
 
-    A model can answer in the states `ready` and `unloaded`. An unloaded model is loaded when the next request comes. If
-    no model can answer, or not the one that was named, the status is 503.
+    A model can answer in the states `ready` and `unloaded`. An unloaded model is loaded when the next request comes.
+    The status is 503 if `model` cannot answer, or if no model can.
     """
     if model is not None:
         model = (await service.model(model)).name

@@ -39,7 +39,7 @@ class Key:
 
     @classmethod
     def of(cls, name: str, key: str, rows: int | None = None) -> Key:
-        """Return the Key of a client's name and API key.
+        """Return the Key for a client with this name and this API key.
 
         Raises InputError if the API key is too short, or has characters that an HTTP header cannot contain.
         """

@@ -56,7 +56,7 @@ class _UnpackedParts:
     def blocks(self, part: IO[bytes]) -> Iterator[bytes]:
         """Yield the blocks of a file that is packed in the ZIP file.
 
-        Raises InputError once the packed files together have unpacked to too many bytes.
+        Raises InputError if the packed files have too many bytes in all.
         """
         while block := part.read(_BLOCK):
             self._count += len(block)

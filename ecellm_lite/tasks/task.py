@@ -61,7 +61,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """What the prompt contains of a row: the strings `input` and `options`. `space` has the possible answers.
+    """The parts of a prompt that come from a row: the strings `input` and `options`. `space` has the possible answers.
 
     `warnings`: which parts of the row are missing in these strings.
     `stem`, `bare`, `turns`: as in Question.

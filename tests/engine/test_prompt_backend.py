@@ -1,4 +1,4 @@
-"""The prompt kernels (faster matrix products for prompts) inside llama.cpp. They are used only if all checks pass."""
+"""The prompt kernels multiply matrices faster while llama.cpp reads a prompt. They are used only if all checks pass."""
 
 from __future__ import annotations
 

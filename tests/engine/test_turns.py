@@ -1,4 +1,4 @@
-"""A scheduler with rows of several adapters: each call has the rows of one adapter, and each row is answered.
+"""A scheduler answers all rows of several adapters. The rows in a call have the same adapter.
 
 Rows share a prefix only with rows of the same adapter.
 """

@@ -22,10 +22,7 @@ VOCABULARY = FakeVocabulary()
 
 
 def writing(text: str, end: str) -> LogitsOf:
-    """Return logits for the fake engine.
-
-    After the prompt's last line, they make it write `text` and then the token `end`.
-    """
+    """Return logits for the fake engine. With them, it answers every prompt with `text` and then the token `end`."""
     [line_end] = VOCABULARY.tokenize("\n")
     tokens = [*VOCABULARY.tokenize(text), VOCABULARY.special_token_id(end)]
 

@@ -68,7 +68,7 @@ def example(base: str, form: str) -> Any:
 
 
 def page_example() -> Any:
-    """Return the request that the web page sends if nobody changes the questions that it first shows."""
+    """Return the request that the web page sends if its first questions stay unchanged."""
     text = (Path(ecellm_lite.serve.__file__).parent / "page" / "question.js").read_text("utf-8")
     [state] = re.findall(r'state: ("[^"]+")', text)
     questions: list[dict[str, Any]] = []

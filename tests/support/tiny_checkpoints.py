@@ -67,7 +67,7 @@ def write_checkpoint(folder: Path, kind: str, *, tokenizer: bool = True, **chang
     """Write a checkpoint with the configuration CONFIGS[kind] to `folder`, and return `folder`.
 
     `tokenizer`: whether to write the tokenizer too.
-    `changes`: settings to change in the written config.json. The weights follow only a changed `vocab_size`.
+    `changes`: settings to change in the written config.json. Of these, only `vocab_size` changes the weights too.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = dict(CONFIGS[kind])

@@ -1,6 +1,6 @@
 """An attribute can have a type, a closed list of values, or several values.
 
-It is given in a row or in a user's task.
+Rows and users' tasks can have attributes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Texts in the prompt are escaped as in ECInstruct: `Café ™` becomes `Cafe TM` or `Caf\\u00e9 \\u2122`, by the task."""
+"""Texts in the prompt are escaped as in ECInstruct. By the task, `Café ™` becomes `Cafe TM` or `Caf\\u00e9 \\u2122`."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _BY_RANK = (1.0, 0.1, 0.01)
 
 
 def measure_rankings(pairs: Sequence[Pair]) -> Measured:
-    """Measure rankings. A row's columns are its NDCG, a 1, and its NDCG by the paper's formula."""
+    """Measure rankings. A row's columns are its NDCG, the number 1, and its NDCG by the paper's formula."""
     gains = [_gains(pair) for pair in pairs]
     orders = [_order(pair.text, letter_gains) for pair, letter_gains in zip(pairs, gains, strict=True)]
     scores, paper = [], []

@@ -63,9 +63,9 @@ def _position(space: Score, pair: Pair) -> float | None:
 
 
 def _products(x: Numbers, y: Numbers) -> Numbers:
-    """For each row, return x, y, xx, yy and xy, after the median of x is subtracted from x and that of y from y.
+    """Subtract the medians from x and y. Then return x, y, x * x, y * y and x * y for each row.
 
-    If all values of x are equal, x is then exactly 0.
+    Where all values of x are equal, each x is then exactly 0.
     """
     x, y = x - np.median(x), y - np.median(y)
     return np.column_stack([x, y, x * x, y * y, x * y])

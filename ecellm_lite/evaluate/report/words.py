@@ -1,4 +1,4 @@
-"""What the page calls each metric and task, and an explanation of each in everyday words."""
+"""The page's name for each metric and task, and an explanation in everyday words."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Invents products whose facts are known, from the word lists in goods.json.
 
 A good has a brand, a noun and some facts, such as its colour, its capacity or its model number. All names are invented
-or are usual words. `changed` returns a copy with one other fact, for example another colour.
+or are usual words. `changed` returns a copy in which one fact differs, for example the colour.
 """
 
 from __future__ import annotations
@@ -124,9 +124,6 @@ def _values(noun: str, key: str) -> Sequence[str]:
 
 
 def _amount(value: str) -> str:
-    """Return the numbers in a value: "2-Pack" and "Pack of 2" both give "2".
-
-    Without numbers, return the word without an s.
-    """
+    """Return the numbers in a value: "2-Pack" and "Pack of 2" both give "2". Other values lose the s at their end."""
     numbers = re.findall(r"\d+", value)
     return " ".join(numbers) if numbers else re.sub(r"'?s$", "", value.lower())
