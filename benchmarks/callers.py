@@ -97,7 +97,7 @@ def answer_tasks(runtime: Runtime, rows: Sequence[Row]) -> list[str | None]:
 
 
 def answer_callers(runtime: Runtime, rows: Sequence[Row]) -> list[str | None]:
-    """Answer the rows by threads that each submit one row, wait for its answer and take the next row.
+    """Answer the rows in CALLERS threads. Each thread submits a row, waits for its answer, and takes the next row.
 
     Returns the answers' texts in the order of `rows`.
     """

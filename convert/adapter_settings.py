@@ -123,7 +123,7 @@ def read_settings(path: Path) -> AdapterSettings:
 
 
 def is_scale(scale: float) -> bool:
-    """Return whether a scale can be used: it is not 0, and its size is within the range of float32."""
+    """Return whether a scale can be used: it is not 0, and float32 can represent it."""
     return _SMALLEST <= abs(scale) <= _LARGEST
 
 

@@ -118,7 +118,7 @@ def from_files(folder: Path, size: int, added: Sequence[AddedToken]) -> BytePair
 
 
 def _steps(path: Path, tokenizer: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the steps by which a tokenizer.json changes or splits a text before it merges tokens.
+    """Return the steps of a tokenizer.json: first its normalizers, then its pre-tokenizers.
 
     Each step is a pair (type, content).
     """

@@ -1,9 +1,9 @@
 r"""PEFT's rank_pattern and alpha_pattern. They set the rank or alpha of modules whose names match a pattern.
 
-A pattern is a regular expression. In PEFT, a pattern must match a module's whole name, or everything after one of the
-dots in this name. Patterns are untrusted, so only common elements are accepted: letters, digits, dots, `\d+`, one `.*`,
-alternatives with `|`, and the anchors `^` and `$`. Such a pattern matches without backtracking, in time proportional to
-the length of the pattern times the length of the name.
+A pattern is a regular expression. In PEFT, a pattern must match a module's whole name or its end after a dot: `q_proj`
+matches `layers.3.q_proj`. Patterns are untrusted, so only common elements are accepted: letters, digits, dots, `\d+`,
+one `.*`, alternatives with `|`, and the anchors `^` and `$`. Such a pattern matches without backtracking, in time
+proportional to the length of the pattern times the length of the name.
 
 >>> patterns = ModulePatterns({r"layers\.\d+\.q_proj": 8, "v_proj|down_proj": 4}, "rank_pattern")
 >>> [patterns.value(name, 16) for name in ("model.layers.3.q_proj", "v_proj", "other_v_proj")]
@@ -61,7 +61,7 @@ class _Alternative:
     tail: re.Pattern[str] | None
 
     def matches(self, module: str) -> bool:
-        """Return whether the pattern matches a module's whole name, or everything after one of its dots."""
+        """Return whether the pattern matches a module's whole name, or its end after a dot."""
         if self.tail is None:
             return self.head.fullmatch(module) is not None
         # The first match of the head (the part before `.*`) also ends first, so it leaves the most room for the tail.

@@ -54,7 +54,7 @@ def _softmax(logits: Probabilities) -> Probabilities:
 
 
 def checked_logits(logits: Logits) -> Logits:
-    """Return the logits. Very large ones are limited, so that the difference of two logits stays finite.
+    """Return the logits. Very large logits are limited, so that the difference of two logits stays finite.
 
     Raises ModelError if a logit is NaN or infinite. Undamaged weights never give such a logit, and an answer based on
     it would be arbitrary.

@@ -157,7 +157,10 @@ def _by_layer(header: Header, key: str, default: Sequence[int] | None = None) ->
 
 
 def _integers(header: Header, key: str, default: int | None = None) -> list[int]:
-    """Return the whole numbers under a key of the header: an array, or one number as a list."""
+    """Return the whole numbers under a key of the header, as a list.
+
+    The header has an array or a single number there.
+    """
     numbers = np.atleast_1d(np.asarray(header.metadata.get(_name(header, key), default)))
     if numbers.dtype.kind not in "iu" or not numbers.size or numbers.min() < 0:
         raise ModelError(

@@ -25,8 +25,8 @@ ALONE_TURN_SECONDS = 5.0
 class Turns:
     """The waiting requests of all adapters, and the adapter whose turn it is.
 
-    `adapters` are the names of the adapters. The adapter None stands for the model alone. Each adapter has its own
-    queue, a Waiting. The methods `first`, `pop` and `sharing` use the queue of the `current` adapter.
+    `adapters`: the adapters' names. The adapter None stands for the model alone. Each adapter has its own queue of the
+    class Waiting. The methods `first`, `pop` and `sharing` use the queue of the `current` adapter.
     """
 
     def __init__(self, adapters: Sequence[str], *, grouped: bool = True, seconds: float = TURN_SECONDS) -> None:

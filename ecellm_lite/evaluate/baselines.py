@@ -1,6 +1,6 @@
 """Baselines: answers that ignore a row's text. They show how high a metric can be without a model.
 
-Even the same answer for all rows can get a high F1 (PM) or NDCG (QPR). A good model must get a higher one.
+Even the same answer for all rows can get a high F1 (PM) or NDCG (QPR). A good model must exceed this value.
 """
 
 from __future__ import annotations

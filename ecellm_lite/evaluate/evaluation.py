@@ -120,7 +120,7 @@ def evaluate(
 def judged(row: Labelled, answer: Answer) -> Case | None:
     """Return the claims (decisions) in a row's answer. None if the answer has no probability or no value.
 
-    Each claim has only two options: the chosen one, and any other.
+    Each claim has only two options: the chosen option, and all others together.
     """
     if answer.value is None or answer.probability is None:
         return None

@@ -57,7 +57,7 @@ class Tuning:
 
     `model`: the sha256 of the model's file.
     `gpu_layers`: the value of the setting `gpu_layers` during the measurement.
-    `settings`: the settings whose best value is not the default, with this best value.
+    `settings`: the best values by name. Settings whose default is best are left out.
     `trials`: the combinations of settings that were tried, each with its rows per second.
     """
 

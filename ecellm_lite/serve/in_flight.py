@@ -29,7 +29,7 @@ class _Work:
 
 
 class InFlight:
-    """The requests that are being computed. The key of each is a hash of its API key, path and body.
+    """The requests that are being computed. Two requests are identical if their API key, path and body are equal.
 
     Use it only in the event loop's thread.
     """

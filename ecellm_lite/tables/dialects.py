@@ -33,7 +33,7 @@ class Dialect:
 
     @property
     def label(self) -> str:
-        """The dialect in words, such as for the line that describes a table."""
+        """The dialect in words, for the line that describes a table."""
         delimiter = self.delimiter
         words = "no delimiter" if delimiter is None else DELIMITERS.get(delimiter, f"delimiter {delimiter!r}")
         return f"{words}, quotes taken literally" if self.quoting is Quoting.NONE else words

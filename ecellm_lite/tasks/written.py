@@ -26,7 +26,7 @@ class WrittenNumber(float):
 
 
 def read_json(data: str | bytes) -> Any:
-    """Return a JSON value. Its numbers with a decimal point are WrittenNumbers. Raises the same errors as json.loads.
+    """Return a JSON value. A number with a decimal point becomes a WrittenNumber. Raises the same errors as json.loads.
 
     >>> read_json('{"price": 19.50}')["price"].text
     '19.50'

@@ -1,4 +1,4 @@
-"""Task files like those that users write, one for each kind of answer."""
+"""Task files as users write them: one for each kind of answer."""
 
 from __future__ import annotations
 

@@ -35,7 +35,10 @@ def texts(row: Row) -> dict[str, str]:
 
 
 def values(attribute: str) -> list[str]:
-    """Return the values that the word lists have for an attribute. Sizes are left out: "small hands" states no size."""
+    """Return the values that the word lists have for an attribute.
+
+    Sizes are left out, because "small hands" is not a size.
+    """
     lexicon = _lexicon()
     trades = lexicon["trades"].values()
     by_attribute: dict[str, list[Any]] = {
