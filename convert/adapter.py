@@ -51,7 +51,7 @@ class WholeTensor:
     shape: tuple[int, ...]
 
     def part(self, rows: slice) -> WholeTensor:
-        """Return some rows of the tensor, as another WholeTensor. Their values are not read yet."""
+        """Return some rows of the tensor, as another WholeTensor. The rows' values are not read yet."""
         first, end, _ = rows.indices(self.shape[0])
         return replace(self, first=self.first + first, shape=(max(0, end - first), *self.shape[1:]))
 
@@ -105,7 +105,7 @@ class PeftAdapter:
 
 
 def read_adapter(folder: Path) -> PeftAdapter:
-    """Read the adapter in a PEFT folder. Raises ModelError if it is damaged or cannot be merged."""
+    """Read the adapter in a PEFT folder. Raises ModelError if the adapter is damaged or cannot be merged."""
     if not folder.is_dir():
         raise ModelError(
             f"{folder} is not a folder",

@@ -37,7 +37,7 @@ def changed_meanwhile(path: Path) -> ModelError:
 
 
 def open_for_reading(path: Path) -> int:
-    """Open a file and return its descriptor. Raises ModelError if it cannot be opened."""
+    """Open a file and return its descriptor. Raises ModelError if the file cannot be opened."""
     # Without O_NONBLOCK, opening a FIFO would wait for a writer.
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
@@ -62,7 +62,10 @@ def read_fully(descriptor: int, path: Path, buffer: memoryview, offset: int) -> 
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """Return the content of a small file. Raises ModelError if it cannot be read or has more than `limit` bytes."""
+    """Return the content of a small file.
+
+    Raises ModelError if the file cannot be read or has more than `limit` bytes.
+    """
     try:
         with open(open_for_reading(path), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

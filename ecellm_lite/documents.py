@@ -1,8 +1,7 @@
 """Reads this package's JSON documents as hostile input, and decodes them into dataclasses.
 
 A file is opened once, must be a regular file, and is read up to a limit. Its JSON is strict: UTF-8, no NaN or infinity,
-no duplicate keys. The format number is checked first, so an error about a document of another version names that
-version.
+no duplicate keys. The format number is checked first. So if another version wrote the document, the error says so.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def read_document(form: type[Document], path: Path, *, largest: int, formats: Se
     """Return the document in a file of at most `largest` bytes, decoded into a dataclass.
 
     If `formats` are given, the document's `format` must be one of them. Raises OSError if the file does not exist or
-    cannot be read. Raises ValueError, whose text names the fault, if the document is invalid.
+    cannot be read. Raises ValueError if the document is invalid. The error's text says what is wrong.
     """
     return parse_document(form, _read(path, largest), formats=formats)
 

@@ -6,7 +6,7 @@ from benchmarks.page_tables.sources import gb, gib, provenance, results, table
 
 
 def convert() -> str:
-    """Return the table of each conversion step's time, memory and written bytes."""
+    """Return the table of the conversion's steps, with the time, memory and written bytes of each step."""
     facts = results("convert")
     names = {"ecellm-lite": "**one pass, `ecellm-lite convert`**"}
     rows = [
@@ -55,7 +55,7 @@ def exactness() -> str:
 
 
 def quantize() -> str:
-    """Return the table of each kernel variant's rate as a multiple of ggml's."""
+    """Return a table of types and kernel variants: how many times as fast as ggml each variant converts each type."""
     types = results("quantize")["types"]
     ways = [way for way in next(iter(types.values()))["times_ggml"] if way != "ggml"]
     rows = [

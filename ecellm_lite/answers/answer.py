@@ -137,7 +137,10 @@ class Answer:
     error: RowError | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the answer as a dict that can be written as JSON. Its keys are in the order of the documentation."""
+        """Return the answer as a dict that can be written as JSON.
+
+        The keys are in the order that the documentation gives.
+        """
         return asdict(self)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Installs a bundle in its own folder, and makes it the current version once it is complete.
+"""Installs a bundle in a new folder. Once this folder is complete, it becomes the current version.
 
 Each file is hashed while it is written. Only files that the bundle's index names are written. If the bundle has wheels,
 pip installs them into the version's own virtual environment, without a network. If a bundle is refused, or its program
@@ -174,7 +174,7 @@ def _link_or_copy(source: Path, target: Path, file: BundleFile) -> None:
 
 
 def _check_model(version: Path, name: str) -> None:
-    """Raise ModelError if the version's store has no model of this name that llama.cpp can load safely."""
+    """Raise ModelError if the version has no model of this name, or if the model could crash llama.cpp."""
     model = Store(version / HOME).get(name)
     check_model(read_header(model.path))
 

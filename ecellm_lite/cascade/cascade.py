@@ -36,8 +36,9 @@ class Cascade:
     """Asks several models about each row, until one is sure enough. As a context manager, it closes the models.
 
     `answerers`: at least two, the cheapest first.
-    `escalate_below`: a row goes to the next model if its answer has a lower calibrated probability, a warning of low
-        coverage, or no probability (as free text does). The last model's answers are final.
+    `escalate_below`: a row goes to the next model if its answer's calibrated probability is lower than this. It also
+      goes there if the answer has a warning of low coverage, or no probability (as free text). The last model's answers
+      are final.
 
     Raises UsageError for a probability that is not from 0 to 1, or for fewer than two models.
     """
@@ -81,7 +82,7 @@ class Cascade:
 
     @property
     def envelope(self) -> Envelope:
-        """The envelope of the first model; the others may have their own."""
+        """The envelope of the first model. The other models may have other envelopes."""
         return self._stages[0].answerer.envelope
 
     @property
@@ -115,7 +116,7 @@ class Cascade:
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
     ) -> Iterator[Answer]:
-        """Yield one answer for each row, in order; see Answerer. Up to 512 rows are read ahead."""
+        """Yield one answer for each row, in the order of the rows; see Answerer. Up to 512 rows are read ahead."""
         yield from read_ahead(rows, lambda row: self.submit(task, row, **options), most=WINDOW)
 
     def close(self) -> None:

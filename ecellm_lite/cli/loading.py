@@ -1,4 +1,4 @@
-"""Loads a model for a command, and prints on standard error what a user should know about its answers."""
+"""Loads a model for a command. Prints on standard error what a user should know about the model's answers."""
 
 from __future__ import annotations
 

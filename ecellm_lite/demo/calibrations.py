@@ -1,7 +1,7 @@
 """Copies the demo's calibrations into the store's folder for the demo model.
 
 The shipped files `calibrations/TASK.json` were fitted to rows that the adapter was not trained on (see
-adapter/README.md). A file in the model's calibration folder records the copied files. The record makes three things
+adapter/README.md). A record in the model's calibration folder lists the copied files. The record makes three things
 possible:
 
 - A calibration that the user fitted is never overwritten.

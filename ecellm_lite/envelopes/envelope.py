@@ -22,7 +22,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class WorkedExample:
-    """An example for the model: a text with its options and its right answer, placed before the row's own text."""
+    """An example for the model, placed before the row's own text. It has a text, options and the right answer."""
 
     text: str
     options: str | None

@@ -80,9 +80,9 @@ def check_output(path: Path, setting: str = "output") -> None:
 
 
 def is_read_from(path: Path | None, file: HasDescriptor) -> bool:
-    """Return whether writing to `path` would change `file`, which is being read.
+    """Return whether an output to `path` would overwrite `file`, which the job reads.
 
-    If `path` is None, standard output is checked. `file` may also be standard input that is redirected from a file.
+    If `path` is None, the output is standard output. `file` may be standard input that comes from a file.
     """
     try:
         source = os.fstat(file.fileno())
@@ -96,7 +96,7 @@ def is_read_from(path: Path | None, file: HasDescriptor) -> bool:
 
 
 def standard_output() -> IO[bytes]:
-    """Return standard output as a binary file for a job's answers. Raises InputError if it is closed."""
+    """Return standard output as a binary file for a job's answers. Raises InputError if standard output is closed."""
     if not sys.stdout:
         raise InputError("Standard output is closed", step="give a file for the answers", settings=("output",))
     return sys.stdout.buffer

@@ -89,8 +89,8 @@ class Calibration:
     `least_coverage`: the coverage that 99% of the rows reached. Coverage is the share of the model's probability that
       falls on allowed tokens.
     `data`, `data_sha256`: the file with the rows, and its sha256.
-    `automatic`: the thresholds at which answers need no review, if they were requested.
-    `sets`: the rule for sets of plausible answers, if a guarantee was requested.
+    `automatic`: the thresholds above which answers need no review, if the user asked for thresholds.
+    `sets`: the rule for sets of plausible answers, if the user asked for a guarantee.
     `labels`: the corrections for single labels. A label that is missing here is corrected by `temperature` and `bias`.
     `none`: the rule for the answer "none of these", if the task has this answer and a rule improved it.
     """
@@ -156,7 +156,7 @@ class Calibration:
         return f"{self.scope.task} {method} ({self.rows} rows, {digest[:8]})"
 
     def write(self, path: Path) -> None:
-        """Write the calibration atomically. Raises ModelError if it cannot be written."""
+        """Write the calibration atomically. Raises ModelError if the file cannot be written."""
         write_json(path, asdict(self))
 
 

@@ -53,7 +53,7 @@ class FileIdentity:
     sample: str
 
     def holds(self, path: Path) -> bool:
-        """Whether the file at `path` still has this size, inode and times. The file's bytes are not read."""
+        """Whether the file at `path` has the size, inode and times of this identity. The file's bytes are not read."""
         with suppress(OSError):
             return _state(path.stat()) == (self.size, self.modified, self.changed, self.inode)
         return False
@@ -82,7 +82,7 @@ class FileIdentities:
         return identity.sha256 if identity else None
 
     def identify(self, path: Path, *, again: bool = False) -> FileIdentity:
-        """Return a file's identity. The file is hashed in full if its hash is not remembered, or if `again` is true.
+        """Return a file's identity. The file is hashed in full if no valid hash of it is stored, or if `again` is true.
 
         Raises OSError if the file cannot be read, and ModelError if it changes while it is read.
         """

@@ -2,7 +2,7 @@
 
 `read_header` checks every count, length and offset against the file's size before using it, and returns the contents of
 the header. `model_check` then refuses values that would crash or mislead llama.cpp. The file is opened once, must be a
-regular file, and is read from its beginning up to a cap. It is not memory-mapped, and no tensor data is read.
+regular file, and is read from its beginning up to a limit. It is not memory-mapped, and no tensor data is read.
 docs/gguf.md of https://github.com/ggml-org/ggml defines the format.
 """
 

@@ -43,12 +43,12 @@ def _extend(line: bytearray, part: bytes) -> None:
 
 
 class Output:
-    """Writes lines to one reader, in a thread of its own, so a slow reader delays only its own requests.
+    """Writes lines to one reader, in a thread of its own. So a slow reader does not delay the other readers.
 
     Call `take_room` when a request arrives, and `put` with the line of its answer. A line is passed as a function that
-    returns its bytes. The thread calls that function just before it writes the line.
+    returns the line's bytes. The thread calls this function just before it writes the line.
 
-    `write` must write all bytes or raise OSError. After an error the event `broken` is set, and later lines are
+    `write` must write all bytes or raise OSError. After an error, the event `broken` is set, and later lines are
     dropped.
     """
 

@@ -89,7 +89,7 @@ class Decided:
 
     @property
     def agreement(self) -> float:
-        """How closely a score's probabilities lie around the most probable level, from 0 to 1.
+        """How close the probable levels of a score are to the most probable level: 1 if only that level is possible.
 
         The formula is that of llama.cpp's server: 1 - a / b, or 0 if that is negative:
 
@@ -124,7 +124,7 @@ async def decide(
 ) -> list[Decided]:
     """Return the model's answer to each question, in order.
 
-    `orders`: each question is asked this often, each time with its choices in another order. The probabilities are
+    `orders`: how often each question is asked, each time with the choices in another order. The probabilities are
     averaged.
 
     Raises RefusedError in three cases: the state is too long for so many questions, a question is invalid (the error

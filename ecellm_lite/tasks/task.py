@@ -115,8 +115,8 @@ class Task:
         A row may have the task's fields, at the top level or under the key `input`. The question then has the
         instruction `instruction`, or the task's own instruction if `instruction` is None.
 
-        A row may also be in the wire format {instruction, input, options}. Its strings are then used unchanged, without
-        examples.
+        A row may also be in the wire format {instruction, input, options}. The row's strings are then used unchanged,
+        and no examples are added.
         """
         if not isinstance(row, Mapping):
             names = ", ".join(field.name for field in self.fields)

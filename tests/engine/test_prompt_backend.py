@@ -49,7 +49,7 @@ def variant() -> str:
 
 
 def counts() -> tuple[int, int]:
-    """Return how many matrix products and attentions the kernels have computed in this process."""
+    """Return how often the kernels have multiplied matrices in this process, and how often they computed attention."""
     native = library.library(library.path())
     return int(native.ecellm_prompt_products()), int(native.ecellm_prompt_attentions())
 

@@ -48,7 +48,7 @@ def asked(adapter: str | None, prompt: Sequence[int], tokens: int = 3, **setting
 
 
 def alone(request: Request) -> Any:
-    """Return the outcome of the same row and adapter when no other row runs."""
+    """Return the outcome of the request's row and adapter when no other row runs."""
     same = asked(request.adapter, request.prompt)
     finish(Scheduler(Shops()), [same])
     return same.outcome

@@ -55,7 +55,7 @@ class Hub:
         return self.lies.get(name, len(self.files[name]))
 
     def stored_apart(self, name: str) -> dict[str, Any]:
-        """Return what the hub reports about a large file (Git LFS), including its SHA-256."""
+        """Return what the hub reports about a large file (Git LFS). This includes the file's SHA-256."""
         if name not in self.hashes:
             self.hashes[name] = hashlib.sha256(self.files[name]).hexdigest()
         return {"sha256": self.hashes[name], "size": self.size(name), "pointerSize": 134}

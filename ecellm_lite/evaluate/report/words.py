@@ -63,7 +63,7 @@ METRICS: Mapping[str, tuple[str, str]] = {
 
 
 def label(metric: str) -> str:
-    """Return a metric's name in words."""
+    """Return the page's name for a metric, such as `Macro F1` for macro_f1."""
     entry = METRICS.get(metric)
     return entry[0] if entry else cut(metric.replace("_", " "), 40)
 
