@@ -24,7 +24,11 @@ KEY_BYTES = 12
 
 @dataclass(frozen=True, slots=True)
 class ReviewRule:
-    """Says which answers need a review: those with a probability below a limit or below a calibration's threshold."""
+    """Says which answers need a review: those that failed, abstained, or are not sure enough.
+
+    `below`: the limit. An answer with a lower probability, or with none, needs a review.
+    `calibration`: used without a limit. Its thresholds then say which answers need a review.
+    """
 
     below: float | None = None
     calibration: Calibration | None = None
