@@ -6,9 +6,9 @@ Labelled rows of all ten tasks are answered in deterministic mode several times.
 of threads, order of the rows, and whether rows share the computed state of common text. One pass answers only the first
 `--alone` rows, one after the other. Answers are compared as JSON, with all digits of their probabilities.
 
-Rates are measured on rows of the scored tasks, task after task. The fast and the deterministic mode are measured
+Rates are measured on the rows of each scored task separately. The fast and the deterministic mode are measured
 alternately, and the model is loaded anew each time. Without the prompt kernels, deterministic mode computes one row at
-a time; this is measured once.
+a time. The rate without them is measured once.
 """
 
 from __future__ import annotations
@@ -102,7 +102,10 @@ def main(data: Path, rows: int, alone: int, timed_rows: int, repeats: int, model
 
 
 def mixed(data: Path, tasks: Sequence[str], count: int) -> list[Row]:
-    """Return up to `count` labelled rows, taken from the tasks in turn. Each row gets a unique id."""
+    """Return up to `count` labelled rows: the first row of every task, then the second row of every task, and so on.
+
+    Each row gets a unique id.
+    """
     lines = {task: (data / get_task(task).name / "test.jsonl").read_text("utf-8").splitlines() for task in tasks}
     chosen: list[Row] = []
     for place in range(max(map(len, lines.values()))):
@@ -113,7 +116,7 @@ def mixed(data: Path, tasks: Sequence[str], count: int) -> list[Row]:
 
 
 def ordered(rows: Sequence[Row], order: str) -> list[Row]:
-    """Return the rows in the order that a Setup's `order` names."""
+    """Return the rows sorted by task, backwards or shuffled. `order` is the `order` of a Setup."""
     by_task = sorted(rows, key=lambda row: row[0])
     if order.startswith("shuffled"):
         random.Random(order).shuffle(by_task)
@@ -121,7 +124,7 @@ def ordered(rows: Sequence[Row], order: str) -> list[Row]:
 
 
 def answered(model: str, setup: Setup, rows: Sequence[Row]) -> dict[str, str]:
-    """Answer the rows together, and return each answer as JSON by the row's id."""
+    """Answer the rows together. Return each answer as JSON; the key is the row's id."""
     waiting: list[Future[Answer]] = []
     answers: list[Answer] = []
     with Runtime(
@@ -141,7 +144,7 @@ def answered(model: str, setup: Setup, rows: Sequence[Row]) -> dict[str, str]:
 
 
 def one_by_one(model: str, rows: Sequence[Row]) -> dict[str, str]:
-    """Answer the rows one after the other, and return each answer as JSON by the row's id."""
+    """Answer the rows one after the other. Return each answer as JSON; the key is the row's id."""
     with Runtime(model, deterministic=True) as runtime:
         answers = [runtime.answer(task, row) for task, row in rows]
     return {str(answer.id): json.dumps(answer.as_dict()) for answer in answers}
@@ -150,7 +153,10 @@ def one_by_one(model: str, rows: Sequence[Row]) -> dict[str, str]:
 def compared(
     name: str, reference: dict[str, str], seen: dict[str, str], seconds: float | None = None
 ) -> dict[str, Any]:
-    """Return how many of a pass's answers differ from the reference pass, and the ids of these rows."""
+    """Count the answers of a pass that differ from the reference pass.
+
+    `which` has the ids of the first 20 of these rows.
+    """
     different = sorted(row for row, answer in seen.items() if answer != reference[row])
     rate = {"rows_per_second": round(len(seen) / seconds, 3)} if seconds else {}
     click.echo(f"{name}: {len(different)} of {len(seen)} answers differ {rate}", err=True)
@@ -175,7 +181,7 @@ def measured(model: str, rows: Sequence[Row], repeats: int) -> dict[str, list[fl
 
 
 def rate(model: str, rows: Sequence[Row], options: dict[str, Any]) -> float:
-    """Return the rows per second of a new Runtime, which answers task after task.
+    """Answer all rows of one task, then all rows of the next task. Return the rows per second, with a new Runtime.
 
     A few rows of each task are answered first as a warm-up.
     """

@@ -1,4 +1,4 @@
-"""Claim: choosing one of 5,595 category paths takes at most three more calls of the model than the paths have levels.
+"""Claim: to choose one of 5,595 category paths with N levels, the model is called at most N + 3 times.
 
     python -m benchmarks.labels [--labels taxonomy.txt]
 
@@ -7,12 +7,12 @@ the top. `--labels` reads them from a file instead. Products are titles of label
 several ways, alternately:
 
 - search: by the search of answers/label_search.py, for the five likeliest labels.
-- best: by the same search, for the likeliest label alone, which is all that a schema's enum gives.
+- best: by the same search, for the likeliest label only. An enum in a schema does not give more than this.
 - enum: by the same engine, with the labels as the enum of a JSON schema (llguidance).
 - Llama: by llama-cpp-python's `Llama` with the same enum (llguidance).
 - guidance: by the package guidance with the same enum, if it is installed.
-- prompts: a choice of only two labels, which needs no call of the model after the prompt. No way in our engine can be
-  faster, because each title must be read.
+- prompts: a choice of only two labels. The model only reads the title, and writes nothing. This is the upper limit for
+  the speed of our engine.
 """
 
 from __future__ import annotations
@@ -142,9 +142,11 @@ def measured(
     rows: Sequence[Mapping[str, str]],
     repeats: int,
 ) -> tuple[dict[str, list[Any]], dict[str, list[float]]]:
-    """Answer the rows in each way; return each way's last answers, and its rows per second in each repeat.
+    """Answer the rows in several ways.
 
-    `fewer`: the rows for ways that are too slow for all `rows`.
+    Return two dicts by way: the last answers, and the rows per second of each repeat.
+
+    `fewer`: a slow way gets these rows in place of all `rows`.
     """
     for answer in ways.values():
         answer(rows[-WARM_ROWS:])
@@ -159,7 +161,7 @@ def measured(
 
 
 def label_of(answer: Answer | WrittenLabel | str) -> str:
-    """Return the text of the label in an answer. The ways return different types of answers."""
+    """Return the text of the chosen label. The type of `answer` depends on the way of classifying."""
     if isinstance(answer, str):
         return answer
     if isinstance(answer, Answer) and answer.type == JsonText.type:
@@ -168,9 +170,9 @@ def label_of(answer: Answer | WrittenLabel | str) -> str:
 
 
 def same(ones: Sequence[str], others: Sequence[str]) -> int:
-    """Return for how many rows two ways chose the same label.
+    """Return how many labels are the same in both lists.
 
-    If the lists differ in length, the shorter one is compared with the beginning of the longer one.
+    If one list is shorter, only the beginning of the other counts.
     """
     return sum(one == other for one, other in zip(ones, others, strict=False))
 
@@ -195,7 +197,7 @@ def enum_space(texts: Sequence[str]) -> JsonText:
 
 
 def label_task(folder: Path, labels: str, *, shortlist: int = 0) -> Task:
-    """Return a task that assigns a product to one of the `labels`, a text with one label per line.
+    """Return a task that assigns a product to one of several labels. `labels` is a text with one label per line.
 
     `shortlist`: how many of the labels the prompt lists.
     """
@@ -252,9 +254,9 @@ def preparation(model: str, space: LabelSet) -> tuple[float, float]:
 
 
 def calls_alone(runtime: Runtime, task: Task, rows: Sequence[Mapping[str, str]]) -> list[int]:
-    """Return how many calls of the model each product takes if it is classified alone.
+    """Classify the products one by one.
 
-    The call for the prompt is included.
+    Return how many model calls each product took, including the call for its prompt.
     """
     calls = []
     for row in rows:

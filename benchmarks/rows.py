@@ -41,7 +41,7 @@ class Recording(Runtime):
     requests: list[Request]
 
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
-        """Return the request and keep it."""
+        """Make a request as Runtime does, and add it to `requests`."""
         self.requests.append(super().request(question, space, seed=seed))
         return self.requests[-1]
 

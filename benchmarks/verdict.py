@@ -29,15 +29,15 @@ class Rated:
 
     @property
     def speed(self) -> float:
-        """The geometric mean of the rates of reading and of writing tokens, in tokens per second."""
+        """The geometric mean of two rates in tokens per second: reading prompts, and writing answers."""
         return geometric_mean((self.prefill, self.decode))
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The suitable files (see `recommended`), and the smallest and the fastest of them.
+    """The names of the suitable files (`fit`), and of the smallest and the fastest of these files.
 
-    The suitable files are in the order in which `recommended` got the files.
+    The function `recommended` says when a file is suitable.
     """
 
     fit: tuple[str, ...]
@@ -52,7 +52,7 @@ def agreement(reference: Sequence[Answer], answers: Sequence[Answer]) -> float:
 
 
 def divergence(reference: Sequence[Answer], answers: Sequence[Answer]) -> float | None:
-    """Return the mean KL divergence of the answers' probabilities from the reference's, in nats.
+    """Return the mean KL divergence, in nats, between the probabilities of the answers and of the reference's answers.
 
     Rows without probabilities do not count. Returns None if no row has probabilities.
     """
@@ -67,9 +67,11 @@ def divergence(reference: Sequence[Answer], answers: Sequence[Answer]) -> float 
 def recommended(files: Mapping[str, Rated], lows: Mapping[str, float]) -> Recommendation:
     """Return the files that are suitable, and the smallest and fastest of them.
 
-    `lows` has the lower end of the 95% interval of the reference's metric, for each task. A file is suitable if it
-    meets two conditions. No task's metric is below that lower end, and at least LEAST_AGREEMENT of its answers equal
-    the reference's. The reference must be among the files, so at least one file is suitable.
+    A file is suitable if it meets two conditions. In every task, its metric is not below the task's number in `lows`.
+    And at least LEAST_AGREEMENT of its answers are the same as the reference file's answers.
+
+    `lows` has the lower end of the 95% interval of the reference file's metric, by task. The reference file must be one
+    of `files`, so at least one file is suitable.
     """
     fit = tuple(
         name

@@ -50,7 +50,7 @@ INSEPARABLE = frozenset({"gemma", "gemma2"})
 
 
 def module_of(architecture: str, name: str) -> str:
-    """Return the name of the module that a GGUF tensor has in a checkpoint. The name of a bias ends in `.bias`.
+    """Return a GGUF tensor's name in a checkpoint, without `.weight` at the end. The name of a bias ends in `.bias`.
 
     The result is empty for a tensor that adapters cannot change.
     """
@@ -67,5 +67,8 @@ def module_of(architecture: str, name: str) -> str:
 
 
 def added_to(architecture: str, name: str) -> float:
-    """Return the number that a conversion from a checkpoint adds to a tensor's values, usually 0."""
+    """Return 1.0 for a norm of Gemma, because the converter adds 1 to each of its values.
+
+    Return 0.0 for other tensors.
+    """
     return _ADDED.get(architecture, 0.0) if name.endswith("_norm.weight") else 0.0

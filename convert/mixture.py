@@ -28,7 +28,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """A model's number of layers, of query heads, and of key and value heads."""
+    """How many layers a model has, how many query heads, and how many key and value heads."""
 
     layers: int
     heads: int
@@ -122,7 +122,7 @@ class _Rules:
         return default
 
     def _count(self, part: str) -> int:
-        """Return how many tensors of this kind (attn_v or ffn_down) came before, and count this one."""
+        """Return the number of earlier calls with this `part` (attn_v or ffn_down)."""
         place = self._counts[part]
         self._counts[part] += 1
         return place

@@ -1,12 +1,12 @@
-"""Translates an adapter's module names to the names in the base's blueprint, if they differ.
+"""Renames the modules of an adapter whose names differ from the names in its base model's blueprint.
 
-There are two cases. First, the modules of a language model have other names if the whole model also sees images
-(architectures/language_part.py). The converter leaves out the part that sees images, and also an adapter's changes to
-this part.
+There are two cases. The first is Gemma 3, whose larger models also see images. In these models, the modules of the
+language model have other names (architectures/language_part.py). The converter drops the modules for images from the
+base model, and from the adapter too.
 
-Second, adapters of Phi-2 may have the names of Microsoft's first code for this model. In that code, the rows of q, k
-and v are stacked in one matrix, `mixer.Wqkv`. So the factors of this matrix are split into three pairs, each with the
-same A and a third of B's rows. The code is modeling_phi.py of https://huggingface.co/microsoft/phi-2 before January
+The second is Phi-2. Old adapters use the names in Microsoft's first code for Phi-2. That code stacks the rows of q, k
+and v in one matrix, `mixer.Wqkv`. So an adapter's factors A and B of this matrix become three pairs. Each pair has all
+of A, and a third of B's rows. The code is modeling_phi.py of https://huggingface.co/microsoft/phi-2 before January
 2024.
 """
 
@@ -66,10 +66,7 @@ def with_current_names(adapter: PeftAdapter, architecture: str) -> PeftAdapter:
 
 
 def _of_language(values: Mapping[str, Named], path: Path) -> dict[str, Named]:
-    """Return the values of the language model's modules, without those of the part that sees images.
-
-    The keys become the names that the modules have in a model that is a language model only.
-    """
+    """Drop the values for image modules. Return the others, under the names of a model that cannot see images."""
     renamed: dict[str, Named] = {}
     for name, value in values.items():
         if is_of_images(name):
@@ -83,9 +80,9 @@ def _of_language(values: Mapping[str, Named], path: Path) -> dict[str, Named]:
 def _renamed(
     values: Mapping[str, Named], path: Path, count: Callable[[Named], int], part: Callable[[Named, slice], Named]
 ) -> dict[str, Named]:
-    """Return the values with the modules' current names as keys. The value of a stacked matrix is split into three.
+    """Return the values under the modules' current names. A value for `mixer.Wqkv` is split into three.
 
-    `count` is a function that returns the number of rows in a value, and `part` one that returns some of the rows.
+    `count` returns the number of rows in a value. `part` returns some rows of a value.
     """
     renamed: dict[str, Named] = {}
     for old, value in values.items():

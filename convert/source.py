@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 class SourceTensor:
     """A tensor in a source of weights: its type, its shape, and its position and size in the file in bytes.
 
-    The contiguous dimension is the last one in `shape`. `type` is F32, F16, BF16, or another type's name in the file's
-    format.
+    The contiguous dimension is the last one in `shape`. `type` is F32, F16, BF16, or the name that the file uses for
+    another type.
     """
 
     name: str
@@ -27,7 +27,7 @@ class SourceTensor:
 
     @property
     def row_bytes(self) -> int:
-        """The number of bytes in a row. The first dimension counts the rows."""
+        """The number of bytes in a row. The number of rows is the first number in `shape`."""
         return self.size // max(1, self.shape[0]) if self.shape else self.size
 
 

@@ -1,7 +1,7 @@
 """Starts llama.cpp's shared libraries, keeps their last errors, and finds their functions.
 
-All symbols come from the library that the package llama_cpp has loaded. The package installs several copies of it.
-Opening another copy would start a second ggml with its own list of devices.
+All symbols come from the library that the package llama_cpp has loaded. The package installs the same library under
+several names. If we opened it under another name, a second ggml with its own list of devices would start.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ def _keep_interrupt() -> None:
 
 
 def is_logging(frame: FrameType | None) -> bool:
-    """Return whether an interrupt arrived while our log callback ran. If so, remember it.
+    """Return whether an interrupt arrived while our log callback ran. If so, remember the interrupt.
 
-    `frame` is the Python frame that was interrupted. An interrupt must not raise an exception there. ctypes would drop
-    it, and the callback cannot catch an exception that comes before its first line.
+    `frame` is the Python frame that was interrupted. The interrupt must not raise an exception inside the callback,
+    because ctypes would drop the exception. The callback could not catch it either, if it came before the callback's
+    first line.
     """
     while frame and frame.f_code is not _note_error.__code__:
         frame = frame.f_back
@@ -101,7 +102,7 @@ def address(name: str) -> int | None:
 
 @cache
 def cpu_variant() -> CpuVariant | None:
-    """Return the variant of a portable build that runs on this processor. None for an ordinary build."""
+    """Return the build's library for this processor, if the build is portable. Return None for an ordinary build."""
     start_library()
     return next((variant for variant in cpu_variants(library_path().parent) if variant.score), None)
 

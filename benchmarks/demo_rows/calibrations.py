@@ -4,19 +4,19 @@
 
 For each task, half of the rows were held out from training. The other half are from other sources than the training
 rows (DATA/more/TASK/train.jsonl). These rows are needed because a shop's rows differ from the training rows, and on
-such rows a model is most overconfident. `--others 0.25` takes a quarter as many rows from other sources. There are
-exceptions:
+such rows a model is most overconfident. With `--others 0.25`, there is one row from other sources for every four
+held-out rows. There are exceptions:
 
 - For extraction, only a fifth of the rows are from other sources, because nearly all answers to such rows are wrong.
-  With more such rows, the calibration would lower all probabilities too far, even those of familiar rows.
+  With more such rows, the calibration would lower all probabilities too far.
 - If fewer than 80 rows were held out, up to 250 rows from other sources are added.
 
 For a predicate or a choice, the rows from other sources are sampled so that each answer keeps its frequency among all
 labelled rows.
 
-The demo is weak at two tasks, product_substitute_identification and multiclass_product_classification. Their
-calibrations also allow sets of plausible answers, which name what else an answer may be. In addition, they have the
-thresholds for `--review-below auto`, which passes less certain rows to a person.
+The demo is weak at two tasks, product_substitute_identification and multiclass_product_classification. So for these
+tasks, an answer also comes with a set of plausible answers. In addition, `--review-below auto` has thresholds for these
+tasks: a person should check answers with a lower probability.
 
 The rows are written to build/calibration-rows. `ecellm-lite calibrate` fits calibrations to them in a temporary store.
 The calibrations that are good enough to keep replace those in ecellm_lite/demo/calibrations/.
@@ -89,10 +89,11 @@ def main(data: Path, task: str, others: float, rows: Path) -> None:
 
 
 def calibration_rows(data: Path, ratio: float = 1.0) -> dict[str, list[Row]]:
-    """Return the rows to which each task's calibration is fitted.
+    """Return, for each task, the rows that its calibration is fitted to.
 
-    `ratio`: the number of rows from other sources per held-out row. Tasks with free text are left out, because their
-    answers have no probabilities.
+    They are the task's held-out rows, and rows from other sources. `ratio` is 2 if each held-out row comes with two
+    rows from other sources. There are no rows for the task that writes free text, because its answers have no
+    probabilities.
     """
     labelled, others = read_rows(data), read_rows(data / "more")
     random = Random(SEED)
@@ -108,9 +109,9 @@ def calibration_rows(data: Path, ratio: float = 1.0) -> dict[str, list[Row]]:
 
 
 def with_shares(rows: Sequence[Row], labelled: Sequence[Row], random: Random) -> list[Row]:
-    """Return the largest random sample of `rows` in which each answer is as frequent as among the `labelled` rows.
+    """Return the largest random sample of `rows` that has each answer as often, in proportion, as the `labelled` rows.
 
-    For a task whose possible answers differ from row to row, all rows are returned.
+    If a task's possible answers differ from row to row, return all rows.
     """
     if labelled[0]["task"] not in SHARED:
         return list(rows)

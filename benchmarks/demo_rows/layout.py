@@ -39,7 +39,7 @@ HARD = {
 def demo_layout(most: Mapping[str, int] | None = None) -> Layout:
     """Return which rows one pass of training consists of.
 
-    `most`: for some tasks, the largest number of labelled rows, and also of synthetic rows.
+    `most`: a task has at most this number of labelled rows, and at most this number of synthetic rows.
     """
     most = most or {}
     makers: dict[str, Maker] = {
@@ -57,7 +57,7 @@ def demo_layout(most: Mapping[str, int] | None = None) -> Layout:
 
 
 def _made(task: str, maker: Maker | None, rows: Rows, count: int, random: Random) -> list[Row]:
-    """Return `count` synthetic rows of a task: usual rows and hard cases, in the ratio of MADE to HARD."""
+    """Return `count` synthetic rows of a task. MADE and HARD say how many of them are usual rows and hard cases."""
     hard = count * HARD.get(task, 0) // (HARD.get(task, 0) + MADE.get(task, 0))
     usual = maker(rows, count - hard, random) if maker else []
     return usual + hard_rows(task, hard, random)

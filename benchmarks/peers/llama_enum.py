@@ -27,7 +27,7 @@ from ecellm_lite.kernels.prompt import use
 
 @dataclass(frozen=True, slots=True)
 class WrittenLabel:
-    """A label that the model wrote, and how many tokens it wrote for it."""
+    """A label that the model wrote, and its number of tokens."""
 
     text: str
     tokens: int
@@ -65,7 +65,7 @@ class LlamaEnum:
         self._llama.close()
 
     def _masked(self, _: NDArray[np.intc], logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the logits, with minus infinity for every token that continues no label."""
+        """Return the logits, with minus infinity for every token that cannot come next in any label."""
         fill_next_token_bitmask(self._matcher, self._mask)
         masked: NDArray[np.float32] = logits.copy()
         apply_token_bitmask_inplace(masked, self._mask)

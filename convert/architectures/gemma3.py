@@ -1,9 +1,9 @@
 """Gemma 3's language model. It has norms of queries and keys, and sliding-window attention in five of six layers.
 
-The layers with a window have a different base frequency for RoPE. The names of tensors and metadata come from
-llama.cpp's converter (conversion/gemma.py) and loader (src/models/gemma3.cpp). llama.cpp itself scales the embedding by
-the square root of its width. The models of 4B and more also see images. The part of a checkpoint that does this is left
-out.
+The layers with a sliding window have a RoPE base frequency of their own. llama.cpp itself multiplies the embedding by
+the square root of its width. Models with at least 4 billion parameters can also see images. The converter leaves out
+the tensors for images. The names of tensors and metadata come from llama.cpp's converter (conversion/gemma.py) and
+loader (src/models/gemma3.cpp).
 """
 
 from __future__ import annotations
@@ -54,10 +54,7 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
 
 
 def _text_config(config: Hyperparameters) -> Hyperparameters:
-    """Return the settings of the language model.
-
-    If the model sees images, config.json has them in an inner object.
-    """
+    """Return the settings of the language model. For a model that sees images, they are in the object `text_config`."""
     values: dict[str, Any] = dict(_DEFAULTS)
     for part in (config, config.part("text_config")):
         values.update({name: value for name, value in part.values.items() if value is not None})
@@ -65,9 +62,9 @@ def _text_config(config: Hyperparameters) -> Hyperparameters:
 
 
 def _rotation(config: Hyperparameters, windows: bool) -> dict[str, MetadataValue]:
-    """Return the RoPE metadata for the layers with full attention.
+    """Return the RoPE metadata.
 
-    If there are `windows`, the metadata for the layers with sliding-window attention are included.
+    `windows`: whether some layers have sliding-window attention, which needs its own metadata.
     """
     parameters = config.part("rope_parameters")
     if parameters.values.keys() & {"full_attention", "sliding_attention"}:  # transformers 5

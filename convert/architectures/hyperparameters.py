@@ -59,7 +59,7 @@ class Hyperparameters:
         return Hyperparameters(value or {})
 
     def refuse(self, name: str, reason: str) -> None:
-        """Raise ModelError with this reason if the setting is used: its value is neither null nor false."""
+        """Raise ModelError with this reason, unless the setting is missing, null or false."""
         value = self.values.get(name)
         if value is not None and value is not False:
             raise _wrong(name, value, reason)
@@ -75,7 +75,7 @@ def rope_parameters(config: Hyperparameters) -> Hyperparameters:
     """Return the parameters of the rotary position embedding, by the names that transformers 5 uses.
 
     Older versions of transformers have `rope_theta` and `partial_rotary_factor` at the top level of config.json, and
-    the other parameters under `rope_scaling`. Some of these versions call `rope_type` `type`.
+    the other parameters under `rope_scaling`. Some of these versions have the name `type` for `rope_type`.
     """
     parameters = {
         name: config.values[name] for name in ("rope_theta", "partial_rotary_factor") if name in config.values
@@ -100,7 +100,7 @@ def refuse_windows(config: Hyperparameters) -> None:
 def unsupported(problem: str, field: str) -> ModelError:
     """Return the error for a configuration that is not supported.
 
-    `problem` is the end of a sentence that begins with "The config.json".
+    If `problem` is "has no layers", the message is "The config.json has no layers".
     """
     return ModelError(f"The config.json {problem}", step="give another checkpoint", field=field)
 

@@ -1,9 +1,10 @@
 """OLMo 2.
 
-Its norms are after the attention and the feed-forward network, not before. It also has norms of queries and keys.
+The norms of a layer come after the attention and after the feed-forward network. In most models, they come before. The
+queries and the keys are normalized as well, each over all heads at once.
 
 The names of tensors and metadata come from llama.cpp's converter (conversion/olmo.py) and loader
-(src/models/olmo2.cpp). A norm of queries or keys covers all heads together.
+(src/models/olmo2.cpp).
 """
 
 from __future__ import annotations

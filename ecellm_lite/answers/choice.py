@@ -31,18 +31,18 @@ class Choice(OneOf):
         return key
 
     def headline(self, answer: Answer) -> str:
-        """Return a short text to show for the answer.
+        """Return a short text to show for the answer, such as `A: first`.
 
-        It is what the model wrote, or the key if that text does not begin with the key.
+        If the model's text does not begin with the option's key, return the key.
         """
         text, key = answer.text or "", str(answer.value)
         return text if text.startswith(key) else key
 
 
 def lettered(texts: Sequence[str], *, whole: bool) -> Choice:
-    """Return the choice among lines such as `A: first`.
+    """Return a choice of lines such as `A: first`.
 
-    If `whole`, the model writes the whole line, otherwise only its letter.
+    The model writes the letter only, or the whole line if `whole` is true.
     """
     pairs = zip(letters_of(texts), texts, strict=True)
     return Choice(tuple(Option(letter, text if whole else letter, text) for letter, text in pairs))

@@ -33,14 +33,18 @@ class Lookup:
         self._tokens.append(token)
 
     def guess(self, most: int) -> tuple[int, ...]:
-        """Return at most `most` likely next tokens, or none if the latest tokens did not occur before."""
+        """Return at most `most` likely next tokens.
+
+        Returns an empty tuple if the latest tokens did not occur before.
+        """
         start = self._after.get(tuple(self._tokens[-_MATCH:]))
         return () if start is None else tuple(self._tokens[start : start + min(most, self._trust)])
 
     def learn(self, guessed: int, right: int) -> None:
-        """Set how long the next guess may be, after the first `right` of `guessed` tokens were right.
+        """Note that the model accepted the first `right` of `guessed` tokens.
 
-        If all were right, the next guess may be twice as long. Otherwise, the next guess may have `right` tokens, at
-        least 1.
+        This sets the maximum length of the next guess.
+
+        If the model accepted all of them, the maximum doubles. Otherwise, the maximum becomes `right`, but at least 1.
         """
         self._trust = 2 * guessed if right == guessed else max(1, right)

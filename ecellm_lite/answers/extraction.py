@@ -48,8 +48,8 @@ class Extraction(Space):
 
     - `attributes`: the names of the attributes, at least one.
     - `sources`: the product's texts by their names.
-    - `forms`: the forms of attributes that have one, by the attribute's index.
-    - `origins`: for a source whose name is not that of its field in the row, where its text is in the row.
+    - `forms`: an attribute's form, by the attribute's index. Attributes without a form are missing here.
+    - `origins`: where a source's text is in the row. By default, it is the field with the source's name.
     """
 
     attributes: tuple[str, ...]
@@ -61,7 +61,9 @@ class Extraction(Space):
     biased: ClassVar[bool] = True
 
     def decode(self, scene: Scene) -> Decoding:
-        """Choose one span for each attribute in turn. The JSON between the values is forced.
+        """Choose one span for each attribute, one attribute after the other.
+
+        The model does not choose the JSON around the values.
 
         An entry's probability is the product of the probabilities of its choices. The answer's probability is the
         product of its entries' probabilities. The answer's coverage is the lowest coverage of any choice.
@@ -93,8 +95,9 @@ class Extraction(Space):
     ) -> Generator[Step, Logits, list[tuple[Span, ChosenCandidate]]]:
         """Choose the values of an attribute, and append the next attribute's name to the tape (the answer so far).
 
-        Before the call, the tape ends with this attribute's name. After a value, the model chooses what follows: this
-        attribute's name again, for one more value, or the next name, or the end of the answer.
+        Before the call, the tape ends with this attribute's name. After each value, the model chooses how to go on. It
+        repeats this attribute's name before another value, or it writes the next attribute's name, or it ends the
+        answer.
         """
         own = self._name_tokens(scene, index)
         next_ = self._name_tokens(scene, index + 1) if index + 1 < len(self.attributes) else None
@@ -165,10 +168,12 @@ class Extraction(Space):
         return f"[{', '.join(objects)}]"
 
     def written(self, output: str | list[Any]) -> str:
-        """Return the answer string for the output of a labelled row, which may be a list of objects {attribute, value}.
+        """Return the answer string for the output of a labelled row. A string is returned unchanged.
 
-        An object may name a source. By default, the source is the first text that contains the value, or the first of
-        all texts. The value of a closed list may be its id. Raises InputError for a value outside the list.
+        The output may also be a list of objects such as {"attribute": "color", "value": "navy", "source": "title"}. An
+        object without a source gets the first text that contains its value. If there is none, it gets the first text of
+        all. For an attribute with a closed list, `value` may be the id of a value. Raises InputError if the list does
+        not have the value.
         """
         if isinstance(output, str):
             return output
@@ -203,7 +208,10 @@ class Extraction(Space):
         ]
 
     def longest(self, scene: Scene) -> int:
-        """Return the number of tokens of the longest possible answer: each value is the span with the longest JSON."""
+        """Return the number of tokens of the longest possible answer.
+
+        In it, every value is the longest span there is.
+        """
         longest = max([NONE, *(text.longest for text in self._texts.values())], key=lambda span: len(span.json))
         objects = [
             self._object(index, self._longest_listed(index) or longest)
@@ -225,11 +233,11 @@ class Extraction(Space):
         return replace(outcome, value=entries, probability=math.prod(entry["probability"] for entry in entries))
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim (decision) per entry: the attribute has this value from this source, or it has no value.
+        """Return a claim (decision) for each entry, such as "the color is navy, from the title" or "there is no size".
 
-        A claim is correct if the gold answer has the same entry. The claim that there is no value is also correct if
-        the gold answer does not mention the attribute. The gold answer may have further values of the attribute; they
-        do not make the claim wrong.
+        A claim is correct if the gold answer has the same entry. A claim "there is no …" is also correct if the gold
+        answer does not mention the attribute. If the gold answer has two values and the entry has one of them, the
+        claim is correct.
         """
         gold_values: dict[str, set[tuple[str | None, str | None]]] = {}
         for entry in self.parse(gold):
@@ -246,12 +254,12 @@ class Extraction(Space):
         return tuple(claims)
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return the one answer that needs no model: that no attribute has a value."""
+        """Return one constant answer: no attribute has a value."""
         objects = [self._object(index, NONE) for index in range(len(self.attributes))]
         return (f"[{', '.join(objects)}]",)
 
     def headline(self, answer: Answer) -> str:
-        """Return a text that says how many of the attributes have a value."""
+        """Return a text such as "3 of 5 attributes found"."""
         present = {entry["attribute"] for entry in answer.value if entry["value"] is not None}
         return f"{len(present)} of {len({*self.attributes})} attributes found"
 
@@ -292,7 +300,7 @@ class Extraction(Space):
         raise InputError(message, step="copy it from one")
 
     def _listed(self, index: int, value: str, closed: ClosedValues) -> str:
-        """Return the value of a closed list that a person names by its text or id, in lower case."""
+        """Return a value of a closed list, in lower case. `value` is the text or the id that a person wrote for it."""
         place = closed.index(value)
         if place is None:
             reason = f"The value {value.strip()[:80]!r} of {self.attributes[index]} is not in its list of values"

@@ -1,12 +1,13 @@
-"""Finds the likeliest of many labels by a best-first search over a sorted matrix of their tokens.
+"""Finds the likeliest of many labels by a best-first search. The labels' tokens are in a sorted matrix.
 
 A node of the search stands for all labels that begin with the same tokens. Its probability is the product of the
 probabilities of these tokens. So a label is never likelier than a node that it belongs to. The search always asks the
 model about the likeliest node. Therefore, the first node that is a single label is the likeliest label of all.
 
-If the model is sure, it is asked once for each token of the answer at which labels differ. An unsure model would be
-asked more often, about nodes to which the answer does not belong. `detours` limits the number of these questions. When
-the limit is reached, the other nodes stay unexplored. The answer states their total probability.
+If the model is sure, it is asked once for each token of the answer. Tokens that are the same in all remaining labels
+need no question. If the model is unsure, the search also asks about nodes on the way to other labels. `detours` limits
+the number of these extra questions. When the limit is reached, the other nodes stay unexplored. The answer states their
+total probability.
 """
 
 from __future__ import annotations
@@ -55,11 +56,10 @@ class SearchResult:
 def search(
     candidates: Candidates, tape: Tape, *, detours: int, best: int, least: float = 0.0, before: Sequence[int] = ()
 ) -> Generator[Step, Logits, SearchResult]:
-    """Return up to `best` labels, the likeliest first.
+    """Return up to `best` labels, the likeliest first. With enough `detours`, these are the likeliest of all labels.
 
-    If `detours` is large enough, no other labels are likelier. After the first label is reached, nodes with a lower
-    probability than `least` are skipped. `tape` (the answer's tokens so far) must have the tokens `before`, and no
-    others.
+    After the first label is reached, nodes with a lower probability than `least` are skipped. `tape` (the answer's
+    tokens so far) must have exactly the tokens `before`.
     """
     nodes = [_Node(-1.0, 0, len(candidates.order), 0, 0)]
     labels: list[_Node] = []

@@ -1,14 +1,15 @@
 """A choice among labels that may also answer "none of these", if no label fits.
 
-Two things suggest that no label fits. The model would rather have written something else (a low coverage), or no label
-is much likelier than another. Without a calibration, the probability of none is all the probability that the model did
-not give to a label:
+Two things suggest that no label fits: the model would rather have written something else (a low coverage), or it cannot
+decide between labels. Without a calibration, the probability of "none of these" is all the probability that the model
+did not give to a label:
 
     outside = 1 - coverage * (1 - written)
 
-Here `written` is the probability of the option "none of these", if the prompt lists it. A calibration may replace this
-formula by a rule that also depends on the probability of the likeliest label. The labels share the rest of the
-probability in proportion. The answer is none if none is likelier than each label.
+Here `written` is the probability of the option "none of these", if the prompt lists this option. A calibration may
+replace this formula by a rule that also depends on the probability of the likeliest label. The labels share the
+remaining probability in proportion. The answer is "none of these" if its probability is higher than that of every
+label.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ def log_odds(probability: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class NoneRule:
-    """How probable it is that no label fits: sigmoid(bias + outside * a + doubt * b).
+    """A formula for the probability that no label fits: sigmoid(bias + outside * a + doubt * b).
 
-    Here, a is the log-odds of the probability outside the labels. b is the log-odds of the event that the likeliest
-    label is wrong, provided that some label fits.
+    The model gives some probability to texts that are not labels, and `a` is the log-odds of this probability. `b` is
+    the log-odds that the likeliest label is wrong, provided that some label fits.
     """
 
     bias: float = 0.0
@@ -57,7 +58,7 @@ class NoneRule:
     doubt: float = 0.0
 
     def probability(self, outside: float, label: float) -> float:
-        """Return the probability by this rule that no label fits.
+        """Apply this rule: return the probability that no label fits.
 
         - `outside`: the model's own probability that no label fits.
         - `label`: the probability of the likeliest label, provided that some label fits.
@@ -72,7 +73,7 @@ class NoneRule:
 
 
 class OrNone(Space):
-    """A choice among labels, with one more answer: that no label fits."""
+    """A choice among labels that may also answer "none of these"."""
 
     __slots__ = ()
 
@@ -91,9 +92,10 @@ class OrNone(Space):
         """Return the answer string of the label with this key."""
 
     def joined(self, labels: Outcome, none: float) -> Outcome:
-        """Return the outcome of a choice among the labels, with the probability of none added.
+        """Add "none of these", with the probability `none`, to the outcome of a choice among the labels.
 
-        The outcome's value is the likeliest answer.
+        The labels' probabilities shrink, so that the sum is 1 again. The value of the new outcome is the likeliest
+        answer.
         """
         none = min(max(none, 0.0), 1.0 - LEAST)
         key = self.none_option.key
@@ -115,7 +117,7 @@ class OrNone(Space):
         )
 
     def parted(self, outcome: Outcome) -> tuple[Outcome, float]:
-        """Return the outcome of a choice among the labels only, and the probability of none."""
+        """Return the outcome as if "none of these" could not be chosen, and the probability of "none of these"."""
         shares, none = shares_apart(outcome.probabilities or {}, self.none_option.key)
         best = max(shares, key=shares.__getitem__)
         unexplored = None if outcome.unexplored is None else min(1.0, outcome.unexplored / (1.0 - none))
@@ -130,9 +132,9 @@ class OrNone(Space):
         return labels, none
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with the labels' probabilities calibrated among themselves.
+        """Return the outcome with calibrated probabilities of the labels.
 
-        The probability of none stays.
+        The probability of "none of these" does not change.
         """
         if temperature == 1.0 or not outcome.probabilities:
             return outcome
@@ -140,7 +142,7 @@ class OrNone(Space):
         return self.joined(super().calibrated(labels, temperature, bias), none)
 
     def ruled(self, outcome: Outcome, rule: NoneRule) -> Outcome:
-        """Return the outcome with the probability of none recomputed by a rule.
+        """Apply a rule: return the outcome with a new probability of "none of these".
 
         The labels' probabilities must be calibrated already.
         """
@@ -154,21 +156,24 @@ class OrNone(Space):
 
     @abstractmethod
     def label_claim(self, answer: Answer, gold: str) -> Claim:
-        """Return the claim (decision) that the likeliest label fits. The gold answer must be a label."""
+        """Return the claim (decision) about the likeliest label, as if a label always fitted.
+
+        `gold` must be a label.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceOrNone(OrNone, Choice):
-    """A choice among a few options.
+    """A choice among a few options that may also answer "none of these".
 
-    The prompt's list has one more option at its end, which says that none of them fits.
+    This is the last option in the prompt's list.
     """
 
     none: Option = NONE
 
     @property
     def offered(self) -> tuple[Option, ...]:
-        """The options, and after them the one that says that no label fits."""
+        """All options in the prompt's list. "None of these" is the last one."""
         return (*self.options, self.none)
 
     @property
@@ -186,10 +191,10 @@ class ChoiceOrNone(OrNone, Choice):
         return next(option.text for option in self.options if option.key == key)
 
     def decode(self, scene: Scene) -> Decoding:
-        """Give every option its probability.
+        """Compute the probabilities of all options and of "none of these".
 
-        "None of these" gets the probability of its own option, and all the probability that the model gave to no
-        option.
+        The model may give some probability to texts that are not in the prompt's list. "None of these" gets that
+        probability too, besides the probability of its own line in the list.
         """
         outcome = yield from OneOf.decode(self, scene)
         shares = dict(outcome.probabilities or {})
@@ -201,7 +206,7 @@ class ChoiceOrNone(OrNone, Choice):
         return replace(outcome, tokens=scene.continuation(outcome.text))
 
     def label_claim(self, answer: Answer, gold: str) -> Claim:
-        """Return the claim (decision) that the likeliest option fits. The option "none of these" is left out."""
+        """Return the claim (decision) about the likeliest option, as if an option always fitted."""
         shares, _ = shares_apart(answer.probabilities or {}, self.none.key)
         order = sorted(shares, key=shares.__getitem__, reverse=True)
         return Claim(tuple(shares[key] for key in order), order.index(self.parse(gold)))
@@ -209,9 +214,9 @@ class ChoiceOrNone(OrNone, Choice):
 
 @dataclass(frozen=True, slots=True)
 class LabelSetOrNone(OrNone, LabelSet):
-    """One of many labels, or none of them. The prompt lists neither the labels nor "none of these".
+    """A choice among many labels that may also answer "none of these". The prompt does not list the answers.
 
-    The probability of none is what the model gave to no label.
+    The model may give some probability to texts that are not labels. This is the probability of "none of these".
     """
 
     none: Option = NONE
@@ -233,42 +238,48 @@ class LabelSetOrNone(OrNone, LabelSet):
     def decode(self, scene: Scene) -> Decoding:
         """Search for the likeliest label.
 
-        The probability of none is what the model gave to no label at the first choice.
+        At the first choice, the model may give some probability to texts with which no label begins. This is the
+        probability of "none of these".
         """
         outcome = yield from LabelSet.decode(self, scene)
         return self.joined(outcome, 1.0 - (outcome.coverage or 0.0))
 
     def parse(self, text: str) -> str:
-        """Return the key of the label with this text, or the key of none. Raises InputError for another text."""
+        """Return the key of the answer with this text.
+
+        Raises InputError for a text that is neither a label nor "none of these".
+        """
         return self.none.key if self.is_none(text) else LabelSet.parse(self, text)
 
     def normalized(self, text: str) -> str:
-        """Return the text of the label that a person names, or the text of none. Case does not matter."""
+        """Return the text of an answer in its original case. A person may write the text in any case."""
         if text.strip().casefold() == self.none.key.casefold():
             return self.none.text
         return LabelSet.normalized(self, text)
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim (decision): that the likeliest answer is the right one."""
+        """Return one claim (decision), which says: the likeliest answer is right."""
         probability = answer.probability or 0.0
         right = 0 if answer.value == self.parse(gold) else 1
         return (Claim((probability, 1.0 - probability), right, self.count),)
 
     def label_claim(self, answer: Answer, gold: str) -> Claim:
-        """Return the claim (decision) that the likeliest label fits. The answer "none of these" is left out."""
+        """Return the claim (decision) about the likeliest label, as if a label always fitted."""
         shares, _ = shares_apart(answer.probabilities or {}, self.none.key)
         return self.claim(shares, self.parse(gold))
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return a line for the answer none, and one for each of the likeliest labels, with their probabilities."""
+        """Return a line with the probability of "none of these", and such a line for each of the likeliest labels."""
         texts = {**self.labels.by_key, self.none.key: self.none.text}
         return bars(answer, {key: texts[key] for key in answer.probabilities or {}})
 
 
 def shares_apart(probabilities: Mapping[str, float], none: str) -> tuple[dict[str, float], float]:
-    """Return the probability of each label, provided that some label fits, and the probability of none.
+    """Take "none of these" out of the probabilities.
 
-    `none` is the key of "none of these" in `probabilities`.
+    Return the labels' probabilities, with sum 1, and the one taken out.
+
+    `none` is the key of "none of these".
     """
     probability = min(probabilities.get(none, 0.0), 1.0 - LEAST)
     shares = {key: min(1.0, share / (1.0 - probability)) for key, share in probabilities.items() if key != none}

@@ -27,10 +27,11 @@ class Text(Space):
     - `temperature`: at 0, each token is the likeliest one; above 0, tokens are sampled with the request's seed.
     - `stop`: texts that end the answer. The answer ends before the first of them.
     - `whole`: whether to keep white space around the text.
-    - `logprobs`: how many likely tokens to list for each token of the text. With `logprobs`, the value is an object
-      with `text`, `ended` and `tokens`, instead of a text. `ended` says whether the model or a stop text ended the
-      text. Each of the `tokens` has its `bytes`, its `logprob`, and the list of the likeliest tokens in its position,
-      `top`.
+    - `logprobs`: how many likely tokens to list for each token of the text.
+
+    With `logprobs`, the value is an object with three keys. `text` is the text. `ended` says whether the model or a
+    stop text ended the text. `tokens` is a list with an object for each token: its `bytes`, its `logprob`, and `top`,
+    the likeliest tokens at that place.
     """
 
     max_tokens: int = MAX_TOKENS
@@ -52,13 +53,16 @@ class Text(Space):
         return options if self.logprobs is None else {**options, "logprobs": self.logprobs}
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return the most frequent gold text and the empty text. Hardly any other text occurs twice."""
+        """Return the most frequent gold text and the empty text.
+
+        Free texts hardly ever repeat, so there are no other constants.
+        """
         return (golds[0], "")
 
     def decode(self, scene: Scene) -> Decoding:
         """Write token by token, with drafts that the model checks.
 
-        White space around the text is removed unless `whole`.
+        White space around the text is removed, unless `whole` is true.
         """
         vocabulary = scene.vocabulary
         generator = np.random.default_rng(scene.seed)

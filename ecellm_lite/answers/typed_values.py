@@ -18,13 +18,13 @@ class Reader(Protocol):
     def read(self, text: str) -> Any:
         """Return the value as a number, a text or a dict.
 
-        Raises UnreadableError for a text that has no such value, or that could have several.
+        Raises UnreadableError if the text cannot be read, or if it can be read in two ways.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class NumberReader:
-    """Reads numbers. `decimal`: the texts' decimal sign, if it is always the same."""
+    """Reads numbers. `decimal` is the decimal sign of all texts. It is None if their decimal sign is not known."""
 
     decimal: Decimal | None = None
 
@@ -34,5 +34,5 @@ class NumberReader:
         return "a number"
 
     def read(self, text: str) -> float | int:
-        """Return the number. Raises UnreadableError for a text that is no number, or that could be several."""
+        """Return the number. Raises UnreadableError if the text is not a number, or if it can mean two numbers."""
         return tidy(read_number(text, self.decimal))

@@ -77,10 +77,10 @@ class FeedIndex:
 
 
 def read_feed_index(data: bytes, text: bytes, keys: Sequence[PublicKey], what: str) -> FeedIndex:
-    """Check the signature `text` of an index, and decode the index from `data`.
+    """Decode an index from `data`, after checking its signature. `text` is the content of the signature file.
 
-    Raises ModelError if none of `keys` made the signature, or if the index is damaged. `what` names the index in error
-    messages.
+    Raises ModelError if the signature is not from one of `keys`, or if the index is damaged. `what` names the index in
+    error messages.
     """
     signature.verify(data, text, keys, what)
     try:
@@ -102,7 +102,7 @@ def push(
 ) -> FeedIndex:
     """Put a model into a feed's folder, replacing any model of the same name. Return the folder's new index.
 
-    `name`: the index's name. By default, the old index's name or, for a new feed, the folder's name.
+    `name`: the index's name. By default, the index keeps its name. A new index is named like the folder.
     `serial`: the index's new serial number. By default, the current Unix time.
 
     Raises UsageError for a wrong name or serial number. Raises ModelError if a file cannot be written, or if the old
@@ -154,7 +154,7 @@ def _check(index: FeedIndex) -> None:
 def _present(folder: Path, key: SecretKey) -> FeedIndex | None:
     """Return the folder's current index, or None if there is none. Raises ModelError if `key` did not sign it.
 
-    `push` signs the other models of this index again, so the index must be genuine.
+    The new index takes over the other models of this index. So `push` must not trust an index of unknown origin.
     """
     path = folder / INDEX
     if not path.exists():

@@ -1,6 +1,6 @@
 """Downloads the models of a feed into the store.
 
-Only files that the signed index names are fetched, and none that the store has already.
+Every downloaded file is in the signed index. A file that the store has already is not downloaded again.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _is_stored(model: FeedModel, file: FeedFile, store: Store) -> bool:
 
 
 def _update(model: FeedModel, store: Store, address: str, advance: Callable[[int], None]) -> None:
-    """Fetch the files of a model that the store lacks. The model is stored first, then its calibrations."""
+    """Fetch those files of a model that are missing in the store. Store the model first, then its calibrations."""
     needed = [file for file in model.files if not _is_stored(model, file, store)]
     folder = store.root / "downloads"
 

@@ -64,7 +64,7 @@ def write_command(root: Path, version: Path) -> Path:
 
 
 def command_of(version: Path) -> list[str]:
-    """Return the command that starts a version's own program; empty if the version has no program."""
+    """Return the command that starts a version's program. If the version has no program, return an empty list."""
     suffix = ".exe" if os.name == "nt" else ""
     if (program := version / "program" / f"{NAME}{suffix}").is_file():
         return [str(program)]

@@ -72,9 +72,9 @@ class CascadeRow:
         self._leave(place)
 
     def _leave(self, place: int) -> None:
-        """Tell a stage that this row has left it.
+        """Tell a stage that it has finished this row, and submit waiting rows to the next stage.
 
-        Rows that wait for the next stage are submitted there if there are enough of them, or if this stage is now idle.
+        Rows wait for the next stage until there are enough of them, or until the finished stage has nothing else to do.
         """
         idle = self._stages[place].end()
         for next_stage in self._stages[place + 1 : place + 2]:

@@ -24,7 +24,7 @@ LONGEST_WAIT = 2.0
 class Work:
     """How many rows a model has received so far, and for how many seconds it had rows to answer.
 
-    On shared cores, the seconds of several models overlap.
+    Two models may be at work in the same second. Then this second counts for both.
     """
 
     model: ModelName
@@ -61,7 +61,7 @@ class Stage:
             self._rows += 1
 
     def end(self) -> bool:
-        """Count a row that left this model. Return whether the model now has no rows."""
+        """Count a row that this model has finished. Return whether the model now has no rows."""
         with self._lock:
             self._running -= 1
             if not self._running:
@@ -76,7 +76,7 @@ class Stage:
             self._gathered.append(row)
 
     def take_gathered(self, *, all_rows: bool) -> list[CascadeRow]:
-        """Remove and return the waiting rows. Return none if they should wait for more rows first."""
+        """Remove and return the waiting rows. Return an empty list if it is better to wait for more rows."""
         with self._lock:
             waited = time.monotonic() - self._gathered_since
             if not all_rows and len(self._gathered) < GATHERED and waited < LONGEST_WAIT:

@@ -26,10 +26,7 @@ class TaskType(click.ParamType):  # type: ignore[type-arg]
         return task
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the tasks that begin with the typed text, including the user's own.
-
-        For a path, let the shell complete it.
-        """
+        """Complete the names of tasks, including the user's own tasks. For a path, let the shell complete it."""
         from ecellm_lite.tasks.registry import TASKS, own_files
 
         summaries = {name: task.summary for name, task in TASKS.items()}
@@ -58,7 +55,7 @@ class ModelType(click.ParamType):  # type: ignore[type-arg]
     name = "model"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the stored models that begin with the typed text. For a path, let the shell complete it."""
+        """Complete the names of stored models. For a path, let the shell complete it."""
         from ecellm_lite.models.catalogue import DEMO
         from ecellm_lite.models.store import Store
 
@@ -68,7 +65,7 @@ class ModelType(click.ParamType):  # type: ignore[type-arg]
 
 
 class CalibrationType(click.ParamType):  # type: ignore[type-arg]
-    """`auto`, `off` or a file; `off` becomes False, as Runtime expects."""
+    """The value of an option: `auto`, `off` or a file. Runtime gets False in place of `off`."""
 
     name = "auto|off|FILE"
 

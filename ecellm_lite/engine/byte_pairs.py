@@ -1,12 +1,12 @@
-"""Tokenizers of the kinds of GPT-4o and Mistral Nemo, for texts that llama.cpp would split into wrong words.
+"""The tokenizers of GPT-4o, Mistral Nemo and related models, for texts that llama.cpp would split into wrong words.
 
-In these tokenizers, a word is a run of upper case followed by lower case. A combining mark belongs to its word.
-llama.cpp's patterns for them are `gpt-4o` and `tekken` in `tokenizer.ggml.pre`. They end a word at a mark, and know
-case only for ASCII letters. So llama.cpp gives Hindi, Thai and "éÀ" other tokens than the model was trained on. ASCII
-texts get the same tokens in both.
+In these tokenizers, a word consists of upper-case letters followed by lower-case letters. A combining mark is a part of
+the word. llama.cpp's patterns (`gpt-4o` and `tekken` in `tokenizer.ggml.pre`) end a word before a combining mark. They
+distinguish upper and lower case for ASCII letters only. So llama.cpp computes wrong tokens for Hindi, for Thai and for
+"éÀ". For ASCII texts, llama.cpp computes the right tokens.
 
-The patterns here are those of the models' tokenizer.json. Tokens are merged as in tiktoken, which these vocabularies
-come from: first the pair of neighbours whose merged token has the lowest id.
+The patterns here are those of the models' tokenizer.json. Tokens are merged as in tiktoken: of all pairs of
+neighbouring tokens, the pair whose merged token has the lowest id is merged first.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class BytePairs:
     """Splits texts into words and words into tokens.
 
     `words`: one of the patterns in WORDS.
-    `ids`: each token's id by the token's bytes, without control tokens.
-    `added`: each added token's id by its text. An added token is never split, wherever it is in a text.
+    `ids`: the token id for each token's bytes. Control tokens are not in it.
+    `added`: the token id for each added token's text. An added token is never split, wherever it is in a text.
     """
 
     def __init__(self, words: regex.Pattern[str], ids: Mapping[bytes, int], added: Mapping[str, int]) -> None:
@@ -47,7 +47,7 @@ class BytePairs:
         self._separator = regex.compile(f"({'|'.join(map(regex.escape, longest_first))})") if added else None
 
     def tokenize(self, text: str) -> list[int]:
-        """Return the ids of a text. Bytes that are no token are left out, as in llama.cpp."""
+        """Return the token ids of a text. A byte for which there is no token is left out, as in llama.cpp."""
         parts = self._separator.split(text) if self._separator else [text]
         return [token for part in parts for token in self._part(part)]
 

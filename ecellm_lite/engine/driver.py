@@ -56,7 +56,7 @@ class Driver:
         request.end(error=closed_error())
 
     def no_more(self) -> None:
-        """Tell the driver to start without waiting for another request."""
+        """Start with the requests that are there. The driver otherwise waits a moment for further requests."""
         with self._wake:
             self._more = False
             self._wake.notify()

@@ -21,7 +21,7 @@ class Weights:
 
     `repacks`: whether llama.cpp may change the weights' layout for speed.
     `training_context`: the longest context, in tokens, that the model was trained with.
-    `window`: how many tokens the layers with sliding-window attention look back, or 0 if there are no such layers.
+    `window`: the width of the window in sliding-window attention, in tokens. It is 0 if no layer has a window.
 
     Raises ModelError if llama.cpp cannot load the file.
     """
@@ -48,10 +48,12 @@ class Weights:
 
     @property
     def original_context(self) -> int | None:
-        """The longest context, in tokens, that counts as short for rotary embeddings. None if this makes no difference.
+        """The longest context, in tokens, for which the model uses its factors for short contexts.
 
-        Models such as Phi-3 have two sets of factors for rotary embeddings, for short and for long contexts. llama.cpp
-        chooses a set for all rows by the context's size. Other models have no such factors.
+        None for most models.
+
+        Phi-3, for example, has two sets of factors for rotary embeddings: one for short contexts, and one for long
+        contexts. llama.cpp uses the same set for all rows, depending on the size of the context.
         """
         architecture = metadata(self.pointer, "general.architecture")
         if metadata(self.pointer, f"{architecture}.rope.scaling.attn_factor") is None:

@@ -1,8 +1,8 @@
 """A chat form: an envelope with the control tokens and texts around each turn of a conversation.
 
-A chat form is data, and no template is rendered. Its prompts have the same text as those of the model's own chat
-template. They have the same token ids as transformers' `apply_chat_template` with `add_generation_prompt=True`.
-convert/chat_template.py finds the chat form of a model.
+A chat form is plain data, so no template has to be run. Its prompts have the same text as the prompts of the model's
+own chat template. They also have the token ids that transformers returns from `apply_chat_template` with
+`add_generation_prompt=True`. convert/chat_template.py finds the chat form of a model.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class TurnForm:
 class ChatForm(Envelope):
     """The chat form of a family of models.
 
-    `user`, `assistant`, `system`: what comes around the text of a turn of this role. If `system` is None, the system
-      message and an empty line come before the text of the first or last user turn (see `folded`).
+    `user`, `assistant`, `system`: the control tokens and texts before and after a turn of this role. If `system` is
+      None, the system message and an empty line come before the text of the first or last user turn (see `folded`).
     `tail`: the control tokens and texts after the last turn. The model's answer follows them.
     `end`: the control token that ends an answer.
     `head`: the control tokens and texts before the first turn.
@@ -83,7 +83,8 @@ class ChatForm(Envelope):
     ) -> Prompt:
         """Return the whole prompt of a row. The user's turn has the instruction, the text and the options.
 
-        Each example is a user's turn of the same form, and the model's turn with the answer.
+        Each example adds two turns before it: a user's turn in the same form, and the model's turn with the example's
+        answer.
         """
         row = Turn("user", task_text(instruction, text, options))
         return self.conversation("", [*_turns(instruction, examples), row])
@@ -126,7 +127,7 @@ def task_text(instruction: str, text: str, options: str | None) -> str:
 
 
 def _turns(instruction: str, examples: Sequence[WorkedExample]) -> list[Turn]:
-    """Return two turns for each example: the user's, and the model's with the answer."""
+    """Return two turns for each example: one in which the user asks, and one in which the model answers."""
     turns: list[Turn] = []
     for each in examples:
         turns += Turn("user", task_text(instruction, each.text, each.options)), Turn("assistant", each.answer)

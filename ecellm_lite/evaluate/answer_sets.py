@@ -33,7 +33,10 @@ class Row:
 
 
 def row_of(answer: Answer, case: Case) -> Row:
-    """Return the row for an uncalibrated answer. Raises InputError if the answer does not list all possible answers."""
+    """Return the probabilities of an uncalibrated answer, and the probability of the correct one, as a Row.
+
+    Raises InputError if the answer does not list all possible answers.
+    """
     (claim, *others) = case.claims
     if others or claim.alike != 1 or answer.probabilities is None or len(answer.probabilities) < len(claim.shares):
         step = "leave the guarantee out, or choose a task with a few possible answers"
@@ -42,9 +45,9 @@ def row_of(answer: Answer, case: Case) -> Row:
 
 
 def least_probability(rows: Sequence[Row], guarantee: float) -> float:
-    """Return the probability that an answer needs to be in a set.
+    """Return the least probability that an answer must have to be in a set.
 
-    It is 0 if there are too few rows for the guarantee.
+    It is 0 if there are too few rows for the guarantee. Then every set contains all answers.
     """
     place = math.ceil((len(rows) + 1) * guarantee)
     if place > len(rows):
@@ -53,10 +56,10 @@ def least_probability(rows: Sequence[Row], guarantee: float) -> float:
 
 
 def answer_sets(rows: Sequence[Row], guarantee: float, *, seed: int = 0) -> AnswerSets:
-    """Return the least probability for a guarantee below 1, and how large and how often right the sets are.
+    """Return the least probability that an answer must have to be in a set, and measurements of the resulting sets.
 
-    To measure the sets, the rows are split into halves. Each half is measured with the least probability of the other
-    half.
+    The measurements are the sets' mean size, and how often a set contains the right answer. For these, the rows are
+    split into two halves. The sets of each half are made with the least probability that the other half gives.
     """
     halves = np.random.default_rng(seed).permutation(len(rows)) % 2
     reached = size = 0
@@ -70,5 +73,5 @@ def answer_sets(rows: Sequence[Row], guarantee: float, *, seed: int = 0) -> Answ
 
 
 def contains(row: Row, least: float) -> bool:
-    """Whether a row's set contains the right answer, if answers need the probability `least`."""
+    """Whether a row's set contains the right answer. The set has all answers with a probability of at least `least`."""
     return row.right >= least or row.right == max(row.shares)

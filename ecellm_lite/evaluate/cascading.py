@@ -16,7 +16,10 @@ LEAST_ROWS = 100
 
 @dataclass(frozen=True, slots=True)
 class ComparedRow:
-    """A row's answers by both models: the first model's probability, whether they agree, and whether each is right."""
+    """A row that both models answered.
+
+    It has the probability of the first model's answer, whether both answers agree, and whether each of them is right.
+    """
 
     probability: float
     agree: bool
@@ -44,7 +47,8 @@ class CascadeResult:
     """The results at the chosen probability (`chosen`), and at all probabilities (`curve`).
 
     `held_out`: the agreement if the probability is chosen on one half of the rows and measured on the other half.
-    `first_accuracy`, `last_accuracy`: the shares of rows that each model alone answers right.
+    `first_accuracy`: the share of rows that the first model answers right.
+    `last_accuracy`: the share of rows that the last model answers right.
     """
 
     rows: int
@@ -60,10 +64,10 @@ class CascadeResult:
 
 
 def cascade_result(rows: Sequence[ComparedRow], agreement: float, *, seed: int = 0) -> CascadeResult:
-    """Choose the probability below which a cascade should use the last model. Return the results for all probabilities.
+    """Choose the threshold of a cascade. Rows with a lower probability go to the last model.
 
-    The chosen one has at least this agreement, with the fewest rows passed on. Raises InputError for fewer than 100
-    rows.
+    The result has one point for each possible threshold. Among the points with at least the wanted `agreement`, the one
+    that sends the fewest rows to the last model is chosen. Raises InputError for fewer than 100 rows.
     """
     if len(rows) < LEAST_ROWS:
         raise InputError(f"{len(rows)} rows have both answers", step=f"give at least {LEAST_ROWS} rows")

@@ -43,11 +43,14 @@ Indices = NDArray[np.intp]
 class Fit:
     """A fitted temperature or other correction, and its effect on held-out rows.
 
+    Each half of the rows is measured with a fit to the other half. The likelihood of a half is the product of its rows'
+    likelihoods.
+
     `gain`: by how much the mean logarithm of a row's likelihood rises, in nats.
     `error`: the standard error of this gain.
-    `log_ratio`: the logarithm of the factor by which the temperature raises the likelihood of a half. The factor is the
-      mean over both halves.
-    `least_ratio`: how large this factor must be.
+    `log_ratio`: how many times as likely a half becomes, as a logarithm. It is the logarithm of the mean of both
+      halves.
+    `least_ratio`: how many times as likely a half must become at least. A smaller rise may be chance.
     `by_option`: a correction with its own numbers for each option, or None. If there is one, it replaces the
       temperature, which is then 1.
     `methods`: the methods that were compared, by name, if there were enough rows.
@@ -98,7 +101,7 @@ def check_installed() -> None:
 
 
 def random_parts(rows: int, parts: int, seed: int) -> Indices:
-    """Return the number of the part that each row belongs to. The parts are drawn at random and equally large."""
+    """Divide rows at random into equally large parts. Return the number of each row's part."""
     numbers = np.arange(rows) % parts
     np.random.default_rng(seed).shuffle(numbers)
     return numbers
@@ -139,12 +142,11 @@ def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
 
 @dataclass(frozen=True, slots=True)
 class _Claims:
-    """The claims (decisions) in some rows' answers as arrays, one line per claim.
+    """All claims (decisions) in the answers to some rows. Each array has one line per claim.
 
     `logs` (claims, most options): the logarithms of the options' probabilities. The bias applies to the first option.
-    `alike` (claims, most options): the logarithm of the number of answers that an option stands for.
-    `right` (claims,): the index of the claim's right option.
-    `rows` (claims,): the index of the claim's row.
+    `alike` (claims, most options): an option may stand for several answers. This is the logarithm of their number.
+    `right` (claims,): the index of the claim's right option. `rows` (claims,): the index of the claim's row.
     """
 
     logs: Floats
@@ -172,7 +174,7 @@ class _Claims:
         return _Claims(self.logs[chosen], self.alike[chosen], self.right[chosen], self.rows[chosen], self.count)
 
     def fitted(self, biased: bool) -> Floats:
-        """Return the (temperature, bias) that makes the right options likeliest.
+        """Return the temperature and the bias that make the right options likeliest, as an array of two numbers.
 
         If `biased` is False, the bias is 0.
         """
@@ -198,9 +200,10 @@ class _Claims:
         return likelihoods
 
     def measures(self, log_likelihoods: Floats, settings: Floats) -> Measures:
-        """Return the mean log-likelihood, and the ECE and Brier score of the first options' probabilities.
+        """Return the mean of `log_likelihoods`, and the ECE and Brier score of the model's choices.
 
-        The first option is the chosen one. If the claim is about one of several labels, the first option is yes.
+        Each claim's first option is the one that the model chose. A yes-or-no claim about one label is different: its
+        first option is always `yes`.
         """
         firsts = np.exp(self._tempered(settings)[:, 0])
         reliable = reliability(firsts.tolist(), (self.right == 0).tolist())

@@ -1,8 +1,8 @@
 """Finds the labels that need their own correction of probabilities, and fits these corrections.
 
-All labels share a temperature and a bias. For each label, a further temperature and bias are fitted to its decisions,
-on top of the shared ones. They are tested as in evaluate/fitting.py. With many labels, some label may pass by chance.
-So with n labels, the likelihood must become at least 20 n times as large, not 20 times.
+All labels share a temperature and a bias. After this shared correction, a further temperature and bias are fitted for
+each label. They are tested as in evaluate/fitting.py. With many labels, some label may pass by chance. So with n
+labels, the likelihood must become at least 20 n times as large, not 20 times.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from ecellm_lite.models.calibrations import HIGHEST, LARGEST_BIAS, LOWEST
 def own_corrections(
     labels: Sequence[str], cases: Sequence[Case], shared: Correction, *, seed: int = 0
 ) -> dict[str, Correction]:
-    """Return the corrections of the labels that need their own. Each of them includes the shared correction.
+    """Fit a further correction for each label.
 
-    Each case has one claim (a decision between yes and no) for each label, in the labels' order. The first option is
-    yes.
+    Return the labels for which it clearly helps, with their whole corrections.
+
+    A label's whole correction is `shared`, followed by the label's further correction. In each case there is one claim
+    for each label, in the order of `labels`. It decides between `yes`, its first option, and `no`.
     """
     own = {}
     least = math.log(LEAST_RATIO * len(labels))

@@ -56,9 +56,9 @@ class OptionRows:
 
     @classmethod
     def of(cls, keys: Sequence[str], rows: Sequence[tuple[Mapping[str, float], int]]) -> OptionRows:
-        """Return rows with the options `keys`.
+        """Return the OptionRows for the options `keys`.
 
-        Each row is given as its probabilities by key, and the index of the right key.
+        Each of `rows` is a pair: a dict of probabilities by key, and the index of the right key.
         """
         shares = np.array([[probabilities[key] for key in keys] for probabilities, _ in rows])
         return cls(tuple(keys), shares, np.array([right for _, right in rows], dtype=np.intp))
@@ -70,7 +70,7 @@ class OptionRows:
     def log_likelihoods(self, shares: Floats) -> Floats:
         """Return the logarithm of the right option's probability in each row.
 
-        `shares` has the probabilities of these rows.
+        The probabilities are taken from `shares` in place of the rows' own.
         """
         logs: Floats = log_shares(shares[np.arange(len(self.right)), self.right])
         return logs
@@ -183,7 +183,10 @@ def _vector_scaling(rows: OptionRows) -> VectorScaling:
     hits[np.arange(count), rows.right] = 1.0
 
     def loss(at: Floats) -> tuple[float, Floats]:
-        """Return the negative log-likelihood with the prior, and its gradient."""
+        """Return the value to minimize, and its gradient.
+
+        The value is the negative log-likelihood plus a penalty (the prior).
+        """
         scales, biases = at[:options], at[options:]
         logits = logs * scales + biases
         logits -= logits.max(axis=1, keepdims=True)
@@ -207,8 +210,8 @@ def _vector_scaling(rows: OptionRows) -> VectorScaling:
 def _isotonic_regression(rows: OptionRows) -> IsotonicRegression:
     """Return a curve for each option, which corrects the option's probability.
 
-    For n rows, corrected probabilities are from 1 / (n + 2) to 1 - 1 / (n + 2), because n rows cannot show a rarer
-    event.
+    For n rows, the curve never goes below 1 / (n + 2) or above 1 - 1 / (n + 2). n rows cannot show that an event is
+    rarer than that.
     """
     from sklearn.isotonic import IsotonicRegression as Regression
 

@@ -23,7 +23,7 @@ from ecellm_lite.tables.writers import ResultWriter, WriteOptions, form_of
 
 
 class JobWriter:
-    """Writes and counts rows. `rules` has a review rule for each task. Without a review table, it is empty."""
+    """Writes and counts rows. `rules` has a review rule for each task, or is empty if there is no review table."""
 
     def __init__(
         self,

@@ -37,15 +37,15 @@ class Pace:
 
     @property
     def total_rows(self) -> int | None:
-        """The estimated number of rows in the table.
-
-        None if it is not known which part of the table was read so far.
-        """
+        """The estimated number of rows in the table. None if the job cannot tell how far it has read the table."""
         return round(self.rows / self.share) if self.share else None
 
     @property
     def total_tokens(self) -> float | None:
-        """The estimated number of tokens for the whole table. None if it is not known which part was read so far."""
+        """The estimated number of tokens for the whole table.
+
+        None if the job cannot tell how far it has read the table.
+        """
         return self.tokens / self.share if self.share else None
 
     def seconds_left(self, now: float) -> float | None:

@@ -14,7 +14,7 @@ _BY_PRE_TOKENIZER = {"qwen2": "NFC"}
 
 
 def normal_form(value: str | None, pre_tokenizer: str | None) -> str | None:
-    """Return the normal form of a model file's texts, or None if texts are used as they are.
+    """Return the Unicode normal form that a model's tokenizer applies to texts, or None if it applies none.
 
     `value`: the metadata value under NORMAL_FORM_KEY, or None if the file does not have the key.
     `pre_tokenizer`: the metadata value under tokenizer.ggml.pre, or None.

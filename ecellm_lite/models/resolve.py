@@ -26,9 +26,9 @@ Makers = Mapping[str, Callable[[Store], StoredModel]]
 def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | None = None) -> StoredModel:
     """Return the model that `name` means, after checking its header.
 
-    The returned manifest has the sha256 of the file's current bytes. Without a name, the environment variable
-    ECELLM_MODEL names the model. If it is not set, the only model in the store is returned or, from an empty store, the
-    demo.
+    The returned manifest has the sha256 of the file's current bytes. If `name` is None, the environment variable
+    ECELLM_MODEL names the model. If it is not set, the only model in the store is returned. If the store is empty, the
+    demo is returned.
 
     Raises ModelError if there is no such model or its file is damaged. Raises UsageError if no name is given and the
     store has several models, or if the file's envelope is unknown.

@@ -192,8 +192,8 @@ class Store:
     def placing(self, name: str) -> Iterator[ModelPaths]:
         """Yield the paths for a new model.
 
-        Its name is locked during the `with` block, so that no other process writes it. Raises UsageError if the name is
-        taken, and BusyError if another process holds the lock.
+        The name is locked during the `with` block: no other process can write a model of this name. Raises UsageError
+        if the name is taken, and BusyError if another process holds the lock.
         """
         if name == DEMO:
             raise UsageError(f"{DEMO!r} is reserved for the demo model", step="use another name", settings=("name",))

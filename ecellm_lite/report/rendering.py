@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 def check(package: str) -> None:
-    """Raise UsageError if jinja2 is not installed. Call this before the work whose results the report will show."""
+    """Raise UsageError if jinja2 is not installed. Call this early, before the long work that the report is about."""
     _environment(package)
 
 
 def render(package: str, template: str, **values: Any) -> str:
-    """Return a page from a template. Raises UsageError if jinja2 is not installed.
+    """Fill in a template and return the page. Raises UsageError if jinja2 is not installed.
 
-    The template may be in `package` or in this package. Templates extend `base.html`, which has the page's head and
-    style.
+    The template is a file of `package`, or of ecellm_lite.report. Templates extend `base.html`, which has the page's
+    head and style.
     """
     environment = _environment(package)
     style = environment.get_template("style.css").render()

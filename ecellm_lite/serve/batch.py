@@ -28,7 +28,7 @@ _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancel
 class Batch:
     """A batch of requests and its progress.
 
-    `times`: for each status that the batch has had, when it began, in Unix seconds.
+    `times`: the Unix time in seconds at which each status began, by status.
     `errors`: why the batch's input file was refused.
     """
 
@@ -55,7 +55,7 @@ class Batch:
         return cls(id_, owner, endpoint, input_file_id, int(time.time()), metadata=dict(metadata))
 
     def at(self, status: str, **changes: Any) -> Batch:
-        """Return a copy with a new status and the current time as its time.
+        """Return a copy of the batch with a new status, which begins now.
 
         `changes` are new values of other fields.
         """

@@ -26,7 +26,7 @@ FAILED_SECONDS = 30.0  # how long a model that did not load is not tried again
 
 
 class OtherModels(Protocol):
-    """Further models that a request may name, besides the models that the server was started with."""
+    """Finds further models that a request names, besides the models that the server was started with."""
 
     def names(self) -> list[str]:
         """Return the models' names."""

@@ -1,6 +1,6 @@
 """`POST /v1/systemone`: typed decisions in TypeSafe's format, for TypeSafe's clients.
 
-A decision is yes or no, a label or a level, with probabilities.
+The possible answers to a question are "yes" and "no", or labels, or levels. Each of them gets a probability.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Content = str | dict[str, Any] | list[Any]
 
 
 class NoulCriteria(Form):
-    """The criteria of a yes-or-no question: what yes and no mean."""
+    """The criteria of a yes-or-no question: when the answer is "yes", and when it is "no"."""
 
     true: Content | None = None
     false: Content | None = None
@@ -91,7 +91,10 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class SystemOne(Form):
-    """A state (the text or data to judge), and questions about the state, by their ids."""
+    """A request: the text or data to judge (`state`), and the questions about it.
+
+    The keys of `questions` are their ids.
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 

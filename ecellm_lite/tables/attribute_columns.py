@@ -2,8 +2,8 @@
 
 Each attribute has a column with its value, such as `Color`. An attribute with options (see tasks/attributes.py) also
 has a column `Color.place`, which says where the value is in the row: `title:0-9` or `feature[1]:4-8`. A typed value has
-a third column: `Size.number`, `Made.date` or `Weight.kg`. A value of a closed list has `Color.id`. Several values of an
-attribute share a cell, with semicolons between them.
+a third column: `Size.number`, `Made.date` or `Weight.kg`. An attribute with a closed list has a column `Color.id` for
+the value's id. Several values of an attribute share a cell, with semicolons between them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def attribute_cells(attributes: Sequence[Attribute], value: Any) -> list[Any]:
 
 
 def _different(attributes: Sequence[Attribute]) -> Iterable[Attribute]:
-    """Return the attributes, each name once. A row may ask twice for the same name."""
+    """Return the attributes without repetitions. A row may ask for the same attribute name twice."""
     return {attribute.name: attribute for attribute in attributes}.values()
 
 
@@ -94,7 +94,10 @@ def _typed_column(attribute: Attribute) -> str | None:
 
 
 def _plain(normalized: Any) -> float | str | None:
-    """Return a typed value as a cell: a number, a date, or the number of a quantity. A range gives None."""
+    """Return the content of a table cell for a typed value.
+
+    For a quantity, this is its number. For a range, it is None.
+    """
     value: float | str | None = normalized["value"] if isinstance(normalized, dict) else normalized
     return value
 

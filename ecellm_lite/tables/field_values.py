@@ -63,7 +63,10 @@ def put_value(row: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _listed(value: Any) -> list[Any] | None:
-    """Return a list unchanged, and the JSON text of a list as a list. Return None for any other value."""
+    """Return `value` if it is a list. If `value` is JSON text such as `["a", "b"]`, return the list it stands for.
+
+    Return None for any other value.
+    """
     if isinstance(value, list):
         return value
     if isinstance(value, str) and value.lstrip().startswith("["):

@@ -36,7 +36,7 @@ class TableHeader:
     """The names of a table's columns.
 
     `last`: the number of the last line or row above the data, or 0 if the data begin at the top.
-    `findings`: phrases about an unusual header, for the table's description.
+    `findings`: what is unusual about the header, as phrases for the user.
     """
 
     columns: tuple[str, ...]
@@ -102,9 +102,9 @@ def _spans(row: SampleRow, width: int) -> bool:
 
 
 def _below(rows: Sequence[SampleRow], first: int, width: int) -> int:
-    """Return the index of the header: `first`, or a row of identifiers among the next three rows.
+    """Return the index of the header row: `first`, or one of the next three rows.
 
-    Identifiers are names such as `item_name`. A row of them is the header if `first` has words instead.
+    A later row is the header if it has names such as `item_name`, and the row at `first` has ordinary words.
     """
     data = rows[first + 4 : first + 4 + _ROWS]
     for index in range(min(first + 3, len(rows) - 1), first, -1):
@@ -152,7 +152,7 @@ def _is_number(cell: Any) -> bool:
 
 
 def _is_coded(text: str) -> bool:
-    """Return whether a text begins with a digit or is a web address, as data often are and column names are not."""
+    """Return whether a text begins with a digit or is a web address. Such a text is hardly a column's name."""
     return re.match(r"\d|https?://", text) is not None
 
 
@@ -179,7 +179,7 @@ def _fitted(names: list[str], width: int, data: Sequence[SampleRow]) -> tuple[li
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names without repetitions. A repeated name gets a number, and an empty name becomes `column N`."""
+    """Return distinct column names: the names Size, Size and "" become `Size`, `Size (2)` and `column 3`."""
     existing = set(names)
     columns: dict[str, None] = {}
     for place, name in enumerate(names, 1):

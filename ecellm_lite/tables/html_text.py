@@ -45,7 +45,8 @@ def is_html(text: str) -> bool:
 def html_text(html: str) -> str:
     r"""Return the text of a piece of HTML, with a line feed between blocks.
 
-    Some exports write a backslash and an `n` in place of a line end. They become a space, as a line end does in HTML.
+    Some exports write a line end as a backslash and an `n`. These two characters become a space, as line ends do in
+    HTML.
 
     >>> html_text("<p>Mug &amp; lid</p><ul><li>blue<li>red</ul>")
     'Mug & lid\nblue\nred'

@@ -1,8 +1,8 @@
 """Captions: descriptions of products' pictures. CASLIE's models read them together with a row's texts.
 
-If a row has no key `image_caption`, its prompt is the same as ECInstruct's. If it has the key, the caption becomes part
-of the prompt, in the form of CASLIE's code. A null or blank caption is written as null. (CASLIE leaves out captions
-that do not help.)
+A row without the key `image_caption` gets ECInstruct's prompt. For a row with the key, the caption is added to the
+prompt in the same way as in CASLIE's code. A null or blank caption is written as null. (CASLIE leaves out captions that
+do not help.)
 
 Source: load_data.py and template.py of ninglab/CASLIE (arXiv 2410.17337), commit 464db57.
 """
@@ -28,7 +28,7 @@ def with_caption(fields: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str,
 
 @dataclass(frozen=True, slots=True)
 class TitleField:
-    """A field with a product's title: a text, or an object with the `title` and an `image_caption`."""
+    """A field with a product's title. Its value is a text, or an object with the keys `title` and `image_caption`."""
 
     name: str
     doc: str
@@ -44,12 +44,12 @@ class TitleField:
 
 
 def title_of(product: str | Mapping[str, Any]) -> str:
-    """Return the title of a product that TitleField has read."""
+    """Return a product's title. `product` is a value that TitleField returned."""
     return product if isinstance(product, str) else str(product["title"])
 
 
 def caption_of(product: str | Mapping[str, Any]) -> str | None:
-    """Return the caption of a product that TitleField has read, or None if the product has none."""
+    """Return a product's image caption, or None. `product` is a value that TitleField returned."""
     return None if isinstance(product, str) else product.get(NAME)
 
 

@@ -17,7 +17,7 @@ A field must have a `name`. The other keys of a field are optional: `doc`, `exam
 (a list of texts), and `long = true` (the field may be shortened). For the table [answer], see custom_answers. For
 worked examples, see example_files.
 
-The prompt has the same envelope as those of the ten tasks. The text of a single field is inserted unchanged. Several
+The envelope of the prompt is the same as in the ten tasks. The text of a single field is inserted unchanged. Several
 fields become one JSON object.
 """
 
@@ -86,14 +86,17 @@ def read_task(path: Path, reserved: Collection[str] = ()) -> Task:
 
 
 def files_beside(path: Path) -> list[str]:
-    """Return the paths of the files that a task's file names. `read_task` must have read the task's file before."""
+    """Return the paths of the files that a task's TOML file refers to.
+
+    Call `read_task` first, which checks the TOML file.
+    """
     table = TaskTable.read(path)
     examples = table.value("examples") if "examples" in table else None
     return [*_files(table.value("answer")), *_files(examples)]
 
 
 def _files(value: object) -> Iterator[str]:
-    """Yield the values of all keys `file` in a table and in the tables inside it. JSON schemas are left out."""
+    """Yield the value of each key `file`, at any depth. The value of a key `schema` is not searched."""
     if isinstance(value, Mapping):
         if isinstance(value.get("file"), str):
             yield value["file"]

@@ -117,7 +117,7 @@ def question_task(definition: Mapping[str, Any]) -> Task:
 
 
 def _offered(form: QuestionForm) -> tuple[list[str], Space]:
-    """Return the prompt's lines that list the possible answers, and the answer space."""
+    """Return the lines of the prompt that list the possible answers. Also return the answer space."""
     if form.type == "choice" and form.choices and not form.levels:
         values = [encodable(choice.value) for choice in form.choices]
         lines = [_line(value, choice.description) for value, choice in zip(values, form.choices, strict=True)]

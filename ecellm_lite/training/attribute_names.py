@@ -1,4 +1,4 @@
-"""The names that shops give one and the same attribute, so that a model does not depend on one of them."""
+"""Different names for the same attribute, such as Color and Colour. Training uses all of them, as shops do."""
 
 from __future__ import annotations
 
@@ -51,9 +51,10 @@ _KEPT = frozenset(("type", "model", "length", "diameter", "age"))
 
 
 def other_name(name: str, others: Collection[str], random: Random) -> str:
-    """Return another name for an attribute, or the same name.
+    """Return another name for an attribute, such as Colour for Color, or the same name.
 
-    It stays the same if it could mean two things, or if another attribute of the row, one of `others`, means the same.
+    A name that belongs to two attributes does not change, such as Quantity. If one of `others` is a name of the same
+    attribute, the name does not change either.
     """
     wordings = [names for key, names in NAMES.items() if name in names and key not in _KEPT]
     if len(wordings) != 1 or any(other in wordings[0] for other in others):

@@ -1,9 +1,9 @@
 """A curriculum: the training examples (lessons) made from labelled rows, for several passes over these rows.
 
-Each held-out row becomes one lesson, with the task's own instruction. So do some rows of each source that is left out.
-Nothing is learned from such a source: its rows show how the model answers rows unlike those that it learned. Every
-other row becomes one lesson in each pass. This lesson varies: lists are shuffled if their order means nothing, and the
-instruction may be a paraphrase.
+Each held-out row becomes one lesson, with the task's own instruction. If the rows of a source are left out, the model
+learns none of them. Some of them become lessons like the held-out rows, to show how the model answers rows of an
+unfamiliar kind. Every other row becomes one lesson in each pass. This lesson varies: lists are shuffled if their order
+means nothing, and the instruction may be a paraphrase.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ Maker = Callable[[Rows, int, Random], list[Row]]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which rows a pass consists of. The keys of each field are tasks.
+    """The rows of a pass. Each field is a dict whose keys are tasks.
 
     `repeats`: how often each row of the task occurs (default: once).
     `most`: the maximum number of the task's labelled rows in a pass. They are chosen at random for each pass.
-    `made`: a function that makes further rows of the task, and how many it makes.
+    `made`: a function that makes synthetic rows of the task, and the number of rows it makes for each pass.
     """
 
     repeats: Mapping[str, int] = field(default_factory=dict)
@@ -71,9 +71,10 @@ def read_curriculum(
 ) -> Curriculum:
     """Return the curriculum of the rows in FOLDER/TASK/train.jsonl, tokenized with the vocabulary of a GGUF file.
 
-    A tenth of each task's rows, at most `most_held_out`, is held out. Rows of the given `sources` are not learned, and
-    as many of them validate. Raises InputError for a row that cannot be learned, UsageError for an unknown source, and
-    ModelError if the file is not a model.
+    A tenth of each task's rows is held out, but at most `most_held_out` rows. The model learns nothing from rows whose
+    source is one of `sources`. At most `most_held_out` of these rows per task are used for validation. Raises
+    InputError for a row that cannot be learned, UsageError for an unknown source, and ModelError if the file is not a
+    model.
     """
     from ecellm_lite.engine.llama import LlamaBackend
     from ecellm_lite.engine.settings import Settings
@@ -109,9 +110,11 @@ def make_curriculum(
     layout: Layout | None = None,
     left_out: Rows | None = None,
 ) -> Curriculum:
-    """Return the lessons of `passes` passes. Raises InputError if a row's output is not an answer of its task.
+    """Return the lessons of several passes over the rows. `passes` is the number of passes.
 
-    `left_out` are rows from sources that are not learned, by task.
+    `left_out`: for each task, rows from the sources that the model does not learn from. They are used for validation.
+
+    Raises InputError if a row's output is not an answer of its task.
     """
     layout = layout or Layout()
     school = _School(vocabulary, envelope)

@@ -25,9 +25,10 @@ def batches(lessons: Sequence[Lesson], rows: int, random: Random) -> Iterator[li
 
 
 def shared_tokens(part: Sequence[Lesson]) -> int:
-    """Return with how many tokens all lessons begin; 0 if they are too few to be worth a call of the model.
+    """Return the length of the beginning that all lessons share, in tokens. The token before an answer is not counted.
 
-    The token before an answer is never counted, because its state is needed for each lesson.
+    Return 0 if the beginning is too short to be worth a call of the model. The token before an answer is computed for
+    each lesson, because its logits predict the answer's first token.
     """
     if len(part) == 1:
         return 0

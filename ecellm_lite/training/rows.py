@@ -1,4 +1,4 @@
-"""Reads labelled rows for a training from a folder, and holds some of them out for validation."""
+"""Reads labelled rows for training from a folder, and holds some of them out for validation."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ def split_rows(
 ) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
     """Return the rows to learn and the held-out rows: a tenth of each task's rows, at most `most`.
 
-    The same seed gives the same split. Other rows with the same input as a held-out row are left out.
+    With the same `random`, the split is the same. If a row to learn has the same input as a held-out row, it is
+    dropped.
     """
     learned, held_out = {}, {}
     for task, labelled in rows.items():
@@ -92,7 +93,7 @@ def split_rows(
 
 
 def leave_out(rows: Rows, sources: Sequence[str]) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
-    """Return the rows of all other sources, and then the rows of the given `sources`, both by task.
+    """Split the rows by their sources. Return the rows to learn, and the rows whose source is one of `sources`.
 
     A row's source is its key `source`. The source `wdc` covers `wdc/watches` and `wdc/shoes`, too. Raises UsageError
     for a source that no row has, or if a task would have no rows to learn.

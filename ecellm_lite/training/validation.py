@@ -22,14 +22,17 @@ class _Totals:
 
 
 class Validation:
-    """Collects rows; measures for each task how likely the right answer is, and how often it is the likeliest."""
+    """Collects rows.
+
+    Measures how likely each task's right answers are, and how often the right answer is the likeliest one.
+    """
 
     def __init__(self) -> None:
         self._tasks: dict[str, _Totals] = {}
         self._left_out: dict[str, _Totals] = {}  # of the rows from sources that were left out
 
     def add(self, lesson: Lesson, logits: NDArray[np.float32]) -> None:
-        """Add a row. `logits` (answer, vocabulary) predict each token of its answer."""
+        """Add a row. `logits` has one row of the vocabulary's logits for each token of the right answer."""
         totals = (self._left_out if lesson.left_out else self._tasks).setdefault(lesson.task, _Totals())
         labels = np.asarray(lesson.tokens[-lesson.answer :])
         peak = logits.max(axis=1)
@@ -43,9 +46,12 @@ class Validation:
     def result(self) -> dict[str, Any]:
         """Return {"score", "tasks": {task: {"rows", "loss", "exact", "accuracy", "macro_f1"}}}.
 
-        If sources were left out, their rows have figures of their own, in "left_out", in the same form as "tasks".
-        The score is the mean over all figures of at least LEAST_ROWS rows. A task counts with its macro-F1, or with its
-        share of exact answers if it has no choices. If there are no such tasks, the score is the negative mean loss.
+        Rows from left-out sources are measured separately. Their results are in "left_out", in the same form as
+        "tasks".
+
+        The score is the mean over all tasks with at least LEAST_ROWS rows, left-out ones included. A task with choices
+        adds its macro-F1 to the mean, and another task adds its fraction of exact answers. If every task has fewer
+        rows, the score is the negative mean loss.
         """
         groups = (self._tasks, self._left_out)
         tasks, left_out = ({name: _figures(one) for name, one in group.items()} for group in groups)
@@ -64,7 +70,7 @@ def _figures(totals: _Totals) -> dict[str, float]:
 
 
 def _macro_f1(pairs: list[tuple[int, int]]) -> float:
-    """Return the mean F1 of the choices; `pairs` has the right and the likeliest choice of each row.
+    """Return the mean F1 of the choices. Each pair has the index of a row's right choice, and of its likeliest choice.
 
     A choice that is never right and never the likeliest does not count.
     """

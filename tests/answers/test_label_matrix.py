@@ -1,4 +1,4 @@
-"""The token matrices of label sets in memory. The least recently used matrix is dropped, and threads may share them."""
+"""The cache of token matrices of label sets: it drops the least recently used matrix, and it is thread-safe."""
 
 from __future__ import annotations
 

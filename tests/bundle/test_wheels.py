@@ -1,4 +1,4 @@
-"""The wheels in a bundle are listed.
+"""A bundle may contain wheels. They are listed in its contents.
 
 They are installed without a network, into the environment of the bundle's version.
 """

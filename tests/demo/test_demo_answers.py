@@ -62,11 +62,11 @@ def test_attributes_are_extracted_from_real_looking_products(demo: Runtime) -> N
 
 
 def test_hard_cases_written_by_hand(demo: Runtime) -> None:
-    """A demo that convinces a shop would answer 34 of these 40 cases correctly. This demo answers 21 correctly.
+    """The demo answers 21 of the 40 hard cases correctly. A shop would want at least 34.
 
-    Twelve of the cases are pairs of records, of which 8 differ in one thing. The demo takes these 8 for the same
-    product. The test requires 20 correct answers, one fewer, because another processor rounds differently. The cases
-    were written by hand, and no model was trained on them.
+    The demo's main weakness: it takes 8 pairs of different products for the same product. The test requires only 20
+    correct answers, because another processor rounds differently. The cases were written by hand, and no model was
+    trained on them.
     """
     rows = [json.loads(line) for line in HARD_CASES.read_text("utf-8").splitlines()]
     assert len({json.dumps(row["input"]) for row in rows}) == 40

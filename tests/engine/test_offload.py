@@ -1,6 +1,7 @@
 """Layers on a device, with the real llama.cpp.
 
-Here the CPU plays the part of a GPU, because llama.cpp's loader treats both in the same way. No test here used a GPU.
+The device is the CPU in place of a GPU, because llama.cpp's loader treats both in the same way. So these tests do not
+need a GPU, and they do not show that a GPU works.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which layers go to which GPU, compared with llama.cpp's rule. The rule is written here again from its source."""
+"""Which layers go to which GPU, compared with llama.cpp's rule. The tests have their own Python code for this rule."""
 
 from __future__ import annotations
 
@@ -115,9 +115,9 @@ def test_invalid_gpu_layers_are_refused(gpu_layers: Any) -> None:
 def divided_by_llama_cpp(layers: int, n_gpu_layers: int, tensor_split: Sequence[float]) -> list[int | None]:
     """Return the index of the device for each layer and for the output, or None for the CPU.
 
-    This is the rule of load_tensors in src/llama-model.cpp. The devices' parts in `tensor_split` are summed up and
-    normalized in float32. A layer's position is its index divided by the number of layers on devices. The layer goes to
-    the first device whose sum is greater than this position (std::upper_bound).
+    This is the rule of load_tensors in src/llama-model.cpp. Each device gets the running sum of `tensor_split` up to
+    its own number, divided by the total, in float32. A layer's position is its index divided by the number of layers on
+    devices. The layer goes to the first device whose running sum is greater than this position (std::upper_bound).
     """
     splits = [np.float32(part) for part in accumulate(tensor_split)]
     splits = [np.float32(part / splits[-1]) for part in splits]

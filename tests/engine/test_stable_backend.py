@@ -1,4 +1,7 @@
-"""Deterministic mode with the prompt kernels: rows run together without a change in any bit of their logits."""
+"""Deterministic mode with the prompt kernels.
+
+A row's logits are the same, bit for bit, alone or together with other rows.
+"""
 
 from __future__ import annotations
 
@@ -44,14 +47,14 @@ def backend(demo_model: StoredModel, kernels: dict[str, Any]) -> Iterator[LlamaB
 
 
 def read(backend: LlamaBackend, *chunks: Chunk) -> Bits:
-    """Return the logits of the last chunk, as their bits."""
+    """Return the last chunk's logits as integers with the same bits."""
     bits: Bits = backend.decode(chunks)[-1].copy().view(np.uint32)
     return bits
 
 
 @pytest.fixture(scope="module")
 def alone(backend: LlamaBackend) -> Bits:
-    """Return the bits of the logits after PREFIX and ROW, computed in one call with an empty cache."""
+    """Return what `read` returns if PREFIX and ROW are computed in one call with an empty cache."""
     assert backend.stable
     backend.clear()
     return read(backend, Chunk(0, 0, PREFIX + ROW, ask=1))
@@ -69,7 +72,11 @@ def test_the_length_of_calls_changes_no_bit(backend: LlamaBackend, alone: Bits, 
 
 
 def test_other_rows_and_the_place_in_memory_change_no_bit(backend: LlamaBackend, alone: Bits) -> None:
-    """The row shares a prefix. Its other tokens are in cells that earlier rows have freed, in no order."""
+    """A row's logits stay the same, wherever its tokens are in memory and whatever else is computed with them.
+
+    The row's first tokens are a prefix that another sequence holds too. Earlier rows have freed cells here and there in
+    memory, and the row's later tokens are put into these cells.
+    """
     backend.clear()
     backend.decode([Chunk(3, 0, OTHER[:20], ask=0)])
     backend.decode([Chunk(1, 0, PREFIX, ask=0), Chunk(4, 0, OTHER, ask=0)])
@@ -179,7 +186,7 @@ def test_answers_are_the_same_bytes_in_every_batch(demo_model: StoredModel, kern
 
 @pytest.mark.slow
 def test_every_task_has_the_same_bytes_in_every_batch(demo_model: StoredModel, kernels: dict[str, Any]) -> None:
-    """All tasks run mixed and alone, in different batch sizes, orders and threads, with and without shared prefixes."""
+    """The passes differ in batch size, order, number of threads, and whether rows share prefixes."""
     jobs = [(task, [{**EXAMPLES[task], "id": n} for n in range(2)]) for task in EXAMPLES]
     jobs.append(("sentiment_analysis", rows(20)[2:]))  # whose ids are not those of the examples
     seen = []

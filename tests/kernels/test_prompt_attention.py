@@ -62,7 +62,7 @@ def call(
     width: int,
     mask: NDArray[np.bool_],
 ) -> Call:
-    """Return random arguments. A token must not read the cells for which its row of `mask` is False."""
+    """Return random arguments. If `mask[token, cell]` is False, the token must not read the cell."""
     size = 10.0 ** generator.integers(-3, 2)
     return Call(
         (size * generator.normal(size=(tokens, heads, width))).astype(np.float32),
@@ -125,7 +125,10 @@ def test_attention_is_right_for_rows_that_share_a_prefix(
 def test_attention_is_right_for_any_mask(
     kernels: Kernels, variant: str, seed: int, tokens: int, cells: int, share: float
 ) -> None:
-    """Some tokens read no cell, and some cells are read by no token. Some mask values only change a score."""
+    """In these random masks, some tokens may read no cell, and some cells may be read by no token.
+
+    Other mask values are finite: they only raise or lower a score.
+    """
     generator = np.random.default_rng(seed)
     one = call(generator, tokens, cells, 6, 2, 64, generator.random((tokens, cells)) < share)
     one.mask[one.mask == 0] = generator.choice([0, 0, -1.5, 3, 1e-5], np.count_nonzero(one.mask == 0))
@@ -137,7 +140,7 @@ def test_attention_is_right_for_any_mask(
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_attention_is_right_for_scores_far_apart(kernels: Kernels, variant: str) -> None:
-    """Most cells' weights may be e^100 times smaller than the largest weight, which may come last."""
+    """One cell may have e^100 times the weight of most other cells, and it may be one of the last cells."""
     generator = np.random.default_rng(1)
     one = call(generator, 20, 200, 4, 4, 64, np.ones((20, 200), dtype=bool))
     one.k[150:] *= np.float16(200)
@@ -194,7 +197,10 @@ def test_a_token_has_the_same_bits_whatever_else_is_read(
     width: int,
     threads: int,
 ) -> None:
-    """A token's bits do not depend on other tokens or on the order of the cells. Deterministic batches need this."""
+    """A token's result is the same, bit for bit, if other tokens or another order of the cells come with it.
+
+    Deterministic batches need this.
+    """
     generator = np.random.default_rng(seed)
     reads = rows(generator, tokens, prefix, longest)
     one = call(generator, tokens, reads.shape[1], 2 * sharing, 2, width, reads)

@@ -36,7 +36,10 @@ def of_shop(name: str, temperature: float = 2.0) -> Calibration:
 
 
 def over(store: Store, model: StoredModel) -> Runtime:
-    """Return a runtime with the adapters of both shops, each with the calibrations that the store has for it."""
+    """Return a runtime over the fake engine with an adapter for each shop in SHOPS.
+
+    Calibrations come from the store.
+    """
     adapters: Mapping[str, LoadedAdapter] = {
         name: LoadedAdapter(
             replace(MODEL, adapter=AdapterName(name, sha256)),

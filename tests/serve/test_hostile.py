@@ -1,4 +1,7 @@
-"""Hostile requests and connections: each gets its documented status or is closed, and nothing remains in the server."""
+"""Hostile requests and connections.
+
+The server sends the documented status or closes the connection. Afterwards, it holds nothing of the request.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decisions, with TypeSafe's own client, plain and compressed with zstd."""
+"""TypeSafe's own client asks the server for decisions. All tests run twice: with zstd compression and without."""
 
 from __future__ import annotations
 

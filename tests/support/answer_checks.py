@@ -1,4 +1,4 @@
-"""Checks that every answer must pass, and hostile logits and texts."""
+"""Helpers for tests of answers: checks that every answer must pass, harmful logits, and harmful texts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HOSTILE = [
 
 
 def hard(kind: str) -> Callable[[Sequence[int]], Logits]:
-    """Return a function that gives hostile logits. `kind` is one of KINDS or NOT_FINITE."""
+    """Return a function that gives harmful logits. `kind` is one of KINDS or NOT_FINITE."""
 
     def logits(tokens: Sequence[int]) -> Logits:
         generator = np.random.default_rng(len(tokens))

@@ -28,7 +28,7 @@ def write_base(path: Path, **options: Any) -> Path:
 
 
 def shop_weights(seed: int, *, rank: int = 4) -> dict[str, NDArray[Any]]:
-    """Return the factors (A and B) for each matrix in the base's layers, by the names of an adapter's tensors."""
+    """Return an adapter's random tensors by their names: the factors A and B for each matrix in the base's layers."""
     weights: dict[str, NDArray[Any]] = {}
     for layer in range(LAYERS):
         for name, (rows, columns) in MODULES.items():
@@ -37,12 +37,12 @@ def shop_weights(seed: int, *, rank: int = 4) -> dict[str, NDArray[Any]]:
 
 
 def write_shop(folder: Path, seed: int, *, rank: int = 4, **config: Any) -> Path:
-    """Write a shop's adapter in PEFT's format. It changes the answers strongly."""
+    """Write a shop's adapter in PEFT's format. It changes the model strongly, so its answers differ from the base's."""
     return write_adapter(folder, shop_weights(seed, rank=rank), **{"r": rank, "lora_alpha": 48, **config})
 
 
 def write_shops(folder: Path, base: Path, file_type: str = "F32") -> dict[str, Path]:
-    """Write the adapters of three shops, in PEFT's format and as GGUF files. Return the GGUF files by name."""
+    """Write the adapters of three shops, in PEFT's format and as GGUF files. Return each shop's GGUF file."""
     files = {}
     for seed, name in enumerate(SHOPS, start=1):
         files[name] = folder / f"{name}.gguf"

@@ -1,4 +1,4 @@
-"""A runtime that records how rows are shortened, and texts of a given length."""
+"""Helpers for tests of shortening: texts of a given length, and a runtime that records what the engine gets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Recording(Runtime):
         return super().tokenize(prompt)
 
     def needs(self, name: str, row: Row) -> int:
-        """Return how many tokens a row's prompt has, plus the tokens that are reserved for its answer."""
+        """Return the number of tokens that a row needs: those of its prompt, and those reserved for its answer."""
         space = TASKS[name].question(row).space
         return len(super().tokenize(self.prompt(name, row))) + space.longest(
             Scene(FakeVocabulary(), self._backend.max_length)

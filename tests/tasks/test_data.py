@@ -1,4 +1,7 @@
-"""The labelled rows, if they are present: each has a question, and each label is a valid answer. A few are answered."""
+"""Tests with the labelled rows, if they are present. Each row must be valid, and its label must be a valid answer.
+
+The demo answers a few of the rows.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ def test_a_few_rows_get_answers_from_their_answer_sets(name: str, data: Path, de
 
 
 def test_most_gold_values_are_spans(data: Path) -> None:
-    """answers/spans.py says that nearly all values that people marked are among the spans that the model can choose."""
+    """The model can choose nearly all values that people marked, because they are spans. answers/spans.py says so."""
     marked = offered = 0
     for line in (data / "attribute_value_extraction" / "train.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)

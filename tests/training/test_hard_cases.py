@@ -1,4 +1,4 @@
-"""Hard cases made by rule: each row's answer is the one that the row's texts state."""
+"""The hard cases that are made by rule. The tests check that each row's answer agrees with its texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The chart of a training in several runs. They are drawn one after another, each up to the adapter that was kept."""
+"""The chart of a training that was done in several sittings. The curves of the sittings follow each other.
+
+A sitting's curve ends where its adapter was kept.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def sitting(rows: int, steps: int, scores: dict[int, float]) -> dict[str, Any]:
 
 
 def lines(svg: str, kind: str) -> list[list[float]]:
-    """Return the x coordinates of the points of each line in an SVG that has the class `kind`."""
+    """Return the x coordinates of each polyline of the class `kind`."""
     polylines = re.findall(rf'<polyline class="{kind}" points="([^"]*)"', svg)
     return [[float(point.split(",")[0]) for point in points.split()] for points in polylines]
 

@@ -1,8 +1,8 @@
-"""Metrics of yes/no tasks (PM, PSI, AP), with yes as the positive answer: F1, precision, recall and others.
+"""Metrics of yes/no tasks (PM, PSI, AP), such as F1, precision and recall. The positive answer is `yes`.
 
-In the metrics `all` (see measured.py), a row without an answer is wrong in accuracy, recall and specificity. Such a row
-does not change precision and the negative predictive value, which count only rows with an answer. In the metrics
-`paper`, such a row is left out.
+There are two groups of metrics, `all` and `paper` (see measured.py). They differ in the rows that the model did not
+answer. In `all`, an unanswered row counts as wrong in accuracy, recall and specificity. Precision and the negative
+predictive value are about answered rows only. In `paper`, unanswered rows are left out of all metrics.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _LABELS = ("yes", "no")
 
 
 def word_of(text: str | None) -> str | None:
-    """Return yes or no if the text is one of these words, else None. Case and surrounding white space do not matter."""
+    """Return "yes" for a text such as " Yes", "no" for a text such as "NO", and None for any other text."""
     word = (text or "").strip().lower()
     return word if word in _LABELS else None
 
 
 def measure_predicates(pairs: Sequence[Pair]) -> Measured:
-    """Measure answers that are yes or no."""
+    """Measure answers that are `yes` or `no`."""
     texts = [pair.text for pair in pairs]
     table = word_table([pair.gold for pair in pairs], texts)
     return Measured(
@@ -37,12 +37,12 @@ def measure_predicates(pairs: Sequence[Pair]) -> Measured:
 
 
 def word_table(gold: Sequence[str], texts: Sequence[str | None]) -> ConfusionTable:
-    """Return the confusion table of yes and no."""
+    """Return the confusion table of the answers `yes` and `no`."""
     return ConfusionTable([word_of(text) or "" for text in gold], [word_of(text) for text in texts], _LABELS)
 
 
 def f1_of_yes(table: ConfusionTable) -> Metric:
-    """Return a function that computes the F1 of yes from sums of the table's columns."""
+    """Return the metric "F1 of the answer `yes`". It is a function of the sums of the table's columns."""
     return _metrics(table, paper=False)["f1"]
 
 
@@ -51,7 +51,10 @@ def _metrics(table: ConfusionTable, *, paper: bool) -> dict[str, Metric]:
         return table.answered(sums) if paper else table.counts(sums)
 
     def share(row: int, column: int, axis: int) -> Metric:
-        """Return a metric: a cell of the table, divided by the sum of its row (`axis` -1) or its column (-2)."""
+        """Return a metric: the table's cell at `row` and `column`, divided by a sum.
+
+        If `axis` is -1, this is the sum of the cell's row. If `axis` is -2, it is the sum of the cell's column.
+        """
 
         def metric(sums: Numbers) -> Numbers:
             confusion = counts(sums)

@@ -1,7 +1,7 @@
-"""Makes labelled rows by rule, of cases that a model gets wrong and a customer notices first.
+"""Makes labelled rows for cases that a model gets wrong and a customer notices first.
 
-They are about invented products, and each row's answer follows from how the row was made. `hard_rows` makes rows of one
-task; `MAKERS` has the tasks that have such rows.
+The rows are about invented products. A rule makes each row together with its answer. `hard_rows` makes rows of one
+task; `MAKERS` has the rules of the tasks that have one.
 """
 
 from __future__ import annotations
@@ -27,6 +27,6 @@ MAKERS: Mapping[str, Callable[[int, Random], list[Row]]] = {
 
 
 def hard_rows(task: str, count: int, random: Random) -> list[Row]:
-    """Return `count` made rows of a task, or no rows if the task has no rule."""
+    """Make `count` rows of a task by the task's rule. Return an empty list if the task has no rule."""
     maker = MAKERS.get(task)
     return maker(count, random) if maker else []
