@@ -116,7 +116,7 @@ def mixed(data: Path, tasks: Sequence[str], count: int) -> list[Row]:
 
 
 def ordered(rows: Sequence[Row], order: str) -> list[Row]:
-    """Return the rows sorted by task, backwards or shuffled. `order` is the `order` of a Setup."""
+    """Return the rows in one of three orders: sorted by task, backwards, or shuffled."""
     by_task = sorted(rows, key=lambda row: row[0])
     if order.startswith("shuffled"):
         random.Random(order).shuffle(by_task)

@@ -1,4 +1,4 @@
-"""Claim: to choose one of 5,595 category paths with N levels, the model is called at most N + 3 times.
+"""Claim: to choose one of 5,595 category paths with up to 7 levels, the model is called at most 7 + 3 times.
 
     python -m benchmarks.labels [--labels taxonomy.txt]
 
@@ -142,9 +142,7 @@ def measured(
     rows: Sequence[Mapping[str, str]],
     repeats: int,
 ) -> tuple[dict[str, list[Any]], dict[str, list[float]]]:
-    """Answer the rows in several ways.
-
-    Return two dicts by way: the last answers, and the rows per second of each repeat.
+    """Answer the rows in several ways. Return each way's last answers, and each way's rows per second in every repeat.
 
     `fewer`: a slow way gets these rows in place of all `rows`.
     """

@@ -5,7 +5,7 @@
 Each task's `test.jsonl` is run once in fast mode, and every answer is checked against its row:
 
 - it has the row's id and position;
-- it parses as one of the row's answers;
+- it is one of the row's allowed answers;
 - its probabilities sum to 1 within 1e-6;
 - extracted values occur in their source;
 - prompt and answer, tokenized as one text, give the tokens that the model read and wrote. Free text is exempt.
@@ -91,7 +91,7 @@ def measure(runtime: Recording, task: Task, rows: list[dict[str, Any]]) -> dict[
 
 
 def tokens_of(runtime: Runtime, task: Task, row: dict[str, Any], answer: Answer) -> list[int]:
-    """Return the tokens of the prompt followed by the answer's text, tokenized as one text."""
+    """Tokenize the prompt and the answer's text together, as one text."""
     return runtime.tokenize(runtime.prompt(task, row) + (answer.text or ""))
 
 

@@ -97,12 +97,12 @@ class TimedBackend:
             return self._backend.decode(chunks)
 
     def fork(self, source: int, target: int, length: int) -> None:
-        """Fork the sequence. The answer of the sequence `target` has not begun yet."""
+        """Fork the sequence, and note that the answer of `target` has not begun."""
         self._answering.discard(target)
         self._backend.fork(source, target, length)
 
     def truncate(self, sequence: int, length: int) -> None:
-        """Truncate the sequence. Length 0 means that the sequence's answer has ended."""
+        """Truncate the sequence. If `length` is 0, note that the sequence's answer has ended."""
         if not length:
             self._answering.discard(sequence)
         self._backend.truncate(sequence, length)
@@ -124,10 +124,7 @@ class TimedSpace:
         return self._space.type
 
     def decode(self, scene: Scene) -> Decoding:
-        """Decode, and count the time of the answer space.
-
-        The time that it waits for the model's logits does not count.
-        """
+        """Decode, and count the time that the answer space takes. Waiting for the model's logits does not count."""
         decoding = self._space.decode(scene)
         logits: Logits | None = None
         while True:
@@ -157,7 +154,10 @@ class Timed(Runtime):
 
 
 def shares(model: Path, envelope: str, threads: int, tasks: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
-    """Return, for each task, each part's fraction of the time, and the numbers of model calls and tokens."""
+    """Return, for each task, the fraction of the time that each part took.
+
+    Also count the model calls and the tokens.
+    """
     clock = Clock()
     backend = TimedBackend(LlamaBackend(model, Settings(threads=threads)), clock)
     results = {}

@@ -17,7 +17,7 @@ LEAST_AGREEMENT = 0.97
 class Rated:
     """The results of a file that decide whether it is recommended.
 
-    - `agreement`: the fraction of its answers that equal the reference's.
+    - `agreement`: the fraction of its answers that are the same as the reference file's answers.
     - `metrics`: the primary metric of each task.
     """
 
@@ -46,7 +46,7 @@ class Recommendation:
 
 
 def agreement(reference: Sequence[Answer], answers: Sequence[Answer]) -> float:
-    """Return the fraction of rows whose answer is the same as the reference's."""
+    """Return the fraction of rows whose answer is the same as the reference file's answer."""
     same = [one.text == other.text for one, other in zip(reference, answers, strict=True)]
     return sum(same) / len(same)
 

@@ -1,4 +1,4 @@
-"""Translates the names and values of a GGUF file's tensors to those of a checkpoint."""
+"""Says which module of a checkpoint a GGUF tensor comes from, and what the conversion added to the tensor's values."""
 
 from __future__ import annotations
 

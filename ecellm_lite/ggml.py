@@ -88,7 +88,7 @@ def reason() -> str:
 
 
 def system_info() -> str:
-    """Return llama.cpp's text about the processor features that its build uses."""
+    """Return llama.cpp's text about the processor features that it was built for, such as AVX2."""
     start_library()
     return c_text(llama.llama_print_system_info())
 

@@ -109,9 +109,9 @@ def calibration_rows(data: Path, ratio: float = 1.0) -> dict[str, list[Row]]:
 
 
 def with_shares(rows: Sequence[Row], labelled: Sequence[Row], random: Random) -> list[Row]:
-    """Return the largest random sample of `rows` that has each answer as often, in proportion, as the `labelled` rows.
+    """Return a random sample of `rows` in which each answer has the same share as in the `labelled` rows.
 
-    If a task's possible answers differ from row to row, return all rows.
+    The sample is as large as possible. If a task's possible answers differ from row to row, return all rows.
     """
     if labelled[0]["task"] not in SHARED:
         return list(rows)

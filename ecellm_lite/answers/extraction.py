@@ -142,7 +142,7 @@ class Extraction(Space):
     def normalized(self, text: str) -> str:
         """Return the answer string for a JSON object {attribute: value}. A missing attribute has the value None.
 
-        The source of a value is the first text that contains it. `text` may also be an answer string already.
+        The source of a value is the first text that contains it. If `text` is an answer string already, it is checked.
         """
         try:
             values = json.loads(text)
@@ -254,7 +254,7 @@ class Extraction(Space):
         return tuple(claims)
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return one constant answer: no attribute has a value."""
+        """Return one answer string: every attribute has the value "None"."""
         objects = [self._object(index, NONE) for index in range(len(self.attributes))]
         return (f"[{', '.join(objects)}]",)
 
@@ -264,7 +264,7 @@ class Extraction(Space):
         return f"{len(present)} of {len({*self.attributes})} attributes found"
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return a line for each attribute with its value, source, typed value and probability.
+        """Return a line for each attribute. The line has the attribute's value, source, typed value and probability.
 
         An abstention has no lines.
         """
@@ -344,7 +344,7 @@ class Extraction(Space):
     def parse(self, text: str) -> list[dict[str, str | None]]:
         """Return the entries of an answer string. The values "None" and null become None.
 
-        Raises InputError if the text is not such an answer.
+        Raises InputError if the text is not an answer string.
         """
         try:
             entries = json.loads(text)

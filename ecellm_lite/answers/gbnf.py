@@ -49,7 +49,7 @@ def lark_of(text: str) -> str:
 
 
 class _GrammarReader:
-    """Rewrites a GBNF grammar in one pass. Its rules get plain names, and only the simplest escapes are left."""
+    """Rewrites a GBNF grammar in one pass. The new grammar has plain rule names and only the simplest escapes."""
 
     def __init__(self, text: str) -> None:
         self._text = text

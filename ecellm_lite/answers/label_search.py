@@ -41,7 +41,8 @@ class _Node:
 class SearchResult:
     """The labels that a search reached.
 
-    - `labels`: pairs of a label's index in the original order and its probability, the likeliest first; at least one.
+    - `labels`: a pair for each label, the likeliest label first: its index in the original order, and its probability.
+      There is at least one label.
     - `tokens`: the tokens of the likeliest label, without the token that ends it.
     - `unexplored`: the total probability of the nodes that the search did not explore.
     - `coverage`: the coverage of the first question; 1 if the model was not asked.

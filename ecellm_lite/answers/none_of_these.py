@@ -49,8 +49,8 @@ def log_odds(probability: float) -> float:
 class NoneRule:
     """A formula for the probability that no label fits: sigmoid(bias + outside * a + doubt * b).
 
-    The model gives some probability to texts that are not labels, and `a` is the log-odds of this probability. `b` is
-    the log-odds that the likeliest label is wrong, provided that some label fits.
+    `a` is the log-odds of the probability that the model gives to texts other than labels. `b` is the log-odds that the
+    likeliest label is wrong, provided that some label fits.
     """
 
     bias: float = 0.0
@@ -269,15 +269,13 @@ class LabelSetOrNone(OrNone, LabelSet):
         return self.claim(shares, self.parse(gold))
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return a line with the probability of "none of these", and such a line for each of the likeliest labels."""
+        """Return a line with a probability for "none of these" and for each of the likeliest labels."""
         texts = {**self.labels.by_key, self.none.key: self.none.text}
         return bars(answer, {key: texts[key] for key in answer.probabilities or {}})
 
 
 def shares_apart(probabilities: Mapping[str, float], none: str) -> tuple[dict[str, float], float]:
-    """Take "none of these" out of the probabilities.
-
-    Return the labels' probabilities, with sum 1, and the one taken out.
+    """Return the labels' probabilities as if "none of these" could not be chosen. Also return its own probability.
 
     `none` is the key of "none of these".
     """

@@ -35,7 +35,7 @@ class BytePairs:
     """Splits texts into words and words into tokens.
 
     `words`: one of the patterns in WORDS.
-    `ids`: the token id for each token's bytes. Control tokens are not in it.
+    `ids`: the token id for each token's bytes. Control tokens are not included.
     `added`: the token id for each added token's text. An added token is never split, wherever it is in a text.
     """
 

@@ -1,4 +1,4 @@
-"""A model's weights in llama.cpp: the devices that hold them, and what their file says about context lengths."""
+"""A model's weights in llama.cpp: which devices hold them, and the context lengths in the model's file."""
 
 from __future__ import annotations
 

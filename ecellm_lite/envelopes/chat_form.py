@@ -81,10 +81,10 @@ class ChatForm(Envelope):
     def wrap(
         self, instruction: str, text: str, options: str | None = None, examples: Sequence[WorkedExample] = ()
     ) -> Prompt:
-        """Return the whole prompt of a row. The user's turn has the instruction, the text and the options.
+        """Return the whole prompt of a row. The last user's turn has the instruction, the text and the options.
 
-        Each example adds two turns before it: a user's turn in the same form, and the model's turn with the example's
-        answer.
+        Before this turn, there are two turns for each example: a user's turn in the same form, and the model's turn
+        with the example's answer.
         """
         row = Turn("user", task_text(instruction, text, options))
         return self.conversation("", [*_turns(instruction, examples), row])

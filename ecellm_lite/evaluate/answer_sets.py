@@ -1,10 +1,10 @@
-"""Chooses how probable an answer must be to belong to a row's set of plausible answers.
+"""Chooses the least probability that an answer must have to belong to a row's set of plausible answers.
 
 The method is split conformal prediction: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World" (2005).
-It takes the probabilities of the right answers of n labelled rows. For a guarantee of 95%, the least probability is the
-k-th largest of them, where k is 95% of n + 1, rounded up. The right answer of a new row is then at least that probable
-in 95% of all cases. This holds if the new row is like the labelled ones, however bad the model's probabilities are. A
-bad model only makes the sets larger.
+It uses n labelled rows and the probability of the right answer in each of them. For a guarantee of 95%, the k-th
+largest of these probabilities is chosen, where k is 95% of n + 1, rounded up. The right answer of a new row is then at
+least that probable in 95% of all cases. This holds if the new row is like the labelled ones, however bad the model's
+probabilities are. A bad model only makes the sets larger.
 
 The probabilities are not corrected by a temperature. A temperature is fitted to the same rows, so the guarantee would
 no longer be exact.
@@ -59,7 +59,7 @@ def answer_sets(rows: Sequence[Row], guarantee: float, *, seed: int = 0) -> Answ
     """Return the least probability that an answer must have to be in a set, and measurements of the resulting sets.
 
     The measurements are the sets' mean size, and how often a set contains the right answer. For these, the rows are
-    split into two halves. The sets of each half are made with the least probability that the other half gives.
+    split into two halves. Each half is measured with the least probability that is chosen on the other half.
     """
     halves = np.random.default_rng(seed).permutation(len(rows)) % 2
     reached = size = 0

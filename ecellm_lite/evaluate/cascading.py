@@ -1,4 +1,7 @@
-"""Chooses when the first model of a cascade should pass a row on. It compares both models' answers to the same rows."""
+"""Chooses when the first model of a cascade should pass a row on.
+
+For this, both models must have answered the same rows.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,9 @@ class ComparedRow:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The results of a cascade that passes on all rows whose first answer has a probability below `escalate_below`.
+    """The results of a cascade with the threshold `escalate_below`.
+
+    If the first model's answer has a lower probability, the row is passed on to the last model.
 
     - `escalated`: the share of rows that are passed on to the last model.
     - `agreement`: the share of rows whose answer equals the last model's answer.
@@ -110,5 +115,5 @@ def _point(rows: Sequence[ComparedRow], level: float) -> Point:
 
 
 def _chosen(points: Sequence[Point], agreement: float) -> Point:
-    """Return the first of these results with at least this agreement. If there is none, return the last."""
+    """Return the first point with at least this agreement. If there is no such point, return the last one."""
     return next((point for point in points if point.agreement >= agreement), points[-1])

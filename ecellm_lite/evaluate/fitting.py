@@ -48,8 +48,8 @@ class Fit:
 
     `gain`: by how much the mean logarithm of a row's likelihood rises, in nats.
     `error`: the standard error of this gain.
-    `log_ratio`: how many times as likely a half becomes, as a logarithm. It is the logarithm of the mean of both
-      halves.
+    `log_ratio`: how many times as likely a half becomes, as the mean of both halves. This is the logarithm of that
+      number.
     `least_ratio`: how many times as likely a half must become at least. A smaller rise may be chance.
     `by_option`: a correction with its own numbers for each option, or None. If there is one, it replaces the
       temperature, which is then 1.
@@ -71,7 +71,7 @@ class Fit:
 
     @property
     def refusal(self) -> str | None:
-        """Why the correction should not be kept, or None to keep it."""
+        """Why the correction should not be kept. None if it should be kept."""
         if self.gain <= 0:
             return "held-out rows are no likelier with it"
         if self.gain <= self.error:
@@ -146,7 +146,8 @@ class _Claims:
 
     `logs` (claims, most options): the logarithms of the options' probabilities. The bias applies to the first option.
     `alike` (claims, most options): an option may stand for several answers. This is the logarithm of their number.
-    `right` (claims,): the index of the claim's right option. `rows` (claims,): the index of the claim's row.
+    `right` (claims,): the index of the claim's right option.
+    `rows` (claims,): the index of the claim's row.
     """
 
     logs: Floats

@@ -25,7 +25,7 @@ def own_corrections(
     Return the labels for which it clearly helps, with their whole corrections.
 
     A label's whole correction is `shared`, followed by the label's further correction. In each case there is one claim
-    for each label, in the order of `labels`. It decides between `yes`, its first option, and `no`.
+    for each label, in the order of `labels`. A claim decides between `yes` (the first option) and `no`.
     """
     own = {}
     least = math.log(LEAST_RATIO * len(labels))

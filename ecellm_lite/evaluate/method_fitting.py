@@ -2,9 +2,10 @@
 
 With few rows, only a temperature is fitted. With 200 rows and more, it is compared with vector scaling and isotonic
 regression (see answers/option_corrections.py), which have more numbers to fit. The rows are split at random into ten
-parts. The probabilities of each part are corrected by a fit to the nine others. The best method has the highest mean
-log-likelihood. A simpler method is kept if its mean is lower by at most the standard error of the difference. This is
-the one-standard-error rule of Breiman et al., "Classification and Regression Trees" (1984), for paired differences.
+parts. A method is fitted to nine parts and corrects the probabilities of the tenth, for each part in turn. The best
+method has the highest mean log-likelihood. A simpler method is kept if its mean is lower by at most the standard error
+of the difference. This is the one-standard-error rule of Breiman et al., "Classification and Regression Trees" (1984),
+for paired differences.
 
 A method must also pass the test in evaluate/fitting.py. Here the likelihood must become 60 times as large, and not 20
 times, because three methods are tested.
@@ -70,7 +71,7 @@ class OptionRows:
     def log_likelihoods(self, shares: Floats) -> Floats:
         """Return the logarithm of the right option's probability in each row.
 
-        The probabilities are taken from `shares` in place of the rows' own.
+        `shares` has the probabilities to use, for example corrected ones.
         """
         logs: Floats = log_shares(shares[np.arange(len(self.right)), self.right])
         return logs
@@ -96,7 +97,7 @@ def choose_method(temperature: Fit, rows: OptionRows, *, seed: int = 0) -> Fit:
 
 @dataclass(frozen=True, slots=True)
 class _Difference:
-    """How far a method's mean log-likelihood is below the best one, and the standard error of this difference."""
+    """How far a method's mean log-likelihood is below the best method's, and the standard error of this difference."""
 
     mean: float
     error: float
@@ -115,7 +116,7 @@ def _behind(logs: Mapping[str, Floats], name: str, among: Sequence[str]) -> _Dif
 def _tested(fit: Callable[[OptionRows], Method], rows: OptionRows, temperature: Fit, seed: int) -> Fit:
     """Return a method's fit to all rows, with its gain on held-out rows.
 
-    For the gain, each half of the rows is corrected by a fit to the other half.
+    To measure the gain, the method is fitted to each half of the rows and tested on the other half.
     """
     halves = random_parts(len(rows.right), 2, seed)
     shares = _held_out(rows, halves, fit)
@@ -138,7 +139,10 @@ def _tested(fit: Callable[[OptionRows], Method], rows: OptionRows, temperature: 
 
 
 def _held_out(rows: OptionRows, parts: Parts, fit: Callable[[OptionRows], Method]) -> Floats:
-    """Return the corrected probabilities of all rows. Each part is corrected by a fit to the other parts."""
+    """Return the corrected probabilities of all rows.
+
+    Each part is corrected by a method that was fitted to the other parts.
+    """
     shares = np.empty_like(rows.shares)
     for part in range(parts.max() + 1):
         own = parts == part

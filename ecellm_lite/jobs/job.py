@@ -112,7 +112,7 @@ class Job:
         A row that fails is written with its error, and the job continues. Raises InputError if the answers cannot be
         written. Raises UsageError in three cases:
 
-        - An unfinished job on the same output had other settings.
+        - The output belongs to an unfinished job that had other settings.
         - `review_below` is `auto` and there are no thresholds.
         - A job of several tasks gets an option that is for a single task.
         """

@@ -142,7 +142,7 @@ class RayRuntime:
         return submitted.future
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
-        """Return the answer to one row. If the row cannot be answered, raise the reason; see Answerer."""
+        """Return the answer to one row, or raise an error if the row cannot be answered. See Answerer."""
         answer = self.submit(task, row, **options).result()
         if answer.error:
             raise answer.error.exception()

@@ -12,11 +12,11 @@ from ecellm_lite.answers.answer import Answer
 class Tally:
     """The number of rows that a job wrote, in total and by outcome.
 
-    A row counts once, even if it was asked several tasks.
+    If a job asks several tasks about each row, a row still counts once.
 
     `failed`: how many rows have at least one failed answer.
     `reused`: how many rows have answers from the journal.
-    `skipped`: how many rows the job left without an answer on purpose.
+    `skipped`: how many rows were skipped and got no answer.
     `repeated_ids`: how many rows have the id of an earlier row.
     `to_review`: how many answers are in the review table.
     `corrected`: how many answers came from a person.

@@ -29,7 +29,7 @@ __all__ = ["Block", "Factors", "convert", "is_exact", "name", "quantize", "varia
 
 
 def convert(block: Block, *, threads: int = 1) -> NDArray[np.uint8]:
-    """Return the block's rows in the target's type, shape (rows, bytes of a row).
+    """Convert the block's rows to the target type. The result has the shape (rows, bytes of a row).
 
     Raises ModelError if a result is infinite or NaN, before or after quantizing. The error names the row and the
     column.

@@ -1,4 +1,4 @@
-"""Finds the model for a name. The name is a path, a name in the store, a catalogue name, or `demo`."""
+"""Finds the model for a name. The name can be a path, a name in the store, a catalogue name, or `demo`."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancel
 class Batch:
     """A batch of requests and its progress.
 
-    `times`: the Unix time in seconds at which each status began, by status.
+    `times`: when each status began, in Unix seconds. The keys are the statuses.
     `errors`: why the batch's input file was refused.
     """
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Reply(BaseModel):
-    """A JSON object that always has exactly the keys of its model."""
+    """A JSON object whose keys are exactly the fields of its class."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -78,7 +78,10 @@ class PromptList(Reply):
 
 
 class PromptReply(Reply):
-    """The prompt that the model would read. `labels` has each option's line in the prompt, by the option's key."""
+    """The prompt that the model would read.
+
+    `labels` has the options' keys, and for each key the option's line in the prompt.
+    """
 
     prompt: str
     labels: dict[str, str]

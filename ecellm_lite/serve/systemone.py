@@ -61,7 +61,7 @@ class Score(Form):
 
 
 class Box(Form):
-    """A question about a region of an image. It is refused, because these models cannot see images."""
+    """A question about a region of an image. It is refused, because the server's models cannot see images."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -1,4 +1,4 @@
-"""Makes the value of a task's field from the cells that are mapped to it."""
+"""Makes the value of a task's field from the table cells that are mapped to this field."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ class TableHeader:
 def find_header(rows: Sequence[SampleRow], width: int, header_row: int | None = None) -> TableHeader:
     """Return the header of a table whose first rows are `rows`. `width` is the usual number of cells in a row.
 
-    `header_row` overrides the detection. It is the number of a line or row, or 0 for a table without a header. Raises
-    UsageError if no row begins at that line.
+    `header_row` is the number of the header's line or row, or 0 for a table without a header. If `header_row` is None,
+    the header is detected. Raises UsageError if no row begins at that line.
     """
     index: int | None
     if header_row is None:

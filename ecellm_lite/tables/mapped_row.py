@@ -1,4 +1,4 @@
-"""A table's row as a row of a task."""
+"""The row of a task that is made from a row of a table."""
 
 from __future__ import annotations
 

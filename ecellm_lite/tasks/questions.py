@@ -67,7 +67,8 @@ class OfferedLevel:
 class QuestionForm:
     """The definition of a question.
 
-    `choices` is for the type choice. `levels` is for the type score, with the lowest level first.
+    `choices`: only for a question of the type `choice`. `levels`: only for the type `score`, with the lowest level
+    first.
     """
 
     type: str

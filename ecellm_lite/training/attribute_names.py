@@ -1,4 +1,4 @@
-"""Different names for the same attribute, such as Color and Colour. Training uses all of them, as shops do."""
+"""Shops use different names for the same attribute, such as Color and Colour. So does the training."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ class _School:
         self._envelope = envelope
 
     def teach(self, row: Row, turn: int, random: Random | None = None, *, left_out: bool = False) -> None:
-        """Add a row's lesson. If `random` is given, the row and the wording of its instruction are varied."""
+        """Add a row's lesson. With `random`, the lesson's row and instruction are varied."""
         task = get_task(row["task"])
         fields, answer, instruction = row["input"], row["output"], None
         if random:

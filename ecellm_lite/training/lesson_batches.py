@@ -1,4 +1,4 @@
-"""Groups lessons: a batch is what one step learns from, and a part of it is what one call of the model computes."""
+"""Groups lessons into batches and parts. The model learns from one batch per step, and computes one part per call."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def batches(lessons: Sequence[Lesson], rows: int, random: Random) -> Iterator[li
 
 
 def shared_tokens(part: Sequence[Lesson]) -> int:
-    """Return the length of the beginning that all lessons share, in tokens. The token before an answer is not counted.
+    """Return how many tokens at the beginning are the same in all lessons.
 
-    Return 0 if the beginning is too short to be worth a call of the model. The token before an answer is computed for
-    each lesson, because its logits predict the answer's first token.
+    Return 0 if they are too few to be worth a call of the model. The last token before an answer does not count,
+    because it must be computed for each lesson.
     """
     if len(part) == 1:
         return 0
@@ -40,7 +40,7 @@ def shared_tokens(part: Sequence[Lesson]) -> int:
 
 
 def parts(batch: Sequence[Lesson], tokens: int) -> list[list[Lesson]]:
-    """Split a batch into parts of at most `tokens` tokens, padding included, but at least one lesson each."""
+    """Split a batch into parts of at most `tokens` tokens, padding included. A longer lesson gets a part of its own."""
     split: list[list[Lesson]] = [[]]
     longest = 0
     for lesson in batch:

@@ -79,7 +79,7 @@ def split_rows(
 ) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
     """Return the rows to learn and the held-out rows: a tenth of each task's rows, at most `most`.
 
-    With the same `random`, the split is the same. If a row to learn has the same input as a held-out row, it is
+    The split depends only on the rows and on `random`. If a row to learn has the same input as a held-out row, it is
     dropped.
     """
     learned, held_out = {}, {}

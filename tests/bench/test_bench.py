@@ -1,4 +1,4 @@
-"""The command `bench`, its made-up rows, and the script that measures other programs beside it."""
+"""The command `bench`, its made-up rows, and the script that measures other programs for comparison."""
 
 from __future__ import annotations
 

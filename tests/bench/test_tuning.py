@@ -204,7 +204,10 @@ def test_a_runtime_is_loaded_with_the_tuning(tmp_path: Path, monkeypatch: pytest
 
 
 class Scripted:
-    """A simulated machine. Each setting changes its speed by a factor, and noise changes from call to call."""
+    """A simulated machine.
+
+    Each setting multiplies the machine's speed by a factor, and each measurement has some noise.
+    """
 
     def __init__(self, factors: Mapping[tuple[str, int | str], float], noise: float = 0.0) -> None:
         self.factors = factors

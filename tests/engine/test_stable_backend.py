@@ -54,7 +54,7 @@ def read(backend: LlamaBackend, *chunks: Chunk) -> Bits:
 
 @pytest.fixture(scope="module")
 def alone(backend: LlamaBackend) -> Bits:
-    """Return what `read` returns if PREFIX and ROW are computed in one call with an empty cache."""
+    """Return the logits' bits after one call with PREFIX and ROW, in an empty cache."""
     assert backend.stable
     backend.clear()
     return read(backend, Chunk(0, 0, PREFIX + ROW, ask=1))

@@ -127,7 +127,7 @@ def test_attention_is_right_for_any_mask(
 ) -> None:
     """In these random masks, some tokens may read no cell, and some cells may be read by no token.
 
-    Other mask values are finite: they only raise or lower a score.
+    A finite mask value only raises or lowers a score.
     """
     generator = np.random.default_rng(seed)
     one = call(generator, tokens, cells, 6, 2, 64, generator.random((tokens, cells)) < share)
@@ -197,7 +197,7 @@ def test_a_token_has_the_same_bits_whatever_else_is_read(
     width: int,
     threads: int,
 ) -> None:
-    """A token's result is the same, bit for bit, if other tokens or another order of the cells come with it.
+    """A token's result does not depend on other tokens or on the order of the cells. Every bit stays the same.
 
     Deterministic batches need this.
     """

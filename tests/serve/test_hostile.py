@@ -1,6 +1,6 @@
 """Hostile requests and connections.
 
-The server sends the documented status or closes the connection. Afterwards, it holds nothing of the request.
+The server sends the documented status or closes the connection. Afterwards, nothing of the request remains.
 """
 
 from __future__ import annotations

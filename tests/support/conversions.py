@@ -33,7 +33,7 @@ def planned(
 
 
 def carry_out(plan: Plan, source: TensorSource, target: Path, *, resume: bool = False, **options: Any) -> WrittenFile:
-    """Write the file of a conversion plan to `target`, and return the facts about the written file."""
+    """Carry out a conversion plan: write the file `target`, and return its WrittenFile."""
     with unfinished_file(plan, source, target, resume=resume) as file:
         written = write_file(plan, source, file, **options)
         file.finish(written.sha256)
@@ -62,7 +62,7 @@ def stored_tensors(header: Header) -> dict[str, bytes]:
 
 
 def floats(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-    """Return a checkpoint's tensors in float32. Names and row order are those of the converted file."""
+    """Return a checkpoint's tensors in float32, with the names and the row order of the converted file."""
     stored = {}
     for source, values in tensors.items():
         wide = widened(values, {"uint16": "BF16", "float16": "F16", "float32": "F32"}[values.dtype.name])

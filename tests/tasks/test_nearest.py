@@ -1,4 +1,4 @@
-"""Finding the most similar texts by BM25, and the shortlist of labels in the prompt."""
+"""The search for the most similar texts (BM25), and the shortlist of labels in the prompt."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Metrics of yes/no tasks (PM, PSI, AP), such as F1, precision and recall. The positive answer is `yes`.
 
-There are two groups of metrics, `all` and `paper` (see measured.py). They differ in the rows that the model did not
-answer. In `all`, an unanswered row counts as wrong in accuracy, recall and specificity. Precision and the negative
-predictive value are about answered rows only. In `paper`, unanswered rows are left out of all metrics.
+There are two groups of metrics, `all` and `paper` (see measured.py). They treat rows without an answer differently. In
+`all`, such a row counts as wrong in accuracy, recall and specificity. It does not change precision and the negative
+predictive value, which are about answered rows only. In `paper`, such a row is left out of all metrics.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def word_table(gold: Sequence[str], texts: Sequence[str | None]) -> ConfusionTab
 
 
 def f1_of_yes(table: ConfusionTable) -> Metric:
-    """Return the metric "F1 of the answer `yes`". It is a function of the sums of the table's columns."""
+    """Return a function that computes F1 from sums of the table's columns. The positive answer is `yes`."""
     return _metrics(table, paper=False)["f1"]
 
 
