@@ -2,7 +2,7 @@
 
 A span is 1 to 16 consecutive words. If its last letter is an s, the span without this s is offered too, for plurals. A
 word is a run of letters with their marks, a run of digits, or one other character. In this project's test rows, people
-marked 4,916 values. 97.4% of them are a span.
+marked 4,916 values. 97.4% of these values are spans of their product's texts.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ PIECE = 1 << 16
 class FolderFile(HubFile):
     """Stands in for a file on the hub: the bytes come from a folder. `repository` is the path of this folder.
 
-    `sent` counts the downloaded bytes of all FolderFiles together. Ranges are not counted.
+    `sent` counts the downloaded bytes of all FolderFiles together. Reading a range is not counted.
     """
 
     sent = 0
