@@ -140,7 +140,7 @@ def undisturbed(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: fl
 def beside(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
     """Measure how fast rows are answered while `hogs` other programs compute endlessly.
 
-    After NOTICE seconds, the measurement begins. It lasts `seconds`.
+    The measurement begins after NOTICE seconds, and ends `seconds` later.
     """
     endless = itertools.cycle(rows)
     waiting = {child.submit(TASK, next(endless)) for _ in range(IN_FLIGHT)}

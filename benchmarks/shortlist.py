@@ -2,7 +2,7 @@
 
     python -m benchmarks.shortlist [--labels taxonomy.txt --rows labelled.jsonl]
 
-This list is called the shortlist, and BM25 finds its labels. Each product is classified without a shortlist and with
+The listed labels are called the shortlist, and BM25 finds them. Each product is classified without a shortlist and with
 one, by the same model. By default, the labels are those of benchmarks/labels.py. The products are made up, and a
 product's text has the words of its label, so BM25 has an easy task. Figures about real products need `--labels` and
 `--rows` (JSON Lines with `product` and `label`).

@@ -98,7 +98,7 @@ class Checkpoint:
             file.check_unchanged()
 
     def inputs(self) -> list[InputFile]:
-        """Return the files with the weights, with the sizes and times that they had when they were opened."""
+        """Return the weight files. Each has the size and time that it had when it was opened."""
         return [file.input for file in self.files]
 
     def configuration(self) -> list[InputFile]:

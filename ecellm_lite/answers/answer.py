@@ -60,7 +60,7 @@ class ModelName:
 class RowError:
     """Why a row has no answer: a stable code and a sentence.
 
-    `field` is the field of the row that has the mistake, or None. `step` says what to do next, or is None.
+    `field` is the row's field with the mistake, or None. `step` says what to do next, or is None.
     """
 
     code: str

@@ -15,7 +15,7 @@ from ecellm_lite.tables.mapped_row import MappedRow
 def preview(job: Job, envelope: Envelope, count: int, instruction: str | None = None) -> Iterator[str]:
     """Yield a text to show for each of the first `count` rows and each task: the row and its prompt.
 
-    If the row is invalid, the text has its error. Rows that the job skips are not shown and do not count.
+    If the row is invalid, the text has the row's error. Rows that the job skips are not shown and do not count.
     """
     for source, mapped_rows in job.rows():
         if all(mapped.skipped for mapped in mapped_rows):

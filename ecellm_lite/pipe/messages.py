@@ -34,7 +34,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A request without a row: `kind` is cancel, ping, tasks, stats or close."""
+    """A request without a row. `kind` is `cancel`, `ping`, `tasks`, `stats` or `close`."""
 
     id: Id
     kind: str

@@ -46,8 +46,8 @@ class Question:
     def in_orders(self, count: int) -> list[tuple[Mapping[str, Any], int]]:
         """Return up to `count` copies of the definition, each with its choices in another order.
 
-        An order is the original order, rotated. Each copy comes with the number of positions by which it was rotated.
-        If the definition has no choices, it is returned once, unchanged.
+        The choices are rotated: A, B, C becomes B, C, A, which is a rotation by 1. Each copy comes with the number by
+        which it was rotated. If the definition has no choices, it is returned once, unchanged.
         """
         choices = self.definition.get("choices")
         if not choices:
