@@ -125,9 +125,10 @@ struct EightRows<Q8_0> : EightBlocks {
     }
 };
 
-/* Shift each of 16 words to the left, or to the right if `count` is negative. */
+/* Shift each of 16 words to the left, or to the right if `count` is negative. A compiler may compute both, and a count
+ * above 15 is undefined for SIMDe's vectors: hence the masks. */
 inline Ints shift_words(Ints x, int count) {
-    return count < 0 ? shift_words_right(x, -count) : shift_words_left(x, count);
+    return count < 0 ? shift_words_right(x, -count & 15) : shift_words_left(x, count & 15);
 }
 
 /* Store the scales and minima of Q4_K or Q5_K, which begin alike: with a scale and a minimum in half precision, then
@@ -159,9 +160,6 @@ struct EightRows<Q4_K> : EightBlocks {
     static constexpr int blocks = 8, zero = 0;
     Ints both[8] = {}; /* of two blocks */
 
-    explicit EightRows(const EightBlocks &x) : EightBlocks(x) {
-    }
-
     void quants(int i, Ints quads[8]) {
         if (i % 2 == 0) {
             bytes32(offsetof(Q4_K, low) + 16 * i, both);
@@ -179,13 +177,12 @@ struct EightRows<Q4_K> : EightBlocks {
 template <>
 struct EightRows<Q5_K> : EightBlocks {
     static constexpr int blocks = 8, zero = 16;
-    Ints both[8] = {}, high[8]; /* `high` has a bit of each block in each byte */
-
-    explicit EightRows(const EightBlocks &x) : EightBlocks(x) {
-        bytes32(offsetof(Q5_K, high), high);
-    }
+    Ints both[8] = {}, high[8] = {}; /* `high` has a bit of each block in each byte */
 
     void quants(int i, Ints quads[8]) {
+        if (i == 0) {
+            bytes32(offsetof(Q5_K, high), high);
+        }
         if (i % 2 == 0) {
             bytes32(offsetof(Q5_K, low) + 16 * i, both);
         }
@@ -218,10 +215,7 @@ struct EightRows<Q6_K> : EightBlocks {
     static constexpr int blocks = 8, zero = 32;
     /* 128 weights share 64 bytes of low bits and 32 bytes of high bits. They are four blocks, each of which has two bits
      * of every byte of high bits. */
-    Ints low[2][8], high[8] = {};
-
-    explicit EightRows(const EightBlocks &x) : EightBlocks(x), low{} {
-    }
+    Ints low[2][8] = {}, high[8] = {};
 
     void quants(int i, Ints quads[8]) {
         const int part = i / 4, place = i % 4;
@@ -248,13 +242,12 @@ struct EightRows<Q6_K> : EightBlocks {
 template <>
 struct EightRows<Q3_K> : EightBlocks {
     static constexpr int blocks = 8, zero = 4;
-    Ints low[8] = {}, high[8]; /* `high` has a bit of each block in each byte, `low` has two bits of each of four */
-
-    explicit EightRows(const EightBlocks &x) : EightBlocks(x) {
-        bytes32(offsetof(Q3_K, high), high);
-    }
+    Ints low[8] = {}, high[8] = {}; /* `high` has a bit of each block in each byte, `low` has two bits of each of four */
 
     void quants(int i, Ints quads[8]) {
+        if (i == 0) {
+            bytes32(offsetof(Q3_K, high), high);
+        }
         if (i % 4 == 0) {
             bytes32(offsetof(Q3_K, low) + 8 * i, low);
         }
@@ -282,9 +275,6 @@ template <>
 struct EightRows<Q2_K> : EightBlocks {
     static constexpr int blocks = 8, zero = 0;
     Ints low[8] = {}; /* two bits of each of four blocks */
-
-    explicit EightRows(const EightBlocks &x) : EightBlocks(x) {
-    }
 
     void quants(int i, Ints quads[8]) {
         if (i % 4 == 0) {
