@@ -5,14 +5,14 @@
     convert(block)                       their bytes: widened, merged, scaled, permuted and quantized
     quantize(weights, "Q4_K")            a matrix's bytes
 
-There are two implementations: one in C++, and one that uses numpy and ggml's functions. Both compute the same bytes.
-`ECELLM_KERNELS` names the variant to use: avx512, avx2, neon or baseline for C++, or `ggml` for the other one.
+There are two implementations, which compute the same bytes: one in C++, and one with numpy and ggml's functions. The
+environment variable `ECELLM_KERNELS` names the variant to use: avx512, avx2, neon or baseline for C++, or `ggml` for
+numpy and ggml's functions.
 
 `is_exact` says whether a variant converts test weights to the expected bytes. A C++ variant that fails this test is
-never used. The variant `ggml` fails it if ggml was compiled to round a*b+c once instead of twice.
+never used. The variant `ggml` fails the test if ggml was compiled to round a*b+c once instead of twice.
 
-Two steps are always done by ggml: reading a quantized source, and quantizing to Q4_0, Q4_1, Q5_0 or Q5_1 with an
-imatrix.
+ggml always does two steps: it reads a quantized source, and it quantizes to Q4_0, Q4_1, Q5_0 or Q5_1 with an imatrix.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def quantize(
     *,
     threads: int = 1,
 ) -> NDArray[np.uint8]:
-    """Return finite float32 weights (rows, columns) as blocks of a type (rows, bytes of a row).
+    """Return float32 weights (rows, columns) as rows of the target type (rows, bytes of a row).
 
     `importance` (columns,): how much each column matters, from the imatrix.
 

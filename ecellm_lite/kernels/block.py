@@ -21,7 +21,9 @@ MOST_ADAPTERS = 64
 class Factors:
     """A LoRA adapter's factors for one matrix. Merging adds (scale * b) @ a to the matrix.
 
-    `a`: (rank, columns) float32. `b`: (rows, rank) float32. `scale` is rounded to float32.
+    `a`: (rank, columns) float32.
+    `b`: (rows, rank) float32.
+    `scale`: a number, which is rounded to float32.
     """
 
     a: NDArray[np.float32]
@@ -82,12 +84,12 @@ class Block:
 
     @property
     def source_kind(self) -> TensorType:
-        """The source's type."""
+        """The type of the source's weights."""
         return CONVERTED[self.source_type]
 
     @property
     def target(self) -> TensorType:
-        """The target's type."""
+        """The type that the rows are converted to."""
         return CONVERTED[self.target_type]
 
     @property
@@ -121,7 +123,7 @@ class Block:
 
 
 def not_finite(row: int, column: int) -> ModelError:
-    """Return the error for a weight that is infinite or NaN, with its place in the block."""
+    """Return the error for a weight that is infinite or NaN. The error names the weight's row and column."""
     return ModelError(
         f"The weight in row {row:,}, column {column:,} of the block is infinite or NaN",
         step="the checkpoint or an adapter is damaged, so download it again",

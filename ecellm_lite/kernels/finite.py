@@ -1,6 +1,7 @@
 """Finds overflow in converted rows: 16-bit values, scales and minima that became infinite or NaN.
 
-If a finite weight is too large, a quantizer silently stores an infinity, and a model that reads it computes NaN.
+If a finite weight is too large for a type, a quantizer stores an infinity without an error. A model with such a weight
+computes NaN.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ _PIECE = 1 << 18  # blocks at a time, which fit the processor's cache
 
 
 def first_not_finite(rows: NDArray[np.uint8], kind: TensorType) -> tuple[int, int] | None:
-    """Return the (row, column) where the first quantized block with an infinity or NaN begins, or None.
+    """Return the (row, column) at which the first quantized block with an infinity or NaN begins.
+
+    None if there is none.
 
     `rows`: (rows, bytes of a row), contiguous.
     """

@@ -1,6 +1,6 @@
-"""The types of weights that are plain floats, with their numpy types.
+"""The types of weights that are plain floats, and the numpy type of each.
 
-numpy has no bfloat16, so bfloat16 is represented by its bits.
+numpy has no bfloat16, so the bits of bfloat16 are stored as uint16.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FLOATS: Mapping[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16, 
 
 
 def widened(values: NDArray[Any], kind: str) -> NDArray[np.float32]:
-    """Return values of a type in FLOATS as float32, exactly."""
+    """Return values of a type in FLOATS as float32. The result is exact."""
     if kind == "BF16":
         return (values.astype(np.uint32) << 16).view(np.float32)
     return values.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The kernels with numpy and ggml's quantizer, for machines without our native code.
+"""The kernels with numpy and ggml's quantizer, for machines without the native code of this package.
 
 They compute the same bytes as the native code. Sums are computed in the order of kernels/merge.h, with one rounding per
 operation.
@@ -56,7 +56,7 @@ def _merged(block: Block, places: NDArray[np.integer]) -> NDArray[np.float32]:
 
 
 def _weights(block: Block, places: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Return rows of the source as float32, exactly."""
+    """Return rows of the source as float32. The result is exact."""
     rows = block.source[places]
     if block.source_type in FLOATS:
         return widened(rows, block.source_type)
@@ -66,8 +66,8 @@ def _weights(block: Block, places: NDArray[np.integer]) -> NDArray[np.float32]:
 def _norms(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return each row's Euclidean norm.
 
-    The squares are added as doubles, in the order of kernels/merge.h. Column i is added to sum i mod 8, and then the
-    eight sums are added.
+    The squares are added as doubles, in the order of kernels/merge.h. There are eight sums: column i is added to sum i
+    mod 8. At the end, the eight sums are added.
     """
     rows, columns = weights.shape
     padded = np.zeros((rows, -(-columns // 8) * 8))

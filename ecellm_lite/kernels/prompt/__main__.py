@@ -14,7 +14,7 @@ from ecellm_lite.kernels.prompt import library, trial
 
 
 def main() -> None:
-    """Register the kernels and check their products. If they cannot be used, print the reason."""
+    """Register the kernels and check their results. If they cannot be used, print the reason."""
     place, variant = Path(sys.argv[1]), sys.argv[2]
     try:
         native = library.library(place)

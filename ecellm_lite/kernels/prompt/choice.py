@@ -119,7 +119,7 @@ def declined() -> str:
 
 
 def _variant(choice: str) -> str:
-    """Return the variant to use. If there is none, raises EcellmError; its message is the reason."""
+    """Return the variant to use. If there is none, raises EcellmError. The error's message is the reason."""
     variants = library.variants(library.library(library.path()))
     if choice != "auto":
         if choice not in variants:

@@ -147,9 +147,12 @@ def attend(
 ) -> NDArray[np.float32]:
     """Return the attention of each token and head, in the shape of `q`.
 
-    `q`: (tokens, heads, width). `k` and `v`: (cells, KV heads, width). `mask`: (tokens, cells), added to the scores.
-    `order`: the mask's column i is for row `order[i]` of `k` and `v`; by default, for row i. Raises EcellmError if the
-    library refuses the shape.
+    `q`: (tokens, heads, width).
+    `k`, `v`: (cells, KV heads, width).
+    `mask`: (tokens, cells), added to the scores.
+    `order`: the mask's column i is for row `order[i]` of `k` and `v`. By default, it is for row i.
+
+    Raises EcellmError if the library refuses the shape.
     """
     tokens, heads, width = q.shape
     cells, kv_heads, _ = k.shape

@@ -1,4 +1,4 @@
-"""The kernels' trial: checks that ggml computes nearly the same results with the kernels as without."""
+"""The kernels' trial: ggml must compute nearly the same results with the kernels as without them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def product(
     `blocks` (rows, bytes of a row): the weights.
     `x` (columns, depth): the vectors to multiply by. Each vector gives one column of the product.
 
-    If there is no such device, or it fails, raises EcellmError; its message is the reason.
+    Raises EcellmError if there is no such device, or if it fails. The error's message is the reason.
     """
     columns, depth = x.shape
     y = np.empty((columns, len(blocks)), dtype=np.float32)
