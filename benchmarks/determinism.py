@@ -1,6 +1,7 @@
 """Claim: deterministic answers are the same bytes in every batch, at 90% of fast mode's rate or more.
 
-    python -m benchmarks.determinism --rows 2000
+    python -m benchmarks.determinism --rows 2000 --repeats 0
+    python -m benchmarks.determinism --rows 0 --output benchmarks/results/determinism_rates.json
 
 Labelled rows of all ten tasks are answered in deterministic mode several times. The passes differ in batch size, number
 of threads, order of the rows, and whether rows share the computed state of common text. One pass answers only the first
@@ -9,6 +10,8 @@ of threads, order of the rows, and whether rows share the computed state of comm
 Rates are measured on the rows of each scored task separately. The fast and the deterministic mode are measured
 alternately, and the model is loaded anew each time. Without the prompt kernels, deterministic mode computes one row at
 a time. The rate without them is measured once.
+
+`--repeats 0` leaves out the rates. `--rows 0` leaves out the comparison, which may run on a busy machine.
 """
 
 from __future__ import annotations
@@ -64,41 +67,43 @@ SETUPS = (
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
-@click.option("--rows", type=click.IntRange(10), default=2000, show_default=True, help="Of all tasks together.")
+@click.option("--rows", type=click.IntRange(0), default=2000, show_default=True, help="Of all tasks together.")
 @click.option("--alone", type=click.IntRange(1), default=200, show_default=True)
 @click.option("--timed-rows", type=click.IntRange(7), default=280, show_default=True, help="Of the scored tasks.")
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--repeats", type=click.IntRange(0), default=5, show_default=True)
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/determinism.json"))
 def main(data: Path, rows: int, alone: int, timed_rows: int, repeats: int, model: str, output: Path) -> None:
     """Compare the answers of all passes, measure the rates of the modes, and write the results."""
     if reason := prompt.start().reason:
         raise click.ClickException(f"Deterministic mode runs one row at a time here: {reason}.")
-    labelled = mixed(data, list(TASKS), rows)
-    reference: dict[str, str] = {}
-    passes = []
-    for setup in SETUPS:
-        started = time.perf_counter()
-        seen = answered(model, setup, ordered(labelled, setup.order))
-        reference = reference or seen
-        passes.append(compared(setup.name, reference, seen, time.perf_counter() - started))
-    seen = one_by_one(model, ordered(labelled, "shuffled")[:alone])
-    passes.append(compared("each row alone", reference, seen))
-    rates = measured(model, mixed(data, list(SCORED), timed_rows), repeats)
-    medians = {name: median(each) for name, each in rates.items()}
-    write_results(
-        output,
-        "determinism",
-        {
-            "rows": len(labelled),
-            "passes": passes,
-            "identical": all(one["different"] == 0 for one in passes),
+    facts: dict[str, Any] = {}
+    if rows:
+        passes = compare(model, mixed(data, list(TASKS), rows), alone)
+        facts |= {"rows": rows, "passes": passes, "identical": all(one["different"] == 0 for one in passes)}
+    if repeats:
+        rates = measured(model, mixed(data, list(SCORED), timed_rows), repeats)
+        medians = {name: median(each) for name, each in rates.items()}
+        facts |= {
             "timed_rows": timed_rows,
             "rows_per_second": medians,
             "each_repeat": rates,
             "share_of_fast": round(medians["deterministic"] / medians["fast"], 3),
-        },
-    )
+        }
+    write_results(output, "determinism", facts)
+
+
+def compare(model: str, rows: Sequence[Row], alone: int) -> list[dict[str, Any]]:
+    """Return, for each pass over the rows, how many of its answers differ from the first pass's."""
+    passes: list[dict[str, Any]] = []
+    reference: dict[str, str] = {}
+    for setup in SETUPS:
+        answers = answered(model, setup, ordered(rows, setup.order))
+        reference = reference or answers
+        passes.append(compared(setup.name, reference, answers))
+    answers = one_by_one(model, ordered(rows, "shuffled")[:alone])
+    passes.append(compared("each row alone", reference, answers))
+    return passes
 
 
 def mixed(data: Path, tasks: Sequence[str], count: int) -> list[Row]:
@@ -150,17 +155,14 @@ def one_by_one(model: str, rows: Sequence[Row]) -> dict[str, str]:
     return {str(answer.id): json.dumps(answer.as_dict()) for answer in answers}
 
 
-def compared(
-    name: str, reference: dict[str, str], seen: dict[str, str], seconds: float | None = None
-) -> dict[str, Any]:
+def compared(name: str, reference: dict[str, str], answers: dict[str, str]) -> dict[str, Any]:
     """Count the answers of a pass that differ from the reference pass.
 
     `which` has the ids of the first 20 of these rows.
     """
-    different = sorted(row for row, answer in seen.items() if answer != reference[row])
-    rate = {"rows_per_second": round(len(seen) / seconds, 3)} if seconds else {}
-    click.echo(f"{name}: {len(different)} of {len(seen)} answers differ {rate}", err=True)
-    return {"name": name, "rows": len(seen), "different": len(different), "which": different[:20], **rate}
+    different = sorted(row for row, answer in answers.items() if answer != reference[row])
+    click.echo(f"{name}: {len(different)} of {len(answers)} answers differ", err=True)
+    return {"name": name, "rows": len(answers), "different": len(different), "which": different[:20]}
 
 
 def measured(model: str, rows: Sequence[Row], repeats: int) -> dict[str, list[float]]:

@@ -147,6 +147,17 @@ def prompts_few() -> str:
     return f"{table(('tokens', *sizes), rows)}\n\n{provenance('prompts_few')}"
 
 
+def products() -> str:
+    """Return the table that compares the prompt kernels with the most that the processor's registers can do."""
+    rows = []
+    for name, one in results("products")["models"].items():
+        shares = one["of_peak"].values()
+        whole, times, limit = one["prompt_of_peak"], one["times"], one["limit_times"]
+        rows.append((name, f"{min(shares):.0%} to {max(shares):.0%}", f"{whole:.0%}", f"{times:.2f}", f"{limit:.2f}"))
+    head = ("", "a matrix product, of the peak", "a prompt, of the peak", "times llama.cpp's better", "at the peak")
+    return f"{table(head, rows)}\n\n{provenance('products')}"
+
+
 def memory() -> str:
     """Return the sentence that says how much a process's memory grows over time."""
     facts = results("memory")["demo_model"]

@@ -152,7 +152,7 @@ inline void write_eight(Floats sums, float *y, size_t rows, bool first) {
     }
 }
 
-/* Compute a piece. `fixed` is the number of columns, or 0 for any number: sums of one column stay in a register. */
+/* Compute a piece. `fixed` is the number of columns, or 0 for any number. Sums of a fixed number stay in registers. */
 template <class Few, size_t fixed>
 void multiply_few(const Product &product, const typename Few::Activations *x, const Piece &piece) {
     const size_t columns = fixed ? fixed : product.columns, panel = piece.panel * panel_rows;
@@ -204,7 +204,13 @@ struct FewColumns {
 
     static void multiply(const Product &product, const uint8_t *memory, const Piece &piece) {
         const X *const x = (const X *)memory;
-        product.columns == 1 ? multiply_few<Few, 1>(product, x, piece) : multiply_few<Few, 0>(product, x, piece);
+        switch (product.columns) {
+        case 1: multiply_few<Few, 1>(product, x, piece); break;
+        case 2: multiply_few<Few, 2>(product, x, piece); break;
+        case 3: multiply_few<Few, 3>(product, x, piece); break;
+        case 4: multiply_few<Few, 4>(product, x, piece); break;
+        default: multiply_few<Few, 0>(product, x, piece);
+        }
     }
 };
 

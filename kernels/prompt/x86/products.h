@@ -161,7 +161,7 @@ struct WordRows {
 
     WordRows(const Ints quads[8]) {
         for (int i = 0; i < 8; i++) {
-            words[2 * i] = _mm256_srai_epi16(_mm256_slli_epi16(quads[i], 8), 8);
+            words[2 * i] = _mm256_maddubs_epi16(_mm256_set1_epi16(1), quads[i]); /* faster than two shifts */
             words[2 * i + 1] = _mm256_srai_epi16(quads[i], 8);
         }
     }
