@@ -152,9 +152,10 @@ inline void write_eight(Floats sums, float *y, size_t rows, bool first) {
     }
 }
 
-/* Compute a piece. `fixed` is the number of columns, or 0 for any number. Sums of a fixed number stay in registers. */
+/* Compute a piece. `fixed` is the number of columns, or 0 for any number. Sums of a fixed number stay in registers.
+ * `flatten`: GCC would not inline the unpacking, which so many types share, and then keeps its vectors in memory. */
 template <class Few, size_t fixed>
-void multiply_few(const Product &product, const typename Few::Activations *x, const Piece &piece) {
+[[gnu::flatten]] void multiply_few(const Product &product, const typename Few::Activations *x, const Piece &piece) {
     const size_t columns = fixed ? fixed : product.columns, panel = piece.panel * panel_rows;
     const Activations<ByteActivations> slices(product, nullptr, panel_blocks<typename Few::Panel>);
     const PanelRows weights(product, panel);
@@ -207,8 +208,6 @@ struct FewColumns {
         switch (product.columns) {
         case 1: multiply_few<Few, 1>(product, x, piece); break;
         case 2: multiply_few<Few, 2>(product, x, piece); break;
-        case 3: multiply_few<Few, 3>(product, x, piece); break;
-        case 4: multiply_few<Few, 4>(product, x, piece); break;
         default: multiply_few<Few, 0>(product, x, piece);
         }
     }
