@@ -95,8 +95,10 @@ def main(
                 continue
             divergence = divergences(path, settings) if shape == "135M" else None
             rates, variant = measure(path, settings, counts, turns, ik_python)
+            sizes_before = models.get(f"{shape} {kind}", {}).get("sizes", {})
+            all_rates = {size: {**sizes_before, **rates}[size] for size in sorted({*sizes_before, *rates}, key=int)}
             models[f"{shape} {kind}"] = {
-                "variant": variant, "threads": threads, "turns": turns, "divergence": divergence, "sizes": rates,
+                "variant": variant, "threads": threads, "turns": turns, "divergence": divergence, "sizes": all_rates,
             }  # fmt: skip
             write_results(output, "prompts", {"models": models})
             times = {size: one["times"] for size, one in rates.items()}

@@ -124,7 +124,9 @@ def _prompt_kernels() -> Check:
         finding = f"{state.variant} (ECELLM_PROMPT_KERNELS=off leaves prompts to llama.cpp)"
         return Check("prompt kernels", "ok", f"{finding}; most models run rows together in deterministic mode")
     finding = f"llama.cpp reads prompts by itself: {state.reason}"
-    advice = "find out with `ecellm-lite bench --tune` whether they are faster here" if state.unmeasured else ""
+    advice = (
+        "tune the model with `ecellm-lite bench` to find out whether they are faster here" if state.unmeasured else ""
+    )
     return Check("prompt kernels", "note", f"{finding}; deterministic mode runs one row at a time", advice)
 
 
