@@ -2,9 +2,9 @@
 
     python -m benchmarks.agreement --rows 60
 
-Labelled rows of the scored tasks (those that do not write text) are answered in both modes. Batching changes the last
-bits of llama.cpp's logits. So the modes may choose different answers where two answers are about equally likely. For
-each row whose answers differ, the results have each mode's two largest probabilities.
+Labelled rows are answered in both modes. Tasks that write text are left out. Batching changes the last bits of
+llama.cpp's logits. So the modes may choose different answers if two answers are about equally likely. For each row with
+different answers, the results list the two largest probabilities in each mode.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ def main(
     output: Path,
     figure: Path,
 ) -> None:
-    """Make the checkpoint, convert it by our command and by the usual chain, and write the results."""
+    """Make the checkpoint, convert it with `ecellm-lite` and with llama.cpp's own tools, and write the results."""
     cores = threads or available_cores()
     folder.mkdir(parents=True, exist_ok=True)
     shape = replace(SHAPES[name], layers=layers or SHAPES[name].layers)

@@ -18,9 +18,9 @@ SPLIT = "train"
 
 
 def lessons(data: Path, tasks: Sequence[Task], rows: int, envelope: Envelope, tested: Sequence[Labelled]) -> list[str]:
-    """Return about `rows` prompts of the training split, each followed by its answer, from all tasks evenly.
+    """Return about `rows` prompts of the training split, each followed by its answer. Each task gives equally many.
 
-    Rows with the same prompt as a `tested` row are left out, so that the imatrix is tested on other rows.
+    Prompts of the rows in `tested` are left out, so that the imatrix is never tested on the prompts it was made from.
     """
     excluded = {prompt_of(row, envelope) for row in tested}
     gathered = gather(labelled_files(data, tasks, SPLIT), tasks, split=SPLIT, limit=-(-rows // len(tasks)))

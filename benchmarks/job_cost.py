@@ -1,11 +1,11 @@
-"""Claim: a job's table and journal cost at most a tenth of the demo's time per row, in constant memory.
+"""Claim: a job's table and journal cost at most a tenth of the demo's time per row, and memory does not grow.
 
     python -m benchmarks.job_cost
 
 A job reads the CSV catalogue of `tables.py`, maps its columns to a task's fields, writes the answers and keeps a
-journal. A stub answers in no time, so everything except the model's work is measured. The processor time per row is
-compared with the demo's on its fastest task (results/throughput.json). Peak memory is measured in a separate process
-(table_job.py), after 2,000 rows and at the end. A Parquet file of short rows is read, mapped and written too, without a
+journal. A stub takes the model's place, so everything except the model's work is measured. The processor time per row
+is compared with the time of the demo model on its fastest task (results/throughput.json). Peak memory is measured in a
+separate process (table_job.py), after 2,000 rows and at the end. A second job has a Parquet file of short rows, and no
 journal.
 """
 

@@ -192,7 +192,7 @@ def shortest(data: Path, task: str, count: int) -> list[dict[str, Any]]:
 
 
 def ask(task: Task, row: dict[str, Any], runtime: Runtime) -> Ask:
-    """Return the request for a row, in the forms that a Runtime and both servers take."""
+    """Return one row as three requests: for a Runtime, for `ecellm-lite serve` and for llama.cpp's server."""
     question = task.question(row)
     prompt = runtime.envelope.prompt(question.instruction, question.text, question.options)
     completion = {"prompt": prompt, "n_predict": MAX_TOKENS, "temperature": 0.0, "cache_prompt": True}
@@ -304,9 +304,10 @@ def resident(processes: Mapping[str, psutil.Process]) -> dict[str, float]:
 
 
 def summary(ways: dict[str, Way], sizes: Sequence[int], memory: list[dict[str, float]]) -> dict[str, Any]:
-    """Return the rates, latencies, HTTP statuses and memory of all ways. Rates are compared part by part.
+    """Return the rates, latencies, HTTP statuses and memory of each way of answering.
 
-    `sizes`: the number of requests in each part.
+    `sizes`: the number of requests in each part of the run.
+    `memory`: the memory of each process after each part, in MiB.
     """
     ours = ways[OURS].parts
     of = {

@@ -109,7 +109,7 @@ def main(
     output: Path,
     figure: Path,
 ) -> None:
-    """Convert the model to each file type, measure the files, and write the results and their chart."""
+    """Convert the model to each file type, measure the quality and speed of each, and write the results and a chart."""
     if base is None:
         base, lora, envelope = str(shipped_weights()), lora or (ADAPTER,), envelope or ENVELOPE
     chosen_tasks = [get_task(name) for name in tasks]

@@ -1,4 +1,4 @@
-"""Claim: the kernels quantize many times faster than ggml, to the same bytes.
+"""Claim: the kernels quantize many times faster than ggml, and write the same bytes.
 
     python -m benchmarks.quantize
 
@@ -69,7 +69,7 @@ def main(rows: int, repeats: int, output: Path, figure: Path) -> None:
 
 
 def picture(facts: dict[str, Any]) -> str:
-    """Return an SVG chart with a bar for each K-quant and variant: the rate as a multiple of ggml's."""
+    """Return an SVG bar chart that shows how many times as fast as ggml each variant is, for each K-quant."""
     types = {name: one for name, one in facts["types"].items() if name.split()[0] in K_QUANTS}
     legend = [way for way in next(iter(types.values()))["times_ggml"] if way != "ggml"]
     groups = [
@@ -120,7 +120,7 @@ def threading(weights: np.ndarray[Any, np.dtype[np.float32]], kind: str, cores: 
 
 
 def merging(weights: np.ndarray[Any, np.dtype[np.float32]], repeats: int) -> dict[str, Any]:
-    """Return the rates at which bfloat16 rows become Q4_K, without an adapter and with one merged in."""
+    """Measure how fast bfloat16 rows are converted to Q4_K, without an adapter and while an adapter is merged in."""
     generator = np.random.default_rng(1)
     rows, columns = weights.shape
     bits = (weights.view(np.uint32) >> 16).astype(np.uint16)

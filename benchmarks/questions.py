@@ -2,17 +2,17 @@
 
     python -m benchmarks.questions --llama-server build/bin/llama-server
 
-A state is the text that questions are about, here 800 words of labelled reviews. `ecellm-lite serve` gets one request
-with 40 questions about it. llama.cpp's server gets 40 requests with the same prompts and a grammar of yes or no, in
-three ways:
+A state is a text to ask questions about. Here it is 800 words of labelled reviews. `ecellm-lite serve` gets one request
+with all 40 questions. llama.cpp's server gets 40 requests with the same prompts. A grammar allows only "yes" and "no"
+as answers. The 40 requests are sent in three ways:
 
 - one after the other, with its prompt cache and one slot;
 - 8 at a time, with its prompt cache and 8 slots;
 - 8 at a time, without its prompt cache.
 
 Each round has a new state. Before each round, both servers answer a question about another state, so that they have the
-instruction in memory. The metrics of `ecellm-lite serve` say how many tokens our engine read. This number is compared
-with the number of different prompt tokens, which counts the prompts' common beginning once.
+instruction in memory. The metrics of `ecellm-lite serve` tell how many tokens our engine read. They are compared with
+the fewest tokens that must be read: the beginning that all prompts share counts once.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def read_states(data: Path, words: int, count: int) -> list[str]:
 
 
 def decide(port: int, model: str, state: str, questions: Sequence[str]) -> None:
-    """Ask our server all questions in one request."""
+    """Send all questions to our server in one request."""
     asked = [{"type": "predicate", "instructions": question} for question in questions]
     post(port, "/v1/decisions", {"model": model, "input": state, "questions": asked})
 

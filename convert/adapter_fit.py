@@ -67,10 +67,7 @@ def fit(blueprint: Blueprint, source: TensorSource, adapter: PeftAdapter) -> Ada
 
 
 def _check_targets(blueprint: Blueprint, adapter: PeftAdapter, matrices: Set[str]) -> None:
-    """Raise ModelError if target_modules names a matrix for which the adapter's file has no factors.
-
-    The file is then incomplete.
-    """
+    """Raise ModelError if target_modules names a matrix, but the adapter's file has no factors for the matrix."""
     if not adapter.targets:
         return
     targets = set(adapter.targets)
@@ -118,9 +115,9 @@ def _in_layer(module: str) -> tuple[str, str] | None:
 
 
 def _can_be(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> bool:
-    """Return whether an adapter's tensor can be equal to the base's tensor.
+    """Return whether the adapter's whole tensor may be a copy of the base's tensor.
 
-    Their values are compared. If the base is quantized, only their shapes are compared.
+    The values are compared. If the base is quantized, only the shapes are compared.
     """
     tensor = source.tensor(recipe.source)
     return whole.shape == tensor.shape if tensor.type not in FLOATS else _equals(source, recipe, whole)

@@ -68,7 +68,7 @@ class TensorRecipe:
 
     @property
     def memory_bytes(self) -> int:
-        """How many bytes of memory the recipe needs until its tensor is written."""
+        """The size in bytes of the arrays that the recipe keeps in memory."""
         arrays = [self.magnitudes, self.saved, self.order]
         arrays += [array for each in self.factors for array in (each.a, each.b)]
         return sum(array.nbytes for array in arrays if array is not None)

@@ -84,8 +84,8 @@ def read_gguf_adapter(path: Path) -> PeftAdapter:
 def with_checkpoint_names(adapter: PeftAdapter, blueprint: Blueprint) -> PeftAdapter:
     """Return a GGUF adapter with the module names and the row order of a checkpoint.
 
-    Raises ModelError if the adapter changes a tensor that the blueprint does not have, or that has another number of
-    rows.
+    Raises ModelError if the adapter changes a tensor that the blueprint does not have. Also raises it if a tensor has
+    more or fewer rows than in the blueprint.
     """
     recipes = {
         recipe.name: recipe for recipe in (*blueprint.recipes, *([blueprint.output] if blueprint.output else []))

@@ -24,9 +24,9 @@ _STATUSES = {
 
 
 def ending(code: int) -> str:
-    """Return the meaning of a subprocess exit code, in words that follow "the process". Empty for 0.
+    """Describe the exit code of a subprocess. For example, -9 gives "was killed by SIGKILL"; 0 gives an empty text.
 
-    The code is negative for a signal, and an NTSTATUS if Windows stopped the process.
+    `code` is negative if a signal ended the process. It is an NTSTATUS if Windows stopped the process.
     """
     if code < 0:
         try:

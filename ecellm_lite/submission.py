@@ -40,7 +40,7 @@ class Submission:
         return self._unsettled.acquire(blocking=False)
 
     def cancel(self) -> None:
-        """Tell the engine that nobody waits for this row's answer any more."""
+        """Tell the engine that the row's answer is no longer needed."""
         if self.request:
             self.request.cancelled = True
 

@@ -6,7 +6,7 @@ from benchmarks.page_tables.sources import provenance, results, short, table
 
 
 def neighbours() -> str:
-    """Return the table of the rates next to busy programs, with llama.cpp's own thread settings and with ours."""
+    """Return the table of rates while other programs keep the cores busy, for plain llama.cpp and for ecellm-lite."""
     facts = results("neighbours")
     rows = []
     for hogs in facts["ours"]["rows_per_second"]:
@@ -67,7 +67,7 @@ def pipe() -> str:
 
 
 def kills() -> str:
-    """Return the table of how a ChildRuntime recovered from kills of its child under load."""
+    """Return the table of the kills benchmark: how fast a ChildRuntime recovers after its child is killed."""
     facts = results("kills")
     first, back, after = facts["first_answer"], facts["back"], facts["rate_after"]
     longest = "not by the next kill" if back["longest"] is None else f"{back['longest']:.1f} s"
@@ -85,7 +85,7 @@ def kills() -> str:
 
 
 def load() -> str:
-    """Return the table of the rates, times and response statuses under 64 clients, and the server's memory."""
+    """Return the table of the load benchmark: 64 clients at once. A sentence below it gives the server's memory."""
     facts = results("load")
     rows = [
         (
@@ -158,7 +158,7 @@ def bare_install() -> str:
 
 
 def standalone() -> str:
-    """Return the tables of sizes and starting times: an installed package, and the standalone program."""
+    """Return two tables that compare an installed package with the standalone program: sizes, and starting times."""
     facts = results("standalone")
     sizes = [(name, f"{size / 1e6:,.0f} MB") for name, size in facts["bytes"].items()]
     ways = facts["seconds"]

@@ -40,7 +40,7 @@ class DateReader:
     def read(self, text: str) -> str:
         """Return the date as YYYY-MM-DD.
 
-        Raises UnreadableError for a text that is no date, or that could be several.
+        Raises UnreadableError if the text is not a date, or is ambiguous as 03/04/2025 may be.
         """
         text = cleaned(text)
         if match := _ISO.fullmatch(text) or _COMPACT.fullmatch(text):

@@ -117,10 +117,11 @@ class Space(ABC):
         raise NotImplementedError
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return the claims (decisions) that an answer consists of, each compared with the gold answer string.
+        """Split an answer into claims (single decisions), each compared with the gold answer string.
 
-        There is at least one claim, and the answer is correct if all claims are. `labels` come from `read_labels`.
-        Raises InputError if the gold answer is outside the space, or if answers of this space have no probability.
+        There is at least one claim. The answer is correct if every claim is correct. `labels` come from `read_labels`.
+        Raises InputError if the gold answer is outside the space. Also raises it if answers of this type have no
+        probability.
         """
         raise InputError(f"Answers of type {self.type} have no probability", step="evaluate answers of another type")
 
@@ -143,5 +144,5 @@ class Space(ABC):
         return answer.text or "(empty)"
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return the lines to show below the headline. An abstention has lines too."""
+        """Return the lines to show below the headline. There are also lines for an abstention."""
         return bars(answer)

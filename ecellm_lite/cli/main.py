@@ -129,7 +129,7 @@ def _forget_output() -> None:
 
 
 def _fail(sentence: str, code: int, *, debug: bool = False) -> int:
-    """Print what went wrong and return the exit code. With `debug`, also print the current error's traceback."""
+    """Print an error message and return the exit code. With `debug`, also print the traceback."""
     if debug and sys.stderr:
         traceback.print_exc()
     click.echo(f"ecellm-lite: {plain(sentence)}", err=True)

@@ -156,7 +156,7 @@ def _show_download(download: Download) -> None:
 
 
 def pull_models(address: str, key: Path | None, *, quiet: bool) -> None:
-    """Bring the store's models up to date with those at an address. A given key is trusted from then on."""
+    """Update the store's models from an address. If a key is given, it is trusted from then on."""
     from ecellm_lite.bundle.feed_pull import pull_feed
     from ecellm_lite.bundle.keys import keys_for, trust
     from ecellm_lite.cli.progress import bytes_progress

@@ -1,4 +1,7 @@
-"""`ecellm-lite pipe`: answers a host program in JSON lines, on standard input and output or on a socket."""
+"""`ecellm-lite pipe`: reads requests from a host program and writes answers, all as lines of JSON.
+
+It uses standard input and output, or a socket.
+"""
 
 from __future__ import annotations
 

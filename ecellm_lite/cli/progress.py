@@ -117,7 +117,10 @@ def _failed(failures: int) -> str:
 
 @contextmanager
 def bytes_progress(what: str, *, hidden: bool = False) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a function to call with the bytes done and the total bytes. A bar shows them, and the remaining time."""
+    """Show a bar with the bytes done and the remaining time.
+
+    Yield a function to call with the bytes done and the total bytes. Yield None if no bar is to be shown.
+    """
     console = Console(stderr=True)
     if hidden or not console.is_terminal:
         yield None
@@ -130,10 +133,10 @@ def bytes_progress(what: str, *, hidden: bool = False) -> Iterator[Callable[[int
 
 @contextmanager
 def conversion_progress(*, hidden: bool) -> Iterator[Callable[[ConversionProgress], None] | None]:
-    """Yield a function to call with a conversion's progress, or None if no bar is to be shown.
+    """Show a bar with the bytes read, the rate in GB/s and the remaining time.
 
-    The bar shows the bytes read, GB/s and the remaining time. It appears at the first call, because an earlier download
-    may show bars of its own.
+    Yield a function to call with a conversion's progress. Yield None if no bar is to be shown. The bar appears at the
+    first call, because an earlier download may show bars of its own.
     """
     console = Console(stderr=True)
     if hidden or not console.is_terminal:

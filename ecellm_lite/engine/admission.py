@@ -80,7 +80,10 @@ class Admission:
         return self._backend.cells - self._prefixes.cells - sum(slot.own for slot in self._active)
 
     def grow(self, request: Request) -> None:
-        """Grow the empty memory for all waiting rows. If that fails, grow it for this request's row alone."""
+        """Make the model's memory large enough for all waiting rows, or else for this request.
+
+        The memory must be empty.
+        """
         try:
             self.reserve(self._useful_cells(request))
         except ModelError:  # the other rows can wait longer

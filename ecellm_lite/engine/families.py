@@ -39,7 +39,7 @@ def by_family(requests: Sequence[Request]) -> list[Request]:
 
 
 def _related(one: Request, other: Request, *, many: bool) -> bool:
-    """Whether two requests belong to one family.
+    """Whether the prompts of two requests start with enough equal tokens for one family.
 
     `many`: whether there are too many instructions to keep in memory.
     """

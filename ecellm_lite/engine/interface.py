@@ -11,7 +11,7 @@ from ecellm_lite.answers.decoding import Logits, Vocabulary
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Tokens to append after the first `position` tokens of a sequence. The last `ask` of them get logits."""
+    """Tokens to append to a sequence that has `position` tokens. The model returns logits for the last `ask` tokens."""
 
     sequence: int
     position: int
@@ -50,7 +50,9 @@ class Backend(Protocol):
         """
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
-        """Append the chunks' tokens to the memory, and return the logits of each chunk that asks for logits, in order.
+        """Append the chunks' tokens to the memory.
+
+        Return the logits of the chunks that ask for logits, in the chunks' order.
 
         A chunk's logits have the shape (vocabulary.size,) if `ask` is 1, else (ask, vocabulary.size). They may be a
         view that the next call overwrites. Raises EcellmError if the model cannot compute.

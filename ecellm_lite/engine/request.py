@@ -1,4 +1,4 @@
-"""A request to the engine: a prompt, the space of its possible answers, and its outcome."""
+"""A request to the engine: a prompt, its possible answers, and its outcome."""
 
 from __future__ import annotations
 

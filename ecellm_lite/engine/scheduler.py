@@ -185,9 +185,9 @@ class Scheduler:
         self._advance(slot, None)
 
     def _begin(self, slot: Slot) -> bool:
-        """Let a running request fork from its prefix, if the prefix is in memory.
+        """Copy a request's prefix into its sequence, if the prefix is in memory.
 
-        Return whether it has forked by now.
+        Return whether the request has begun, now or earlier.
         """
         if not slot.begun and slot.match.ready:
             slot.begun = True
@@ -196,9 +196,9 @@ class Scheduler:
         return slot.begun
 
     def _next_chunks(self) -> list[Chunk]:
-        """Return the chunks of tokens for the next call of the model.
+        """Return the chunks of tokens for the next call of the model. All belong to rows of one adapter.
 
-        They are for the adapter whose turn it is or, if its rows cannot run, for another adapter.
+        The adapters take turns. If no row of an adapter can run, the next adapter gets the turn.
         """
         for adapter in self._waiting.order():
             if chunks := self._chunks(adapter):

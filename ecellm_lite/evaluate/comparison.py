@@ -124,9 +124,9 @@ def _compared(abbreviation: str, primary: str, pairs: Pairs, left_out: int) -> T
 
 
 def _columns(primary: str, pairs: Pairs) -> tuple[Numbers, Numbers, Metric]:
-    """Return (numbers before, numbers after, primary metric).
+    """Return (table before, table after, metric).
 
-    The numbers of an evaluation have one line per row. The metric is computed from the sums of these lines.
+    Each table has a row of numbers per answer. The metric is a function of the sums of the table's columns.
     """
     gold = [record.gold for record, _ in pairs]
     if len({isinstance(record.score, list) for pair in pairs for record in pair}) > 1:

@@ -130,7 +130,7 @@ def _check_hyperparameters(keys: _Keys, prefix: str, partly_rotated: bool) -> in
 
 
 def _check_heads(keys: _Keys, prefix: str, default: int, partly_rotated: bool) -> None:
-    """Check the length of an attention head, and the number of its values that RoPE rotates, which must be even."""
+    """Check how many values an attention head has, and how many of them RoPE rotates. RoPE needs an even number."""
     length = keys.integer(prefix + "attention.key_length", 2, 1 << 16, default)
     if keys.integer(prefix + "attention.value_length", 2, 1 << 16, default) != length:
         raise keys.unfit(f"its attention keys have {length} values, but its attention values have another number")

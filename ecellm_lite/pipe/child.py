@@ -1,4 +1,7 @@
-"""A child process that speaks the pipe's protocol (docs/pipe.md): sends it lines, reports its messages and its exit."""
+"""A child process that speaks the pipe's protocol (docs/pipe.md).
+
+The parent sends it lines, and learns of its messages and its exit.
+"""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class ChildRuntime:
 
     @property
     def ready(self) -> bool:
-        """Whether requests can be answered: a child has loaded the model, or the next request will start one."""
+        """Whether requests can be answered. True while a loaded child runs, or if the next request will start one."""
         return self._supervisor.is_ready
 
     @property
@@ -153,7 +153,7 @@ class ChildRuntime:
         return request.future
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
-        """Return the answer to one row, or raise the row's error; see Answerer."""
+        """Return the answer to one row. Raises the row's error; see Answerer."""
         return awaited(self.submit(task, row, **options))
 
     def answers(

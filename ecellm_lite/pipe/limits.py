@@ -24,7 +24,7 @@ def limit_memory(memory_bytes: int) -> None:
 
 
 def lower_priority(nice: int) -> None:
-    """Lower the priority of this process by a nice level from 0 to 19."""
+    """Lower the priority of this process. `nice` is a level from 0 (unchanged) to 19 (lowest)."""
     if sys.platform == "win32":
         import psutil
 

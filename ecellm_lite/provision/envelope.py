@@ -1,4 +1,4 @@
-"""Finds a model's envelope (the text around each prompt) when the model is put into the store."""
+"""Finds a model's envelope (the text around each prompt) when the model is added to the store."""
 
 from __future__ import annotations
 

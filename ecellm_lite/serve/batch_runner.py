@@ -1,8 +1,8 @@
 """Runs batches one after the other.
 
-Each line of a batch's input file is a request to this server. The runner writes each response at once to the batch's
-journal. If the server is killed, the next server reads the journal, and sends the requests that have no complete
-response there. The output file lists the responses in the order in which they were ready.
+Each line of a batch's input file is a request to this server. The runner writes each response to the batch's journal as
+soon as it is complete. If the server is killed, the next server reads the journal, and sends the requests that have no
+complete response there. The output file lists the responses in the order in which they were ready.
 """
 
 from __future__ import annotations

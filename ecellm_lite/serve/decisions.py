@@ -83,7 +83,7 @@ class OfferedLevel(Form):
 
 
 class Score(Form):
-    """The question which level of a scale applies. The levels are listed from the lowest to the highest."""
+    """A question that is answered with one level of a scale. The levels are listed from the lowest to the highest."""
 
     type: Literal["score"]
     instructions: Instructions

@@ -65,8 +65,8 @@ class Exchange:
 class Exchanges:
     """The outermost ASGI middleware: gives each request an id and a log entry.
 
-    An unexpected exception becomes a response with status 500. A log entry contains no text from the client. It has the
-    route's pattern in place of the path, and the API key's name in place of the key.
+    An unexpected exception becomes a response with status 500. A log entry contains no text from the client: the
+    route's pattern replaces the path, and the API key's name replaces the key.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, log: Log | None = None) -> None:

@@ -179,8 +179,8 @@ async def generate_texts(
 
     Raises the error of the first text that failed.
 
-    The same seed gives the same texts if the engine also ran them in the same batches. `listener` is called with the
-    text so far each time the text grows. A listener is allowed for a single text only.
+    A seed repeats the texts only if the engine also forms the same batches. `listener` is called each time the text
+    grows, with the whole text so far. Give a listener only for a single text.
     """
     first = seed if seed is not None else secrets.randbits(32)
 

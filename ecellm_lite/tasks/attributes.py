@@ -128,7 +128,7 @@ def _reader(table: TaskTable) -> tuple[Reader | None, Sequence[str]]:
 
 
 def _values(table: TaskTable) -> ClosedValues:
-    """Return the allowed values, which the table lists itself or reads from a file."""
+    """Return the allowed values. The task's file lists them, or names a file of values."""
     if isinstance(table.value("values"), Mapping):
         of_file = table.table("values")
         if "shortlist" in of_file:

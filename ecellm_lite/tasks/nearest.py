@@ -1,4 +1,4 @@
-"""Finds the texts that are most similar to a text, by the words they have in common: BM25 (extra `bm25`).
+"""Finds the texts that have the most words in common with a text. Needs the extra `bm25` (BM25 is the formula).
 
 A rare word counts more than a frequent one. Upper and lower case count as equal, and a plural "s" is ignored. Scripts
 without spaces between words, such as Chinese and Thai, are compared by pairs of characters.

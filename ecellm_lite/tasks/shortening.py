@@ -179,14 +179,14 @@ def _largest(
     high: tuple[int, int],
     most: int,
 ) -> int:
-    """Return the largest number of parts with which the row needs at most `most` tokens.
+    """Return the largest number of parts with which the row has at most `most` tokens.
 
-    `of`: a function that returns the row with a number of parts.
-    `low`: a number of parts with which the row fits, and the row's number of tokens.
-    `high`: a number of parts with which the row does not fit, and the row's number of tokens.
+    `of`: makes the row with a given number of parts.
+    `needs`: counts the tokens of a row.
+    `low`: a number of parts with which the row fits, and the row's tokens.
+    `high`: a number of parts with which the row does not fit, and the row's tokens.
 
-    The number of tokens grows nearly linearly with the number of parts. So each try is where a straight line through
-    `low` and the last try reaches `most` tokens.
+    Each guess is made by linear interpolation, because the tokens grow nearly linearly with the parts.
     """
     (least, bottom), last = low, high
     fits, fails = low[0], high[0]

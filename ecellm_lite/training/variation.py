@@ -19,9 +19,9 @@ Varied = tuple[Fields, str]
 
 
 def varied(task: str, fields: Fields, answer: str, random: Random) -> Varied:
-    """Return a row's fields and answer in another order if order means nothing in its task.
+    """Shuffle the parts of a row whose order means nothing, such as the attributes to extract.
 
-    Otherwise return them unchanged.
+    The answer is changed to match. Rows of other tasks stay unchanged.
     """
     change = _CHANGES.get(task)
     return change(fields, answer, random) if change else (fields, answer)
@@ -55,7 +55,7 @@ def _name(attribute: Any) -> str:
 
 
 def _renamed(attributes: Sequence[Any], answer: str, random: Random) -> tuple[list[Any], str]:
-    """Return the attributes, a third of them with another name if they have one, and the answer with these names."""
+    """Rename about a third of the attributes, in the list and in the answer. "Color" may become "Colour"."""
     names = {
         name: other_name(name, [_name(other) for other in attributes if other != name], random)
         for name in attributes

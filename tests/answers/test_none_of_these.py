@@ -47,7 +47,7 @@ def in_favor_of(text: str, by: float) -> Mapping[int, float]:
 
 
 def over(favored: Mapping[int, float]) -> Runtime:
-    """Return a runtime whose engine favors these tokens."""
+    """Return a runtime with a fake engine. `favored` has tokens, and what is added to the logit of each."""
 
     def logits(tokens: Sequence[int]) -> Logits:
         values = scattered(tokens)
@@ -127,7 +127,6 @@ def test_what_the_model_writes_decides(tmp_path: Path, favored: str, value: str)
 
 
 def test_the_probability_of_none_is_what_no_label_has(tmp_path: Path) -> None:
-    """The expected value comes from the same prompt, asked with "none" as an ordinary option."""
     row = {"mail": "Hello."}
     plain = written(tmp_path, FEW.replace("none = ", "").replace("]\n", ', { value = "none" }]\n'))
     favored = in_favor_of("A", 6.0)

@@ -77,7 +77,7 @@ def test_the_variants_in_a_wheel_are_listed(tmp_path: Path) -> None:
 
 
 class Pip:
-    """Simulates pip: writes a wheel with the files `names`, and prints lines as a compilation does."""
+    """Simulates `pip wheel`. The wheel contains the files `names`."""
 
     def __init__(self, *names: str, code: int = 0) -> None:
         self.returncode = code

@@ -1,4 +1,4 @@
-"""A file gets its name only when it is complete, and has one writer at a time. A failing disk gives an error."""
+"""The file writer gives a file its final name only when the file is complete. A second writer is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order in which rows leave the queue: the oldest row first, together with rows that share enough text with it."""
+"""The queue's order: the oldest row goes first. Rows that share a long enough text with it go with it."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ from tests.support.refusals import refusal
 
 
 def predicates(texts: str, **other: Any) -> Results:
-    """Return results for rows whose labels alternate between yes and no.
+    """Return results for rows whose labels alternate between "yes" and "no".
 
-    Each letter of `texts` is the answer to a row.
+    `texts` has a letter for each row's answer: "y" for "yes", "n" for "no", "-" for none.
     """
     rows = rows_of("PM", len(texts))
     words = {"y": "yes", "n": "no", "-": None}

@@ -1,4 +1,4 @@
-"""The results of a task: rows without an answer, notes, reliability of the probabilities, and errors by threshold."""
+"""The results of one task."""
 
 from __future__ import annotations
 

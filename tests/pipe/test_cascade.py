@@ -1,4 +1,4 @@
-"""A cascade behind the pipe: both models run in this process. Settings that exclude each other are refused."""
+"""`ecellm-lite pipe` with two models, a small one and a larger one for uncertain rows. Both run in this process."""
 
 from __future__ import annotations
 

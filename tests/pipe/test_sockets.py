@@ -1,4 +1,4 @@
-"""Several hosts share one engine over a Unix socket. No host can stop the others."""
+"""Several host programs connect to one `ecellm-lite pipe` over a Unix socket. No host can stop the others."""
 
 from __future__ import annotations
 

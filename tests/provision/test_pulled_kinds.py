@@ -39,10 +39,9 @@ def write_checkpoint(folder: Path, kind: str) -> Path:
 
 
 def pulled(home: Path, repository: str, base: Path, *arguments: str) -> StoredModel:
-    """Pull the checkpoint `base` from a simulated hub that has it as `repository`. Return the stored model.
+    """Pull the checkpoint `base` from a simulated hub, where it has the name `repository`. Return the stored model.
 
-    The model's type is F32. With random weights, a quantized model would differ from its original more than `verify`
-    allows.
+    The model is stored as F32. Quantization would change a model with random weights more than `verify` allows.
     """
     with Hub(repository, files(base)) as served:
         ran = run(home, served.endpoint, "models", "pull", *arguments, "--quant", "F32", "--quiet")

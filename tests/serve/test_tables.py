@@ -1,4 +1,4 @@
-"""Tables that the web page sends to the server: how they are read. A hostile table does no harm."""
+"""The server reads tables that the web page sends. A hostile table does no harm."""
 
 from __future__ import annotations
 

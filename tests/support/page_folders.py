@@ -23,7 +23,7 @@ SETTING = "OOD_Diverse_Instruction"  # of ECInstruct: rows of kinds of products 
 
 
 def home_of(folder: Path) -> Path:
-    """Return the folder of the store for a reader who works in `folder`."""
+    """Return the store's folder inside the folder that a page's example runs in."""
     return folder.with_name("home")
 
 
@@ -104,7 +104,7 @@ def _scale(folder: Path, _: ExitStack) -> Environment:
 
 
 def _serve(folder: Path, _: ExitStack) -> Environment:
-    """Write a small model as my-own.gguf, and store it under the name eCeLLM-M:Q4_K_M."""
+    """Write a small model as my-own.gguf, and add it to the store as eCeLLM-M:Q4_K_M."""
     model = write_tiny_model(folder / "my-own.gguf", context=2048, metadata={"ecellm.envelope": "alpaca"})
     Store(home_of(folder)).add(model, "eCeLLM-M:Q4_K_M", "mistral")
     return {}

@@ -41,7 +41,7 @@ _KINDS: Mapping[str, Callable[[Sequence[Pair]], Measured]] = {
 
 
 def check_measurable(task: Task) -> None:
-    """Raise UsageError for a task that cannot be measured, before its answers are computed."""
+    """Raise UsageError if there is no metric for a task. Call this before the task's rows are answered."""
     if task.abbreviation not in _KINDS and _own(task) is None:
         message = f"There is no metric for {task.name}"
         step = "give one of the ten, or a task of your own of type predicate, choice, labels, score or extraction"
@@ -76,7 +76,7 @@ class _Own:
 
 
 def _own(task: Task) -> _Own | None:
-    """Return how a user's own task is measured. None for another task, or if its answers have no metric."""
+    """Return the metric for a task that the user defined. Return None for any other task, and if no metric fits."""
     space = task.question(task.example()).space if task.source else None
     if isinstance(space, SeveralLabels):
         return _Own(partial(measure_labels, space=space), "micro_f1")

@@ -18,7 +18,7 @@ TOLERANCE = 1e-3
 
 
 def typed_counts(space: Space, gold: str, value: Sequence[Mapping[str, Any]] | None) -> tuple[int, int]:
-    """Return how many typed values of the gold answer are also in the model's answer, and how many there are in all.
+    """Return two counts of the gold answer's typed values: those that the model's answer contains, and all.
 
     A gold value that cannot be read is not counted.
     """
