@@ -194,9 +194,9 @@ def main(
 
 
 def run(command: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Run a command; return its seconds, its peak resident memory and the bytes by which the folder has grown.
+    """Run a command. Return its seconds, its peak memory in bytes and the bytes that it added to the folder.
 
-    A file that the command writes and deletes again is not counted. No command here does that with a large file.
+    Temporary files of the command are not counted. No command here makes a large temporary file.
     """
     before = used(folder)
     started = time.perf_counter()

@@ -88,9 +88,9 @@ class Ask:
 class Way:
     """One way to answer requests, such as a server, and its measurements.
 
-    - `every`: the way answers every n-th part.
+    - `every`: 1 if all parts are answered in this way, 2 if every second part, and so on.
     - `parts`: the seconds of each part.
-    - `requests`: the seconds of each request, by task.
+    - `requests`: for each task, the seconds of its requests.
     - `statuses`: how often each HTTP status came back.
     """
 

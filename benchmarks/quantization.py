@@ -240,9 +240,9 @@ def described(
     name: str,
     rates: tuple[float, float],
 ) -> dict[str, Any]:
-    """Return a file's results as a dict for JSON.
+    """Return the results for a file as a dict for JSON.
 
-    They include how often and how far its answers differ from F16's.
+    `agreement` is how often its answers are the same as with F16. `kl` is the divergence from F16's probabilities.
     """
     tasks = {}
     for task, rows in labelled.items():

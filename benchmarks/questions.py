@@ -164,7 +164,7 @@ def post(port: int, path: str, body: Any) -> Any:
 
 
 def computed(port: int) -> int:
-    """Return how many prompt tokens our engine has computed so far. Tokens that were in memory already do not count."""
+    """Return how many prompt tokens our engine has computed so far. Tokens that it took from memory do not count."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()

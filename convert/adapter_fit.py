@@ -1,7 +1,7 @@
 """Checks that an adapter was made for a base model.
 
-The base must have every tensor that the adapter names, in the adapter's shape. An adapter that fits only partly is
-refused, because the merged model was never trained. The error lists the tensors that do not fit.
+Each tensor that the adapter names must be in the base, with the same shape. An adapter that fits only partly is
+refused, because training never saw such a mixture. The error lists the tensors that do not fit.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def load() -> str:
 
 
 def questions() -> str:
-    """Return the table of the seconds for 40 questions about one state, and of the tokens that were read."""
+    """Return the table of the questions benchmark: for each way, the seconds and the tokens that were read."""
     facts = results("questions")
     rows = [
         (name if name == "ecellm-lite" else f"llama-server, {name}", f"{seconds:.1f}")

@@ -1,4 +1,4 @@
-"""The interface of a peer: one of the programs that a benchmark compares by timing them on the same rows."""
+"""A peer is a program that a benchmark compares with others. All peers answer the same rows, and are timed."""
 
 from __future__ import annotations
 

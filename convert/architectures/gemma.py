@@ -44,10 +44,10 @@ def check_scale(config: Hyperparameters, sizes: Dimensions, largest: int) -> Non
 
 
 def window_metadata(architecture: str, config: Hyperparameters, layers: int, period: int) -> dict[str, MetadataValue]:
-    """Return the metadata about sliding-window attention. There are none if no layer has a window.
+    """Return the metadata about sliding-window attention, or an empty dict if no layer has a window.
 
-    In llama.cpp, the last of every `period` layers has no window, and all others have one. Raises ModelError if
-    config.json says otherwise.
+    In llama.cpp, the last of every `period` layers has no window, and all other layers have a window. Raises ModelError
+    if config.json says otherwise.
     """
     expected = _kinds(layers, period)
     kinds = config.values.get("layer_types")

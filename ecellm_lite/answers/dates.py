@@ -1,8 +1,8 @@
 """Reads dates as they are written in product texts, with the package dateutil.
 
 A date must have a day, a month, and a year of four digits. dateutil would fill in what is missing, so an incomplete
-date is refused here. 03/04/2025 could mean April 3 or March 4. Without `day_first`, which says whether the day comes
-first, it is refused too.
+date is refused here. 03/04/2025 could mean April 3 or March 4. It is refused too, unless `day_first` is set: True means
+April 3.
 """
 
 from __future__ import annotations

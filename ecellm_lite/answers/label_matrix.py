@@ -69,7 +69,7 @@ def label_matrix(
 
 
 def forget(vocabulary: Vocabulary) -> None:
-    """Forget all matrices of this vocabulary in memory. When they are needed again, they are read from their files."""
+    """Remove a vocabulary's matrices from memory. They are read from their files when they are needed again."""
     _matrices.pop(vocabulary, None)
 
 

@@ -1,11 +1,11 @@
 """Corrections of a choice's probabilities, with separate parameters for each option.
 
-A temperature treats all options in the same way. This does not help if a model prefers one option for no good reason.
-There are two other kinds of correction:
+A temperature treats all options in the same way. This does not help if a model chooses one option too often. There are
+two other kinds of correction:
 
-- Vector scaling multiplies the logarithm of each option's probability by the option's scale, and adds its bias. With
-  two options this is beta calibration. Sources: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017);
-  Kull et al., "Beta calibration" (AISTATS 2017).
+- Vector scaling multiplies the logarithm of each option's probability by the option's scale, and adds the option's
+  bias. With two options this is beta calibration. Sources: Guo et al., "On Calibration of Modern Neural Networks" (ICML
+  2017); Kull et al., "Beta calibration" (AISTATS 2017).
 - Isotonic regression replaces each option's probability by a curve that never falls. Source: Zadrozny and Elkan,
   "Transforming classifier scores into accurate multiclass probability estimates" (KDD 2002).
 
@@ -46,9 +46,9 @@ class OptionCorrection(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class VectorScaling:
-    """A scale and a bias for each option, by the option's key.
+    """A scale and a bias for each option.
 
-    Both dictionaries have the same keys in the same order.
+    The keys of both dictionaries are the options' keys, in the same order.
     """
 
     scales: dict[str, float]
@@ -81,10 +81,10 @@ class VectorScaling:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A function from a probability to its corrected value, which never falls as the probability grows.
+    """A curve that gives the corrected probability for each probability. The curve never falls.
 
-    It is given by points: linear between two points, and constant outside them. `before` are the points' probabilities,
-    in ascending order. `after` are the corrected values, which are above 0.
+    The curve is a line through points, and is flat before the first point and after the last one. `before` has the
+    points' probabilities in ascending order. `after` has their corrected values, which are above 0.
     """
 
     before: tuple[float, ...]
@@ -102,7 +102,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class IsotonicRegression:
-    """A curve for each option, by the option's key."""
+    """A curve for each option. The dictionary's keys are the options' keys."""
 
     curves: dict[str, Curve]
 

@@ -17,9 +17,9 @@ from ecellm_lite.answers.options import OneOf, Option
 class Score(OneOf):
     """A space of levels, the lowest first. The answer's value is a position on this scale.
 
-    The lowest level has position 1. The value is the mean of all positions, weighted by their probabilities. If a model
-    finds 4 and 5 equally likely, the score is 4.5, where a choice would be one of them. `texts` is what the model
-    writes for each level. By default, it is the level itself.
+    The lowest level has position 1. The value is the mean of all positions, weighted by their probabilities. If levels
+    4 and 5 are equally likely, the score is 4.5. A choice would return 4 or 5. `texts` is what the model writes for
+    each level. By default, the model writes the level itself.
     """
 
     levels: tuple[str, ...]
@@ -36,7 +36,7 @@ class Score(OneOf):
         return self.levels.index(key) + 1
 
     def decode(self, scene: Scene) -> Decoding:
-        """Give every level its probability, and average the positions."""
+        """Compute the probability of each level, and average the positions."""
         return _averaged((yield from OneOf.decode(self, scene)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:

@@ -51,27 +51,30 @@ class Space(ABC):
         """
 
     def normalized(self, text: str) -> str:
-        """Return the answer string for an answer as a person wrote it. Raises InputError if it is not an answer."""
+        """Return the answer string for an answer that a person typed.
+
+        Raises InputError if the text is not an answer.
+        """
         self.parse(text)
         return text
 
     def written(self, output: str | list[Any]) -> str:
-        """Return the output of a labelled row as an answer string. The string is not checked here; `parse` checks it.
+        """Return the output of a labelled row as an answer string. Only `parse` checks the string.
 
-        Raises InputError for a list, if the answers of this space are not lists.
+        Raises InputError if the output is a list, but answers of this space are not lists.
         """
         if isinstance(output, str):
             return output
         raise InputError("The row's output is a list", step="give its answer as a text", field="output")
 
     def label(self, text: str) -> str:
-        """Return the output that a labelled row has for an answer string. This is the reverse of `written`."""
+        """Return the output that a labelled row needs so that `written` returns this answer string."""
         return text
 
     def value_of(self, text: str) -> Any:
-        """Return the `Answer.value` of an answer string that a person wrote.
+        """Return the `Answer.value` for an answer that a person typed.
 
-        Raises InputError if it is not an answer.
+        Raises InputError if the text is not an answer.
         """
         return self.parse(text)
 
@@ -103,7 +106,7 @@ class Space(ABC):
     def corrected(self, outcome: Outcome, correction: Correction, own: Mapping[str, Correction]) -> Outcome:
         """Return an outcome with calibrated probabilities.
 
-        `own` has the separate corrections of some labels, by label.
+        `own`: the labels that have their own correction.
         """
         return self.calibrated(outcome, correction.temperature, correction.bias)
 

@@ -27,7 +27,7 @@ class GpuLayers(click.ParamType):  # type: ignore[type-arg]
 
 
 class Cores(click.ParamType):  # type: ignore[type-arg]
-    """A number of cores, or a list of the cores to use: numbers and ranges, separated by commas."""
+    """A number of cores, such as 4, or a list of cores, such as 0-3,8."""
 
     name = "N|LIST"
 

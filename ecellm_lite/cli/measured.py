@@ -67,7 +67,7 @@ def _show_labels(task: TaskResult, console: Console) -> None:
 
 
 def _others(task: TaskResult) -> str:
-    """Return a task's metrics besides the main one, as words. Empty if the task has none of them."""
+    """Return a text with a task's secondary metrics, such as "macro-F1 0.812". Empty if there are none."""
     words = {"macro_f1": "macro-F1", "exact": "all right"}
     if task.primary == "mae":
         words = {"accuracy": "likeliest level right", "spearman": "Spearman", "pearson": "Pearson"}

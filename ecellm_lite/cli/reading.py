@@ -20,7 +20,7 @@ _EXAMPLE = 'give an object such as \'{"review": "I like it"}\''
 
 
 def read_row(value: str) -> Mapping[str, Any]:
-    """Return the row in `--input`, which is JSON or the name of a file with JSON."""
+    """Return the row that `--input` gives: JSON, or the name of a file with JSON."""
     if not value.strip():
         raise InputError("--input is empty", step=f"{_EXAMPLE}, or a file")
     text = value if value.lstrip().startswith(("{", "[")) else _read_text(value, "--input")

@@ -52,12 +52,12 @@ class Admission:
         self._retries = rows
 
     def row_ended(self) -> None:
-        """Count a row that ended or was dropped. This counts down the rows that must run one at a time."""
+        """Tell that a row ended or was dropped. After a failed call, one fewer row then has to run alone."""
         self._retries = max(0, self._retries - 1)
 
     @property
     def closed(self) -> bool:
-        """Whether no waiting row may join the running rows now."""
+        """Whether all waiting rows must wait longer."""
         return bool(self._active) and (self.retrying or self._draining or self._runnable() >= self._backend.batch)
 
     def allows(self, request: Request, own: int) -> bool:
@@ -92,7 +92,7 @@ class Admission:
         self._draining = False
 
     def reserve(self, tokens: int) -> None:
-        """Make sure that the memory can hold `tokens`, or as many as possible. Growing empties the memory.
+        """Make the memory large enough for `tokens`, or as large as possible. The memory is empty after it has grown.
 
         The new size is rounded up to a power of two, so that the memory rarely has to grow.
         """

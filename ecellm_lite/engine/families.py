@@ -1,9 +1,8 @@
 """Sorts waiting requests by age, with related requests next to each other.
 
 Requests are related if they share so much text that the model should read it only once. Related requests are called a
-family. The instruction does not count as shared text: it stays in memory anyway, and grouping by it would only make
-other requests wait. In the order of requests, a family has the place of its oldest request. A large family is split, so
-that other requests run in between.
+family. The instruction does not count as shared text, because it stays in memory anyway. A family runs when its oldest
+request would run. A large family is split, so that other requests run in between.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class Request:
         return not self.cancelled or any(not twin.cancelled for twin in self.twins)
 
     def end(self, outcome: Outcome | None = None, error: EcellmError | None = None) -> None:
-        """Set the outcome or the error, and call `ended`. A dropped request has neither."""
+        """Set the outcome or the error, and call `ended`. Both are None if the request was dropped."""
         self.outcome, self.error = outcome, error
         ended, self.ended = self.ended, None
         if ended:

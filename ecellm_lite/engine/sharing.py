@@ -11,11 +11,11 @@ from ecellm_lite.engine.turns import Turns
 
 
 class Sharing:
-    """Finds the prefix that a row forks from, and adds to the tree the prefixes that later rows will share.
+    """Finds the part of a row's prompt that is already in memory. Keeps parts that later rows will share.
 
-    `files`: if given, saved states of instructions are loaded from them.
+    `files`: files with saved instructions. They are read instead of computing the instructions again.
     `grouped`: whether rows may share more than their instruction.
-    `alone`: whether rows run one at a time, each reading its prompt in the same two calls.
+    `alone`: whether rows run one at a time. Each row then reads its prompt in the same two calls.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Sharing:
         return match
 
     def save(self) -> None:
-        """Save the states of the instructions that are new in memory to files."""
+        """Write each instruction's state to a file, unless it has been written already."""
         if self._files:
             for node in self._prefixes.unsaved():
                 if state := self._backend.save(node.sequence):

@@ -1,4 +1,4 @@
-r"""eCeLLM's two envelopes. Their prompts are byte for byte those that eCeLLM was trained on.
+r"""eCeLLM's two envelopes. They make exactly the prompts that eCeLLM was trained on.
 
 Source: `templates/` of ninglab/eCeLLM and the ECInstruct data set (Peng et al., arXiv 2402.08831; CC-BY-4.0). CASLIE's
 code has the same two envelopes.

@@ -49,7 +49,7 @@ class TaskComparison:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What changed between two evaluations, and what makes them hard to compare."""
+    """What changed between two evaluations. `warnings` tell why a comparison may be misleading."""
 
     before: ModelName
     after: ModelName

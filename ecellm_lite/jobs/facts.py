@@ -43,7 +43,7 @@ def task_fact(*tasks: Task) -> str:
 
 
 def _calibration(answerer: Answerer, task: Task, options: RequestOptions) -> str:
-    """Return the calibration in use as a text, so that a change of calibration between two runs is noticed."""
+    """Return a text that names the calibration in use. The text differs if another run used another calibration."""
     chosen = options.get("calibration", "auto")
     if isinstance(answerer, KeepsCalibrations):
         calibration = answerer.kept_calibration(task, calibration=chosen, adapter=options.get("adapter"))

@@ -28,7 +28,7 @@ class Automatic:
     reached: float | None
 
     def threshold(self, answer: Answer) -> float | None:
-        """Return the threshold for an answer, or None if it always needs review."""
+        """Return the threshold for an answer. None means that such answers always need review."""
         if EVERY in self.thresholds:
             return self.thresholds[EVERY]
         return self.thresholds.get(likeliest(answer))

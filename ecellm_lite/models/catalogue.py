@@ -102,8 +102,8 @@ def catalogue_entry(name: str) -> CatalogueModel | None:
     """Return the catalogue's model for a name, or None.
 
     Accepted names are, for example, `eCeLLM-M`, `ecellm-m:Q4_K_M`, `eCeLLM-M.Q4_K_M.gguf`, and the hub's
-    `NingLab/eCeLLM-M`. A name with another ending, such as `Qwen3-0.6B-of-our-shop`, means another model, which may
-    have another envelope. The result is then None.
+    `NingLab/eCeLLM-M`. The result is None for a name such as `Qwen3-0.6B-of-our-shop`: this is another model, and may
+    have another envelope.
     """
     lowered = name.lower()
     for entry in CATALOGUE.values():

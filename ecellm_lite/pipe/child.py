@@ -94,9 +94,11 @@ class Child:
             self.wait(seconds)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the process has exited and `ended` has returned, and return True.
+        """Wait at most `seconds` until the process has exited and `ended` has returned.
 
-        Return False after `seconds`, or if the caller is itself in the thread that calls `ended`.
+        Return whether this has happened.
+
+        In the thread that calls `ended`, return False at once.
         """
         if threading.current_thread() is self._thread:
             return False

@@ -48,12 +48,12 @@ WINDOW = 256  # rows that may be read ahead of the next answer
 
 
 class ChildRuntime:
-    """A model in a child process; a context manager, and thread-safe.
+    """Runs a model in a child process. It is a context manager, and it is thread-safe.
 
     `start_seconds`: how long a child may take to get ready.
-    `hang_seconds`: a child with requests is killed if it has not called the model, or has not replied, for this long.
+    `hang_seconds`: a child that works on requests is killed if it makes no progress for this long.
     `memory_bytes`: how much memory the child may allocate. The memory-mapped model file does not count.
-    `nice`: by how much the child's priority is lowered.
+    `nice`: how much lower the child's priority is, from 0 (unchanged) to 19.
     `cores`: how many cores the child may use, or a list of core numbers. Some systems do not support this.
     `idle_seconds`: a child that has no requests for this long is ended, to free its memory. The next request starts a
       new child.
@@ -127,7 +127,7 @@ class ChildRuntime:
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
         """Submit a row, and return the future of its answer; see Answerer.
 
-        If a request is refused because children died of it, its future fails with a CrashError.
+        If the same request has killed several children, it is refused: its future fails with a CrashError.
         """
         self._supervisor.check_open()
         started, deadline_ms = time.monotonic(), checked_deadline(options.get("deadline_ms"))

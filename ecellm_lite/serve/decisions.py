@@ -45,7 +45,7 @@ Name = Annotated[str, Field(max_length=256)]
 
 
 class Predicate(Form):
-    """The question whether a statement about the input is true."""
+    """A question about a statement: is it true of the input?"""
 
     type: Literal["predicate"]
     instructions: Instructions

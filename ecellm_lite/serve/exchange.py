@@ -55,9 +55,9 @@ class Exchange:
 
     @property
     def owner(self) -> str | None:
-        """The name of the request's key, or None if the server has no keys.
+        """The name of the request's API key, or None if the server has no keys.
 
-        A request may see only the files and batches of its owner.
+        A file or batch belongs to the owner who made it. Other owners cannot see it.
         """
         return self.key.name if self.key else None
 

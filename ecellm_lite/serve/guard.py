@@ -3,8 +3,8 @@
 A server without keys answers only programs on this machine. It refuses web pages of other sites, even in a browser on
 this machine:
 
-- By DNS rebinding, a page makes its own host name lead to this machine. The Host header shows that name.
-- When a page sends a request to this server, the Origin header shows the page's site.
+- The Origin header of a request names the site of the page that sent it.
+- With DNS rebinding, a page's host name leads to this machine. The Host header still has that host name.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Access:
 
 
 class Guard:
-    """ASGI middleware that refuses requests without a valid key, and requests that break the access rules."""
+    """ASGI middleware that refuses a request without a valid key, or from a web page of another site."""
 
     def __init__(self, app: ASGIApp, keys: Keys, access: Access) -> None:
         self._app = app

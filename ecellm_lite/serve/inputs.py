@@ -19,7 +19,7 @@ DEEPEST, MOST_VALUES, LARGEST = 32, 10_000, 256 << 10  # limits of a JSON part: 
 
 
 class TextPart(Form):
-    """A part of a message: text."""
+    """A part of a message that is a text."""
 
     type: Literal["input_text"]
     text: str

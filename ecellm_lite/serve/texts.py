@@ -226,7 +226,7 @@ async def stream_text(
 ) -> AsyncIterator[str | tuple[Text, dict[str, Any]]]:
     """Yield the parts of a text as the model writes them, and at the end a pair (whole text, token counts).
 
-    Raises the error of a text that fails.
+    Raises the text's error if the text fails.
     """
     loop = asyncio.get_running_loop()
     updates: asyncio.Queue[str] = asyncio.Queue()
@@ -265,9 +265,9 @@ def _quietly(call: Callable[..., object], *arguments: object) -> None:
 
 
 async def event_stream(pieces: AsyncIterator[Mapping[str, Any]]) -> StreamingResponse:
-    """Return the pieces as a response of server-sent events, followed by OpenAI's end mark.
+    """Return a response that sends the pieces as server-sent events, and then OpenAI's end mark.
 
-    An error before the first piece is raised. A later error is sent as an event.
+    If the first piece fails, raise its error. Later errors are sent as events.
     """
     first = await anext(pieces)
 

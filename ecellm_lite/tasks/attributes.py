@@ -170,7 +170,7 @@ def listed_values(attributes: Sequence[Attribute]) -> str | None:
 def extraction(attributes: Sequence[Attribute], sources: Mapping[str, str], fields: Mapping[str, str]) -> Extraction:
     """Return the answer space of an extraction: each attribute's value must be part of one of the texts in `sources`.
 
-    `fields` has the name of the row's field for each source.
+    `fields`: for each source, the name of the row's field that it comes from.
     """
     names = tuple(attribute.name for attribute in attributes)
     forms = {index: attribute.form for index, attribute in enumerate(attributes) if attribute.form}

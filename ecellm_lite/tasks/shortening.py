@@ -97,7 +97,10 @@ class Words:
         return {field: count for field, count in counts.items() if count}
 
     def _shares(self, values: Values, size: int) -> dict[str, tuple[int, int]]:
-        """Return each field's number of words, and how many of them it may keep if `size` is divided equally."""
+        """Return, for each field, the number of its words and the number that it may keep.
+
+        `size` is divided equally.
+        """
         counts = self._counts(values)
         shares = {field: (size + len(counts) - 1 - place) // len(counts) for place, field in enumerate(counts)}
         return {field: (count, shares[field]) for field, count in counts.items()}

@@ -1,4 +1,6 @@
-"""Varies what does not matter in a labelled row, such as the order of products, so that a model cannot learn it.
+"""Changes things in a labelled row that should not matter, such as the order of products.
+
+The model learns to ignore them.
 
 Each function takes a row's fields and answer string and returns them with random changes, different in each pass.
 """

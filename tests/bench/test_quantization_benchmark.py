@@ -1,4 +1,4 @@
-"""The benchmark of file types: agreement, divergence, recommendation, imatrix rows, and a run on a tiny model."""
+"""The benchmark that compares file types: its figures, its recommendation, and a run on a tiny model."""
 
 from __future__ import annotations
 

@@ -129,7 +129,6 @@ def test_a_damaged_version_is_replaced(shop: Shop, base: Path) -> None:
 
 
 def test_the_bundles_script_starts_its_installer(shop: Shop, base: Path, tmp_path: Path) -> None:
-    """The program in this bundle only prints its arguments."""
     program = shop.folder / "program" / "ecellm-lite"
     program.write_text('#!/bin/sh\ncat "${0%/*}/lib/data file.txt"\nprintf "%s|" "$@"\n', "utf-8")
     path = shop.bundle("my till.ecb")

@@ -43,7 +43,7 @@ def moments(total: int) -> list[int]:
 def serial(installation: Installation) -> int | None:
     """Check that the current version is complete and starts.
 
-    Return its serial number, or None without a current version.
+    Return its serial number, or None if no version is current.
     """
     current = installation.current()
     if current is None:

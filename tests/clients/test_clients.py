@@ -58,7 +58,7 @@ def language(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def check(language: str, tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """Return the command that runs the checks of a language's client."""
+    """Return the command that tests the client of this language."""
     if language == "node":
         return [tool("node"), CHECKS / "check.mjs"]
     folder = tmp_path_factory.mktemp(language)

@@ -66,7 +66,7 @@ def test_a_build_without_code_for_this_processor_is_an_error(monkeypatch: pytest
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder with several libraries: one for each of SCORES, a broken one, and that of an ordinary build."""
+    """Return a folder with simulated CPU libraries: one for each of SCORES, a damaged one, and `libggml-cpu.so`."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if not compiler or sys.platform != "linux":
         pytest.skip("there is no C compiler for these libraries")
@@ -87,10 +87,7 @@ def test_variants_are_listed_best_first(folder: Path) -> None:
 
 
 def test_a_function_of_the_variant_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a portable build, only the library of a variant links OpenMP.
-
-    The prompt kernels look for its functions there.
-    """
+    """The function is in the library for this processor, and not in llama.cpp's main library."""
     variant = cpu_variants(folder)[0]
     monkeypatch.setattr(ggml, "cpu_variant", lambda: variant)
     expected = ctypes.cast(ctypes.CDLL(str(variant.path)).ggml_backend_score, ctypes.c_void_p).value

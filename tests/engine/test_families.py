@@ -103,7 +103,7 @@ def related(one: Request, other: Request) -> bool:
 def test_no_client_waits_while_others_are_answered_twice() -> None:
     """Each client sends a new row as soon as it has an answer. A row's wait is the number of rows answered before it.
 
-    The longest wait must be little more than the number of clients, so no client gets two answers while another waits.
+    If the longest wait is about the number of clients, no client got two answers while another waited.
     """
     options = Choice((Option("A", "A: a red pepper"), Option("B", "B: a red apple")))
     scheduler = Scheduler(FakeBackend(cells=256, max_cells=1024, sequences=64, batch=64))

@@ -1,4 +1,4 @@
-"""The protocol as a host sees it: each request gets one line with its id, and standard output has no other text."""
+"""The pipe's protocol: each request gets one line with its id, and nothing else is written to standard output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The engine's process is killed twenty times while many requests run. Each gets an answer or its documented error."""
+"""The engine's process is killed twenty times under load.
+
+Each request gets an answer or one of the documented errors.
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,10 @@ class FolderServer:
         self._server.server_close()
 
     def files(self) -> list[int]:
-        """Return the first requested byte of each file request since the last call."""
+        """Return where each file request began, in bytes: 0, or more if a download was continued.
+
+        Forget these requests.
+        """
         sent = [first for path, first in self.sent if path.startswith("/files/")]
         self.sent.clear()
         return sent

@@ -55,7 +55,7 @@ def tensors_of(folder: Path) -> dict[str, list[Any]]:
 
 
 def metadata_of(folder: Path) -> dict[str, list[Any]]:
-    """Return the metadata that a checkpoint's architecture and vocabulary give."""
+    """Return the GGUF metadata that the converter makes for a checkpoint."""
     with Checkpoint(folder) as checkpoint:
         metadata = blueprint_of(checkpoint).metadata
     return {key: _described(*value) for key, value in metadata.items()}

@@ -1,7 +1,4 @@
-"""Helpers for tests of metrics: entries of extractions (attribute, value, source), and two sets of a task's metrics.
-
-The sets are `all` and `paper`.
-"""
+"""Helpers for tests of metrics."""
 
 from __future__ import annotations
 

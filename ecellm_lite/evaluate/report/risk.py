@@ -16,7 +16,13 @@ LISTED = 12  # points in the table beside the curve
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A curve ready to be drawn (`path` is an SVG path), its description in words, and some of its points."""
+    """The curve of a task in the report: how often answers are right if only the surest are kept.
+
+    `path`: the curve as an SVG path.
+    `ends`: the first and the last point of the path.
+    `description`, `reading`: what the curve shows, in words.
+    `listed`: some of its points.
+    """
 
     plot: Plot
     path: str
@@ -27,7 +33,7 @@ class Curve:
 
 
 def draw(risk_points: Sequence[RiskPoint], rows: int) -> Curve | None:
-    """Return the curve of a task with `rows` rows, or None if no threshold keeps enough answers."""
+    """Return the curve of a task with `rows` rows, or None if too few rows were answered."""
     points = sorted(
         (point for point in risk_points if point.answered * rows >= FEWEST - 0.5), key=lambda point: point.answered
     )
