@@ -47,8 +47,8 @@ class Shape:
     """The shape of a checkpoint, as in its config.json.
 
     - `rotation`: the settings of the rotary embedding.
-    - `write_tokenizer`: a function that writes a real tokenizer. It has at most `vocabulary` tokens, and it need not be
-      the published model's.
+    - `write_tokenizer`: a function that writes a real tokenizer. The tokenizer has at most `vocabulary` tokens. It may
+      be the tokenizer of another model.
     """
 
     architecture: str

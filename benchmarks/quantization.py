@@ -273,7 +273,7 @@ def described(
 
 
 def rated(one: Mapping[str, Any]) -> Rated:
-    """Return the part of a file's results on which the recommendation depends."""
+    """Return those results of a file that decide whether it is recommended."""
     return Rated(
         one["bytes"],
         one["prefill_tokens_per_second"],

@@ -60,7 +60,7 @@ class TensorRecipe:
     def key(self) -> str:
         """The tensor's name in an adapter.
 
-        Even the output matrix of a tied model has such a name, although it is not in the checkpoint.
+        If the output matrix is tied, it has a name in adapters but not in the checkpoint.
         """
         return (
             f"{self.module}.weight" if self.module and self.source.endswith(".weight") else self.module or self.source

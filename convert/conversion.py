@@ -74,7 +74,10 @@ class Conversion:
         )
 
     def seconds(self, threads: int) -> float:
-        """Convert one block of each type, and return an estimate of the seconds that the conversion will take."""
+        """Return an estimate of how many seconds the conversion will take.
+
+        To get it, one block of each type is converted.
+        """
         return estimated_seconds(self.plan, self.source, threads)
 
     def run(

@@ -34,10 +34,10 @@ class Check:
 
 
 def examine(store: Store, model: Path | None = None) -> list[Check]:
-    """Return the checks in reading order.
+    """Return the checks, in the order in which they are shown.
 
-    With a `model`, one check says whether its rows can run together in deterministic mode. The checks store one thing
-    on the machine: whether the prompt kernels work. They change nothing else.
+    With a `model`, one check reports whether the model can answer several rows at once in deterministic mode. The
+    checks save one fact on the machine: whether the prompt kernels work. They change nothing else.
     """
     engine = _engine()
     runs = all(check.state != "bad" for check in engine)
@@ -131,7 +131,7 @@ def _prompt_kernels() -> Check:
 
 
 def _deterministic(path: Path) -> Check:
-    """Load a model in deterministic mode, and say whether its rows run together."""
+    """Load a model in deterministic mode, and report whether it can answer several rows at once in this mode."""
     from ecellm_lite.engine.llama import LlamaBackend
     from ecellm_lite.engine.settings import Settings
 

@@ -46,7 +46,10 @@ def adapters() -> str:
 
 
 def pipe() -> str:
-    """Return the table of the rates inside and outside the host program, and of the times of requests and starts."""
+    """Return the table of rows per second with a Runtime, a ChildRuntime and a pipe.
+
+    Below the table, a line gives the time of one request and the time until a new process gives its first answer.
+    """
     facts = results("pipe")
     rows = [
         (

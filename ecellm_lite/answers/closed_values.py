@@ -18,11 +18,11 @@ _AFTER = '"value":'
 
 
 class ClosedValues:
-    """The values that an attribute may have, which differ even in lower case.
+    """The values that an attribute may have. No two of them differ only in upper and lower case.
 
-    - `labels`: the id of each value, and its text.
-    - `lasting`: whether the values come from a task's file. Only then may their tokens be kept on disk. A row may also
-      have a list of values.
+    - `labels`: the ids and texts of the values.
+    - `lasting`: true if a task's file lists the values, and false if a row lists them. The tokens of a row's values are
+      never kept on disk.
     """
 
     def __init__(self, labels: Labels, *, lasting: bool) -> None:

@@ -34,7 +34,7 @@ class DateReader:
 
     @property
     def description(self) -> str:
-        """What the reader expects, in words for an error message."""
+        """The words "a date", for an error message."""
         return "a date"
 
     def read(self, text: str) -> str:

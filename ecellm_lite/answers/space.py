@@ -85,11 +85,14 @@ class Space(ABC):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of the options, if answers are one of a few options. Other spaces have none."""
+        """The keys of the options. Empty if the answer is not a choice among a few options."""
         return ()
 
     def longest(self, scene: Scene) -> int:
-        """Return how many tokens to reserve for an answer, at least 1. `scene.room` is the whole context."""
+        """Return how many tokens to reserve for an answer, at least 1.
+
+        Here, `scene.room` is the size of the context in tokens.
+        """
         return max(1, scene.room // SHARE)
 
     def as_options(self) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """The speed of a loaded model: tokens read and generated per second, and rows answered per second.
 
-Each rate is measured for a few seconds. With a large model, that may be a single step.
+Each rate is measured for a few seconds. With a large model, a single step may take longer than that.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def measure(
 ) -> Rates:
     """Load the model and return its rates. `say` is called with a line of text for each step.
 
-    `rows`: the number of rows to answer for each task. By default, answering them takes about SECONDS.
+    `rows`: the number of rows to answer for each task. By default, there are as many rows as take about SECONDS.
     """
     say("loading the model")
     started = time.perf_counter()

@@ -84,7 +84,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line, and exit with its exit code."""
     sys.exit(run_command(sys.argv[1:]))
 
 

@@ -27,7 +27,7 @@ class Admission:
 
     `active` are the running rows; the scheduler updates this list. The KV memory can grow only while it is empty. So
     before it grows, no row is admitted until all running rows have ended. After a failed call, rows run one at a time
-    (`retrying`). If `grouped` is False, the memory grows only as far as the next row needs.
+    (`retrying`). If `grouped` is False, the memory grows just enough for the next row.
     """
 
     def __init__(
@@ -61,7 +61,10 @@ class Admission:
         return bool(self._active) and (self.retrying or self._draining or self._runnable() >= self._backend.batch)
 
     def allows(self, request: Request, own: int) -> bool:
-        """Whether a request's row may join. `own` is how many tokens it needs besides its shared prefix."""
+        """Return whether a request's row may join the running rows.
+
+        `own` is the length of the row in tokens, without the prefix that it shares with other rows.
+        """
         if not self._active:
             return True
         if not request.urgent and self._crowded(request, own):
@@ -104,7 +107,10 @@ class Admission:
                 self._prefixes.forget()
 
     def _useful_cells(self, request: Request) -> int:
-        """Return how much memory the waiting rows could use at once, in tokens."""
+        """Return the memory size, in tokens, at which all waiting rows could run at once.
+
+        The result is at most the largest size that the backend allows.
+        """
         least = len(request.prompt) + RESERVE
         if not self._grouped:
             return least
@@ -115,16 +121,16 @@ class Admission:
         return max(least, min(waiting + RESERVE, self._largest))
 
     def _runnable(self) -> int:
-        """Return how many tokens of the current adapter are ready to go to the model in the next call."""
+        """Return how many tokens of the current adapter's rows the model could read in the next call."""
         adapter = self._waiting.current
         nodes = sum(len(node.tokens) - node.filled for node in self._prefixes.unfilled(adapter))
         slots = (slot for slot in self._active if slot.request.adapter == adapter and slot.match.ready)
         return nodes + sum(len(slot.pending) for slot in slots)
 
     def _crowded(self, request: Request, own: int) -> bool:
-        """Whether the request should wait, because enough rows of its adapter are running.
+        """Return whether the request should wait, because enough rows of its adapter are running.
 
-        `own` is how many tokens its row needs besides its shared prefix.
+        `own` is the length of its row in tokens, without the prefix that it shares with other rows.
         """
         slots = [slot for slot in self._active if slot.request.adapter == request.adapter]
         standing = own + sum(slot.own + len(slot.pending) for slot in slots)

@@ -1,10 +1,10 @@
 """Computes many answers at once: rows fork the prefix that they share, and one call of the model serves many rows.
 
-Each call is filled with the tokens of as many rows as fit. If the backend is not stable, this may change the last bits
-of a row's logits. With such a backend, deterministic mode runs one row at a time, with no other row in memory. Each
-prompt is then read in the same two calls: first the prefix, then the rest.
+Each call is filled with the tokens of as many rows as fit. With some backends, the last bits of a row's logits depend
+on the other rows of the call. With such a backend, deterministic mode runs one row at a time, with no other row in
+memory. Each prompt is then read in two calls: the first reads the prefix, the second reads the rest.
 
-All rows of a call have the same adapter, and adapters take turns (see `turns`).
+All rows of a call have the same adapter. If rows wait for several adapters, the adapters take turns (see turns.py).
 """
 
 from __future__ import annotations
@@ -231,9 +231,11 @@ class Scheduler:
         return chunks
 
     def _make_room(self) -> list[Chunk]:
-        """Free memory until some chunks of tokens fit, and return these chunks.
+        """Return the tokens for the next call of the model, as chunks.
 
-        First prefixes are dropped. Then the newest rows are put back into the queue.
+        If they do not fit in the memory, first free memory.
+
+        Prefixes are dropped first. If that is not enough, the newest rows are put back into the queue.
         """
         while not (chunks := self._next_chunks()):
             if self._prefixes.evict():
@@ -251,7 +253,7 @@ class Scheduler:
         return chunks
 
     def _advance(self, slot: Slot, logits: Logits | None) -> None:
-        """Give the logits to the answer's space, and queue the tokens that the space wants the model to read next.
+        """Continue a row's answer with the logits of its last token. Queue the tokens that the model must read next.
 
         At the start of an answer there are no logits yet.
         """

@@ -89,7 +89,10 @@ class Sharing:
                     self._files.write(node.tokens, state, node.adapter)
 
     def _load(self, request: Request, match: Match) -> bool:
-        """Load the state of the instruction's new node from a file. Return False if that is not possible."""
+        """Load the model's state after the instruction from a file, so that the model need not read the instruction.
+
+        Return False if there is no such file, or too little memory.
+        """
         node = match.prefix
         if not self._files or not node or not node.instruction or node.begun:
             return False

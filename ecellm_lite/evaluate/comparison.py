@@ -22,7 +22,7 @@ NAMED = 5  # rows that are listed as better, and as worse
 
 @dataclass(frozen=True, slots=True)
 class ChangedRows:
-    """How many rows became better, or how many became worse, with the ids of the first few of them.
+    """The number of rows whose result changed, and the ids of the first few.
 
     A row without an id is named by its line number.
     """
@@ -62,9 +62,9 @@ class Comparison:
 
 
 def compare(before: Results, after: Results) -> Comparison:
-    """Compare two evaluations on the rows that are in both. Such rows have the same task, id, line and gold answer.
+    """Compare two evaluations on the rows that both have. A row is the same if its task, id, line and gold answer are.
 
-    Raises InputError if there are none.
+    Raises InputError if the evaluations have no row in common.
     """
     warnings = []
     hashes = [{file.sha256 for file in side.data} for side in (before, after)]

@@ -20,7 +20,10 @@ from ecellm_lite.tasks.task import Task
 
 
 def job_facts(answerer: Answerer, tasks: Sequence[Task], options: RequestOptions) -> dict[str, str]:
-    """Return the facts by name: the model, adapter, envelope, request options, and the tasks with their wording."""
+    """Return what a job's answers depend on, such as the model, the adapter and the tasks' wording.
+
+    The key of each entry is a name for people to read, such as `model`.
+    """
     adapter = checked_adapter(options.get("adapter"), answerer.adapters)
     instructions = [str(options.get("instruction") or task.instruction) for task in tasks]
     return {

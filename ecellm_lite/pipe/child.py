@@ -84,9 +84,9 @@ class Child:
         self._process.kill()
 
     def end(self, *, gently: bool, seconds: float) -> None:
-        """End the process, and wait for its end.
+        """End the process, and wait until it has exited.
 
-        If `gently`, the process first gets `seconds` to exit by itself.
+        If `gently` is true, the process first gets `seconds` seconds to exit by itself.
         """
         self.send(control_line(Control(0, "close")))
         if not gently or not self.wait(seconds):

@@ -178,10 +178,7 @@ def _questions(body: Decisions) -> list[Question]:
 
 
 def definition_of(question: Predicate | Choice | Score, instructions: str) -> Mapping[str, Any]:
-    """Return a question in the form of tasks/questions.py.
-
-    `instructions` is the text of the question's instructions.
-    """
+    """Return a question in the form of tasks/questions.py, with these `instructions`."""
     definition: dict[str, Any] = {"type": question.type, "instructions": instructions}
     if isinstance(question, Choice):
         texts = {choice.value for choice in question.choices if isinstance(choice.value, str)}

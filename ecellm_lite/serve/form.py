@@ -38,6 +38,6 @@ def text_or(other: str) -> Discriminator:
 
 
 def place_of(location: tuple[int | str, ...]) -> str | None:
-    """Return the path of the wrong value in the body, such as `questions.3.choices`, or None for the body itself."""
+    """Return where in the body the wrong value is, such as `questions.3.choices`. None means the whole body."""
     parts = [str(part) for part in location[1:] if not str(part).startswith(MARK)]
     return ".".join(parts) or None

@@ -32,10 +32,10 @@ _PUBLIC = "/health"  # needs no key: it shows only that the process runs
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The rules for which host names and which sites requests may have.
+    """The host names that requests may use to reach the server, and the web sites that may send requests.
 
-    `hosts`: the host names by which clients may call the server. None allows any name, as for a Unix socket.
-    `addresses`: whether clients may use any IP address in place of a host name. True if the server listens on all of
+    `hosts`: the allowed host names. None allows any name, for example on a Unix socket.
+    `addresses`: whether a request may name an IP address in place of a host name. True if the server listens on all of
       the machine's addresses.
     `origins`: other sites whose pages may send requests.
     """

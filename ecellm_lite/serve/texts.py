@@ -127,7 +127,7 @@ _HARMLESS: Mapping[str, Any] = {
 class Text:
     """A generated text.
 
-    `ended`: whether the model or a stop text ended the text. False if the text reached a length limit.
+    `ended`: true if the model ended the text or wrote a stop text. False if the text reached a length limit.
     `tokens`: the `bytes`, `logprob` and `top` (most probable tokens) of each token. Empty if the text is JSON.
     """
 

@@ -106,7 +106,10 @@ def read_attribute(table: TaskTable) -> Attribute:
 
 
 def _reader(table: TaskTable) -> tuple[Reader | None, Sequence[str]]:
-    """Return the reader that converts values to the table's type, and the keys that a table of this type may have."""
+    """Return the reader for the attribute's type (such as `number`), and the keys that `table` may have for this type.
+
+    Without a type, the reader is None.
+    """
     if "type" not in table:
         return None, ("type", "values")
     kind = table.one_of("type", "number", "date", "quantity")

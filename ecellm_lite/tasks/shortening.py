@@ -37,10 +37,10 @@ class Long(Protocol):
         """The names of the fields. A field inside a record is written `product_1.description`."""
 
     def least(self, values: Values) -> int:
-        """Return how many parts the fields must keep."""
+        """Return the smallest `size` to which the fields can be cut."""
 
     def size(self, values: Values) -> int:
-        """Return how many parts the fields have. If that is not more than `least`, nothing can be cut."""
+        """Return how many parts the fields have now. If this is not more than `least`, nothing can be cut."""
 
     def cut(self, values: Values, size: int) -> Values:
         """Return the row with only `size` parts left. `size` is never smaller than `least`."""
@@ -74,7 +74,10 @@ class Words:
         return max(counts.values(), default=0) * len(counts)
 
     def cut(self, values: Values, size: int) -> Values:
-        """Return the row with each field cut to its part of `size` words. A field that has fewer words stays whole."""
+        """Return the row with its fields cut to `size` words in total.
+
+        Each field may keep the same number of words. A field that has fewer words stays whole.
+        """
         for field, (count, share) in self._shares(values, size).items():
             if share < count:
                 values = _with(values, field, _first_words(_get(values, field), share))

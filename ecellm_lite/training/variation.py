@@ -30,17 +30,17 @@ def varied(task: str, fields: Fields, answer: str, random: Random) -> Varied:
 
 
 def _swapped(fields: Fields, answer: str, random: Random) -> Varied:
-    """Swap the two products half of the time: their relation is symmetric."""
+    """Swap the two products half of the time. The answer stays correct: if A is similar to B, B is similar to A."""
     if random.random() < 0.5:
         return fields, answer
     return {"product_1": fields["product_2"], "product_2": fields["product_1"]}, answer
 
 
 def _attributes(fields: Fields, answer: str, random: Random) -> Varied:
-    """Put the attributes into a random order, and half of the time move a title's end to another field.
+    """Shuffle the attributes and rename some of them. Half of the time, move the end of the title to another field.
 
-    Some attributes get another name. The answer gets the new order and the new names, and each value's source becomes
-    the field where the value is now.
+    The answer is changed to match: it gets the new order and the new names. If a value has moved to another field, that
+    field becomes its source.
     """
     attributes = random.sample(fields["attributes"], len(fields["attributes"]))
     attributes, answer = _renamed(attributes, answer, random)
@@ -91,7 +91,10 @@ def _spread(fields: Fields, entries: Sequence[dict[str, str]], random: Random) -
 
 
 def only_titled(fields: Fields) -> bool:
-    """Return whether a product has a title, as one text, and nothing else."""
+    """Return whether the product has only a title, and no other text.
+
+    A title that is a list of texts does not count.
+    """
     return set(fields) == {"title", "attributes"} and isinstance(fields["title"], str)
 
 
@@ -101,7 +104,7 @@ def holds(text: str, value: str) -> bool:
 
 
 def perhaps_a_price(random: Random) -> dict[str, str]:
-    """Return the field `price`, or half of the time no field."""
+    """Return a made-up field `price` half of the time, and otherwise an empty dictionary."""
     if random.random() < 0.5:
         return {}
     return {"price": f"${random.randint(3, 180)}.{random.choice(['00', '49', '99'])}"}

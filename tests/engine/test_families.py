@@ -24,7 +24,7 @@ CLIENTS = 32
 
 
 def row(task: int, *text: int, instruction: int = 40) -> Request:
-    """Return a request whose prompt is the task's instruction and then a text."""
+    """Return a request. Its prompt begins with the task's instruction and ends with `text`."""
     return Request([task] * instruction + list(text), instruction, Text(1), opening=instruction)
 
 

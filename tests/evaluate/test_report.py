@@ -204,7 +204,7 @@ def luminance(color: str) -> float:
 
 
 def contrast(one: str, other: str) -> float:
-    """Return the contrast ratio of two colors after WCAG 2.1, from 1 to 21."""
+    """Return the contrast ratio of two colors, from 1 to 21, by the formula of WCAG 2.1."""
     dark, light = sorted(map(luminance, (one, other)))
     return (light + 0.05) / (dark + 0.05)
 

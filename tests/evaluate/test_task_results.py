@@ -49,7 +49,7 @@ def test_unusual_settings_have_a_note() -> None:
 
 
 def test_a_ranking_is_right_only_if_its_whole_order_is() -> None:
-    """The answer's probability is that of the whole order. A correct first product alone is therefore not enough."""
+    """An answer with the correct first product, but a wrong order after it, counts as wrong."""
     rows = rows_of("QPR", 2)  # B,A,C and C,B,A
     shares = {"A": 0.1, "B": 0.9, "C": 0.0}
     fields = {"type": "ranking", "probabilities": shares}

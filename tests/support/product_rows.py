@@ -1,4 +1,4 @@
-"""Rows about products that share prefixes. Also fills a tree of prefixes."""
+"""Makes rows that compare products, many of which share a prefix. Also has the model read a tree of prefixes."""
 
 from __future__ import annotations
 

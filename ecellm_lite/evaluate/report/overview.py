@@ -37,7 +37,7 @@ class OverviewRow:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The table: a column for each model of the paper (eCeLLM first), and a line for each task."""
+    """A table with a column for each model of the paper (eCeLLM first), and a line for each task."""
 
     models: list[str]
     domain: str
@@ -45,7 +45,7 @@ class Overview:
 
 
 def draw(results: Results) -> Overview:
-    """Return the table of all tasks. A model without a result for any of them is left out."""
+    """Return the table of all tasks. A model is left out if the paper has no result of it for these tasks."""
     setting = results.settings.setting
     task_figures = [paper_figures(task.abbreviation, task.primary, setting) for task in results.tasks.values()]
     names = dict.fromkeys(model for figures in task_figures for model in figures)
