@@ -1,12 +1,12 @@
-"""Claim: rows/s on a Ray cluster grow with the number of its actors, up to the number of cores.
+"""Claim: a Ray cluster answers more rows per second if it has more actors, up to the number of cores.
 
     pip install 'ecellm-lite[ray]'
     python -m benchmarks.cluster
 
 The same labelled rows are answered by clusters of 1, 2, … actors, up to the number of cores. Each actor has one thread.
-For comparison, they are answered by two Runtimes: one with one thread, and one with as many threads as cores. The speed
-of a shared machine changes over time. So the rows are split into parts, and each part is answered by all clusters and
-Runtimes in turn. All models are loaded before the clock starts.
+For comparison, two Runtimes answer the rows: one with one thread, and one with as many threads as cores. The speed of a
+shared machine changes over time. So the rows are split into parts. The second part is answered only when all clusters
+and Runtimes have answered the first, and so on. All models are loaded before the clock starts.
 """
 
 from __future__ import annotations

@@ -35,9 +35,9 @@ def prompt_of(row: Labelled, envelope: Envelope) -> str:
 
 
 def collect(program: Path, model: Path, texts: Sequence[str], target: Path, threads: int) -> None:
-    """Run the `program` llama-imatrix over the texts, which writes the model's imatrix to `target`.
+    """Run llama-imatrix over the texts. It writes the model's imatrix to `target`.
 
-    Raises ClickException if the program fails.
+    `program` is the path of llama-imatrix. Raises ClickException if it fails.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
         file.write("\n\n".join(texts))

@@ -37,7 +37,7 @@ THROUGHPUT = Path("benchmarks/results/throughput.json")
 @click.option("--short-rows", type=click.IntRange(1), default=1_000_000, show_default=True, help="Of the Parquet file.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/job_cost.json"))
 def main(rows: int, short_rows: int, output: Path) -> None:
-    """Measure a job and a Parquet file without the model's work, and write the time and the memory."""
+    """Measure a job, and the reading and writing of a Parquet file. A stub gives the answers."""
     with tempfile.TemporaryDirectory() as folder:
         whole = job(Path(folder), rows)
         short = parquet(Path(folder), short_rows)

@@ -9,9 +9,10 @@ llama.cpp's server. llama.cpp's server gets the same prompts, and the grammar th
 part, 64 threads also give the requests to a Runtime in this process. Every fourth part is also sent to a server with
 several workers.
 
-The benchmark ends when each of the two servers was under load for `--seconds`, or when all requests were sent. Each way
-first answers some rows that are not timed. Rates are compared part by part. The clients' processor time is part of the
-load on the machine. All ways use the same model file and number of threads.
+The benchmark ends when each of the two servers was under load for `--seconds`, or when all requests were sent. Before
+that, the servers and the Runtime answer some rows that are not timed. Rates are compared part by part. The clients'
+processor time is part of the load on the machine. The servers and the Runtime use the same model file and number of
+threads.
 """
 
 from __future__ import annotations
@@ -72,9 +73,9 @@ OURS, RUNTIME, PEER = "ecellm-lite serve", "Runtime", "llama-server"
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request in the forms that the ways take: a row for a Runtime, and a path and a body for each server.
+    """One request.
 
-    `path` and `body` are for our server; `completion` is the body for llama.cpp's.
+    A Runtime gets the `row`, our server gets `path` and `body`, and llama.cpp's server gets `completion`.
     """
 
     task: Task
@@ -159,9 +160,11 @@ def main(
 
 
 def mixed(data: Path, count: int, runtime: Runtime) -> list[Ask]:
-    """Return the requests, shuffled: the shortest labelled rows of the tasks, and decisions about other rows' reviews.
+    """Return the requests in random order.
 
-    Raises a ClickException if there are too few labelled rows.
+    They are short labelled rows of each task, and decisions about short reviews.
+
+    Each review is used only once. Raises a ClickException if there are too few labelled rows.
     """
     decisions = count // DECISIONS
     each = (count - decisions) // len(TASKS)
@@ -177,9 +180,9 @@ def mixed(data: Path, count: int, runtime: Runtime) -> list[Ask]:
 
 
 def shortest(data: Path, task: str, count: int) -> list[dict[str, Any]]:
-    """Return the `count` shortest rows of a task, all different.
+    """Return the `count` shortest rows of a task. No two of them are equal.
 
-    Raises a ClickException if there are fewer.
+    Raises a ClickException if the task has fewer rows.
     """
     rows: dict[str, dict[str, Any]] = {}
     for split in ("test", "train"):
@@ -247,7 +250,7 @@ def answering(runtime: Runtime) -> Callable[[Ask], int]:
 
 
 def answer(way: Way, part: int, asks: Sequence[Ask], clients: int) -> None:
-    """Answer a part's requests by `clients` threads, and add the measurements to `way`."""
+    """Send a part's requests from `clients` threads, and add the measurements to `way`."""
     waiting: queue.SimpleQueue[Ask] = queue.SimpleQueue()
     for one in asks:
         waiting.put(one)

@@ -61,9 +61,9 @@ class File:
     """A converted file.
 
     - `types`: the type of each tensor, by its name.
-    - `counts`: the number of tensors of each type.
+    - `counts`: for each type, how many tensors of the file have it.
     - `bits`: the mean bits per weight.
-    - `source_types`: the number of the source's tensors of each type.
+    - `source_types`: for each type, how many tensors of the source have it.
     - `imatrix`: whether an imatrix was used.
     """
 
@@ -179,7 +179,7 @@ def main(
 def converted(request: ConversionRequest, threads: int, others: Mapping[str, File]) -> File | str:
     """Convert the model to a file type, and return the file.
 
-    If one of `others` has the same tensor types, nothing is written and that file's name is returned.
+    If a file in `others` has the same tensor types, nothing is written. The result is then the name of that file.
     """
     with prepare_conversion(request) as conversion:
         plan = conversion.plan

@@ -107,7 +107,7 @@ def main(data: Path, words: int, count: int, repeats: int, model: str, program: 
 
 
 def read_states(data: Path, words: int, count: int) -> list[str]:
-    """Return `count` texts of `words` words each, which are consecutive words of the labelled reviews."""
+    """Split the labelled reviews, one after the other, into texts of `words` words. Return the first `count` texts."""
     lines = (data / "sentiment_analysis" / "test.jsonl").read_text("utf-8").splitlines()
     every = " ".join(json.loads(line)["input"]["review"] for line in lines).split()
     return [" ".join(every[n * words : (n + 1) * words]) for n in range(count)]
@@ -176,9 +176,9 @@ def computed(port: int) -> int:
 def needed(runtime: Runtime, state: str, questions: Sequence[str]) -> dict[str, int]:
     """Count the tokens of the state and of the questions' prompts.
 
-    - `common`: the tokens of the prompts' common beginning.
-    - `behind`: those after it, in all prompts together.
-    - `all`: those of all prompts, with the common beginning counted in each.
+    - `common`: the number of tokens at the start that are the same in all prompts.
+    - `behind`: the number of tokens after this common start, summed over the prompts.
+    - `all`: the lengths of all prompts, summed.
     """
     rows = [runtime.tokenize(prompt) for prompt in prompts(runtime, state, questions)]
     common = next(place for place, column in enumerate(zip(*rows, strict=False)) if len(set(column)) > 1)

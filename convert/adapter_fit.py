@@ -35,7 +35,7 @@ class AdapterFit:
     saved: Mapping[str, str]
 
     def changes(self, names: Set[str]) -> bool:
-        """Whether the adapter changes one of these tensors."""
+        """Return whether the adapter changes at least one of the tensors in `names`."""
         return not names.isdisjoint(self.factors) or not names.isdisjoint(self.saved)
 
 

@@ -34,8 +34,8 @@ class TensorRecipe:
       It differs for queries and keys if the source is a GGUF file, because a conversion permutes their rows.
     - `added`: a number that is added to each value of the tensor (a vector). For example, Gemma's checkpoints store a
       norm's weights minus 1, and GGUF files store the weights.
-    - `adapter_added`: the same for values from an adapter. It differs from `added` if the source is a GGUF file,
-      because a GGUF file's values already include the number.
+    - `adapter_added`: a number that is added to each value from an adapter. It differs from `added` if the source is a
+      GGUF file, because a GGUF file's values already include the number.
 
     The other fields are set when adapters are attached. Their rows are in the source's order:
 
@@ -92,8 +92,8 @@ class Blueprint:
     - `metadata`: the metadata by key, in the file's order.
     - `recipes`: the recipes of the tensors, in the checkpoint's order.
     - `tied`: whether the embedding is also the output matrix. If so, the file has no `output.weight`.
-    - `output`: for a tied model, the recipe of a separate output matrix. An adapter that changes only one of the two
-      (the embedding or the output matrix) makes a separate output matrix necessary.
+    - `output`: for a tied model, the recipe of a separate output matrix. It is needed if an adapter changes only the
+      embedding, or only the output matrix.
     - `inseparable`: whether llama.cpp has no separate output matrix for this architecture.
     """
 

@@ -50,7 +50,7 @@ from ecellm_lite.models.resolve import TASKS_KEY
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A conversion with open inputs and a plan."""
+    """A conversion that is ready to run: its inputs are open, and its plan is made."""
 
     request: ConversionRequest
     plan: Plan
@@ -62,7 +62,7 @@ class Conversion:
     def check_room(self) -> None:
         """Raise ModelError if there is too little free disk space or memory.
 
-        Bytes of the file that an earlier run wrote need no more space.
+        If an earlier run was interrupted, its files on the disk are used again, so less free space is needed.
         """
         unfinished, _ = unfinished_paths(self.request.target)
         written = unfinished.stat().st_blocks * 512 if unfinished.is_file() else 0

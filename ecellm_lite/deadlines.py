@@ -16,7 +16,7 @@ LONGEST = 86_400_000
 
 
 class Deadlines:
-    """A schedule of calls that any thread may use. A scheduled function must return at once."""
+    """Calls functions at the times for which they are scheduled. These functions must return at once. Thread-safe."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -26,7 +26,7 @@ class Deadlines:
         self._runs = False
 
     def add(self, moment: float, call: Callable[[], None]) -> Callable[[], None]:
-        """Schedule a call at a time on the clock `time.monotonic`. Return a function that cancels the call."""
+        """Call `call` at `moment`, a time of the clock `time.monotonic`. Return a function that cancels the call."""
         with self._changed:
             number = next(self._numbers)
             self._calls[number] = call

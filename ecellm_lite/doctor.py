@@ -25,7 +25,7 @@ PACKAGES = ("llama-cpp-python", "gguf", "numpy", "llguidance", "huggingface_hub"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding. `state` is ok, note or bad. `advice` is the next step, if there is one."""
+    """One finding. `state` is `ok`, `note` or `bad`. `advice` says what to do next, and may be empty."""
 
     name: str
     state: str
@@ -189,7 +189,7 @@ def _models(store: Store) -> list[Check]:
 
 
 def _tunings(store: Store) -> list[Check]:
-    """Check whether each tuning in the store is used here."""
+    """Report which tunings in the store are used. A tuning that was measured on another machine is not used."""
     from ecellm_lite.engine.settings import available_cores
     from ecellm_lite.models.tuning import read_tuning, this_machine
 

@@ -16,7 +16,6 @@ def home() -> Path:
 def bundle_home() -> Path:
     """Return the folder of the user's bundles: ECELLM_BUNDLES, or else `home()`.
 
-    A bundle's launcher sets both variables. ECELLM_HOME is then the bundle's own home, which contains no bundles, and
-    ECELLM_BUNDLES is the folder of the user's bundles.
+    The program that starts a bundle sets ECELLM_HOME to a folder inside the bundle, and ECELLM_BUNDLES to this folder.
     """
     return Path(os.environ.get("ECELLM_BUNDLES") or home())

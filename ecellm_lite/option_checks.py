@@ -18,7 +18,10 @@ def checked_probability(least: float | None) -> float | None:
 
 
 def checked_deadline(milliseconds: float | None) -> float | None:
-    """Return a request's time limit in milliseconds, or None. Raises UsageError if it is out of range."""
+    """Return a request's time limit in milliseconds, or None if it has no limit.
+
+    Raises UsageError if it is out of range.
+    """
     number = isinstance(milliseconds, (int, float)) and not isinstance(milliseconds, bool)
     if milliseconds is None or (number and 0 < milliseconds <= LONGEST):
         return milliseconds

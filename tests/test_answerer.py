@@ -167,7 +167,7 @@ def test_an_idle_engine_uses_no_processor_time() -> None:
 
 
 def test_answers_are_given_while_the_input_waits() -> None:
-    """The input yields its next row only after it has got the answer to the row before."""
+    """The input waits for the answer to each row before it yields the next row."""
     sent: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     with Runtime.over(FakeBackend()) as runtime:
         answers = runtime.answers("sentiment_analysis", iter(sent.get, None))

@@ -125,7 +125,7 @@ def questions() -> str:
 
 
 def bundle() -> str:
-    """Return two tables: a large bundle next to cp and sha256sum, and the demo's bundle with its optional parts."""
+    """Return two tables of times: one for a large bundle, cp and sha256sum, and one for the demo's bundle."""
     facts = results("bundle")
     large = facts["large"]
     steps = [

@@ -18,7 +18,7 @@ class PreparedRow:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A task's rows: some that warm a peer up, so that the instruction is in memory, and the rows to measure."""
+    """A task's rows. The peer first answers the rows in `warm`, which leaves the instruction in its memory."""
 
     warm: list[PreparedRow]
     measured: list[PreparedRow]

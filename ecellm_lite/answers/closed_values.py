@@ -41,7 +41,7 @@ class ClosedValues:
         return {text.lower(): index for index, text in enumerate(self.labels.texts)}
 
     def index(self, name: str) -> int | None:
-        """Return the index of the value that a person names by its text or id. Case does not matter.
+        """Return the index of a value, by its text or id. Upper and lower case are treated as equal.
 
         Returns None if there is no such value.
         """
@@ -51,11 +51,12 @@ class ClosedValues:
     def choose(
         self, scene: Scene, tape: Tape, without: Collection[str] = ()
     ) -> Generator[Step, Logits, tuple[str, ChosenCandidate]]:
-        """Search for the likeliest value of the list, and return it in lower case, with how likely it is.
+        """Find the likeliest value of the list. Return the value in lower case, and how likely it is.
 
         The value is appended to the tape (the answer's JSON so far, as tokens), followed by the JSON key "source".
-        Before the call, the tape ends with the JSON key "value". The result may also be NONE's value, if the product
-        has none. `without`: values that were chosen before, in lower case. If there are any, NONE cannot be chosen.
+        Before the call, the tape ends with the JSON key "value". If the model thinks that the product has no value, the
+        result is the value of NONE. `without`: values that were chosen before, in lower case. If there are any, NONE
+        cannot be chosen.
         """
         digest = f"{self.labels.digest} with none"
         matrix = label_matrix(digest, self._pieces, scene, after=_AFTER, lasting=self.lasting)

@@ -28,7 +28,10 @@ _DEFAULTS = (datetime(2000, 1, 1), datetime(1999, 2, 15))
 
 @dataclass(frozen=True, slots=True)
 class DateReader:
-    """Reads dates. `day_first`: whether 03/04/2025 means April 3 (true) or March 4 (false). None refuses such dates."""
+    """Reads dates. `day_first`: true if 03/04/2025 means April 3, and false if it means March 4.
+
+    If `day_first` is None, such a date is an error.
+    """
 
     day_first: bool | None = None
 

@@ -29,10 +29,10 @@ def plain_entry(attribute: str, span: Span, probability: float | None) -> dict[s
 def add_form(
     entry: dict[str, Any], form: AttributeForm, span: Span, text: SourceText | None, origin: Origin
 ) -> list[AnswerWarning]:
-    """Add the keys of a form to an entry: where the value is in the row, and its id or its value as a number or date.
+    """Add further keys to an entry: where its value is in the row, and the value as an id, a number or a date.
 
-    `text` and `origin` are those of the span's source. Returns a warning if the value cannot be read as the form's
-    type.
+    The span was found in `text`, which comes from the field `origin` of the row. Returns a warning if the value cannot
+    be read as the form's type.
     """
     if form.values:
         index = form.values.by_text.get(span.value.lower()) if span != NONE else None

@@ -40,10 +40,10 @@ _lock = threading.Lock()
 def label_matrix(
     digest: str, texts: Sequence[str], scene: Scene, *, after: str | None = None, lasting: bool = True
 ) -> Candidates:
-    """Return the token matrix of `texts`, as the candidates for an answer. `digest` is a hash of the texts.
+    """Return the candidates for an answer: a matrix with the tokens of each text in `texts`. `digest` is their hash.
 
-    The matrix is kept on disk if the texts are `lasting` and the vocabulary has an `identity`. Texts from a row are not
-    lasting. Disk errors are never raised. `after` is the text before the answer, as in Scene.continuation.
+    The answer follows the text `after`, by default the prompt. The matrix is kept on disk if the texts are `lasting`
+    and the vocabulary has an `identity`. Texts from a row are not lasting. Disk errors are never raised.
     """
     vocabulary = scene.vocabulary
     place = f"{scene.form.prompt_end!r} {scene.form.lead!r}" if after is None else repr(after)

@@ -21,14 +21,15 @@ SHARE = 4
 class Space(ABC):
     """The answers that one row may get, and all operations that depend on the type of answer.
 
-    A subclass must define `type`, `decode` and `parse`. The inherited methods are made for spaces with too many answers
-    to list. If an outcome has `probabilities`, it is calibrated and shown as a choice among a few answers.
+    A subclass must define `type`, `decode` and `parse`. The inherited methods suit a space with too many answers to
+    list. If there are only a few possible answers, an outcome has the `probabilities` of each. The inherited methods
+    can calibrate and show them.
 
     - `type`: the type of answer that users see, such as `predicate` or `ranking`.
     - `generates`: whether the model writes an answer token by token. If not, the possible answers are scored in a few
       calls.
-    - `scored`: whether answers have a probability. If so, `claims` returns the decisions behind the probability, and a
-      calibration can correct it.
+    - `scored`: whether answers have a probability, which a calibration can correct. If so, `claims` splits an answer
+      into its decisions.
     - `biased`: whether a calibration has a bias in addition to a temperature.
     """
 
@@ -114,11 +115,9 @@ class Space(ABC):
         return self.calibrated(outcome, correction.temperature, correction.bias)
 
     def corrected_by_option(self, outcome: Outcome, correction: OptionCorrection) -> Outcome:
-        """Return an outcome with probabilities corrected for each option.
+        """Return an outcome with corrected probabilities. The new answer is the option that is now the likeliest.
 
-        The answer is the one that is now the likeliest.
-
-        The correction must have the keys of this space. Only spaces with keys have such corrections.
+        The correction must have the keys of this space. A space without keys has no such corrections.
         """
         raise NotImplementedError
 
@@ -132,14 +131,16 @@ class Space(ABC):
         raise InputError(f"Answers of type {self.type} have no probability", step="evaluate answers of another type")
 
     def read_labels(self, labels: Any) -> tuple[str, ...] | None:
-        """Return the relevance labels of a row if this space ranks products, otherwise None.
+        """Return the relevance labels of a row. None if this space does not rank products.
 
         Raises InputError for invalid labels.
         """
         return None
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return constant answers to compare a model with. Each is given to all rows in which it is allowed.
+        """Return answer strings for a baseline.
+
+        The baseline gives the same answer to every row that allows this answer.
 
         `golds` are the distinct gold answers of a data set, at least one, the most frequent first.
         """

@@ -167,7 +167,7 @@ def row_rate(runtime: Runtime, task: Task, count: int, space: Space | None = Non
 
 
 def rows_for(runtime: Runtime, task: Task) -> int:
-    """Return the number of rows of a task that take about SECONDS to answer, estimated from a single row."""
+    """Return how many rows of a task can be answered in about SECONDS. The estimate is made from one row."""
     # Two rows that are not among the measured ones.
     rows = made_up_rows(task, MOST_ROWS + 3)[-2:]
     runtime.answer(task, rows[0])

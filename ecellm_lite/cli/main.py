@@ -41,7 +41,7 @@ class LazyGroup(click.Group):
     """A click group that imports a command only when it is called."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command. If a reader such as `head` closes its output early, exit with 0."""
+        """Run the command. Exit with 0 if the program that reads the output, such as `head`, stops early."""
         try:
             try:
                 result: object = super().invoke(ctx)

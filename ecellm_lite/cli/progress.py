@@ -64,8 +64,8 @@ def rows_progress(count: int, *, hidden: bool, name: str = "rows") -> Iterator[C
 def job_progress(*, hidden: bool) -> Iterator[Callable[[JobStep], None]]:
     """Yield a function to call with each answer of a job.
 
-    A bar shows the rows per second, the remaining time and the failed rows. Progress is measured in tokens. Their total
-    is estimated from the share of the table that is done.
+    A bar shows the rows per second, the remaining time and the failed rows. Progress is measured in tokens. The total
+    number of tokens is estimated from the share of the table that is done.
     """
     from ecellm_lite.jobs.pace import Pace
     from ecellm_lite.report.shown import span

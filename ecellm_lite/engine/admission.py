@@ -107,10 +107,7 @@ class Admission:
                 self._prefixes.forget()
 
     def _useful_cells(self, request: Request) -> int:
-        """Return the memory size, in tokens, at which all waiting rows could run at once.
-
-        The result is at most the largest size that the backend allows.
-        """
+        """Return the memory size, in tokens, that lets enough of the waiting rows run at once."""
         least = len(request.prompt) + RESERVE
         if not self._grouped:
             return least

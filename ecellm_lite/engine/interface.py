@@ -30,7 +30,7 @@ class Backend(Protocol):
     `adapters`: the names of the adapters that it can compute with.
     `stable`: whether the bits of a sequence's logits depend only on its tokens and its adapter. Otherwise they may
       depend on other sequences, and on how the tokens are divided into calls.
-    `unstable`: why `stable` is false, or empty if it is true.
+    `unstable`: the reason if `stable` is false, otherwise empty.
     """
 
     vocabulary: Vocabulary
@@ -71,7 +71,7 @@ class Backend(Protocol):
         """Grow the memory to `cells` tokens, at most `max_cells`, and empty it. Raises ModelError if it cannot grow."""
 
     def save(self, sequence: int) -> bytes:
-        """Return the state of a sequence, for `load` to restore. Empty if the backend cannot save it."""
+        """Return the state of a sequence, for `load` to restore. If the backend cannot save it, the result is empty."""
 
     def load(self, sequence: int, state: bytes) -> bool:
         """Restore a saved state into an empty sequence.

@@ -23,14 +23,14 @@ class Request:
     What the caller sets:
 
     `shared`: how many tokens at the prompt's start belong to the instruction.
-    `opening`: how many of these tokens are the same in all rows of the task, and so stay in memory. The text that a
-      question is about comes after them.
+    `opening`: how many of these tokens are the same in all rows of the task, and so stay in memory. If the task is a
+      question about a text, the text comes after them.
     `form`: how an answer continues the prompt.
-    `adapter`: the backend's adapter to compute with, or None for the model alone.
+    `adapter`: the name of the adapter to use, or None for the model alone.
     `storable`: whether the instruction may be stored on disk. This is allowed if the instruction comes from the task or
       the caller, and not from a row.
     `urgent`: whether the request is admitted before all others.
-    `advice`, `settings`: the `step` and `settings` of the error if the row is too long.
+    `advice`, `settings`: if the row is too long, its error gets them as `step` and `settings`.
     `ended`: a function that the engine's thread calls once, when the request is done or was dropped.
     `cancelled`: any thread may set it, at any time, when the answer is no longer needed.
 
@@ -39,8 +39,8 @@ class Request:
     `outcome`, `error`: one of them is set when the request is done.
     `seconds`: the time from its admission to its end.
     `cached`: how many tokens of the prompt were in memory already.
-    `decoded`, `forced`: how many tokens of the answer the model chose, and how many had no alternative. Both count only
-      tokens that the model read.
+    `decoded`: how many tokens of the answer the model chose and then read.
+    `forced`: how many tokens of the answer the model read, but did not choose, because only one token was possible.
     `wasted`: how many tokens were computed for guesses of the answer that turned out wrong.
     `twins`: identical requests, which get the same answer.
     """
@@ -70,7 +70,7 @@ class Request:
 
     @property
     def instruction(self) -> int:
-        """How many of the prompt's tokens stay in memory as its instruction. 0 if the instruction is too short."""
+        """How many tokens at the prompt's start stay in memory for later rows. 0 if they are too few."""
         shared = min(self.shared, len(self.prompt) - 1)
         return shared if shared >= SHORTEST_INSTRUCTION else 0
 

@@ -32,7 +32,7 @@ DRAFTING = 8
 
 
 class Scheduler:
-    """Takes requests and runs them to their end, step by step.
+    """Takes requests and answers them in steps. A step is one call of the model.
 
     Nothing else may use the backend's memory. Any thread may call `submit` at any time. `step` must not be called by
     two threads at once.
@@ -111,7 +111,7 @@ class Scheduler:
             self._end(request, error=error)
 
     def step(self) -> None:
-        """Call the model once for as many rows as fit, and continue their answers with its logits."""
+        """Call the model once, for as many rows as fit, and continue the answers of these rows."""
         admitting = True
         try:
             for slot in [slot for slot in self._active if self._twins.drop(slot.request)]:
@@ -303,7 +303,10 @@ class Scheduler:
         self._prefixes.release(slot.match)
 
     def _retry(self, error: EcellmError, rows: int) -> None:
-        """Run the rows of a failed call again, one at a time. If the call had only one row, end it with the error."""
+        """Run the rows of a failed call again, one at a time.
+
+        If the call had only one row, end this row with the error.
+        """
         adapter = self._active[0].request.adapter if self._active else self._waiting.current
         self._restart()
         if rows > 1:

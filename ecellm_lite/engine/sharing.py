@@ -1,4 +1,4 @@
-"""Finds the prefix that a row shares with other rows. It is in memory already, or is read now for several rows."""
+"""Finds the prefix that a row shares with other rows, so that the model reads this prefix only once."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Sharing:
         return Match()
 
     def extended(self, request: Request, match: Match) -> Match:
-        """Add nodes to the prefix tree for the text that the row shares with waiting rows.
+        """Add the text that the row shares with waiting rows to the prefix tree.
 
-        Return the match with the last node. The first node is for the instruction. Further nodes are for shared text
-        that comes after it.
+        The instruction becomes the first node. If waiting rows share more text, this text follows in further nodes.
+        Return the match that ends with the last node.
         """
         prompt = request.prompt
         instruction = request.instruction

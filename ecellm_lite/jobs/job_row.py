@@ -12,9 +12,10 @@ from ecellm_lite.tables.row import TableRow
 
 
 class JobAnswer(NamedTuple):
-    """A row with one task's columns mapped, and its answer. The answer is None for a skipped or still unanswered row.
+    """A row, with its columns mapped to the fields of one task, and the task's answer.
 
-    `key`: identifies the row in the journal. None without a journal, or if the row could not be read.
+    `key`: identifies the row in the journal. None if there is no journal, or if the row could not be read.
+    `answer`: None if the row was skipped, or is not answered yet.
     `reused`: whether the answer is from the journal.
     `share`: the share of the table that was read up to this row, from 0 to 1.
     """
@@ -42,9 +43,9 @@ class JobRow(NamedTuple):
 
     @property
     def reused(self) -> bool:
-        """Whether the row's answers to all tasks came from the journal.
+        """Whether all answers to this row came from the journal.
 
-        A task for which the row could not be read is ignored.
+        If the row could not be read for a task, only the other tasks count.
         """
         answers = self.answers
         return any(each.reused for each in answers) and all(each.reused or each.mapped.error for each in answers)

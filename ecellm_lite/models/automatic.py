@@ -12,7 +12,9 @@ EVERY = ""
 
 @dataclass(frozen=True, slots=True)
 class Automatic:
-    """Thresholds for answers without review. Of the answers that reach them, at least the share `precision` is right.
+    """Thresholds for answers without review.
+
+    If `precision` is 0.95, at least 95% of the answers that reach them are right.
 
     `thresholds`: one threshold for each possible answer, or a single one for all answers under the key EVERY. A
       threshold is None if no probability is high enough.
@@ -43,6 +45,9 @@ class Automatic:
 
 
 def likeliest(answer: Answer) -> str:
-    """Return the key of an answer's most likely option, even if the answer abstained. EVERY if there are no options."""
+    """Return the key of an answer's most likely option, even if the answer abstained.
+
+    Return EVERY if the answer has no options.
+    """
     shares = answer.probabilities or {}
     return max(shares, key=shares.__getitem__, default=EVERY)

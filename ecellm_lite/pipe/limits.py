@@ -64,7 +64,7 @@ def use_only_cores(cores: int | Sequence[int]) -> None:
 def _threads() -> list[int]:
     """Return the ids of this process's threads.
 
-    Only Linux sets priority and cores per thread. On other systems, the result is [0].
+    Return [0] on systems other than Linux, where priority and cores are set for the whole process.
     """
     try:
         return [int(thread.name) for thread in Path("/proc/self/task").iterdir()]

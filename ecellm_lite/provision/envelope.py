@@ -15,9 +15,10 @@ from ecellm_lite.models.resolve import envelope_of
 
 
 def envelope_of_file(header: Header, names: Sequence[str]) -> str:
-    """Return a file's envelope, from its metadata or from its chat template. Raises UsageError if neither names one.
+    """Return the envelope of a model file. Raises UsageError if it cannot be found.
 
-    `names`: as in models.resolve.envelope_of. To identify an unknown chat template, a child process renders it.
+    models.resolve.envelope_of looks for the envelope first, with these `names`. If it finds none, a child process
+    renders the file's chat template, to see which envelope the template writes.
     """
     try:
         return envelope_of(header, names)

@@ -60,7 +60,7 @@ class OfferedChoice(Form):
 
 
 class Choice(Form):
-    """The question which of several choices is correct."""
+    """A question that asks which of several choices is correct."""
 
     type: Literal["choice"]
     instructions: Instructions

@@ -167,8 +167,8 @@ Input = Annotated[
 def input_text(value: str | Sequence[Any]) -> str:
     """Return an input as text. Each message begins with its role, and each call with the name of the function or tool.
 
-    A single user message becomes its text alone, without the role. Raises RefusedError (400) for an image. Raises
-    RefusedError (422) for the output of a call if that call does not come before it.
+    If the input is a single user message, the role is left out. Raises RefusedError (400) for an image. Raises
+    RefusedError (422) for the output of a call that is not in an earlier message.
     """
     if isinstance(value, str):
         return value

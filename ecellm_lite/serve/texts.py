@@ -42,8 +42,8 @@ Stops = Annotated[
 def only(harmless: Any, description: str) -> Any:
     """Return a field for a parameter of OpenAI's API that this server does not support.
 
-    The OpenAPI document says that the parameter may only be `harmless` (its value without effect) or null. The method
-    `refuse` refuses other values with 400, because pydantic would answer 422.
+    The OpenAPI document allows only null and `harmless`, a value that changes nothing. Other values are refused with
+    400 by the method `refuse`, because pydantic would answer 422.
     """
     return Field(default=None, description=description, json_schema_extra={"enum": [harmless, None]})
 
@@ -56,7 +56,10 @@ class StreamOptions(Form):
 
 
 class Sampling(Form):
-    """The parameters of both endpoints. A value that this server does not support is refused, not ignored."""
+    """The parameters that completions and chat share.
+
+    A value that this server does not support is refused, not ignored.
+    """
 
     model: str
     n: int = Field(

@@ -39,7 +39,7 @@ class Feed(Table):
         yield from self.items
 
     def all_columns(self) -> tuple[str, ...]:
-        """Return the columns of all items. This reads the whole feed, and then returns to its beginning."""
+        """Return the columns of all items. This reads the whole feed; `rows` still begins with the first item."""
         file = self.source.seekable()
         columns: dict[str, None] = {}
         for row in _items(file, self.name):

@@ -21,7 +21,7 @@ _MARK = b"\xef\xbb\xbf"
 
 @dataclass(slots=True, kw_only=True)
 class JsonLines(Table):
-    """A file of JSON objects. Each object is a row with its own columns."""
+    """A file of JSON objects, one for each row. Different rows may have different columns."""
 
     def rows(self) -> Iterator[TableRow]:
         """Yield the rows. Blank lines are skipped."""

@@ -45,13 +45,13 @@ class WriteOptions:
 class RowWriter(Protocol):
     """Writes rows to a file of one type.
 
-    `notes` are sentences about values that had to be changed in this file type. They are complete after `close`.
+    `notes` are sentences about values that had to be changed in this file type. Read them after `close`.
     """
 
     notes: list[str]
 
     def write(self, cells: Sequence[Any], own: Sequence[Any]) -> None:
-        """Write a row: the input's cells, and the added cells."""
+        """Write a row: first the input's cells, then the added cells (`own`)."""
 
     def close(self) -> None:
         """Write the end of the table. The file itself stays open."""
@@ -97,7 +97,7 @@ class ResultWriter:
 
     @property
     def notes(self) -> Sequence[str]:
-        """Sentences about values that had to be changed in this file type. They are complete after `close`."""
+        """Sentences about values that had to be changed in this file type. Read them after `close`."""
         return self._rows.notes if self._rows else ()
 
     def write(self, row: TableRow, *answers: Answer | None, more: Mapping[str, str | None] | None = None) -> None:

@@ -51,7 +51,9 @@ class Long(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Texts, or lists of texts, whose last words may be cut. Several fields are cut to the same number of words.
+    """Texts, or lists of texts, whose last words may be cut.
+
+    If there are several fields, each may keep the same number of words.
 
     A list is cut like one text: its last texts are removed first, and then the last words of the text before them.
 
@@ -62,7 +64,7 @@ class Words:
     fields: tuple[str, ...]
 
     def least(self, values: Values) -> int:
-        """Return how many of the fields have a text, because each of them keeps at least one word."""
+        """Return the number of fields that have a text. Each of them keeps at least one word."""
         return len(self._counts(values))
 
     def size(self, values: Values) -> int:

@@ -111,7 +111,10 @@ def perhaps_a_price(random: Random) -> dict[str, str]:
 
 
 def _candidates(fields: Fields, answer: str, random: Random) -> Varied:
-    """Shuffle the candidates; half of the time cut the history, so that an earlier purchase becomes the next item."""
+    """Shuffle the candidates. Half of the time, also cut off the end of the history.
+
+    The first purchase that is cut off then replaces the correct candidate.
+    """
     history, candidates = list(fields["history"]), list(fields["candidates"])
     gold = ascii_uppercase.index(answer)
     if len(history) >= SHORTEST_HISTORY and random.random() < 0.5:
@@ -126,10 +129,10 @@ def _candidates(fields: Fields, answer: str, random: Random) -> Varied:
 
 
 def _products(fields: Fields, answer: str, random: Random) -> Varied:
-    """Shuffle the products, and change the letters of the ranking accordingly.
+    """Shuffle the products, and change the letters in the ranking to match.
 
-    If all products but the best are ranked in list order, these products are equally good. They then keep their order,
-    and only the best product moves.
+    In some rankings, all products after the best one are in the order of the list. They are equally good, so they keep
+    their order. Only the best product then moves.
     """
     products, (best, *others) = fields["products"], [ascii_uppercase.index(letter) for letter in answer.split(",")]
     if others == sorted(others):

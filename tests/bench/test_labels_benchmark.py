@@ -1,4 +1,4 @@
-"""The script that measures the search among many labels, beside other programs."""
+"""The script benchmarks/labels.py, which measures how fast we and other programs choose one of many labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A converted checkpoint has the same tensors and metadata as with llama.cpp's own converter, byte for byte."""
+"""Our converter and llama.cpp's own converter write the same tensors and metadata, byte for byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Written GGUF headers have the same bytes as with gguf-py. Reading them returns the written values."""
+"""Our GGUF headers equal those that gguf-py writes, byte for byte.
+
+Reading a header returns the values written to it.
+"""
 
 from __future__ import annotations
 

@@ -75,7 +75,6 @@ def test_the_parent_never_loads_llama_cpp() -> None:
 
 
 def test_without_a_gpu_doctor_says_so(demo_model: StoredModel, capsys: pytest.CaptureFixture[str]) -> None:
-    """The package's own program runs with the installed build of llama.cpp."""
     assert demo_model.path.is_file()
     with pytest.raises(UsageError):
         compare("demo")

@@ -1,6 +1,6 @@
-"""ggml's back ends (its code for one kind of processor).
+"""Loading ggml's back ends. The back end for CPUs comes in several variants, for older and newer processors.
 
-A portable build loads them from its own folder. The variant for this processor is known.
+A portable build loads back ends from its own folder. The tests also check which variant fits this processor.
 """
 
 from __future__ import annotations

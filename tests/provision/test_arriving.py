@@ -165,9 +165,9 @@ def test_an_unreachable_hub_is_an_error(base: Path, tmp_path: Path) -> None:
 
 
 def test_a_pull_killed_ten_times_continues_to_the_same_bytes(base: Path, tmp_path: Path) -> None:
-    """Each time, the process is killed while the download of another shard is stalled.
+    """The process is killed while it downloads the first shard. Its successor is killed at the second shard, and so on.
 
-    There are two shards more than kills, so no process can finish before it is killed.
+    There are two more shards than kills, so no process finishes before it is killed.
     """
     content = files(resharded(base, tmp_path / "shards", KILLS + 2))
     shards = sorted(name for name in content if name.startswith("model-"))

@@ -31,7 +31,7 @@ _ITEMS = {str: "STRING", float: "FLOAT32", int: "INT32"}
 
 
 def golden(kind: str) -> dict[str, Any]:
-    """Return the expected metadata and tensors: those of llama.cpp's converter for a checkpoint of this kind."""
+    """Return the metadata and tensors that llama.cpp's converter makes from a checkpoint of this kind."""
     content: dict[str, Any] = json.loads((GOLDEN / f"{kind}.json").read_text("utf-8"))
     return content
 

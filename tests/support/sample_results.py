@@ -58,7 +58,8 @@ BINARY = ["f1", "accuracy", "precision", "recall", "specificity", "negative_pred
 def sample_results(seed: int = 1) -> Results:
     """Return made-up results of the ten tasks.
 
-    AG has no figures, QPR has no rows, and MPC has failed rows. The texts contain HTML, which a report must escape.
+    The task AG has no metrics, QPR has no rows, and some rows of MPC failed. The texts contain HTML, which a report
+    must escape.
     """
     chance = random.Random(seed)
     return Results(

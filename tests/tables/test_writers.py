@@ -1,4 +1,4 @@
-"""Results are written as tables: the input's columns unchanged, and then added columns without formulas."""
+"""Results are written as tables. The input's columns stay unchanged, and no added cell is a spreadsheet formula."""
 
 from __future__ import annotations
 

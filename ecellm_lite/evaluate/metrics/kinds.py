@@ -69,7 +69,7 @@ def primary_metric(task: Task) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Own:
-    """How a user's own task is measured, and its main metric."""
+    """The function that measures a user's own task, and the name of the task's main metric."""
 
     measure: Callable[[Sequence[Pair]], Measured]
     primary: str

@@ -1,4 +1,4 @@
-"""Counts the typed values of an extraction that are right: numbers, dates, quantities, and ids from closed lists.
+"""Counts the correct values of attributes with a type: a number, a date, a quantity, or an id from a closed list.
 
 Gold values are normalized in the same way as the model's. So the gold value `20 lb` equals the model's `20-lb.` and
 `9.07 kg`.
