@@ -1,13 +1,13 @@
-"""Claim: with 64 clients, the server reaches at least 90% of the Runtime's rate, without errors and in constant memory.
+"""Claim: with 64 clients, the server has at least 90% of the Runtime's rate, no errors, and memory that does not grow.
 
     python -m benchmarks.load --llama-server build/bin/llama-server --workers 2
 
-The requests are the shortest labelled rows of three tasks, and decisions, each of which is one question about a review.
-Every row and every decision is a separate request, and no two requests are the same. The speed of a shared machine
-changes over time, so the requests are split into parts. 64 clients send each part to `ecellm-lite serve` and to
-llama.cpp's server. llama.cpp's server gets the same prompts, and the grammar that a user would write. In every second
-part, 64 threads also give the requests to a Runtime in this process. Every fourth part is also sent to a server with
-several workers.
+Some requests are labelled rows, the shortest of three tasks. The others are decisions. Each decision is one question
+about a review. Every row and every decision is a separate request, and no two requests are the same. The speed of a
+shared machine changes over time, so the requests are split into parts. 64 clients send each part to `ecellm-lite serve`
+and to llama.cpp's server. llama.cpp's server gets the same prompts, and the grammar that a user would write. In every
+second part, 64 threads also give the requests to a Runtime in this process. Every fourth part is also sent to a server
+with several workers.
 
 The benchmark ends when each of the two servers was under load for `--seconds`, or when all requests were sent. Before
 that, the servers and the Runtime answer some rows that are not timed. Rates are compared part by part. The clients'
@@ -238,7 +238,7 @@ class Client:
 
 
 def answering(runtime: Runtime) -> Callable[[Ask], int]:
-    """Return a function that has the Runtime answer a request.
+    """Return a function that sends a request to the Runtime and waits for the answer.
 
     The function returns 200, or 500 if the answer has an error.
     """

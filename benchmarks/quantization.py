@@ -284,7 +284,7 @@ def rated(one: Mapping[str, Any]) -> Rated:
 
 
 def lows(one: Mapping[str, Any]) -> dict[str, float]:
-    """Return the lower end of the metric's 95% interval for each task, from a file's results."""
+    """Return, for each task, the lower end of the 95% interval of a file's metric."""
     return {task: each["interval"][0] for task, each in one["tasks"].items()}
 
 

@@ -126,7 +126,7 @@ def prompts(runtime: Runtime, state: str, questions: Sequence[str]) -> list[str]
 
 
 def complete(port: int, prompts: Sequence[str], clients: int, *, cached: bool) -> None:
-    """Send each prompt to llama-server, by `clients` clients at once."""
+    """Send the prompts to llama-server, up to `clients` prompts at a time."""
     waiting = list(prompts)[::-1]
     grammar = gbnf(question_task({"type": "predicate", "instructions": "?"}).question({"state": "?"}).space)
 

@@ -183,7 +183,7 @@ def prepare_conversion(
 
 
 def blueprint_of(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint of a checkpoint with its vocabulary. The code for the checkpoint's architecture makes it."""
+    """Return the blueprint that the checkpoint's architecture makes, with the vocabulary."""
     from ecellm_lite.convert.vocabulary import vocabulary_metadata
 
     blueprint = blueprint_without_vocabulary(checkpoint)
@@ -195,10 +195,7 @@ def blueprint_of(checkpoint: Checkpoint) -> Blueprint:
 
 
 def blueprint_without_vocabulary(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint of a checkpoint without its vocabulary.
-
-    The code for the checkpoint's architecture makes it.
-    """
+    """Return the blueprint that the checkpoint's architecture makes, without the vocabulary."""
     from ecellm_lite.convert.architectures import architecture_of
 
     return architecture_of(checkpoint.config).blueprint(checkpoint)

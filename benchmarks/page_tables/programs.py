@@ -151,7 +151,7 @@ def bundle() -> str:
 
 
 def bare_install() -> str:
-    """Return the table of the seconds that a bare Debian system takes to install a bundle and to answer a question."""
+    """Return the table of how long a new Debian system needs to install a bundle, and then to answer."""
     rows = [
         (f"{way}, {cache}", *(f"{seconds:.0f} s" for seconds in (*times.values(), sum(times.values()))))
         for way, caches in results("bare_install")["seconds"].items()

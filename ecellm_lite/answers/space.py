@@ -97,7 +97,7 @@ class Space(ABC):
         return max(1, scene.room // SHARE)
 
     def as_options(self) -> dict[str, Any] | None:
-        """Return request options with which another process can make the same space, or None if that is impossible."""
+        """Return request options from which another process can make an equal space, or None if that is impossible."""
         return None
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
@@ -142,7 +142,7 @@ class Space(ABC):
 
         The baseline gives the same answer to every row that allows this answer.
 
-        `golds` are the distinct gold answers of a data set, at least one, the most frequent first.
+        `golds`: the distinct gold answers of a data set, the most frequent first. There is at least one.
         """
         return tuple(golds)
 

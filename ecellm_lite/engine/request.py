@@ -92,9 +92,9 @@ class Request:
             ended()
 
     def end_like(self, twin: Request) -> None:
-        """End this request with the outcome of an identical one.
+        """End this request with the outcome of an identical request, `twin`.
 
-        The whole prompt counts as cached, because this request took no computation.
+        The whole prompt counts as cached, because nothing was computed for this request.
         """
         self.cached = len(self.prompt)
         self.decoded, self.forced = twin.decoded, twin.forced

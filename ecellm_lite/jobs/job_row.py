@@ -17,7 +17,7 @@ class JobAnswer(NamedTuple):
     `key`: identifies the row in the journal. None if there is no journal, or if the row could not be read.
     `answer`: None if the row was skipped, or is not answered yet.
     `reused`: whether the answer is from the journal.
-    `share`: the share of the table that was read up to this row, from 0 to 1.
+    `share`: how much of the table was read after this row, from 0 to 1.
     """
 
     mapped: MappedRow

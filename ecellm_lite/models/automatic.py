@@ -1,4 +1,4 @@
-"""Thresholds for using answers without review: an answer needs no review if its probability reaches its threshold."""
+"""Thresholds for using answers without review. An answer whose probability reaches the threshold needs no review."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that the server sends to itself, so that a batch's requests are handled like a client's."""
+"""Sends requests from the server to itself. This handles a batch's requests in the same way as a client's requests."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ Stops = Annotated[
 
 
 def only(harmless: Any, description: str) -> Any:
-    """Return a field for a parameter of OpenAI's API that this server does not support.
+    """Return a pydantic field for a parameter of OpenAI's API that this server does not support.
 
     The OpenAPI document allows only null and `harmless`, a value that changes nothing. Other values are refused with
     400 by the method `refuse`, because pydantic would answer 422.
@@ -102,7 +102,7 @@ class Sampling(Form):
             raise RefusedError(400, "unsupported_parameter", message, step="ask for one, or without stream", field="n")
 
     def stops(self) -> list[str]:
-        """Return the stop texts: generation ends before the first of them."""
+        """Return the stop texts. Generation ends before the first stop text."""
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
 
@@ -140,7 +140,7 @@ class Text:
 
     @property
     def finish(self) -> str:
-        """Why the text ended, in OpenAI's words: stop or length."""
+        """Why the text ended, in OpenAI's words: "stop" or "length"."""
         return "stop" if self.ended else "length"
 
 

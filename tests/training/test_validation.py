@@ -1,4 +1,4 @@
-"""Validation during a training: macro-F1 as in scikit-learn, the fraction of exact answers, and the likelihood."""
+"""Validation during training: macro-F1 as in scikit-learn, the fraction of exact answers, and the likelihood."""
 
 from __future__ import annotations
 
