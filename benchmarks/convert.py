@@ -1,9 +1,9 @@
-"""Claim: one pass converts a checkpoint with an adapter many times faster than the usual three steps, in little memory.
+"""Claim: converting a checkpoint and an adapter in one pass is many times faster than in three. It needs little memory.
 
     python -m benchmarks.convert --llama-cpp vendor/llama.cpp --python ENVIRONMENT/bin/python
 
-The checkpoint has a published shape and random bfloat16 weights. An adapter of rank 16 changes all its matrices. Both
-are converted to one Q4_K_M file in two ways:
+The checkpoint has a published shape and random bfloat16 weights. An adapter of rank 16 changes all its matrices. The
+checkpoint and the adapter are converted to one Q4_K_M file in two ways:
 
 - ours: `ecellm-lite convert`;
 - the usual chain: transformers and peft load, merge and save; convert_hf_to_gguf.py writes a 16-bit GGUF file;

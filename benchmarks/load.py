@@ -10,9 +10,9 @@ second part, 64 threads also give the requests to a Runtime in this process. Eve
 with several workers.
 
 The benchmark ends when each of the two servers was under load for `--seconds`, or when all requests were sent. Before
-that, the servers and the Runtime answer some rows that are not timed. Rates are compared part by part. The clients'
-processor time is part of the load on the machine. The servers and the Runtime use the same model file and number of
-threads.
+the first part, the servers and the Runtime answer some rows that are not timed. Rates are compared part by part. The
+clients' processor time is part of the load on the machine. The servers and the Runtime use the same model file and
+number of threads.
 """
 
 from __future__ import annotations
@@ -343,7 +343,7 @@ def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def percentile(seconds: Sequence[float], percent: int) -> float:
-    """Return a percentile of the values."""
+    """Return a percentile, such as the 95th."""
     return quantiles(seconds, n=100, method="inclusive")[percent - 1]
 
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.quantization --imatrix-tool imatrix-build/bin/llama-imatrix
 
-A base model and its adapters are converted to each file type: without an imatrix, and with one if the type can use it.
-llama.cpp's llama-imatrix makes the imatrix from the F16 file and rows of `train.jsonl`. Two files with the same tensor
-types have the same weights, so the second one is left out.
+A base model and its adapters are converted to each file type without an imatrix. If the type can use an imatrix, they
+are also converted with one. llama.cpp's llama-imatrix makes the imatrix from the F16 file and rows of `train.jsonl`.
+Two files with the same tensor types have the same weights, so the second one is left out.
 
 Rows of `test.jsonl` are answered in deterministic mode, so only the weights can cause a difference from F16. Tokens per
 second are measured as in `ecellm-lite bench`. All files are measured one after the other, several times, and rates are
@@ -13,7 +13,7 @@ medians.
 A file is recommended if it meets both conditions:
 
 - on each task, its metric is not below the 95% interval of F16's metric;
-- it gives F16's answer on at least 97% of the rows.
+- its answers are the same as F16's on at least 97% of the rows.
 """
 
 from __future__ import annotations
@@ -273,7 +273,7 @@ def described(
 
 
 def rated(one: Mapping[str, Any]) -> Rated:
-    """Return those results of a file that decide whether it is recommended."""
+    """Return the results of a file from which the recommendation is made."""
     return Rated(
         one["bytes"],
         one["prefill_tokens_per_second"],
@@ -289,7 +289,7 @@ def lows(one: Mapping[str, Any]) -> dict[str, float]:
 
 
 def rounded(value: float | None) -> float | None:
-    """Return a divergence rounded to 6 digits."""
+    """Round a divergence to 6 digits."""
     return None if value is None else round(value, 6)
 
 

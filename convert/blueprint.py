@@ -94,7 +94,7 @@ class Blueprint:
     - `tied`: whether the embedding is also the output matrix. If so, the file has no `output.weight`.
     - `output`: for a tied model, the recipe of a separate output matrix. It is needed if an adapter changes only the
       embedding, or only the output matrix.
-    - `inseparable`: whether llama.cpp has no separate output matrix for this architecture.
+    - `inseparable`: true if llama.cpp cannot use a separate output matrix for this architecture.
     """
 
     architecture: str

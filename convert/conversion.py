@@ -76,7 +76,7 @@ class Conversion:
     def seconds(self, threads: int) -> float:
         """Return an estimate of how many seconds the conversion will take.
 
-        To get it, one block of each type is converted.
+        One block of each type is converted to measure the speed.
         """
         return estimated_seconds(self.plan, self.source, threads)
 

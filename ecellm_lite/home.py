@@ -16,6 +16,7 @@ def home() -> Path:
 def bundle_home() -> Path:
     """Return the folder of the user's bundles: ECELLM_BUNDLES, or else `home()`.
 
-    The program that starts a bundle sets ECELLM_HOME to a folder inside the bundle, and ECELLM_BUNDLES to this folder.
+    A bundle's launcher sets ECELLM_HOME to the bundle's own folder, which contains no bundles. So the launcher also
+    sets ECELLM_BUNDLES, to the folder of the user's bundles.
     """
     return Path(os.environ.get("ECELLM_BUNDLES") or home())

@@ -1,4 +1,4 @@
-"""Tables about programs that use the runtime: a child process, a server, several adapters, and busy neighbors."""
+"""Tables about a child process, a server, several adapters, bundles, and other busy programs on the machine."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def check_config(config: Hyperparameters) -> None:
 
 
 def check_scale(config: Hyperparameters, sizes: Dimensions, largest: int) -> None:
-    """Raise ModelError if config.json sets another scale for queries than the one that llama.cpp uses.
+    """Raise ModelError if llama.cpp would not use the scale for queries that config.json sets.
 
     A GGUF file has no key for the scale. llama.cpp computes the scale from the number of values in a head. For the
     model with `largest` layers (the 27B), llama.cpp computes the scale from width / heads instead.

@@ -40,17 +40,11 @@ class Score(OneOf):
         return _averaged((yield from OneOf.decode(self, scene)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with its probabilities rescaled by a temperature.
-
-        The position is computed from them again.
-        """
+        """Return the outcome with its probabilities rescaled by a temperature. The position changes with them."""
         return _averaged(tempered_outcome(outcome, temperature))
 
     def corrected_by_option(self, outcome: Outcome, correction: OptionCorrection) -> Outcome:
-        """Return the outcome with corrected probabilities.
-
-        The likeliest level and the position are computed from them again.
-        """
+        """Return the outcome with corrected probabilities. The likeliest level and the position change with them."""
         return _averaged(OneOf.corrected_by_option(self, outcome, correction))
 
     def headline(self, answer: Answer) -> str:

@@ -39,7 +39,7 @@ def read_row(value: str) -> Mapping[str, Any]:
 def read_space(
     task: Task, schema: Path | None, grammar: Path | None, max_tokens: int | None, temperature: float
 ) -> Space | None:
-    """Return the answer set that the options define. It replaces the task's own. None if there are no such options."""
+    """Return the answer set that the options define, or None if no option defines one."""
     if schema is None and grammar is None and max_tokens is None and temperature == 0:
         return None
     if schema is not None and grammar is not None:

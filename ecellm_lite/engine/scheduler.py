@@ -233,9 +233,8 @@ class Scheduler:
     def _make_room(self) -> list[Chunk]:
         """Return the tokens for the next call of the model, as chunks.
 
-        If they do not fit in the memory, first free memory.
-
-        Prefixes are dropped first. If that is not enough, the newest rows are put back into the queue.
+        If there is too little memory for them, drop prefixes. If that is not enough, put the newest rows back into the
+        queue.
         """
         while not (chunks := self._next_chunks()):
             if self._prefixes.evict():

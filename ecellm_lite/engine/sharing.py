@@ -89,7 +89,7 @@ class Sharing:
                     self._files.write(node.tokens, state, node.adapter)
 
     def _load(self, request: Request, match: Match) -> bool:
-        """Load the model's state after the instruction from a file, so that the model need not read the instruction.
+        """Load a saved state of the instruction from a file, so that the model need not read the instruction.
 
         Return False if there is no such file, or too little memory.
         """

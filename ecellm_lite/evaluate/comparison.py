@@ -62,9 +62,10 @@ class Comparison:
 
 
 def compare(before: Results, after: Results) -> Comparison:
-    """Compare two evaluations on the rows that both have. A row is the same if its task, id, line and gold answer are.
+    """Compare two evaluations on the rows that both have.
 
-    Raises InputError if the evaluations have no row in common.
+    Rows are the same if they have the same task, id, line and gold answer. Raises InputError if the evaluations have no
+    row in common.
     """
     warnings = []
     hashes = [{file.sha256 for file in side.data} for side in (before, after)]

@@ -14,7 +14,7 @@ EVERY = ""
 class Automatic:
     """Thresholds for answers without review.
 
-    If `precision` is 0.95, at least 95% of the answers that reach them are right.
+    If `precision` is 0.95, at least 95% of the answers that reach their threshold are right.
 
     `thresholds`: one threshold for each possible answer, or a single one for all answers under the key EVERY. A
       threshold is None if no probability is high enough.

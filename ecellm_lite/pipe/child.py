@@ -25,10 +25,10 @@ PATIENCE = 5.0  # seconds to wait until a write to a dead process has ended
 class Child:
     """A process started from a command.
 
-    `received` is called with each message from the process. `ended` is called once, after the process has exited. Both
-    are called in a thread of this object. If `received` raises an error for a message, the process is killed, and
-    `misunderstood` keeps the start of that message. The process writes its standard error to `errors` or, by default,
-    to the standard error of this process.
+    `received` is called with each message from the process. `ended` is called once, after the process has exited. This
+    object calls both functions in its own thread. If `received` raises an error for a message, the process is killed,
+    and `misunderstood` keeps the start of that message. The process writes its standard error to `errors` or, by
+    default, to the standard error of this process.
     """
 
     def __init__(

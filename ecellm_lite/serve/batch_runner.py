@@ -190,7 +190,7 @@ class BatchRunner:
 
 
 def responses(journal: Path) -> Iterator[dict[str, Any]]:
-    """Yield the responses in a journal. A last line that a killed server did not finish is skipped."""
+    """Yield the responses in a journal. If the server was killed while it wrote the last line, this line is skipped."""
     try:
         with journal.open("rb") as file:
             for line in file:

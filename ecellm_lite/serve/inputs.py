@@ -168,7 +168,7 @@ def input_text(value: str | Sequence[Any]) -> str:
     """Return an input as text. Each message begins with its role, and each call with the name of the function or tool.
 
     If the input is a single user message, the role is left out. Raises RefusedError (400) for an image. Raises
-    RefusedError (422) for the output of a call that is not in an earlier message.
+    RefusedError (422) for an output if its call is missing or comes later.
     """
     if isinstance(value, str):
         return value

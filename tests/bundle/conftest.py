@@ -18,6 +18,5 @@ def shop(tmp_path: Path) -> Shop:
 
 @pytest.fixture(autouse=True)
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder into which bundles are installed."""
     monkeypatch.setenv("ECELLM_BUNDLES", str(tmp_path / "till"))
     return tmp_path / "till"

@@ -1,4 +1,7 @@
-"""The clients in other languages, each with a pipe to the fake engine. A missing language is skipped."""
+"""The clients in languages other than Python, each with a pipe to the fake engine.
+
+If a language is not installed, its tests are skipped.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A checkpoint is converted while it is downloaded. The result has the same bytes, and needs little space on the disk.
+"""A checkpoint is converted while it is downloaded. The GGUF file is the same as without a download.
+
+The downloaded files need little space on the disk.
 
 After an interruption, finished shards are neither downloaded nor converted again.
 """

@@ -29,7 +29,7 @@ def row(task: int, *text: int, instruction: int = 40) -> Request:
 
 
 def places(requests: Sequence[Request]) -> list[int]:
-    """Return the indexes of the requests, in the order in which they leave the queue."""
+    """Return the index in `requests` of each request, in the order in which the requests leave the queue."""
     return [requests.index(request) for request in by_family(requests)]
 
 

@@ -1,5 +1,3 @@
-"""A fixture for the tests of the prompt kernels."""
-
 from __future__ import annotations
 
 import os

@@ -29,7 +29,10 @@ def home_of(folder: Path) -> Path:
 
 @contextmanager
 def prepared(page: str, folder: Path) -> Iterator[Environment]:
-    """Write the files that a page mentions to `folder`, and yield the environment variables that its blocks need."""
+    """Write the files that a page mentions to `folder`.
+
+    Yield the environment variables that the page's code blocks need.
+    """
     with ExitStack() as open_things:
         prepare = _PREPARATIONS.get(page)
         yield prepare(folder, open_things) if prepare else {}

@@ -1,4 +1,4 @@
-"""Makes rows that compare products, many of which share a prefix. Also has the model read a tree of prefixes."""
+"""Rows that compare products and share prefixes, and a function that computes all prefixes in a tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A varied row keeps its answer. A synthetic row has the answer that its texts state."""
+"""A varied row still has the right answer. A synthetic row has the answer that its texts state."""
 
 from __future__ import annotations
 
