@@ -211,7 +211,9 @@ def answered(file: File, labelled: TaskRows, name: str, threads: int) -> TaskAns
 
 
 def measured_rates(files: Mapping[str, File], threads: int, turns: int) -> dict[str, tuple[float, float]]:
-    """Return the tokens per second that each file reads and writes, as medians over several rounds.
+    """Return two rates for each file, in tokens per second: reading and generating.
+
+    They are medians over several rounds.
 
     Each round measures every file. Files with the same tensor types share a measurement, because their speed does not
     depend on the weights' values.

@@ -6,9 +6,9 @@ A state is a text to ask questions about. Here it is 800 words of labelled revie
 with all 40 questions. llama.cpp's server gets 40 requests with the same prompts. A grammar allows only "yes" and "no"
 as answers. The 40 requests are sent in three ways:
 
-- one after the other, with its prompt cache and one slot;
-- 8 at a time, with its prompt cache and 8 slots;
-- 8 at a time, without its prompt cache.
+- one after the other, with the server's prompt cache and one slot;
+- 8 at a time, with the server's prompt cache and 8 slots;
+- 8 at a time, without the server's prompt cache.
 
 Each round has a new state. Before each round, both servers answer a question about another state, so that they have the
 instruction in memory. The metrics of `ecellm-lite serve` tell how many tokens our engine read. They are compared with
@@ -60,7 +60,7 @@ KINDS = (
 @click.option("--llama-server", "program", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/questions.json"))
 def main(data: Path, words: int, count: int, repeats: int, model: str, program: Path, output: Path) -> None:
-    """Ask the questions of our server and of llama-server, and write the times."""
+    """Send the questions to our server and to llama-server, and write the times."""
     file = resolve(model, Store(), {"demo": ensure_demo}).path
     questions = [kind.format(subject) for kind in KINDS for subject in SUBJECTS][:count]
     states = read_states(data, words, repeats + 1)

@@ -235,9 +235,9 @@ def read_any_adapter(path: Path) -> PeftAdapter:
 
 
 def with_current_module_names(adapter: PeftAdapter, blueprint: Blueprint) -> PeftAdapter:
-    """Return the adapter with the module names that a current checkpoint has.
+    """Rename an adapter's modules to the names in a current checkpoint.
 
-    The given adapter may have GGUF names or outdated names.
+    The adapter may have GGUF names or outdated names.
     """
     if adapter.path.is_file():
         return with_checkpoint_names(adapter, blueprint)

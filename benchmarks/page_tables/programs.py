@@ -6,7 +6,7 @@ from benchmarks.page_tables.sources import provenance, results, short, table
 
 
 def neighbours() -> str:
-    """Return the table of rates while other programs keep the cores busy, for plain llama.cpp and for ecellm-lite."""
+    """Return the table of rows/s while other programs keep the cores busy, for plain llama.cpp and for ecellm-lite."""
     facts = results("neighbours")
     rows = []
     for hogs in facts["ours"]["rows_per_second"]:

@@ -1,8 +1,8 @@
 """Reads dates as they are written in product texts, with the package dateutil.
 
 A date must have a day, a month, and a year of four digits. dateutil would fill in what is missing, so an incomplete
-date is refused here. 03/04/2025 could mean April 3 or March 4. It is refused too, unless `day_first` is set: True means
-April 3.
+date is refused here. 03/04/2025 could mean April 3 or March 4. If `day_first` is True, it is read as April 3; if False,
+as March 4; if None, it is refused.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class DateReader:
     def read(self, text: str) -> str:
         """Return the date as YYYY-MM-DD.
 
-        Raises UnreadableError if the text is not a date, or is ambiguous as 03/04/2025 may be.
+        Raises UnreadableError if the text is not a date, or if it is ambiguous, such as 03/04/2025.
         """
         text = cleaned(text)
         if match := _ISO.fullmatch(text) or _COMPACT.fullmatch(text):

@@ -52,15 +52,12 @@ class Space(ABC):
         """
 
     def normalized(self, text: str) -> str:
-        """Return the answer string for an answer that a person typed.
-
-        Raises InputError if the text is not an answer.
-        """
+        """Return the answer string for a text that a person typed. Raises InputError if the text is not an answer."""
         self.parse(text)
         return text
 
     def written(self, output: str | list[Any]) -> str:
-        """Return the output of a labelled row as an answer string. Only `parse` checks the string.
+        """Return the output of a labelled row as an answer string. Call `parse` to check the string.
 
         Raises InputError if the output is a list, but answers of this space are not lists.
         """
@@ -69,7 +66,7 @@ class Space(ABC):
         raise InputError("The row's output is a list", step="give its answer as a text", field="output")
 
     def label(self, text: str) -> str:
-        """Return the output that a labelled row needs so that `written` returns this answer string."""
+        """Return the output of a labelled row whose answer string is `text`."""
         return text
 
     def value_of(self, text: str) -> Any:
@@ -81,7 +78,7 @@ class Space(ABC):
 
     @property
     def alternatives(self) -> tuple[str, ...]:
-        """The answer strings that the model chooses from. There are none if there would be too many to list."""
+        """The answer strings that the model chooses from. Empty if there are too many to list."""
         return ()
 
     @property
@@ -110,7 +107,7 @@ class Space(ABC):
     def corrected(self, outcome: Outcome, correction: Correction, own: Mapping[str, Correction]) -> Outcome:
         """Return an outcome with calibrated probabilities.
 
-        `own`: the labels that have their own correction.
+        `own`: for some labels, a correction that replaces `correction`.
         """
         return self.calibrated(outcome, correction.temperature, correction.bias)
 

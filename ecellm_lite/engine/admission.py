@@ -52,7 +52,7 @@ class Admission:
         self._retries = rows
 
     def row_ended(self) -> None:
-        """Tell that a row ended or was dropped. After a failed call, one fewer row then has to run alone."""
+        """Note that a row has ended or was dropped. It counts as one of the rows that `retry` runs one at a time."""
         self._retries = max(0, self._retries - 1)
 
     @property

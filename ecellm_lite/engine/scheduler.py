@@ -185,9 +185,9 @@ class Scheduler:
         self._advance(slot, None)
 
     def _begin(self, slot: Slot) -> bool:
-        """Copy a request's prefix into its sequence, if the prefix is in memory.
+        """Let a running request use the tokens of its prefix, if the prefix is in memory.
 
-        Return whether the request has begun, now or earlier.
+        Return whether the request has begun.
         """
         if not slot.begun and slot.match.ready:
             slot.begun = True

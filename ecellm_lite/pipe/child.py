@@ -1,6 +1,7 @@
 """A child process that speaks the pipe's protocol (docs/pipe.md).
 
-The parent sends it lines, and learns of its messages and its exit.
+The parent sends lines to the child. Functions of the parent are called with the child's messages, and when the child
+exits.
 """
 
 from __future__ import annotations

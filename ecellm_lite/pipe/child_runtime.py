@@ -116,7 +116,7 @@ class ChildRuntime:
 
     @property
     def ready(self) -> bool:
-        """Whether requests can be answered. True while a loaded child runs, or if the next request will start one."""
+        """Whether requests can be answered: a child has loaded the model, or the next request will start a child."""
         return self._supervisor.is_ready
 
     @property

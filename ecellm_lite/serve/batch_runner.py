@@ -1,7 +1,7 @@
 """Runs batches one after the other.
 
-Each line of a batch's input file is a request to this server. The runner writes each response to the batch's journal as
-soon as it is complete. If the server is killed, the next server reads the journal, and sends the requests that have no
+Each line of a batch's input file is a request to this server. As soon as a response is complete, the runner writes it
+to the batch's journal. If the server is killed, the next server reads the journal, and sends the requests that have no
 complete response there. The output file lists the responses in the order in which they were ready.
 """
 
@@ -121,7 +121,10 @@ class BatchRunner:
             self._finished(batch, "completed" if over else "expired")
 
     async def _answer(self, batch: Batch, lines: list[Line]) -> bool:
-        """Send the requests that have no response in the journal. Return False if the batch expires first."""
+        """Send the requests that have no response in the journal.
+
+        Return False if the batch expires before all are answered.
+        """
         answered = {response["custom_id"] for response in responses(self._store.journal(batch))}
         waiting = iter([line for line in lines if line.custom_id not in answered])
         left = batch.expires_at - time.time()

@@ -1,7 +1,7 @@
 """Checks each request's Host header, Origin header and API key before the request is handled.
 
 A server without keys answers only programs on this machine. It refuses web pages of other sites, even in a browser on
-this machine:
+this machine. Two headers show such a page:
 
 - The Origin header of a request names the site of the page that sent it.
 - With DNS rebinding, a page's host name leads to this machine. The Host header still has that host name.

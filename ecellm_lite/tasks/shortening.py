@@ -104,7 +104,7 @@ class Words:
     def _shares(self, values: Values, size: int) -> dict[str, tuple[int, int]]:
         """Return, for each field, the number of its words and the number that it may keep.
 
-        `size` is divided equally.
+        `size` is the number of words that all fields may keep together. Each field gets an equal part.
         """
         counts = self._counts(values)
         shares = {field: (size + len(counts) - 1 - place) // len(counts) for place, field in enumerate(counts)}

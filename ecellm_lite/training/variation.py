@@ -1,6 +1,6 @@
 """Changes things in a labelled row that should not matter, such as the order of products.
 
-The model learns to ignore them.
+The model then learns to ignore such things.
 
 Each function takes a row's fields and answer string and returns them with random changes, different in each pass.
 """

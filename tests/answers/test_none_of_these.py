@@ -47,7 +47,7 @@ def in_favor_of(text: str, by: float) -> Mapping[int, float]:
 
 
 def over(favored: Mapping[int, float]) -> Runtime:
-    """Return a runtime with a fake engine. `favored` has tokens, and what is added to the logit of each."""
+    """Return a runtime with a fake engine. `favored` has the number that is added to the logit of each token."""
 
     def logits(tokens: Sequence[int]) -> Logits:
         values = scattered(tokens)

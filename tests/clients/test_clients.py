@@ -96,7 +96,7 @@ def bin_folder(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_the_readmes_code_runs(language: str, bin_folder: Path, tmp_path: Path) -> None:
-    """Each language's code in the README runs in an empty folder with a copy of the client."""
+    """The README's code for each language runs in a folder that has only a copy of the client."""
     marks = {"node": "js", "java": "java", "c": "c"}
     readme = (CLIENTS / "README.md").read_text("utf-8")
     blocks = re.findall(rf"^```{marks[language]}\n(.*?)^```", readme, re.S | re.M)

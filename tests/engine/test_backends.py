@@ -23,7 +23,7 @@ SCORES = {"sse42": 5, "haswell": 64, "skylakex": 0}
 
 
 def simulate(monkeypatch: pytest.MonkeyPatch, folder: Path, *, built_in: bool, found: bool) -> list[bytes]:
-    """Simulate llama.cpp's library. Return the list of folders from which it will load back ends.
+    """Simulate llama.cpp's library. When back ends are loaded from a folder, the folder is added to the returned list.
 
     `built_in`: whether the library itself contains the code for the CPU.
     `found`: whether the folder has code for this processor.

@@ -1,4 +1,4 @@
-"""The queue's order: the oldest row goes first. Rows that share a long enough text with it go with it."""
+"""The queue's order: the oldest row goes first. Rows that share enough text with the oldest row follow it."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def golden(kind: str) -> dict[str, Any]:
 
 
 def blueprint(folder: Path) -> Blueprint:
-    """Return the blueprint (the list of tensors and metadata) that a checkpoint's architecture gives."""
+    """Return the blueprint (the list of tensors and metadata) that the converter makes for a checkpoint."""
     with Checkpoint(folder) as checkpoint:
         return blueprint_without_vocabulary(checkpoint)
 

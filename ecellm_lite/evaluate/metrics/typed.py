@@ -18,7 +18,7 @@ TOLERANCE = 1e-3
 
 
 def typed_counts(space: Space, gold: str, value: Sequence[Mapping[str, Any]] | None) -> tuple[int, int]:
-    """Return two counts of the gold answer's typed values: those that the model's answer contains, and all.
+    """Count the gold answer's typed values. Return (values that the model's answer has too, all values).
 
     A gold value that cannot be read is not counted.
     """
