@@ -40,7 +40,7 @@ def checked_priority(priority: str) -> bool:
 
 
 def checked_adapter(adapter: str | None, names: Iterable[str]) -> str | None:
-    """Return the name of a request's adapter, or None. Raises UsageError if it is not one of these names."""
+    """Return the name of a request's adapter, or None. Raises UsageError if `names` does not contain it."""
     known = sorted(names)
     if adapter is None or (isinstance(adapter, str) and adapter in known):
         return adapter

@@ -48,7 +48,7 @@ class Score(OneOf):
         return _averaged(OneOf.corrected_by_option(self, outcome, correction))
 
     def headline(self, answer: Answer) -> str:
-        """Return the position and the number of levels, as text."""
+        """Return the position and the number of levels, such as `3.70 of 5`."""
         return f"{answer.value:.2f} of {len(self.levels)}"
 
 

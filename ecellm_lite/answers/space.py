@@ -144,7 +144,10 @@ class Space(ABC):
         return tuple(golds)
 
     def headline(self, answer: Answer) -> str:
-        """Return one line of text for a person, such as the likeliest option. The answer must have a value."""
+        """Return the answer in one line for people to read, such as the likeliest option.
+
+        The answer must have a value.
+        """
         return answer.text or "(empty)"
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:

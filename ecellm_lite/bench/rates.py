@@ -149,7 +149,7 @@ def row_rate(runtime: Runtime, task: Task, count: int, space: Space | None = Non
 
     The instruction is read before the measurement.
 
-    `space` replaces the task's answer space. Raises EcellmError if a row has no answer.
+    `space`: an answer space to use in place of the task's own. Raises EcellmError if a row has no answer.
     """
     first, *rows = made_up_rows(task, count + 1)
     runtime.answer(task, first, space=space)

@@ -22,9 +22,10 @@ INSTRUCTIONS = 12
 
 
 def by_family(requests: Sequence[Request]) -> list[Request]:
-    """Return the requests with each family's members next to each other. The family of the oldest request comes first.
+    """Return the requests, sorted so that all requests of a family follow each other.
 
-    `requests` are given in order of arrival. The members of a family are sorted by their prompts.
+    The family of the oldest request comes first. `requests` are given in order of arrival. The members of a family are
+    sorted by their prompts.
     """
     many = len({tuple(request.prompt[: request.opening]) for request in requests}) > INSTRUCTIONS
     families: list[list[int]] = []

@@ -75,7 +75,7 @@ class Child:
     def abort(self) -> None:
         """Send the process SIGABRT (SIGTERM on Windows).
 
-        With `-X faulthandler`, it then prints a stack trace before it ends.
+        If the process runs with `-X faulthandler`, it prints a stack trace before it ends.
         """
         # Windows defines SIGABRT, but no process can be sent it.
         self._process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGABRT)

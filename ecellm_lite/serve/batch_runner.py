@@ -78,7 +78,7 @@ class BatchRunner:
         task.add_done_callback(lambda _: self._tasks.pop(batch.id, None))
 
     async def cancel(self, batch: Batch) -> Batch:
-        """Cancel a batch and return it. Its output file has the responses so far.
+        """Cancel a batch and return it. Its output file has the responses that were complete by then.
 
         Raises RefusedError (409) if the batch has already ended.
         """

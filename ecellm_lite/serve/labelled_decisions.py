@@ -6,8 +6,8 @@
 choice. For a score, it is a level's label, or the level's number counted from 0. It is null if the correct answer is
 unknown.
 
-All other keys are those of a request, so you can make a labelled line from a logged request: add `answers` to it. The
-same question may be in several lines.
+All other keys are as in a request. So you can make a labelled line from a logged request: only add `answers`. The same
+question may be in several lines.
 """
 
 from __future__ import annotations

@@ -146,7 +146,12 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class TextRequest:
-    """A text to generate: its kind (a key of TEXTS in tasks/texts.py), its row, and its options in the pipe's form."""
+    """A text to generate.
+
+    `kind`: a key of TEXTS in tasks/texts.py.
+    `row`: the fields for this kind.
+    `options`: the options of a request to the pipe (docs/pipe.md).
+    """
 
     kind: str
     row: Mapping[str, Any]

@@ -159,7 +159,7 @@ def _value(table: TaskTable) -> tuple[str, str]:
 
 
 def listed_values(attributes: Sequence[Attribute]) -> str | None:
-    """Return the text that lists the allowed values of each attribute, for the prompt's options.
+    """Return a text for the prompt that lists the allowed values of each attribute.
 
     Return None if no attribute has a list of values, or if the lists are too long for a prompt.
     """

@@ -1,9 +1,9 @@
 """Converts queries and titles to ASCII for the tasks MPC, PSI and QPR, whose training data are ASCII.
 
 ECInstruct's authors normalized these texts with NFKD, and then dropped all characters outside ASCII: `Café ™` became
-`Cafe TM`. This module does the same, with one exception. Some characters that NFKD would lose become what people type
-for them: `ß` becomes `ss`, and `¼` becomes `1/4`. These are Latin letters, fractions, digits, dashes, quotes,
-operators, currencies and units.
+`Cafe TM`. This module does the same, with one exception. It replaces some characters that NFKD would lose: `ß` becomes
+`ss`, and `¼` becomes `1/4`. These are Latin letters, fractions, digits, dashes, quotes, operators, currencies and
+units.
 
 Letters and digits of other scripts are dropped and counted. They are not romanized, because no model was trained on
 romanized words. Symbols such as `★` and `®` are dropped and not counted.

@@ -1,4 +1,4 @@
-"""Texts in many scripts, which are hard for tokenizers."""
+"""Texts that are hard for tokenizers, because they use many scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Files like the exports of shop software, with made-up content. Each is read completely, with at most two options."""
+"""Files like the exports of shop software, with made-up content.
+
+Each file is read completely, with at most two options.
+"""
 
 from __future__ import annotations
 
