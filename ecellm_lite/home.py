@@ -16,7 +16,7 @@ def home() -> Path:
 def bundle_home() -> Path:
     """Return the folder of the user's bundles: ECELLM_BUNDLES, or else `home()`.
 
-    A bundle's launcher sets ECELLM_HOME to the bundle's own folder, which contains no bundles. So the launcher also
-    sets ECELLM_BUNDLES, to the folder of the user's bundles.
+    A bundle's launcher sets ECELLM_HOME to a folder inside the bundle. So it also sets ECELLM_BUNDLES, to the folder of
+    the user's bundles.
     """
     return Path(os.environ.get("ECELLM_BUNDLES") or home())

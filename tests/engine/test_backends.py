@@ -1,6 +1,6 @@
 """Loading ggml's back ends. The back end for CPUs comes in several variants, for older and newer processors.
 
-A portable build loads back ends from its own folder. The tests also check which variant fits this processor.
+A portable build loads back ends from its own folder. It finds the variant that is best for this processor.
 """
 
 from __future__ import annotations
