@@ -125,26 +125,21 @@ def prompts() -> str:
         exact = [f"{lost[way]:.1e}" if way in lost else "" for way in ("prompt kernels", "llama.cpp")]
         rows.append((name, *(f"{at['tokens_per_second'][way]:,.0f}" for way in ways), f"{at['times']:.2f}", *exact))
     head = ("", *(f"{way}, tokens/s" for way in ways), "times llama.cpp's better", "KL to F32", "llama.cpp's KL")
-    times = {
-        int(size): min(one["sizes"][size]["times"] for one in models.values() if size in one["sizes"])
-        for size in {size for one in models.values() for size in one["sizes"]}
-    }
-    least = ", ".join(f"{times[size]:.2f} at {size}" for size in sorted(times) if size != 256)
-    return (
-        f"{table(head, rows)}\n\nThe lowest ratio to llama.cpp's better rate, by prompt length in tokens: "
-        f"{least} {provenance('prompts')}."
-    )
+    return f"{table(head, rows)}\n\n{provenance('prompts')}"
 
 
-def prompts_few() -> str:
-    """Return a table for prompts of few tokens: our kernels' speed divided by llama.cpp's speed.
+def prompt_lengths() -> str:
+    """Return the table of prompt lengths: our kernels' speed divided by llama.cpp's speed.
 
-    llama.cpp has two kinds of kernels, and the faster kind is compared.
+    llama.cpp has two kinds of kernels. The faster kind is compared.
     """
-    models = results("prompts_few")["models"]
-    sizes = list(next(iter(models.values()))["sizes"])
-    rows = [(name, *(f"{one['sizes'][size]['times']:.2f}" for size in sizes)) for name, one in models.items()]
-    return f"{table(('tokens', *sizes), rows)}\n\n{provenance('prompts_few')}"
+    models = results("prompts")["models"]
+    sizes = sorted({int(size) for one in models.values() for size in one["sizes"]})
+    rows = [
+        (name, *(f"{one['sizes'][str(size)]['times']:.2f}" if str(size) in one["sizes"] else "" for size in sizes))
+        for name, one in models.items()
+    ]
+    return f"{table(('tokens', *map(str, sizes)), rows)}\n\n{provenance('prompts')}"
 
 
 def products() -> str:
