@@ -196,11 +196,9 @@ class Load:
 
 
 def longest_back(each: Sequence[Kill]) -> dict[str, Any]:
-    """Return the median and the longest time from a kill until the rate was back.
+    """Return how long it took after a kill until answers came at the old rate: the median time and the longest.
 
-    Also count the kills that took too long.
-
-    A time of more than RECOVERY seconds is too long.
+    Also count the times of more than RECOVERY seconds.
     """
     back = [one.back for one in each if one.back is not None]
     late = sum(one.back is None or one.back > RECOVERY for one in each)

@@ -58,10 +58,10 @@ class NoneRule:
     doubt: float = 0.0
 
     def probability(self, outside: float, label: float) -> float:
-        """Apply this rule: return the probability that no label fits.
+        """Return the probability that no label fits, as this rule computes it.
 
         - `outside`: the model's own probability that no label fits.
-        - `label`: the probability of the likeliest label, provided that some label fits.
+        - `label`: the probability of the likeliest label, among the labels alone.
         """
         logit = self.bias + self.outside * log_odds(outside) - self.doubt * log_odds(label)
         return 1.0 / (1.0 + math.exp(min(-logit, 700.0)))

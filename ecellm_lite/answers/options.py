@@ -165,7 +165,7 @@ class OneOf(Space):
         )
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim, which calibration can check: "the likeliest option is right"."""
+        """Return the claim that the likeliest option is right."""
         shares: Mapping[str, float] = answer.probabilities or {}
         chosen = max(shares, key=shares.__getitem__)
         order = [chosen, *(key for key in shares if key != chosen)]

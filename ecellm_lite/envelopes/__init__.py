@@ -40,5 +40,5 @@ def get_envelope(name: str) -> Envelope:
 
 
 def envelope_step() -> str:
-    """Return the advice for a user whose model has no known envelope."""
+    """Return the next step for an error about a model without an envelope: give one of ENVELOPES."""
     return f"give the envelope: {', '.join(ENVELOPES)}"

@@ -1,4 +1,4 @@
-"""Chooses the least probability that an answer must have to belong to a row's set of plausible answers.
+"""Chooses a threshold: answers with at least this probability belong to a row's set of plausible answers.
 
 The method is split conformal prediction: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World" (2005).
 It uses n labelled rows and the probability of the right answer in each of them. For a guarantee of 95%, the k-th

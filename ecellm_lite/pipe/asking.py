@@ -85,7 +85,7 @@ class PendingRequest:
         complete(self.future, answer or error or CrashError("The engine's process gave no answer."))
 
     def refuse(self) -> None:
-        """Answer the request with an error. Three children died while they worked on this request."""
+        """Answer the request with an error, because three child processes died while they worked on it."""
         error = CrashError(
             "The engine's process died three times while it worked on this request",
             step="leave the row out, and report it with its task",

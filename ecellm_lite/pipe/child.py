@@ -28,8 +28,8 @@ class Child:
 
     `received` is called with each message from the process. `ended` is called once, after the process has exited. This
     object calls both functions in its own thread. If `received` raises an error for a message, the process is killed,
-    and `misunderstood` keeps the start of that message. The process writes its standard error to `errors` or, by
-    default, to the standard error of this process.
+    and `misunderstood` keeps the start of that message. The child's standard error goes to `errors`, by default to
+    the parent's standard error.
     """
 
     def __init__(

@@ -232,7 +232,7 @@ class Learning:
         return states.last_hidden_state[places.to(self.device)]
 
     def _neighbors(self, lesson: Lesson) -> Any:
-        """Return the key that sorts held-out lessons: those that begin alike, or those of similar length, together."""
+        """Return a key to sort held-out lessons by, so that similar lessons are computed together."""
         return [*lesson.tokens] if self._merged else len(lesson.tokens)
 
     def _output(self, states: Any) -> Any:

@@ -55,7 +55,7 @@ class Lessons:
 
     @property
     def passes(self) -> int:
-        """How many passes the lessons have."""
+        """The number of passes that these lessons are for."""
         return 1 + max((lesson.turn for lesson in self.lessons), default=VALIDATION)
 
     def write(self, path: Path) -> None:

@@ -1,6 +1,6 @@
 """A bundle may contain wheels. They are listed in its contents.
 
-They are installed without a network, into the environment of the bundle's version.
+Each installed version of the program has an environment of its own. The wheels are installed there without a network.
 """
 
 from __future__ import annotations
