@@ -1,4 +1,4 @@
-"""Claim: the prompt kernels' matrix products take at least two thirds of what the processor's registers can do.
+"""Claim: the prompt kernels' matrix products reach more than half of what the processor's registers can do.
 
     python -m benchmarks.products --types Q8_0,Q4_0,Q4_K_M,Q5_K_M,Q6_K
 
