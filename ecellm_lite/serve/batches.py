@@ -32,7 +32,7 @@ class NewBatch(Form):
     endpoint: str = Field(description=f"One of {', '.join(_ENDPOINTS)}, or /v1/tasks/TASK.")
     completion_window: Literal["24h"] = "24h"
     metadata: dict[str, str] | None = Field(default=None, max_length=16)
-    output_expires_after: Any = Field(default=None, description="Taken, and without effect.")
+    output_expires_after: Any = Field(default=None, description="Accepted, but has no effect.")
 
 
 @router.post("/v1/batches", summary="Run the requests of a file", responses=replies(BatchReply, 404, *BODY, 429, 503))
@@ -55,7 +55,7 @@ async def made(body: NewBatch, request: Request, service: Served) -> dict[str, A
     return batch.as_dict()
 
 
-@router.get("/v1/batches", summary="The batches there are", responses=replies(BatchList, 422))
+@router.get("/v1/batches", summary="List the batches", responses=replies(BatchList, 422))
 async def listed(request: Request, service: Served, after: str = "", limit: int = 20) -> dict[str, Any]:
     """Return the batches of the request's API key, newest first.
 
@@ -76,7 +76,7 @@ async def listed(request: Request, service: Served, after: str = "", limit: int 
     }
 
 
-@router.get("/v1/batches/{batch_id}", summary="How far a batch is", responses=replies(BatchReply, 404))
+@router.get("/v1/batches/{batch_id}", summary="Show a batch's progress", responses=replies(BatchReply, 404))
 async def batch_by_id(batch_id: str, request: Request, service: Served) -> dict[str, Any]:
     """Return a batch with its status and its counts of requests."""
     return service.batches.get(batch_id, exchange_of(request).owner).as_dict()

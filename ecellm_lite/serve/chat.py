@@ -125,26 +125,26 @@ class Chat(Sampling):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
     response_format: Format | None = None
-    tools: list[Any] | None = only([], "Refused.")
-    tool_choice: Any = only("none", "Refused.")
-    functions: list[Any] | None = only([], "Refused.")
-    function_call: Any = only("none", "Refused.")
-    parallel_tool_calls: bool | None = Field(default=None, description="Taken, and without effect.")
-    modalities: list[str] | None = only(["text"], "Text alone.")
-    audio: Any = only(None, "Refused.")
-    prediction: Any = only(None, "Refused.")
-    web_search_options: Any = only(None, "Refused.")
-    metadata: dict[str, str] | None = Field(default=None, description="Taken, and without effect.")
-    store: bool | None = Field(default=None, description="Taken, and without effect.")
-    service_tier: str | None = Field(default=None, description="Taken, and without effect.")
-    prompt_cache_key: str | None = Field(default=None, description="Taken, and without effect.")
-    safety_identifier: str | None = Field(default=None, description="Taken, and without effect.")
-    prompt_cache_options: dict[str, Any] | None = Field(default=None, description="Taken, and without effect.")
-    prompt_cache_retention: str | None = Field(default=None, description="Taken, and without effect.")
+    tools: list[Any] | None = only([], "Not supported.")
+    tool_choice: Any = only("none", "Not supported.")
+    functions: list[Any] | None = only([], "Not supported.")
+    function_call: Any = only("none", "Not supported.")
+    parallel_tool_calls: bool | None = Field(default=None, description="Accepted, but has no effect.")
+    modalities: list[str] | None = only(["text"], "Only text is supported.")
+    audio: Any = only(None, "Not supported.")
+    prediction: Any = only(None, "Not supported.")
+    web_search_options: Any = only(None, "Not supported.")
+    metadata: dict[str, str] | None = Field(default=None, description="Accepted, but has no effect.")
+    store: bool | None = Field(default=None, description="Accepted, but has no effect.")
+    service_tier: str | None = Field(default=None, description="Accepted, but has no effect.")
+    prompt_cache_key: str | None = Field(default=None, description="Accepted, but has no effect.")
+    safety_identifier: str | None = Field(default=None, description="Accepted, but has no effect.")
+    prompt_cache_options: dict[str, Any] | None = Field(default=None, description="Accepted, but has no effect.")
+    prompt_cache_retention: str | None = Field(default=None, description="Accepted, but has no effect.")
     reasoning_effort: str | None = Field(
-        default=None, description="Taken, and without effect: no model here reasons aloud."
+        default=None, description="Accepted, but has no effect: the models here do not reason."
     )
-    verbosity: str | None = Field(default=None, description="Taken, and without effect.")
+    verbosity: str | None = Field(default=None, description="Accepted, but has no effect.")
 
 
 @router.post(

@@ -45,11 +45,11 @@ class Completions(Sampling):
     model_config = ConfigDict(json_schema_extra={"examples": [{"model": "demo", "prompt": "The best umbrella is"}]})
 
     prompt: Prompts
-    max_tokens: int | None = Field(default=16, ge=1, le=LONGEST_ANSWER, description="OpenAI's own default.")
+    max_tokens: int | None = Field(default=16, ge=1, le=LONGEST_ANSWER, description="The default is OpenAI's.")
     logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
-    suffix: str | None = only("", "Refused.")
-    best_of: int | None = only(1, "1 alone.")
-    echo: bool | None = only(False, "Refused.")
+    suffix: str | None = only("", "Not supported.")
+    best_of: int | None = only(1, "Only 1 is supported.")
+    echo: bool | None = only(False, "Not supported.")
 
 
 @router.post(

@@ -127,11 +127,11 @@ class Decisions(Form):
     model: str
     input: Input
     questions: list[AnyQuestion] = Field(min_length=1, max_length=MOST)
-    prompt_cache_key: str | None = Field(default=None, description="Taken, and without effect.")
-    prompt_cache_options: dict[str, Any] | None = Field(default=None, description="Taken, and without effect.")
-    safety_identifier: str | None = Field(default=None, description="Taken, and without effect.")
+    prompt_cache_key: str | None = Field(default=None, description="Accepted, but has no effect.")
+    prompt_cache_options: dict[str, Any] | None = Field(default=None, description="Accepted, but has no effect.")
+    safety_identifier: str | None = Field(default=None, description="Accepted, but has no effect.")
     option_orders: int = Field(
-        default=1, ge=1, le=MOST_ORDERS, description="Average choices over so many orders of theirs."
+        default=1, ge=1, le=MOST_ORDERS, description="Average choices over this many orders of their options."
     )
 
 
@@ -159,7 +159,7 @@ async def decisions(body: Decisions, request: Request, service: Served) -> Respo
     )
 
 
-@router.post("/v1/decisions/prompt", summary="What the model would read", responses=replies(PromptList, 404, *BODY))
+@router.post("/v1/decisions/prompt", summary="Show the prompt", responses=replies(PromptList, 404, *BODY))
 async def prompt(body: Decisions, service: Served) -> dict[str, Any]:
     """Return the exact prompt of each question, in order. The model does not run."""
     model = await service.model(body.model)

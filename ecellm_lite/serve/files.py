@@ -75,7 +75,7 @@ async def upload(request: Request, service: Served) -> dict[str, Any]:
     return stored[0].as_dict()
 
 
-@router.get("/v1/files", summary="The files there are", responses=replies(FileList))
+@router.get("/v1/files", summary="List the files", responses=replies(FileList))
 async def listed(request: Request, service: Served) -> dict[str, Any]:
     """Return the files of the request's API key, newest first."""
     owned = [file for file in service.files if file.owner == _owner(request)]
@@ -90,7 +90,7 @@ async def listed(request: Request, service: Served) -> dict[str, Any]:
     }
 
 
-@router.get("/v1/files/{file_id}", summary="One file", responses=replies(FileReply, 404))
+@router.get("/v1/files/{file_id}", summary="Describe a file", responses=replies(FileReply, 404))
 async def file_by_id(file_id: str, request: Request, service: Served) -> dict[str, Any]:
     """Return a file's name, purpose, size and time of creation."""
     return service.files.get(file_id, _owner(request)).as_dict()
@@ -98,7 +98,7 @@ async def file_by_id(file_id: str, request: Request, service: Served) -> dict[st
 
 @router.get(
     "/v1/files/{file_id}/content",
-    summary="What is in a file",
+    summary="Download a file",
     response_class=FileResponse,
     responses={200: {"content": {"application/jsonl": {"schema": {"type": "string"}}}}, **errors(404)},
 )

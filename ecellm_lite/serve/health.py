@@ -15,13 +15,13 @@ from ecellm_lite.serve.service import Served
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health", summary="The server is running", responses=replies(Health))
+@router.get("/health", summary="Check that the server runs", responses=replies(Health))
 async def health() -> dict[str, str]:
     """Report that the server runs. This uses no model and needs no API key."""
     return {"status": "ok"}
 
 
-@router.get("/ready", summary="A model answers", responses=replies(Ready, 404, 422, 503))
+@router.get("/ready", summary="Check that a model answers", responses=replies(Ready, 404, 422, 503))
 async def ready(service: Served, model: str | None = None) -> Response:
     """Return each model's state, and whether `model` can answer. Without `model`, one model that can answer is enough.
 
@@ -38,7 +38,7 @@ async def ready(service: Served, model: str | None = None) -> Response:
     return JsonResponse({**body, "models": states}, 503, {"Retry-After": "5"})
 
 
-@router.get("/metrics", summary="Numbers for Prometheus", response_class=PlainTextResponse)
+@router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
 async def numbers(service: Served) -> Response:
     """Return the metrics in Prometheus' text format."""
     return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)

@@ -16,7 +16,7 @@ router = APIRouter(tags=["models"])
 _RELEASED, _CREATED = "2026-01-01", 1_767_225_600
 
 
-@router.get("/v1/models", summary="The models there are", responses=replies(ModelList))
+@router.get("/v1/models", summary="List the models", responses=replies(ModelList))
 async def models(service: Served) -> dict[str, Any]:
     """Return the models, the default model first.
 
@@ -32,7 +32,7 @@ async def models(service: Served) -> dict[str, Any]:
     }
 
 
-@router.get("/v1/models/{model:path}", summary="One model", responses=replies(ModelReply, 404))
+@router.get("/v1/models/{model:path}", summary="Describe a model", responses=replies(ModelReply, 404))
 async def model_by_name(model: str, service: Served) -> dict[str, Any]:
     """Return a model in OpenAI's format."""
     await service.model(model)

@@ -101,7 +101,7 @@ class SystemOne(Form):
     model: str
     state: Content
     questions: dict[str, AnyQuestion] = Field(min_length=1, max_length=MOST)
-    assets: Any = Field(default=None, description="Images, which are refused.")
+    assets: Any = Field(default=None, description="Images are not supported.")
 
     @field_validator("state")
     @classmethod

@@ -44,16 +44,18 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class Options(Form):
     """The options of a request. They are the same as in the pipe protocol (see docs/pipe.md)."""
 
-    instruction: str | None = Field(default=None, min_length=1, description="In place of the task's own.")
-    shorten: bool | None = Field(default=None, description="Cut a row that is too long; its answer says what was cut.")
-    min_probability: float | None = Field(default=None, ge=0, le=1, description="Abstain below it.")
-    calibration: Literal["auto", False] | None = Field(default=None, description="What is kept for the model, or none.")
-    seed: int | None = Field(default=None, ge=0, lt=1 << 32, description="For drawn text.")
-    deadline_ms: float | None = Field(default=None, gt=0, le=LONGEST, description="The time a row has.")
+    instruction: str | None = Field(default=None, min_length=1, description="Replaces the task's own instruction.")
+    shorten: bool | None = Field(default=None, description="Shorten a row that is too long. The answer says how.")
+    min_probability: float | None = Field(
+        default=None, ge=0, le=1, description="If the answer is less probable, abstain."
+    )
+    calibration: Literal["auto", False] | None = Field(default=None, description="Use the stored one, or none.")
+    seed: int | None = Field(default=None, ge=0, lt=1 << 32, description="Makes random text repeatable.")
+    deadline_ms: float | None = Field(default=None, gt=0, le=LONGEST, description="The time limit of a row.")
     priority: Literal["normal", "urgent"] | None = Field(default=None, description="Urgent rows go before all others.")
     schema_: dict[str, Any] | None = Field(default=None, alias="schema", description="A JSON schema for the answer.")
     grammar: str | None = Field(default=None, description="A grammar for the answer, GBNF or Lark.")
-    max_tokens: int | None = Field(default=None, ge=1, le=LONGEST_ANSWER, description="The most tokens of a text.")
+    max_tokens: int | None = Field(default=None, ge=1, le=LONGEST_ANSWER, description="The longest text, in tokens.")
     temperature: float | None = Field(
         default=None, ge=0, le=HOTTEST, description="0 takes the likeliest token each time."
     )
@@ -62,9 +64,9 @@ class Options(Form):
 class Rows(Form):
     """A row or a list of rows of one task."""
 
-    model: str | None = Field(default=None, description="One of /v1/models; without it the first of them.")
+    model: str | None = Field(default=None, description="A name from /v1/models. The default is the first.")
     row: dict[str, Any] | None = Field(default=None, description="The task's fields, and optionally an id.")
-    rows: list[Any] | None = Field(default=None, min_length=1, description="Several of them.")
+    rows: list[Any] | None = Field(default=None, min_length=1, description="Several rows.")
     options: Options = Options()
 
     model_config = ConfigDict(
@@ -90,13 +92,13 @@ class Answers(Form):
     answers: list[Answer]
 
 
-@router.get("/v1/tasks", summary="The tasks there are", responses=replies(TaskList))
+@router.get("/v1/tasks", summary="List the tasks", responses=replies(TaskList))
 async def tasks() -> dict[str, Any]:
     """Return all tasks of this server, each with its fields, instruction, answers and an example."""
     return {"tasks": [_described(get_task(name)) for name in task_names()]}
 
 
-@router.get("/v1/tasks/{task}", summary="One task", responses=replies(TaskReply, 404))
+@router.get("/v1/tasks/{task}", summary="Describe a task", responses=replies(TaskReply, 404))
 async def task_by_name(task: str) -> dict[str, Any]:
     """Return a task by its name or abbreviation, with its fields, instruction, answers and an example."""
     return _described(served_task(task))
@@ -137,12 +139,12 @@ async def ask(task: str, body: Rows, request: Request, service: Served) -> Respo
 class OneRow(Form):
     """A row of a task."""
 
-    model: str | None = Field(default=None, description="One of /v1/models; without it the first of them.")
+    model: str | None = Field(default=None, description="A name from /v1/models. The default is the first.")
     row: dict[str, Any]
-    instruction: str | None = Field(default=None, min_length=1, description="In place of the task's own.")
+    instruction: str | None = Field(default=None, min_length=1, description="Replaces the task's own instruction.")
 
 
-@router.post("/v1/tasks/{task}/prompt", summary="What the model would read", responses=replies(PromptReply, 404, *BODY))
+@router.post("/v1/tasks/{task}/prompt", summary="Show the prompt", responses=replies(PromptReply, 404, *BODY))
 async def prompt(task: str, body: OneRow, service: Served) -> Response:
     """Return a row's exact prompt, and the text of each option by its key. The model does not run."""
     checked_task = served_task(task)

@@ -63,20 +63,23 @@ class Sampling(Form):
 
     model: str
     n: int = Field(
-        default=1, ge=1, le=MOST_CHOICES, description="So many texts; without a temperature they are the same."
+        default=1,
+        ge=1,
+        le=MOST_CHOICES,
+        description="How many texts to generate. Without a temperature they are all the same.",
     )
     seed: int | None = Field(default=None, ge=-(1 << 63), le=1 << 63)
     stop: Stops | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: float | None = Field(
-        default=None, ge=0, le=HOTTEST, description="Without it each token is the likeliest."
+        default=None, ge=0, le=HOTTEST, description="If it is missing, each token is the most likely one."
     )
-    top_p: float | None = only(1, "1 alone: nothing is cut off.")
-    frequency_penalty: float | None = only(0, "0 alone.")
-    presence_penalty: float | None = only(0, "0 alone.")
-    logit_bias: dict[str, float] | None = only({}, "Empty alone.")
-    user: str | None = Field(default=None, description="Taken, and without effect.")
+    top_p: float | None = only(1, "Only 1 is supported.")
+    frequency_penalty: float | None = only(0, "Only 0 is supported.")
+    presence_penalty: float | None = only(0, "Only 0 is supported.")
+    logit_bias: dict[str, float] | None = only({}, "Not supported.")
+    user: str | None = Field(default=None, description="Accepted, but has no effect.")
 
     def refuse(self) -> None:
         """Raise RefusedError (400) if a parameter has a value that is not supported."""
@@ -98,8 +101,10 @@ class Sampling(Form):
         Call this for a request with `stream`.
         """
         if self.n > 1 or prompts > 1:
-            message = "A stream is of one text"
-            raise RefusedError(400, "unsupported_parameter", message, step="ask for one, or without stream", field="n")
+            message = "A stream can have only one text"
+            raise RefusedError(
+                400, "unsupported_parameter", message, step="ask for one text, or leave out stream", field="n"
+            )
 
     def stops(self) -> list[str]:
         """Return the stop texts. Generation ends before the first stop text."""
