@@ -1,4 +1,4 @@
-"""Claim: from 8 tokens on, the prompt kernels read prompts faster and more exactly than llama.cpp.
+"""Claim: the prompt kernels read prompts of any length at least as fast as llama.cpp, and more exactly.
 
     python -m benchmarks.prompts
 
