@@ -84,7 +84,7 @@ def main(
     output: Path,
     figure: Path,
 ) -> None:
-    """Measure each model and write the rates. If the output file has results of other models, they are kept."""
+    """Measure each model and write the rates. The output file keeps its other results."""
     counts = [int(size) for size in sizes.split(",")]
     settings = Settings(context=1024, threads=threads, gpu_layers=0, micro_batch=max(256, *counts))
     models: dict[str, Any] = json.loads(output.read_text("utf-8"))["models"] if output.exists() else {}
@@ -95,8 +95,8 @@ def main(
                 continue
             divergence = divergences(path, settings) if shape == "135M" else None
             rates, variant = measure(path, settings, counts, turns, ik_python)
-            sizes_before = models.get(f"{shape} {kind}", {}).get("sizes", {})
-            all_rates = {size: {**sizes_before, **rates}[size] for size in sorted({*sizes_before, *rates}, key=int)}
+            sizes = {**models.get(f"{shape} {kind}", {}).get("sizes", {}), **rates}
+            all_rates = dict(sorted(sizes.items(), key=lambda item: int(item[0])))
             models[f"{shape} {kind}"] = {
                 "variant": variant, "threads": threads, "turns": turns, "divergence": divergence, "sizes": all_rates,
             }  # fmt: skip
