@@ -95,8 +95,8 @@ def main(
                 continue
             divergence = divergences(path, settings) if shape == "135M" else None
             rates, variant = measure(path, settings, counts, turns, ik_python)
-            sizes = {**models.get(f"{shape} {kind}", {}).get("sizes", {}), **rates}
-            all_rates = dict(sorted(sizes.items(), key=lambda item: int(item[0])))
+            of_lengths = {**models.get(f"{shape} {kind}", {}).get("sizes", {}), **rates}
+            all_rates = dict(sorted(of_lengths.items(), key=lambda item: int(item[0])))
             models[f"{shape} {kind}"] = {
                 "variant": variant, "threads": threads, "turns": turns, "divergence": divergence, "sizes": all_rates,
             }  # fmt: skip
