@@ -71,7 +71,7 @@ def main(data: Path, seconds: float, repeats: int, pairs: int, model: str, outpu
             child.answer(TASK, rows[0])
         for pair in range(pairs):
             for way in WAYS if pair % 2 else WAYS[::-1]:
-                rates[way][0].append(round(beside(children[way], rows, 0, seconds / 2).rate, 3))
+                rates[way][0].append(round(measured_beside(children[way], rows, 0, seconds / 2).rate, 3))
         click.echo(f"alone: {[rates[way][0] for way in WAYS]}", err=True)
         for _, hogs, way in itertools.product(range(repeats), HOGS, WAYS):
             measurement = undisturbed(children[way], rows, hogs, seconds)
@@ -129,15 +129,15 @@ def undisturbed(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: fl
 
     If every measurement is disturbed more than that, return the least disturbed one.
     """
-    best = beside(child, rows, hogs, seconds)
+    best = measured_beside(child, rows, hogs, seconds)
     for _ in range(TRIES - 1):
         if best.others <= DISTURBED:
             break
-        best = min(best, beside(child, rows, hogs, seconds), key=lambda measurement: measurement.others)
+        best = min(best, measured_beside(child, rows, hogs, seconds), key=lambda measurement: measurement.others)
     return best
 
 
-def beside(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
+def measured_beside(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
     """Measure how fast rows are answered while `hogs` other programs compute endlessly.
 
     The measurement begins after NOTICE seconds, and ends `seconds` later.

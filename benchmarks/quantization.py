@@ -127,7 +127,7 @@ def main(
         imatrix_facts: dict[str, Any] | str = "left out: --imatrix-tool sets the path of llama-imatrix"
         imatrix = folder / "imatrix.gguf"
         if imatrix_tool:
-            say(f"collecting an imatrix with {imatrix_tool.name}")
+            click.echo(f"collecting an imatrix with {imatrix_tool.name}", err=True)
             tested = [row for each in labelled.values() for row in each]
             texts = lessons(imatrix_data, chosen_tasks, imatrix_rows, get_envelope(reference.manifest.envelope), tested)
             collect(imatrix_tool, reference.path, texts, imatrix, cores)
@@ -143,7 +143,7 @@ def main(
                     files[name] = result
                 else:
                     left_out[name] = f"its tensors are those of {result}"
-                    say(f"{name} is left out: {left_out[name]}")
+                    click.echo(f"{name} is left out: {left_out[name]}", err=True)
         answers = {name: answered(file, labelled, name, cores) for name, file in files.items()}
         rates = measured_rates(files, cores, turns)
     measured = {name: described(files[name], answers, labelled, name, rates[name]) for name in files}
@@ -187,7 +187,7 @@ def converted(request: ConversionRequest, threads: int, others: Mapping[str, Fil
         for name, other in others.items():
             if other.types == types and other.imatrix == bool(request.imatrix):
                 return name
-        say(f"converting to {request.target.stem}: {spelt(plan.types)}")
+        click.echo(f"converting to {request.target.stem}: {spelt(plan.types)}", err=True)
         manifest = conversion.run(threads=threads)
         return File(
             request.target,
@@ -205,7 +205,7 @@ def answered(file: File, labelled: TaskRows, name: str, threads: int) -> TaskAns
     with Runtime(file.path, threads=threads, deterministic=True, prefix_files=False) as runtime:
         answers = {}
         for task, rows in labelled.items():
-            say(f"{name} answers {task}")
+            click.echo(f"{name} answers {task}", err=True)
             answers[task] = list(runtime.answers(task, [row.row for row in rows], calibration=False))
         return answers
 
@@ -230,7 +230,10 @@ def measured_rates(files: Mapping[str, File], threads: int, turns: int) -> dict[
                 rates[name].append((prefill_rate(backend), decode_rate(backend, 1)))
             finally:
                 backend.close()
-            say(f"{turn + 1}/{turns} {name}: {rates[name][-1][0]:.0f} read, {rates[name][-1][1]:.0f} written a second")
+            click.echo(
+                f"{turn + 1}/{turns} {name}: {rates[name][-1][0]:.0f} read, {rates[name][-1][1]:.0f} written a second",
+                err=True,
+            )
     medians = {name: (median(one for one, _ in each), median(one for _, one in each)) for name, each in rates.items()}
     return {name: medians[first[key]] for name, key in keys.items()}
 
@@ -293,11 +296,6 @@ def lows(one: Mapping[str, Any]) -> dict[str, float]:
 def rounded(value: float | None) -> float | None:
     """Round a divergence to 6 digits."""
     return None if value is None else round(value, 6)
-
-
-def say(line: str) -> None:
-    """Print a line of progress to standard error."""
-    click.echo(line, err=True)
 
 
 if __name__ == "__main__":

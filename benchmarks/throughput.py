@@ -100,13 +100,13 @@ def main(
         CLASS: lambda: LlamaClass(resolved.path, cores, context),
     }
     if server is None:
-        say(f"{SERVER} is left out; --llama-server sets its path.")
+        click.echo(f"{SERVER} is left out; --llama-server sets its path.", err=True)
     else:
         makers[SERVER] = lambda: LlamaServer(server, resolved.path, cores)
     passes = {task: Passes() for task in task_rows}
     for repeat in range(repeats):
         run(makers, PlainDecode(resolved.path, cores), task_rows, passes, f"{repeat + 1}/{repeats}")
-    say("where the time goes, in a separate pass")
+    click.echo("where the time goes, in a separate pass", err=True)
     results = {
         "model": {"name": resolved.manifest.name, "sha256": resolved.manifest.sha256},
         "threads": cores,
@@ -147,7 +147,7 @@ def run(
     peers: dict[str, Peer] = {}
     try:
         for name, make in makers.items():
-            say(f"{repeat} loading {name}")
+            click.echo(f"{repeat} loading {name}", err=True)
             peers[name] = make()
         for task, rows in tasks.items():
             passes[task].roofline.append(roofline.rate(ROOFLINE_BATCHES))
@@ -160,7 +160,9 @@ def run(
                 if before is not None and after is not None:
                     passes[task].cpu.setdefault(name, []).append(after - before)
                 failed = f", {one.failures} failed" if one.failures else ""
-                say(f"{repeat} {task:34} {name:13} {len(rows.measured) / one.seconds:6.2f} rows/s{failed}")
+                click.echo(
+                    f"{repeat} {task:34} {name:13} {len(rows.measured) / one.seconds:6.2f} rows/s{failed}", err=True
+                )
     finally:
         roofline.close()
         for peer in peers.values():
@@ -227,11 +229,6 @@ def picture(results: Mapping[str, Any]) -> str:
     legend = [OURS, *results["geometric_means"]]
     subtitle = f"After each peer's rate: our rate relative to it. {means(results)}"
     return draw("Rows per second in the ten tasks", subtitle, legend, groups)
-
-
-def say(line: str) -> None:
-    """Print a line of progress to standard error."""
-    click.echo(line, err=True)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,12 @@ class UnfinishedFile:
         try:
             data = descriptors.read_at(self._descriptor, count, offset)
         except OSError as error:
-            raise self._refused(error) from None
+            raise ModelError(
+                f"{self.unfinished} cannot be read ({error.strerror})",
+                step="check the disk, or start again without resuming",
+                settings=("resume",),
+                file=str(self.unfinished),
+            ) from None
         if not data:
             raise self._not_resumable("was cut short meanwhile")
         return data
@@ -158,7 +163,7 @@ class UnfinishedFile:
         self._journal = -1
 
     def _refused(self, error: OSError) -> ModelError:
-        """Return the error for a failed read or write."""
+        """Return the error for a failed write."""
         message = f"{self.target} cannot be written ({error.strerror})"
         if error.errno in _NO_ROOM:
             return ModelError(message, step="make room, then resume", settings=("resume",), file=str(self.target))

@@ -42,15 +42,9 @@ def demo_layout(most: Mapping[str, int] | None = None) -> Layout:
     `most`: a task has at most this number of labelled rows, and at most this number of synthetic rows.
     """
     most = most or {}
-    makers: dict[str, Maker] = {
-        "query_product_ranking": _rankings,
-        "multiclass_product_classification": _classifications,
-        "sequential_recommendation": _recommendations,
-        "attribute_value_extraction": _extractions,
-    }
     counts = {task: MADE.get(task, 0) + HARD.get(task, 0) for task in {**MADE, **HARD}}
     made = {
-        task: (partial(_made, task, makers.get(task)), min(count, most.get(task, count)))
+        task: (partial(_made, task, MAKERS.get(task)), min(count, most.get(task, count)))
         for task, count in counts.items()
     }
     return Layout(REPEATS, most, made)
@@ -83,3 +77,11 @@ def _extractions(rows: Rows, count: int, random: Random) -> list[Row]:
 
 def _titles(rows: Rows) -> list[str]:
     return titles_of(row for labelled in rows.values() for row in labelled)
+
+
+MAKERS: Mapping[str, Maker] = {
+    "query_product_ranking": _rankings,
+    "multiclass_product_classification": _classifications,
+    "sequential_recommendation": _recommendations,
+    "attribute_value_extraction": _extractions,
+}

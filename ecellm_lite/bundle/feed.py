@@ -121,7 +121,9 @@ def push(
         try:
             _check(new)
         except ValueError as error:
-            raise UsageError(f"The index cannot be written: {error}", step="choose another") from None
+            raise UsageError(
+                f"The index cannot be written: {error}", step="give another name or serial number"
+            ) from None
         if old and new.serial <= old.serial:
             message = f"The index has serial number {old.serial}, and the new one {new.serial}"
             raise UsageError(message, step="use a higher one", settings=("serial",))

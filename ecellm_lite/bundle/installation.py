@@ -154,7 +154,12 @@ def find_installation(name: str | None, base: Path | None = None) -> Installatio
         name = names[0]
     if name not in names:
         step = f"name one of {', '.join(names)}" if names else "install one first"
-        raise UsageError(f"There is no installed bundle {name!r}" if name else "No one bundle is meant", step=step)
+        raise UsageError(
+            f"There is no installed bundle {name!r}"
+            if name
+            else f"{len(names)} bundles are installed, and no name was given",
+            step=step,
+        )
     return Installation(name, base)
 
 

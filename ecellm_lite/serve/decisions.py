@@ -26,8 +26,8 @@ from ecellm_lite.serve.questions import (
     Decided,
     Question,
     calibration_header,
-    count_rows,
     decide,
+    log_rows,
     reading,
     task_of,
 )
@@ -146,7 +146,7 @@ async def decisions(body: Decisions, request: Request, service: Served) -> Respo
     model = await service.model(body.model)
     state = input_text(body.input)
     questions = _questions(body)
-    count_rows(request, len(questions))
+    log_rows(request, len(questions))
     decided = await service.in_flight.share(
         request, lambda: decide(service, request, model, state, questions, orders=body.option_orders)
     )

@@ -163,7 +163,7 @@ def calibration_header(decided: Sequence[Decided]) -> dict[str, str]:
     return {"X-Ecellm-Calibrated": f"{count}/{len(decided)}"}
 
 
-def count_rows(request: Request, questions: int) -> None:
+def log_rows(request: Request, questions: int) -> None:
     """Set how many rows the log entry of this request reports."""
     exchange_of(request).rows = questions
 

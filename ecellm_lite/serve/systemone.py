@@ -19,7 +19,7 @@ from ecellm_lite.serve.errors import RefusedError, row_error_response
 from ecellm_lite.serve.form import Form, by_type
 from ecellm_lite.serve.inputs import check_json, written_json
 from ecellm_lite.serve.json_response import JsonResponse
-from ecellm_lite.serve.questions import MOST, Decided, Question, calibration_header, count_rows, decide, reading
+from ecellm_lite.serve.questions import MOST, Decided, Question, calibration_header, decide, log_rows, reading
 from ecellm_lite.serve.service import Served
 from ecellm_lite.tasks.questions import LONGEST_VALUE, MAX_CHOICES, MAX_LEVELS
 
@@ -123,7 +123,7 @@ async def systemone(body: SystemOne, request: Request, service: Served) -> Respo
         raise RefusedError(400, "unsupported_image", "The model sees no images", step="send no assets", field="assets")
     state = _text(body.state)
     questions = [Question(_definition(id_, question)) for id_, question in body.questions.items()]
-    count_rows(request, len(questions))
+    log_rows(request, len(questions))
     decided = await service.in_flight.share(request, lambda: decide(service, request, model, state, questions))
     for id_, each in zip(body.questions, decided, strict=True):
         if each.error:

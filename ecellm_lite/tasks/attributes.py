@@ -89,7 +89,7 @@ def read_attributes(table: TaskTable, key: str, *, most: int) -> tuple[Attribute
         read_attribute(part) if isinstance(part, TaskTable) else Attribute(part)
         for part in table.texts_or_tables(key, least=1, most=most, longest=LONGEST_NAME)
     )
-    table.different(key, tuple(attribute.name.lower() for attribute in attributes))  # so the model writes them
+    table.require_unique(key, tuple(attribute.name.lower() for attribute in attributes))  # so the model writes them
     return attributes
 
 
@@ -144,8 +144,8 @@ def _values(table: TaskTable) -> ClosedValues:
         ]
     ids, texts = zip(*labels, strict=True)
     lowered = tuple(text.lower() for text in texts)
-    table.different("values", lowered)
-    table.different("values", ids)
+    table.require_unique("values", lowered)
+    table.require_unique("values", ids)
     if (misleading := misleading_id(labels)) is not None:
         raise table.error("values", f"has the id {ids[misleading]!r}, which is another value", "give it another id")
     if NONE.value.lower() in lowered:

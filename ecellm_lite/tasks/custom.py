@@ -61,7 +61,7 @@ def read_task(path: Path, reserved: Collection[str] = ()) -> Task:
     instruction = table.text("instruction", most=LONGEST_INSTRUCTION, lines=True)
     parts = table.tables("fields", least=1, most=MAX_FIELDS)
     fields = tuple(map(_field, parts))
-    table.different("fields", tuple(field.name for field in fields))
+    table.require_unique("fields", tuple(field.name for field in fields))
     if not any(field.required for field in fields):
         raise table.error("fields", "has no required field", "make at least one required")
     answers = answers_of(table.table("answer"), fields)

@@ -185,7 +185,7 @@ def _labels(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
         description = part.text("description", most=LONGEST_LABEL, default="")
         lines.append(f"{value}: {description}" if description else value)
         thresholds.append(part.share("threshold", default=threshold))
-    table.different("choices", tuple(value.casefold() for value in values))
+    table.require_unique("choices", tuple(value.casefold() for value in values))
     options = _json(lines)
     if len(options) > LONGEST_OPTIONS:
         raise _too_long(table, options)
@@ -202,7 +202,7 @@ def _choices(table: TaskTable) -> list[Label]:
         part.only("value", "description")
         value = part.text("value", most=LONGEST_LABEL)
         labels.append(Label(value, value, part.text("description", most=LONGEST_LABEL, default="")))
-    table.different("choices", tuple(label.value for label in labels))
+    table.require_unique("choices", tuple(label.value for label in labels))
     return labels
 
 

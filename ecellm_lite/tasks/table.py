@@ -131,7 +131,7 @@ class TaskTable:
         """
         values = self._list(key, least, most, "texts")
         texts = tuple(self._checked(key, value, longest, False) for value in values)
-        self.different(key, texts)
+        self.require_unique(key, texts)
         return texts
 
     def flag(self, key: str, *, default: bool) -> bool:
@@ -206,7 +206,7 @@ class TaskTable:
                 parts.append(self._checked(key, value, longest, False))
         return parts
 
-    def different(self, key: str, texts: tuple[str, ...]) -> None:
+    def require_unique(self, key: str, texts: tuple[str, ...]) -> None:
         """Raise InputError about `key` if a text occurs twice."""
         earlier: set[str] = set()
         for text in texts:
