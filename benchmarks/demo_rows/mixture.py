@@ -1,6 +1,6 @@
 """Makes one pass of lessons with a given number of rows from each source.
 
-    python -m benchmarks.demo_rows.mixture benchmarks/demo_rows/seventh.json --data ../shared/data -o lessons.npz
+    python -m benchmarks.demo_rows.mixture benchmarks/demo_rows/ninth.json --data ../shared/data -o lessons.npz
 
 The JSON file has the number of rows by task and source. `wdc` covers the sources `wdc/watches` and `wdc/shoes`, too.
 `data` are the rows of DATA itself, and the other sources are in DATA/more. `hard` are hard cases made by rule, and
