@@ -193,11 +193,7 @@ def learning_speed() -> str:
     facts = results("learning_speed")
     rows = [
         [name, f"{one['tokens_per_second']:.0f}", gb(one["peak_memory"])]
-        for name, one in (
-            ("`train learn`, one worker per core", facts["ways"]["workers"]),
-            ("`--workers 1`, with all cores", facts["ways"]["one_worker"]),
-            ("peft's layers", facts["ways"]["peft"]),
-        )
+        for name, one in (("`train learn`", facts["ways"]["merged"]), ("with peft's layers", facts["ways"]["peft"]))
     ]
     packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
     head = ("", "tokens/s", "peak of memory")

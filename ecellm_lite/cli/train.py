@@ -186,11 +186,6 @@ def write_lessons(
 )
 @click.option("--rows", type=click.IntRange(1), default=32, show_default=True, help="Rows per step.")
 @click.option("--tokens", type=click.IntRange(1), default=8192, show_default=True, help="Tokens at a time, for memory.")
-@click.option(
-    "--workers",
-    type=click.IntRange(1),
-    help="Parts of a step to compute at once on a CPU, each on one core.  [default: one per core]",
-)
 @click.option("--bfloat16", is_flag=True, help="Compute in 16 bits: for a GPU, or a CPU with AMX.")
 @click.option("--seed", type=int, default=7, show_default=True)
 @click.option("--first-pass", type=click.IntRange(1), default=1, show_default=True, help="The pass to start with.")
@@ -209,7 +204,6 @@ def learn(
     lessons: Path,
     model: Path | None,
     device: str,
-    workers: int | None,
     first_pass: int,
     passes: int | None,
     start: Path | None,
@@ -225,7 +219,6 @@ def learn(
         from ecellm_lite.training.recipe import Recipe
     except ImportError as error:
         raise UsageError(f"Learning needs {error.name}", step="run `pip install 'ecellm-lite[train]'`") from None
-    from ecellm_lite.engine.settings import available_cores
     from ecellm_lite.training.lessons import read_lessons
 
     if (output / "checkpoint.pt").exists() and not resume:
@@ -239,7 +232,6 @@ def learn(
         first_pass=first_pass - 1,
         passes=passes,
         device=device,
-        workers=workers or available_cores(),
     )
     if start:
         learning.start_from(start)

@@ -7,9 +7,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
@@ -24,13 +22,12 @@ from peft import (
     load_peft_weights,
     set_peft_model_state_dict,
 )
-from threadpoolctl import threadpool_limits
 from torch.nn import functional
 from transformers import DynamicCache
 
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.files import replacing
-from ecellm_lite.training.lesson_batches import batches, even_parts, parts, shared_tokens
+from ecellm_lite.training.lesson_batches import batches, parts, shared_tokens
 from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons
 from ecellm_lite.training.merged_llama import MergedLlama
 from ecellm_lite.training.recipe import MATRICES, Recipe
@@ -51,8 +48,7 @@ def is_merged(recipe: Recipe, device: str) -> bool:
 class Learning:
     """A training run. `folder` holds its checkpoint, its curves and the best adapter so far.
 
-    `batches` has the lessons of each step. `workers` is how many parts of a batch are computed at the same time, each
-    by one thread. It is 1 unless the adapter is merged (see is_merged); then torch's own threads do the work.
+    `batches` has the lessons of each step.
 
     The run uses `passes` passes of the lessons (default: all that remain), beginning with `first_pass` (from 0). Raises
     UsageError if the lessons have fewer passes.
@@ -68,7 +64,6 @@ class Learning:
         first_pass: int = 0,
         passes: int | None = None,
         device: str = "cpu",
-        workers: int = 1,
     ) -> None:
         torch.manual_seed(recipe.seed)
         self.device = device
@@ -83,7 +78,6 @@ class Learning:
         frozen = base.to(device=device, dtype=torch.bfloat16 if recipe.bfloat16 else torch.float32)
         self.model = get_peft_model(frozen, settings, autocast_adapter_dtype=True)
         self._merged = MergedLlama(self.model) if is_merged(recipe, device) else None
-        self._workers = workers if self._merged else 1
         self.recipe = recipe
         self.folder = folder
         self._lessons = lessons
@@ -122,10 +116,7 @@ class Learning:
         If the training starts from an older adapter, this adapter is validated first. The best adapter of all
         validations is kept.
         """
-        with _one_thread_each(self._workers):
-            self._run(self.steps if until is None else min(until, self.steps), report)
-
-    def _run(self, end: int, report: Callable[[str], None]) -> None:
+        end = self.steps if until is None else min(until, self.steps)
         if self._started and self.step == 0 and self._lessons.of(VALIDATION):
             self._validate(report)
         started, since = time.monotonic(), self.step
@@ -198,38 +189,17 @@ class Learning:
         for group in self._optimizer.param_groups:
             group["lr"] = self.recipe.rate_at(self.step, self.steps)
         total = 0.0
-        for loss, gradients in self._computed(self._gradients, self._parts(batch, _by_tokens)):
-            total += loss / len(batch)
-            # The parts' gradients are added in the same order each time, so that a resume repeats every bit.
-            for parameter, gradient in zip(self._learning, gradients, strict=True):
-                gradient /= len(batch)
-                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        for part in parts(sorted(batch, key=lambda lesson: [*lesson.tokens]), self.recipe.tokens):
+            states = self._answer_states(part)
+            labels = torch.tensor([token for lesson in part for token in lesson.tokens[-lesson.answer :]])
+            logits = self._output(states)
+            loss = functional.cross_entropy(logits.float(), labels.to(self.device), reduction="sum") / len(batch)
+            loss.backward()
+            total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(self._learning, 1.0)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return total
-
-    def _gradients(self, part: Sequence[Lesson]) -> tuple[float, Sequence[Any]]:
-        """Return the sum of the part's losses, and its gradients."""
-        labels = torch.tensor([token for lesson in part for token in lesson.tokens[-lesson.answer :]])
-        logits = self._output(self._answer_states(part))
-        loss = functional.cross_entropy(logits.float(), labels.to(self.device), reduction="sum")
-        return float(loss.detach()), torch.autograd.grad(loss, self._learning)
-
-    def _parts(self, lessons: Sequence[Lesson], key: Callable[[Lesson], Any]) -> list[list[Lesson]]:
-        """Split lessons, sorted by a key, into parts: one for each call of the model."""
-        ordered = sorted(lessons, key=key)
-        if self._merged:
-            return even_parts(ordered, self.recipe.tokens, self._workers)
-        return parts(ordered, self.recipe.tokens)
-
-    def _computed(self, function: Callable[[Sequence[Lesson]], Any], split: list[list[Lesson]]) -> Iterator[Any]:
-        """Yield the function's results in the order of the parts. As many are computed at once as there are workers."""
-        if self._workers == 1:
-            yield from map(function, split)
-        else:
-            with ThreadPoolExecutor(self._workers) as pool:
-                yield from pool.map(function, split)
 
     def _merge(self) -> None:
         if self._merged:
@@ -261,6 +231,10 @@ class Learning:
             states = model(tokens.to(self.device), None, None, cache, use_cache=cache is not None)
         return states.last_hidden_state[places.to(self.device)]
 
+    def _neighbors(self, lesson: Lesson) -> Any:
+        """Return a key to sort held-out lessons by, so that similar lessons are computed together."""
+        return [*lesson.tokens] if self._merged else len(lesson.tokens)
+
     def _output(self, states: Any) -> Any:
         return functional.linear(states.to(self._embedding.dtype), self._embedding)
 
@@ -276,24 +250,19 @@ class Learning:
         validation = Validation()
         self.model.eval()
         self._merge()
-        # Lessons of the same length need no padding. Without padding, it is better that lessons begin alike.
-        split = self._parts(lessons, _by_tokens if self._merged else _by_length)
-        for part, logits in zip(split, self._computed(self._logits, split), strict=True):
-            first = 0
-            for lesson in part:
-                validation.add(lesson, logits[first : first + lesson.answer].numpy())
-                first += lesson.answer
+        with torch.inference_mode():
+            for part in parts(sorted(lessons, key=self._neighbors), self.recipe.tokens):
+                logits = self._output(self._answer_states(part)).float().cpu()
+                first = 0
+                for lesson in part:
+                    validation.add(lesson, logits[first : first + lesson.answer].numpy())
+                    first += lesson.answer
         result = validation.result()
         self.validations.append({"step": self.step, **result})
         report(f"step {self.step}: {result['score']:.4f}  {json.dumps(result['tasks'])}")
         if result["score"] > self.best:
             self.best = result["score"]
             self._keep()
-
-    def _logits(self, part: Sequence[Lesson]) -> Any:
-        """Return the logits of the answers' tokens: (tokens, vocabulary), lesson after lesson."""
-        with torch.inference_mode():
-            return self._output(self._answer_states(part)).float().cpu()
 
     def _keep(self) -> None:
         """Write the adapter into the folder, in PEFT's format with 16-bit weights."""
@@ -316,26 +285,3 @@ class Learning:
             "losses": self.losses,
             "validations": self.validations,
         }
-
-
-def _by_tokens(lesson: Lesson) -> Sequence[int]:
-    return [*lesson.tokens]
-
-
-def _by_length(lesson: Lesson) -> int:
-    return len(lesson.tokens)
-
-
-@contextmanager
-def _one_thread_each(workers: int) -> Iterator[None]:
-    """Let each of several workers compute with one thread. A single worker keeps all of torch's threads."""
-    if workers == 1:
-        yield
-        return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):  # numpy's threads
-            yield
-    finally:
-        torch.set_num_threads(threads)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -51,22 +50,6 @@ def parts(batch: Sequence[Lesson], tokens: int) -> list[list[Lesson]]:
             longest = len(lesson.tokens)
         split[-1].append(lesson)
     return split
-
-
-def even_parts(batch: Sequence[Lesson], tokens: int, workers: int) -> list[list[Lesson]]:
-    """Split a batch into parts with about equally many tokens, and an equal number of parts for each worker.
-
-    A part has at most `tokens` tokens, or one lesson more. Batches with fewer lessons than workers have fewer parts.
-    """
-    total = sum(len(lesson.tokens) for lesson in batch)
-    count = min(len(batch), workers * math.ceil(total / (workers * tokens)))
-    split: list[list[Lesson]] = [[] for _ in range(count)]
-    before = 0
-    for lesson in batch:
-        middle = before + len(lesson.tokens) // 2
-        split[middle * count // total].append(lesson)
-        before += len(lesson.tokens)
-    return [part for part in split if part]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from ecellm_lite.engine.llama import LlamaBackend
 from ecellm_lite.engine.settings import Settings
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.training import lesson_batches
-from ecellm_lite.training.lesson_batches import even_parts, parts, shared_tokens
+from ecellm_lite.training.lesson_batches import parts, shared_tokens
 from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons
 from ecellm_lite.training.recipe import MATRICES, Recipe
 from tests.convert.test_gguf_base_adapter import converted
@@ -174,17 +174,6 @@ def test_the_size_of_a_part_does_not_change_the_loss(tiny: Path, lessons: Lesson
     assert one == pytest.approx(other, abs=2e-5)
 
 
-def test_workers_repeat_their_curve_and_learn_the_same(tiny: Path, lessons: Lessons, tmp_path: Path) -> None:
-    threads = torch.get_num_threads()
-    for name, workers in (("one", 1), ("three", 3), ("again", 3)):
-        Learning(load_base(tiny), lessons, RECIPE, tmp_path / name, workers=workers).run(until=10, report=quiet)
-    assert torch.get_num_threads() == threads
-    one, three = ([point["loss"] for point in curves(tmp_path / name)["losses"]] for name in ("one", "three"))
-    assert one == pytest.approx(three, abs=1e-3)
-    assert curves(tmp_path / "three") == curves(tmp_path / "again")
-    assert weights(tmp_path / "three") == weights(tmp_path / "again")
-
-
 def test_rows_that_begin_alike_learn_the_same_as_apart(
     tiny: Path, lessons: Lessons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,15 +294,3 @@ def test_parts_contain_every_row_and_fit_the_memory(lengths: list[int], tokens: 
     split = parts(batch, tokens)
     assert [lesson for part in split for lesson in part] == batch
     assert all(len(part) == 1 or len(part) * max(len(lesson.tokens) for lesson in part) <= tokens for part in split)
-
-
-@given(
-    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40), tokens=st.integers(1, 300), workers=st.integers(1, 5)
-)
-def test_even_parts_contain_every_row_and_are_about_equal(lengths: list[int], tokens: int, workers: int) -> None:
-    batch = [Lesson("product_matching", [0] * length, 1) for length in lengths]
-    split = even_parts(batch, tokens, workers)
-    assert [lesson for part in split for lesson in part] == batch
-    sums = [sum(len(lesson.tokens) for lesson in part) for part in split]
-    longest = max(lengths)
-    assert max(sums) <= max(min(tokens, sum(lengths) / workers) + longest, longest)
