@@ -2,16 +2,17 @@
 
     python -m benchmarks.demo_rows.calibrations --data ../shared/data
 
-The rows were held out from training: about half of them from DATA, and the other half from DATA/more. Both are needed
-because a shop's rows differ from the training rows. With `--others 0.25`, there is one row from DATA/more for every
-four rows from DATA. There are exceptions:
+For each task, half of the rows were held out from training. The other half are from other sources than the training
+rows (DATA/more/TASK/train.jsonl). These rows are needed because a shop's rows differ from the training rows, and on
+such rows a model is most overconfident. With `--others 0.25`, there is one row from other sources for every four
+held-out rows. There are exceptions:
 
-- For extraction, only a fifth of the rows are from DATA/more. With more such rows, the calibration would lower all
-  probabilities too far.
-- If fewer than 80 rows of DATA were held out, all held-out rows of DATA/more are used.
+- For extraction, only a fifth of the rows are from other sources, because nearly all answers to such rows are wrong.
+  With more such rows, the calibration would lower all probabilities too far.
+- If fewer than 80 rows were held out, up to 250 rows from other sources are added.
 
-For a predicate or a choice, the rows from DATA/more are otherwise sampled so that each answer keeps its frequency among
-all labelled rows of DATA.
+For a predicate or a choice, the rows from other sources are sampled so that each answer keeps its frequency among all
+labelled rows.
 
 The demo is weak at two tasks, product_substitute_identification and multiclass_product_classification. So for these
 tasks, an answer also comes with a set of plausible answers. In addition, `--review-below auto` has thresholds for these
@@ -33,16 +34,16 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from benchmarks.demo_rows.mixture import SEED, divided
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.demo.build import ensure_demo
 from ecellm_lite.demo.calibrations import MODEL_SHA256, SHIPPED
 from ecellm_lite.models.calibration_files import calibration_folder
 from ecellm_lite.models.store import Store
 from ecellm_lite.tasks.registry import get_task
-from ecellm_lite.training.rows import Row, read_rows, write_rows
+from ecellm_lite.training.rows import MOST_HELD_OUT, Row, read_rows, split_rows, write_rows
 from ecellm_lite.training.validation import LEAST_ROWS
 
+SEED = 7  # the seed of the demo's training, which draws the held-out rows
 # Tasks with few possible answers, the same for every row.
 SHARED = frozenset(
     (
@@ -63,7 +64,7 @@ UNSURE = ("--coverage-guarantee", "0.9", "--target-precision", "0.8")
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option("--task", default="all", show_default=True, help="The task to calibrate.")
-@click.option("--others", default=1.0, show_default=True, help="Rows of DATA/more for each row of DATA.")
+@click.option("--others", default=1.0, show_default=True, help="Rows of other sources for each row held out.")
 @click.option("--rows", type=click.Path(path_type=Path), default=Path("build/calibration-rows"), show_default=True)
 def main(data: Path, task: str, others: float, rows: Path) -> None:
     """Fit the demo's calibrations and copy them into the package."""
@@ -90,20 +91,19 @@ def main(data: Path, task: str, others: float, rows: Path) -> None:
 def calibration_rows(data: Path, ratio: float = 1.0) -> dict[str, list[Row]]:
     """Return, for each task, the rows that its calibration is fitted to.
 
-    `ratio` is 2 if each row of DATA comes with two rows of DATA/more. There are no rows for the task that writes free
-    text, because its answers have no probabilities.
+    They are the task's held-out rows, and rows from other sources. `ratio` is 2 if each held-out row comes with two
+    rows from other sources. There are no rows for the task that writes free text, because its answers have no
+    probabilities.
     """
+    labelled, others = read_rows(data), read_rows(data / "more")
     random = Random(SEED)
-    labelled, (_, rows), (_, others) = read_rows(data), divided(data), divided(data / "more")
+    rows = split_rows(labelled, random)[1]
     del rows["answer_generation"]
     for task, held_out in rows.items():
-        candidates, count = others.get(task, []), int(len(held_out) * ratio)
-        if len(held_out) < LEAST_ROWS:
-            count = len(candidates)
-        elif task == "attribute_value_extraction":
+        count = int(len(held_out) * ratio) if len(held_out) >= LEAST_ROWS else MOST_HELD_OUT
+        if task == "attribute_value_extraction":
             count = len(held_out) // 4
-        else:
-            candidates = with_shares(candidates, labelled[task], random)
+        candidates = with_shares(others.get(task, []), labelled[task], random)
         rows[task] = held_out + random.sample(candidates, min(count, len(candidates)))
     return rows
 

@@ -17,6 +17,7 @@ from random import Random
 
 import click
 
+from benchmarks.demo_rows.calibrations import SEED
 from benchmarks.demo_rows.layout import MAKERS
 from ecellm_lite.cli.train import base, summary
 from ecellm_lite.engine.llama import LlamaBackend
@@ -25,8 +26,6 @@ from ecellm_lite.envelopes import ALPACA
 from ecellm_lite.training.curriculum import make_curriculum
 from ecellm_lite.training.hard_cases import hard_rows
 from ecellm_lite.training.rows import Row, Rows, read_rows, split_rows
-
-SEED = 7  # draws the held-out rows
 
 Mixture = Mapping[str, Mapping[str, int]]  # the number of rows by task and source
 
@@ -49,7 +48,10 @@ def main(mixture: Path, data: Path, seed: int, output: Path) -> None:
 
 
 def divided(folder: Path) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
-    """Return a folder's rows to learn and its held-out rows. They are the same for each training run."""
+    """Return a folder's rows to learn and its held-out rows, the same for each mixture.
+
+    Of DATA, they are also those of a training on DATA alone with the seed SEED.
+    """
     return split_rows(read_rows(folder), Random(SEED))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ecellm_lite.convert import descriptors
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.pipeline import ConversionProgress
 from ecellm_lite.convert.writer import NotResumableError, UnfinishedFile, unfinished_paths
@@ -162,3 +163,14 @@ def test_another_file_never_gets_the_targets_name(tmp_path: Path) -> None:
     assert not target.exists()
     assert not journal.exists()
     assert unfinished.read_bytes() == b"another's"
+
+
+def test_an_unfinished_file_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(descriptor: int, count: int, offset: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with UnfinishedFile(tmp_path / "out.gguf", 7, {}) as file:
+        file.write(b"weights", 0)
+        monkeypatch.setattr(descriptors, "read_at", read)
+        with refusal(ModelError, os.strerror(errno.EIO), settings=("resume",), file=str(file.unfinished)):
+            file.read(7, 0)
