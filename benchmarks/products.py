@@ -2,7 +2,7 @@
 
     python -m benchmarks.products --types Q8_0,Q4_0,Q4_K_M,Q5_K_M,Q6_K
 
-Needs a C++ compiler and AVX2. One core is measured, in processor time, in turns:
+Needs a C++ compiler and an x86-64 processor with AVX2. One core is measured, in processor time, in turns:
 
 - the most products a second that the registers can do, without loads and scales (peers/register_peak.cpp);
 - each of a model's matrices times 256 columns, by the prompt kernels;
@@ -102,7 +102,7 @@ def measure(path: Path, program: Path, turns: int) -> dict[str, Any]:
     peaks: dict[str, float] = {}
     try:
         for _turn in range(turns + 1):  # the first warms up
-            peaks = {way: max(rate, peaks.get(way, 0)) for way, rate in register_peaks(program).items()}
+            peaks = {way: max(rate, peaks.get(way, 0)) for way, rate in register_peaks(program, variant).items()}
             for name, way in ways.items():
                 way.clear()
                 seconds.setdefault(name, []).append(timed(partial(way.decode, [chunk])))
@@ -158,9 +158,9 @@ def matrices_of(path: Path) -> dict[str, Matrix]:
     return matrices
 
 
-def register_peaks(program: Path) -> dict[str, float]:
-    """Return the products a second that the registers of one core can do, by way of multiplying."""
-    lines = subprocess.run([str(program)], check=True, capture_output=True, text=True).stdout.splitlines()
+def register_peaks(program: Path, variant: str) -> dict[str, float]:
+    """Return the products a second that one core's registers can do with a variant's instructions, by way."""
+    lines = subprocess.run([str(program), variant], check=True, capture_output=True, text=True).stdout.splitlines()
     return {way: float(rate) * 1e9 for way, rate in map(str.split, lines)}
 
 

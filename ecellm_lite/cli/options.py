@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 REQUEST_OPTIONS = ("calibration", "min_probability", "seed")
 
 # A copy of kernels.prompt.CHOICES, because importing it would load llama.cpp.
-PROMPT_KERNELS = ("auto", "off", "avx2", "avxvnni", "avx512", "avx512vnni", "neon")
+PROMPT_KERNELS = ("auto", "off", "avx2", "avxvnni", "avx512", "avx512vnni", "amx", "neon")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

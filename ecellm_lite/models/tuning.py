@@ -28,7 +28,7 @@ CHOICES: Mapping[str, tuple[int | str, ...]] = {
     "micro_batch": (128, 256, 512, 1024),
     "flash_attention": ("on", "off"),
     "kv_type": ("f16", "f32", "q8_0"),
-    "prompt_kernels": ("off", "avx2", "avxvnni", "avx512", "avx512vnni", "neon"),
+    "prompt_kernels": ("off", "avx2", "avxvnni", "avx512", "avx512vnni", "amx", "neon"),
 }
 
 

@@ -94,6 +94,10 @@ inline void quantize_block(const float *x, int column, WordActivations &block) {
     block.scale[column] = rounded.scale;
 }
 
+/* The columns of a group. */
+template <class Block>
+constexpr size_t group_columns = columns_in_group;
+
 /* Where the blocks of a product are stored. The depth is cut into slices that fit into a panel. A slice has its groups
  * of columns one after the other. A group has its blocks in the order of the depth. */
 template <class Block>
@@ -102,7 +106,7 @@ struct Activations {
     size_t groups, depth, slice; /* depth and slice in blocks */
 
     Activations(const Product &product, const uint8_t *memory, size_t most)
-        : blocks((Block *)memory), groups((product.columns + columns_in_group - 1) / columns_in_group),
+        : blocks((Block *)memory), groups((product.columns + group_columns<Block> - 1) / group_columns<Block>),
           depth(product.depth / block_depth) {
         const size_t slices = (depth + most - 1) / most;
         slice = (depth + slices - 1) / slices;
@@ -122,8 +126,8 @@ struct Activations {
     }
 
     void quantize(const Product &product, size_t group) const {
-        const size_t first = group * columns_in_group, left = product.columns - first;
-        const int columns = left < columns_in_group ? (int)left : columns_in_group;
+        const size_t first = group * group_columns<Block>, left = product.columns - first;
+        const int columns = (int)(left < group_columns<Block> ? left : group_columns<Block>);
         for (size_t start = 0; start < depth; start += slice) {
             Block *block = at(start, group);
             for (size_t i = start; i < depth && i < start + slice; i++, block++) {

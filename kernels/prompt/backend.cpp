@@ -71,7 +71,8 @@ bool is_ours(const ggml_tensor &op) {
 Product product_of(const ggml_tensor &op) {
     const ggml_tensor &w = *op.src[0], &x = *op.src[1];
     return {w.type,   (const uint8_t *)w.data, (const float *)x.data, (float *)op.data,  w.nb[1],
-            x.nb[1],  op.nb[1],                (size_t)w.ne[0],       (size_t)w.ne[1], (size_t)x.ne[1]};
+            x.nb[1],  op.nb[1],                (size_t)w.ne[0],       (size_t)w.ne[1], (size_t)x.ne[1],
+            is_stable()};
 }
 
 /* With fewer tokens ggml's own attention is as fast, and it saves a change between two back ends. */
@@ -345,7 +346,8 @@ int ecellm_prompt_multiply(const char *name, int type, const void *w, size_t w_s
     if (!chosen->has_type(type) || !rows || !columns || !depth || depth % chosen->block_weights(type) || threads < 1) {
         return ECELLM_PROMPT_BAD_SHAPE;
     }
-    const Product product = {type, (const uint8_t *)w, x, y, w_stride, x_stride, y_stride, depth, rows, columns};
+    const Product product = {type, (const uint8_t *)w, x, y, w_stride, x_stride, y_stride, depth, rows, columns,
+                             true};
     Memory memory;
     return multiply(*chosen, product, threads, memory) ? ECELLM_PROMPT_OK : ECELLM_PROMPT_NO_MEMORY;
 }

@@ -42,7 +42,7 @@ enum ecellm_prompt_status {
 
 ECELLM_PROMPT_API int ecellm_prompt_version(void);
 
-/* The variants that this processor can run, measured ones first, separated by spaces. */
+/* The variants that this processor can run, the fastest first, separated by spaces. */
 ECELLM_PROMPT_API const char *ecellm_prompt_variants(void);
 
 /* Prepare the library for products of at least `least` columns. 0 stands for the measured best number for each type. */

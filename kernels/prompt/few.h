@@ -8,8 +8,6 @@
 
 namespace {
 
-constexpr size_t few_columns = 16;
-
 /* A block of one column; a block's columns are neighbours. Quants are rounded as in activations.h. With `parts` 2, each
  * half of the block has its own sums. */
 template <int zero, int parts>

@@ -25,7 +25,8 @@ bool multiply(const Variant &variant, const Product &product, int threads, Memor
         return false;
     }
     const size_t panels = (product.rows + variant.panel_rows - 1) / variant.panel_rows;
-    const size_t groups = (product.columns + variant.group_columns - 1) / variant.group_columns;
+    const size_t in_group = variant.group_columns(product);
+    const size_t groups = (product.columns + in_group - 1) / in_group;
     const size_t parts = cuts(panels, groups, (size_t)threads);
     std::atomic<size_t> next_group{0}, next_piece{0};
 #pragma omp parallel num_threads(threads)

@@ -60,9 +60,11 @@ class Ahead {
         : rows(rows), place(place), lines((bytes + line - 1) / line * panel_rows), share((lines + turns - 1) / turns) {
     }
 
+    /* `level`: 3 for the first-level cache, 2 for the second. */
+    template <int level = 3>
     void fetch() {
         for (size_t i = 0; i < share && done < lines; i++, done++) {
-            __builtin_prefetch(rows.row[done % panel_rows] + place + done / panel_rows * line);
+            __builtin_prefetch(rows.row[done % panel_rows] + place + done / panel_rows * line, 0, level);
         }
     }
 };

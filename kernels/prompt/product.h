@@ -16,6 +16,7 @@ struct Product {
     float *y;
     size_t w_stride, x_stride, y_stride;
     size_t depth, rows, columns;
+    bool stable; /* whether a column must have the same bits whatever the number of columns */
 };
 
 /* The work that a thread does at a time: a panel's rows for the groups [first, last) of columns. `next` is the panel
@@ -29,8 +30,8 @@ struct AttentionPiece; /* see attention.h */
 struct Variant {
     const char *name;
 
-    /* The number of rows of w in a panel, and of columns of x in a group. */
-    size_t panel_rows, group_columns;
+    /* The number of rows of w in a panel. */
+    size_t panel_rows;
 
     /* Whether this processor and operating system can run it. */
     bool (*runs)();
@@ -39,13 +40,16 @@ struct Variant {
     bool (*has_type)(int type);
     size_t (*block_weights)(int type);
 
+    /* The number of columns of x in a group. */
+    size_t (*group_columns)(const Product &product);
+
     /* Bytes for the quantized activations of a product; the memory must be aligned to 64. */
     size_t (*activation_bytes)(const Product &product);
 
     /* Quantize a group of columns of x into `activations`. */
     void (*quantize)(const Product &product, uint8_t *activations, size_t group);
 
-    /* Compute a piece. A column's result depends neither on the other columns nor on how the work is cut. */
+    /* Compute a piece. A column's result depends neither on the other columns' values nor on how the work is cut. */
     void (*multiply)(const Product &product, const uint8_t *activations, const Piece &piece);
 
     /* Bytes that a thread needs for an attention; the memory must be aligned to 64. */

@@ -5,16 +5,20 @@
 #include "few.h"
 #include "processor.h"
 #include "tile.h"
+#if defined(ECELLM_AMX)
+#include "amx_products.h"
+#endif
 
 namespace {
 
 /* How a type is computed. */
 struct Kernel {
     int type;
-    size_t block_weights;
+    size_t block_weights, group_columns;
     size_t (*activation_bytes)(const Product &);
     void (*quantize)(const Product &, uint8_t *, size_t);
     void (*multiply)(const Product &, const uint8_t *, const Piece &);
+    size_t least_columns = 0; /* for which it is the fastest */
 };
 
 /* One group of columns, `columns` of them in use. */
@@ -73,7 +77,7 @@ struct Of {
 template <class Weights, class Block, class X, bool minima>
 constexpr Kernel kernel(int type) {
     using One = Of<Weights, Block, X, minima>;
-    return {type, weights_in<Weights>, One::bytes, One::quantize, One::multiply};
+    return {type, weights_in<Weights>, columns_in_group, One::bytes, One::quantize, One::multiply};
 }
 
 constexpr Kernel kernels[] = {
@@ -95,7 +99,7 @@ constexpr Kernel kernels[] = {
 template <class Few>
 constexpr Kernel few_kernel(int type) {
     using One = FewColumns<Few>;
-    return {type, weights_in<typename Few::Weights>, One::bytes, One::quantize, One::multiply};
+    return {type, weights_in<typename Few::Weights>, columns_in_group, One::bytes, One::quantize, One::multiply};
 }
 
 constexpr Kernel few_kernels[] = {
@@ -111,7 +115,32 @@ constexpr Kernel few_kernels[] = {
     few_kernel<FewOfWords<Q8_0, WordPanelBlock, false>>(type_q8_0),
 };
 
-const Kernel *find(int type) {
+#if defined(ECELLM_AMX)
+/* With fewer columns than `least`, unpacking takes longer than what AMX saves. Measured with SmolLM2-135M's shapes. */
+template <class Type, size_t least>
+constexpr Kernel amx_kernel(int type) {
+    using One = AmxColumns<Type>;
+    return {type, weights_in<typename Type::Weights>, amx_columns, One::bytes, One::quantize, One::multiply, least};
+}
+
+/* F16 has none: bfloat16 would round its weights more than ggml rounds the activations. */
+constexpr Kernel amx_kernels[] = {
+    amx_kernel<Pairs<Q4_0, EightScales, false>, 64>(type_q4_0),
+    amx_kernel<Pairs<Q4_1, EightScales, true>, 64>(type_q4_1),
+    amx_kernel<Pairs<Q5_0, EightScales, false>, 64>(type_q5_0),
+    amx_kernel<Pairs<Q5_1, EightScales, true>, 64>(type_q5_1),
+    amx_kernel<Pairs<Q4_K, EightScales, true>, 64>(type_q4_k),
+    amx_kernel<Pairs<Q5_K, EightScales, true>, 64>(type_q5_k),
+    amx_kernel<Pairs<Q2_K, EightHalfScales, true>, 32>(type_q2_k),
+    amx_kernel<Pairs<Q3_K, EightHalfScales, false>, 32>(type_q3_k),
+    amx_kernel<Pairs<Q6_K, EightHalfScales, false>, 32>(type_q6_k),
+    amx_kernel<Pairs<Q8_0, EightScales, false>, 32>(type_q8_0),
+    amx_kernel<Pairs<BF16, void, false>, 8>(type_bf16),
+};
+#endif
+
+template <size_t count>
+const Kernel *find(const Kernel (&kernels)[count], int type) {
     for (const Kernel &each : kernels) {
         if (each.type == type) {
             return &each;
@@ -121,12 +150,17 @@ const Kernel *find(int type) {
 }
 
 const Kernel &kernel_of(const Product &product) {
-    for (const Kernel &each : few_kernels) {
-        if (each.type == product.type && product.columns <= few_columns) {
-            return each;
-        }
+    const Kernel *found = nullptr;
+#if defined(ECELLM_AMX)
+    found = find(amx_kernels, product.type);
+    if (found && !product.stable && product.columns < found->least_columns) {
+        found = nullptr;
     }
-    return *find(product.type);
+#endif
+    if (!found && product.columns <= few_columns) {
+        found = find(few_kernels, product.type);
+    }
+    return found ? *found : *find(kernels, product.type);
 }
 
 bool runs() {
@@ -134,11 +168,15 @@ bool runs() {
 }
 
 bool has_type(int type) {
-    return find(type) != nullptr;
+    return find(kernels, type) != nullptr;
 }
 
 size_t block_weights(int type) {
-    return find(type)->block_weights;
+    return find(kernels, type)->block_weights;
+}
+
+size_t group_columns_of(const Product &product) {
+    return kernel_of(product).group_columns;
 }
 
 size_t activation_bytes(const Product &product) {
@@ -170,6 +208,6 @@ void attend(const Attention &attention, uint8_t *memory, const AttentionPiece &p
 
 extern "C" const Variant ECELLM_SYMBOL(ECELLM_VARIANT);
 const Variant ECELLM_SYMBOL(ECELLM_VARIANT) = {
-    ECELLM_NAME(ECELLM_VARIANT), panel_rows, columns_in_group, runs,            has_type, block_weights,
-    activation_bytes,            quantize,   multiply,         attention_bytes, attend,
+    ECELLM_NAME(ECELLM_VARIANT), panel_rows, runs,     has_type,        block_weights, group_columns_of,
+    activation_bytes,            quantize,   multiply, attention_bytes, attend,
 };

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-/* ECELLM_VARIANTS lists the variants of this build, as VARIANT(name) VARIANT(name), measured ones first. */
+/* ECELLM_VARIANTS lists the variants of this build, as VARIANT(name) VARIANT(name), the fastest first. */
 #define VARIANT(name) extern "C" const Variant prompt_variant_##name;
 ECELLM_VARIANTS
 #undef VARIANT

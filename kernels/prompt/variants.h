@@ -7,5 +7,5 @@
  * lacks it. */
 const Variant *find_variant(const char *name);
 
-/* The names of the variants that can run, measured ones first, separated by spaces. */
+/* The names of the variants that can run, the fastest first, separated by spaces. */
 const char *variant_names();

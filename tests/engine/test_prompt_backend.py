@@ -167,13 +167,22 @@ def test_the_kernels_are_chosen_by_setting_and_environment(monkeypatch: pytest.M
     assert run_command(["doctor"]) == 1
 
 
-def test_an_unmeasured_processor_uses_ggmls_kernels(monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
+def test_a_llama_cpp_with_amx_uses_its_own_kernels(monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
     monkeypatch.delenv("ECELLM_PROMPT_KERNELS", raising=False)
-    monkeypatch.setattr(ggml, "system_info", lambda: "CPU : AVX2 = 1 | AVX512 = 1 | AVX512_VNNI = 1")
+    monkeypatch.setattr(ggml, "system_info", lambda: "CPU : AVX2 = 1 | AVX512 = 1 | AMX_INT8 = 1")
     assert start("auto").variant == ""
-    assert "AVX512" in start("auto").reason
+    assert "AMX_INT8" in start("auto").reason
     assert start("auto").unmeasured
     assert start(variant).variant == variant
+
+
+def test_the_fastest_variant_is_the_default(monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
+    monkeypatch.delenv("ECELLM_PROMPT_KERNELS", raising=False)
+    monkeypatch.setattr(ggml, "system_info", lambda: "CPU : AVX2 = 1")
+    fastest = next(
+        (name for name in ("amx", "avx512vnni", "avx512", "avxvnni", "avx2") if name in choice.runnable()), ""
+    )
+    assert start("auto").variant == fastest
 
 
 @pytest.mark.parametrize("name", ["neon"])

@@ -17,6 +17,10 @@ size_t block_weights(int) {
     return 32;
 }
 
+size_t group_columns(const Product &) {
+    return columns_of_a_group;
+}
+
 size_t activation_bytes(const Product &) {
     return 64;
 }
@@ -45,7 +49,6 @@ void attend(const Attention &, uint8_t *, const AttentionPiece &) {
 
 extern "C" const Variant prompt_variant_avx2;
 const Variant prompt_variant_avx2 = {
-    "avx2",        rows_of_a_panel,  columns_of_a_group, runs,     has_type,
-    block_weights, activation_bytes, quantize,           multiply, attention_bytes,
-    attend,
+    "avx2",           rows_of_a_panel, runs,     has_type,        block_weights, group_columns,
+    activation_bytes, quantize,        multiply, attention_bytes, attend,
 };

@@ -93,6 +93,7 @@ EMULATIONS = {
         ),
         _simde("avxvnni", '-DECELLM_VNNI="avxvnni"'),
         _simde("avx512", "-DECELLM_AVX512"),
+        _simde("amx", "-DECELLM_AVX512", '-DECELLM_VNNI="avx512vnni"', "-DECELLM_AMX"),
         _simde("avx512vnni", "-DECELLM_AVX512", '-DECELLM_VNNI="avx512vnni"'),
     )
 }

@@ -12,14 +12,14 @@ from ecellm_lite import ggml
 from ecellm_lite.errors import EcellmError, UsageError
 from ecellm_lite.kernels.prompt import library, verdict
 
-CHOICES = ("auto", "off", "avx2", "avxvnni", "avx512", "avx512vnni", "neon")
+CHOICES = ("auto", "off", "avx2", "avxvnni", "avx512", "avx512vnni", "amx", "neon")
 
 # The variants that were measured on a real processor. `auto` never chooses the others, which ran in an emulator only.
 # A tuning may choose them for a model, because it measures them.
-_MEASURED = ("avx2",)
+_MEASURED = ("amx", "avx512vnni", "avx512", "avxvnni", "avx2")
 
-# llama.cpp's flags for builds that use these instructions: it is faster there, and the kernels were not measured.
-_NOT_MEASURED = ("AVX512", "AVX_VNNI", "AMX_INT8")
+# llama.cpp's flag of builds that use AMX: it is faster there, and the kernels were not measured next to it.
+_NOT_MEASURED = "AMX_INT8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +129,8 @@ def _variant(choice: str) -> str:
         raise EcellmError("this processor does not run them")
     if variants[0] not in _MEASURED:
         raise _UnmeasuredError(f"{variants[0]} was tested in an emulator only and never measured")
-    flags = ggml.system_info()
-    if newer := [name for name in _NOT_MEASURED if f"{name} = 1" in flags]:
-        raise _UnmeasuredError(f"they were not measured on a processor with {' and '.join(newer)}")
+    if f"{_NOT_MEASURED} = 1" in ggml.system_info():
+        raise _UnmeasuredError(f"they were not measured next to a llama.cpp that uses {_NOT_MEASURED}")
     return variants[0]
 
 

@@ -12,6 +12,9 @@ constexpr int columns_in_group = 6;
 /* Blocks of 32 weights in a panel: it and a group of activations fit into 32 KiB of first-level cache. */
 constexpr size_t byte_blocks = 24, word_blocks = 24, minimum_blocks = 16, float_blocks = 8;
 
+/* Up to so many columns, the products of few.h are used. */
+constexpr size_t few_columns = 16;
+
 /* Activations in bytes are stored as they are. */
 constexpr uint8_t activation_zero = 0;
 

@@ -12,6 +12,13 @@ constexpr int columns_in_group = 6;
 constexpr size_t byte_blocks = panel_rows == 16 ? 24 : 16, word_blocks = panel_rows == 16 ? 16 : 8;
 constexpr size_t minimum_blocks = word_blocks, float_blocks = 8;
 
+/* Up to so many columns, the products of few.h are faster than tiles. */
+#if defined(ECELLM_VNNI) || defined(ECELLM_AVX512)
+constexpr size_t few_columns = 4;
+#else
+constexpr size_t few_columns = 16;
+#endif
+
 /* Activations in bytes are stored with this added. */
 constexpr uint8_t activation_zero = 128;
 

@@ -1,12 +1,21 @@
 /* Whether this processor, and the operating system, run this variant. */
 #pragma once
 
+#if defined(ECELLM_AMX)
+#include "amx.h"
+#endif
+
 namespace {
 
 inline bool processor_runs() {
 #if defined(ECELLM_AVX512)
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl")) {
+        return false;
+    }
+#endif
+#if defined(ECELLM_AMX)
+    if (!__builtin_cpu_supports("avx512bf16") || !ask_for_amx()) {
         return false;
     }
 #endif

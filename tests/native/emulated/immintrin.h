@@ -22,6 +22,47 @@ static inline __m512 _mm512_cvtepi32_ps(__m512i x) {
     return _mm512_loadu_ps(floats);
 }
 
+/* Floats rounded to bfloat16, to nearest with ties to even; subnormal numbers become zeros. */
+static inline void to_bf16(const float *floats, uint16_t *halves, int count) {
+    for (int i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, floats + i, sizeof bits);
+        const uint32_t size = bits & 0x7fffffff;
+        if (size > 0x7f800000) {
+            bits |= 0x400000; /* NaN */
+        } else if (size < 0x800000) {
+            bits &= 0x80000000;
+        } else {
+            bits += 0x7fff + (bits >> 16 & 1);
+        }
+        halves[i] = (uint16_t)(bits >> 16);
+    }
+}
+struct Bf16x16 {
+    uint16_t halves[16];
+};
+struct Bf16x32 {
+    uint16_t halves[32];
+};
+#define __m256bh Bf16x16
+#define __m512bh Bf16x32
+static inline Bf16x16 _mm256_cvtne2ps_pbh(__m256 high, __m256 low) {
+    float floats[16];
+    _mm256_storeu_ps(floats, low);
+    _mm256_storeu_ps(floats + 8, high);
+    Bf16x16 result;
+    to_bf16(floats, result.halves, 16);
+    return result;
+}
+static inline Bf16x32 _mm512_cvtne2ps_pbh(__m512 high, __m512 low) {
+    float floats[32];
+    _mm512_storeu_ps(floats, low);
+    _mm512_storeu_ps(floats + 16, high);
+    Bf16x32 result;
+    to_bf16(floats, result.halves, 32);
+    return result;
+}
+
 /* The names of AVX-VNNI, which SIMDe does not have. */
 #define _mm256_dpbusd_avx_epi32 simde_mm256_dpbusd_epi32
 #define _mm256_dpwssd_avx_epi32 simde_mm256_dpwssd_epi32
