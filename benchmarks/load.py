@@ -89,8 +89,10 @@ class Ask:
 class Way:
     """One way to answer requests, such as a server, and its measurements.
 
-    - `every`: 1 if all parts are answered in this way, 2 if every second part, and so on.
-    - `parts`: the seconds of each part.
+    The requests are sent in parts of some hundred.
+
+    - `every`: 1 if this way answers all parts, 2 if it answers every second part, and so on.
+    - `parts`: for each part's number, the seconds that it took.
     - `requests`: for each task, the seconds of its requests.
     - `statuses`: how often each HTTP status came back.
     """

@@ -3,11 +3,11 @@
     python -m benchmarks.option_orders --task SA              # likewise PRP and MPC, into the same file
     python -m benchmarks.option_orders --task SA --shuffled
 
-The demo answers labelled test rows of a task as questions, as in `/v1/decisions`. The row's text is the question's
-state, and the task's options are its choices. The choices are in the order used in training. With --shuffled, each row
-has them in another order. Each row is asked in 1, 2 and 4 orders (`option_orders`), and the probabilities are averaged.
-The results have the accuracy, the log loss of the right choice (in nats), and the seconds per row. For the seconds,
-many rows are asked at a time.
+The demo answers labelled test rows of a task as questions, as in `/v1/decisions`. Each question is about a row's text,
+and its choices are the task's options, in the order used in training. With --shuffled, each row has them in another
+order. Each row is asked in 1, 2 and 4 orders (`option_orders`), and the probabilities are averaged. The results have
+the accuracy, the log loss of the right choice (in nats), and the seconds per row. All rows are submitted at once, so
+the seconds per row are the total time divided by the number of rows.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def write_adapter_file(
 
 
 def _applicable(attached: Blueprint, blueprint: Blueprint, folder: Path) -> list[TensorRecipe]:
-    """Return the recipes with LoRA factors, which are the tensors that the adapter changes.
+    """Return the recipes of the tensors that the adapter changes. These are the recipes that have LoRA factors.
 
     Raises ModelError if the adapter makes a change that llama.cpp cannot apply while it runs.
     """

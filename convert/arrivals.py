@@ -93,10 +93,10 @@ def write_arriving(
 
 
 def _parts(plan: Plan, source: ArrivingCheckpoint) -> list[_Part]:
-    """Return the shards with their tensors, in the order of the shards' names.
+    """Return each shard with the tensors of the plan that are made from it, in the order of the shards' names.
 
-    Each tensor is made from one tensor of the checkpoint, and belongs to the shard with that tensor. A tensor that is
-    computed from the configuration alone belongs to the first shard.
+    A planned tensor is made from at most one tensor of the checkpoint, and belongs to the shard that holds this one. If
+    it is computed from the configuration alone, it belongs to the first shard.
     """
     tensors: dict[str, list[PlannedTensor]] = {shard.path.name: [] for shard in source.shards}
     for tensor in plan.tensors:

@@ -39,9 +39,10 @@ def special_tokens(
 
     The metadata say which tokens begin and end a prompt.
 
-    - `config`: the content of config.json. Its token ids are used if the tokenizer's files name none.
+    - `config`: the content of config.json. Its token ids are used if the tokenizer's files name none, or if there is no
+      tokenizer.json.
     - `tokenizer`: the content of tokenizer.json, if there is one.
-    - `size`: the model's number of tokens. Special tokens with a higher id are left out.
+    - `size`: the size of the model's vocabulary. Special tokens whose id is not below it are left out.
     """
     settings = settings_of(folder)
     ids = {token.text: token.id for token in added}

@@ -50,7 +50,7 @@ def main(mixture: Path, data: Path, seed: int, output: Path) -> None:
 def divided(folder: Path) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
     """Return a folder's rows to learn and its held-out rows, the same for each mixture.
 
-    Of DATA, they are also those of a training on DATA alone with the seed SEED.
+    For the folder DATA, `ecellm-lite train lessons` makes the same split if it reads DATA alone with the seed SEED.
     """
     return split_rows(read_rows(folder), Random(SEED))
 

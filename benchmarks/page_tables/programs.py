@@ -125,7 +125,11 @@ def questions() -> str:
 
 
 def bundle() -> str:
-    """Return two tables of times: one for a large bundle, cp and sha256sum, and one for the demo's bundle."""
+    """Return two tables of times.
+
+    The first is about a large bundle: to create and verify it, compared with `cp` and `sha256sum`. The second is about
+    bundles of the demo.
+    """
     facts = results("bundle")
     large = facts["large"]
     steps = [

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from benchmarks.page_tables.sources import gb, provenance, results, short, table
 
 _PEERS = ("ecellm-lite", "Llama", "llama-server")
@@ -111,12 +114,24 @@ def drafts() -> str:
     )
 
 
+# The variants of the prompt kernels, by results file. The one for AVX2 is in prompts.json.
+_WIDER = {"AVX-VNNI": "prompts_avxvnni", "AVX-512 VNNI": "prompts_avx512vnni", "AMX": "prompts_amx"}
+
+
 def prompts() -> str:
     """Return a table that says how fast and how exactly our kernels and other kernels read prompts.
 
     The other kernels are those of llama.cpp and of its fork ik_llama.cpp.
     """
-    models = results("prompts")["models"]
+    return _prompts(results("prompts")["models"], provenance("prompts"))
+
+
+def prompts_wider() -> str:
+    """Return the same table for the variants of newer processors, one below the other."""
+    return _prompts(_wider(), " ".join(map(provenance, _WIDER.values())))
+
+
+def _prompts(models: Mapping[str, Any], source: str) -> str:
     ways = next(iter(models.values()))["sizes"]["256"]["tokens_per_second"]
     rows = []
     for name, one in models.items():
@@ -125,7 +140,7 @@ def prompts() -> str:
         exact = [f"{lost[way]:.1e}" if way in lost else "" for way in ("prompt kernels", "llama.cpp")]
         rows.append((name, *(f"{at['tokens_per_second'][way]:,.0f}" for way in ways), f"{at['times']:.2f}", *exact))
     head = ("", *(f"{way}, tokens/s" for way in ways), "times llama.cpp's better", "KL to F32", "llama.cpp's KL")
-    return f"{table(head, rows)}\n\n{provenance('prompts')}"
+    return f"{table(head, rows)}\n\n{source}"
 
 
 def prompt_lengths() -> str:
@@ -133,13 +148,26 @@ def prompt_lengths() -> str:
 
     llama.cpp has two kinds of kernels. The faster kind is compared.
     """
-    models = results("prompts")["models"]
+    return f"{_prompt_lengths(results('prompts')['models'])}\n\n{provenance('prompts')}"
+
+
+def prompt_lengths_wider() -> str:
+    """Return the same table for the variants of newer processors, one below the other."""
+    return _prompt_lengths(_wider())
+
+
+def _wider() -> Mapping[str, Any]:
+    """Return the results for the models, by variant and model."""
+    return {f"{name}: {key}": one for name, file in _WIDER.items() for key, one in results(file)["models"].items()}
+
+
+def _prompt_lengths(models: Mapping[str, Any]) -> str:
     sizes = sorted({int(size) for one in models.values() for size in one["sizes"]})
     rows = [
         (name, *(f"{one['sizes'][str(size)]['times']:.2f}" if str(size) in one["sizes"] else "" for size in sizes))
         for name, one in models.items()
     ]
-    return f"{table(('tokens', *map(str, sizes)), rows)}\n\n{provenance('prompts')}"
+    return table(("tokens", *map(str, sizes)), rows)
 
 
 def products() -> str:
@@ -173,7 +201,10 @@ _WAYS = {
 
 
 def labels() -> str:
-    """Return a table about rows with thousands of labels. It compares our search with a JSON schema's enum."""
+    """Return a table of how fast rows get one of thousands of labels.
+
+    The label is chosen by our search among the labels, or by a JSON schema that has the labels as an enum.
+    """
     facts = results("labels")
     rates, calls, tokens = facts["rows_per_second"], facts["calls_alone"], facts.get("tokens_a_row", {})
     rows = [[name, f"{rates[way]:.1f}", str(tokens.get(way, ""))] for way, name in _WAYS.items() if way in rates]

@@ -1,4 +1,4 @@
-"""A choice among labels that may also answer "none of these", if no label fits.
+"""Choices with the answer "none of these" besides their labels, for rows that no label fits.
 
 Two things suggest that no label fits: the model would rather have written something else (a low coverage), or it cannot
 decide between labels. Without a calibration, the probability of "none of these" is all the probability that the model
@@ -73,7 +73,7 @@ class NoneRule:
 
 
 class OrNone(Space):
-    """A choice among labels that may also answer "none of these"."""
+    """The answer space of a choice among labels, where "none of these" is an answer too."""
 
     __slots__ = ()
 
@@ -164,7 +164,7 @@ class OrNone(Space):
 
 @dataclass(frozen=True, slots=True)
 class ChoiceOrNone(OrNone, Choice):
-    """A choice among a few options that may also answer "none of these".
+    """The answer space of a choice among a few options, where "none of these" is an answer too.
 
     This is the last option in the prompt's list.
     """
@@ -214,9 +214,9 @@ class ChoiceOrNone(OrNone, Choice):
 
 @dataclass(frozen=True, slots=True)
 class LabelSetOrNone(OrNone, LabelSet):
-    """A choice among many labels that may also answer "none of these". The prompt does not list the answers.
+    """The answer space of a choice among many labels, where "none of these" is an answer too.
 
-    The model may give some probability to texts that are not labels. This is the probability of "none of these".
+    The prompt does not list the answers. The model may give some probability to texts that are not labels. This is the probability of "none of these".
     """
 
     none: Option = NONE

@@ -56,7 +56,8 @@ class Explains(Answerer, Protocol):
 class Evaluation:
     """Labelled rows that are ready to be answered.
 
-    The files and the settings (such as `limit`) say where the rows come from.
+    `data` names the files that the rows were read from. `split`, `setting` and `limit` say which of their rows were
+    taken.
     """
 
     tasks: Sequence[Task]

@@ -114,7 +114,7 @@ class SystemOne(Form):
     "/v1/systemone", summary="Typed decisions, in TypeSafe's form", responses=replies(SystemOneReply, 404, *ROWS)
 )
 async def systemone(body: SystemOne, request: Request, service: Served) -> Response:
-    """Answer 1 to 400 questions about one state. The model reads the state once for all questions.
+    """Answer 1 to 400 questions about the text or data in `state`. The model reads it once for all questions.
 
     If one question cannot be answered, the whole request fails.
     """

@@ -106,7 +106,10 @@ class Task:
 
     @property
     def wording(self) -> str:
-        """The `wording` of the task's questions when no other instruction is given. See Question."""
+        """The task's own instruction, followed by a hash of its worked examples if it has any.
+
+        A question without an instruction of its own has this as its `wording`.
+        """
         return self._wording(self.instruction)
 
     def question(self, row: Mapping[str, Any], *, instruction: str | None = None) -> Question:

@@ -100,7 +100,9 @@ class _Matrices:
 
 
 class _Product(Function):  # type: ignore[misc]
-    """The product x @ W'.T with the merged weights W' of one or more matrices, and gradients of x and each A and B.
+    """Computes x @ W'.T, and the gradients of x and of each matrix's factors A and B.
+
+    W' has one or more matrices, one below the other, each merged with its adapter.
 
     For a matrix with the output y and the gradient dy: dA = scale * (dy @ B).T @ x, and dB = scale * dy.T @ (x @ A.T).
     """

@@ -60,7 +60,7 @@ class Good:
 def draw_good(random: Random, *, most: int = 4, having: str | None = None) -> Good:
     """Return an invented good with 1 to `most` facts. If `having` is `color`, one of them is its color.
 
-    Raises ValueError if no good in the word lists has such a fact.
+    Raises ValueError if no kind of product in the word lists has the fact `having`.
     """
     kinds = [kind for kind in lexicon()["kinds"] if having is None or having in kind["facts"]]
     if not kinds:
