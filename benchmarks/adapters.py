@@ -4,13 +4,13 @@
 
 Rows of three shops are answered in two ways:
 
-- `one_base`: one process runs the demo's base model with three adapters. They are the demo's adapter, scaled by three
-  factors.
+- `one_base`: one process runs the demo's base model with three adapters. Each of them is a copy of the demo's adapter,
+  scaled by a factor of its own.
 - `three_processes`: `convert` merges each adapter into the base. Each merged model runs in its own process.
 
-The two ways are measured in turn. All rows are submitted at once, and neighboring rows are for different shops. The
-rate covers the time from the first row to the last answer. Memory is measured as proportional set size, which counts
-shared memory once. The result is the peak of the sum over the processes.
+The two ways are measured in turn. All rows are submitted at once, with the shops' rows mixed at random. The rate covers
+the time from the first row to the last answer. Memory is measured as proportional set size, which counts shared memory
+once. The result is the peak of the memory that all processes of one way use together.
 
 In addition, one merged model answers all rows (`alone`). Compared with `alone`, `one_base` shows how much an unmerged
 adapter costs.

@@ -5,8 +5,8 @@
 A row's set of plausible answers holds every answer whose probability reaches a threshold. The demo answers the labelled
 rows of some tasks once. The rows are split at random 20 times. Each time, the threshold is chosen on four fifths of the
 rows, so that 95% of their sets contain the right answer. On the last fifth, the sets that contain the right answer are
-counted. The count is compared with the 1st percentile of the binomial distribution. If the threshold were exact, chance
-would bring the count below this percentile in 1% of the splits. In fact it is a little more than 1%, because the
+counted. The count is compared with the 1st percentile of the binomial distribution. With an exact threshold, the count
+would be below this percentile by chance in at most 1% of the splits. It can be a little more often here, because the
 threshold itself depends on the random split.
 """
 

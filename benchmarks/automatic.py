@@ -99,7 +99,7 @@ def both_ways(rows: Sequence[Judged], first: NDArray[np.bool_]) -> list[Half]:
 
 
 def judge(choosing: Sequence[Judged], judged: Sequence[Judged]) -> Half:
-    """Choose thresholds on the rows `choosing`, and return their result on the rows `judged`."""
+    """Choose thresholds on the rows `choosing`, apply them to the rows `judged`, and return the results."""
     thresholds = least_thresholds(choosing, TARGET, sorted({row.key for row in choosing}))
     right = [row.correct for row in judged if reaches(row, thresholds)]
     return Half(len(right) / len(judged), fmean(right) if right else None)

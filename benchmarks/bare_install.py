@@ -53,9 +53,9 @@ def main(program: Path, wheels: Path, output: Path) -> None:
 
 
 def measured(root: Path, **part: Path) -> dict[str, dict[str, float]]:
-    """Install the demo's bundle in the bare system and ask one question. Return the seconds that each of the two took.
+    """Install the demo's bundle in the bare system and ask one question. Return the seconds of both steps.
 
-    `part`: the folder `wheels` or `program` that the bundle contains.
+    `part`: the name and the folder of what the bundle contains: `wheels=FOLDER` or `program=FOLDER`.
     """
     home = root / "home/till"
     home.mkdir(parents=True)

@@ -99,7 +99,7 @@ def measured(folder: Path, size: int, repeats: int) -> dict[str, Any]:
 def demo_bundle(folder: Path, **parts: Path | None) -> dict[str, Any]:
     """Create, verify and install a bundle of the demo. Return its size and the seconds of each step.
 
-    `parts` are contents of the bundle other than the model.
+    `parts`: what the bundle contains besides the model: `wheels=FOLDER` or `program=FOLDER`.
     """
     store, model = find_model("demo")
     key, path, base = make_key(), folder / "demo.ecb", folder / "till"

@@ -109,7 +109,7 @@ def main(data: Path, products: int, candidates: int, model: str, program: Path, 
 def compared(data: Path, products: int, candidates: int, envelope: Envelope) -> list[list[PreparedRow]]:
     """Return one list of rows for each product. The rows compare the product with `candidates` other products.
 
-    Product 5 is the first product of labelled row 5. Its candidates are the second products of row 5 and of the rows
+    For example, product 5 is `product_1` of labelled row 5. Its candidates are `product_2` of row 5 and of the rows
     after it.
     """
     lines = (data / TASK / "test.jsonl").read_text("utf-8").splitlines()

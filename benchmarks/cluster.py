@@ -1,4 +1,4 @@
-"""Claim: a Ray cluster answers more rows per second if it has more actors, up to the number of cores.
+"""Claim: a Ray cluster with more actors answers more rows per second, up to one actor per core.
 
     pip install 'ecellm-lite[ray]'
     python -m benchmarks.cluster

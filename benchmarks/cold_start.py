@@ -5,8 +5,8 @@
 After reading an instruction, a process saves the model's state to a folder. The next process loads this state and need
 not read the instruction.
 
-Here pairs of processes answer one row each. The first of a pair finds the folder empty, and the second finds the state
-in it. The results have the seconds of the whole process, and of answering the row alone.
+Here processes are started in pairs, and each process answers one row. The first of a pair finds the folder empty, and
+the second finds the state in it. The results have the seconds of the whole process, and of answering the row alone.
 
 The models are the demo and a model of Mistral-7B's shape. The large model has random weights: its times are realistic,
 but its answers are meaningless. Its file (Q4_0, about 4 GB) is written for the benchmark and then removed.
@@ -45,9 +45,9 @@ BLOCK = 32
 @click.option("--large/--no-large", default=True, show_default=True, help="Also the model of Mistral-7B's shape.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/cold_start.json"))
 def main(repeats: int, large: bool, output: Path) -> None:
-    """Measure how soon a new process answers, and write the results.
+    """Measure how soon a new process answers, with and without the instruction's state on the disk.
 
-    First the process has to read the instruction. Then it finds the instruction's state on the disk.
+    Writes the results.
     """
     store = Store()
     demo = ensure_demo(store)
@@ -63,9 +63,10 @@ def main(repeats: int, large: bool, output: Path) -> None:
 
 
 def measure(model: Path, home: Path, repeats: int) -> dict[str, Any]:
-    """Start new processes that answer one row, and return the median seconds and the number of tokens from the disk.
+    """Start new processes that answer one row each. Return the median seconds of "cold" and of "warm" processes.
 
-    The "cold" processes have no saved state of the instruction on the disk. The "warm" ones have it.
+    A "cold" process finds no saved state of the instruction on the disk, and a "warm" process finds it. `found_on_disk`
+    is the number of prompt tokens that this state covers.
     """
     start(model, home)  # stores the file's hash, and brings the file into the page cache
     seconds: dict[str, dict[str, list[float]]] = {name: {"process": [], "row": []} for name in ("cold", "warm")}

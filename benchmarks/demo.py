@@ -10,15 +10,17 @@ On rows of other sources, the base model is not needed:
     ecellm-lite eval --task all --data ../shared/data/more --output more.json
     python -m benchmarks.demo more.json --data ../shared/data/more --output benchmarks/results/demo_more.json
 
-`--before` names the evaluation of an earlier adapter on the same rows. This adds a fifth way of answering.
-
-`base.gguf` is the base without the adapter, converted to the demo's file type. The paraphrased instructions are those
-of ecellm_lite/training/paraphrases.py that were not trained on. The test rows are answered in four ways:
+`base.gguf` is the base without the adapter, converted to the demo's file type. The test rows are answered in four
+ways:
 
 - by the demo;
 - by the base;
 - with the most frequent answer of the training rows;
 - with the one answer that would score best if all training rows got it.
+
+`--before` adds a fifth way: the answers of an earlier adapter to the same rows. With `--paraphrased`, the demo is also
+compared with itself on paraphrased instructions. These are the instructions of ecellm_lite/training/paraphrases.py that
+were not used in training.
 
 For each task, the results have the metric of each way, with its 95% interval. The metric is macro-F1 for yes/no and for
 options, F1* for extraction, and otherwise HR@1, NDCG or ROUGE-L. The results also have the difference between the

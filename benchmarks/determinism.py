@@ -11,7 +11,8 @@ Rates are measured on the rows of each scored task separately. The fast and the 
 alternately, and the model is loaded anew each time. Without the prompt kernels, deterministic mode computes one row at
 a time. The rate without them is measured once.
 
-`--repeats 0` leaves out the rates. `--rows 0` leaves out the comparison, which may run on a busy machine.
+`--repeats 0` leaves out the rates, and `--rows 0` leaves out the comparison of answers. Other programs may run during
+the comparison, but not while rates are measured.
 """
 
 from __future__ import annotations
@@ -183,9 +184,9 @@ def measured(model: str, rows: Sequence[Row], repeats: int) -> dict[str, list[fl
 
 
 def rate(model: str, rows: Sequence[Row], options: dict[str, Any]) -> float:
-    """Answer all rows of one task, then all rows of the next task. Return the rows per second, with a new Runtime.
+    """Answer the rows with a new Runtime, one task after the other, and return the rows per second.
 
-    A few rows of each task are answered first as a warm-up.
+    Before each task, a few of its rows are answered as a warm-up, which is not timed.
     """
     seconds = 0.0
     with Runtime(model, threads=available_cores(), **options) as runtime:

@@ -5,8 +5,8 @@
 
 For each architecture, a small random checkpoint is converted to F32 twice: without an adapter, and with a LoRA adapter.
 The adapter changes q, k and, for some architectures, the output matrix. llama.cpp's logits are compared with those of
-transformers on random prompts, which are longer than Gemma's attention windows. The KV cache is F32, and flash
-attention is off.
+transformers on random prompts. Many of the prompts are longer than the attention windows of the Gemma checkpoints. The
+KV cache is F32, and flash attention is off.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main(prompts: int, output: Path) -> None:
 
 
 def compared(file: Path, base: Path, adapters: tuple[tuple[Path, float], ...], count: int) -> dict[str, Any]:
-    """Return the differences between llama.cpp's logits and the original model's, over `count` random prompts."""
+    """Return how much llama.cpp's logits differ from those of transformers, over `count` random prompts."""
     backend = LlamaBackend(file, Settings(kv_type="f32", flash_attention="off", gpu_layers=0, context=512, threads=1))
     generator, tokens = np.random.default_rng(0), min(31000, backend.vocabulary.size)
     prompts = [generator.integers(3, tokens, int(length)).tolist() for length in generator.integers(4, 60, count)]
@@ -89,11 +89,10 @@ def compared(file: Path, base: Path, adapters: tuple[tuple[Path, float], ...], c
 
 
 def adapter_of(folder: Path, kind: str) -> Path:
-    """Write a LoRA adapter for q and k of all layers.
+    """Write a LoRA adapter for q and k of all layers, and return its folder.
 
-    For the models of tiny_checkpoints, it changes the output matrix too.
-
-    Gemma 2 is an exception, because llama.cpp's Gemma 2 has no output matrix.
+    For the models of tiny_checkpoints except Gemma 2, the adapter changes the output matrix too. In llama.cpp, Gemma 2
+    has no output matrix.
     """
     shapes = KINDS[kind].shapes({"vocab_size": 0, **KINDS[kind].CONFIGS[kind]})
     weights: dict[str, NDArray[np.float32]] = {}

@@ -3,9 +3,9 @@
     python -m benchmarks.identity
 
 Weights of every kind (tests/support/weights.py) are quantized to each type, by each variant of the kernels and by
-ggml's quantizer. The blocks are compared byte for byte. For K-quants, half of the weights have an imatrix. Weights of
-the other types have none. Q8_0 ignores an imatrix. For all other types with an imatrix, the converter does not use the
-kernels.
+ggml's quantizer. The blocks are compared byte for byte. For K-quants, half of the weights have an imatrix. The other
+types are tested without an imatrix only: Q8_0 ignores it, and for the rest the converter does not use the kernels if
+there is one.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ Eight clients (threads) send short rows to a ChildRuntime. Meanwhile its child p
 times, at random moments. The rate is the number of answers per second. For each kill:
 
 - first answer: the seconds from the kill to the first answer of the new child process;
-- back: the seconds from the kill until the rate has recovered: over two seconds, it is at least 85% of the rate before
-  the kill;
+- back: the seconds from the kill until the rate has recovered. It has recovered when the mean rate of the next two
+  seconds is at least 85% of the rate before the kill;
 - rate after: the rate from 3 s after the kill until the next kill, divided by the rate before the kill.
 
 The rate before a kill is measured from 3 s after the previous kill. This rate is measured for each kill, because the
@@ -158,7 +158,8 @@ class Load:
     def recovery(self, previous: float, killed: float, ready: float, until: float) -> Kill:
         """Return the figures of one kill.
 
-        `previous`: the time of the kill before it. `until`: the time of the kill after it.
+        `killed`: the time of the kill. `ready`: when the new child process was ready. `previous` and `until`: the times
+        of the kills before and after this one.
         """
         before = self.rate(previous + RECOVERY, killed)
         first = min(moment for moment in self._moments if moment > ready)
@@ -196,9 +197,9 @@ class Load:
 
 
 def longest_back(each: Sequence[Kill]) -> dict[str, Any]:
-    """Return how long it took after a kill until answers came at the old rate: the median time and the longest.
+    """Return the median and the longest time from a kill until the rate had recovered.
 
-    Also count the times of more than RECOVERY seconds.
+    Also counts the kills after which this took more than RECOVERY seconds.
     """
     back = [one.back for one in each if one.back is not None]
     late = sum(one.back is None or one.back > RECOVERY for one in each)

@@ -89,7 +89,7 @@ class Ask:
 class Way:
     """One way to answer requests, such as a server, and its measurements.
 
-    The requests are sent in parts of some hundred.
+    The requests are sent in parts of a few hundred requests each.
 
     - `every`: 1 if this way answers all parts, 2 if it answers every second part, and so on.
     - `parts`: for each part's number, the seconds that it took.
@@ -162,9 +162,7 @@ def main(
 
 
 def mixed(data: Path, count: int, runtime: Runtime) -> list[Ask]:
-    """Return the requests in random order.
-
-    They are short labelled rows of each task, and decisions about short reviews.
+    """Return the requests in random order: short labelled rows of each task, and decisions about short reviews.
 
     Each review is used only once. Raises a ClickException if there are too few labelled rows.
     """
@@ -309,7 +307,7 @@ def resident(processes: Mapping[str, psutil.Process]) -> dict[str, float]:
 
 
 def summary(ways: dict[str, Way], sizes: Sequence[int], memory: list[dict[str, float]]) -> dict[str, Any]:
-    """Return the rates, latencies, HTTP statuses and memory of each way of answering.
+    """Return the rates, latencies and HTTP statuses of each way of answering, and the memory.
 
     `sizes`: the number of requests in each part of the run.
     `memory`: the memory of each process after each part, in MiB.

@@ -57,9 +57,9 @@ WAYS = ("plain", "ours")
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/neighbours.json"))
 def main(data: Path, seconds: float, repeats: int, pairs: int, model: str, output: Path) -> None:
-    """Measure how fast rows are answered with llama.cpp's default waiting time and with ours. Write the results.
+    """Measure how fast rows are answered with llama.cpp's default settings and with ours. Write the results.
 
-    Each is measured alone and next to busy programs.
+    Both settings are measured alone and next to busy programs.
     """
     rows = even_rows(data / TASK / "test.jsonl")
     rates: dict[str, dict[int, list[float]]] = {way: {hogs: [] for hogs in (0, *HOGS)} for way in WAYS}
@@ -99,7 +99,8 @@ def even_rows(path: Path) -> list[Row]:
 def started(model: str, way: str) -> Iterator[ChildRuntime]:
     """Start a ChildRuntime and yield it.
 
-    `way`: `plain` for the waiting time that GCC's OpenMP has by default, `ours` for our own setting.
+    `way` says how long a waiting thread keeps its core busy: `plain` as long as by default in GCC's OpenMP, `ours` as
+    long as our own settings say.
     """
     before = {name: os.environ.pop(name, None) for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     if way == "plain":
@@ -190,11 +191,11 @@ def hog() -> Iterator[psutil.Process]:
 
 
 def summary(rates: dict[int, list[float]], shares: dict[int, list[float]]) -> dict[str, Any]:
-    """Return the medians for each number of hogs. A hog is a process that computes without end.
+    """Return these results for each number of hogs (processes that compute endlessly):
 
-    - the rows per second;
-    - the rows per second as a fraction of those without hogs;
-    - the processor time of one hog, as a fraction of a core.
+    - the median rows per second;
+    - the same as a fraction of the median rows per second without hogs;
+    - the median processor time of one hog, and its fair share, as fractions of a core.
     """
     rate = {hogs: round(median(each), 3) for hogs, each in rates.items()}
     cores = available_cores()

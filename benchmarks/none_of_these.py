@@ -8,14 +8,14 @@ such a task. There are two kinds of rows that fit no label:
 - `removed`: the row's own label is not among the choices, but all other labels of its task are;
 - `foreign`: all labels are among the choices, but the row's text comes from another task.
 
-The rows are answered with three settings:
+The rows are answered in three ways:
 
 - `unlisted`: the prompt lists only the labels. A rule decides by the coverage and the likeliest label's probability;
 - `default`: the prompt lists "none" as the last option. There is no rule;
 - `calibrated`: the prompt lists "none" as the last option, and a rule decides.
 
 Each rule is fitted to one half of the rows and measured on the other half. Then the halves are swapped. For each kind
-of row and each setting, the results have the precision, recall and F1 of the answer "none". They also have the accuracy
+of row and each way, the results have the precision, recall and F1 of the answer "none". They also have the accuracy
 over all rows.
 """
 
@@ -153,8 +153,8 @@ def ruled(rows: Sequence[Asked], answers: Sequence[Answer]) -> dict[str, float]:
 def none_row(row: Asked, answer: Answer) -> NoneRow:
     """Return the numbers that a rule for "none of these" is fitted to.
 
-    They are the probability that no label fits, and the probability of the likeliest label if one of the labels fits.
-    If the prompt does not list "none of these", the probability that no label fits is 1 minus the coverage.
+    The first number is the probability that no label fits. It is 1 minus the coverage if the prompt does not list "none
+    of these". The second number is the likeliest label's share among the labels.
     """
     shares = dict(answer.probabilities or {})
     outside = shares.pop(NONE, 1.0 - (answer.coverage or 0.0))

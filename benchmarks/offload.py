@@ -1,4 +1,4 @@
-"""Compares answers computed on a GPU, with all layers there, with answers computed on the CPU.
+"""Compares a model's answers on the GPU (with all layers there) and on the CPU.
 
     python -m benchmarks.offload --rows 32 --model MODEL.gguf
 

@@ -4,8 +4,8 @@
     python -m benchmarks.option_orders --task SA --shuffled
 
 The demo answers labelled test rows of a task as questions, as in `/v1/decisions`. Each question is about a row's text,
-and its choices are the task's options, in the order used in training. With --shuffled, each row has them in another
-order. Each row is asked in 1, 2 and 4 orders (`option_orders`), and the probabilities are averaged. The results have
+and its choices are the task's options, in the order used in training. With --shuffled, each row has a random order of
+its own. Each row is asked in 1, 2 and 4 orders (`option_orders`), and the probabilities are averaged. The results have
 the accuracy, the log loss of the right choice (in nats), and the seconds per row. All rows are submitted at once, so
 the seconds per row are the total time divided by the number of rows.
 """

@@ -5,7 +5,7 @@
 Three ways are measured alternately: a Runtime in this process, a ChildRuntime (its engine is in a child process), and a
 host program that talks to `ecellm-lite pipe`. The measurements are:
 
-- throughput: the rate of the first rows of each task, when all are requested at once;
+- throughput: the rows per second for the first rows of each task, when all are requested at once;
 - one request: the milliseconds from the request to the answer for one short row, asked repeatedly;
 - cold start: the seconds from a process's start to its first answer, with the model's file in the page cache.
 """

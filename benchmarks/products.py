@@ -1,15 +1,16 @@
-"""Claim: the prompt kernels' matrix products reach more than half of what the processor's registers can do.
+"""Claim: the prompt kernels multiply matrices at more than half of the peak rate of the processor's registers.
 
     python -m benchmarks.products --types Q8_0,Q4_0,Q4_K_M,Q5_K_M,Q6_K
 
-Needs a C++ compiler and an x86-64 processor with AVX2. One core is measured, in processor time, in turns:
+Needs a C++ compiler and an x86-64 processor with AVX2. A product is a multiplication here, not an article. On one core,
+three things are timed alternately:
 
-- the most products a second that the registers can do, without loads and scales (peers/register_peak.cpp);
-- each of a model's matrices times 256 columns, by the prompt kernels;
-- a prompt of 256 tokens, by the prompt kernels and by llama.cpp.
+- the peak: multiplications of numbers that are in registers already, without scales (peers/register_peak.cpp);
+- the matrix products: each of a model's matrices times 256 columns, by the prompt kernels;
+- a prompt of 256 tokens, read by the prompt kernels and by llama.cpp.
 
-The results say which part of a prompt's time goes into products. They also have a limit: how fast a prompt would be
-read if its products ran at the registers' peak and nothing else took time. No kernel with these instructions is faster.
+The results say how much of a prompt's time the matrix products take. They also have a limit: how fast a prompt would be
+read if its multiplications ran at the peak and nothing else took time. No kernel with these instructions is faster.
 """
 
 from __future__ import annotations
@@ -47,9 +48,11 @@ INSTRUCTIONS = {"Q8_0": "words", "F16": "floats", "BF16": "floats"}
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """A matrix of a model, of which the model has `count` with this type and shape.
+    """A matrix of a model, and the random columns that it is multiplied by.
 
-    `blocks`: the weights, in the shape (rows, bytes of a row). `columns`: float32, in the shape (COLUMNS, depth).
+    - `blocks`: the weights, in the shape (rows, bytes of a row).
+    - `columns`: float32, in the shape (COLUMNS, depth).
+    - `count`: how many matrices with this type and shape the model has.
     """
 
     type: TensorType
@@ -59,16 +62,16 @@ class Matrix:
 
     @property
     def instructions(self) -> str:
-        """The way of register_peak.cpp in which the kernels multiply this type."""
+        """The instructions by which the kernels multiply this type: words, bytes or floats (register_peak.cpp)."""
         return INSTRUCTIONS.get(self.type.name, "bytes")
 
     @property
     def products(self) -> int:
-        """The number of products of two numbers in one product of the matrix and the columns."""
+        """How many pairs of numbers are multiplied when the matrix is multiplied by the columns."""
         return len(self.blocks) * self.columns.size
 
     def multiply(self, variant: str) -> None:
-        """Multiply the matrix and the columns with a variant of the kernels, on one core."""
+        """Multiply the matrix by the columns with a variant of the kernels, on one core."""
         library.multiply(self.blocks, self.type, self.columns, variant=variant)
 
 
@@ -91,7 +94,7 @@ def main(types: str, shapes: str, turns: int, folder: Path | None, output: Path)
 
 
 def measure(path: Path, program: Path, turns: int) -> dict[str, Any]:
-    """Return a model's rates, and the shares of the peak and of a prompt's time that follow from them."""
+    """Return a model's rates as fractions of the peak, its tokens per second, and the limit."""
     settings = Settings(context=512, threads=1, gpu_layers=0, micro_batch=COLUMNS)
     ways = backends(path, settings)
     matrices = matrices_of(path)
@@ -132,7 +135,7 @@ def measure(path: Path, program: Path, turns: int) -> dict[str, Any]:
 
 
 def matrices_of(path: Path) -> dict[str, Matrix]:
-    """Return a model's matrices by their type and shape.
+    """Return one of a model's matrices for each type and shape. The keys are texts such as "Q8_0 1536 x 576".
 
     Some are left out, because llama.cpp multiplies them by the last token only: the output matrix, and the last layer's
     feed-forward matrices.
@@ -159,13 +162,16 @@ def matrices_of(path: Path) -> dict[str, Matrix]:
 
 
 def register_peaks(program: Path, variant: str) -> dict[str, float]:
-    """Return the products a second that one core's registers can do with a variant's instructions, by way."""
+    """Return the peak rate of one core: multiplications per second, for `words`, `bytes` and `floats`.
+
+    `program`: the compiled register_peak.cpp. It uses the instructions of the kernels' `variant`.
+    """
     lines = subprocess.run([str(program), variant], check=True, capture_output=True, text=True).stdout.splitlines()
     return {way: float(rate) * 1e9 for way, rate in map(str.split, lines)}
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Return the processor seconds that the work took."""
+    """Return the seconds of processor time that the work takes."""
     started = time.process_time()
     work()
     return time.process_time() - started

@@ -214,7 +214,7 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def picture(models: Mapping[str, Any]) -> str:
-    """Return an SVG chart of the speed at 256 tokens. llama.cpp without repacked weights has the speed 1."""
+    """Return an SVG chart of the speed at 256 tokens, as multiples of llama.cpp's speed without repacked weights."""
     measured = [one["sizes"]["256"]["tokens_per_second"] for one in models.values()]
     legend = [way for way in measured[0] if all(way in rates for rates in measured)]
     groups = []

@@ -3,8 +3,9 @@
     python -m benchmarks.quantization --imatrix-tool imatrix-build/bin/llama-imatrix
 
 A base model and its adapters are converted to each file type without an imatrix. If the type can use an imatrix, they
-are also converted with one. llama.cpp's llama-imatrix makes the imatrix from the F16 file and rows of `train.jsonl`.
-Two files with the same tensor types have the same weights, so the second one is left out.
+are also converted with one. llama.cpp's llama-imatrix makes the imatrix from the F16 file and rows of `train.jsonl`. A
+file type is left out if an earlier one gives the same weights: the same tensor types, and both with or both without the
+imatrix.
 
 Rows of `test.jsonl` are answered in deterministic mode, so only the weights can cause a difference from F16. Tokens per
 second are measured as in `ecellm-lite bench`. All files are measured one after the other, several times, and rates are
@@ -179,7 +180,8 @@ def main(
 def converted(request: ConversionRequest, threads: int, others: Mapping[str, File]) -> File | str:
     """Convert the model to a file type, and return the file.
 
-    If a file in `others` has the same tensor types, nothing is written. The result is then the name of that file.
+    If a file in `others` has the same weights, nothing is written, and its name is returned. The weights are the same
+    if the tensor types are the same, and an imatrix is used for both files or for neither.
     """
     with prepare_conversion(request) as conversion:
         plan = conversion.plan
@@ -213,10 +215,8 @@ def answered(file: File, labelled: TaskRows, name: str, threads: int) -> TaskAns
 def measured_rates(files: Mapping[str, File], threads: int, turns: int) -> dict[str, tuple[float, float]]:
     """Return two rates for each file, in tokens per second: reading and generating.
 
-    They are medians over several rounds.
-
-    Each round measures every file. Files with the same tensor types share a measurement, because their speed does not
-    depend on the weights' values.
+    The rates are medians over several rounds. Each round measures every file. Files with the same tensor types share a
+    measurement, because their speed does not depend on the weights' values.
     """
     keys = {name: tuple(sorted(file.types.items())) for name, file in files.items()}
     first = {key: name for name, key in reversed(keys.items())}
@@ -278,7 +278,7 @@ def described(
 
 
 def rated(one: Mapping[str, Any]) -> Rated:
-    """Return the results of a file from which the recommendation is made."""
+    """Return those of a file's results that decide whether it is recommended."""
     return Rated(
         one["bytes"],
         one["prefill_tokens_per_second"],

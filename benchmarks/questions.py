@@ -10,9 +10,9 @@ as answers. The 40 requests are sent in three ways:
 - 8 at a time, with the server's prompt cache and 8 slots;
 - 8 at a time, without the server's prompt cache.
 
-Each round has a new state. Before each round, both servers answer a question about another state, so that they have the
-instruction in memory. The metrics of `ecellm-lite serve` tell how many tokens our engine read. They are compared with
-the fewest tokens that must be read: the beginning that all prompts share counts once.
+Each round has a new state. Before the first round, all servers answer questions about another state, so that they have
+the instruction in memory. The metrics of `ecellm-lite serve` tell how many tokens our engine read. This number is
+compared with the fewest tokens that must be read: the beginning that all prompts share counts once.
 """
 
 from __future__ import annotations

@@ -2,17 +2,17 @@
 
     python -m benchmarks.several_labels --model demo
 
-The rows are product titles of the extraction task. The labels are the six attributes that its rows ask for most often.
-A label is right if the row's gold answer has a value for the attribute. A shop may not list an attribute that a title
-mentions. The label of this attribute then counts as wrong. This lowers the results of both ways equally. The two ways
-are:
+The rows are product titles of the extraction task. The labels are the six attributes that most often have a value in
+the gold answers. A label is right if the row's gold answer has a value for the attribute. If a title mentions an
+attribute without a value in the gold answer, its label counts as wrong. This lowers the results of both ways equally.
+The two ways are:
 
 - `labels`: a custom task with `type = "labels"`, which takes one request per row;
 - `questions`: one predicate per label, as in `/v1/decisions`: six requests per row with a common beginning.
 
 Each way answers the rows twice: first all at once, and then one by one. The results have micro-F1 and macro-F1 at the
-threshold 0.5, and the area under the ROC curve over all decisions. For comparison, they have the F1 of a baseline,
-which gives each label its most frequent answer. Expected calibration error and log-likelihood are measured before and
+threshold 0.5, and the area under the ROC curve over all decisions. For comparison, they have the F1 of a baseline that
+gives each label its most frequent answer. Expected calibration error and log-likelihood are measured before and
 after calibration. The calibration (a temperature and a bias) is fitted to one half of the rows, and measured on the
 other half. The results also have the seconds per row and the tokens that the model read per row.
 """

@@ -7,9 +7,9 @@ Reading, mapping and writing are measured separately, in rows per second. The ta
 columns sku, title, brand, price, and body (HTML with line ends and quotes), and seven columns that no task reads. The
 measurements are:
 
-- reading: the catalogue in each supported format. polars reads the same files in the same run. It returns whole columns
-  and keeps a file in memory. Our reader yields row after row with its position, in bounded memory. Both readers must
-  find out a file's format by themselves.
+- reading: the catalogue as CSV, JSON Lines, Parquet and XLSX. polars reads the same files except XLSX, in the same run.
+  It returns whole columns and keeps a file in memory. Our reader yields row after row with its position, in bounded
+  memory. Both readers have their default settings.
 - mapping (turning columns into a task's fields): rows in memory, once with the body as HTML and once as plain text.
 - writing: rows in memory, with an answer for each.
 - memory: the peak memory of a separate process that reads, maps and writes a CSV file of 2,000 rows, and of one with
@@ -90,7 +90,7 @@ def catalogue(count: int, body: str = BODY) -> Iterator[dict[str, str]]:
 
 
 def write_files(folder: Path, rows: int, sheet_rows: int) -> dict[str, Path]:
-    """Write the catalogue in each format, and return the files."""
+    """Write the catalogue in four formats, and return the paths of the files by format."""
     import xlsxwriter
 
     files = {form: folder / f"catalogue.{form}" for form in ("csv", "jsonl", "parquet", "xlsx")}
@@ -121,7 +121,7 @@ def read(path: Path) -> int:
 
 
 def polars_rate(path: Path) -> int | None:
-    """Return how many rows per second polars reads from a file, or None if that needs another library."""
+    """Return how many rows per second polars reads from a file, or None for XLSX (polars needs another library)."""
     import polars
 
     readers: Mapping[str, Callable[[Path], Any]] = {

@@ -1,4 +1,4 @@
-"""Compares the speed of this project with that of other programs over llama.cpp, and with the machine's limit.
+"""Compares the speed of this project with that of other programs that use llama.cpp, and with the machine's limit.
 
     python -m benchmarks.throughput --llama-server build/bin/llama-server
 
@@ -57,7 +57,7 @@ class Passes:
     - `peers`: the passes of each program that is compared.
     - `cpu`: the processor time of each peer's passes, in seconds. On a shared machine, processor time is more reliable
       than elapsed time.
-    - `roofline`: the tokens per second of plain llama.cpp, measured before each repeat.
+    - `roofline`: the tokens per second of plain llama.cpp, measured once in each repeat.
     """
 
     peers: dict[str, list[Pass]] = field(default_factory=dict)
@@ -140,7 +140,7 @@ def run(
     passes: Mapping[str, Passes],
     repeat: str,
 ) -> None:
-    """Load all peers. Then, task by task, measure each peer in turn. At the end, free the peers.
+    """Load all peers. Then, task by task, measure each peer in turn. At the end, free the peers and the roofline.
 
     The measurements are added to `passes`.
     """

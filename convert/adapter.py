@@ -39,9 +39,9 @@ _BASE_LAYER = (".base_layer.weight", ".base_layer.bias")
 
 @dataclass(frozen=True, slots=True)
 class WholeTensor:
-    """A whole tensor that an adapter has in place of a tensor of the base, or some rows of it. It can be large.
+    """A tensor that an adapter's file has as a whole, not as factors; or some rows of such a tensor.
 
-    Its values are read only when they are needed. The file is opened anew for each read.
+    It can be large, so its values are read only when they are needed. The file is opened anew for each read.
     """
 
     file: SafetensorsFile
@@ -156,7 +156,8 @@ def _read_tensors(
 ) -> tuple[dict[str, dict[str, NDArray[np.float32]]], dict[str, WholeTensor], dict[str, WholeTensor]]:
     """Return three dicts: the factors and magnitudes of each module, then `saved` and `base_layers` of PeftAdapter.
 
-    A module's dict has the keys "a" and "b", and with DoRA also "magnitude".
+    A module's dict has the keys "a" and "b" (for an embedding "embedding_a" and "embedding_b"), and with DoRA also
+    "magnitude".
     """
     check_memory(file.path, [tensor.shape for key, tensor in file.tensors.items() if key.endswith(tuple(_FACTORS))])
     parts: dict[str, dict[str, NDArray[np.float32]]] = {}

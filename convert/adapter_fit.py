@@ -1,7 +1,7 @@
-"""Checks that an adapter was made for a base model.
+"""Checks that an adapter was made for a given base model.
 
 Each tensor that the adapter names must be in the base, with the same shape. An adapter that fits only partly is
-refused, because training never saw such a mixture. The error lists the tensors that do not fit.
+refused, because a partial merge would give a model that nobody trained. The error lists the tensors that do not fit.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ class AdapterFit:
 
 
 def fit(blueprint: Blueprint, source: TensorSource, adapter: PeftAdapter) -> AdapterFit:
-    """Return the tensors that an adapter changes. Raises ModelError if the adapter was made for another base."""
+    """Return the tensors that an adapter changes.
+
+    Raises ModelError if the adapter was made for another base, or has both factors and a whole tensor for a module.
+    """
     recipes = [recipe for recipe in blueprint.recipes if recipe.source]
     recipes += [blueprint.output] if blueprint.output and blueprint.tied else []
     modules = {recipe.module: recipe for recipe in recipes if recipe.module}
@@ -67,7 +70,7 @@ def fit(blueprint: Blueprint, source: TensorSource, adapter: PeftAdapter) -> Ada
 
 
 def _check_targets(blueprint: Blueprint, adapter: PeftAdapter, matrices: Set[str]) -> None:
-    """Raise ModelError if target_modules names a matrix, but the adapter's file has no factors for the matrix."""
+    """Raise ModelError if target_modules names a matrix, but the adapter has no weights for the matrix."""
     if not adapter.targets:
         return
     targets = set(adapter.targets)

@@ -93,10 +93,10 @@ def write_arriving(
 
 
 def _parts(plan: Plan, source: ArrivingCheckpoint) -> list[_Part]:
-    """Return each shard with the tensors of the plan that are made from it, in the order of the shards' names.
+    """Return each shard with the planned tensors that are made from it, in the order of the shards' names.
 
-    A planned tensor is made from at most one tensor of the checkpoint, and belongs to the shard that holds this one. If
-    it is computed from the configuration alone, it belongs to the first shard.
+    A planned tensor is made from a single tensor of the checkpoint, and belongs to that tensor's shard. If a planned
+    tensor is computed from the configuration alone, it belongs to the first shard.
     """
     tensors: dict[str, list[PlannedTensor]] = {shard.path.name: [] for shard in source.shards}
     for tensor in plan.tensors:

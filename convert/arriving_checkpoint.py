@@ -42,7 +42,7 @@ class ArrivingShard(SafetensorsFile):
         self.metadata, self.tensors = self._header()
 
     def fetch(self, received: Callable[[int], None]) -> None:
-        """Download the file and open it, as HubFile.fetch does."""
+        """Download the file (see HubFile.fetch), and open it."""
         self._remote.fetch(self.place, received)
         self._descriptor = open_for_reading(self.place)
         self._opened_as = InputFile.of(self.place, os.fstat(self._descriptor))

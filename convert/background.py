@@ -1,6 +1,6 @@
-"""Two helpers that read ahead of the main thread and write behind it, each in a background thread.
+"""Two helpers that do the main thread's reading and writing in background threads.
 
-If the background thread fails, its error is raised in the main thread at the next call.
+If a background thread fails, its error is raised in the main thread at the next call.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class TensorRecipe:
     - `source`: the source's name in the checkpoint. It is empty for a tensor that is computed from the configuration
       alone. The values of such a tensor are in `saved`, and adapters do not change it.
     - `shape`: the shape, whose last dimension is contiguous, as in NumPy.
-    - `module`: the name by which adapters change the source. It is the source's name without `.weight`.
+    - `module`: the name that adapters use for the tensor. In most cases, it is the source's name without `.weight`.
     - `order`: for each row of the file's tensor, the number of its row in the source. None if the order is the same.
     - `adapter_order`: for each row of the source, the number of its row in an adapter. None if the order is the same.
       It differs for queries and keys if the source is a GGUF file, because a conversion permutes their rows.

@@ -1,4 +1,4 @@
-"""Renames the modules of an adapter whose names differ from the names in its base model's blueprint.
+"""Renames an adapter's modules to the names in its base model's blueprint, if the names differ.
 
 There are two cases. The first is Gemma 3, whose larger models also see images. In these models, the modules of the
 language model have other names (architectures/language_part.py). The converter drops the modules for images from the
@@ -39,9 +39,10 @@ _STACKED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 
 
 def with_current_names(adapter: PeftAdapter, architecture: str) -> PeftAdapter:
-    """Return the adapter with its outdated module names replaced by current ones.
+    """Return the adapter with the module names of its base model's blueprint.
 
-    Raises ModelError if the rows of a stacked matrix cannot be split into three equal parts.
+    Raises ModelError if two modules get the same name, or if the rows of a stacked matrix cannot be split into three
+    equal parts.
     """
     if architecture == "gemma3":
         return replace(

@@ -19,7 +19,7 @@ class PlannedTensor:
 
     - `source_type`: the type of the rows in the source.
     - `offset`: the tensor's first byte, counted from the beginning of the tensors' data.
-    - `importance`: the row of the imatrix for this tensor, of shape (columns,). It is None if `type` needs no imatrix.
+    - `importance`: the imatrix's numbers for this tensor, one per column. It is None if `type` needs no imatrix.
     """
 
     recipe: TensorRecipe

@@ -92,9 +92,10 @@ class ConversionRequest:
     def choose_envelope(self, metadata: Mapping[str, MetadataValue]) -> str:
         """Return the envelope's name. It is never guessed, because answers with a wrong envelope are worthless.
 
-        Four places are searched, in this order: the request, the base's `metadata`, the catalogue's entry for the base,
-        and the base's chat template (see chat_template.py). An adapter may have been trained with another envelope than
-        the base's chat form. So with adapters, chat templates and general models of the catalogue are ignored.
+        Four places are searched, in this order: the request, the base's `metadata`, the catalogue's entry for the base
+        or the new model, and the base's chat template (see chat_template.py). An adapter may have been trained with
+        another envelope than the base's chat form. So if there are adapters, the chat template is ignored, and so are
+        catalogue entries of models that were not tuned on e-commerce data.
 
         Raises UsageError if no place has the name of an envelope.
         """

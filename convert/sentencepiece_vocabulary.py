@@ -96,9 +96,10 @@ def pairs(merges: object, path: Path) -> list[tuple[str, str]]:
 
 
 def _ranks(merges: object, tokens: Set[str], placed: Set[str], path: Path) -> dict[str, int]:
-    """Return the rank of each token: the position of the first merge that produces the token.
+    """Return the rank of each token that a merge produces. Tokens of earlier merges have lower ranks.
 
-    `placed`: the added tokens. Gemma's files have merges that produce added tokens; these merges are ignored.
+    `placed`: the added tokens. Gemma's files have merges that produce added tokens; these merges are ignored. Raises
+    ModelError if the merges are damaged, or if llama.cpp would merge other pairs of tokens.
     """
     ranks: dict[str, int] = {}
     merged = set()

@@ -42,7 +42,7 @@ def special_tokens(
     - `config`: the content of config.json. Its token ids are used if the tokenizer's files name none, or if there is no
       tokenizer.json.
     - `tokenizer`: the content of tokenizer.json, if there is one.
-    - `size`: the size of the model's vocabulary. Special tokens whose id is not below it are left out.
+    - `size`: the size of the model's vocabulary. A special token is left out if its id is `size` or more.
     """
     settings = settings_of(folder)
     ids = {token.text: token.id for token in added}

@@ -25,7 +25,7 @@ ADDED_SCORE, PADDING_SCORE = -1000.0, -10000.0
 class AddedToken:
     """A token that a tokenizer looks for before it splits a text.
 
-    A `special` token controls the model, such as a token for the end of a text. It is not shown in texts.
+    A `special` token, such as the one that ends a text, controls the model and is not shown in texts.
     """
 
     id: int

@@ -203,7 +203,7 @@ class AnswerPolicy:
             self._settle(row, future)
 
     def expire(self, row: Submission, future: Future[Answer], deadline_ms: float) -> None:
-        """End a row whose deadline has passed: its answer is a DeadlineError, and the engine drops it.
+        """End a row whose deadline has passed: its answer has a DeadlineError, and the engine drops the row.
 
         Does nothing if the row has its answer already.
         """
@@ -253,8 +253,8 @@ def _plausible(sets: AnswerSets, before: Mapping[str, float], after: Mapping[str
     """Return the keys of a row's plausible answers, the likeliest first.
 
     `before` and `after` are the probabilities before and after calibration. The set of plausible answers is chosen by
-    the probabilities before calibration. The likeliest answer after calibration is added if it is missing. The
-    guarantee still holds, because the set only grows.
+    the probabilities before calibration. The likeliest answer after calibration is added if it is missing. This
+    only enlarges the set, so the guarantee for it (see evaluate/answer_sets.py) still holds.
     """
     order = sorted(after, key=lambda key: (after[key], before[key]), reverse=True)
     plausible = {order[0], *sets.answers(before)}

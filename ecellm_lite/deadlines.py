@@ -26,7 +26,7 @@ class Deadlines:
         self._runs = False
 
     def add(self, moment: float, call: Callable[[], None]) -> Callable[[], None]:
-        """Call `call` at `moment`, a time of the clock `time.monotonic`. Return a function that cancels the call."""
+        """Schedule `call` for `moment`, a time of the clock `time.monotonic`. Return a function that cancels it."""
         with self._changed:
             number = next(self._numbers)
             self._calls[number] = call

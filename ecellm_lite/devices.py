@@ -1,4 +1,4 @@
-"""Lists the devices that llama.cpp can compute on, and chooses those that layers are offloaded to."""
+"""Lists the devices that llama.cpp can compute on, and chooses the devices to offload layers to."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def devices() -> list[Device]:
 
 
 def gpus(candidates: Sequence[Device]) -> list[Device]:
-    """Return the devices that llama.cpp itself would offload layers to.
+    """Return the devices among `candidates` that llama.cpp itself would offload layers to.
 
     If two devices are the same card, only the first is returned. Integrated GPUs are returned only if there is no other
     GPU, and only those of one back end. A device without a memory size gets the host's memory size.

@@ -83,7 +83,7 @@ def _engine() -> list[Check]:
 
 
 def _processor(variants: Sequence[CpuVariant]) -> list[Check]:
-    """Say which variant of a portable build runs here, and why the other variants do not."""
+    """Report which CPU variant of a portable llama.cpp build runs here, and why the other variants do not."""
     if not any(variant.score for variant in variants):
         return []
     best, *others = variants

@@ -20,7 +20,10 @@ from ecellm_lite.models.store import Store, StoredModel
 
 @dataclass(frozen=True, slots=True)
 class LoadedAdapter:
-    """A LoRA adapter that is loaded with a model: its name in answers, and its calibrations."""
+    """A LoRA adapter that is loaded with a model.
+
+    `model`: the names and hashes of the model and the adapter, as answers show them.
+    """
 
     model: ModelName
     calibrations: Calibrations | None = None
@@ -30,7 +33,7 @@ class LoadedAdapter:
 class LoadedModel:
     """A loaded model with its name, envelope and calibrations.
 
-    `files`: keeps on disk what the model computed for instructions.
+    `files`: stores on disk what the model computed for instructions. None if nothing is to be stored.
     `placement`: which layers are on which GPU.
     `intended_tasks`: the tasks named in the model's file, if any.
     `adapters`: the backend's adapters, by name.

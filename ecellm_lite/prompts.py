@@ -49,7 +49,7 @@ class Prompts:
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
         """Return the scheduler's request for a question: the prompt's tokens, and the length of its shared beginning.
 
-        All prompts of the task's rows have this beginning in common.
+        The shared beginning is also in the prompts of other rows; `_beginning` says what it consists of.
 
         Raises ContextError for a prompt that is too long even to be tokenized.
         """

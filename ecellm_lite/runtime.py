@@ -165,7 +165,7 @@ class Runtime:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The names of the available tasks: the ten of eCeLLM, and the user's own."""
+        """The names of the available tasks: the ten of eCeLLM, CASLIE's, and the user's own."""
         return task_names()
 
     @property

@@ -2,9 +2,9 @@
 
     python -m benchmarks.demo_rows.calibrations --data ../shared/data
 
-For each task, half of the rows were held out from training. The other half are from other sources than the training
-rows (DATA/more/TASK/train.jsonl). These rows are needed because a shop's rows differ from the training rows, and on
-such rows a model is most overconfident. With `--others 0.25`, there is one row from other sources for every four
+Half of a task's calibration rows are rows that were held out from training. The other half are from other sources than
+the training rows (DATA/more/TASK/train.jsonl). They are needed because a shop's rows differ from the training rows, and
+on such rows a model is most overconfident. With `--others 0.25`, there is one row from other sources for every four
 held-out rows. There are exceptions:
 
 - For extraction, only a fifth of the rows are from other sources, because nearly all answers to such rows are wrong.
@@ -91,9 +91,8 @@ def main(data: Path, task: str, others: float, rows: Path) -> None:
 def calibration_rows(data: Path, ratio: float = 1.0) -> dict[str, list[Row]]:
     """Return, for each task, the rows that its calibration is fitted to.
 
-    They are the task's held-out rows, and rows from other sources. `ratio` is 2 if each held-out row comes with two
-    rows from other sources. There are no rows for the task that writes free text, because its answers have no
-    probabilities.
+    They are the task's held-out rows, and rows from other sources. `ratio`: how many rows from other sources there are
+    for each held-out row. The task that writes free text is left out, because its answers have no probabilities.
     """
     labelled, others = read_rows(data), read_rows(data / "more")
     random = Random(SEED)

@@ -55,7 +55,7 @@ def _extended(
 ) -> Row:
     """Return the row with more fields.
 
-    Sometimes the new row has one more requested attribute, which does not occur in the title.
+    Sometimes the new row requests one more attribute, for which the title has no value.
     """
     fields, entries = row["input"], json.loads(row["output"])
     attributes = list(fields["attributes"])

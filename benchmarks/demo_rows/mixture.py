@@ -48,7 +48,7 @@ def main(mixture: Path, data: Path, seed: int, output: Path) -> None:
 
 
 def divided(folder: Path) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
-    """Return a folder's rows to learn and its held-out rows, the same for each mixture.
+    """Split a folder's rows into rows to learn and held-out rows. The split is the same for each mixture.
 
     For the folder DATA, `ecellm-lite train lessons` makes the same split if it reads DATA alone with the seed SEED.
     """
@@ -58,7 +58,7 @@ def divided(folder: Path) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
 def drawn(mixture: Mixture, own: Rows, others: Rows, random: Random) -> dict[str, list[Row]]:
     """Return the rows of a mixture, by task. `own` are rows of DATA, and `others` rows of DATA/more.
 
-    A source with too few rows gives each of its rows more than once.
+    If a source has fewer rows than the mixture needs, its rows are repeated.
     """
     return {
         task: [row for source, count in counts.items() for row in _of(task, source, count, own, others, random)]

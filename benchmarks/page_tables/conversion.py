@@ -55,7 +55,7 @@ def exactness() -> str:
 
 
 def quantize() -> str:
-    """Return a table of types and kernel variants: how many times as fast as ggml each variant converts each type."""
+    """Return a table that says how many times as fast as ggml each kernel variant quantizes to each type."""
     types = results("quantize")["types"]
     ways = [way for way in next(iter(types.values()))["times_ggml"] if way != "ggml"]
     rows = [

@@ -88,7 +88,7 @@ def kills() -> str:
 
 
 def load() -> str:
-    """Return the table of the load benchmark: 64 clients at once. A sentence below it gives the server's memory."""
+    """Return the table of the load benchmark (64 clients at once), followed by the ratios of rates and the memory."""
     facts = results("load")
     rows = [
         (
@@ -110,7 +110,7 @@ def load() -> str:
 
 
 def questions() -> str:
-    """Return the table of the questions benchmark: for each way, the seconds and the tokens that were read."""
+    """Return the table of the questions benchmark: the seconds of each way, and below it the tokens that we read."""
     facts = results("questions")
     rows = [
         (name if name == "ecellm-lite" else f"llama-server, {name}", f"{seconds:.1f}")

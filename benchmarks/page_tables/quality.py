@@ -17,7 +17,7 @@ _METRICS = {
 
 
 def quality() -> str:
-    """Return a table with the demo's metric on each task. It also has the metric of always giving the same answer."""
+    """Return a table with the demo's metric on each task, and the metrics of two constant answers."""
     rows = [
         (
             short(task),

@@ -46,7 +46,7 @@ def interval(value: Mapping[str, float]) -> str:
 
 
 def values_of(results: Mapping[str, Any], *names: str) -> list[str]:
-    """Return one model's values of these metrics, as texts."""
+    """Return one task's metric as text for each way of answering in `names`, such as "base" or "majority"."""
     return [f"{results['values'][name]['value']:.3f}" for name in names]
 
 

@@ -127,7 +127,7 @@ def prompts() -> str:
 
 
 def prompts_wider() -> str:
-    """Return the same table for the variants of newer processors, one below the other."""
+    """Return the table of `prompts` for the kernel variants of newer processors, one variant below the other."""
     return _prompts(_wider(), " ".join(map(provenance, _WIDER.values())))
 
 
@@ -144,20 +144,20 @@ def _prompts(models: Mapping[str, Any], source: str) -> str:
 
 
 def prompt_lengths() -> str:
-    """Return the table of prompt lengths: our kernels' speed divided by llama.cpp's speed.
+    """Return a table that says how many times as fast as llama.cpp our kernels read prompts of several lengths.
 
-    llama.cpp has two kinds of kernels. The faster kind is compared.
+    Of llama.cpp's two kinds of kernels, the faster one is compared.
     """
     return f"{_prompt_lengths(results('prompts')['models'])}\n\n{provenance('prompts')}"
 
 
 def prompt_lengths_wider() -> str:
-    """Return the same table for the variants of newer processors, one below the other."""
+    """Return the table of `prompt_lengths` for the kernel variants of newer processors."""
     return _prompt_lengths(_wider())
 
 
 def _wider() -> Mapping[str, Any]:
-    """Return the results for the models, by variant and model."""
+    """Return the prompt kernels' results on newer processors. The keys are texts such as "AMX: 7B Q4_0"."""
     return {f"{name}: {key}": one for name, file in _WIDER.items() for key, one in results(file)["models"].items()}
 
 
@@ -171,7 +171,7 @@ def _prompt_lengths(models: Mapping[str, Any]) -> str:
 
 
 def products() -> str:
-    """Return the table that compares the prompt kernels with the most that the processor's registers can do."""
+    """Return the table that compares the prompt kernels' speed with the peak rate of the processor's registers."""
     rows = []
     for name, one in results("products")["models"].items():
         shares = one["of_peak"].values()
@@ -201,9 +201,9 @@ _WAYS = {
 
 
 def labels() -> str:
-    """Return a table of how fast rows get one of thousands of labels.
+    """Return a table of how fast one of thousands of labels is chosen for a row.
 
-    The label is chosen by our search among the labels, or by a JSON schema that has the labels as an enum.
+    It compares our search among the labels with JSON schemas that have the labels as an enum.
     """
     facts = results("labels")
     rates, calls, tokens = facts["rows_per_second"], facts["calls_alone"], facts.get("tokens_a_row", {})
@@ -220,7 +220,7 @@ def labels() -> str:
 
 
 def learning_speed() -> str:
-    """Return the table of the rate and the memory of a training on a CPU, beside peft's own layers."""
+    """Return a table of the speed and memory of training on a CPU: `train learn` and peft's own layers."""
     facts = results("learning_speed")
     rows = [
         [name, f"{one['tokens_per_second']:.0f}", gb(one["peak_memory"])]

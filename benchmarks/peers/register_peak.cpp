@@ -42,6 +42,10 @@
 
 int main(int count, char **arguments) {
     const char *const variant = count > 1 ? arguments[1] : "avx2";
+    if (std::strncmp(variant, "avx", 3)) {
+        std::fprintf(stderr, "%s is none of avx2, avxvnni, avx512 and avx512vnni\n", variant);
+        return 2;
+    }
     const bool vnni = std::strstr(variant, "vnni"), wide = std::strstr(variant, "avx512");
     if (wide && vnni) {
         MEASURE("words", 32, ONE_STEP, "z", "vpdpwssd");

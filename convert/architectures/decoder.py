@@ -46,8 +46,8 @@ class Dimensions:
     def of(cls, config: Hyperparameters, kv_heads: int | None = None, size: int | None = None) -> Dimensions:
         """Return the dimensions in a config.json. Raises ModelError if they contradict each other.
 
-        `kv_heads`: the number of key heads if config.json does not say it. None means as many as query heads.
-        `size`: the size of a head if config.json does not say it. None means width / heads.
+        `kv_heads`: the number of key heads if config.json does not state it. None means as many as query heads.
+        `size`: the size of a head if config.json does not state it. None means width / heads.
         """
         width, heads = config.count("hidden_size"), config.count("num_attention_heads", most=MAX_HEADS)
         kv_heads = config.count("num_key_value_heads", kv_heads or heads)
@@ -127,7 +127,8 @@ class Decoder:
         """Add the recipes of the matrices and the norms of all layers.
 
         - `interleaved`: whether llama.cpp rotates neighboring rows in pairs (see rotation_order).
-        - `biased`: maps a matrix's GGUF name to True if the matrix has a bias, or to None if it may have one.
+        - `biased`: maps a matrix's GGUF name to True if the matrix has a bias, or to None if it may have one. A matrix
+          that is not in the mapping has no bias.
         - `norms`: maps the GGUF name of each norm to its name in the checkpoint.
         - `added`: a number that is added to the weights of the norms.
         """
@@ -192,9 +193,10 @@ class Decoder:
 
 
 def _check_tied(checkpoint: Checkpoint) -> None:
-    """Check the embedding and the output matrix if config.json says that they are one matrix (`tie_word_embeddings`).
+    """Raise ModelError if a checkpoint's embedding and output matrix differ.
 
-    Raises ModelError if the checkpoint has both and they differ.
+    This is called if the checkpoint has both, although config.json says that they are one matrix
+    (`tie_word_embeddings`).
     """
     embedding, output = checkpoint.tensor(EMBEDDING), checkpoint.tensor(OUTPUT)
     same = embedding.shape == output.shape and embedding.type == output.type

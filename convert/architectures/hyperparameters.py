@@ -75,7 +75,7 @@ def rope_parameters(config: Hyperparameters) -> Hyperparameters:
     """Return the parameters of the rotary position embedding, by the names that transformers 5 uses.
 
     Older versions of transformers have `rope_theta` and `partial_rotary_factor` at the top level of config.json, and
-    the other parameters under `rope_scaling`. Some of these versions have the name `type` for `rope_type`.
+    the other parameters under `rope_scaling`. Some of these versions write `type` instead of `rope_type`.
     """
     parameters = {
         name: config.values[name] for name in ("rope_theta", "partial_rotary_factor") if name in config.values

@@ -42,10 +42,9 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
 
 
 def biases(config: Hyperparameters) -> dict[str, bool | None]:
-    """Return True for each matrix that must have a bias, and None where a bias is optional.
+    """Map each matrix's GGUF name to True if the matrix must have a bias, or to None if it may have one.
 
-    The settings attention_bias and mlp_bias decide this. For a matrix that is missing in the result, a bias is
-    optional.
+    A matrix must have a bias if the setting attention_bias or mlp_bias says so.
     """
     attention, feed_forward = config.flag("attention_bias", False) or None, config.flag("mlp_bias", False) or None
     return {**dict.fromkeys(_ATTENTION, attention), **dict.fromkeys(_FEED_FORWARD, feed_forward)}

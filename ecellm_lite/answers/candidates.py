@@ -69,11 +69,11 @@ class Candidates:
         return Branches(column[starts], np.append(starts, high - low) + low)
 
     def common_path(self, low: int, high: int, depth: int, most: int) -> list[int]:
-        """Return a sequence of at most `most` tokens, beginning in column `depth`, that many candidates share.
+        """Return up to `most` tokens, from column `depth` on, that many of the rows `low` to `high - 1` have in common.
 
-        The tokens are chosen one after the other: always the token that most of the remaining rows have. The result
-        stops before the last column where the remaining rows differ. Later tokens are forced, so they need no model.
-        The result may be empty.
+        In each column, the most frequent token is taken, and only the rows with this token remain. The result ends
+        before the last column where the remaining rows differ: all later tokens are forced, so the model need not read
+        them. The result may be empty.
         """
         tokens: list[int] = []
         ends = 0

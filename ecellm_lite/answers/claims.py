@@ -14,8 +14,9 @@ class Claim:
 
     - `shares`: the probability of each option. There is at least one option. A calibration's bias favors the first.
     - `right`: the index of the correct option in `shares`.
-    - `alike`: the last entry of `shares` may be the sum of several options. `alike` is then their number, otherwise 1.
-    - `chosen`: the index of the option that the answer chose. It is 0, unless a threshold made the decision.
+    - `alike`: how many options the last entry of `shares` stands for. If more than 1, the entry is the sum of their
+      probabilities.
+    - `chosen`: the index in `shares` of the option in the answer. It is 0, unless thresholds decide the answer.
     """
 
     shares: tuple[float, ...]

@@ -26,7 +26,7 @@ Probabilities = NDArray[np.float64]
 
 
 class Vocabulary(Protocol):
-    """The methods of a model's tokenizer that answers are built with."""
+    """A model's tokenizer, as far as the answer spaces need it."""
 
     identity: str  # the sha256 of the model's file; empty if there is no file
     size: int

@@ -12,7 +12,8 @@ from ecellm_lite.answers.answer import Answer
 class Detail:
     """One line of an answer's details: a label, a probability to draw as a bar, and optionally a text and a note.
 
-    `chosen` lines are highlighted. The texts may come from a row, so a page that shows them must escape them.
+    A line is highlighted if `chosen` is true. The texts may come from a row, so a page that shows them must escape
+    them.
     """
 
     label: str

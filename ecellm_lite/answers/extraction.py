@@ -128,7 +128,7 @@ class Extraction(Space):
     def _closed(
         self, closed: ClosedValues, scene: Scene, closes: tuple[str, ...], tape: Tape, without: Sequence[Span]
     ) -> Generator[Step, Logits, tuple[Span, str, ChosenCandidate]]:
-        """Choose a value of a closed list, and then its source. The arguments are those of SpanGrid.choose."""
+        """Choose a value of a closed list, and then its source. For the arguments, see SpanGrid.choose."""
         value, walked = yield from closed.choose(scene, tape, {span.value for span in without})
         if value == NONE.value:
             tape.force(scene.continuation(f' "{NONE.source}"}}{closes[0]}', after=_SOURCE))
@@ -171,9 +171,9 @@ class Extraction(Space):
         """Return the answer string for the output of a labelled row. A string is returned unchanged.
 
         The output may also be a list of objects such as {"attribute": "color", "value": "navy", "source": "title"}. An
-        object without a source gets the first text that contains its value. If there is none, it gets the first text of
-        all. For an attribute with a closed list, `value` may be the id of a value. Raises InputError if the list does
-        not have the value.
+        object without a source gets the first source whose text contains the value or, if none does, the first source.
+        For an attribute with a closed list of values, `value` may also be an id. Raises InputError for a value that is
+        not in the closed list.
         """
         if isinstance(output, str):
             return output
@@ -210,7 +210,7 @@ class Extraction(Space):
     def longest(self, scene: Scene) -> int:
         """Return the number of tokens of the longest possible answer.
 
-        In it, every value is the longest span there is.
+        In this answer, each attribute has as many values as its form allows, and each value is the longest one.
         """
         longest = max([NONE, *(text.longest for text in self._texts.values())], key=lambda span: len(span.json))
         objects = [

@@ -40,10 +40,11 @@ _lock = threading.Lock()
 def label_matrix(
     digest: str, texts: Sequence[str], scene: Scene, *, after: str | None = None, lasting: bool = True
 ) -> Candidates:
-    """Return the candidates for an answer: a matrix with the tokens of each text in `texts`. `digest` is their hash.
+    """Return the candidates for an answer: a matrix with the tokens of each text in `texts`.
 
-    The answer follows the text `after`, by default the prompt. The matrix is kept on disk if the texts are `lasting`
-    and the vocabulary has an `identity`. Texts from a row are not lasting. Disk errors are never raised.
+    `digest` is a hash that identifies `texts`. The answer follows the text `after`, by default the prompt. The matrix
+    is kept on disk if `lasting` is true and the vocabulary has an `identity`. `lasting` is false for texts that come
+    from a row. Disk errors are never raised.
     """
     vocabulary = scene.vocabulary
     place = f"{scene.form.prompt_end!r} {scene.form.lead!r}" if after is None else repr(after)

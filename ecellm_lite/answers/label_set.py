@@ -70,7 +70,7 @@ class Labels:
     def _by_name(self) -> Mapping[str, str | None]:
         """For each key and each text in lower case, the text of its label.
 
-        It is None if two labels have this key or text.
+        The label's text is None if two labels have this key or text.
         """
         names: dict[str, str | None] = {}
         for key, text in zip(self.keys, self.texts, strict=True):
@@ -96,8 +96,8 @@ class LabelSet(Space):
     def decode(self, scene: Scene) -> Decoding:
         """Search for the likeliest label.
 
-        The outcome has the probabilities of the `best` likeliest labels. They sum to less than 1, because the other
-        labels are left out. `unexplored` is the total probability of the labels that the search did not reach.
+        The outcome has the probabilities of the `best` likeliest labels. They may sum to less than 1, because the
+        other labels are left out. `unexplored` is the total probability of the labels that the search did not reach.
         """
         candidates = label_matrix(self.labels.digest, self.labels.texts, scene)
         result = yield from search(candidates, Tape(), detours=self.detours, best=self.best, least=LEAST_SHARE)

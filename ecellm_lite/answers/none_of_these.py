@@ -166,7 +166,7 @@ class OrNone(Space):
 class ChoiceOrNone(OrNone, Choice):
     """The answer space of a choice among a few options, where "none of these" is an answer too.
 
-    This is the last option in the prompt's list.
+    "None of these" is the last option in the prompt's list.
     """
 
     none: Option = NONE
@@ -216,7 +216,8 @@ class ChoiceOrNone(OrNone, Choice):
 class LabelSetOrNone(OrNone, LabelSet):
     """The answer space of a choice among many labels, where "none of these" is an answer too.
 
-    The prompt does not list the answers. The model may give some probability to texts that are not labels. This is the probability of "none of these".
+    The prompt does not list the answers. The probability that the model gives to texts other than labels becomes the
+    probability of "none of these".
     """
 
     none: Option = NONE
@@ -238,8 +239,8 @@ class LabelSetOrNone(OrNone, LabelSet):
     def decode(self, scene: Scene) -> Decoding:
         """Search for the likeliest label.
 
-        At the first choice, the model may give some probability to texts with which no label begins. This is the
-        probability of "none of these".
+        The probability of "none of these" is the probability that the model gives, at the first choice, to tokens
+        that no label begins with.
         """
         outcome = yield from LabelSet.decode(self, scene)
         return self.joined(outcome, 1.0 - (outcome.coverage or 0.0))
@@ -258,7 +259,7 @@ class LabelSetOrNone(OrNone, LabelSet):
         return LabelSet.normalized(self, text)
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim (decision), which says: the likeliest answer is right."""
+        """Return the answer's only claim (decision): that the likeliest answer is right."""
         probability = answer.probability or 0.0
         right = 0 if answer.value == self.parse(gold) else 1
         return (Claim((probability, 1.0 - probability), right, self.count),)

@@ -91,7 +91,7 @@ def tidy(value: float) -> float | int:
 
 
 def _decimal(number: str, sign: str) -> float | None:
-    """Return the number, or None if it does not use `sign` as its decimal sign.
+    """Return the number, read with `sign` as the decimal sign, or None if it cannot be read in this way.
 
     With the sign `,`, the number `1.234,5` is 1234.5.
     """

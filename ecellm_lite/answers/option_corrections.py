@@ -48,7 +48,7 @@ class OptionCorrection(Protocol):
 class VectorScaling:
     """A scale and a bias for each option.
 
-    The keys of both dictionaries are the options' keys, in the same order.
+    `scales` and `biases` have the options' keys as their keys, in the same order.
     """
 
     scales: dict[str, float]
@@ -67,7 +67,7 @@ class VectorScaling:
         return weighted
 
     def check(self) -> None:
-        """Raise ValueError if the two dictionaries have different keys, or if a number is out of its bounds."""
+        """Raise ValueError if `scales` and `biases` have different keys, or if a number is out of its bounds."""
         _check_count(self.scales)
         if list(self.scales) != list(self.biases):
             raise ValueError("vector has scales and biases of different options")

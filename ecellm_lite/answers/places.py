@@ -30,8 +30,8 @@ class Origin:
         """Return where in the row the source's characters from `start` to `end` are.
 
         The result names the `field` and, for a list field, the index `item` of the text in the list. The new `start`
-        and `end` count from the beginning of that text. The result is None if the characters lie in two texts of the
-        list.
+        and `end` count from the beginning of that text. The result is None if the characters are not all in the same
+        text of the list.
         """
         if not self.pieces:
             return {"field": self.field, "item": None, "start": start, "end": end}

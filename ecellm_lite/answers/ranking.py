@@ -121,7 +121,11 @@ class Ranking(Space):
         return (Claim((probability, 1.0 - probability), 0 if correct else 1, self._orders - 1),)
 
     def read_labels(self, labels: Any) -> tuple[str, ...] | None:
-        """Return each product's relevance (E, S, C or I) in the order of the letters. Without labels, return None."""
+        """Return each product's relevance in the order of the letters. If `labels` is None, return None.
+
+        The relevance is E (exact), S (substitute), C (complement) or I (irrelevant). Raises InputError for other
+        labels.
+        """
         if labels is None:
             return None
         if (
@@ -137,7 +141,7 @@ class Ranking(Space):
         return tuple(labels)
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return the products in the row's own order. This answer needs no model, so models are compared with it."""
+        """Return one answer string: the letters in the row's own order. It is a baseline that needs no model."""
         return (",".join(self.letters),)
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:

@@ -43,8 +43,8 @@ class SeveralLabels(Space):
     - `labels`: at least one. No two labels are equal when letter case is ignored. A label has no comma, and is not
       `none`.
     - `thresholds`: for each label, the lowest probability at which it is part of the answer.
-    - `at_least`, `at_most`: how many labels an answer has. If too few labels reach their thresholds, the likeliest of
-      the others are added. If too many labels reach their thresholds, only the likeliest of them are kept.
+    - `at_least`, `at_most`: the limits for the number of labels in an answer. If too few labels reach their
+      thresholds, the likeliest of the others are added. If too many do, only the likeliest of them are kept.
     """
 
     labels: tuple[str, ...]
@@ -146,7 +146,7 @@ class SeveralLabels(Space):
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
         """Return one claim (decision) for each label.
 
-        It has two options: first that the label applies, then that it does not.
+        Each claim has two options: first that the label applies, then that it does not.
         """
         shares: Mapping[str, float] = answer.probabilities or {}
         right = self.parse(gold)

@@ -21,9 +21,9 @@ SHARE = 4
 class Space(ABC):
     """The answers that one row may get, and all operations that depend on the type of answer.
 
-    A subclass must define `type`, `decode` and `parse`. The inherited methods suit a space with too many answers to
-    list. If there are only a few possible answers, an outcome has the `probabilities` of each. The inherited methods
-    can calibrate and show them.
+    A subclass must define `type`, `decode` and `parse`. The other methods have defaults that suit a space with too many
+    answers to list, such as free text. The defaults of `calibrated` and `details` also suit a space whose outcomes have
+    `probabilities`.
 
     - `type`: the type of answer that users see, such as `predicate` or `ranking`.
     - `generates`: whether the model writes an answer token by token. If not, the possible answers are scored in a few
@@ -135,9 +135,7 @@ class Space(ABC):
         return None
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return answer strings for a baseline.
-
-        The baseline gives the same answer to every row that allows this answer.
+        """Return the answer string of each constant baseline: a baseline that gives every row the same answer.
 
         `golds`: the distinct gold answers of a data set, the most frequent first. There is at least one.
         """
@@ -151,5 +149,5 @@ class Space(ABC):
         return answer.text or "(empty)"
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return the lines to show below the headline. There are also lines for an abstention."""
+        """Return the lines to show below the headline. An abstention may have lines too."""
         return bars(answer)

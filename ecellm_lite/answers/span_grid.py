@@ -48,7 +48,7 @@ class SpanGrid:
     ) -> Generator[Step, Logits, tuple[Span, str, ChosenCandidate]]:
         """Choose a span and the text that follows it. Append both to the tape (the answer's tokens so far).
 
-        `closes`: the texts that may follow the span. After NONE, only the first of them may follow.
+        `closes`: the texts that may follow the span. After NONE, only the first of these texts may follow.
         `without`: spans that were chosen before. If there are any, NONE cannot be chosen.
 
         Returns the span, the text that follows it, and how likely the choice was.

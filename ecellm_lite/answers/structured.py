@@ -171,10 +171,8 @@ def schema(definition: Mapping[str, Any], *, max_tokens: int = MAX_TOKENS, tempe
 def grammar(text: str, *, max_tokens: int = MAX_TOKENS, temperature: float = 0.0) -> Structured:
     """Return a space with all texts that a grammar allows.
 
-    The grammar is in llguidance's Lark format or llama.cpp's GBNF.
-
-    A grammar that contains `::=` is GBNF. Raises GrammarError for a grammar that is too large or too deep, or that
-    llguidance does not support.
+    The grammar is in llama.cpp's GBNF if it contains `::=`, otherwise in llguidance's Lark format. Raises
+    GrammarError for a grammar that is too large or too deep, or that llguidance does not support.
     """
     from llguidance import LLMatcher
 

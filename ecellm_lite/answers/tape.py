@@ -1,6 +1,6 @@
 """The tape of an answer: its tokens so far.
 
-The model has read the first ones, and gets the others with the next step.
+The model has read some of these tokens. The next step sends it the rest.
 """
 
 from __future__ import annotations

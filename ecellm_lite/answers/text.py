@@ -29,9 +29,9 @@ class Text(Space):
     - `whole`: whether to keep white space around the text.
     - `logprobs`: how many likely tokens to list for each token of the text.
 
-    With `logprobs`, the value is an object with three keys. `text` is the text. `ended` says whether the model or a
-    stop text ended the text. `tokens` is a list with an object for each token: its `bytes`, its `logprob`, and `top`,
-    the likeliest tokens at that place.
+    With `logprobs`, the value is an object with three keys. `text` is the text. `ended` is true if the model or a
+    stop text ended the text, and false if a limit of tokens did. `tokens` is a list with an object for each
+    token: its `bytes`, its `logprob`, and `top`, the likeliest tokens at that place.
     """
 
     max_tokens: int = MAX_TOKENS

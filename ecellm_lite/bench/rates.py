@@ -72,7 +72,7 @@ def measure(
 ) -> Rates:
     """Load the model and return its rates. `say` is called with a line of text for each step.
 
-    `rows`: the number of rows to answer for each task. By default, there are as many rows as take about SECONDS.
+    `rows`: the number of rows to answer for each task. By default, as many as can be answered in about SECONDS.
     """
     say("loading the model")
     started = time.perf_counter()

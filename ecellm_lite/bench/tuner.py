@@ -116,7 +116,10 @@ def tune(
 
 
 def _kernels() -> list[str]:
-    """Return the prompt kernels to try here: all but the default, and none if the environment chooses them."""
+    """Return the prompt kernels to try on this machine: all that can run here, except the default.
+
+    If an environment variable chooses the kernels, return an empty list.
+    """
     if prompt.is_set():
         return []
     others = [kernels for kernels in prompt.runnable() if kernels != prompt.automatic()]

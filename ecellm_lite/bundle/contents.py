@@ -126,7 +126,11 @@ def _sources(contents: Contents, store: Store, *, signed: bool) -> Iterator[Sour
 
 
 def _tasks(paths: Sequence[Path]) -> Iterator[Source]:
-    """Yield the files of the tasks, and the other files that they refer to. Two tasks may refer to the same file."""
+    """Yield the files of the tasks, and the other files that they refer to.
+
+    If two tasks refer to the same file, it is yielded once. Raises UsageError if they refer to different files by the
+    same name.
+    """
     beside: dict[str, Path] = {}
     for path in paths:
         yield Source(f"{HOME}/tasks/{load_task(path).name}.toml", path)
@@ -146,7 +150,7 @@ def _folder(model: StoredModel, store: Store) -> str:
 def _model(model: StoredModel, store: Store) -> Iterator[Source]:
     """Yield the model's file, manifest and calibrations.
 
-    Each has its path in the store of the machine that installs the bundle.
+    Each file's path is its path in the store on the machine where the bundle is installed.
     """
     folder = _folder(model, store)
     manifest = replace(model.manifest, file="model.gguf")

@@ -103,7 +103,7 @@ def push(
     """Put a model into a feed's folder, replacing any model of the same name. Return the folder's new index.
 
     `name`: the index's name. By default, the index keeps its name. A new index is named like the folder.
-    `serial`: the index's new serial number. By default, the current Unix time.
+    `serial`: the index's new serial number. By default, the current Unix time, or the old number plus 1 if higher.
 
     Raises UsageError for a wrong name or serial number. Raises ModelError if a file cannot be written, or if the old
     index was not signed with `key`.
@@ -156,7 +156,7 @@ def _check(index: FeedIndex) -> None:
 def _present(folder: Path, key: SecretKey) -> FeedIndex | None:
     """Return the folder's current index, or None if there is none. Raises ModelError if `key` did not sign it.
 
-    The new index takes over the other models of this index. So `push` must not trust an index of unknown origin.
+    `push` copies the other models of this index into the new one, so the origin of this index must be known.
     """
     path = folder / INDEX
     if not path.exists():

@@ -160,7 +160,7 @@ def _base_of(installation: Installation, archive: Archive) -> Version:
 def _link_or_copy(source: Path, target: Path, file: BundleFile) -> None:
     """Hard-link the file from the version that a delta is based on, or copy it.
 
-    Raises ModelError if its sha256 is wrong.
+    Raises ModelError if the file is missing or has the wrong sha256.
     """
     try:
         target.hardlink_to(source)

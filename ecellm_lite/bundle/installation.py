@@ -109,10 +109,7 @@ class Installation:
         return self.versions_folder / f"{_NEW}{token}"
 
     def clean(self) -> None:
-        """Remove old versions and the remains of interrupted installations.
-
-        The current and the previous version stay.
-        """
+        """Remove interrupted installations, and all versions except the current and the previous one."""
         for leftover in [*self.versions_folder.glob(f"{_NEW}*"), *self.root.glob(f".{pointer.LINK}.*")]:
             if leftover.is_dir() and not leftover.is_symlink():
                 shutil.rmtree(leftover, ignore_errors=True)

@@ -163,7 +163,7 @@ def _text(path: Path) -> str:
 
 
 def _decoded(text: str) -> bytes:
-    """Decode the last line of `text` as base64. Return no bytes if it is not base64."""
+    """Decode the last line of `text` as base64. Return empty bytes if it is not base64."""
     lines = text.strip().splitlines()
     try:
         return base64.b64decode(lines[-1].strip(), validate=True) if lines else b""

@@ -1,4 +1,4 @@
-"""The script `ecellm-lite` of an installed version.
+"""Writes the script `ecellm-lite`, which starts an installed version of a bundle.
 
 The script starts ecellm-lite with the version's models and tasks. It starts the bundle's standalone program or, if the
 bundle has none, the program installed from the bundle's wheels. Without wheels, it starts the `ecellm-lite` on the

@@ -108,7 +108,10 @@ def _central_header(entry: Entry, place: int) -> bytes:
 
 
 def _end(count: int, size: int, place: int) -> bytes:
-    """Return the end of the archive: the ZIP64 end record, its locator, and the end record of the older format."""
+    """Return the end of the archive: the ZIP64 end record, its locator, and the end record of the older format.
+
+    `count`: the number of entries. `size`, `place`: the size and the offset of the central directory.
+    """
     end = _END_64.pack(0x06064B50, _END_64.size - 12, _MADE_BY, _VERSION, 0, 0, count, count, size, place)
     locator = _LOCATOR.pack(0x07064B50, 0, place + size, 1)
     return end + locator + _END.pack(0x06054B50, 0, 0, 0xFFFF, 0xFFFF, _SEE_64, _SEE_64, 0)

@@ -1,6 +1,6 @@
-"""For each bundle and feed, remembers the highest serial number that was accepted.
+"""Remembers the newest index that was accepted of each bundle and feed, to refuse an older one.
 
-An index with a lower serial number is refused.
+The index with the highest serial number is the newest.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ class Newest:
 
 
 def check_newer(path: Path, name: str, serial: int, sha256: str) -> None:
-    """Raise ModelError if an index with a higher serial number was accepted before. The file at `path` remembers it.
+    """Raise ModelError if the accepted index in the file at `path` has a higher serial number than `serial`.
 
-    Raises ModelError also if the accepted index has the same serial number but another sha256.
+    Raises ModelError also if it has the same serial number but another sha256, or if the file is damaged. If there is
+    no file, no index was accepted before.
     """
     try:
         newest = read_document(Newest, path, largest=1 << 12, formats=(_FORMAT,))
@@ -46,6 +47,6 @@ def check_newer(path: Path, name: str, serial: int, sha256: str) -> None:
 
 
 def remember(path: Path, name: str, serial: int, sha256: str) -> None:
-    """Write to `path` that this index is the newest accepted one."""
+    """Record in the file at `path` that this index is the newest accepted one."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(asdict(Newest(_FORMAT, name, serial, sha256))) + "\n", "utf-8")

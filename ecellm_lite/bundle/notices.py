@@ -23,8 +23,8 @@ _LONGEST = 80  # characters; the field often holds a whole text
 def notices(manifest: Manifest, wheels: Sequence[Wheel], program: Path | None) -> list[Source]:
     """Return files for a bundle: a list of its components, and their licence texts.
 
-    The components are the model, the wheels, and the packages in the standalone program. A package is read from its
-    folder *.dist-info.
+    The components are the model, the wheels, and the packages in the standalone program. The folders *.dist-info
+    of the program say which packages it has.
     """
     texts = [
         Source(f"{FOLDER}/{wheel.path.name.removesuffix('.whl')}/{path.partition('/')[2]}", text)

@@ -94,10 +94,10 @@ def _script() -> str:
 
 
 def _requirements(name: str) -> set[str]:
-    """Return the names of a distribution and of the installed distributions that it needs. Extras count too.
+    """Return the names of a distribution and of all installed distributions that it needs, directly or indirectly.
 
-    Their metadata is packed into the program too, because `doctor` reports the versions and the bundle lists the
-    licences.
+    The extras of ecellm-lite count as needed, but not those of other distributions. The program gets the metadata of
+    all these distributions, because `doctor` reports their versions and the bundle lists their licences.
     """
     names: set[str] = set()
     waiting = [name]

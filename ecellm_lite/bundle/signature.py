@@ -1,7 +1,7 @@
 """Signs a file in minisign's format, so that `minisign -V` can check the signature too.
 
 A signature file has two signatures and a comment, which minisign shows to the user. The first signature is made from
-the file's BLAKE2b hash. The second one is made from the first signature and the comment, so neither can be exchanged.
+the file's BLAKE2b hash. The second is made from the first signature and the comment, so neither can be replaced alone.
 """
 
 from __future__ import annotations

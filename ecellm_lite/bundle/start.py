@@ -16,8 +16,10 @@ _SECONDS = 300  # that a program may take to start
 def check_start(version: Path, step: str) -> None:
     """Raise ModelError if a version's program or its engine does not start on this machine.
 
-    `step`: the next step that the error tells the user. The check runs the program's command `doctor`, which loads the
-    engine. Only what `doctor` reports about llama.cpp matters here. Its other reports and its exit code are ignored.
+    `step`: the next step that the error suggests.
+
+    The check runs the program's command `doctor`, which loads the engine. Only what `doctor` reports about llama.cpp
+    matters here. Its other reports are ignored. A version without a program always passes.
     """
     command = command_of(version)
     if not command:
@@ -40,7 +42,7 @@ def check_start(version: Path, step: str) -> None:
 
 
 def _fault(ended: subprocess.CompletedProcess[str]) -> str | None:
-    """Return why the engine does not run, or None if it runs. The reason comes from the output of `doctor --json`."""
+    """Return why the engine does not run, or None if it runs. `ended` is the process that ran `doctor --json`."""
     if not ended.returncode:
         return None
     try:

@@ -30,7 +30,7 @@ _TEXTS = re.compile(r"[^/]+\.dist-info/(?:licenses/.+|(?:LICEN[CS]E|COPYING|NOTI
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A wheel: its file, its metadata (PEP 566 and 639), and the texts of its licences, keyed by path."""
+    """A wheel: its file, its metadata (PEP 566 and 639), and its licences as pairs (path, text)."""
 
     path: Path
     metadata: Message
@@ -114,8 +114,8 @@ def _read_wheel(path: Path) -> Wheel:
 def _python() -> str:
     """Return the path of the Python that makes the new virtual environment.
 
-    This program may itself run in a temporary virtual environment. The result is then the Python outside that
-    environment.
+    If this program runs in a virtual environment, which may be temporary, the result is the Python outside it. For a
+    standalone program, the result is the Python on the PATH. Raises ModelError if there is none.
     """
     base = getattr(sys, "_base_executable", None)
     if base and not getattr(sys, "frozen", False):

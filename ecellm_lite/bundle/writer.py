@@ -31,7 +31,7 @@ _NO_SHA256, _NO_CRC32 = "0" * 64, "0" * 8
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file for a bundle: its path in the bundle, its bytes or a file to copy, and whether it is executable."""
+    """A file for a bundle: its path there, its content (bytes, or a file to copy), and whether it is executable."""
 
     path: str
     content: bytes | Path
@@ -134,7 +134,10 @@ def _own_data(index: Index, key: SecretKey | None, offsets: Sequence[int]) -> li
 
 
 def _copy(source: Source, blank: BundleFile, target: FileIO, beside: ThreadPoolExecutor) -> BundleFile:
-    """Copy a file's bytes to the bundle, and return its index entry. Another thread computes the CRC-32."""
+    """Copy a file's bytes to the bundle, and return its index entry.
+
+    `blank`: the index entry without hashes. `beside`: the thread that computes the CRC-32.
+    """
     digest, crc32, left = hashlib.sha256(), 0, blank.size
     if isinstance(source.content, bytes):
         _write_all(target, source.content)

@@ -37,8 +37,8 @@ class Cascade:
 
     `answerers`: at least two, the cheapest first.
     `escalate_below`: a row goes to the next model if its answer's calibrated probability is lower than this. It also
-      goes there if the answer has a warning of low coverage, or no probability (as free text). The last model's answers
-      are final.
+      goes there if the answer has no probability or a warning of low coverage, or if the row is too long for the model.
+      The last model's answers are final.
 
     Raises UsageError for a probability that is not from 0 to 1, or for fewer than two models.
     """

@@ -41,7 +41,7 @@ class CascadeRow:
         self.future.add_done_callback(self._cancel)
 
     def enter(self, place: int) -> None:
-        """Submit the row to the stage at index `place`. Raises UsageError for wrong options."""
+        """Submit the row to the stage at index `place`. Raises UsageError, or DeadlineError if it is too late."""
         stage = self._stages[place]
         options = self._options.copy()
         if place == len(self._stages) - 1 and self._min_probability is not None:
@@ -74,7 +74,8 @@ class CascadeRow:
     def _leave(self, place: int) -> None:
         """Tell a stage that it has finished this row, and submit waiting rows to the next stage.
 
-        Rows wait for the next stage until there are enough of them, or until the finished stage has nothing else to do.
+        Rows wait for the next stage until there are enough of them, until they have waited for LONGEST_WAIT seconds, or
+        until the stage before it has no more rows.
         """
         idle = self._stages[place].end()
         for next_stage in self._stages[place + 1 : place + 2]:

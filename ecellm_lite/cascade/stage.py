@@ -76,7 +76,10 @@ class Stage:
             self._gathered.append(row)
 
     def take_gathered(self, *, all_rows: bool) -> list[CascadeRow]:
-        """Remove and return the waiting rows. Return an empty list if it is better to wait for more rows."""
+        """Remove and return the waiting rows, or return an empty list if it is better to wait for more rows.
+
+        `all_rows`: whether to return the rows in any case.
+        """
         with self._lock:
             waited = time.monotonic() - self._gathered_since
             if not all_rows and len(self._gathered) < GATHERED and waited < LONGEST_WAIT:

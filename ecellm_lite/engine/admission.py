@@ -26,8 +26,8 @@ class Admission:
     """Decides whether the next waiting row may join the running rows.
 
     `active` are the running rows; the scheduler updates this list. The KV memory can grow only while it is empty. So
-    before it grows, no row is admitted until all running rows have ended. After a failed call, rows run one at a time
-    (`retrying`). If `grouped` is False, the memory grows just enough for the next row.
+    before it grows, no row is admitted until all running rows have ended. After a failed call, its rows run one at a
+    time (`retrying`). If `grouped` is False, the memory grows just enough for the next row.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Admission:
         return self._backend.cells - self._prefixes.cells - sum(slot.own for slot in self._active)
 
     def grow(self, request: Request) -> None:
-        """Make the model's memory large enough for all waiting rows, or else for this request.
+        """Make the model's memory large enough for many waiting rows or, if that fails, for this request alone.
 
         The memory must be empty.
         """
@@ -107,7 +107,10 @@ class Admission:
                 self._prefixes.forget()
 
     def _useful_cells(self, request: Request) -> int:
-        """Return the memory size, in tokens, that lets enough of the waiting rows run at once."""
+        """Return the memory size, in tokens, for as many waiting rows as are worth running at once (see CROWD).
+
+        It has room for `request` at least.
+        """
         least = len(request.prompt) + RESERVE
         if not self._grouped:
             return least
@@ -127,7 +130,7 @@ class Admission:
     def _crowded(self, request: Request, own: int) -> bool:
         """Return whether the request should wait, because enough rows of its adapter are running.
 
-        `own` is the length of its row in tokens, without the prefix that it shares with other rows.
+        `own`: see `allows`.
         """
         slots = [slot for slot in self._active if slot.request.adapter == request.adapter]
         standing = own + sum(slot.own + len(slot.pending) for slot in slots)

@@ -68,7 +68,7 @@ class Context:
         return status
 
     def logits(self, place: int, size: int) -> Logits:
-        """Return the logits of the token at index `place` of the last batch. The next call overwrites them."""
+        """Return the `size` logits of the token at index `place` of the last batch. The next call overwrites them."""
         return np.ctypeslib.as_array(llama.llama_get_logits_ith(self.pointer, place), (size,))
 
     def fork(self, source: int, target: int, length: int) -> None:
@@ -81,7 +81,7 @@ class Context:
             self._shadow(target, 0)
 
     def _shadow(self, sequence: int, start: int) -> None:
-        """Protect the cells of a sequence from `start` on: a spare sequence gets them too, so llama.cpp keeps them.
+        """Keep llama.cpp from overwriting a sequence's cells from `start` on: a spare sequence shares them.
 
         With sliding-window attention, llama.cpp overwrites a cell outside the window if only one sequence uses it. But
         the cell is needed again when the sequence is truncated or forked.

@@ -56,7 +56,7 @@ class Driver:
         request.end(error=closed_error())
 
     def no_more(self) -> None:
-        """Start with the requests that are there. The driver otherwise waits a moment for further requests."""
+        """Start on the queued requests now, and do not wait a moment for further requests."""
         with self._wake:
             self._more = False
             self._wake.notify()
@@ -120,7 +120,7 @@ class Driver:
 
 
 def closed_error() -> ClosedError:
-    """Return the error for a request that comes after `close`."""
+    """Return the error for a request that was not answered before `close`, or that comes after it."""
     return ClosedError("The model was closed before the answer was ready", step="keep it open until all answers are in")
 
 

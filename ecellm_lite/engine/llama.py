@@ -94,11 +94,9 @@ class LlamaBackend:
             raise
 
     def _open_with_less(self, path: Path, settings: Settings, planned: int, failure: str) -> None:
-        """Load the model with half of the planned layers on the GPUs.
+        """Load the model with half of the `planned` layers on the GPUs or, if this fails too, with none.
 
-        If this fails, load it without any layer on a GPU.
-
-        The description of `placement` then says why.
+        `failure`: why the model did not load with all planned layers. The description of `placement` gets this reason.
         """
         for layers in dict.fromkeys((planned // 2, 0)):
             try:

@@ -95,7 +95,8 @@ def compute_bytes(
     """Return an estimate of the memory that llama.cpp reserves on a device to compute a micro-batch of `tokens`.
 
     `output`: whether the device computes logits.
-    `pipelined`: whether all layers are on GPUs, and on more than one. llama.cpp then keeps four copies of the inputs.
+    `pipelined`: whether all layers are on GPUs, and more than one GPU is used. llama.cpp then keeps four copies of the
+      inputs.
 
     The estimate is the attention mask plus the largest of three float32 buffers: for attention, feed-forward and
     logits. It was fitted to the buffers that llama.cpp reports for the shapes of the three eCeLLM models and the demo

@@ -95,9 +95,9 @@ def place(
     """Return which layers go to which devices. `gpus` are the devices that llama.cpp would use.
 
     `gpu_layers` is `auto`, `all` or a number. With `auto`, as many layers go to the GPUs as fit with MARGIN bytes to
-    spare. A number larger than the number of layers means `all`. If a single device has room, all layers for the GPUs
-    go to the device with the most free memory. Otherwise they are divided among the devices. Raises UsageError if the
-    layers do not fit.
+    spare. A number larger than the number of layers means `all`. If the device with the most free memory has room for
+    all these layers, it gets them. Otherwise they are divided among the devices. Raises UsageError if the layers do not
+    fit.
     """
     plan = _Plan(header, gpus, cells, kv_type, micro_batch, flash_attention)
     fitting = next((count for count in range(plan.places, 0, -1) if plan.divided(count, MARGIN)), 0)
@@ -146,7 +146,10 @@ class _Plan:
         }
 
     def divided(self, count: int, margin: int) -> tuple[int, ...] | None:
-        """Return how many of the last `count` layers each device takes. None if they do not fit, or if `count` is 0."""
+        """Return how many of the last `count` layers each device takes. None if they do not fit, or if `count` is 0.
+
+        `margin` bytes stay free on each device.
+        """
         rooms = [max(gpu.free - margin, 0) for gpu in self.gpus]
         best = rooms.index(max(rooms))
         if counts := self._filled(count, [room * (index == best) for index, room in enumerate(rooms)], False):

@@ -44,8 +44,8 @@ class Prefix:
     `origin`: the node that this node forks from, and how many tokens the two share.
     `begun`: whether this node's sequence exists already.
     `uses`: for each row or node that forks from this node, how many tokens the two share.
-    `instruction`: whether the node is an instruction. Its state is saved in a file.
-    `saved`: whether the instruction's state was saved.
+    `instruction`: whether the node is an instruction whose state may be saved in a file.
+    `saved`: whether this state was saved, or loaded from a file.
     `adapter`: the adapter that computes the node. Only rows with this adapter may fork from it.
     """
 
@@ -103,7 +103,7 @@ class Prefixes:
         return best
 
     def hold(self, match: Match) -> None:
-        """Count one more user of a node. A node is dropped only after `release` was called for each user."""
+        """Record one more use of a node. The node is dropped only after `release` was called once for each use."""
         if node := match.prefix:
             node.uses.append(match.length)
             self._nodes.remove(node)
@@ -169,9 +169,9 @@ class Prefixes:
         return True
 
     def evict(self) -> bool:
-        """Free the memory of the least recently used node. Return False if nothing can be freed.
+        """Drop the least recently used node that no row or node forks from. Return False if nothing can be freed.
 
-        If all nodes are in use, one of them is shortened to the tokens that its rows still need.
+        If there is no such node, shorten a node to the tokens that are still in use.
         """
         if self._drop():
             return True

@@ -22,9 +22,9 @@ class Request:
 
     What the caller sets:
 
-    `shared`: how many tokens at the prompt's start belong to the instruction.
-    `opening`: how many of these tokens are the same in all rows of the task, and so stay in memory. If the task is a
-      question about a text, the text comes after them.
+    `shared`: how many tokens at the prompt's start other rows may have too: the instruction and, if several questions
+      are about the same text, this text.
+    `opening`: how many of the shared tokens belong to the instruction.
     `form`: how an answer continues the prompt.
     `adapter`: the name of the adapter to use, or None for the model alone.
     `storable`: whether the instruction may be stored on disk. This is allowed if the instruction comes from the task or

@@ -11,11 +11,11 @@ from ecellm_lite.engine.turns import Turns
 
 
 class Sharing:
-    """Finds the part of a row's prompt that is already in memory. Keeps parts that later rows will share.
+    """Finds the part of a row's prompt that is already in memory, and keeps parts that later rows will share.
 
     `files`: files with saved instructions. They are read instead of computing the instructions again.
     `grouped`: whether rows may share more than their instruction.
-    `alone`: whether rows run one at a time. Each row then reads its prompt in the same two calls.
+    `alone`: whether rows run one at a time. Every prompt is then read in the same way: the instruction, then the rest.
     """
 
     def __init__(
@@ -38,7 +38,10 @@ class Sharing:
         self._files = files
 
     def find(self, request: Request) -> Match:
-        """Return the longest prefix of the prompt that is in memory or is being read."""
+        """Return the longest prefix of the prompt that is in memory or is being read.
+
+        If rows run one at a time and this prefix is not exactly the instruction, clear the memory.
+        """
         match = self._prefixes.find(request.prompt, request.adapter)
         if not self._alone:
             return match

@@ -1,4 +1,4 @@
-"""A running request: its place in the KV memory, and the tokens that the model sees next."""
+"""A running request: its place in the KV memory, and the tokens that the model reads next."""
 
 from __future__ import annotations
 

@@ -20,10 +20,12 @@ _TOGETHER = {"flash_attention", "kv_type"}
 def tuned_settings(store: Store, model: StoredModel, **options: Any) -> Settings:
     """Return the settings to load a model with: the caller's, then this machine's tuned values, then the defaults.
 
-    Prompt kernels on `auto` get the tuned value too, unless the environment chooses them.
+    `options`: the caller's settings. If `prompt_kernels` is `auto`, the tuned value is used, unless the environment
+      chooses the kernels.
 
     In deterministic mode, the tuned values are not used, because they could change answers. They are not used either if
-    their file is damaged; `doctor` reports this. Raises UsageError for invalid settings.
+    they were measured with other `gpu_layers`, or if their file is damaged (`doctor` reports this). Raises UsageError
+    for invalid settings.
     """
     settings = {name: value for name, value in options.items() if value is not None}
     if prompt.is_set():

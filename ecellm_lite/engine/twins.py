@@ -39,7 +39,7 @@ class Twins:
     def drop(self, request: Request) -> bool:
         """Drop a request and the identical requests that joined it.
 
-        If anybody waits for one, drop none and return False.
+        If anybody still waits for one of these requests, drop none of them and return False.
         """
         with self._lock:
             if request.awaited:

@@ -48,9 +48,7 @@ class Weights:
 
     @property
     def original_context(self) -> int | None:
-        """The longest context, in tokens, for which the model uses its factors for short contexts.
-
-        None for most models.
+        """The longest context, in tokens, that counts as short for the model's rotary embeddings. None for most models.
 
         Phi-3, for example, has two sets of factors for rotary embeddings: one for short contexts, and one for long
         contexts. llama.cpp uses the same set for all rows, depending on the size of the context.
@@ -69,7 +67,7 @@ class Weights:
 
 
 def metadata(model: Any, key: str) -> str | None:
-    """Return a value of at most 63 bytes from a model's metadata, as text. None if the file does not have the key."""
+    """Return a value from a model's metadata as text, cut to 63 bytes. None if the file does not have the key."""
     buffer = ctypes.create_string_buffer(64)
     length = llama.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
     return buffer.value.decode("utf-8", "replace") if length >= 0 else None

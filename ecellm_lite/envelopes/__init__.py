@@ -1,7 +1,7 @@
 """Envelopes: an envelope is the text around a row's text in a prompt.
 
 Two envelopes are eCeLLM's formats, and the others are the chat forms of open models. An envelope consists of fixed
-texts. It is no template, so nothing in a row or an instruction is interpreted. A model's own chat template is never
+texts. It is not a template, so nothing in a row or an instruction is interpreted. A model's own chat template is never
 rendered when the model runs.
 """
 

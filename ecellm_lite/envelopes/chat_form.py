@@ -32,7 +32,8 @@ class ChatForm(Envelope):
     """The chat form of a family of models.
 
     `user`, `assistant`, `system`: the control tokens and texts before and after a turn of this role. If `system` is
-      None, the system message and an empty line come before the text of the first or last user turn (see `folded`).
+      None, the system message and an empty line come before the text of the user turn that `folded` names: the
+      first or the last.
     `tail`: the control tokens and texts after the last turn. The model's answer follows them.
     `end`: the control token that ends an answer.
     `head`: the control tokens and texts before the first turn.

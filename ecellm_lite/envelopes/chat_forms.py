@@ -2,9 +2,9 @@
 
 Sources: llama.cpp (MIT licence) has chat templates in `models/templates/` and the expected prompts in
 `tests/test-chat-template.cpp`. In the forms of Mistral's SentencePiece models, the spaces after control tokens are
-those that the library mistral-common writes. Some models' templates print today's date. The forms here leave it out, or
-have the template's fixed default date, so that a prompt is the same every day. The prompt of a thinking model contains
-an empty block of thoughts, as its own template writes when thinking is turned off.
+those that the library mistral-common writes. Some models' templates print today's date. The forms here leave the date
+out, or have the template's fixed default date, so that a prompt is the same every day. The prompt of a thinking model
+contains the empty block of thoughts that the model's own template writes when thinking is turned off.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class WorkedExample:
 
 
 class Envelope(ABC):
-    """Makes prompts. All prompts of an envelope end with the same text.
+    """Makes prompts from rows and conversations. All prompts of an envelope end with the same text.
 
     `name`: the envelope's name in manifests and in the option `envelope`.
     `lead`: the text that a model writes before its answer, such as a space.

@@ -4,7 +4,8 @@ The method is split conformal prediction: Vovk, Gammerman and Shafer, "Algorithm
 It uses n labelled rows and the probability of the right answer in each of them. For a guarantee of 95%, the k-th
 largest of these probabilities is chosen, where k is 95% of n + 1, rounded up. The right answer of a new row is then at
 least that probable in 95% of all cases. This holds if the new row is like the labelled ones, however bad the model's
-probabilities are. A bad model only makes the sets larger.
+probabilities are. A bad model only makes the sets larger. The most probable answer always belongs to the set, even if
+its probability is below the threshold.
 
 The probabilities are not corrected by a temperature. A temperature is fitted to the same rows, so the guarantee would
 no longer be exact.
@@ -35,7 +36,7 @@ class Row:
 def row_of(answer: Answer, case: Case) -> Row:
     """Return the probabilities of an uncalibrated answer, and the probability of the correct one, as a Row.
 
-    Raises InputError if the answer does not list all possible answers.
+    Raises InputError if the answer does not have a probability for every possible answer.
     """
     (claim, *others) = case.claims
     if others or claim.alike != 1 or answer.probabilities is None or len(answer.probabilities) < len(claim.shares):
@@ -45,7 +46,7 @@ def row_of(answer: Answer, case: Case) -> Row:
 
 
 def least_probability(rows: Sequence[Row], guarantee: float) -> float:
-    """Return the least probability that an answer must have to be in a set.
+    """Return the least probability that an answer needs to belong to a set of plausible answers.
 
     It is 0 if there are too few rows for the guarantee. Then every set contains all answers.
     """
@@ -56,7 +57,7 @@ def least_probability(rows: Sequence[Row], guarantee: float) -> float:
 
 
 def answer_sets(rows: Sequence[Row], guarantee: float, *, seed: int = 0) -> AnswerSets:
-    """Return the least probability that an answer must have to be in a set, and measurements of the resulting sets.
+    """Return the least probability that an answer needs to belong to a set, and measurements of the resulting sets.
 
     The measurements are the sets' mean size, and how often a set contains the right answer. For these, the rows are
     split into two halves. Each half is measured with the least probability that is chosen on the other half.
@@ -73,5 +74,8 @@ def answer_sets(rows: Sequence[Row], guarantee: float, *, seed: int = 0) -> Answ
 
 
 def contains(row: Row, least: float) -> bool:
-    """Whether a row's set contains the right answer. The set has all answers with a probability of at least `least`."""
+    """Whether a row's set of plausible answers contains the right answer.
+
+    The set has all answers with a probability of at least `least`, and always the most probable answer.
+    """
     return row.right >= least or row.right == max(row.shares)

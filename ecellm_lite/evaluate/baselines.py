@@ -38,7 +38,8 @@ class Constant:
 def majority(training: Sequence[Labelled]) -> Constant:
     """Return the baseline that answers every row with the most frequent gold answer. There must be at least one row.
 
-    Extractions and rankings have only one baseline.
+    Two types of answers have only one baseline, which is then returned: an extraction without any value, and a ranking
+    in the row's own order.
     """
     return constants(training)[0]
 
@@ -55,6 +56,6 @@ def best_constant(training: Sequence[Labelled]) -> Constant:
 
 
 def constants(training: Sequence[Labelled]) -> list[Constant]:
-    """Return all constant baselines of a task. The first one gives the most frequent answer."""
+    """Return all constant baselines of a task, the one of `majority` first."""
     golds = tuple(text for text, _ in Counter(row.gold for row in training).most_common())
     return [Constant(golds, place) for place in range(len(training[0].space.constants(golds)))]

@@ -31,7 +31,7 @@ def paired_interval(before: Numbers, after: Numbers, metric: Metric) -> Interval
     """Return the 95% interval of a metric's gain from `before` to `after`.
 
     Both have one line of numbers for each row, and the rows are the same. Each resample draws the same rows for both.
-    So the interval is narrower than the difference of two independent measurements.
+    So the interval is narrower than for two independent measurements.
     """
     gains = [metric(counts @ after) - metric(counts @ before) for counts in _resamples(len(before))]
     return _ends(np.concatenate(gains))

@@ -64,8 +64,7 @@ class CalibrationResult:
     `labels`: the corrections of single labels, or None.
     `none`: the rule for the answer "none of these", or None.
 
-    The last four are rules. If the fit is refused but a rule is not, there is still a calibration. Its temperature is
-    then 1.
+    If the fit is refused but one of the last four can be kept, there is still a calibration. Its temperature is then 1.
     """
 
     scope: Scope
@@ -123,8 +122,8 @@ def read_tasks(
 ) -> tuple[list[LabelledTask], list[Unreadable]]:
     """Return the tasks that have labelled rows in a file or folder, and the lines that could not be read.
 
-    Raises InputError if there are no labelled rows. Raises UsageError if scipy is not installed, because fitting needs
-    it.
+    Raises InputError if there are no labelled rows. Raises UsageError if scipy or scikit-learn is not installed,
+    because fitting needs both.
     """
     check_installed()
     files = labelled_files(data, tasks, split)
@@ -156,11 +155,13 @@ def calibrate_task(
     instruction is not the task's own are left out, because a calibration holds for one instruction.
 
     `adapter`: the name of the adapter that answers, or None for the model alone.
-    `target_precision`: if it is 0.95, the result also has thresholds. Of the answers above a threshold, 95% are right.
-    `coverage_guarantee`: if it is 0.95, the result also has a rule for sets of plausible answers. 95% of the sets
-      contain the right answer.
+    `target_precision`: the share of answers above a threshold that must be right, such as 0.95. With None, the result
+      has no thresholds.
+    `coverage_guarantee`: the share of sets of plausible answers that must contain the right answer, such as 0.95. With
+      None, the result has no rule for such sets.
 
-    Raises InputError for a task that answers in free text, and UsageError if scipy is not installed.
+    Raises InputError for a task that answers in free text, or if no row has the task's own instruction. Raises
+    UsageError if scipy or scikit-learn is not installed.
     """
     pairs = [(row, question) for row in rows if (question := task.question(row.row)).wording == task.wording]
     if not pairs:
@@ -226,8 +227,8 @@ def calibrate_task(
 def _fitting(scored: Sequence[tuple[Space, Answer, Labelled]], cases: Sequence[Case]) -> Sequence[Case]:
     """Return the cases that a temperature is fitted to.
 
-    For a task with the answer "none of these", the temperature is only about the choice among the labels. Rows whose
-    gold answer is "none of these" are left out.
+    For a task with the answer "none of these", the temperature corrects only the choice among the labels. So rows
+    whose gold answer is "none of these" are left out.
     """
     fitting = []
     for (space, answer, row), case in zip(scored, cases, strict=True):

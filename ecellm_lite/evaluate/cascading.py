@@ -1,6 +1,6 @@
 """Chooses when the first model of a cascade should pass a row on.
 
-For this, both models must have answered the same rows.
+For this, the first and the last model must have answered the same rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LEAST_ROWS = 100
 
 @dataclass(frozen=True, slots=True)
 class ComparedRow:
-    """A row that both models answered.
+    """A row that the first and the last model answered.
 
     It has the probability of the first model's answer, whether both answers agree, and whether each of them is right.
     """
@@ -49,9 +49,9 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class CascadeResult:
-    """The results at the chosen probability (`chosen`), and at all probabilities (`curve`).
+    """The results with the chosen threshold (`chosen`), and with every possible threshold (`curve`).
 
-    `held_out`: the agreement if the probability is chosen on one half of the rows and measured on the other half.
+    `held_out`: the agreement if the threshold is chosen on one half of the rows and measured on the other half.
     `first_accuracy`: the share of rows that the first model answers right.
     `last_accuracy`: the share of rows that the last model answers right.
     """

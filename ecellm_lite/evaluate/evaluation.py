@@ -234,7 +234,7 @@ def _model_notes(primary: str, models: Sequence[ModelResult]) -> list[str]:
 
 
 def _setting_notes(rows: Sequence[Labelled], metrics: Mapping[str, float]) -> list[str]:
-    """Return notes for rows with worked examples, and for rows of an out-of-domain (OOD) setting."""
+    """Return notes for rows of a setting with worked examples, and for extractions of an out-of-domain setting."""
     settings = [str(row.row.get("setting") or "") for row in rows]
     notes = []
     if examples := sum("shot" in setting.lower() for setting in settings):

@@ -48,9 +48,8 @@ class Fit:
 
     `gain`: by how much the mean logarithm of a row's likelihood rises, in nats.
     `error`: the standard error of this gain.
-    `log_ratio`: how many times as likely a half becomes, as the mean of both halves. This is the logarithm of that
-      number.
-    `least_ratio`: how many times as likely a half must become at least. A smaller rise may be chance.
+    `log_ratio`: the logarithm of the factor by which a half's likelihood rises. The factor is the mean of both halves.
+    `least_ratio`: the smallest factor that passes the test. A smaller rise may be chance.
     `by_option`: a correction with its own numbers for each option, or None. If there is one, it replaces the
       temperature, which is then 1.
     `methods`: the methods that were compared, by name, if there were enough rows.
@@ -101,7 +100,7 @@ def check_installed() -> None:
 
 
 def random_parts(rows: int, parts: int, seed: int) -> Indices:
-    """Divide rows at random into equally large parts. Return the number of each row's part."""
+    """Divide rows at random into equally large parts. Return the index of the part for each row."""
     numbers = np.arange(rows) % parts
     np.random.default_rng(seed).shuffle(numbers)
     return numbers
@@ -111,7 +110,7 @@ def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
     """Fit a temperature to cases. With `biased`, also fit a bias.
 
     A bias helps where each decision is between one value and everything else, as in extractions. Raises InputError for
-    fewer than 10 cases, and UsageError if scipy is not installed.
+    fewer than 10 cases, and UsageError if scipy or scikit-learn is not installed.
     """
     if len(cases) < LEAST_ROWS:
         message = f"A temperature needs at least {LEAST_ROWS} rows, and there are {len(cases)}"
@@ -144,8 +143,9 @@ def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
 class _Claims:
     """All claims (decisions) in the answers to some rows. Each array has one line per claim.
 
-    `logs` (claims, most options): the logarithms of the options' probabilities. The bias applies to the first option.
-    `alike` (claims, most options): an option may stand for several answers. This is the logarithm of their number.
+    `logs` (claims, options): the logarithms of the options' probabilities. The bias applies to the first option. If a
+      claim has fewer options than others, its line ends with -inf.
+    `alike` (claims, options): the logarithm of the number of answers that an option stands for. It is mostly 0.
     `right` (claims,): the index of the claim's right option.
     `rows` (claims,): the index of the claim's row.
     """

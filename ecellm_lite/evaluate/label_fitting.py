@@ -22,10 +22,11 @@ def own_corrections(
 ) -> dict[str, Correction]:
     """Fit a further correction for each label.
 
-    Return the labels for which it clearly helps, with their whole corrections.
+    Return the whole correction of each label for which the further correction clearly helps. The whole correction is
+    `shared`, followed by the further correction.
 
-    A label's whole correction is `shared`, followed by the label's further correction. In each case there is one claim
-    for each label, in the order of `labels`. A claim decides between `yes` (the first option) and `no`.
+    In each case there is one claim for each label, in the order of `labels`. A claim decides between `yes` (the first
+    option) and `no`.
     """
     own = {}
     least = math.log(LEAST_RATIO * len(labels))

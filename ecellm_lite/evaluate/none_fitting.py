@@ -1,10 +1,10 @@
-"""Fits a rule that decides when the answer is "none of these". The rule is kept only if it improves held-out rows.
+"""Fits a rule that decides when the answer is "none of these". The rule is kept only if it works on held-out rows.
 
 The right answer of each row must be known: one of the labels, or "none of these". The rule is a logistic regression
 (see answers/none_of_these.py).
 
-The rule is fitted to one half of the rows and tested on the other half, where it must be better than no rule. A
-temperature is tested in the same way (see evaluate/fitting.py).
+The rule is fitted to one half of the rows and tested on the other half, where it must make the right answers clearly
+likelier. A temperature is tested in the same way (see evaluate/fitting.py).
 """
 
 from __future__ import annotations

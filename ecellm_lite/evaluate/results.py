@@ -249,7 +249,7 @@ class EvaluationSettings:
 class Results:
     """A whole evaluation. `tasks` has the results by task name.
 
-    `unreadable`: lines that could not be read, not even the name of their task.
+    `unreadable`: lines that could not be read, and whose task is not known.
     """
 
     format: int

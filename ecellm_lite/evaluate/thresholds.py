@@ -5,8 +5,8 @@ luck. So a threshold must pass a test. If the true precision above the threshold
 passes by chance in at most 5% of cases. The test uses the one-sided 95% lower bound of Clopper and Pearson ("The use of
 confidence or fiducial limits", Biometrika 1934).
 
-Each possible answer may have its own threshold. The thresholds then share the 5% (Bonferroni's correction). Of two
-thresholds, each passes by chance in at most 2.5% of cases. For a target of 95%, a threshold passes if at least this
+Each possible answer may have its own threshold. The thresholds then share the 5% (Bonferroni's correction). With two
+thresholds, each may pass by chance in at most 2.5% of cases. For a target of 95%, a threshold passes if at least this
 many rows are above it:
 
     thresholds    if none is wrong    if one is wrong

@@ -40,7 +40,8 @@ class Estimate:
     `counted`: whether the whole table was read. If only its beginning was read, the numbers are extrapolated.
     `whole`: whether the numbers are for the whole table. If its size is not known, they are for the rows that were
       read.
-    `answered`, `failed`: the number of rows answered for the estimate, and how many of these failed.
+    `answered`: the number of rows answered for the estimate.
+    `failed`: the number of answers to these rows that are errors.
     `models`: the number of answers that each model gave for the estimate.
     """
 

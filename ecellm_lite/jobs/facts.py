@@ -46,7 +46,11 @@ def task_fact(*tasks: Task) -> str:
 
 
 def _calibration(answerer: Answerer, task: Task, options: RequestOptions) -> str:
-    """Return a text that names the calibration in use. The text differs if another run used another calibration."""
+    """Return a text that identifies the calibration in use, or `none`.
+
+    If the answerer cannot say which calibration it uses, the text is the option `calibration`. If the option names a
+    file, the file's sha256 is added.
+    """
     chosen = options.get("calibration", "auto")
     if isinstance(answerer, KeepsCalibrations):
         calibration = answerer.kept_calibration(task, calibration=chosen, adapter=options.get("adapter"))

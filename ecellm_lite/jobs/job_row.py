@@ -17,7 +17,7 @@ class JobAnswer(NamedTuple):
     `key`: identifies the row in the journal. None if there is no journal, or if the row could not be read.
     `answer`: None if the row was skipped, or is not answered yet.
     `reused`: whether the answer is from the journal.
-    `share`: how much of the table was read after this row, from 0 to 1.
+    `share`: the share of the table that had been read when this row was read, from 0 to 1. None if not known.
     """
 
     mapped: MappedRow

@@ -42,8 +42,8 @@ class Journal:
       file. With None, nothing is compared.
     `restart`: delete the stored answers.
 
-    Raises UsageError if another process has the file open, or if the file has other facts and `restart` is False.
-    Raises InputError if the file is damaged or cannot be written.
+    Raises UsageError if another process has the file open, or if the stored answers have other facts and `restart` is
+    False. Raises InputError if the file is damaged or cannot be written.
     """
 
     def __init__(self, path: Path, facts: Mapping[str, str] | None, *, restart: bool = False) -> None:

@@ -1,7 +1,8 @@
 """Decides which answers a person should review, and defines the review table that lists them.
 
-The review table is written beside the job's output. It has the output's columns and three more: the reason for the
-review, an empty column for the correct answer, and a key. The key identifies the row even if a person sorts the table.
+The review table is written beside the job's output. It has the output's columns and some more: the reason for the
+review, an empty column for the correct answer, a key and, if the job has several tasks, the task. The key identifies
+the row even if a person sorts the table.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ KEY_BYTES = 12
 class ReviewRule:
     """Says which answers need a review: those that failed, abstained, or are not sure enough.
 
-    `below`: the limit. An answer with a lower probability, or with none, needs a review.
-    `calibration`: used without a limit. Its thresholds then say which answers need a review.
+    `below`: an answer with a lower probability, or without one, needs a review.
+    `calibration`: if `below` is None, this calibration's thresholds say which answers need a review.
     """
 
     below: float | None = None

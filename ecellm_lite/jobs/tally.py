@@ -15,7 +15,7 @@ class Tally:
     If a job asks several tasks about each row, a row still counts once.
 
     `failed`: how many rows have at least one failed answer.
-    `reused`: how many rows have answers from the journal.
+    `reused`: how many rows got all their answers from the journal.
     `skipped`: how many rows were skipped and got no answer.
     `repeated_ids`: how many rows have the id of an earlier row.
     `to_review`: how many answers are in the review table.

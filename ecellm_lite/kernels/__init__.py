@@ -12,7 +12,8 @@ numpy and ggml's functions.
 `is_exact` says whether a variant converts test weights to the expected bytes. A C++ variant that fails this test is
 never used. The variant `ggml` fails the test if ggml was compiled to round a*b+c once instead of twice.
 
-ggml always does two steps: it reads a quantized source, and it quantizes to Q4_0, Q4_1, Q5_0 or Q5_1 with an imatrix.
+Even with a C++ variant, ggml's functions do two steps: reading a quantized source, and quantizing to Q4_0, Q4_1, Q5_0
+or Q5_1 with an imatrix.
 """
 
 from __future__ import annotations

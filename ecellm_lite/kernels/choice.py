@@ -1,4 +1,4 @@
-"""Chooses the kernels that convert weights: the fastest variant whose bytes are right here, or ggml's own functions."""
+"""Chooses the code that converts weights: the fastest kernels whose bytes are right here, or ggml's own functions."""
 
 from __future__ import annotations
 

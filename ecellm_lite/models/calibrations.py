@@ -65,7 +65,7 @@ class MethodFigures:
     """How well one calibration method did on rows that it was not fitted to.
 
     `log_likelihood`: the mean logarithm of the right answer's probability. Nearer to 0 is better.
-    `behind`: by how much the best method's `log_likelihood` is higher. It is 0 for the best method.
+    `behind`: the best method's `log_likelihood` minus this method's. It is 0 for the best method.
     `error`: the standard error of `behind`.
     """
 
@@ -92,7 +92,8 @@ class Calibration:
     `automatic`: the thresholds above which answers need no review, if the user asked for thresholds.
     `sets`: the rule for sets of plausible answers, if the user asked for a guarantee.
     `labels`: the corrections for single labels. A label that is missing here is corrected by `temperature` and `bias`.
-    `none`: the rule for the answer "none of these", if the task has this answer and a rule improved it.
+    `none`: the rule for the answer "none of these". None if the task lacks this answer, or if the rule does not improve
+      the probabilities of held-out rows.
     """
 
     scope: Scope

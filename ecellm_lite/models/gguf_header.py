@@ -61,7 +61,7 @@ class Header:
 
     Strings are decoded from UTF-8, and each invalid byte becomes a surrogate (Python's `surrogateescape`).
     `tensors`: in the order of the file. Their data begins `data_offset` bytes after the start of the file.
-    `kinds`: for each key of `metadata`, the number that the GGUF format gives to the value's type.
+    `kinds`: the GGUF type number of each value in `metadata`, by the value's key.
     """
 
     path: Path
@@ -77,8 +77,8 @@ class Header:
 def read_header(path: Path) -> Header:
     """Return the header of the GGUF file at `path`. Raises ModelError for an invalid header.
 
-    Versions 2 and 3 are read, little-endian. A file without tensors (only a vocabulary) is accepted here, but
-    model_check refuses it.
+    Accepts little-endian files of GGUF versions 2 and 3. A file without tensors (only a vocabulary) is accepted here,
+    but model_check refuses it.
     """
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     try:

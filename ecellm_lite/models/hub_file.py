@@ -1,7 +1,8 @@
 """A large file in a repository on the Hugging Face hub. It is read in ranges, or downloaded to a given path.
 
-hub.py fetches whole repositories into the hub's cache. This module does not use that cache. If the process is killed,
-the next download continues where it stopped. The downloaded bytes are checked against the sha256 that the hub states.
+hub.py fetches whole repositories into the hub's cache. This module does not use that cache. If the process is killed
+during a download, the next download fetches only the missing bytes. Each downloaded file is checked against the sha256
+that the hub states.
 """
 
 from __future__ import annotations

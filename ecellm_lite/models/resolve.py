@@ -27,11 +27,11 @@ def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | N
     """Return the model that `name` means, after checking its header.
 
     The returned manifest has the sha256 of the file's current bytes. If `name` is None, the environment variable
-    ECELLM_MODEL names the model. If it is not set, the only model in the store is returned. If the store is empty, the
-    demo is returned.
+    ECELLM_MODEL names the model. If that is not set, the model is the only one in the store besides the demo, or the
+    demo if there is no other.
 
     Raises ModelError if there is no such model or its file is damaged. Raises UsageError if no name is given and the
-    store has several models, or if the file's envelope is unknown.
+    store has several models besides the demo, or if the file's envelope is unknown.
     """
     name = name or os.environ.get("ECELLM_MODEL") or _only_model(store) or DEMO
     if name in makers:

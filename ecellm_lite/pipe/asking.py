@@ -100,7 +100,7 @@ class RequestQueue:
     others.
 
     If two children died while they had the same request, this request is a suspect. A suspect is sent alone: the child
-    gets no other request until it has replied. If the child dies again, the suspect is the cause.
+    gets no other request until it has replied. If this child dies too, the suspect is the cause.
     """
 
     def __init__(self) -> None:
@@ -173,7 +173,7 @@ class RequestQueue:
     def refuses(self, request: PendingRequest) -> bool:
         """Return whether this request is refused.
 
-        It is refused if a child has crashed on an identical request that it had alone.
+        A request is refused if an identical request has killed a child that had no other request.
         """
         return bool(self._refused) and request.key in self._refused
 

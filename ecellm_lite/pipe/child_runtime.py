@@ -60,8 +60,9 @@ class ChildRuntime:
     `lazy`: whether the first request starts the child. Until then, only the model's file is read.
     `settings`: as in Runtime (envelope, context, threads, gpu_layers, prompt_kernels, deterministic, prefix_files).
 
-    Raises the errors of Runtime, and CrashError if the child dies while it loads the model. If a child that a request
-    started cannot load the model, all waiting requests fail with the error. The next request tries again.
+    Raises the errors of Runtime, and CrashError if the child dies while it loads the model. With `lazy` or
+    `idle_seconds`, a request may start the child. If this child cannot load the model, all waiting requests fail with
+    the error, and the next request starts another child.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class ChildRuntime:
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
         """Submit a row, and return the future of its answer; see Answerer.
 
-        If the same request has killed several children, it is refused: its future fails with a CrashError.
+        If an identical request has killed three children, the row is refused: its answer holds a CrashError.
         """
         self._supervisor.check_open()
         started, deadline_ms = time.monotonic(), checked_deadline(options.get("deadline_ms"))

@@ -64,7 +64,7 @@ def use_only_cores(cores: int | Sequence[int]) -> None:
 def _threads() -> list[int]:
     """Return the ids of this process's threads.
 
-    Return [0] on systems other than Linux, where priority and cores are set for the whole process.
+    On systems other than Linux, return [0], which stands for the whole process.
     """
     try:
         return [int(thread.name) for thread in Path("/proc/self/task").iterdir()]

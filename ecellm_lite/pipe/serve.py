@@ -45,7 +45,7 @@ def load_runtime(
     cores: int | Sequence[int] | None = None,
     **settings: Any,
 ) -> tuple[Answerer, Progress | None]:
-    """Limit this process, and return a new Runtime with these settings and its `progress`."""
+    """Limit this process. Return a new Runtime with these `settings`, and the Runtime's method `progress`."""
     limit_process(memory_bytes=memory_bytes, nice=nice, cores=cores)
     runtime = Runtime(**settings)
     return runtime, runtime.progress

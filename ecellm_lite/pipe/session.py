@@ -41,7 +41,7 @@ _REPLIES = {"ping": "pong"}  # every other reply has the type of its request
 
 
 class Session:
-    """Answers one host.
+    """Reads the requests of one host and sends it the answers.
 
     Each request gets exactly one final line: an answer, an error or a cancellation, with its id.
     """

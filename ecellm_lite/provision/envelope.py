@@ -32,8 +32,8 @@ def checked_envelope(repository: str, folder: Path, envelope: str) -> str:
     """Return the envelope for a repository's model, after a check of its architecture.
 
     The result is `envelope` or, if that is empty, the envelope of the repository's chat template. `folder` has the
-    repository's configuration files. Raises ModelError for an unknown architecture, and UsageError for an unknown
-    envelope.
+    repository's configuration files. Raises ModelError for an unknown architecture, and UsageError if no envelope is
+    found.
     """
     architecture_of(read_json(inside(folder, "config.json")))
     if known := envelope or form_of_folder(folder):

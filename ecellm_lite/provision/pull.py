@@ -36,9 +36,9 @@ class _DiffersError(ModelError):
 class Download:
     """A download that is about to start.
 
-    `size`: the bytes of all weights.
-    `result`: the bytes of the converted file.
-    `largest`: the bytes of the largest shard.
+    `size`: the size of all weights, in bytes.
+    `result`: the size of the converted file, in bytes.
+    `largest`: the size of the largest shard, in bytes.
     `kept`: whether the weights stay in the hub's cache. If not, each shard is deleted after its conversion.
     """
 
@@ -67,8 +67,8 @@ def pull(
 
     `model`: a repository on the hub, or a published model's name, which may end with a colon and a file type.
     `file_type`: the type of the weights in the store. By default, it is the type after the colon or FILE_TYPE.
-    `adapters`: LoRA adapters to merge, as folders or repositories. Each has a factor: with 0.5, half of the adapter's
-      change is added.
+    `adapters`: LoRA adapters to merge. Each is a folder or a repository, and a number: with 0.5, half of the adapter's
+      change is added to the model.
     `name`: the model's name in the store.
     `keep`: whether to keep the weights in the hub's cache. If not, each shard is deleted after its conversion, while
       the next shard is downloaded. The disk then needs room only for the model's file and 1.2 shards. Weights that were

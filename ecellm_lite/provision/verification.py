@@ -47,7 +47,7 @@ def verify(file: Path, base: str | None = None, adapters: Adapters = ()) -> list
 def check_against(file: Path, folder: Path, adapters: Adapters = ()) -> list[CheckResult]:
     """Compare the tokens and logits of a converted file with those of its original checkpoint and adapters.
 
-    Some comparisons need a package that may not be installed. Their results then have `passed` = None.
+    If a comparison is not possible, for example because a package is not installed, its result has `passed` = None.
     """
     header = read_header(file)
     envelope = _envelope_of(header, file.name)

@@ -70,8 +70,8 @@ class Fleet:
     `memory`: how many bytes all loaded models together may take (None: no limit).
     `others`: further models that a request may name.
 
-    Use a fleet only in the event loop's thread. Only `load` and `close` may be called in another thread. Raises
-    UsageError if two models have the same name, or if a single model takes more than `memory`.
+    Use a fleet only in the event loop's thread, except for `load` and `close`. Raises UsageError if two models have the
+    same name, or if a single model takes more than `memory`.
     """
 
     def __init__(

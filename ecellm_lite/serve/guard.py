@@ -4,7 +4,8 @@ A server without keys answers only programs on this machine. It refuses web page
 this machine. Two headers show such a page:
 
 - The Origin header of a request names the site of the page that sent it.
-- With DNS rebinding, a page's host name leads to this machine. The Host header still has that host name.
+- With DNS rebinding, the host name of a page's site resolves to this machine's address. The page's requests then reach
+  this server, but their Host header has the site's host name.
 """
 
 from __future__ import annotations

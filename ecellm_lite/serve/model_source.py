@@ -83,7 +83,7 @@ class StoreModels:
 def source_of(name: str | None, workers: int = 1, **settings: Any) -> ModelSource:
     """Return the model with this name or path.
 
-    `workers`: into how many engine processes the model will be loaded.
+    `workers`: how many engine processes will load the model.
     `settings`: the settings of ChildRuntime.
 
     Raises the errors of `find_model`. Raises UsageError if there are more workers than cores.
@@ -117,7 +117,8 @@ def source_of(name: str | None, workers: int = 1, **settings: Any) -> ModelSourc
 def cascade_source(sources: Sequence[ModelSource], escalate_below: float) -> ModelSource:
     """Combine several models into a cascade, which can be loaded like a single model.
 
-    The cheapest model comes first.
+    `sources`: the models, the cheapest first.
+    `escalate_below`: a row goes to the next model if its answer's probability is lower than this; see Cascade.
     """
 
     def start() -> Answerer:

@@ -1,6 +1,6 @@
 """Answers questions about a state. A state is a text or data, such as a customer's mail.
 
-Both decision endpoints use this module. All questions of a request are answered together.
+The endpoints in decisions.py and systemone.py use this module. All questions of a request are answered together.
 """
 
 from __future__ import annotations
@@ -127,9 +127,9 @@ async def decide(
     `orders`: how often each question is asked, each time with the choices in another order. The probabilities are
     averaged.
 
-    Raises RefusedError in three cases: the state is too long for so many questions, a question is invalid (the error
-    names it), or too many rows already wait for an answer. If a question fails later, the error is in that question's
-    Decided.
+    Raises RefusedError if the state is too long for so many questions, if a question is invalid (the error names it),
+    if too many rows already wait for an answer, or if the model cannot be loaded. If a question fails later, the error
+    is in that question's Decided.
     """
     if len(questions) * len(state) > LONGEST:
         message = f"{len(questions)} questions about {len(state):,} characters are too much for one request"
@@ -171,7 +171,7 @@ def log_rows(request: Request, questions: int) -> None:
 def task_of(definition: Mapping[str, Any], place: int) -> Task:
     """Return the task that asks a question.
 
-    Raises RefusedError (422) for an invalid question; the error names `place`.
+    Raises RefusedError (422) for an invalid question. `place` is the question's index, which the error names.
     """
     try:
         return question_task(definition)

@@ -1,4 +1,4 @@
-"""The JSON bodies of the routes' responses, as models for the OpenAPI document.
+"""Pydantic models of the routes' JSON responses, for the OpenAPI document.
 
 Tests check real responses against these models.
 """

@@ -45,7 +45,7 @@ class Noul(Form):
 
 
 class Choice(Form):
-    """The question which of several labels is correct."""
+    """A question that asks which of several labels is correct."""
 
     type: Literal["choice"]
     instructions: Content | None = None
@@ -53,7 +53,7 @@ class Choice(Form):
 
 
 class Score(Form):
-    """The question which of several levels applies. The levels are listed from the lowest to the highest."""
+    """A question that asks which of several levels applies. The levels are listed from the lowest to the highest."""
 
     type: Literal["score"]
     instructions: Content | None = None

@@ -192,8 +192,8 @@ async def generate_texts(
 
     Raises the error of the first text that failed.
 
-    A seed repeats the texts only if the engine also forms the same batches. `listener` is called each time the text
-    grows, with the whole text so far. Give a listener only for a single text.
+    The same seed gives the same texts again only if the engine also forms the same batches. `listener` is called each
+    time the text grows, with the whole text so far. Give a listener only for a single text.
     """
     first = seed if seed is not None else secrets.randbits(32)
 

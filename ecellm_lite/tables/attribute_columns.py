@@ -24,8 +24,8 @@ _BETWEEN = "; "
 def attribute_columns(attributes: Sequence[Attribute]) -> list[tuple[str, Kind]]:
     """Return the names and types of the attributes' columns.
 
-    If two columns would have the same name, the second gets a number. For example, an attribute may itself be called
-    `Color.place`. The column with the place of Color then becomes `Color.place (2)`.
+    If two columns would have the same name, one of them gets a number. For example, if there are attributes `Color` and
+    `Color.place`, the column with the place of Color becomes `Color.place (2)`.
     """
     columns: list[tuple[str, Kind]] = []
     own: list[int] = []  # the places of the columns that have an attribute's name

@@ -181,9 +181,9 @@ class ColumnMap:
             )
 
     def _name_by_name(self) -> None:
-        """Map each field that is not mapped yet to the column of the same name.
+        """Map each field that is not mapped yet to the column with the same name or, if there is none, a similar name.
 
-        Skip the field if several columns have its name.
+        Skip the field if several columns have such a name.
         """
         assert self._columns is not None
         names = [*self._fields, _ID]

@@ -67,7 +67,8 @@ def find_encoding(head: bytes, *, whole: bool, encoding: str | None = None, name
 
     `whole`: whether `head` is the whole file. `encoding` overrides the detection.
 
-    Raises UsageError for an encoding that Python does not know. Raises InputError for bytes that are not text.
+    Raises UsageError if Python does not know `encoding`, or if charset-normalizer is needed but not installed. Raises
+    InputError for bytes that are not text.
     """
     marked = _marked(head)
     if encoding is not None:

@@ -138,8 +138,8 @@ class Records:
     def _rest(self) -> list[Line]:
         """Skip lines until the next one looks like the beginning of a record.
 
-        The record ends with the last skipped line. Return this line without its text, in a list. If no line was
-        skipped, return an empty list.
+        The skipped lines belong to the current record. Return a list with the last of them, without its text. The list
+        is empty if no line was skipped.
         """
         last: list[Line] = []
         while line := self._pending.popleft() if self._pending else next(self._lines, None):

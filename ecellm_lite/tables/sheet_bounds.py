@@ -1,4 +1,4 @@
-"""Refuses a spreadsheet that would not fit into memory. Its XML is scanned before the file is read.
+"""Refuses a spreadsheet that would not fit into memory. Its XML is scanned before python-calamine builds the table.
 
 An XLSX or ODS file is a ZIP file, which may unpack to a thousand times its size. A sheet with two cells in opposite
 corners would be read as a rectangle of 17 billion cells.
@@ -30,7 +30,7 @@ _SHEET = re.compile(r"xl/worksheets/[^/]+\.xml", re.IGNORECASE)
 
 
 def check_bounds(file: IO[bytes], name: str) -> None:
-    """Raise InputError if a file is not a ZIP file, or if the sheets in it are too large."""
+    """Raise InputError if a file is not a ZIP file, is damaged or locked, or has too large a sheet."""
     unpacked = _UnpackedParts(name)
     try:
         with zipfile.ZipFile(file) as archive:
@@ -66,9 +66,9 @@ class _UnpackedParts:
 
 
 def _cells(filename: str, blocks: Iterator[bytes]) -> int:
-    """Return the number of cells in the smallest rectangle around a sheet's cells. It is 0 if the file is not a sheet.
+    """Return the number of cells in the rectangle from A1 to a sheet's last row and column.
 
-    The blocks of such a file are read too, because their bytes count towards the limit.
+    If the file is not a sheet, return 0. Its blocks are still read, because their bytes count towards the limit.
     """
     if _SHEET.fullmatch(filename):
         return _xlsx_cells(blocks)
@@ -101,7 +101,7 @@ def _column(letters: bytes) -> int:
 
 
 class _OdsCells:
-    """Counts an ODS sheet's cells.
+    """Measures the sheets of an ODS file. `largest` is the number of cells in the largest sheet's rectangle from A1.
 
     A cell with "number-columns-repeated" 5 counts as 5 cells. Empty cells at the end of a row do not count.
     """

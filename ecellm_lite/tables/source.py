@@ -87,8 +87,8 @@ class Source:
     def beyond_ascii(self) -> bytes:
         """Return some lines after `head` that are not ASCII, to detect the encoding.
 
-        The result begins with the first such line, and ends where the block read from the file ends. It is empty if the
-        64 MiB after `head` are ASCII, or if the table is a compressed file or a pipe.
+        The file is read in blocks. The result begins with the first line that is not ASCII, and ends with that line's
+        block. It is empty if the 64 MiB after `head` are ASCII, or if the table is a compressed file or a pipe.
         """
         if self.packing or self._size is None:
             return b""

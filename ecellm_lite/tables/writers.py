@@ -45,7 +45,8 @@ class WriteOptions:
 class RowWriter(Protocol):
     """Writes rows to a file of one type.
 
-    `notes` are sentences about values that this file type cannot hold, and that were changed. Read them after `close`.
+    `notes` are sentences about values that were changed because this file type cannot hold them. Read `notes` after
+    `close`.
     """
 
     notes: list[str]
@@ -97,7 +98,7 @@ class ResultWriter:
 
     @property
     def notes(self) -> Sequence[str]:
-        """Sentences about values that this file type cannot hold, and that were changed. Read them after `close`."""
+        """Sentences about values that were changed to fit the file type. Read them after `close`."""
         return self._rows.notes if self._rows else ()
 
     def write(self, row: TableRow, *answers: Answer | None, more: Mapping[str, str | None] | None = None) -> None:

@@ -46,7 +46,7 @@ class XlsxWriter:
         self._next_sheet()
 
     def write(self, cells: Sequence[Any], own: Sequence[Any]) -> None:
-        """Write a row: `cells` from the input, then `own` cells."""
+        """Write a row: first the input's cells, then the added cells (`own`)."""
         if self._row == ROWS:
             self._next_sheet()
         for place, cell in enumerate((*cells, *own)):

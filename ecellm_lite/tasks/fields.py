@@ -74,7 +74,7 @@ class TextField:
 
 
 class Joined(str):
-    """The texts of a list, joined with commas to one text. `pieces` has the start and the end of each text in it."""
+    """The texts of a list, joined with commas to one text. `pieces` says where each of the texts begins and ends."""
 
     pieces: tuple[Piece, ...]
 

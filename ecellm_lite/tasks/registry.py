@@ -55,9 +55,9 @@ _NAMES: dict[str, Task] = {
 def get_task(name: str) -> Task:
     """Return a task by its name. Case does not matter.
 
-    A built-in task is also found by its name on the hub or by its abbreviation. A user's task is also found by the path
-    of its file. Raises UsageError for an unknown task; the message suggests similar names. Raises InputError if the
-    file of a user's task is invalid.
+    A built-in task is also found by its name in the data set (`Sentiment_Analysis`) or by its abbreviation (`SA`). A
+    user's task is also found by the path of its file. Raises UsageError for an unknown task; the message suggests
+    similar names. Raises InputError if the file of a user's task is invalid.
     """
     key = name.strip().lower().replace("-", "_")
     if key in _NAMES:

@@ -191,8 +191,8 @@ def _largest(
 
     `of`: makes the row with a given number of parts.
     `needs`: counts the tokens of a row.
-    `low`: a number of parts with which the row fits, and the row's tokens.
-    `high`: a number of parts with which the row does not fit, and the row's tokens.
+    `low`: a number of parts with which the row fits, and how many tokens it then has.
+    `high`: a number of parts with which the row does not fit, and how many tokens it then has.
 
     Each guess is made by linear interpolation, because the tokens grow nearly linearly with the parts.
     """

@@ -166,7 +166,7 @@ class TaskTable:
         return str(value)
 
     def path_beside(self, key: str) -> Path:
-        """Return the value of `key` as a path. It must lead into the folder of the task's file, or below it."""
+        """Return the path of the file that `key` names. It must be in the folder of the task's file, or below it."""
         name = self.text(key, most=LONGEST_PATH)
         inside = PurePosixPath(name)
         if inside.is_absolute() or ".." in inside.parts or "\\" in name or ":" in name:

@@ -1,6 +1,6 @@
 """A task: the question that it asks about a row, and the possible answers.
 
-The question is worded as it was when the weights were trained.
+ECInstruct's tasks use the words with which the models were trained.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One of ECInstruct's tasks, or a user's own.
+    """A task: built-in, a user's own, or defined by a request.
 
     `write`: turns the fields of a row into the strings of the prompt.
     `read`: takes the strings `input` and `options` of a row in the wire format, and returns the answer space.
@@ -133,8 +133,8 @@ class Task:
     def shortened(self, question: Question, needs: Callable[[Question], int], most: int) -> Question:
         """Return the question with its row cut as little as possible, so that it needs at most `most` tokens.
 
-        `needs` returns how many tokens a question's prompt and answer need. The row is left whole if the question
-        already fits, or if it would not fit after any cut.
+        `needs` returns how many tokens a question's prompt and answer need. Examples that were chosen for the row are
+        left out first. Nothing is cut if the question already fits, or if no cut would make it fit.
         """
         whole = needs(question)
         if question.values is None or whole <= most:

@@ -2,8 +2,8 @@
 
 ECInstruct's authors normalized these texts with NFKD, and then dropped all characters outside ASCII: `Café ™` became
 `Cafe TM`. This module does the same, with one exception. It replaces some characters that NFKD would lose: `ß` becomes
-`ss`, and `¼` becomes `1/4`. These are Latin letters, fractions, digits, dashes, quotes, operators, currencies and
-units.
+`ss`, and `¼` becomes `1/4`. The replaced characters are Latin letters, fractions, digits, dashes, quotes, operators,
+currencies and units.
 
 Letters and digits of other scripts are dropped and counted. They are not romanized, because no model was trained on
 romanized words. Symbols such as `★` and `®` are dropped and not counted.

@@ -1,4 +1,4 @@
-"""The worked examples of a task. Either all rows get the same examples, or each row gets the most similar ones."""
+"""The worked examples of a task. Either all rows get the same examples, or each row gets those most similar to it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class WorkedExamples:
     def of(self, text: str) -> tuple[WorkedExample, ...]:
         """Return the examples for a row with this text, the most similar one last.
 
-        Similar examples have words in common with the text. If there are too few of them, other examples come first.
+        Similar examples have words in common with the text. If there are fewer than `nearest`, other examples fill the
+        places before them.
         """
         if self.nearest is None:
             return self._examples

@@ -1,4 +1,4 @@
 """Trains adapters on labelled rows.
 
-Making the lessons needs llama.cpp; training on them needs torch (extra `train`).
+Making the lessons (training examples) needs llama.cpp; training on them needs torch (extra `train`).
 """

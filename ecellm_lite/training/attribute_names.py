@@ -1,4 +1,4 @@
-"""Shops use different names for the same attribute, such as Color and Colour. So does the training."""
+"""Different names for the same attribute, such as Color and Colour, to vary the names in training rows."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ _KEPT = frozenset(("type", "model", "length", "diameter", "age"))
 def other_name(name: str, others: Collection[str], random: Random) -> str:
     """Return another name for an attribute, such as Colour for Color, or the same name.
 
-    A name that belongs to two attributes does not change, such as Quantity. If one of `others` is a name of the same
-    attribute, the name does not change either.
+    The name stays the same if it belongs to two attributes, as Quantity does, if the attribute is one of `_KEPT`, or if
+    one of `others` is a name of the same attribute.
     """
     wordings = [names for key, names in NAMES.items() if name in names and key not in _KEPT]
     if len(wordings) != 1 or any(other in wordings[0] for other in others):

@@ -1,9 +1,11 @@
 """A curriculum: the training examples (lessons) made from labelled rows, for several passes over these rows.
 
-Each held-out row becomes one lesson, with the task's own instruction. If the rows of a source are left out, the model
-learns none of them. Some of them become lessons like the held-out rows, to show how the model answers rows of an
-unfamiliar kind. Every other row becomes one lesson in each pass. This lesson varies: lists are shuffled if their order
-means nothing, and the instruction may be a paraphrase.
+Each row to learn becomes one lesson in each pass. This lesson varies: lists are shuffled if their order means nothing,
+and the instruction may be a paraphrase.
+
+Each held-out row becomes one lesson for validation, with the task's own instruction. The rows of some sources (a row's
+key `source`) can be left out of the training. Some of these rows become validation lessons too, to show how the model
+answers rows of an unfamiliar kind.
 """
 
 from __future__ import annotations
@@ -153,7 +155,7 @@ class _School:
         self._envelope = envelope
 
     def teach(self, row: Row, turn: int, random: Random | None = None, *, left_out: bool = False) -> None:
-        """Add a row's lesson. With `random`, the lesson's row and instruction are varied."""
+        """Add a row's lesson to the pass `turn`. With `random`, the lesson's row and instruction are varied."""
         task = get_task(row["task"])
         fields, answer, instruction = row["input"], row["output"], None
         if random:

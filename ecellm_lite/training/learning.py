@@ -50,8 +50,8 @@ class Learning:
 
     `batches` has the lessons of each step.
 
-    The run uses `passes` passes of the lessons (default: all that remain), beginning with `first_pass` (from 0). Raises
-    UsageError if the lessons have fewer passes.
+    The run learns `passes` passes, from the pass `first_pass` on. Passes are counted from 0. By default, the run ends
+    with the last pass of the lessons. Raises UsageError if the lessons have fewer passes.
     """
 
     def __init__(
@@ -111,10 +111,10 @@ class Learning:
         return len(self.batches)
 
     def run(self, *, until: int | None = None, report: Callable[[str], None] = print) -> None:
-        """Learn up to the step `until`, or to the end. A checkpoint is written every EVERY steps.
+        """Learn up to the step `until`, or to the end. A checkpoint is written at least every EVERY steps.
 
-        If the training starts from an older adapter, this adapter is validated first. The best adapter of all
-        validations is kept.
+        The adapter is validated after each pass, and the best one is kept. If the run starts from an older adapter
+        (`start_from`), that adapter is validated first.
         """
         end = self.steps if until is None else min(until, self.steps)
         if self._started and self.step == 0 and self._lessons.of(VALIDATION):

@@ -56,9 +56,12 @@ def parts(batch: Sequence[Lesson], tokens: int) -> list[list[Lesson]]:
 class Packing:
     """The tokens of several lessons, one lesson after the other, without padding.
 
-    A lesson's first tokens that are also those of the lesson before it occur once. `shared` has their number for each
-    lesson. `positions` has the position in its lesson of each token. `rows` has for each lesson where its tokens are.
-    `answers` has where the token before each token of an answer is, lesson after lesson.
+    If a lesson begins with the same tokens as the lesson before it, these tokens are stored once.
+
+    - `positions`: for each token, its position in its lesson.
+    - `rows`: for each lesson, the indices of its tokens in `tokens`.
+    - `shared`: for each lesson, how many of its first tokens are also those of the lesson before it.
+    - `answers`: for each token of an answer, the index of the token before it, lesson after lesson.
     """
 
     tokens: Sequence[int]
@@ -69,7 +72,7 @@ class Packing:
 
 
 def packed(part: Sequence[Lesson]) -> Packing:
-    """Return the lessons of a part as one sequence. The more neighbors begin alike, the shorter it is."""
+    """Return the lessons of a part as one sequence. It is shorter if neighboring lessons begin with the same tokens."""
     tokens: list[int] = []
     positions: list[int] = []
     rows: list[list[int]] = []

@@ -29,8 +29,8 @@ class Lesson:
     """A row's tokens. The last `answer` tokens are the answer and the end-of-sequence token.
 
     `choices` are the first tokens of the possible answers, and `gold` is the index of the right one. If the first token
-    does not decide the answer, `choices` is empty and `gold` is -1. `turn` is the index of the pass, from 0.
-    `left_out`: whether the row's source is used only for validation.
+    does not decide the answer, `choices` is empty and `gold` is -1. `turn` is the number of the pass (from 0), or
+    VALIDATION for a held-out row. `left_out`: whether the row's source is used only for validation.
     """
 
     task: str
@@ -50,7 +50,7 @@ class Lessons:
     lessons: list[Lesson] = field(default_factory=list)
 
     def of(self, turn: int) -> list[Lesson]:
-        """Return the lessons of one pass. Passes count from 0, and VALIDATION is the turn of the held-out lessons."""
+        """Return the lessons of one pass. Passes are counted from 0. `of(VALIDATION)` returns the held-out lessons."""
         return [lesson for lesson in self.lessons if lesson.turn == turn]
 
     @property

@@ -3,8 +3,9 @@
 The adapter is merged into the weights once per step: W' = W + scale * B @ A. So each matrix takes one product in the
 forward pass and one in the backward pass. The gradients of A and B need only narrow products (`_Product`).
 
-Nothing is padded, and tokens with which lessons begin alike are computed once (`packed`). The last layer computes only
-the states that predict an answer's token, and its keys and values. All of this is in float32, without dropout.
+Nothing is padded. If neighboring lessons begin with the same tokens, these tokens are computed once (`packed`). After
+its attention, the last layer computes only the states that predict an answer's token. Everything is computed in
+float32, without dropout.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class MergedLlama:
 
 
 class _Layer:
-    """A layer's norms and matrices. Matrices with the same input are computed as one."""
+    """A layer's norms and matrices. Matrices with the same input are joined into one."""
 
     def __init__(self, layer: Any) -> None:
         attention, feed_forward = layer.self_attn, layer.mlp
@@ -166,7 +167,7 @@ class _Norm(Function):  # type: ignore[misc]
 
 
 class _Gate(Function):  # type: ignore[misc]
-    """silu(gate) * up, where x has the gate's columns and then those of up."""
+    """Computes silu(gate) * up. The first half of x's columns is `gate`, and the second half is `up`."""
 
     @staticmethod
     def forward(ctx: Any, x: Any) -> Any:
@@ -189,7 +190,10 @@ class _Gate(Function):  # type: ignore[misc]
 
 
 class _Rotation(Function):  # type: ignore[misc]
-    """The rotary position embedding of the first heads of x (tokens, heads, head width); the other heads are values."""
+    """Applies the rotary position embedding to the first `heads` heads of x (tokens, heads, head width).
+
+    The other heads are values, and stay unchanged.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Any, heads: int, cosines: Any, sines: Any) -> Any:
@@ -213,7 +217,10 @@ def _rotated(x: Any, heads: int, cosines: Any, sines: Any) -> Any:
 
 
 class _Row:
-    """Where a lesson's tokens are among the packed tokens. It shares the first `shared` with the lesson before it."""
+    """Where a lesson's tokens are among the packed tokens.
+
+    The lesson's first `shared` tokens are also those of the lesson before it.
+    """
 
     def __init__(self, places: Any, shared: int) -> None:
         self.places = places
@@ -227,7 +234,8 @@ class _Attention(Function):  # type: ignore[misc]
     """Causal attention within each row. Each key head serves several neighboring query heads.
 
     The input (tokens, heads, head width) has the queries' heads, then the keys', then the values'. The output is
-    (tokens, query heads * head width). The weights of the attention are computed twice, because they need much memory.
+    (tokens, query heads * head width). The backward pass computes the attention weights again, because keeping them
+    would need much memory.
     """
 
     @staticmethod
@@ -267,7 +275,10 @@ def _parts(heads: Any, key_heads: int) -> tuple[Any, Any]:
 
 
 def _weights(query: Any, key: Any, mask: Any) -> Any:
-    """Return how much each query takes of each token: (key heads, queries, tokens), where `mask` is 0."""
+    """Return the attention weights, of shape (key heads, queries, tokens).
+
+    `mask` is 0 where a query may attend to a token, and minus infinity elsewhere.
+    """
     masks = mask.repeat(query.shape[1] // len(mask), 1).expand(len(query), -1, -1)
     return torch.baddbmm(masks, query, key.mT, alpha=query.shape[-1] ** -0.5).softmax(-1)
 

@@ -1,7 +1,7 @@
 """Paraphrases of the tasks' instructions, so that a model does not depend on one wording.
 
 They were written for this project. Training uses four paraphrases for each task. A model is never trained on the
-paraphrases in `HELD_OUT`. They show how much worse it answers if the wording is new.
+paraphrases in `HELD_OUT`, which show how much worse the model answers if the wording is new.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ SHARE_HELD_OUT, MOST_HELD_OUT = 0.1, 250  # of a task's rows
 
 
 def read_rows(*folders: Path) -> dict[str, list[Row]]:
-    """Return the rows in the files FOLDER/TASK/train.jsonl by task.
+    """Return the rows in the files FOLDER/TASK/train.jsonl of all folders, by task.
 
-    Raises InputError for a line that cannot be learned, and for a folder without rows.
+    Raises InputError for a line that is not a valid labelled row, and for a folder without rows.
     """
     rows: dict[str, list[Row]] = {}
     for folder in folders:
@@ -79,8 +79,7 @@ def split_rows(
 ) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
     """Return the rows to learn and the held-out rows: a tenth of each task's rows, at most `most`.
 
-    The split depends only on the rows and on `random`. If a row to learn has the same input as a held-out row, it is
-    dropped.
+    The split depends only on the rows and on `random`. A row to learn is dropped if a held-out row has the same input.
     """
     learned, held_out = {}, {}
     for task, labelled in rows.items():

@@ -22,9 +22,9 @@ class _Totals:
 
 
 class Validation:
-    """Collects rows.
+    """Measures, per task, how likely the right answers are, and how often the right answer is the likeliest one.
 
-    Measures how likely each task's right answers are, and how often the right answer is the likeliest one.
+    Call `add` for each held-out row, then `result`.
     """
 
     def __init__(self) -> None:
@@ -49,8 +49,8 @@ class Validation:
         Rows from left-out sources are measured separately. Their results are in "left_out", in the same form as
         "tasks".
 
-        The score is the mean over all tasks with at least LEAST_ROWS rows, left-out ones included. A task with choices
-        adds its macro-F1 to the mean, and another task adds its fraction of exact answers. If every task has fewer
+        The score is a mean over the tasks with at least LEAST_ROWS rows, in "tasks" and in "left_out". A task that has
+        a macro-F1 counts with it. Any other task counts with its fraction of exact answers. If every task has fewer
         rows, the score is the negative mean loss.
         """
         groups = (self._tasks, self._left_out)

@@ -37,10 +37,10 @@ def _swapped(fields: Fields, answer: str, random: Random) -> Varied:
 
 
 def _attributes(fields: Fields, answer: str, random: Random) -> Varied:
-    """Shuffle the attributes and rename some of them. Half of the time, move the end of the title to another field.
+    """Shuffle the attributes and rename some of them. Sometimes, also move the end of the title to another field.
 
-    The answer is changed to match: it gets the new order and the new names. If a value has moved to another field, that
-    field becomes its source.
+    The end is moved half of the time, if the product has no other text. The answer is changed to match: it gets the new
+    order and the new names. If a value has moved to another field, that field becomes its source.
     """
     attributes = random.sample(fields["attributes"], len(fields["attributes"]))
     attributes, answer = _renamed(attributes, answer, random)
@@ -113,7 +113,7 @@ def perhaps_a_price(random: Random) -> dict[str, str]:
 def _candidates(fields: Fields, answer: str, random: Random) -> Varied:
     """Shuffle the candidates. Half of the time, also cut off the end of the history.
 
-    The first purchase that is cut off then replaces the correct candidate.
+    The first purchase that is cut off is then the next purchase, so it replaces the correct candidate.
     """
     history, candidates = list(fields["history"]), list(fields["candidates"])
     gold = ascii_uppercase.index(answer)
@@ -131,8 +131,8 @@ def _candidates(fields: Fields, answer: str, random: Random) -> Varied:
 def _products(fields: Fields, answer: str, random: Random) -> Varied:
     """Shuffle the products, and change the letters in the ranking to match.
 
-    In some rankings, all products after the best one are in the order of the list. They are equally good, so they keep
-    their order. Only the best product then moves.
+    If the ranking lists all products after the best one in the order of the list, they are probably equally good. Then
+    only the best product moves, and the others keep their order.
     """
     products, (best, *others) = fields["products"], [ascii_uppercase.index(letter) for letter in answer.split(",")]
     if others == sorted(others):

@@ -71,8 +71,8 @@ ECELLM_PROMPT_API int ecellm_prompt_declined(void);
 ECELLM_PROMPT_API uint64_t ecellm_prompt_products(void);
 ECELLM_PROMPT_API uint64_t ecellm_prompt_attentions(void);
 
-/* Compute one product (see struct Product in product.h), with the same results as the back end. `y` must not overlap
- * the other buffers; floats are aligned to 4 bytes. */
+/* Compute one product (see struct Product in product.h), with the same results as the back end in a stable mode. `y` must
+ * not overlap the other buffers; floats are aligned to 4 bytes. */
 ECELLM_PROMPT_API int ecellm_prompt_multiply(const char *variant, int type, const void *w, size_t w_stride,
                                              const float *x, size_t x_stride, float *y, size_t y_stride, size_t depth,
                                              size_t rows, size_t columns, int threads);

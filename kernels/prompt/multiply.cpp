@@ -6,14 +6,14 @@
 namespace {
 
 /* A panel is unpacked again for each piece, so it is cut by columns only if there are few panels. */
-constexpr size_t pieces_per_thread = 4, groups_per_piece = 12;
+constexpr size_t pieces_per_thread = 4, columns_per_piece = 72;
 
-size_t cuts(size_t panels, size_t groups, size_t threads) {
+size_t cuts(size_t panels, size_t columns, size_t threads) {
     size_t count = (pieces_per_thread * threads + panels - 1) / panels;
     if (threads == 1 || count < 1) {
         count = 1;
     }
-    const size_t most = groups / groups_per_piece;
+    const size_t most = columns / columns_per_piece;
     return count < most ? count : most ? most : 1;
 }
 
@@ -27,7 +27,7 @@ bool multiply(const Variant &variant, const Product &product, int threads, Memor
     const size_t panels = (product.rows + variant.panel_rows - 1) / variant.panel_rows;
     const size_t in_group = variant.group_columns(product);
     const size_t groups = (product.columns + in_group - 1) / in_group;
-    const size_t parts = cuts(panels, groups, (size_t)threads);
+    const size_t parts = cuts(panels, product.columns, (size_t)threads);
     std::atomic<size_t> next_group{0}, next_piece{0};
 #pragma omp parallel num_threads(threads)
     {

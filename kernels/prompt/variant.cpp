@@ -1,6 +1,6 @@
 /* A variant of the kernels, compiled for one kind of processor. ECELLM_VARIANT is its name. The files of x86/ or neon/
  * have what differs: vectors (lanes.h, wide.h), how weights and activations are stored (formats.h), and sums of products
- * (products.h). */
+ * (products.h; with AMX amx_products.h too). */
 #include "attend.h"
 #include "few.h"
 #include "processor.h"
@@ -18,7 +18,7 @@ struct Kernel {
     size_t (*activation_bytes)(const Product &);
     void (*quantize)(const Product &, uint8_t *, size_t);
     void (*multiply)(const Product &, const uint8_t *, const Piece &);
-    size_t least_columns = 0; /* for which it is the fastest */
+    size_t least_columns = 0; /* with fewer columns another kernel is faster */
 };
 
 /* One group of columns, `columns` of them in use. */
@@ -116,14 +116,14 @@ constexpr Kernel few_kernels[] = {
 };
 
 #if defined(ECELLM_AMX)
-/* With fewer columns than `least`, unpacking takes longer than what AMX saves. Measured with SmolLM2-135M's shapes. */
+/* With fewer columns than `least`, unpacking takes longer than AMX saves. Measured with SmolLM2-135M's shapes. */
 template <class Type, size_t least>
 constexpr Kernel amx_kernel(int type) {
     using One = AmxColumns<Type>;
     return {type, weights_in<typename Type::Weights>, amx_columns, One::bytes, One::quantize, One::multiply, least};
 }
 
-/* F16 has none: bfloat16 would round its weights more than ggml rounds the activations. */
+/* F16 has none: in bfloat16 its products would be less exact than ggml's. */
 constexpr Kernel amx_kernels[] = {
     amx_kernel<Pairs<Q4_0, EightScales, false>, 64>(type_q4_0),
     amx_kernel<Pairs<Q4_1, EightScales, true>, 64>(type_q4_1),
@@ -135,7 +135,7 @@ constexpr Kernel amx_kernels[] = {
     amx_kernel<Pairs<Q3_K, EightHalfScales, false>, 32>(type_q3_k),
     amx_kernel<Pairs<Q6_K, EightHalfScales, false>, 32>(type_q6_k),
     amx_kernel<Pairs<Q8_0, EightScales, false>, 32>(type_q8_0),
-    amx_kernel<Pairs<BF16, void, false>, 8>(type_bf16),
+    amx_kernel<Pairs<BF16, void, false>, 16>(type_bf16),
 };
 #endif
 

@@ -21,7 +21,7 @@ const Variant *const variants[] = {
 
 const Variant *find_variant(const char *name) {
     for (const Variant *const *each = variants; *each; each++) {
-        if ((*each)->runs() && (!name || !std::strcmp(name, (*each)->name))) {
+        if ((!name || !std::strcmp(name, (*each)->name)) && (*each)->runs()) {
             return *each;
         }
     }

@@ -28,6 +28,7 @@ from ecellm_lite.errors import EcellmError, UsageError
 from ecellm_lite.kernels.prompt import CHOICES, State, choice, library, runnable, start, trial
 from ecellm_lite.models import tuning
 from ecellm_lite.models.store import StoredModel
+from tests.support.prompt_variants import native_variants
 from tests.support.refusals import refusal
 
 KERNELS = Path(__file__).parent.parent.parent / "kernels" / "prompt"
@@ -139,8 +140,9 @@ def test_kernels_are_off_if_a_gpu_computes_layers(demo_model: StoredModel, varia
     backend.close()
 
 
-def test_the_trial_against_ggmls_graphs_passes(variant: str) -> None:
-    trial.check(library.library(library.path()), variant)
+@pytest.mark.parametrize("name", native_variants())
+def test_the_trial_against_ggmls_graphs_passes(variant: str, name: str) -> None:
+    trial.check(library.library(library.path()), name)
 
 
 def test_a_trial_of_a_variant_for_another_processor_fails(variant: str) -> None:

@@ -126,15 +126,15 @@ def test_products_are_close_to_those_in_float64(
 def test_products_of_many_columns_and_strides_are_right(kernels: Kernels, variant: str, name: str) -> None:
     kind = CONVERTED[name]
     generator = np.random.default_rng(4)
-    weights, x = product(generator, kind, 45, 600, 1280)
+    weights, x = product(generator, kind, 45, 600, 2560)
     # Rows of weights and columns of activations with gaps between them.
     wide = generator.integers(0, 256, (45, weights.shape[1] + 34), dtype=np.uint8)
     wide[:, : weights.shape[1]] = weights
-    far = generator.normal(size=(600, 1283)).astype(np.float32)
-    far[:, :1280] = x
-    result = kernels.multiply(wide[:, : weights.shape[1]], kind, far[:, :1280], variant=variant, threads=2)
+    far = generator.normal(size=(600, 2563)).astype(np.float32)
+    far[:, :2560] = x
+    result = kernels.multiply(wide[:, : weights.shape[1]], kind, far[:, :2560], variant=variant, threads=2)
     compare(weights, kind, x, result, variant)
-    few = kernels.multiply(wide[:, : weights.shape[1]], kind, far[:9, :1280], variant=variant, threads=2)
+    few = kernels.multiply(wide[:, : weights.shape[1]], kind, far[:9, :2560], variant=variant, threads=2)
     assert np.array_equal(few, result[:9])
 
 
@@ -143,10 +143,10 @@ def test_products_of_many_columns_and_strides_are_right(kernels: Kernels, varian
 def test_a_column_does_not_depend_on_the_others(kernels: Kernels, variant: str, name: str) -> None:
     """A column has the same bits for any number of columns and threads. Deterministic batches need this."""
     kind = CONVERTED[name]
-    weights, x = product(np.random.default_rng(5), kind, 37, 21, 1536)
+    weights, x = product(np.random.default_rng(5), kind, 37, 70, 1536)
     together = kernels.multiply(weights, kind, x, variant=variant)
     assert np.array_equal(together, kernels.multiply(weights, kind, x, variant=variant, threads=3))
-    for count in (2, 5, 6, 8, 13, 16, 17):
+    for count in (2, 5, 6, 8, 13, 16, 17, 31, 32, 33, 48, 64, 65):
         assert np.array_equal(together[:count], kernels.multiply(weights, kind, x[:count], variant=variant))
     alone = [kernels.multiply(weights, kind, x[i : i + 1], variant=variant) for i in range(len(x))]
     assert np.array_equal(together, np.concatenate(alone))

@@ -1,6 +1,7 @@
 """Runs each variant of the prompt kernels: directly if this processor can run it, otherwise in an emulator.
 
-NEON runs in qemu, which emulates ARM. qemu has no AVX-512 and no VNNI; the library SIMDe computes these instructions.
+NEON runs in qemu, which emulates ARM. qemu has no AVX-512, VNNI or AMX. The library SIMDe computes these instructions,
+except those of AMX, which tests/native/emulated/amx_emulated.h computes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Metrics of a user's own choices: accuracy, macro-F1, a line per label, and how well "none of these" is recognized.
+"""Metrics of tasks that a user defined and whose answer is one label: accuracy, macro-F1, and a table of the labels.
 
-Macro-F1 is the mean F1 of the answers that occur. In the metrics `all` (see measured.py), a row without an answer is
-wrong. In the metrics `paper`, such a row is left out. If the task has the answer "none of these", `none_precision`,
-`none_recall` and `none_f1` measure it.
+Macro-F1 is the mean F1 of the labels that occur as a gold answer or as an answer of the model. In the metrics `all`
+(see measured.py), a row without an answer is wrong. In the metrics `paper`, such a row is left out. If the task
+has the answer "none of these", `none_precision`, `none_recall` and `none_f1` measure how well it is recognized.
 """
 
 from __future__ import annotations
@@ -105,9 +105,9 @@ def _table(keys: Sequence[str], sums: Numbers) -> list[LabelResult]:
 
 
 def _occurring(space: Choice | LabelSet, keys: set[str | None]) -> list[str]:
-    """Return the answers that occur, in the task's order.
+    """Return the answers of the task that are among `keys`, in the task's order.
 
-    If the task has the answer "none of these", it always comes last.
+    If the task has the answer "none of these", it is always in the list, at the end.
     """
     own = [option.key for option in space.offered] if isinstance(space, Choice) else list(space.labels.keys)
     none = [space.none_option.key] if isinstance(space, OrNone) else []

@@ -6,9 +6,9 @@ As in the authors' script:
     DCG = sum over the places i = 1, 2, … of (2^gain - 1) / log2(i + 1)
 
 A product's gain depends on its label in the row: E exact, S substitute, C complement, I irrelevant. Without labels, the
-gain depends on the product's place in the gold answer. The ideal order contains all products. The paper's metrics
-compare with the ideal order of those products only that the answer names. A product that is missing in the answer gains
-nothing. A product that the answer names twice counts once.
+gain depends on the product's place in the gold answer. In the metrics `all` (see measured.py), the ideal order contains
+all products. In the metrics `paper`, it contains only the products that the answer names. A product that is missing in
+the answer gains nothing. A product that the answer names twice counts once.
 
 As in the authors' script, a row counts 0 if it has no answer, or if all its products are irrelevant.
 """

@@ -65,7 +65,7 @@ def _position(space: Score, pair: Pair) -> float | None:
 def _products(x: Numbers, y: Numbers) -> Numbers:
     """Subtract the medians from x and y. Then return x, y, x * x, y * y and x * y for each row.
 
-    Where all values of x are equal, each x is then exactly 0.
+    If all values of x are equal, each x is then exactly 0. The same holds for y.
     """
     x, y = x - np.median(x), y - np.median(y)
     return np.column_stack([x, y, x * x, y * y, x * y])

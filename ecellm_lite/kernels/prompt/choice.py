@@ -18,15 +18,15 @@ CHOICES = ("auto", "off", "avx2", "avxvnni", "avx512", "avx512vnni", "amx", "neo
 # A tuning may choose them for a model, because it measures them.
 _MEASURED = ("amx", "avx512vnni", "avx512", "avxvnni", "avx2")
 
-# llama.cpp's flag of builds that use AMX: it is faster there, and the kernels were not measured next to it.
-_NOT_MEASURED = "AMX_INT8"
+# The flag of a llama.cpp that uses AMX itself. The kernels were not measured next to it.
+_OTHER_AMX = "AMX_INT8"
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     """The variant in use. If it is empty, llama.cpp uses its own kernels, and `reason` says why.
 
-    `unmeasured`: whether the kernels may be faster here, which nobody has measured.
+    `unmeasured`: whether the kernels are off because nobody has measured whether they are faster here.
     """
 
     variant: str
@@ -35,7 +35,7 @@ class State:
 
 
 class _UnmeasuredError(EcellmError):
-    """The kernels were not measured on such a processor."""
+    """Nobody has measured the kernels on this kind of processor, or with this kind of llama.cpp build."""
 
 
 OFF = State("", "they are switched off")
@@ -82,12 +82,12 @@ def start(choice: str = "auto") -> State:
 
 
 def automatic() -> str:
-    """Return what `auto` stands for here: a variant, or `off`."""
+    """Return what the choice `auto` uses on this machine: a variant, or `off`."""
     return start().variant or "off"
 
 
 def is_set() -> bool:
-    """Whether the environment says what `auto` stands for."""
+    """Whether the environment variable ECELLM_PROMPT_KERNELS is set. The choice `auto` then uses its value."""
     return bool(os.environ.get("ECELLM_PROMPT_KERNELS"))
 
 
@@ -129,8 +129,8 @@ def _variant(choice: str) -> str:
         raise EcellmError("this processor does not run them")
     if variants[0] not in _MEASURED:
         raise _UnmeasuredError(f"{variants[0]} was tested in an emulator only and never measured")
-    if f"{_NOT_MEASURED} = 1" in ggml.system_info():
-        raise _UnmeasuredError(f"they were not measured next to a llama.cpp that uses {_NOT_MEASURED}")
+    if f"{_OTHER_AMX} = 1" in ggml.system_info():
+        raise _UnmeasuredError(f"they were not measured next to a llama.cpp that uses {_OTHER_AMX}")
     return variants[0]
 
 

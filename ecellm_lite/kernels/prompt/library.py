@@ -87,7 +87,7 @@ def library(place: Path) -> Any:
 
 
 def variants(native: Any) -> list[str]:
-    """Return the variants that this processor can run. Variants whose speed was measured come first."""
+    """Return the variants that this processor can run, the fastest first."""
     names: list[str] = native.ecellm_prompt_variants().decode().split()
     return names
 

@@ -14,9 +14,10 @@ from ecellm_lite.ggml import symbol
 from ecellm_lite.ggml_quantizer import quantize_chunk
 from ecellm_lite.tensor_types import CONVERTED, TensorType
 
-# All types of the kernels, and shapes that are not multiples of a panel or a group. Few columns have code of their own.
+# All types of the kernels, and shapes that are not multiples of a panel, a group or a slice of the depth. Few columns
+# have code of their own.
 _TYPES = ("F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
-_ROWS, _COLUMNS, _FEW, _DEPTH = 40, 20, 3, 512
+_ROWS, _COLUMNS, _FEW, _DEPTH = 40, 75, 3, 2560
 
 _POINTER, _F32, _F16 = ctypes.c_void_p, 0, 1
 _ON = 1  # any mode of enum ecellm_prompt_mode but OFF
@@ -28,7 +29,7 @@ _TOLERANCE = 0.03
 def check(native: Any, variant: str) -> None:
     """Raise EcellmError if a variant's results differ from ggml's own results. `native`: the registered library.
 
-    The error's message is only the reason.
+    The error's message is the reason.
     """
     if native.ecellm_prompt_use(variant.encode(), _ON):
         raise EcellmError("this processor does not run that variant")

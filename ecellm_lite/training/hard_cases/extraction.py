@@ -1,8 +1,8 @@
-"""Makes rows of attribute_value_extraction about invented goods, with the attributes in many wordings and orders.
+"""Makes rows of attribute_value_extraction about invented products. The attributes vary in their names and order.
 
-A row asks for some attributes that its texts state, and for some that they do not. An attribute is stated in the title,
-in a sentence of the description, or as a feature. A few goods have two colours, flavours or scents: then the attribute
-has two values.
+A row asks for some attributes that its texts state, and perhaps for some that its texts do not state. An attribute is
+stated in the title, in a sentence of the description, or as a feature. A few products have two colours, flavours or
+scents: then the attribute has two values.
 """
 
 from __future__ import annotations
@@ -81,7 +81,10 @@ def _row(random: Random) -> Row:
 
 
 def _second_value(good: Good, moved: str | None, random: Random) -> tuple[str, str] | None:
-    """Mostly return None. Otherwise choose an attribute that gets a second value, and return its key and this value."""
+    """Return the key of an attribute that gets a second value, and this value. In most cases, return None.
+
+    `moved`: the attribute that is not in the title; it never gets a second value.
+    """
     keys = [key for key in _TWO if key in good.facts and key != moved]
     if not keys or random.random() < 0.6:
         return None
@@ -109,7 +112,7 @@ def _asked(values: dict[str, Any], moved: str | None, random: Random) -> list[st
 
 
 def _alike(key: str, known: list[str]) -> bool:
-    """Return whether the attribute `key` has a name that an attribute in `known` has too."""
+    """Return whether the attribute `key` shares a name with an attribute in `known`."""
     return any(set(NAMES[key]) & set(NAMES[other]) for other in known)
 
 

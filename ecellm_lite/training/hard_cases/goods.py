@@ -1,7 +1,7 @@
-"""Invents products whose facts are known, from the word lists in goods.json.
+"""Invents products from the word lists in goods.json.
 
-A good has a brand, a noun and some facts, such as its colour, its capacity or its model number. All names are invented
-or are usual words. `changed` returns a copy in which one fact differs, for example the colour.
+A product (class `Good`) has a brand, a noun and some facts, such as its colour, its capacity or its model number. All
+names are invented or everyday words. `Good.changed` returns a copy in which one fact differs, for example the colour.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Good:
         return replace(self, facts={**self.facts, key: random.choice(others)})
 
     def title(self, random: Random, *, without: Sequence[str] = ()) -> str:
-        """Return a title that states the brand, the noun and all facts except `without`."""
+        """Return a title with the brand, the noun and the facts. `without` names facts, or `brand`, to leave out."""
         facts = {key: value for key, value in self.facts.items() if key not in without}
         early = [key for key in facts if key in _PLACES and random.random() < 0.6]
         late = [key for key in facts if key not in early]
@@ -58,7 +58,7 @@ class Good:
 
 
 def draw_good(random: Random, *, most: int = 4, having: str | None = None) -> Good:
-    """Return an invented good with 1 to `most` facts. If `having` is `color`, one of them is its color.
+    """Return an invented product with 1 to `most` facts. If `having` is `color`, the product has a color.
 
     Raises ValueError if no kind of product in the word lists has the fact `having`.
     """
@@ -124,6 +124,9 @@ def _values(noun: str, key: str) -> Sequence[str]:
 
 
 def _amount(value: str) -> str:
-    """Return the numbers in a value: "2-Pack" and "Pack of 2" both give "2". Other values lose the s at their end."""
+    """Return the numbers in a value: "2-Pack" and "Pack of 2" both give "2".
+
+    A value without numbers is returned in lower case, without an s at its end.
+    """
     numbers = re.findall(r"\d+", value)
     return " ".join(numbers) if numbers else re.sub(r"'?s$", "", value.lower())

@@ -1,4 +1,4 @@
-"""Adds remains of HTML to a text, as in the products that shops export: entities, line breaks, bold words."""
+"""Adds remains of HTML to a text, as in product data that shops export: entities, line breaks, bold words."""
 
 from __future__ import annotations
 

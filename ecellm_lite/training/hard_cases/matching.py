@@ -54,7 +54,7 @@ def _row(random: Random, *, matches: bool) -> Row:
 
 
 def _record(good: Good, price: float, random: Random, *, without: list[str] | None = None) -> dict[str, str]:
-    """Return the record of a product in a shop. It has a title, and some of the other fields."""
+    """Return a shop's record of a product: a title, and at random a description, a manufacturer and a price."""
     hidden = list(without or [])
     record = {"title": ""}
     if random.random() < 0.3:
@@ -77,7 +77,7 @@ def _record(good: Good, price: float, random: Random, *, without: list[str] | No
 
 
 def _accessory_record(good: Good, price: float, random: Random) -> dict[str, str]:
-    """Return the record of an accessory. Its title has the title of the product, such as "Case for Sony WH-1000"."""
+    """Return the record of an accessory. Its title names the product, such as "Case for Sony WH-1000"."""
     name = f"{good.brand} {good.title(random, without=['brand'])}"
     accessory = good.accessory
     title = random.choice((f"{accessory} for {name}", f"{name} {accessory}", f"{accessory}, fits {name}"))

@@ -1,8 +1,8 @@
 """Makes rows of answerability_prediction that are hard to tell apart.
 
 A row with the answer "no" has documents that use the question's words but do not answer the question. For example, the
-question is how long a charge lasts, and a document says what the battery costs. A row with the answer "yes" has such
-documents too, and one more document, which answers the question.
+question is how long a charge lasts, and a document says what the battery costs. A row with the answer "yes" has one
+document that answers the question, and usually some that do not.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Makes rows of the two query-product tasks. A rule makes a product for each degree of relevance.
+"""Makes rows of the two tasks with a query and a product: product classification and substitute identification.
 
-The query names some facts of an invented product. The degrees are:
+The query names some facts of an invented product. The row's product depends on the degree of relevance:
 
 - exact: the invented product itself.
 - substitute: a product that differs in its brand or in one of the facts.
@@ -24,7 +24,7 @@ _UNASKED = ("pack", "count")  # facts that few queries name
 def relevance_rows(count: int, random: Random) -> list[Row]:
     """Return synthetic rows of multiclass_product_classification.
 
-    Each of the four degrees has a quarter of the rows.
+    Each of the four degrees of relevance is the answer of a quarter of the rows.
     """
     rows = []
     for number in range(count):

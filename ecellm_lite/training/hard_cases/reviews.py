@@ -21,7 +21,7 @@ _TURNS = ("But", "However,", "Then again,", "On the other hand,")
 
 
 def review_rows(count: int, random: Random) -> list[Row]:
-    """Return `count` new rows. Each of the five degrees is the answer of a fifth of them."""
+    """Return `count` new rows. Each of the five sentiments is the answer of a fifth of the rows."""
     return [_row(OPTIONS[number % len(OPTIONS)], random) for number in range(count)]
 
 
@@ -46,7 +46,10 @@ def _row(degree: str, random: Random) -> Row:
 
 
 def _contrasted(first: str, second: str, random: Random, *, last: bool = False) -> list[str]:
-    """Return two sentences, with a word such as "but" between them. With `last`, the order stays the same."""
+    """Return two sentences, of which the second begins with a word such as "But".
+
+    Their order is random. With `last`, the sentence `second` always comes last.
+    """
     if not last and random.random() < 0.5:
         first, second = second, first
     return [f"{first}.", f"{random.choice(_TURNS)} {second[0].lower()}{second[1:]}."]

@@ -1,7 +1,8 @@
 /* Products of many columns with AMX: 32 rows of weights times 32 columns, in four tiles of float32.
  *
- * Weights and activations are rounded to bfloat16, to nearest with ties to even. Sums are in float32, in the order of the
- * depth. Subnormal numbers count as zeros; infinities and NaN stay what they are.
+ * Weights and activations are rounded to bfloat16, to nearest with ties to even. Sums are in float32: 32 products at a
+ * time (see add_products), in the order of the depth. Subnormal numbers count as zeros. A column with an infinity or a NaN
+ * becomes infinities or NaN.
  */
 #pragma once
 
@@ -12,7 +13,7 @@ namespace {
 
 constexpr size_t amx_columns = 2 * amx_rows, pairs_in_block = block_depth / 2;
 
-/* A panel is read from second-level cache. */
+/* 48 blocks are 96 KiB: a panel stays in second-level cache. */
 constexpr size_t amx_blocks = 48;
 
 /* 32 weights of each row: pairs of neighbours. */
@@ -134,26 +135,26 @@ inline void multiply_pairs(const PairPanelBlock *panel, const PairActivations *x
                            bool first) {
     float *const second = (float *)((uint8_t *)sums + amx_rows * stride);
     if (first) {
-        clear<0>(), clear<1>(), clear<2>(), clear<3>();
+        clear_tile<0>(), clear_tile<1>(), clear_tile<2>(), clear_tile<3>();
     } else {
-        load<0>(sums, stride), load<1>(sums + amx_rows, stride);
+        load_tile<0>(sums, stride), load_tile<1>(sums + amx_rows, stride);
         if (both) {
-            load<2>(second, stride), load<3>(second + amx_rows, stride);
+            load_tile<2>(second, stride), load_tile<3>(second + amx_rows, stride);
         }
     }
     for (size_t i = 0; i < count; i++) {
-        load<4>(x[i].values[0], sizeof x->values[0]);
-        load<6>(panel[i].pairs[0][0], sizeof panel->pairs[0]);
-        load<7>(panel[i].pairs[0][amx_rows], sizeof panel->pairs[0]);
+        load_tile<4>(x[i].values[0], sizeof x->values[0]);
+        load_tile<6>(panel[i].pairs[0][0], sizeof panel->pairs[0]);
+        load_tile<7>(panel[i].pairs[0][amx_rows], sizeof panel->pairs[0]);
         add_products<0, 4, 6>(), add_products<1, 4, 7>();
         if (both) {
-            load<5>(x[i].values[amx_rows], sizeof x->values[0]);
+            load_tile<5>(x[i].values[amx_rows], sizeof x->values[0]);
             add_products<2, 5, 6>(), add_products<3, 5, 7>();
         }
     }
-    store<0>(sums, stride), store<1>(sums + amx_rows, stride);
+    store_tile<0>(sums, stride), store_tile<1>(sums + amx_rows, stride);
     if (both) {
-        store<2>(second, stride), store<3>(second + amx_rows, stride);
+        store_tile<2>(second, stride), store_tile<3>(second + amx_rows, stride);
     }
 }
 

@@ -15,7 +15,7 @@ inline bool processor_runs() {
     }
 #endif
 #if defined(ECELLM_AMX)
-    if (!__builtin_cpu_supports("avx512bf16") || !ask_for_amx()) {
+    if (!__builtin_cpu_supports("avx512bf16") || !may_use_amx()) {
         return false;
     }
 #endif

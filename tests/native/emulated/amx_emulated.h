@@ -6,12 +6,12 @@
 
 namespace {
 
-struct Tile16 {
+struct AmxTile {
     uint8_t rows[amx_rows][amx_row_bytes];
 };
-thread_local Tile16 amx_tiles[8];
+thread_local AmxTile amx_tiles[8];
 
-inline bool ask_for_amx() {
+inline bool may_use_amx() {
     return true;
 }
 
@@ -23,24 +23,24 @@ class Amx {
 };
 
 template <int tile>
-inline void clear() {
+inline void clear_tile() {
     std::memset(&amx_tiles[tile], 0, sizeof amx_tiles[tile]);
 }
 template <int tile>
-inline void load(const void *rows, size_t stride) {
+inline void load_tile(const void *rows, size_t stride) {
     for (size_t i = 0; i < amx_rows; i++) {
         std::memcpy(amx_tiles[tile].rows[i], (const uint8_t *)rows + i * stride, amx_row_bytes);
     }
 }
 template <int tile>
-inline void store(void *rows, size_t stride) {
+inline void store_tile(void *rows, size_t stride) {
     for (size_t i = 0; i < amx_rows; i++) {
         std::memcpy((uint8_t *)rows + i * stride, amx_tiles[tile].rows[i], amx_row_bytes);
     }
 }
 
 /* A bfloat16 as a float; subnormal numbers count as zeros. */
-inline float from_amx(const Tile16 &tile, size_t row, size_t place) {
+inline float from_amx(const AmxTile &tile, size_t row, size_t place) {
     uint16_t half;
     std::memcpy(&half, tile.rows[row] + 2 * place, sizeof half);
     const uint32_t bits = (uint32_t)half << 16;
