@@ -2,17 +2,17 @@
 
     python -m benchmarks.demo_rows.calibrations --data ../shared/data
 
-Half of a task's calibration rows are rows that were held out from training. The other half are from other sources than
-the training rows (DATA/more/TASK/train.jsonl). They are needed because a shop's rows differ from the training rows, and
-on such rows a model is most overconfident. With `--others 0.25`, there is one row from other sources for every four
-held-out rows. There are exceptions:
+All of them were held out from training. Half of a task's calibration rows are from DATA, and the other half from the
+sources in DATA/more, if so many were held out. They are needed because a shop's rows are more like those, and on such
+rows a model is most overconfident. With `--others 0.25`, there is one row from DATA/more for every four from DATA.
+There are exceptions:
 
-- For extraction, only a fifth of the rows are from other sources, because nearly all answers to such rows are wrong.
-  With more such rows, the calibration would lower all probabilities too far.
-- If fewer than 80 rows were held out, up to 250 rows from other sources are added.
+- For extraction, only a fifth of the rows are from DATA/more, because most answers to such rows are wrong. With more of
+  them, the calibration would lower all probabilities too far.
+- If fewer than 80 rows of DATA were held out, all rows of DATA/more that were held out are added.
 
-For a predicate or a choice, the rows from other sources are sampled so that each answer keeps its frequency among all
-labelled rows.
+Otherwise, the rows from DATA/more for a predicate or a choice are sampled so that each answer keeps its frequency among
+all rows of DATA.
 
 The demo is weak at two tasks, product_substitute_identification and multiclass_product_classification. So for these
 tasks, an answer also comes with a set of plausible answers. In addition, `--review-below auto` has thresholds for these
@@ -34,16 +34,16 @@ from tempfile import TemporaryDirectory
 
 import click
 
+from benchmarks.demo_rows.held_out import SEED, divided
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.demo.build import ensure_demo
 from ecellm_lite.demo.calibrations import MODEL_SHA256, SHIPPED
 from ecellm_lite.models.calibration_files import calibration_folder
 from ecellm_lite.models.store import Store
 from ecellm_lite.tasks.registry import get_task
-from ecellm_lite.training.rows import MOST_HELD_OUT, Row, read_rows, split_rows, write_rows
+from ecellm_lite.training.rows import Row, write_rows
 from ecellm_lite.training.validation import LEAST_ROWS
 
-SEED = 7  # the seed of the demo's training, which draws the held-out rows
 # Tasks with few possible answers, the same for every row.
 SHARED = frozenset(
     (
@@ -64,7 +64,7 @@ UNSURE = ("--coverage-guarantee", "0.9", "--target-precision", "0.8")
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option("--task", default="all", show_default=True, help="The task to calibrate.")
-@click.option("--others", default=1.0, show_default=True, help="Rows of other sources for each row held out.")
+@click.option("--others", default=1.0, show_default=True, help="Rows of DATA/more for each row of DATA.")
 @click.option("--rows", type=click.Path(path_type=Path), default=Path("build/calibration-rows"), show_default=True)
 def main(data: Path, task: str, others: float, rows: Path) -> None:
     """Fit the demo's calibrations and copy them into the package."""
@@ -91,19 +91,20 @@ def main(data: Path, task: str, others: float, rows: Path) -> None:
 def calibration_rows(data: Path, ratio: float = 1.0) -> dict[str, list[Row]]:
     """Return, for each task, the rows that its calibration is fitted to.
 
-    They are the task's held-out rows, and rows from other sources. `ratio`: how many rows from other sources there are
-    for each held-out row. The task that writes free text is left out, because its answers have no probabilities.
+    They are the task's held-out rows of DATA and of DATA/more. `ratio`: how many rows of DATA/more there are for each
+    row of DATA. The task that writes free text is left out, because its answers have no probabilities.
     """
-    labelled, others = read_rows(data), read_rows(data / "more")
+    (learned, held_out), (_, others) = divided(data), divided(data / "more")
     random = Random(SEED)
-    rows = split_rows(labelled, random)[1]
+    rows = {}
+    for task, own in held_out.items():
+        candidates = others.get(task, [])
+        if len(own) >= LEAST_ROWS:
+            candidates = with_shares(candidates, [*learned[task], *own], random)
+            count = len(own) // 4 if task == "attribute_value_extraction" else int(len(own) * ratio)
+            candidates = random.sample(candidates, min(count, len(candidates)))
+        rows[task] = own + candidates
     del rows["answer_generation"]
-    for task, held_out in rows.items():
-        count = int(len(held_out) * ratio) if len(held_out) >= LEAST_ROWS else MOST_HELD_OUT
-        if task == "attribute_value_extraction":
-            count = len(held_out) // 4
-        candidates = with_shares(others.get(task, []), labelled[task], random)
-        rows[task] = held_out + random.sample(candidates, min(count, len(candidates)))
     return rows
 
 

@@ -17,7 +17,7 @@ from random import Random
 
 import click
 
-from benchmarks.demo_rows.calibrations import SEED
+from benchmarks.demo_rows.held_out import divided
 from benchmarks.demo_rows.layout import MAKERS
 from ecellm_lite.cli.train import base, summary
 from ecellm_lite.engine.llama import LlamaBackend
@@ -25,7 +25,7 @@ from ecellm_lite.engine.settings import Settings
 from ecellm_lite.envelopes import ALPACA
 from ecellm_lite.training.curriculum import make_curriculum
 from ecellm_lite.training.hard_cases import hard_rows
-from ecellm_lite.training.rows import Row, Rows, read_rows, split_rows
+from ecellm_lite.training.rows import Row, Rows
 
 Mixture = Mapping[str, Mapping[str, int]]  # the number of rows by task and source
 
@@ -45,14 +45,6 @@ def main(mixture: Path, data: Path, seed: int, output: Path) -> None:
     backend.close()
     curriculum.write(output)
     click.echo(summary(curriculum), err=True)
-
-
-def divided(folder: Path) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
-    """Split a folder's rows into rows to learn and held-out rows. The split is the same for each mixture.
-
-    For the folder DATA, `ecellm-lite train lessons` makes the same split if it reads DATA alone with the seed SEED.
-    """
-    return split_rows(read_rows(folder), Random(SEED))
 
 
 def drawn(mixture: Mixture, own: Rows, others: Rows, random: Random) -> dict[str, list[Row]]:

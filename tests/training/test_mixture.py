@@ -8,7 +8,8 @@ from random import Random
 
 import pytest
 
-from benchmarks.demo_rows.mixture import divided, drawn
+from benchmarks.demo_rows.held_out import divided
+from benchmarks.demo_rows.mixture import drawn
 from tests.support.labelled_rows import write_lines
 from tests.support.lesson_rows import training_rows
 
