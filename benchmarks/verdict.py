@@ -15,7 +15,7 @@ LEAST_AGREEMENT = 0.97
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """The results of a file that decide whether it is recommended.
+    """What was measured of a quantized file. The function `recommended` chooses files by these results.
 
     - `agreement`: the fraction of its answers that are the same as the reference file's answers.
     - `metrics`: the primary metric of each task.

@@ -25,7 +25,16 @@ def speed() -> str:
 
 def throughput() -> str:
     """Return a table with one row for each task: how fast we are, how fast other programs are, and the ratios."""
-    facts = results("throughput")
+    return _throughput("throughput")
+
+
+def throughput_amx() -> str:
+    """Return the same table for a processor with AMX."""
+    return _throughput("throughput_amx")
+
+
+def _throughput(file: str) -> str:
+    facts = results(file)
     rows = [
         [
             short(name),
@@ -38,7 +47,7 @@ def throughput() -> str:
     means = [f"{facts['geometric_means'][peer]:.2f}" for peer in _PEERS[1:]]
     rows.append(["geometric mean", "", "", "", *means, ""])
     head = ("task", *(f"{peer}, rows/s" for peer in _PEERS), "times Llama", "times llama-server", "of the roofline")
-    return f"{table(head, rows)}\n\n{provenance('throughput')}"
+    return f"{table(head, rows)}\n\n{provenance(file)}"
 
 
 def grouping() -> str:

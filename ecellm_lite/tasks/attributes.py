@@ -49,7 +49,11 @@ MAX_LISTED = 255  # values that a list may have, and that a prompt shows
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """An attribute to extract. `form` holds the options of an object, and is None if only a name was given."""
+    """An attribute to extract.
+
+    `form` holds the options if the attribute was given as an object, such as {name = "Material", at_most = 3}. It is None
+    if only a name was given.
+    """
 
     name: str
     form: AttributeForm | None = None

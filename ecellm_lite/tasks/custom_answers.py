@@ -3,8 +3,8 @@
 | type | its keys | the answer's value |
 |---|---|---|
 | predicate | | true or false |
-| choice | choices: 2 to 255 {value, description (optional)}, or labels (see label_files); none (optional) | a value |
-| labels | choices, as above; at_least, at_most, threshold (optional, also for each choice) | a list of values |
+| choice | choices, or the key labels; none (optional) | a value |
+| labels | choices; at_least, at_most, threshold (optional) | a list of values |
 | score | levels: 2 to 10 texts, the lowest first | the position, 1 for the lowest, weighted by probability |
 | ranking | over: the list field whose items are ranked | the items' letters, A for the first item, best first |
 | extraction | attributes: texts, or attributes_from: a list field | an entry for each attribute, from the text fields |
@@ -12,13 +12,18 @@
 | schema | schema: a table, or file: a JSON file beside the task's; max_tokens (optional) | a JSON value |
 | grammar | grammar: GBNF or Lark, or file; max_tokens (optional) | a text |
 
-In the prompt, levels have letters, as ECInstruct's options do. Choices have letters too, if there are at most 26. The
-model answers with the letter. If a task has more than 26 choices, the prompt lists them without letters, and the model
-answers with the value itself.
+`choices` are 2 to 255 tables with the keys value and description (optional). For the type `labels`, a choice may have a
+threshold of its own, too. In place of `choices`, the type `choice` may have the key `labels`: a table that names a file
+(see label_files), and then also the keys `best` and `detours`.
 
-If the labels are too many for the prompt, the prompt does not contain them. A search then finds the most probable
-labels, at most `best` of them. `detours` limits how long the search may take (see label_search). With a `shortlist`,
-the prompt contains the labels that are most similar to the row's texts. The answer may still be any label.
+In the prompt, levels have letters, as ECInstruct's options do, and the model answers with the letter. The options of a
+choice have letters too, if there are at most 26 with "none" included. With more, the prompt lists them without letters,
+and the model answers with the value itself. For the type `labels`, the model is asked yes or no for each label.
+
+If the labels of a choice are too many for the prompt, the prompt does not contain them. A search then finds the most
+probable labels, at most `best` of them. `detours` limits how long the search may take (see label_search). With a
+`shortlist` in the file's table, the prompt contains the labels that are most similar to the row's texts. The answer may
+still be any label.
 
 `none = true` adds the answer "none" to a choice, for rows that no label fits (see answers/none_of_these). `none =
 "other"` adds this answer with the text "other". If the prompt lists labels, this answer is the last in the list.

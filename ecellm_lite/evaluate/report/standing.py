@@ -54,9 +54,9 @@ class Standing:
 
 
 def draw(overview: Overview) -> Standing | None:
-    """Return the figure. It shows the metrics that lie between 0 and 1.
+    """Return a figure that compares this evaluation with the paper's models, in the metrics that lie between 0 and 1.
 
-    Returns None if this evaluation has no such metric for any task in the overview.
+    Returns None if this evaluation has no result for any of these metrics.
     """
     lines = [line for line in overview.lines if line.is_share]
     if all(line.every is None for line in lines):
