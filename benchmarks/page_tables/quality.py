@@ -79,8 +79,8 @@ def ece() -> str:
 def determinism() -> str:
     """Return a paragraph on deterministic mode.
 
-    It says how many answers changed when the same rows were answered in other ways (in other batch sizes and orders, with
-    other numbers of threads, or alone), and how fast the mode is.
+    It says how many answers changed when the same rows were answered in other ways (in other batch sizes and orders,
+    with other numbers of threads, or alone), and how fast the mode is.
     """
     facts, timed = results("determinism"), results("determinism_rates")
     differ = sum(one["different"] for one in facts["passes"])

@@ -19,8 +19,14 @@ def speed() -> str:
     tasks = facts["tasks"].values()
     head = ["rows/s", *map(short, facts["tasks"])]
     rows = [[peer, *(f"{task['rows_per_second'][peer]:.1f}" for task in tasks)] for peer in _PEERS]
-    means = " and ".join(f"{mean:.2f} times {peer}" for peer, mean in facts["geometric_means"].items())
-    return f"{table(head, rows)}\n\nGeometric mean: {means} {provenance('throughput')}."
+    return (
+        f"{table(head, rows)}\n\nGeometric mean: {_means('throughput')} {provenance('throughput')}. "
+        f"On a server with AMX: {_means('throughput_amx')}."
+    )
+
+
+def _means(file: str) -> str:
+    return " and ".join(f"{mean:.2f} times {peer}" for peer, mean in results(file)["geometric_means"].items())
 
 
 def throughput() -> str:
@@ -62,12 +68,19 @@ def grouping() -> str:
 def candidates() -> str:
     """Return sentences about comparing one product with many candidates: our rate and llama-server's rate."""
     facts = results("candidates")
-    rates, times = facts["rows_per_second"], facts["times"]
+    return (
+        f"{facts['candidates']} candidates of each of {facts['products']} products: {_candidates('candidates')} A row "
+        f"takes {facts['tokens_computed_a_row']:.0f} tokens of reading {provenance('candidates')}.\n\n"
+        f"With AMX: {_candidates('candidates_amx')}"
+    )
+
+
+def _candidates(file: str) -> str:
+    rates, times = results(file)["rows_per_second"], results(file)["times"]
     beside = " and ".join(f"{times[name]:.1f} times as fast as {name} ({rates[name]:.1f})" for name in times)
     return (
-        f"{facts['candidates']} candidates of each of {facts['products']} products: {rates['ecellm-lite']:.1f} rows/s, "
-        f"{rates['ecellm-lite serve']:.1f} from `ecellm-lite serve` in one request. That is {beside}. A row takes "
-        f"{facts['tokens_computed_a_row']:.0f} tokens of reading {provenance('candidates')}."
+        f"{rates['ecellm-lite']:.1f} rows/s, {rates['ecellm-lite serve']:.1f} from `ecellm-lite serve` in one request. "
+        f"That is {beside}."
     )
 
 

@@ -51,8 +51,8 @@ MAX_LISTED = 255  # values that a list may have, and that a prompt shows
 class Attribute:
     """An attribute to extract.
 
-    `form` holds the options if the attribute was given as an object, such as {name = "Material", at_most = 3}. It is None
-    if only a name was given.
+    `form` holds the options if the attribute was given as an object, such as {name = "Material", at_most = 3}. It is
+    None if only a name was given.
     """
 
     name: str
