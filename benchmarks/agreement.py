@@ -1,10 +1,13 @@
 """Claim: fast mode gives the same answers as deterministic mode, except where the two likeliest answers are close.
 
     python -m benchmarks.agreement --rows 60
+    python -m benchmarks.agreement --kernels amx --output benchmarks/results/agreement_amx.json
 
 Labelled rows are answered in both modes. Tasks that write text are left out. Batching changes the last bits of
 llama.cpp's logits. So the modes may choose different answers if two answers are about equally likely. For each row with
 different answers, the results list the two largest probabilities in each mode.
+
+With `--kernels`, fast mode with a variant of the prompt kernels is compared with fast mode without them.
 """
 
 from __future__ import annotations
@@ -26,16 +29,20 @@ SCORED = ("PRP", "PM", "SA", "SR", "MPC", "PSI", "AP")
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option("--rows", type=click.IntRange(1), default=60, show_default=True, help="Of each task.")
 @click.option("--model", default="demo", show_default=True)
+@click.option("--kernels", default="", help="A variant of the prompt kernels.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/agreement.json"))
-def main(data: Path, rows: int, model: str, output: Path) -> None:
-    """Answer the rows in fast and in deterministic mode, and write how often the answers agree."""
+def main(data: Path, rows: int, model: str, kernels: str, output: Path) -> None:
+    """Answer the rows in two ways, and write how often the answers agree."""
     tasks: dict[str, Any] = {}
-    with Runtime(model) as fast, Runtime(model, deterministic=True) as deterministic:
+    names = (kernels, "off") if kernels else ("fast", "deterministic")
+    usual: list[dict[str, Any]] = [{}, {"deterministic": True}]
+    one, other = [{"prompt_kernels": name} for name in names] if kernels else usual
+    with Runtime(model, **one) as first, Runtime(model, **other) as second:
         for task in map(get_task, SCORED):
             lines = (data / task.name / "test.jsonl").read_text("utf-8").splitlines()[:rows]
             labelled = [json.loads(line) for line in lines]
-            pairs = list(zip(fast.answers(task, labelled), deterministic.answers(task, labelled), strict=True))
-            tasks[task.name] = compared(pairs)
+            pairs = list(zip(first.answers(task, labelled), second.answers(task, labelled), strict=True))
+            tasks[task.name] = compared(pairs, names)
             click.echo(f"{task.name:34} {json.dumps(tasks[task.name])}", err=True)
     compared_rows = sum(task["rows"] for task in tasks.values())
     agreeing = sum(task["agreeing"] for task in tasks.values())
@@ -46,7 +53,7 @@ def main(data: Path, rows: int, model: str, output: Path) -> None:
     )
 
 
-def compared(pairs: list[tuple[Answer, Answer]], names: tuple[str, str] = ("fast", "deterministic")) -> dict[str, Any]:
+def compared(pairs: list[tuple[Answer, Answer]], names: tuple[str, str]) -> dict[str, Any]:
     """Return how many answers agree, the largest difference in probability, and the rows whose answers differ."""
     differences = [
         abs((one.probabilities or {})[key] - (other.probabilities or {})[key])

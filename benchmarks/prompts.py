@@ -153,8 +153,8 @@ def measure(
 ) -> tuple[dict[str, Any], str]:
     """Return the tokens per second for each prompt size, and the name of the prompt kernels' variant.
 
-    In the results, `times` is the rate of the prompt kernels divided by llama.cpp's rate. llama.cpp is measured with and
-    without repacked weights, and its higher rate counts.
+    In the results, `times` is the rate of the prompt kernels divided by llama.cpp's rate. llama.cpp is measured with
+    and without repacked weights, and its higher rate counts.
     """
     ways = backends(path, settings)
     fork = IkLlama(ik_python, path, settings.threads or 1, settings.micro_batch) if ik_python else None

@@ -227,12 +227,15 @@ def labels() -> str:
 
     It compares our search among the labels with JSON schemas that have the labels as an enum.
     """
-    facts = results("labels")
+    facts, amx = results("labels"), results("labels_amx")["rows_per_second"]
     rates, calls, tokens = facts["rows_per_second"], facts["calls_alone"], facts.get("tokens_a_row", {})
-    rows = [[name, f"{rates[way]:.1f}", str(tokens.get(way, ""))] for way, name in _WAYS.items() if way in rates]
+    rows = [
+        [name, f"{rates[way]:.1f}" if way in rates else "", f"{amx[way]:.1f}", str(tokens.get(way, ""))]
+        for way, name in _WAYS.items()
+    ]
     read = f" Besides, each product has {tokens['prompt']} tokens of its own to read." if tokens else ""
     return (
-        f"{table(('way', 'rows/s', 'tokens after the prompt'), rows)}\n\n"
+        f"{table(('way', 'rows/s', 'rows/s with AMX', 'tokens after the prompt'), rows)}\n\n"
         f"{facts['products']} products in {facts['labels']:,} made-up paths of up to {facts['depth']} levels.{read} "
         f"No answer of the search was outside the file. A product took {calls['mean']} calls of the model on average, "
         f"{calls['most']} at most. {facts['unexplored']:.1%} of the probability was left unexplored. Tokenizing the "
