@@ -47,8 +47,7 @@ def interval(value: Mapping[str, float]) -> str:
 
 def values_of(results: Mapping[str, Any], *names: str) -> list[str]:
     """Return one task's metric as text for each way of answering in `names`, such as "base" or "majority"."""
-    values = results["values"]
-    return [f"{values[name]['value']:.3f}" if name in values else "" for name in names]
+    return [f"{results['values'][name]['value']:.3f}" for name in names]
 
 
 def gib(size: float) -> str:
