@@ -107,6 +107,15 @@ def agreement() -> str:
     )
 
 
+def agreement_amx() -> str:
+    """Return the sentence that says how often the answers are the same with the kernels for AMX and without any."""
+    facts = results("agreement_amx")
+    return (
+        f"Of {facts['rows']} labelled rows of the scored tasks, {facts['agreeing']} had the same answer with AMX as "
+        f"with llama.cpp's own kernels; for the others, the two likeliest answers were close {provenance('agreement_amx')}."
+    )
+
+
 def quantization() -> str:
     """Return a table of file types: the size, the speed, and how often the answers are the same as with F16."""
     rows = [
