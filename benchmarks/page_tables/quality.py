@@ -112,7 +112,8 @@ def agreement_amx() -> str:
     facts = results("agreement_amx")
     return (
         f"Of {facts['rows']} labelled rows of the scored tasks, {facts['agreeing']} had the same answer with AMX as "
-        f"with llama.cpp's own kernels; for the others, the two likeliest answers were close {provenance('agreement_amx')}."
+        f"with llama.cpp's own kernels; for the others, the two likeliest answers were close "
+        f"{provenance('agreement_amx')}."
     )
 
 
