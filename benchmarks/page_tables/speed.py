@@ -230,8 +230,9 @@ def labels() -> str:
     facts, amx = results("labels"), results("labels_amx")["rows_per_second"]
     rates, calls, tokens = facts["rows_per_second"], facts["calls_alone"], facts.get("tokens_a_row", {})
     rows = [
-        [name, f"{rates[way]:.1f}" if way in rates else "", f"{amx[way]:.1f}", str(tokens.get(way, ""))]
+        [name, *(f"{one[way]:.1f}" if way in one else "" for one in (rates, amx)), str(tokens.get(way, ""))]
         for way, name in _WAYS.items()
+        if way in rates or way in amx
     ]
     read = f" Besides, each product has {tokens['prompt']} tokens of its own to read." if tokens else ""
     return (
