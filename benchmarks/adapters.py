@@ -122,7 +122,7 @@ def written(folder: Path) -> Files:
 
 
 def convert(base: str, target: Path, *adapters: tuple[Path, float]) -> None:
-    """Write a base model, merged with the adapters, as a GGUF file of the demo's file type."""
+    """Merge any `adapters` (pairs of path and weight) into a base model, and write it in the demo's file type."""
     request = ConversionRequest(base, target, FILE_TYPE, adapters, envelope=ENVELOPE)
     with prepare_conversion(request) as conversion:
         conversion.run(threads=available_cores())

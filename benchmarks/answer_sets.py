@@ -2,12 +2,12 @@
 
     python -m benchmarks.answer_sets
 
-A row's set of plausible answers holds every answer whose probability reaches a threshold. The demo answers the labelled
-rows of some tasks once. The rows are split at random 20 times. Each time, the threshold is chosen on four fifths of the
-rows, so that 95% of their sets contain the right answer. On the last fifth, the sets that contain the right answer are
-counted. The count is compared with the 1st percentile of the binomial distribution. With an exact threshold, the count
-would be below this percentile by chance in at most 1% of the splits. It can be a little more often here, because the
-threshold itself depends on the random split.
+A row's set of plausible answers holds the most likely answer, and every answer whose probability reaches a threshold.
+The demo answers the labelled rows of some tasks once. The rows are split at random 20 times. Each time, the threshold
+is chosen on four fifths of the rows, so that 95% of their sets contain the right answer. On the last fifth, the sets
+that contain the right answer are counted. The count is compared with the 1st percentile of the binomial distribution.
+With an exact threshold, the count would be below this percentile by chance in at most 1% of the splits. It can be a
+little more often here, because the threshold itself depends on the random split.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def main(data: Path, limit: int, model: str, output: Path) -> None:
 
 
 def measured(rows: Sequence[Row]) -> dict[str, float]:
-    """Split the rows at random many times. Return means over the splits, and how many splits have too little coverage.
+    """Split the rows at random SPLITS times, and return the sets' coverage and mean size.
 
-    The coverage of a split is the fraction of rows whose set contains the right answer. It is too little if it is below
-    `binomial_limit`.
+    In the result, a split's coverage is the fraction of its rows whose set contains the right answer. `splits_below`
+    counts the splits with a coverage below `binomial_limit`.
     """
     random = np.random.default_rng(0)
     count = round(len(rows) * CHOOSING)

@@ -55,6 +55,8 @@ def main(program: Path, wheels: Path, output: Path) -> None:
 def measured(root: Path, **part: Path) -> dict[str, dict[str, float]]:
     """Install the demo's bundle in the bare system and ask one question. Return the seconds of both steps.
 
+    Both steps run twice: with an empty file cache, then with the files in the cache.
+
     `part`: the name and the folder of what the bundle contains: `wheels=FOLDER` or `program=FOLDER`.
     """
     home = root / "home/till"

@@ -1,9 +1,10 @@
-"""Claim: converting a checkpoint and an adapter in one pass is many times faster than in three. It needs little memory.
+"""Claim: converting a checkpoint and an adapter in one pass is many times faster than in three steps.
 
     python -m benchmarks.convert --llama-cpp vendor/llama.cpp --python ENVIRONMENT/bin/python
 
-The checkpoint has a published shape and random bfloat16 weights. An adapter of rank 16 changes all its matrices. The
-checkpoint and the adapter are converted to one Q4_K_M file in two ways:
+The single pass also needs little memory. The checkpoint has a published shape and random bfloat16 weights. An adapter
+of rank 16 changes all matrices except the embedding. The checkpoint and the adapter are converted to one Q4_K_M file in
+two ways:
 
 - ours: `ecellm-lite convert`;
 - the usual chain: transformers and peft load, merge and save; convert_hf_to_gguf.py writes a 16-bit GGUF file;
@@ -194,9 +195,9 @@ def main(
 
 
 def run(command: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Run a command. Return its seconds, its peak memory in bytes and the bytes that it added to the folder.
+    """Run a command. Return its seconds, processor seconds, peak memory in bytes and the bytes it added to the folder.
 
-    Temporary files of the command are not counted. No command here makes a large temporary file.
+    Files that the command deletes again are not counted. No command here makes a large temporary file.
     """
     before = used(folder)
     started = time.perf_counter()
@@ -227,7 +228,7 @@ def used(folder: Path) -> int:
 
 
 def warm(folder: Path) -> None:
-    """Read all files of a folder, so that they are in the page cache."""
+    """Read all safetensors files of a folder, so that they are in the page cache."""
     buffer = bytearray(1 << 24)
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb", buffering=0) as file:

@@ -129,7 +129,7 @@ def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
 
 
 def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) -> dict[str, Any]:
-    """Return the metric of each way of answering, and how far the first way is above every other way.
+    """Return the metric of each way of answering, and how far the first way's is above each other way's.
 
     A metric is measured on the rows that its way answered. The difference of two ways is measured on the rows that both
     answered. It is given as a confidence interval.

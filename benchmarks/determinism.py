@@ -159,7 +159,7 @@ def one_by_one(model: str, rows: Sequence[Row]) -> dict[str, str]:
 def compared(name: str, reference: dict[str, str], answers: dict[str, str]) -> dict[str, Any]:
     """Count the answers of a pass that differ from the reference pass.
 
-    `which` has the ids of the first 20 of these rows.
+    In the result, `which` has the ids of the first 20 rows whose answers differ.
     """
     different = sorted(row for row, answer in answers.items() if answer != reference[row])
     click.echo(f"{name}: {len(different)} of {len(answers)} answers differ", err=True)

@@ -4,8 +4,8 @@
 
 Weights of every kind (tests/support/weights.py) are quantized to each type, by each variant of the kernels and by
 ggml's quantizer. The blocks are compared byte for byte. For K-quants, half of the weights have an imatrix. The other
-types are tested without an imatrix only: Q8_0 ignores it, and for the rest the converter does not use the kernels if
-there is one.
+types are tested without an imatrix only: Q8_0 ignores an imatrix, and for the rest, the converter uses the kernels only
+if there is no imatrix.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 A job reads the CSV catalogue of `tables.py`, maps its columns to a task's fields, writes the answers and keeps a
 journal. A stub takes the model's place, so everything except the model's work is measured. The processor time per row
 is compared with the time of the demo model on its fastest task (results/throughput.json). Peak memory is measured in a
-separate process (table_job.py), after 2,000 rows and at the end. A second job has a Parquet file of short rows, and no
-journal.
+separate process (table_job.py), after 2,000 rows and at the end. A second job reads and writes a Parquet file of short
+rows, without a journal.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ STEP = 0.1  # seconds
 class Kill:
     """The figures of one kill, which the module's docstring defines.
 
-    `back` is None if the rate was not back by the next kill.
+    `back` is None if the rate had not recovered by the next kill.
     """
 
     rate_before: float

@@ -2,14 +2,14 @@
 
     python -m benchmarks.labels [--labels taxonomy.txt]
 
-This is one call for each level, and three for the search's detours to other labels.
+The 7 calls are one for each level. The other 3 are for the search's detours to other labels.
 
 The labels are made up, in the shape of Google's product taxonomy: 5,595 paths with up to 7 levels, and 21 categories at
 the top. `--labels` reads them from a file instead. Products are titles of labelled rows. The products are classified in
 several ways, alternately:
 
 - search: by the search of answers/label_search.py, for the five likeliest labels.
-- best: by the same search, for the likeliest label only. An enum in a schema gives only one label, too.
+- best: by the same search, for the likeliest label only. The enums below give only one label, too.
 - enum: by the same engine, with the labels as the enum of a JSON schema (llguidance).
 - Llama: by llama-cpp-python's `Llama` with the same enum (llguidance).
 - guidance: by the package guidance with the same enum, if it is installed.

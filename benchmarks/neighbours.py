@@ -99,8 +99,8 @@ def even_rows(path: Path) -> list[Row]:
 def started(model: str, way: str) -> Iterator[ChildRuntime]:
     """Start a ChildRuntime and yield it.
 
-    `way` says how long a waiting thread keeps its core busy: `plain` as long as by default in GCC's OpenMP, `ours` as
-    long as our own settings say.
+    `way` sets how long a waiting thread keeps its core busy. With "plain", it is the default of GCC's OpenMP. With
+    "ours", it is this project's own setting.
     """
     before = {name: os.environ.pop(name, None) for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     if way == "plain":

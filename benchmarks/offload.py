@@ -1,4 +1,4 @@
-"""Compares a model's answers on the GPU (with all layers there) and on the CPU.
+"""Compares a model's answers on the GPU (all its layers) with its answers on the CPU.
 
     python -m benchmarks.offload --rows 32 --model MODEL.gguf
 

@@ -10,7 +10,7 @@ three things are timed alternately:
 - a prompt of 256 tokens, read by the prompt kernels and by llama.cpp.
 
 The results say how much of a prompt's time the matrix products take. They also have a limit: how fast a prompt would be
-read if its multiplications ran at the peak and nothing else took time. No kernel with these instructions is faster.
+read if its multiplications ran at the peak and nothing else took time. No kernel with these instructions can be faster.
 """
 
 from __future__ import annotations

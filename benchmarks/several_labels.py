@@ -4,8 +4,8 @@
 
 The rows are product titles of the extraction task. The labels are the six attributes that most often have a value in
 the gold answers. A label is right if the row's gold answer has a value for the attribute. If a title mentions an
-attribute without a value in the gold answer, its label counts as wrong. This lowers the results of both ways equally.
-The two ways are:
+attribute for which the gold answer has no value, the attribute's label counts as wrong. This lowers the results of both
+ways equally. The two ways are:
 
 - `labels`: a custom task with `type = "labels"`, which takes one request per row;
 - `questions`: one predicate per label, as in `/v1/decisions`: six requests per row with a common beginning.

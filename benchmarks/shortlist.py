@@ -1,9 +1,9 @@
-"""Measures whether a prompt that lists the most similar of thousands of labels leads to more right answers.
+"""Measures whether more answers are right if the prompt lists the labels that are most like the product's text.
 
     python -m benchmarks.shortlist [--labels taxonomy.txt --rows labelled.jsonl]
 
-The listed labels are called the shortlist. BM25 finds them: the labels that are most like the product's text. Each
-product is classified without a shortlist and with one, by the same model. By default, the labels are those of
+There are thousands of labels. BM25 finds those that the prompt lists; they are called the shortlist. Each product is
+classified without a shortlist and with one, by the same model. By default, the labels are those of
 benchmarks/labels.py. The products are made up, and a product's text has words of its label, so BM25 has an easy task.
 Figures about real products need `--labels` and `--rows` (JSON Lines with `product` and `label`).
 """
@@ -87,8 +87,8 @@ def main(file: Path | None, labelled: Path | None, products: int, shortlist: int
 def made_up_products(labels: Sequence[str], count: int, seed: int = 1) -> list[dict[str, Any]]:
     """Return made-up products with their labels.
 
-    A product's text has a brand, some words of its label and an extra such as "heavy duty". The words of the label are
-    all of its last name and one of the name above it, shuffled.
+    A product's text has a brand, some words of its label and an extra such as "heavy duty". From the label,
+    the text has all words of the last name and one word of the name above it, shuffled.
     """
     random_ = random.Random(seed)
     rows = []

@@ -1,8 +1,8 @@
 """Reads a PEFT adapter (LoRA, rsLoRA or DoRA), which changes or replaces tensors of a base model.
 
 For each changed matrix, the adapter has two small matrices, the factors A and B. Their product B A is added to the
-matrix. An adapter that cannot be merged exactly is refused with the reason. PEFT's get_peft_model_state_dict writes
-this format (https://github.com/huggingface/peft).
+matrix. An adapter that cannot be merged exactly is refused, and the error says why. PEFT's
+get_peft_model_state_dict writes this format (https://github.com/huggingface/peft).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _BASE_LAYER = (".base_layer.weight", ".base_layer.bias")
 
 @dataclass(frozen=True, slots=True)
 class WholeTensor:
-    """A tensor that an adapter's file has as a whole, not as factors; or some rows of such a tensor.
+    """A tensor that an adapter's file stores whole, not as factors, or some rows of such a tensor.
 
     It can be large, so its values are read only when they are needed. The file is opened anew for each read.
     """

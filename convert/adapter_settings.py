@@ -73,7 +73,7 @@ class AdapterSettings:
             raise self._refused(str(error), step="use fewer keys, or merge the adapter with peft") from None
 
     def scale(self, module: str, rank: int) -> float:
-        """Return the factor that a module's change is multiplied by, such as alpha / rank.
+        """Return the number by which the product of a module's factors is multiplied, such as alpha / rank.
 
         `rank`: the rank of the module's factors. Raises ModelError if the configuration gives the module another rank,
         or if the scale cannot be used (see is_scale).

@@ -140,7 +140,8 @@ def _has_room(
 ) -> bool:
     """Return whether the disk has room to download the next shard while `part` is converted.
 
-    `written` is the size that the GGUF file has after `part` is converted, in bytes.
+    `written` is the size that the GGUF file has after `part` is converted, in bytes. The result is also False if the
+    file and both shards would exceed the limit in the module's docstring.
     """
     missing = following.size - following.shard.staged_bytes()
     return (

@@ -235,9 +235,9 @@ def read_any_adapter(path: Path) -> PeftAdapter:
 
 
 def with_current_module_names(adapter: PeftAdapter, blueprint: Blueprint) -> PeftAdapter:
-    """Rename an adapter's modules to the names in a current checkpoint.
+    """Return the adapter with the module names that `blueprint` uses.
 
-    The adapter may have GGUF names or outdated names.
+    An adapter from a GGUF file has GGUF names, and a PEFT adapter may have outdated names.
     """
     if adapter.path.is_file():
         return with_checkpoint_names(adapter, blueprint)

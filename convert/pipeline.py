@@ -1,4 +1,4 @@
-"""Writes the file of a plan.
+"""Writes the GGUF file that a plan describes.
 
 One thread reads blocks of rows ahead, several threads convert them, and one thread writes.
 

@@ -19,7 +19,8 @@ class PlannedTensor:
 
     - `source_type`: the type of the rows in the source.
     - `offset`: the tensor's first byte, counted from the beginning of the tensors' data.
-    - `importance`: the imatrix's numbers for this tensor, one per column. It is None if `type` needs no imatrix.
+    - `importance`: the imatrix's numbers for this tensor, one per column. None if `type` needs no numbers, or
+      if the imatrix has none that fit this tensor.
     """
 
     recipe: TensorRecipe

@@ -29,9 +29,9 @@ class ConversionRequest:
     - `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file.
     - `weights`: safetensors files that are still on the hub and not in the folder `base`. They are downloaded,
       converted and deleted one after another.
-    - `adapters`: PEFT folders or GGUF files. Each has a factor: with 0.5, half of the adapter's change is added.
+    - `adapters`: PEFT folders or GGUF files, each with a multiplier: 0.5 adds half of the adapter's change.
     - `envelope`: the name of the envelope (the text around each row in a prompt). See choose_envelope.
-    - `overrides`: pairs of a regular expression for tensor names and a type.
+    - `overrides`: pairs of a regular expression and a type. See tensor_types.
     - `max_memory`: how many bytes of memory the conversion may use.
     - `name`: the model's name.
     - `manifest`: the manifest's path. By default, it is next to the target.
@@ -64,7 +64,7 @@ class ConversionRequest:
         return self.manifest or self.target.with_name(f"{self.target.name}.manifest.json")
 
     def name_of_base(self) -> str:
-        """Return the name that the manifest and the catalogue have for the base."""
+        """Return the base's name: the name of its folder or file, or its id on the hub. Ignores `base_name`."""
         return name_of_base(self.base)
 
     def check_paths(self) -> None:

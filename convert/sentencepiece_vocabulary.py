@@ -98,8 +98,8 @@ def pairs(merges: object, path: Path) -> list[tuple[str, str]]:
 def _ranks(merges: object, tokens: Set[str], placed: Set[str], path: Path) -> dict[str, int]:
     """Return the rank of each token that a merge produces. Tokens of earlier merges have lower ranks.
 
-    `placed`: the added tokens. Gemma's files have merges that produce added tokens; these merges are ignored. Raises
-    ModelError if the merges are damaged, or if llama.cpp would merge other pairs of tokens.
+    `placed`: the added tokens that contain no space. Merges that produce such a token (as in Gemma's files) are
+    ignored. Raises ModelError if the merges are damaged, or if llama.cpp would merge other pairs of tokens.
     """
     ranks: dict[str, int] = {}
     merged = set()

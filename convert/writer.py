@@ -40,7 +40,7 @@ class UnfinishedFile:
     - `facts`: the facts that the file's bytes depend on, such as hashes of the inputs.
     - `resume`: whether to keep the bytes that an earlier run with the same facts wrote.
     - `done`: the number of bytes, from the file's beginning, that were kept. It is 0 without `resume`.
-    - `parts`: the names that the earlier run gave to `note_part`.
+    - `parts`: the parts that the earlier run recorded with `note_part`, by name.
     - `whole`: normally None. If an earlier run completed and renamed the file, but did not reach `forget`, it is the
       file's sha256.
 

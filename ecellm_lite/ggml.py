@@ -44,9 +44,9 @@ def _keep_interrupt() -> None:
 def is_logging(frame: FrameType | None) -> bool:
     """Return whether an interrupt arrived while our log callback ran. If so, remember the interrupt.
 
-    `frame` is the Python frame that was interrupted. The interrupt must not raise an exception inside the callback,
-    because ctypes would drop the exception. The callback could not catch it either, if it came before the callback's
-    first line.
+    `frame` is the Python frame that was interrupted. A signal handler must not raise KeyboardInterrupt inside the
+    callback, because ctypes would drop it. A try block in the callback would not be enough: the interrupt can arrive
+    before the callback's first line.
     """
     while frame and frame.f_code is not _note_error.__code__:
         frame = frame.f_back
@@ -102,7 +102,7 @@ def address(name: str) -> int | None:
 
 @cache
 def cpu_variant() -> CpuVariant | None:
-    """Return the build's library for this processor, if the build is portable. Return None for an ordinary build."""
+    """Return the portable build's library that ggml uses on this processor. Return None for an ordinary build."""
     start_library()
     return next((variant for variant in cpu_variants(library_path().parent) if variant.score), None)
 

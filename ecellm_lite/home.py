@@ -1,4 +1,4 @@
-"""The folders of a user's own data: models and tasks, installed bundles and trusted keys."""
+"""The folders of a user's own data: models, tasks, installed bundles (see docs/offline.md) and trusted keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def home() -> Path:
 def bundle_home() -> Path:
     """Return the folder of the user's bundles: ECELLM_BUNDLES, or else `home()`.
 
-    A bundle's launcher sets ECELLM_HOME to a folder inside the bundle. So it also sets ECELLM_BUNDLES, to the folder of
-    the user's bundles.
+    The launcher of an installed bundle sets ECELLM_HOME to a folder inside the bundle. It sets ECELLM_BUNDLES too, so
+    that this function still returns the folder that holds all bundles.
     """
     return Path(os.environ.get("ECELLM_BUNDLES") or home())

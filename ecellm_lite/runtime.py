@@ -53,11 +53,11 @@ class Runtime:
     RequestOptions lists the options of a request. The arguments of Runtime are:
 
     `model`: a path to a GGUF file, a name in the store, a catalogue name, or `demo`. The default is the environment
-      variable ECELLM_MODEL, then the only model in the store, then the demo.
+      variable ECELLM_MODEL, then the store's model if the store has exactly one, then the demo.
     `envelope`: the text around each prompt: `alpaca`, `mistral`, or a chat form such as `qwen2.5` (docs/envelopes.md).
       It is needed only if the model's file does not name its envelope.
     `deterministic`: whether the same row always gets the same answer, byte for byte, whatever other rows run with it.
-    `prefix_files`: whether to store on disk what the model computed for an instruction. The next process then reads the
+    `prefix_files`: whether to save to a file what the model computed for an instruction. The next process reads this
       file and computes less. Rows are never stored. With layers on a GPU, nothing is stored.
     `grouped`: whether rows whose prompts have the same beginning run together. Answers still come in the rows' order.
     `drafts`: whether to guess the next words of a free text by looking for them in the prompt. This is done while few
@@ -258,7 +258,7 @@ class Runtime:
     ) -> Calibration | None:
         """Return the calibration that is used for a task, or None.
 
-        A row with an instruction or options of its own may be answered without it; see `uncalibrated`.
+        If a row has its own instruction or options, the calibration is sometimes not used; see `uncalibrated`.
         """
         policy = self._policy(adapter)
         calibrations = policy.chosen_calibrations(calibration)

@@ -2,24 +2,25 @@
 
     python -m benchmarks.demo_rows.calibrations --data ../shared/data
 
-All of them were held out from training. Half of a task's calibration rows are from DATA, and the other half from the
-sources in DATA/more, if so many were held out. They are needed because a shop's rows are more like those, and on such
-rows a model is most overconfident. With `--others 0.25`, there is one row from DATA/more for every four from DATA.
-There are exceptions:
+All of these rows were held out from training. Half of a task's calibration rows are from DATA, and the other half from
+the sources in DATA/more, if so many were held out. The rows from DATA/more are needed because they are more like a
+shop's rows, and a model is most overconfident on them. With `--others 0.25`, there is one row from DATA/more for every
+four from DATA. There are exceptions:
 
 - For extraction, only a fifth of the rows are from DATA/more, because most answers to such rows are wrong. With more of
   them, the calibration would lower all probabilities too far.
 - If fewer than 80 rows of DATA were held out, all rows of DATA/more that were held out are added.
 
-Otherwise, the rows from DATA/more for a predicate or a choice are sampled so that each answer keeps its frequency among
-all rows of DATA.
+Otherwise, if a task's possible answers are the same for all rows, its rows from DATA/more are sampled so that each
+answer is as frequent as among all rows of DATA.
 
 The demo is weak at two tasks, product_substitute_identification and multiclass_product_classification. So for these
 tasks, an answer also comes with a set of plausible answers. In addition, `--review-below auto` has thresholds for these
 tasks: a person should check answers with a lower probability.
 
 The rows are written to build/calibration-rows. `ecellm-lite calibrate` fits calibrations to them in a temporary store.
-The calibrations that are good enough to keep replace those in ecellm_lite/demo/calibrations/.
+The new calibrations are copied to ecellm_lite/demo/calibrations/. If a task's calibration is not good enough to keep,
+its old file there is deleted.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ def calibration_rows(data: Path, ratio: float = 1.0) -> dict[str, list[Row]]:
     """Return, for each task, the rows that its calibration is fitted to.
 
     They are the task's held-out rows of DATA and of DATA/more. `ratio`: how many rows of DATA/more there are for each
-    row of DATA. The task that writes free text is left out, because its answers have no probabilities.
+    row of DATA, with the exceptions in the module's docstring. The task that writes free text is left out, because its
+    answers have no probabilities.
     """
     (learned, held_out), (_, others) = divided(data), divided(data / "more")
     random = Random(SEED)

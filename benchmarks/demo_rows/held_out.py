@@ -1,4 +1,4 @@
-"""The rows from which the demo's adapter did not learn: for validation, calibrations and mixtures of other rows."""
+"""Splits labelled rows into rows that the demo's adapter learns from and held-out rows."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def load() -> str:
 
 
 def questions() -> str:
-    """Return the table of the questions benchmark: the seconds of each way, and below it the tokens that we read."""
+    """Return the table of the questions benchmark: the seconds that each way took, and the tokens that we read."""
     facts = results("questions")
     rows = [
         (name if name == "ecellm-lite" else f"llama-server, {name}", f"{seconds:.1f}")
@@ -127,8 +127,8 @@ def questions() -> str:
 def bundle() -> str:
     """Return two tables of times.
 
-    The first is about a large bundle: to create and verify it, compared with `cp` and `sha256sum`. The second is about
-    bundles of the demo.
+    The first says how long it takes to create and to verify a large bundle, compared with `cp` and `sha256sum`. The
+    second has the times and sizes of bundles of the demo.
     """
     facts = results("bundle")
     large = facts["large"]

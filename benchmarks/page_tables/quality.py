@@ -108,7 +108,7 @@ def agreement() -> str:
 
 
 def agreement_amx() -> str:
-    """Return the sentence that says how often the answers are the same with the kernels for AMX and without any."""
+    """Return the sentence that says how often our AMX kernels give the same answers as llama.cpp's kernels."""
     facts = results("agreement_amx")
     return (
         f"Of {facts['rows']} labelled rows of the scored tasks, {facts['agreeing']} had the same answer with AMX as "
@@ -135,7 +135,7 @@ def quantization() -> str:
 
 
 def automatic() -> str:
-    """Return a paragraph on thresholds that were chosen on one half of the rows: their precision on the other half."""
+    """Return a paragraph on the precision of thresholds, chosen on one half of the rows and checked on the other."""
     facts = results("automatic")
     random = facts["random"]
     named = [

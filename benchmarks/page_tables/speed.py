@@ -35,7 +35,7 @@ def throughput() -> str:
 
 
 def throughput_amx() -> str:
-    """Return the same table for a processor with AMX."""
+    """Return the table of `throughput` for a processor with AMX."""
     return _throughput("throughput_amx")
 
 

@@ -30,7 +30,7 @@ PATIENCE = 600  # seconds, to load a model or to answer a row
 
 
 class LlamaServer:
-    """A llama-server on a free port of this machine, which we compare ourselves with."""
+    """A peer that answers with a llama-server on a free port of this machine."""
 
     def __init__(self, program: Path, model: Path, threads: int, *, slots: int = SLOTS) -> None:
         with socket.socket() as free:

@@ -23,7 +23,7 @@ STOCK = State("", "a peer reads prompts as llama.cpp does")
 
 
 class PlainDecode:
-    """A context of llama.cpp with default settings. Its KV memory is emptied before each batch."""
+    """A context of llama.cpp for 512 tokens, with default settings. Its KV memory is emptied before each batch."""
 
     def __init__(self, model: Path, threads: int) -> None:
         start_library()

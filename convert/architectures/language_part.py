@@ -1,6 +1,6 @@
 """Extracts the language model from a checkpoint of a model that also sees images.
 
-Its tensors get the names that they have in a checkpoint without images: `model.language_model.norm` becomes
+The language model's tensors get the names that a text-only checkpoint uses: `model.language_model.norm` becomes
 `model.norm`.
 """
 
@@ -38,7 +38,7 @@ def name_alone(name: str) -> str:
 
 
 class LanguagePart(Checkpoint):
-    """A view of a checkpoint without the part for images."""
+    """A view of a checkpoint that has only the tensors of the language model, under their text-only names."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.folder, self.config, self.files = checkpoint.folder, checkpoint.config, checkpoint.files
@@ -60,10 +60,7 @@ class LanguagePart(Checkpoint):
         return self._whole.rows(self._names.get(name, name), first, count)
 
     def restored(self, blueprint: Blueprint) -> Blueprint:
-        """Return the blueprint with the tensor names of the original checkpoint.
-
-        The blueprint was made with this view's names.
-        """
+        """Return `blueprint` with this view's tensor names replaced by the names in the original checkpoint."""
         recipes = tuple(self._restored(recipe) for recipe in blueprint.recipes)
         return replace(blueprint, recipes=recipes, output=blueprint.output and self._restored(blueprint.output))
 

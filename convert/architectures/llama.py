@@ -42,9 +42,9 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
 
 
 def biases(config: Hyperparameters) -> dict[str, bool | None]:
-    """Map each matrix's GGUF name to True if the matrix must have a bias, or to None if it may have one.
+    """Return which matrices may have a bias, by GGUF name: True if the bias is required, None if it is optional.
 
-    A matrix must have a bias if the setting attention_bias or mlp_bias says so.
+    A bias is required if the setting attention_bias (for attention) or mlp_bias (for the feed-forward network) is true.
     """
     attention, feed_forward = config.flag("attention_bias", False) or None, config.flag("mlp_bias", False) or None
     return {**dict.fromkeys(_ATTENTION, attention), **dict.fromkeys(_FEED_FORWARD, feed_forward)}

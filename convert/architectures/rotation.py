@@ -19,7 +19,7 @@ _YARN = {"attention_factor": "attn_factor", "beta_fast": "beta_fast", "beta_slow
 
 
 def rotation_order(heads: int, size: int) -> NDArray[np.uint32]:
-    """Return, for each row of a query or key matrix in the GGUF file, its row in the checkpoint.
+    """Return, for each row of a query or key matrix in the GGUF file, the number of that row in the checkpoint.
 
     The rotary embedding rotates rows in pairs. In Hugging Face's layout, a pair is a row of the head's first half and
     the matching row of its second half. llama.cpp's `llama` and a few other architectures interleave the two halves, so
@@ -67,9 +67,9 @@ def rotation_metadata(
 def rotation_factors(rope: Hyperparameters, size: int) -> NDArray[np.float32] | None:
     """Return Llama 3's factors for the rotation frequencies, of shape (size / 2,). Return None for other models.
 
-    The frequency of each pair of values in a head is divided by the pair's factor. The factor is 1 for short waves, the
-    setting `factor` for long waves, and a number in between for medium waves. The formula is from section 3.2 of
-    https://arxiv.org/abs/2407.21783 and from Llama 3.1's own source.
+    The frequency of each pair of values in a head is divided by the pair's factor. The factor is 1 for high
+    frequencies, the setting `factor` for low frequencies, and in between for medium frequencies. The formula is from
+    section 3.2 of https://arxiv.org/abs/2407.21783 and from Llama 3.1's own source.
     """
     if rope.values.get("rope_type") != "llama3":
         return None

@@ -74,7 +74,7 @@ class RowError:
         return cls(error.code, str(error), error.field, error.step)
 
     def exception(self) -> EcellmError:
-        """Return the exception that this error was made from. `code` decides its class."""
+        """Return an exception with this error's message, field and step. `code` decides its class."""
         message = self.message.removesuffix(f": {self.step}.") if self.step else self.message
         return error_of(self.code)(message, step=self.step, field=self.field)
 
@@ -102,7 +102,7 @@ class Answer:
         - schema: an object.
     - `text`: the answer exactly as ECInstruct writes it.
     - `probability`: the probability of this answer among the allowed ones.
-    - `confidence`: from 0 for an answer that is as likely as a random guess to 1 for a certain answer.
+    - `confidence`: 0 if the answer is no likelier than a random guess, 1 if it is certain.
     - `coverage`: the total probability that the model gave to the allowed tokens, from 0 to 1.
     - `unexplored`: with very many labels, the total probability of the labels that were not compared; otherwise None.
     - `plausible`: the keys of all plausible answers, the likeliest first; None if no calibration determines them.

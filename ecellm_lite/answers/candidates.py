@@ -29,7 +29,7 @@ class Branches:
     """The tokens that may come next. For each token, the matrix has a group of rows.
 
     - `tokens`: the tokens, all different, in ascending order.
-    - `starts`: the number of each group's first row. The last entry is the number after the last group's last row.
+    - `starts`: the index of each group's first row. The last entry is the index after the last group's last row.
     """
 
     tokens: NDArray[np.int32]
@@ -69,7 +69,7 @@ class Candidates:
         return Branches(column[starts], np.append(starts, high - low) + low)
 
     def common_path(self, low: int, high: int, depth: int, most: int) -> list[int]:
-        """Return up to `most` tokens, from column `depth` on, that many of the rows `low` to `high - 1` have in common.
+        """Return the commonest path through the rows `low` to `high - 1`: up to `most` tokens, from column `depth` on.
 
         In each column, the most frequent token is taken, and only the rows with this token remain. The result ends
         before the last column where the remaining rows differ: all later tokens are forced, so the model need not read

@@ -55,8 +55,10 @@ class ClosedValues:
 
         The value is appended to the tape (the answer's JSON so far, as tokens), followed by the JSON key "source".
         Before the call, the tape ends with the JSON key "value". If the model thinks that the product has no value, the
-        result is the value of NONE. `without`: values that were chosen before, in lower case. If there are any, NONE
-        cannot be chosen.
+        result is "None".
+
+        `without`: values that were chosen before, in lower case. They cannot be chosen again. If there are any, "None"
+        cannot be chosen either.
         """
         digest = f"{self.labels.digest} with none"
         matrix = label_matrix(digest, self._pieces, scene, after=_AFTER, lasting=self.lasting)

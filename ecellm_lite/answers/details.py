@@ -26,7 +26,7 @@ class Detail:
 def bars(answer: Answer, labels: Mapping[str, str] | None = None) -> tuple[Detail, ...]:
     """Return one line for each of an answer's probabilities.
 
-    A line shows the text in `labels` or, without one, the key.
+    A line shows the key's text from `labels`, or the key itself if `labels` has no text for it.
     """
     probabilities, labels = answer.probabilities or {}, labels or {}
     return tuple(

@@ -43,8 +43,7 @@ class Lookup:
     def learn(self, guessed: int, right: int) -> None:
         """Note that the model accepted the first `right` of `guessed` tokens.
 
-        This sets the maximum length of the next guess.
-
-        If the model accepted all of them, the maximum doubles. Otherwise, the maximum becomes `right`, but at least 1.
+        This sets the maximum length of the next guess: `2 * guessed` if the model accepted all tokens, otherwise
+        `right`, but at least 1.
         """
         self._trust = 2 * guessed if right == guessed else max(1, right)

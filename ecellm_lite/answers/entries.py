@@ -54,7 +54,11 @@ def add_form(
 
 
 def _place(span: Span, text: SourceText | None, origin: Origin) -> tuple[str | None, dict[str, Any] | None]:
-    """Return a value as it is written in the row, and the first position of the value in one of the row's fields."""
+    """Return a value as it is written in the row, and its first place in a field (see Origin.place).
+
+    Both are None if `text` does not contain the value. Only the place is None if no single text of the row's field
+    contains the value.
+    """
     places = list(text.places(span.value.lower())) if text and span != NONE else []
     if not text or not places:
         return None, None

@@ -68,9 +68,9 @@ class Labels:
 
     @cached_property
     def _by_name(self) -> Mapping[str, str | None]:
-        """For each key and each text in lower case, the text of its label.
+        """Each label's text by its key and by its text, both in lower case.
 
-        The label's text is None if two labels have this key or text.
+        A key or text that belongs to two labels has the value None.
         """
         names: dict[str, str | None] = {}
         for key, text in zip(self.keys, self.texts, strict=True):

@@ -20,7 +20,10 @@ _lock = threading.Lock()
 
 
 def new_matcher(vocabulary: Vocabulary, compiled: str) -> Any:
-    """Return an `LLMatcher` at the start of a grammar in llguidance's own format. Any thread may call this."""
+    """Return a new `LLMatcher` for the grammar `compiled`, which is in llguidance's own format.
+
+    The matcher has read no tokens yet. Any thread may call this function.
+    """
     from llguidance import LLMatcher
 
     with _lock:

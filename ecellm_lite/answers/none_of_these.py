@@ -6,10 +6,10 @@ did not give to a label:
 
     outside = 1 - coverage * (1 - written)
 
-Here `written` is the probability of the option "none of these", if the prompt lists this option. A calibration may
-replace this formula by a rule that also depends on the probability of the likeliest label. The labels share the
-remaining probability in proportion. The answer is "none of these" if its probability is higher than that of every
-label.
+Here `written` is the probability of the option "none of these", or 0 if the prompt does not list this option. A
+calibration may replace this formula by a rule that also depends on the probability of the likeliest label. The
+remaining probability is divided among the labels in proportion to the probabilities that the model gave them. The
+answer is "none of these" if its probability is higher than that of every label.
 """
 
 from __future__ import annotations
@@ -270,13 +270,13 @@ class LabelSetOrNone(OrNone, LabelSet):
         return self.claim(shares, self.parse(gold))
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return a line with a probability for "none of these" and for each of the likeliest labels."""
+        """Return one line for "none of these" and one for each of the likeliest labels, with their probabilities."""
         texts = {**self.labels.by_key, self.none.key: self.none.text}
         return bars(answer, {key: texts[key] for key in answer.probabilities or {}})
 
 
 def shares_apart(probabilities: Mapping[str, float], none: str) -> tuple[dict[str, float], float]:
-    """Return the labels' probabilities as if "none of these" could not be chosen. Also return its own probability.
+    """Return the labels' probabilities as if "none of these" could not be chosen, and that of "none of these" itself.
 
     `none` is the key of "none of these".
     """

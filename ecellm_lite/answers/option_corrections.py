@@ -6,7 +6,7 @@ two other kinds of correction:
 - Vector scaling multiplies the logarithm of each option's probability by the option's scale, and adds the option's
   bias. With two options this is beta calibration. Sources: Guo et al., "On Calibration of Modern Neural Networks" (ICML
   2017); Kull et al., "Beta calibration" (AISTATS 2017).
-- Isotonic regression replaces each option's probability by a curve that never falls. Source: Zadrozny and Elkan,
+- Isotonic regression corrects each option's probability with a curve that never falls. Source: Zadrozny and Elkan,
   "Transforming classifier scores into accurate multiclass probability estimates" (KDD 2002).
 
 Afterwards, the probabilities are divided by their sum. A correction can change which option is the likeliest.
@@ -102,7 +102,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class IsotonicRegression:
-    """A curve for each option. The dictionary's keys are the options' keys."""
+    """A curve for each option. `curves` maps the options' keys to their curves."""
 
     curves: dict[str, Curve]
 

@@ -76,7 +76,7 @@ class OneOf(Space):
         return tuple(option.key for option in self.offered)
 
     def decode(self, scene: Scene) -> Decoding:
-        """Give every option its probability.
+        """Compute the probability of each option.
 
         If the options differ in their first tokens, as letters do, the logits after the prompt are enough.
         """

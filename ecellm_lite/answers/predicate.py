@@ -33,7 +33,7 @@ class Predicate(OneOf):
     def normalized(self, text: str) -> str:
         """Return `yes` or `no`.
 
-        `True` and `False` are accepted too, because spreadsheets may have converted the words.
+        `True` and `False` are accepted too, because a spreadsheet may store `yes` and `no` in this form.
         """
         return OneOf.normalized(self, {"true": "yes", "false": "no"}.get(text.strip().casefold(), text))
 

@@ -23,7 +23,7 @@ class _End:
 class SpanGrid:
     """The candidate spans of a row's texts, tokenized in two steps: first their beginnings (heads), then the rest.
 
-    A title of 25 words has about 250 spans and a description thousands. Once a head is chosen, only the spans that
+    A title of 25 words has about 250 spans, and a description has thousands. Once a head is chosen, only the spans that
     begin with it are tokenized in full.
 
     `words`: the number of different words of each text, summed over the texts.
@@ -49,7 +49,8 @@ class SpanGrid:
         """Choose a span and the text that follows it. Append both to the tape (the answer's tokens so far).
 
         `closes`: the texts that may follow the span. After NONE, only the first of these texts may follow.
-        `without`: spans that were chosen before. If there are any, NONE cannot be chosen.
+        `without`: spans that were chosen before. They cannot be chosen again. If there are any, NONE cannot
+        be chosen either.
 
         Returns the span, the text that follows it, and how likely the choice was.
         """

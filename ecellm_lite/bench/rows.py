@@ -40,7 +40,9 @@ def _shuffled(value: Any, random: Random) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class FixedLengthText(Space):
-    """An answer space for text of exactly `tokens` tokens, even if the model would end the text earlier.
+    """An answer space for text of exactly `tokens` tokens, or as many as the context has room for.
+
+    The text goes on even if the model would end it earlier.
 
     A setting may change the logits slightly, and with them the length of a text. A shorter text must not look like a
     faster setting.

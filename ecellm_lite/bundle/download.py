@@ -1,7 +1,7 @@
 """Downloads files over HTTPS, and continues a download that was interrupted.
 
 A file's size and sha256 are known in advance. The received bytes are used only if their sha256 is right, so the server
-need not be trusted. Without encryption, HTTP is allowed only for an address of this machine.
+need not be trusted. Plain HTTP is allowed only for an address of this machine.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _OPENER = urllib.request.build_opener(_NoDowngrade)
 def check_address(address: str) -> None:
     """Raise UsageError for an address that is not HTTPS.
 
-    HTTP without encryption is accepted for an address of this machine.
+    Plain HTTP is accepted for an address of this machine.
     """
     parts = urlsplit(address)
     if not parts.hostname or parts.scheme not in {"http", "https"}:

@@ -102,9 +102,9 @@ class Installation:
         pointer.write(self.root, version.name)
 
     def staging(self, token: str) -> Path:
-        """Return the folder in which a new version is written.
+        """Return the path of a temporary folder in which a new version is written. Its name ends with `token`.
 
-        If an installation was interrupted, `clean` removes the folder.
+        If the installation is interrupted, `clean` removes the folder later.
         """
         return self.versions_folder / f"{_NEW}{token}"
 

@@ -1,4 +1,4 @@
-"""Remembers the newest index that was accepted of each bundle and feed, to refuse an older one.
+"""Remembers the newest accepted index of each bundle and feed, so that an older one can be refused.
 
 The index with the highest serial number is the newest.
 """
@@ -27,10 +27,11 @@ class Newest:
 
 
 def check_newer(path: Path, name: str, serial: int, sha256: str) -> None:
-    """Raise ModelError if the accepted index in the file at `path` has a higher serial number than `serial`.
+    """Raise ModelError if the index with this `serial` is older than the one recorded in the file at `path`.
 
-    Raises ModelError also if it has the same serial number but another sha256, or if the file is damaged. If there is
-    no file, no index was accepted before.
+    Raises ModelError also if the recorded index has the same serial number but another sha256, or if the file is
+    damaged. If the file does not exist, no index was accepted before, and the check passes. `name` is the index's name
+    in error messages.
     """
     try:
         newest = read_document(Newest, path, largest=1 << 12, formats=(_FORMAT,))

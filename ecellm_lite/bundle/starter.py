@@ -1,9 +1,9 @@
 """The shell script in front of a bundle's archive.
 
 The script installs the bundle on a machine without ecellm-lite. The user calls `sh BUNDLE --key KEY`. The script copies
-the standalone program or the wheels to a temporary folder, and checks their sha256. Then it starts the copied program,
-which checks the bundle's signature and installs the bundle. The script needs a POSIX shell with tail, head, mktemp and
-sha256sum (or shasum). Wheels also need Python.
+the standalone program or the wheels to a temporary folder, and checks their sha256. Then it starts the program, or
+installs the wheels there and starts ecellm-lite from them. ecellm-lite checks the bundle's signature and installs the
+bundle. The script needs a POSIX shell with tail, head, mktemp and sha256sum (or shasum). Wheels also need Python.
 
 No signature protects the script or the program that it starts. So the first installation trusts whoever brought the
 file (docs/offline.md).
@@ -55,8 +55,8 @@ def starter_of(index: Index, offsets: Sequence[int]) -> bytes:
 
     `offsets`: where the data of each included file begins, in bytes from the archive's start.
 
-    The script is empty for a bundle that has neither a program nor wheels. A delta has no script either, because the
-    installed version installs it.
+    The script is empty for a bundle that has neither a program nor wheels. A delta has no script either: an older
+    version of the bundle is already installed, and its program installs the delta.
     """
     paths = {file.path for file in index.files}
     folder = "program" if PROGRAM in paths else WHEELS

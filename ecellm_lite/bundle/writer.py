@@ -57,8 +57,8 @@ def write_bundle(
     `draft`: an index that has no files and no hash of the starter script yet.
     `base`: the files of an older bundle by path. If given, the new bundle is a delta, which leaves out unchanged files.
 
-    Raises UsageError for a path that is not allowed. Raises ModelError if a file cannot be read or changes, or if the
-    disk is full.
+    Raises UsageError for a path that is not allowed. Raises ModelError if a file cannot be read, if its size
+    changes meanwhile, or if the disk is full.
     """
     try:
         files = [_unhashed(source) for source in sources]
@@ -171,8 +171,8 @@ def _unhashed(source: Source) -> BundleFile:
 def _compared(source: Source, blank: BundleFile, old: BundleFile | None) -> BundleFile:
     """Compare a file with the same file in the older bundle.
 
-    If it is unchanged, return its old index entry with `included` set to False. If it changed, return `blank`, its new
-    index entry, which has no hashes yet.
+    If it is unchanged, return its old index entry with `included` set to False. If it is new or changed, return
+    `blank`, its new index entry, which has no hashes yet.
     """
     if old is None or (old.size, old.mode) != (blank.size, blank.mode):
         return blank

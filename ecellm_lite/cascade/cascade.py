@@ -77,7 +77,7 @@ class Cascade:
 
     @property
     def adapters(self) -> Mapping[str, str]:
-        """Always empty: a request cannot choose an adapter."""
+        """An empty mapping, because a request to a cascade cannot choose an adapter."""
         return {}
 
     @property

@@ -41,7 +41,10 @@ class CascadeRow:
         self.future.add_done_callback(self._cancel)
 
     def enter(self, place: int) -> None:
-        """Submit the row to the stage at index `place`. Raises UsageError, or DeadlineError if it is too late."""
+        """Submit the row to the stage at index `place`.
+
+        Raises DeadlineError if the row's deadline has passed, and the errors of the model's `submit`.
+        """
         stage = self._stages[place]
         options = self._options.copy()
         if place == len(self._stages) - 1 and self._min_probability is not None:

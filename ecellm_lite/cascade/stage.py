@@ -78,7 +78,7 @@ class Stage:
     def take_gathered(self, *, all_rows: bool) -> list[CascadeRow]:
         """Remove and return the waiting rows, or return an empty list if it is better to wait for more rows.
 
-        `all_rows`: whether to return the rows in any case.
+        `all_rows`: True to return the waiting rows at once, however few they are.
         """
         with self._lock:
             waited = time.monotonic() - self._gathered_since

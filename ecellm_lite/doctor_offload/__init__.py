@@ -1,4 +1,4 @@
-"""Runs one row on the CPU and on the GPU.
+"""Answers one row on the CPU and on the GPU, and compares the two answers.
 
-Each run has its own process, so a crash of the engine does not end the doctor.
+Each run has its own process, so a crash of the engine does not end `ecellm-lite doctor`.
 """

@@ -26,8 +26,8 @@ class Admission:
     """Decides whether the next waiting row may join the running rows.
 
     `active` are the running rows; the scheduler updates this list. The KV memory can grow only while it is empty. So
-    before it grows, no row is admitted until all running rows have ended. After a failed call, its rows run one at a
-    time (`retrying`). If `grouped` is False, the memory grows just enough for the next row.
+    before it grows, no row is admitted until all running rows have ended. After a failed call of the model, the rows
+    of that call run one at a time (`retrying`). If `grouped` is False, the memory grows just enough for the next row.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Admission:
         self._retries = rows
 
     def row_ended(self) -> None:
-        """Note that a row has ended or was dropped. It counts as one of the rows that `retry` runs one at a time."""
+        """Note that a row has ended or was dropped. This lowers the number of rows still to run one at a time."""
         self._retries = max(0, self._retries - 1)
 
     @property

@@ -2,7 +2,8 @@
 
 A test sets the engine's logits. Tokens are bytes and a few short strings, so every text can be tokenized and every
 token can be read. The engine raises an error where llama.cpp would compute nonsense: for a gap in a sequence, a fork of
-missing tokens, a full memory, or a sequence that two adapters compute. Otherwise it behaves like the real engine.
+missing tokens, a full memory, or a sequence that is computed with two adapters. Otherwise it behaves like the real
+engine.
 """
 
 from __future__ import annotations
@@ -201,7 +202,7 @@ class FakeBackend:
     def save(self, sequence: int) -> bytes:
         """Return a sequence's tokens as bytes.
 
-        If an adapter computed them, a negative number for the adapter comes first.
+        If the sequence was computed with an adapter, a negative number for this adapter comes first.
         """
         cells = self._memory[sequence]
         adapter = cells[0].adapter if cells else None

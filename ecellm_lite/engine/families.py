@@ -2,7 +2,7 @@
 
 Requests are related if they share so much text that the model should read it only once. Related requests are called a
 family. The instruction does not count as shared text, because it stays in memory anyway. A family runs when its oldest
-request would run. A large family is split, so that other requests run in between.
+request's turn comes. A large family is split, so that other requests run in between.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class LlamaBackend:
     def _open_with_less(self, path: Path, settings: Settings, planned: int, failure: str) -> None:
         """Load the model with half of the `planned` layers on the GPUs or, if this fails too, with none.
 
-        `failure`: why the model did not load with all planned layers. The description of `placement` gets this reason.
+        `failure`: why the model did not load with all planned layers. It is added to the `placement`'s description.
         """
         for layers in dict.fromkeys((planned // 2, 0)):
             try:

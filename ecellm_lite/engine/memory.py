@@ -143,7 +143,10 @@ def _head_lengths(header: Header) -> tuple[int, int]:
 
 
 def _by_layer(header: Header, key: str, default: Sequence[int] | None = None) -> Sequence[int]:
-    """Return a number for each layer. The header has one number for all layers, or an array."""
+    """Return the header's number under `key` for each layer, or `default` if the header lacks the key.
+
+    The header has one number for all layers, or an array.
+    """
     layers = _layers(header)
     if default is not None and _name(header, key) not in header.metadata:
         return default

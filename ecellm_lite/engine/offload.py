@@ -1,9 +1,9 @@
 """Plans which of a model's layers go to which GPU, before llama.cpp allocates anything. It reads only the GGUF header.
 
-The plan does the same as llama.cpp (`load_tensors` of src/llama-model.cpp, split mode "layer"). The output counts as
+Layers are divided as in llama.cpp (`load_tensors` of src/llama-model.cpp, split mode "layer"). The output counts as
 the last layer, so a model of L layers has L + 1 places. With n_gpu_layers = N, the last N places go to the devices. The
-first device gets the first of them. A layer's KV memory is on the layer's device. Nothing here imports llama_cpp. All
-sizes are in bytes.
+first device gets the first of these places. A layer's KV memory is on the layer's device. Nothing here imports
+llama_cpp. All sizes are in bytes.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def place(
 
     `gpu_layers` is `auto`, `all` or a number. With `auto`, as many layers go to the GPUs as fit with MARGIN bytes to
     spare. A number larger than the number of layers means `all`. If the device with the most free memory has room for
-    all these layers, it gets them. Otherwise they are divided among the devices. Raises UsageError if the layers do not
-    fit.
+    all the layers to offload, it gets them. Otherwise they are divided among the devices. Raises UsageError if the
+    layers do not fit.
     """
     plan = _Plan(header, gpus, cells, kv_type, micro_batch, flash_attention)
     fitting = next((count for count in range(plan.places, 0, -1) if plan.divided(count, MARGIN)), 0)
@@ -189,7 +189,7 @@ class _Plan:
     def _filled(self, count: int, rooms: Sequence[int], pipelined: bool) -> tuple[int, ...] | None:
         """Fill one device after another with the last `count` layers, and return how many layers each device takes.
 
-        Return None if not all of the layers fit, or if `count` is 0.
+        Return None if some layers do not fit, or if `count` is 0.
         """
         place = self.places - count
         counts = []

@@ -1,9 +1,8 @@
-"""Stores what llama.cpp computed for a task's instruction in a private folder, so that a new process can load it.
+"""Stores llama.cpp's state after a task's instruction in a private folder, so that a new process can load it.
 
-This is llama.cpp's state after the instruction's tokens. Only instructions are stored and never a row, so nothing that
-a customer wrote is kept. Some damaged states crash llama.cpp, and it accepts others as valid. So a state is loaded only
-if its length and hash are right, and if no other user could have written the file. Otherwise the file is removed, and
-the state is computed again.
+Only instructions are stored and never a row, so nothing that a customer wrote is kept. Some damaged states crash
+llama.cpp, and it accepts others as valid. So a state is loaded only if its length and hash are right, and if no other
+user could have written the file. Otherwise the state is computed again, and a file that failed a check is removed.
 
 Each model has its own folder. It is named by the sha256 of the model's file, and is removed with the model. So if a
 model's file was damaged and then repaired, states from the damaged file are never used.
@@ -154,7 +153,7 @@ class PrefixFiles:
 
 
 def _is_private(status: os.stat_result) -> bool:
-    """Whether only this user could have written the file. Always true on systems without user ids."""
+    """Whether only this user could have written the file or folder. Always true on systems without user ids."""
     if not hasattr(os, "getuid"):
         return True
     return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

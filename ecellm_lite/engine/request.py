@@ -22,22 +22,22 @@ class Request:
 
     What the caller sets:
 
-    `shared`: how many tokens at the prompt's start other rows may have too: the instruction and, if several questions
-      are about the same text, this text.
+    `shared`: how many tokens at the prompt's start may be the same in other rows. They are the instruction's tokens
+      and, if several questions are about the same text, the tokens of this text.
     `opening`: how many of the shared tokens belong to the instruction.
     `form`: how an answer continues the prompt.
     `adapter`: the name of the adapter to use, or None for the model alone.
     `storable`: whether the instruction may be stored on disk. This is allowed if the instruction comes from the task or
       the caller, and not from a row.
     `urgent`: whether the request is admitted before all others.
-    `advice`, `settings`: if the row is too long, its error gets them as `step` and `settings`.
+    `advice`, `settings`: the `step` and the `settings` of the request's ContextError, if the row is too long.
     `ended`: a function that the engine's thread calls once, when the request is done or was dropped.
     `cancelled`: any thread may set it, at any time, when the answer is no longer needed.
 
     What the engine sets:
 
     `outcome`, `error`: one of them is set when the request is done.
-    `seconds`: the time from its admission to its end.
+    `seconds`: the time from the request's admission to its end.
     `cached`: how many tokens of the prompt were in memory already.
     `decoded`: how many tokens of the answer the model chose and then read.
     `forced`: how many tokens of the answer the model read, but did not choose, because only one token was possible.
@@ -85,7 +85,7 @@ class Request:
         return not self.cancelled or any(not twin.cancelled for twin in self.twins)
 
     def end(self, outcome: Outcome | None = None, error: EcellmError | None = None) -> None:
-        """Set the outcome or the error, and call `ended`. Both are None if the request was dropped."""
+        """Set the outcome or the error, and call `ended`. A dropped request gets neither an outcome nor an error."""
         self.outcome, self.error = outcome, error
         ended, self.ended = self.ended, None
         if ended:
@@ -101,9 +101,9 @@ class Request:
         self.end(twin.outcome, twin.error)
 
     def can_share_answer(self, other: Request) -> bool:
-        """Whether the other request is identical, so that one answer is enough for both.
+        """Whether the later request `other` can get this request's answer, because the two are identical.
 
-        After this request is done, the result is False.
+        The result is False if this request is done, or if only `other` is urgent.
         """
         if (self.seed, self.adapter) != (other.seed, other.adapter):
             return False

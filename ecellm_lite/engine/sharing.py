@@ -13,7 +13,7 @@ from ecellm_lite.engine.turns import Turns
 class Sharing:
     """Finds the part of a row's prompt that is already in memory, and keeps parts that later rows will share.
 
-    `files`: files with saved instructions. They are read instead of computing the instructions again.
+    `files`: the files of saved instructions. An instruction in a file is loaded, so the model need not read it.
     `grouped`: whether rows may share more than their instruction.
     `alone`: whether rows run one at a time. Every prompt is then read in the same way: the instruction, then the rest.
     """

@@ -23,9 +23,9 @@ def tuned_settings(store: Store, model: StoredModel, **options: Any) -> Settings
     `options`: the caller's settings. If `prompt_kernels` is `auto`, the tuned value is used, unless the environment
       chooses the kernels.
 
-    In deterministic mode, the tuned values are not used, because they could change answers. They are not used either if
-    they were measured with other `gpu_layers`, or if their file is damaged (`doctor` reports this). Raises UsageError
-    for invalid settings.
+    In deterministic mode, the tuned values are not used, because they could change answers. Tuned values that were
+    measured with other `gpu_layers` are not used either. Neither is a damaged tuning file (`doctor` reports it). Raises
+    UsageError for invalid settings.
     """
     settings = {name: value for name, value in options.items() if value is not None}
     if prompt.is_set():

@@ -50,7 +50,7 @@ class Turns:
         return sum(map(len, self._queues.values()))
 
     def __contains__(self, request: Request) -> bool:
-        """Call Waiting.__contains__ for the queue of the request's adapter."""
+        """Return whether a request is in the group that leaves its adapter's queue now."""
         return request in self._queues[request.adapter]
 
     def advance_urgent(self) -> None:
@@ -74,7 +74,7 @@ class Turns:
         return sum(queue.tokens(most) for queue in self._queues.values())
 
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
-        """Call Waiting.sharing for the current adapter's queue."""
+        """Yield the pairs (tokens, rows) that Waiting.sharing yields for the current adapter's queue."""
         return self._queues[self.current].sharing(prompt, least)
 
     def pass_on(self, active: Sequence[Slot]) -> None:

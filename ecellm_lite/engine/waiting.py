@@ -18,8 +18,8 @@ class Waiting:
     """A queue of requests. They arrive one by one, and leave in groups of up to GROUP requests.
 
     Urgent requests leave first, in order of arrival. Then the oldest group leaves, then the next group, and so on. In a
-    group, related requests are next to each other (see families.py). If `grouped` is False, all requests leave in order
-    of arrival.
+    group, related requests are next to each other (see families.py). If `grouped` is False, all requests that are not
+    urgent leave in order of arrival.
     """
 
     def __init__(self, *, grouped: bool = True) -> None:
@@ -69,7 +69,10 @@ class Waiting:
         return self._group.popleft()
 
     def tokens(self, most: int) -> int:
-        """Return the number of tokens in the prompts of all waiting requests, but at most `most`."""
+        """Return the number of tokens in the prompts of all waiting requests, but at most `most`.
+
+        New urgent requests are not counted until `advance_urgent` has moved them.
+        """
         total = 0
         for request in [*self._group, *self._arrived]:
             total += len(request.prompt)

@@ -32,8 +32,9 @@ class ChatForm(Envelope):
     """The chat form of a family of models.
 
     `user`, `assistant`, `system`: the control tokens and texts before and after a turn of this role. If `system` is
-      None, the system message and an empty line come before the text of the user turn that `folded` names: the
-      first or the last.
+      None, there is no system turn, and the system message is put into a user turn (see `folded`).
+    `folded`: which user turn then gets the system message, the first or the last. The message and an empty line are
+      put before the turn's text.
     `tail`: the control tokens and texts after the last turn. The model's answer follows them.
     `end`: the control token that ends an answer.
     `head`: the control tokens and texts before the first turn.
@@ -82,7 +83,7 @@ class ChatForm(Envelope):
     def wrap(
         self, instruction: str, text: str, options: str | None = None, examples: Sequence[WorkedExample] = ()
     ) -> Prompt:
-        """Return the whole prompt of a row. The last user's turn has the instruction, the text and the options.
+        """Return the whole prompt of a row. The user's last turn has the instruction, the text and the options.
 
         Before this turn, there are two turns for each example: a user's turn in the same form, and the model's turn
         with the example's answer.

@@ -18,8 +18,8 @@ class ControlToken:
     """A control token of a chat form, such as <|im_end|>.
 
     `text`: the token's spelling in the vocabulary.
-    `trailing_space`: white space after the token, which people see in the prompt but which is not tokenized. The
-      tokenizer drops it, or adds it by itself.
+    `trailing_space`: white space that follows the token when the prompt is shown as text. It is not passed to the
+      tokenizer, which would drop it or add it by itself.
     `strips`: whether the tokenizer drops white space at the start of the next text.
     `optional`: whether a vocabulary may lack the token. Its spelling is then tokenized as text.
     """

@@ -1,11 +1,11 @@
 """Chooses a threshold: answers with at least this probability belong to a row's set of plausible answers.
 
 The method is split conformal prediction: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World" (2005).
-It uses n labelled rows and the probability of the right answer in each of them. For a guarantee of 95%, the k-th
-largest of these probabilities is chosen, where k is 95% of n + 1, rounded up. The right answer of a new row is then at
-least that probable in 95% of all cases. This holds if the new row is like the labelled ones, however bad the model's
-probabilities are. A bad model only makes the sets larger. The most probable answer always belongs to the set, even if
-its probability is below the threshold.
+It uses n labelled rows. For each row, the model gives a probability to the right answer. For a guarantee of 95%, the
+threshold is the k-th largest of these n probabilities, where k is 95% of n + 1, rounded up. On average, the right
+answer's probability then reaches the threshold in at least 95% of new rows. This holds if the new rows are like the
+labelled ones, however bad the model's probabilities are. A bad model only makes the sets larger. The most probable
+answer always belongs to the set, even if its probability is below the threshold.
 
 The probabilities are not corrected by a temperature. A temperature is fitted to the same rows, so the guarantee would
 no longer be exact.
@@ -27,14 +27,14 @@ from ecellm_lite.models.answer_sets import AnswerSets
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The probabilities of a row's possible answers, and the probability of the right one."""
+    """The probabilities of a row's possible answers, and the probability of the right answer."""
 
     shares: tuple[float, ...]
     right: float
 
 
 def row_of(answer: Answer, case: Case) -> Row:
-    """Return the probabilities of an uncalibrated answer, and the probability of the correct one, as a Row.
+    """Return a Row with the probabilities in an uncalibrated answer, and the probability of the right answer.
 
     Raises InputError if the answer does not have a probability for every possible answer.
     """

@@ -38,8 +38,8 @@ class Constant:
 def majority(training: Sequence[Labelled]) -> Constant:
     """Return the baseline that answers every row with the most frequent gold answer. There must be at least one row.
 
-    Two types of answers have only one baseline, which is then returned: an extraction without any value, and a ranking
-    in the row's own order.
+    For extractions and rankings, the baseline does not depend on the gold answers: an extraction has no values, and a
+    ranking keeps the row's own order.
     """
     return constants(training)[0]
 

@@ -1,7 +1,7 @@
 """Confidence intervals of a metric over rows, by the bootstrap (Efron, 1979).
 
-The metric is computed on 1,000 resamples. For a resample, rows are drawn at random with replacement, as many as the
-evaluation has. The interval contains 95% of the results.
+The metric is computed on 1,000 resamples. If the evaluation has n rows, each resample is n of these rows, drawn at
+random with replacement. The interval contains the middle 95% of the results.
 
 A resample is stored as the number of times that each row was drawn. A metric needs only sums over rows (see
 metrics/measured.py), so a few matrix products compute it for all resamples.
@@ -30,8 +30,8 @@ def interval(columns: Numbers, metric: Metric) -> Interval:
 def paired_interval(before: Numbers, after: Numbers, metric: Metric) -> Interval:
     """Return the 95% interval of a metric's gain from `before` to `after`.
 
-    Both have one line of numbers for each row, and the rows are the same. Each resample draws the same rows for both.
-    So the interval is narrower than for two independent measurements.
+    `before` and `after` have one line of numbers for each row, for the same rows in the same order. Each resample draws
+    the same rows from both. So the interval is narrower than for two independent measurements.
     """
     gains = [metric(counts @ after) - metric(counts @ before) for counts in _resamples(len(before))]
     return _ends(np.concatenate(gains))

@@ -55,7 +55,7 @@ class LabelledTask(NamedTuple):
 class CalibrationResult:
     """The result of calibrating one task.
 
-    `fit`: None if there were too few rows.
+    `fit`: the fitted temperature or other correction, or None if there were too few rows.
     `refusal`: why the fit should not be kept, or None.
     `failed`: how many rows have no answer. The fit does not use them.
     `others`: how many rows have an instruction that is not the task's own. The fit does not use them either.
@@ -64,7 +64,8 @@ class CalibrationResult:
     `labels`: the corrections of single labels, or None.
     `none`: the rule for the answer "none of these", or None.
 
-    If the fit is refused but one of the last four can be kept, there is still a calibration. Its temperature is then 1.
+    If the fit is refused, there is still a calibration if `automatic`, `sets`, `labels` or `none` can be kept. Its
+    temperature is then 1.
     """
 
     scope: Scope

@@ -21,7 +21,7 @@ LEAST_ROWS = 100
 class ComparedRow:
     """A row that the first and the last model answered.
 
-    It has the probability of the first model's answer, whether both answers agree, and whether each of them is right.
+    It has the probability of the first model's answer, whether the answers agree, and whether each answer is right.
     """
 
     probability: float

@@ -125,9 +125,9 @@ def _compared(abbreviation: str, primary: str, pairs: Pairs, left_out: int) -> T
 
 
 def _columns(primary: str, pairs: Pairs) -> tuple[Numbers, Numbers, Metric]:
-    """Return (table before, table after, metric).
+    """Return the numbers of both evaluations as (table before, table after, metric).
 
-    Each table has a row of numbers per answer. The metric is a function of the sums of the table's columns.
+    Each table has one line of numbers for each row. The metric is a function of the sums of a table's columns.
     """
     gold = [record.gold for record, _ in pairs]
     if len({isinstance(record.score, list) for pair in pairs for record in pair}) > 1:

@@ -234,7 +234,11 @@ def _model_notes(primary: str, models: Sequence[ModelResult]) -> list[str]:
 
 
 def _setting_notes(rows: Sequence[Labelled], metrics: Mapping[str, float]) -> list[str]:
-    """Return notes for rows of a setting with worked examples, and for extractions of an out-of-domain setting."""
+    """Return notes for the user about the rows' settings.
+
+    There is a note for rows whose setting has worked examples, because the examples are left out here. There is a note
+    for out-of-domain extractions, because the paper uses another metric for these.
+    """
     settings = [str(row.row.get("setting") or "") for row in rows]
     notes = []
     if examples := sum("shot" in setting.lower() for setting in settings):

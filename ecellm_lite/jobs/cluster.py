@@ -57,9 +57,11 @@ class ClusterActor:
 
 
 def node_share(nodes: Sequence[Mapping[str, Any]], threads: int | None) -> dict[str, float]:
-    """Return the resources that each actor reserves: some cores, and one GPU if any node has one.
+    """Return the resources that each actor reserves: its cores, and one GPU if any node has a GPU.
 
-    The keys are Ray's names of the resources.
+    `threads`: the number of cores. By default, CORES, or fewer if no node has that many.
+
+    The result's keys are Ray's names of the resources.
     """
     resources = [node["Resources"] for node in nodes if node["Alive"]]
     most = max((int(each.get("CPU", 0)) for each in resources), default=0)

@@ -135,7 +135,7 @@ def corrected(answer: Answer, space: Space, text: str) -> Answer:
 
 
 def failed(task: Task, error: InputError, facts: Mapping[str, str]) -> Answer:
-    """Return an answer that has an error: the row could not be read. `facts` name the model (see jobs/facts.py)."""
+    """Return the answer to a row that could not be read, with `error`. `facts` name the model (see jobs/facts.py)."""
     name, _, sha256 = facts.get("model", "").rpartition(" ")
     adapter = AdapterName(*facts["adapter"].rsplit(" ", 1)) if "adapter" in facts else None
     return Answer.failed(task.name, error, model=ModelName(name, sha256, adapter), envelope=facts.get("envelope", ""))

@@ -38,10 +38,10 @@ class Estimate:
 
     `least`, `most`: with a probability of 95%, the job takes between `least` and `most` seconds.
     `counted`: whether the whole table was read. If only its beginning was read, the numbers are extrapolated.
-    `whole`: whether the numbers are for the whole table. If its size is not known, they are for the rows that were
-      read.
+    `whole`: whether the numbers are for the whole table. If the table's size is not known, the numbers are only for
+      the rows that were read.
     `answered`: the number of rows answered for the estimate.
-    `failed`: the number of answers to these rows that are errors.
+    `failed`: how many of the answers for the estimate are errors.
     `models`: the number of answers that each model gave for the estimate.
     """
 

@@ -82,7 +82,7 @@ def check_output(path: Path, setting: str = "output") -> None:
 def is_read_from(path: Path | None, file: HasDescriptor) -> bool:
     """Return whether an output to `path` would overwrite `file`, which the job reads.
 
-    If `path` is None, the output is standard output. `file` may be standard input that comes from a file.
+    If `path` is None, the output is standard output. `file` may be standard input, redirected from a file.
     """
     try:
         source = os.fstat(file.fileno())
@@ -105,8 +105,9 @@ def standard_output() -> IO[bytes]:
 def write_whole(path: Path, text: str, setting: str) -> None:
     """Write a text to a file. If the writing fails, an older file at `path` stays as it was.
 
-    Devices and pipes are written directly. Raises InputError if the file cannot be written. The error names the
-    argument `setting`.
+    Devices and pipes are written directly. Raises InputError if the file cannot be written.
+
+    `setting`: the name of the argument that the path comes from. The error repeats this name.
     """
     with _writable(path, setting):
         if not is_replaceable(path):

@@ -49,7 +49,7 @@ class Pace:
         return self.tokens / self.share if self.share else None
 
     def seconds_left(self, now: float) -> float | None:
-        """Return the estimated seconds until the job ends, or None if it is too early for an estimate."""
+        """Return the estimated seconds until the job ends, or None if too little is known for an estimate."""
         total = self.total_tokens
         if total is None or not self.computed:
             return None

@@ -55,7 +55,7 @@ class TaskStatistics:
 
     `answers`: how many times each answer was given, for at most DISTINCT different answers. For an extraction, how many
       answers have a value and how many have none, for each attribute. For labels, how many answers have each label.
-    `others`: the number of answers that are missing in `answers`, because there were too many different ones.
+    `others`: the number of answers not counted in `answers` because it already had DISTINCT entries.
     `bins`: the number of answers in ten ranges of probability, all of equal width.
     `automatic`: how many answers needed neither a review nor a correction.
     `reasons`: how many answers need a review, by reason.

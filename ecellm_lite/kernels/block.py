@@ -131,7 +131,7 @@ def not_finite(row: int, column: int) -> ModelError:
 
 
 def too_large(row: int, column: int, kind: str) -> ModelError:
-    """Return the error for weights that are finite but too large for the target type, with their place in the block."""
+    """Return the error for finite weights that are too large for the target type. It names the row and column."""
     return ModelError(
         f"The weights in row {row:,}, from column {column:,} of the block, or their imatrix, are too large for {kind}",
         step="choose F32 or another type",

@@ -1,4 +1,4 @@
-"""Chooses the code that converts weights: the fastest kernels whose bytes are right here, or ggml's own functions."""
+"""Chooses the code that converts weights: the fastest kernels that compute the expected bytes, or ggml's functions."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _PIECE = 1 << 18  # blocks at a time, which fit the processor's cache
 def first_not_finite(rows: NDArray[np.uint8], kind: TensorType) -> tuple[int, int] | None:
     """Return the (row, column) at which the first quantized block with an infinity or NaN begins.
 
-    None if there is none.
+    Return None if no block has one.
 
     `rows`: (rows, bytes of a row), contiguous.
     """

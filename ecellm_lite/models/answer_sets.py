@@ -1,4 +1,4 @@
-"""Answer sets: the plausible answers to a row. A guaranteed share of the sets contains the right answer."""
+"""Sets of plausible answers to a row. A guaranteed share of the sets contains the right answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class AnswerSets:
-    """The rule that puts answers into a row's answer set, and how good the sets were on held-out rows.
+    """The rule that chooses a row's set of plausible answers, and how good the sets were on held-out rows.
 
     - `guarantee`: the guaranteed share of rows whose set contains the right answer. It holds on average, and only if
       new rows are like the labelled ones.

@@ -1,9 +1,9 @@
 """The published models that are known by name, each with its envelope (the text around a prompt).
 
 The facts about eCeLLM come from the model cards of NingLab/eCeLLM-S, -M and -L (CC-BY-4.0; Peng et al., arXiv
-2402.08831). The facts about CASLIE come from its code (ninglab/CASLIE; arXiv 2410.17337). The code names neither the
-base models nor a licence; see docs/models.md. The facts about the other models come from their publishers' cards. Sizes
-are rounded.
+2402.08831). The facts about CASLIE come from its code (ninglab/CASLIE; arXiv 2410.17337). CASLIE's code names
+neither the base models nor a licence; see docs/models.md. The facts about the other models come from their publishers'
+cards. Sizes are rounded.
 """
 
 from __future__ import annotations

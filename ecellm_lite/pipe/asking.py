@@ -96,11 +96,11 @@ class PendingRequest:
 class RequestQueue:
     """The requests of a ChildRuntime: those sent to the child, those that wait, and the hashes of refused requests.
 
-    An urgent request is sent at once, even if the child already has many requests. The engine starts it before the
-    others.
+    An urgent request is sent at once, even if the child already has many requests, but not while a suspect waits. The
+    engine starts it before the others.
 
-    If two children died while they had the same request, this request is a suspect. A suspect is sent alone: the child
-    gets no other request until it has replied. If this child dies too, the suspect is the cause.
+    If two children died while they had the same request, this request is a suspect. A suspect is sent when the child
+    has no other request. If this child dies too, the suspect is taken to be the cause.
     """
 
     def __init__(self) -> None:

@@ -43,7 +43,7 @@ def _extend(line: bytearray, part: bytes) -> None:
 
 
 class Output:
-    """Writes lines to one reader, in a thread of its own. So a slow reader does not delay the other readers.
+    """Writes lines to one reader. Each Output has its own thread, so a slow reader does not delay other readers.
 
     Call `take_room` when a request arrives, and `put` with the line of its answer. A line is passed as a function that
     returns the line's bytes. The thread calls this function just before it writes the line.

@@ -139,7 +139,7 @@ class Session:
     def _reply(self, control: Control) -> bytes:
         """Return the line that replies to a control request.
 
-        The session calls this only when it can write the line, so replies that nobody reads take no memory.
+        The reply is made only just before it is written. So if the host does not read, no replies pile up in memory.
         """
         try:
             return line_of({"type": _REPLIES.get(control.kind, control.kind), "id": control.id, **self._facts(control)})

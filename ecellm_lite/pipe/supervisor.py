@@ -26,9 +26,9 @@ CLOSING_SECONDS = 5.0  # seconds that a child gets to exit by itself
 class Supervisor:
     """Keeps a child process running and sends it requests. Any thread may call any method at any time.
 
-    A child that dies or hangs is replaced, and the new child gets its requests again. If two children die while they
-    run the same request, a third child gets this request and no other. If that child dies too, the request fails, and
-    identical requests are refused from then on.
+    A child that dies or hangs is replaced, and its unanswered requests are sent to the new child. If two children die
+    while they run the same request, a third child gets this request and no other. If the third child dies too, the
+    request fails, and identical requests are refused from then on.
 
     If the first child dies before it is ready, all requests fail, now and later. If a later child dies before it is
     ready, another child is started. After several such deaths in a row, the waiting requests fail, and the next request
@@ -282,7 +282,7 @@ class Supervisor:
         request.settle(answer)
 
     def _fail(self, error: EcellmError) -> list[PendingRequest]:
-        """Give up on the child, and return the requests that must now fail.
+        """Kill the child, and return the unanswered requests, which must now fail.
 
         If no child was ever ready and the supervisor is not `lazy`, later requests fail too. Otherwise the next request
         starts a new child.

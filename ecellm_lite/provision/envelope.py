@@ -17,8 +17,10 @@ from ecellm_lite.models.resolve import envelope_of
 def envelope_of_file(header: Header, names: Sequence[str]) -> str:
     """Return the envelope of a model file. Raises UsageError if it cannot be found.
 
-    models.resolve.envelope_of looks for the envelope first, with these `names`. If it finds none, a child process
-    renders the file's chat template, to see which envelope the template writes.
+    `names`: names that the model may have in the catalogue.
+
+    models.resolve.envelope_of looks for the envelope first. If it finds none, a child process renders the file's chat
+    template, to see which envelope the template writes.
     """
     try:
         return envelope_of(header, names)

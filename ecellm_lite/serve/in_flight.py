@@ -44,8 +44,8 @@ class InFlight:
     async def share(self, request: Request, make: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         """Return the result of `make`. If an identical request is in progress, wait for its result instead.
 
-        Raises GoneError if the client closes its connection before the result is ready. The work then continues for
-        some seconds.
+        Raises GoneError if the client closes its connection before the result is ready. If no other client waits for
+        the result, the work is cancelled some seconds later.
         """
         key = await _key(request)
         work = self._works.get(key)

@@ -88,7 +88,10 @@ def _labelled(number: int, line: Any) -> list[Labelled]:
 
 
 def _place(question: AnyQuestion, answer: bool | str | int, place: int) -> int:
-    """Return the index of the correct answer among a question's options. Raises InputError if no option equals it."""
+    """Return the index of the correct answer among a question's options.
+
+    Raises InputError if no option equals the answer. `place` is the question's index, which the error names.
+    """
     values: list[Any]
     if isinstance(question, Predicate):
         values = [True, False]

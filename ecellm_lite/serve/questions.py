@@ -106,7 +106,7 @@ class Reading:
     """How much a request made the model read.
 
     `tokens`: the tokens of all prompts. If all prompts begin with the same tokens, these are counted once.
-    `cached`: how many of them were still in the model's memory and did not have to be computed.
+    `cached`: how many of these tokens were still in the model's memory and did not have to be computed.
     """
 
     tokens: int
@@ -127,9 +127,14 @@ async def decide(
     `orders`: how often each question is asked, each time with the choices in another order. The probabilities are
     averaged.
 
-    Raises RefusedError if the state is too long for so many questions, if a question is invalid (the error names it),
-    if too many rows already wait for an answer, or if the model cannot be loaded. If a question fails later, the error
-    is in that question's Decided.
+    Raises RefusedError:
+
+    - if the state's length in characters, times the number of questions, exceeds LONGEST;
+    - if a question is invalid (the error names the question);
+    - if too many rows already wait for an answer;
+    - if the model cannot be loaded.
+
+    If a question fails later, the error is in that question's Decided.
     """
     if len(questions) * len(state) > LONGEST:
         message = f"{len(questions)} questions about {len(state):,} characters are too much for one request"

@@ -21,6 +21,6 @@ A `ColumnMap` turns a table's rows into rows of a task, and reports missing colu
 ...             writer.write(row.source, next((row.warned(answer) for answer in answers), None))
 ...         writer.close()
 
-The package does not use the engine. Most file types need libraries, which the extra `tables` installs. They are
-imported only when a file needs them. CSV in UTF-8, TSV and JSON Lines need no library.
+The package does not use the engine. Most file types need libraries, which the extra `tables` installs. A library is
+imported only when a file needs it. CSV and TSV in UTF-8 and JSON Lines need no library.
 """

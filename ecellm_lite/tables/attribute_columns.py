@@ -96,7 +96,7 @@ def _typed_column(attribute: Attribute) -> str | None:
 def _plain(normalized: Any) -> float | str | None:
     """Return the content of a table cell for a typed value.
 
-    For a quantity, this is its number. For a range, it is None.
+    The content for a quantity is its number. The cell for a range is empty (None).
     """
     value: float | str | None = normalized["value"] if isinstance(normalized, dict) else normalized
     return value

@@ -265,7 +265,7 @@ def _plain(name: str) -> str:
 
 
 def _near(name: str, columns: Sequence[str]) -> str:
-    """Return a list of the columns for an error message. Columns with a name similar to `name` come first."""
+    """Return a text for an error message that lists columns. Columns with a name similar to `name` come first."""
     plain = {_plain(column): column for column in columns}
     plain_name = _plain(name.rpartition(".")[2])
     near = [plain[each] for each in get_close_matches(plain_name, list(plain), n=5, cutoff=_LEAST_ALIKE)]

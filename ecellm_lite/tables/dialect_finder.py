@@ -59,8 +59,9 @@ def find_dialect(
 ) -> Reading:
     """Read a file's first lines in each usual dialect, and return the reading with the best score.
 
-    If no dialect fits well, the lines are read as a single column. `whole`: whether the lines are the whole file.
-    `delimiter` and `quote` override the detection.
+    If no dialect fits well and `delimiter` is None, the lines are read as a single column.
+
+    `whole`: whether the lines are the whole file. `delimiter` and `quote` override the detection.
 
     Raises UsageError for an invalid delimiter or quote.
     """
@@ -76,7 +77,10 @@ def find_dialect(
 
 
 def _reading(lines: Sequence[Line], text: str, delimiter: str | None, quote: str | None, whole: bool) -> Reading:
-    """Return the better of two readings with this delimiter: one with quoted cells and one without."""
+    """Return the better of two readings with this delimiter: one with quoted cells and one without.
+
+    If `quote` is given, there is only one reading: with this quote character or, if it is empty, without quoted cells.
+    """
     if quote == "":
         return _read(lines, Dialect(delimiter, Quoting.NONE), whole)
     dialect = Dialect(delimiter, Quoting.QUOTED, quote or '"')

@@ -1,8 +1,9 @@
 """Detects the encoding of a text file from its first bytes.
 
-If the file has a byte-order mark, the mark decides. White space before the mark is ignored, because some plugins print
-it. Without a mark, text that is valid UTF-8 is read as UTF-8. For other text, the library charset-normalizer judges the
-lines that are not ASCII. If several encodings fit equally well, those that shop software often writes come first.
+If the file has a byte-order mark, the mark decides. White space before a UTF-8 mark is ignored, because some plugins
+print it. Without a mark, text that is valid UTF-8 is read as UTF-8. For other text, the library charset-normalizer
+judges the lines that are not ASCII. If several encodings fit equally well, those that shop software often writes come
+first.
 """
 
 from __future__ import annotations
@@ -129,7 +130,8 @@ def _wide(head: bytes) -> str | None:
 def _is_utf8(sample: bytes) -> bool:
     """Return whether a sample is UTF-8, apart from a few damaged lines.
 
-    At most 1% of the lines may have invalid bytes, but one damaged line is always allowed.
+    Only lines with non-ASCII bytes count. At most 1% of these lines may be damaged, but one damaged line is always
+    allowed. At least one of these lines must be valid UTF-8.
     """
     try:
         sample.decode("utf-8")

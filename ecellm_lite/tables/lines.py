@@ -28,7 +28,7 @@ def read_lines(file: IO[bytes], encoding: Encoding, end: str = "\n") -> Iterator
     Bytes that are invalid in the encoding become the character INVALID.
 
     `end` is the character that ends a line: a line feed or, in old files, a carriage return. A byte-order mark is
-    skipped, and so are blank lines and spaces before the mark. The skipped lines still count in the line numbers.
+    skipped, together with any blank lines and spaces before it. These lines still count in the line numbers.
     """
     number = file.read(encoding.skip).count(b"\n")
     text = io.TextIOWrapper(file, encoding.codec, errors=INVALID_BYTES, newline=end)

@@ -90,9 +90,9 @@ def _text(source: Source, options: TableOptions) -> Table:
 
 
 def _refuse_other_options(options: TableOptions, *settings: str, source: Source) -> None:
-    """Raise UsageError if the user set an option that this type of file does not have.
+    """Raise UsageError if the user set an option that does not apply to this type of file.
 
-    `settings` are the options that this type of file has.
+    `settings` are the names of the options that apply.
     """
     for setting in ("encoding", "delimiter", "quote", "header_row", "sheet"):
         if setting not in settings and getattr(options, setting) is not None:

@@ -52,9 +52,9 @@ class Record(NamedTuple):
 
 
 class Records:
-    """An iterator over the records in some lines. `width` is the expected number of cells, or None if it is not known.
+    """Iterates over the records in `lines`. `width` is the expected number of cells, or None if it is not known.
 
-    Blank lines are skipped. A record with more or fewer cells is returned without a change.
+    Blank lines are skipped. A returned record may have more or fewer cells than `width`.
     """
 
     def __init__(self, lines: Iterator[Line], dialect: Dialect, width: int | None = None) -> None:
@@ -138,8 +138,8 @@ class Records:
     def _rest(self) -> list[Line]:
         """Skip lines until the next one looks like the beginning of a record.
 
-        The skipped lines belong to the current record. Return a list with the last of them, without its text. The list
-        is empty if no line was skipped.
+        The skipped lines belong to the current record. Return a list with only the last skipped line, its text replaced
+        by an empty one. If no line was skipped, the list is empty.
         """
         last: list[Line] = []
         while line := self._pending.popleft() if self._pending else next(self._lines, None):
@@ -203,7 +203,7 @@ class _Split(NamedTuple):
 def _split(text: str, delimiter: str, quote: str) -> _Split:
     """Split a record (without its line end) into cells.
 
-    After a malformed cell, return the cells so far and what is wrong.
+    Stop at a malformed cell, and return the cells up to there and the reason.
     """
     cells: list[str] = []
     start, end = 0, len(text)

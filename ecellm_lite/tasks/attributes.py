@@ -13,7 +13,7 @@ For an attribute given as an object, the answer also says how the row spells the
 | system | of a quantity: us or imperial, for gallons, fluid ounces and tons; by default us |
 | decimal | of a number or quantity: the decimal sign, "." or ","; by default, an unclear 1,500 is not converted |
 | day_first | of a date: whether 03/04/2025 is in April; by default, such unclear dates are not converted |
-| values | in place of a type: the allowed values: a list of texts or objects {id, value}, or a file (see label_files) |
+| values | the allowed values, in place of `type`: a list of texts or objects {id, value}, or a file (see label_files) |
 """
 
 from __future__ import annotations

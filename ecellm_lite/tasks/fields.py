@@ -243,7 +243,7 @@ def read_fields(fields: Sequence[Field], row: Mapping[str, Any], place: str = ""
     The result has no entry for a missing field. But if a field is `nullable` and the row says null, its entry is None.
 
     Raises InputError if a required field is missing or blank, or if a value does not fit its field. The error for a
-    missing field names a similar key of the row.
+    missing field names a similar key of the row, if there is one.
     """
     values: dict[str, Any] = {}
     for field in fields:

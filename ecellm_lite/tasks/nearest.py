@@ -1,4 +1,4 @@
-"""Finds the texts that have the most words in common with a given text. The formula is BM25 (extra `bm25`).
+"""Finds the texts that have the most words in common with a given text. Uses BM25 (extra `bm25`).
 
 A rare word counts more than a frequent one. Upper and lower case count as equal, and a plural "s" is ignored. Scripts
 without spaces between words, such as Chinese and Thai, are compared by pairs of characters.

@@ -37,8 +37,9 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def read_file(path: Path, what: str, *, most: int = MAX_BYTES) -> str:
-    """Return the text of a regular UTF-8 file of at most `most` bytes. Raises InputError.
+    """Return the text of a UTF-8 file.
 
+    Raises InputError if the file cannot be read, is not a regular file, is not UTF-8 or has more than `most` bytes.
     `what` names the file in the error, such as "the task's file".
     """
     file_name = str(path)
@@ -166,7 +167,7 @@ class TaskTable:
         return str(value)
 
     def path_beside(self, key: str) -> Path:
-        """Return the path of the file that `key` names. It must be in the folder of the task's file, or below it."""
+        """Return the path of the file that `key` names, which must be in the folder of the task's file or below it."""
         name = self.text(key, most=LONGEST_PATH)
         inside = PurePosixPath(name)
         if inside.is_absolute() or ".." in inside.parts or "\\" in name or ":" in name:

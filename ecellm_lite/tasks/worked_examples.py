@@ -37,10 +37,11 @@ class WorkedExamples:
         return {"count": len(self._examples), "nearest": self.nearest, "sha256": self.digest}
 
     def of(self, text: str) -> tuple[WorkedExample, ...]:
-        """Return the examples for a row with this text, the most similar one last.
+        """Return the examples for a row with this text.
 
-        Similar examples have words in common with the text. If there are fewer than `nearest`, other examples fill the
-        places before them.
+        If `nearest` is None, these are all examples, in their own order. Otherwise they are the `nearest` examples that
+        have the most words in common with the text, the most similar one last. If too few examples share a word with
+        the text, other examples come before them.
         """
         if self.nearest is None:
             return self._examples

@@ -50,8 +50,8 @@ class Learning:
 
     `batches` has the lessons of each step.
 
-    The run learns `passes` passes, from the pass `first_pass` on. Passes are counted from 0. By default, the run ends
-    with the last pass of the lessons. Raises UsageError if the lessons have fewer passes.
+    The run learns from `passes` passes of the lessons, beginning with pass `first_pass` (counted from 0). By default,
+    it ends with the last pass. Raises UsageError if the lessons have too few passes.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Computes a Llama model with its LoRA adapter, for training on a CPU, with the same results as peft up to rounding.
 
-The adapter is merged into the weights once per step: W' = W + scale * B @ A. So each matrix takes one product in the
+The adapter is merged into the weights once per step: W' = W + scale * B @ A. So each matrix needs one product in the
 forward pass and one in the backward pass. The gradients of A and B need only narrow products (`_Product`).
 
 Nothing is padded. If neighboring lessons begin with the same tokens, these tokens are computed once (`packed`). After
@@ -27,7 +27,7 @@ from ecellm_lite.training.lessons import Lesson
 
 
 class MergedLlama:
-    """A Llama model that peft has given an adapter. Call `merge` whenever the adapter has changed."""
+    """A Llama model to which peft has added an adapter. Call `merge` whenever the adapter has changed."""
 
     def __init__(self, model: Any) -> None:
         self._llama = model.base_model.model.model
@@ -192,7 +192,7 @@ class _Gate(Function):  # type: ignore[misc]
 class _Rotation(Function):  # type: ignore[misc]
     """Applies the rotary position embedding to the first `heads` heads of x (tokens, heads, head width).
 
-    The other heads are values, and stay unchanged.
+    The remaining heads hold the attention's values, and stay unchanged.
     """
 
     @staticmethod

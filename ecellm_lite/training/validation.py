@@ -49,8 +49,8 @@ class Validation:
         Rows from left-out sources are measured separately. Their results are in "left_out", in the same form as
         "tasks".
 
-        The score is a mean over the tasks with at least LEAST_ROWS rows, in "tasks" and in "left_out". A task that has
-        a macro-F1 counts with it. Any other task counts with its fraction of exact answers. If every task has fewer
+        The score is a mean over the tasks with at least LEAST_ROWS rows, in "tasks" and in "left_out". It averages a
+        task's "macro_f1" or, if the task has none, its "exact" (the fraction of exact answers). If no task has enough
         rows, the score is the negative mean loss.
         """
         groups = (self._tasks, self._left_out)

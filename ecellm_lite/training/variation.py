@@ -93,7 +93,7 @@ def _spread(fields: Fields, entries: Sequence[dict[str, str]], random: Random) -
 def only_titled(fields: Fields) -> bool:
     """Return whether the product has only a title, and no other text.
 
-    A title that is a list of texts does not count.
+    If the title is a list of texts, return False.
     """
     return set(fields) == {"title", "attributes"} and isinstance(fields["title"], str)
 
@@ -113,7 +113,7 @@ def perhaps_a_price(random: Random) -> dict[str, str]:
 def _candidates(fields: Fields, answer: str, random: Random) -> Varied:
     """Shuffle the candidates. Half of the time, also cut off the end of the history.
 
-    The first purchase that is cut off is then the next purchase, so it replaces the correct candidate.
+    The first purchase that is cut off is then the one to predict, so it replaces the correct candidate.
     """
     history, candidates = list(fields["history"]), list(fields["candidates"])
     gold = ascii_uppercase.index(answer)
@@ -131,7 +131,7 @@ def _candidates(fields: Fields, answer: str, random: Random) -> Varied:
 def _products(fields: Fields, answer: str, random: Random) -> Varied:
     """Shuffle the products, and change the letters in the ranking to match.
 
-    If the ranking lists all products after the best one in the order of the list, they are probably equally good. Then
+    If all products but the best have the same order in the ranking as in the row, they are probably equally good. Then
     only the best product moves, and the others keep their order.
     """
     products, (best, *others) = fields["products"], [ascii_uppercase.index(letter) for letter in answer.split(",")]

@@ -53,7 +53,7 @@ def _metrics(table: ConfusionTable, *, paper: bool) -> dict[str, Metric]:
     def share(row: int, column: int, axis: int) -> Metric:
         """Return a metric: the table's cell at `row` and `column`, divided by a sum.
 
-        If `axis` is -1, this is the sum of the cell's row. If `axis` is -2, it is the sum of the cell's column.
+        If `axis` is -1, the cell's row is summed. If `axis` is -2, the cell's column is summed.
         """
 
         def metric(sums: Numbers) -> Numbers:

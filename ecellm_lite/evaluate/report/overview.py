@@ -45,7 +45,7 @@ class Overview:
 
 
 def draw(results: Results) -> Overview:
-    """Return the table of all tasks. A model is left out if the paper has no result of it for these tasks."""
+    """Return the table of all tasks. A model of the paper is left out if it has no result for these tasks."""
     setting = results.settings.setting
     task_figures = [paper_figures(task.abbreviation, task.primary, setting) for task in results.tasks.values()]
     names = dict.fromkeys(model for figures in task_figures for model in figures)

@@ -45,8 +45,8 @@ class Mode(IntEnum):
     """Which computations of llama.cpp the kernels do. The values are those of the C enum ecellm_prompt_mode.
 
     `FAST`: only those that the kernels do faster than ggml.
-    `STABLE`: all those that could make a row's logits depend on the other rows of a call.
-    `STABLE_LOADED`: as `STABLE`, for when saved sequences were just loaded into an empty KV memory.
+    `STABLE`: all those in which ggml could make a row's logits depend on the other rows of a call.
+    `STABLE_LOADED`: as `STABLE`. Use it after saved sequences were loaded into an empty KV memory.
     """
 
     FAST = 1
@@ -110,9 +110,10 @@ def use(state: State, mode: Mode = Mode.FAST) -> None:
 
 
 def declined() -> str:
-    """Return the name of an operation that the kernels left to ggml, although ggml's result is not bit-stable.
+    """Return the name of an operation that the kernels left to ggml, although a stable mode forbids it.
 
-    The name is empty if there was no such operation since this thread last called `use` with a stable mode.
+    ggml's result could depend on the other rows of a call. The name is empty if there was no such operation since this
+    thread last called `use` with a stable mode.
     """
     number = int(library.library(library.path()).ecellm_prompt_declined())
     return "" if number < 0 else ggml.operation(number)

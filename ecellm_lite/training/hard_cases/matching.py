@@ -1,7 +1,7 @@
 """Makes rows of product_matching that are hard to tell apart.
 
-In a row with the answer "no", the two records differ in one fact, which both of them state. It may be a digit of the
-model number, the capacity, the pack size or the colour. Or one record describes an accessory for the other product.
+In most rows with the answer "no", both records state a fact, such as the model number, the capacity, the pack size or
+the colour, but with different values. In the other rows with "no", one record describes an accessory for the product.
 
 In a row with the answer "yes", the two records state the same facts in another order and with other spaces. One of them
 may leave out a fact.

@@ -46,9 +46,9 @@ def _row(degree: str, random: Random) -> Row:
 
 
 def _contrasted(first: str, second: str, random: Random, *, last: bool = False) -> list[str]:
-    """Return two sentences, of which the second begins with a word such as "But".
+    """Return two sentences in random order. The later one begins with a word such as "But".
 
-    Their order is random. With `last`, the sentence `second` always comes last.
+    With `last`, the order is not random: `second` comes last.
     """
     if not last and random.random() < 0.5:
         first, second = second, first
