@@ -46,7 +46,7 @@ def row_of(answer: Answer, case: Case) -> Row:
 
 
 def least_probability(rows: Sequence[Row], guarantee: float) -> float:
-    """Return the least probability that an answer needs to belong to a set of plausible answers.
+    """Return the threshold of sets of plausible answers: the least probability of an answer in a set.
 
     It is 0 if there are too few rows for the guarantee. Then every set contains all answers.
     """
@@ -57,7 +57,7 @@ def least_probability(rows: Sequence[Row], guarantee: float) -> float:
 
 
 def answer_sets(rows: Sequence[Row], guarantee: float, *, seed: int = 0) -> AnswerSets:
-    """Return the least probability that an answer needs to belong to a set, and measurements of the resulting sets.
+    """Return the threshold of sets of plausible answers, and measurements of the sets that it gives.
 
     The measurements are the sets' mean size, and how often a set contains the right answer. For these, the rows are
     split into two halves. Each half is measured with the least probability that is chosen on the other half.

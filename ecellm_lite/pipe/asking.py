@@ -96,8 +96,8 @@ class PendingRequest:
 class RequestQueue:
     """The requests of a ChildRuntime: those sent to the child, those that wait, and the hashes of refused requests.
 
-    An urgent request is sent at once, even if the child already has many requests, but not while a suspect waits. The
-    engine starts it before the others.
+    An urgent request is sent at once, even if the child already has many requests, but not while there is a suspect.
+    The engine starts it before the others.
 
     If two children died while they had the same request, this request is a suspect. A suspect is sent when the child
     has no other request. If this child dies too, the suspect is taken to be the cause.
@@ -119,6 +119,8 @@ class RequestQueue:
 
     def to_send(self) -> Iterator[PendingRequest]:
         """Yield the requests to send now, and mark each as sent."""
+        if len(self._sent) == 1 and next(iter(self._sent.values())).suspect:
+            return  # the child must not have another request beside it
         queues = ((self._suspects, 1),) if self._suspects else ((self._urgent, sys.maxsize), (self._waiting, MOST_SENT))
         for queue, most in queues:
             while queue and len(self._sent) < most:

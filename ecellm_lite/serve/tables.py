@@ -54,7 +54,10 @@ async def read(request: Request, service: Served, name: Annotated[str, Query(max
 
 
 async def _read(path: Path) -> dict[str, Any]:
-    """Return the table that a child process prints. Raises RefusedError (422) if the process dies or takes too long."""
+    """Read a table file in a child process, and return the JSON object that the process prints.
+
+    Raises RefusedError (422) if the process dies or takes too long.
+    """
     command = [sys.executable, "-m", "ecellm_lite.serve.table_child", str(path), str(MOST_ROWS), str(MOST_CHARACTERS)]
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL

@@ -309,10 +309,25 @@ def test_a_deadline_is_kept_while_the_model_loads(tmp_path: Path) -> None:
         assert child.answer("sentiment_analysis", {"review": "good"}).error is None
 
 
-def test_an_urgent_row_is_sent_before_rows_still_unsent() -> None:
-    def pending(number: int, options: dict[str, Any]) -> PendingRequest:
-        return PendingRequest(Ask(number, "SA", {}, options), b"", cast("Any", None), Future())
+def pending(number: int, options: dict[str, Any]) -> PendingRequest:
+    return PendingRequest(Ask(number, "SA", {}, options), b"", cast("Any", None), Future())
 
+
+def test_nothing_is_sent_beside_a_row_that_two_children_died_of() -> None:
+    requests = RequestQueue()
+    requests.add(pending(1, {}))
+    for _ in range(2):
+        assert [sent.number for sent in requests.to_send()] == [1]
+        requests.child_died()
+    assert [sent.number for sent in requests.to_send()] == [1]
+    requests.add(pending(2, {}))
+    requests.add(pending(3, {"priority": "urgent"}))
+    assert not list(requests.to_send())
+    requests.take(1)
+    assert [sent.number for sent in requests.to_send()] == [3, 2]
+
+
+def test_an_urgent_row_is_sent_before_rows_still_unsent() -> None:
     requests = RequestQueue()
     for number in range(1, 3001):
         requests.add(pending(number, {}))
