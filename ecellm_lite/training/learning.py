@@ -50,9 +50,9 @@ class Learning:
 
     `batches` has the lessons of each step.
 
-    Each lesson was made for one numbered pass. The run learns from the lessons of `passes` consecutive passes, beginning
-    with pass `first_pass` (counted from 0). By default, it continues to the last pass that there are lessons for. Raises
-    UsageError if there are no lessons for one of these passes, or if `passes` is less than 1.
+    Each lesson was made for one numbered pass. The run learns from the lessons of `passes` consecutive passes,
+    beginning with pass `first_pass` (counted from 0). By default, it continues to the last pass that there are lessons
+    for. Raises UsageError if there are no lessons for one of these passes, or if `passes` is less than 1.
     """
 
     def __init__(
