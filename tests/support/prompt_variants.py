@@ -110,6 +110,7 @@ def native_variants() -> list[str]:
 
 def all_variants() -> list[Any]:
     """Return the names of all variants, as parameters of a test. Variants in an emulator are marked slow."""
+    native = native_variants()
     emulated = [
         pytest.param(
             name,
@@ -120,9 +121,10 @@ def all_variants() -> list[Any]:
             ],
         )
         for name, emulation in EMULATIONS.items()
+        if emulation.variant not in native
     ]
     none = [pytest.param("", marks=pytest.mark.skip(reason="no prompt kernels for this processor"))]
-    return [*(native_variants() or none), *emulated]
+    return [*(native or none), *emulated]
 
 
 class Kernels:
