@@ -89,7 +89,7 @@ def main(data: Path, count: int, repeats: int, output: Path) -> None:
 
 
 def mixed_rows(path: Path, count: int) -> Mixed:
-    """Return pairs of a shop and a labelled row, in random order."""
+    """Return `count` pairs of a shop and a labelled row, in random order."""
     lines = path.read_text("utf-8").splitlines()
     names = list(SHOPS)
     rows = [(names[place % 3], {"input": json.loads(lines[place % len(lines)])["input"]}) for place in range(count)]

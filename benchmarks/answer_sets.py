@@ -6,8 +6,8 @@ A row's set of plausible answers holds the most likely answer, and every answer 
 The demo answers the labelled rows of some tasks once. The rows are split at random 20 times. Each time, the threshold
 is chosen on four fifths of the rows, so that 95% of their sets contain the right answer. On the last fifth, the sets
 that contain the right answer are counted. The count is compared with the 1st percentile of the binomial distribution.
-With an exact threshold, the count would be below this percentile by chance in at most 1% of the splits. It can be a
-little more often here, because the threshold itself depends on the random split.
+With an exact threshold, the count would be below this percentile by chance in at most 1% of the splits. Here, this can
+happen a little more often, because the threshold itself depends on the random split.
 """
 
 from __future__ import annotations

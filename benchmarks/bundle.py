@@ -64,7 +64,7 @@ def main(
 def measured(folder: Path, size: int, repeats: int) -> dict[str, Any]:
     """Time creating and verifying a bundle of a file with `size` random bytes, and `cp` and `sha256sum` on this file.
 
-    Returns the median seconds and the megabytes per second of each step. Returns the peak memory in MiB of creating and
+    Returns the median seconds and the megabytes per second of each step, and the peak memory in MiB of creating and of
     verifying.
     """
     source, bundle, copy = folder / "model.gguf", folder / "large.ecb", folder / "copy"

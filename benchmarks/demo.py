@@ -129,10 +129,10 @@ def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
 
 
 def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) -> dict[str, Any]:
-    """Return the metric of each way of answering, and how far the first way's is above each other way's.
+    """Return the metric of each way of answering, and by how much the first way's metric exceeds each other one.
 
-    A metric is measured on the rows that its way answered. The difference of two ways is measured on the rows that both
-    answered. It is given as a confidence interval.
+    A way's metric is measured on the rows that this way answered. The difference between two ways is measured on the
+    rows that both answered, and is given as a confidence interval.
     """
     first = next(iter(ways))
     values: dict[str, Any] = {}

@@ -46,7 +46,7 @@ Row = tuple[str, dict[str, Any]]  # a task's name, and a labelled row with an id
 class Setup:
     """How a pass runs.
 
-    - `micro_batch`: the most tokens in one call of the model.
+    - `micro_batch`: the maximum number of tokens that the model computes at once.
     - `order`: the order of the rows.
     - `grouped`: whether rows share the computed state of text that they have in common.
     """
@@ -122,7 +122,10 @@ def mixed(data: Path, tasks: Sequence[str], count: int) -> list[Row]:
 
 
 def ordered(rows: Sequence[Row], order: str) -> list[Row]:
-    """Return the rows in one of three orders: sorted by task, backwards, or shuffled."""
+    """Return the rows in one of three orders: sorted by task, the reverse of this order, or shuffled.
+
+    If `order` begins with "shuffled", it is also the seed of the shuffle.
+    """
     by_task = sorted(rows, key=lambda row: row[0])
     if order.startswith("shuffled"):
         random.Random(order).shuffle(by_task)

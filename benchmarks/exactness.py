@@ -91,6 +91,8 @@ def compared(file: Path, base: Path, adapters: tuple[tuple[Path, float], ...], c
 def adapter_of(folder: Path, kind: str) -> Path:
     """Write a LoRA adapter for q and k of all layers, and return its folder.
 
+    `kind` is the name of a checkpoint's configuration.
+
     For the models of tiny_checkpoints except Gemma 2, the adapter changes the output matrix too. In llama.cpp, Gemma 2
     has no output matrix.
     """

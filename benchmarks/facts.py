@@ -15,7 +15,10 @@ from ecellm_lite.models.files import replacing
 
 
 def write_results(output: Path, module: str, results: Mapping[str, Any]) -> None:
-    """Write the results and the facts of this run to a JSON file, atomically."""
+    """Write the results and the facts of this run to a JSON file, atomically.
+
+    `module`: the benchmark's module without its package, such as "adapters".
+    """
     facts = {
         "command": " ".join(["python -m", f"benchmarks.{module}", *sys.argv[1:]]),
         "version": __version__,

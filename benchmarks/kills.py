@@ -127,7 +127,10 @@ def kill(child: ChildRuntime) -> tuple[float, float]:
 
 
 class Load:
-    """Threads that send requests and record the time of each answer. Each thread keeps IN_FLIGHT requests waiting."""
+    """Threads that send requests and record the time of each answer.
+
+    Each thread always has IN_FLIGHT unanswered requests.
+    """
 
     def __init__(self, child: ChildRuntime, rows: Sequence[Row]) -> None:
         self._child, self._rows = child, itertools.cycle(rows)
@@ -159,7 +162,8 @@ class Load:
         """Return the figures of one kill.
 
         `killed`: the time of the kill. `ready`: when the new child process was ready. `previous` and `until`: the times
-        of the kills before and after this one.
+        of the kills before and after this one. For the first and the last kill, they are when the measurement began and
+        ended.
         """
         before = self.rate(previous + RECOVERY, killed)
         first = min(moment for moment in self._moments if moment > ready)

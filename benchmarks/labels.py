@@ -2,7 +2,7 @@
 
     python -m benchmarks.labels [--labels taxonomy.txt]
 
-The 7 calls are one for each level. The other 3 are for the search's detours to other labels.
+One call is made for each of the 7 levels. The other 3 calls are for the search's detours to other labels.
 
 The labels are made up, in the shape of Google's product taxonomy: 5,595 paths with up to 7 levels, and 21 categories at
 the top. `--labels` reads them from a file instead. Products are titles of labelled rows. The products are classified in
@@ -144,9 +144,10 @@ def measured(
     rows: Sequence[Mapping[str, str]],
     repeats: int,
 ) -> tuple[dict[str, list[Any]], dict[str, list[float]]]:
-    """Answer the rows in several ways. Return each way's last answers, and each way's rows per second in every repeat.
+    """Answer the rows in several ways. Return the answers of the last repeat, and the rows per second of every repeat.
 
-    `fewer`: a slow way gets these rows in place of all `rows`.
+    Both results are dicts with a key for each way. `fewer`: for each slow way, the rows that it answers instead of
+    `rows`.
     """
     for answer in ways.values():
         answer(rows[-WARM_ROWS:])

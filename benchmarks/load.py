@@ -162,7 +162,7 @@ def main(
 
 
 def mixed(data: Path, count: int, runtime: Runtime) -> list[Ask]:
-    """Return the requests in random order: short labelled rows of each task, and decisions about short reviews.
+    """Return `count` requests in random order: short labelled rows of each task, and decisions about short reviews.
 
     Each review is used only once. Raises a ClickException if there are too few labelled rows.
     """
@@ -310,7 +310,7 @@ def summary(ways: dict[str, Way], sizes: Sequence[int], memory: list[dict[str, f
     """Return the rates, latencies and HTTP statuses of each way of answering, and the memory.
 
     `sizes`: the number of requests in each part of the run.
-    `memory`: the memory of each process after each part, in MiB.
+    `memory`: the memory of each process in MiB, before the first part and after each part.
     """
     ours = ways[OURS].parts
     of = {

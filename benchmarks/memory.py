@@ -75,7 +75,7 @@ def over_demo(data: Path, minutes: float, threads: int | None) -> dict[str, Any]
 
 
 def turns(data: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Yield batches of 12 rows without end: one batch of each task, then the next batch of each task, and so on."""
+    """Yield batches of 12 rows, endlessly: one batch of each task, then the next batch of each task, and so on."""
     lines = {task: (data / task / "test.jsonl").read_text("utf-8").splitlines() for task in TASKS}
     for start in itertools.count(step=12):
         for task, texts in lines.items():

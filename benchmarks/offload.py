@@ -1,12 +1,12 @@
-"""Compares a model's answers on the GPU (all its layers) with its answers on the CPU.
+"""Compares a model's answers on the GPU with its answers on the CPU.
 
     python -m benchmarks.offload --rows 32 --model MODEL.gguf
 
-Labelled rows of the ten tasks are answered twice: on the GPU and on the CPU. The results say how many answers agree.
-For the GPU, they also have the seconds to load, and each task's rows per second after a warm-up on other rows. The CPU
-and the GPU round differently, so they may choose different answers where two answers are about equally likely. For rows
-whose answers differ, the results have the two largest probabilities on the GPU and on the CPU. The CPU's rates are not
-kept, because a fair comparison would need a carefully chosen number of threads.
+Labelled rows of the ten tasks are answered twice: with all layers of the model on the GPU, and on the CPU. The results
+say how many answers agree. For the GPU, they also have the seconds to load, and each task's rows per second after a
+warm-up on other rows. The CPU and the GPU round differently, so they may choose different answers where two answers are
+about equally likely. For rows whose answers differ, the results have the two largest probabilities on the GPU and on
+the CPU. The CPU's rates are not kept, because a fair comparison would need a carefully chosen number of threads.
 """
 
 from __future__ import annotations

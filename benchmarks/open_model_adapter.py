@@ -1,4 +1,4 @@
-"""Claim: an official GGUF file of Qwen2.5 serves as the base of an adapter, loaded beside it or merged into it.
+"""Claim: an adapter can be loaded beside an official GGUF file of Qwen2.5, and can be merged into such a file.
 
     python -m benchmarks.open_model_adapter --model qwen2.5-coder-0.5b-instruct-q4_k_m.gguf --data ../shared/data
 

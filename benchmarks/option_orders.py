@@ -1,13 +1,13 @@
-"""Measures the gain and the cost of asking each choice several times, with its options in different orders.
+"""Measures the gain and the cost of asking each question several times, with its choices in different orders.
 
     python -m benchmarks.option_orders --task SA              # likewise PRP and MPC, into the same file
     python -m benchmarks.option_orders --task SA --shuffled
 
 The demo answers labelled test rows of a task as questions, as in `/v1/decisions`. Each question is about a row's text,
 and its choices are the task's options, in the order used in training. With --shuffled, each row has a random order of
-its own. Each row is asked in 1, 2 and 4 orders (`option_orders`), and the probabilities are averaged. The results have
-the accuracy, the log loss of the right choice (in nats), and the seconds per row. All rows are submitted at once, so
-the seconds per row are the total time divided by the number of rows.
+its own. Each question is asked with its choices in 1, 2 and 4 orders (`option_orders`), and the probabilities are
+averaged. The results have the accuracy, the log loss of the right choice (in nats), and the seconds per row. All rows
+are submitted at once, so the seconds per row are the total time divided by the number of rows.
 """
 
 from __future__ import annotations

@@ -109,7 +109,10 @@ def main(
 
 
 def model(shape: str, kind: str, folder: Path) -> Path:
-    """Return the path of a model in a file type. The model is made if it is missing."""
+    """Return the path of a model of this shape in the file type `kind`. The model is made if it is missing.
+
+    `shape`: "135M" is the demo. "1B" and "7B" are models with random weights.
+    """
     path = folder / f"{shape}-{kind}.gguf"
     if not path.exists():
         requantize(source(shape, folder), path, kind)

@@ -11,10 +11,12 @@ Rows of `test.jsonl` are answered in deterministic mode, so only the weights can
 second are measured as in `ecellm-lite bench`. All files are measured one after the other, several times, and rates are
 medians.
 
-A file is recommended if it meets both conditions:
+A file is suitable if it meets both conditions:
 
 - on each task, its metric is not below the 95% interval of F16's metric;
 - its answers are the same as F16's on at least 97% of the rows.
+
+The smallest and the fastest of the suitable files are recommended.
 """
 
 from __future__ import annotations
@@ -180,8 +182,8 @@ def main(
 def converted(request: ConversionRequest, threads: int, others: Mapping[str, File]) -> File | str:
     """Convert the model to a file type, and return the file.
 
-    If a file in `others` has the same weights, nothing is written, and its name is returned. The weights are the same
-    if the tensor types are the same, and an imatrix is used for both files or for neither.
+    If a file in `others` has the same weights, nothing is written, and the name of that file is returned. The weights
+    are the same if the tensor types are the same, and an imatrix is used for both files or for neither.
     """
     with prepare_conversion(request) as conversion:
         plan = conversion.plan
@@ -203,7 +205,7 @@ def converted(request: ConversionRequest, threads: int, others: Mapping[str, Fil
 
 
 def answered(file: File, labelled: TaskRows, name: str, threads: int) -> TaskAnswers:
-    """Return the file's answers to each task's rows."""
+    """Return the file's answers to each task's rows. `name`: the file's name in the progress messages."""
     with Runtime(file.path, threads=threads, deterministic=True, prefix_files=False) as runtime:
         answers = {}
         for task, rows in labelled.items():
@@ -247,7 +249,9 @@ def described(
 ) -> dict[str, Any]:
     """Return the results for a file as a dict for JSON.
 
-    `agreement` is how often its answers are the same as with F16. `kl` is the divergence from F16's probabilities.
+    `name`: the file's key in `answers`. `rates`: its tokens per second, reading and generating. In the result,
+    `agreement` is the fraction of its answers that are the same as with F16. `kl` is the divergence from F16's
+    probabilities, in nats.
     """
     tasks = {}
     for task, rows in labelled.items():
@@ -278,7 +282,7 @@ def described(
 
 
 def rated(one: Mapping[str, Any]) -> Rated:
-    """Return those of a file's results that decide whether it is recommended."""
+    """Return the part of a file's results that decides whether the file is recommended."""
     return Rated(
         one["bytes"],
         one["prefill_tokens_per_second"],

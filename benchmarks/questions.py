@@ -107,7 +107,7 @@ def main(data: Path, words: int, count: int, repeats: int, model: str, program: 
 
 
 def read_states(data: Path, words: int, count: int) -> list[str]:
-    """Split the labelled reviews, one after the other, into texts of `words` words. Return the first `count` texts."""
+    """Return `count` texts of `words` words each. They are cut from one long text of all labelled reviews."""
     lines = (data / "sentiment_analysis" / "test.jsonl").read_text("utf-8").splitlines()
     every = " ".join(json.loads(line)["input"]["review"] for line in lines).split()
     return [" ".join(every[n * words : (n + 1) * words]) for n in range(count)]

@@ -100,7 +100,7 @@ def main() -> None:
 
 
 def tables(source: Path, output: Path) -> int:
-    """Read a table, map its columns to the task's fields, and write it. Return the number of rows."""
+    """Read a table, map its columns to the task's fields, and write it with answers. Return the number of rows."""
     count = 0
     with open_table(source) as table, output.open("wb") as file:
         names = table.all_columns()

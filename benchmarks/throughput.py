@@ -142,7 +142,7 @@ def run(
 ) -> None:
     """Load all peers. Then, task by task, measure each peer in turn. At the end, free the peers and the roofline.
 
-    The measurements are added to `passes`.
+    The measurements are added to `passes`. `repeat`: the number of the repeat, such as "1/3", for progress messages.
     """
     peers: dict[str, Peer] = {}
     try:
@@ -172,8 +172,10 @@ def run(
 def summary(passes: Mapping[str, Passes], task_rows: Mapping[str, Rows], parts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the results for each task, as medians over the repeats, and the geometric means over all tasks.
 
-    The results have the rows per second of each peer. They also have the ratio of our rate to each peer's rate and to
-    the roofline.
+    A task's results have the rows per second of each peer, and the ratio of our rate to each peer's rate. They also
+    have our tokens per second as a fraction of the roofline.
+
+    `parts`: for each task, the fraction of our time that each part of a run takes (see shares.py).
     """
     tasks: dict[str, Any] = {}
     for task, done in passes.items():

@@ -6,9 +6,10 @@ r"""Claim: the curves of the training show that the demo's adapter learned its t
 Nothing is trained here. This program reads the curves that `ecellm-lite train learn` wrote, puts them into one results
 file and draws them.
 
-The adapter was trained in several sittings. Each sitting kept the adapter of its best step, and the next sitting
-continued from this adapter. So the curve of a sitting ends at its best step. A first sitting with other settings can be
-drawn for comparison, with --beside. The x axis counts rows, because the sittings differ in the rows per step.
+The adapter was trained in several sittings (training runs). Each sitting kept the adapter of its best step, and the
+next sitting continued from this adapter. So the curve of a sitting ends at its best step. A first sitting with other
+settings can be drawn for comparison, with --beside. The x axis counts rows, because the sittings differ in the rows per
+step.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def picture(facts: dict[str, Any]) -> str:
 
 
 def _up_to_best(sitting: dict[str, Any]) -> dict[str, Any]:
-    """Return the curves of one run of the training, without the steps after the best step."""
+    """Return the curves of a sitting, without the steps after its best step."""
     best = max(sitting["validations"], key=lambda one: one["score"])["step"]
     points = {name: [one for one in sitting[name] if one["step"] <= best] for name in ("losses", "validations")}
     return {**sitting, **points, "steps": best}

@@ -15,10 +15,12 @@ LEAST_AGREEMENT = 0.97
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """What was measured of a quantized file. The function `recommended` chooses files by these results.
+    """The measurements of a quantized file, by which the function `recommended` chooses files.
 
+    - `size`: in bytes.
+    - `prefill`, `decode`: the rates of reading prompts and of writing answers, in tokens per second.
     - `agreement`: the fraction of its answers that are the same as the reference file's answers.
-    - `metrics`: the primary metric of each task.
+    - `metrics`: for each task, the value of the task's primary metric.
     """
 
     size: int

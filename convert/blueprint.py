@@ -31,7 +31,7 @@ class TensorRecipe:
     - `module`: the name that adapters use for the tensor. In most cases, it is the source's name without `.weight`.
     - `order`: for each row of the file's tensor, the number of its row in the source. None if the order is the same.
     - `adapter_order`: for each row of the source, the number of its row in an adapter. None if the order is the same.
-      It differs for queries and keys if the source is a GGUF file, because a conversion permutes their rows.
+      The order differs for queries and keys if the source is a GGUF file, because a conversion permutes their rows.
     - `added`: a number that is added to each value of the tensor (a vector). For example, Gemma's checkpoints store a
       norm's weights minus 1, and GGUF files store the weights.
     - `adapter_added`: a number that is added to each value from an adapter. It differs from `added` if the source is a
@@ -39,7 +39,7 @@ class TensorRecipe:
 
     The other fields are set when adapters are attached. Their rows are in the source's order:
 
-    - `factors`: pairs of factors, whose products are added.
+    - `factors`: pairs of an adapter's factors A and B. The product of each pair is scaled and added to the source.
     - `magnitudes` (DoRA): the norm to which each merged row is scaled.
     - `saved`: a tensor of the same shape that replaces the source.
     """
@@ -90,7 +90,7 @@ class Blueprint:
     """The blueprint of a GGUF file. Offsets and quantization types are not decided yet.
 
     - `metadata`: the metadata by key, in the file's order.
-    - `recipes`: the recipes of the tensors, in the checkpoint's order.
+    - `recipes`: the recipes of the tensors. The plan decides the order of the tensors in the file.
     - `tied`: whether the embedding is also the output matrix. If so, the file has no `output.weight`.
     - `output`: for a tied model, the recipe of a separate output matrix. It is needed if an adapter changes only the
       embedding, or only the output matrix.

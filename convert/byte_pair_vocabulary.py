@@ -74,7 +74,7 @@ class BytePairs:
 
 
 def from_tokenizer(path: Path, tokenizer: Mapping[str, Any], size: int, added: Sequence[AddedToken]) -> BytePairs:
-    """Return the byte-level BPE vocabulary in a tokenizer.json.
+    """Return the byte-level BPE vocabulary in a tokenizer.json. `size` is the number of tokens that the model has.
 
     Raises ModelError if the file is damaged or llama.cpp cannot reproduce the vocabulary.
     """
@@ -101,7 +101,8 @@ def from_tokenizer(path: Path, tokenizer: Mapping[str, Any], size: int, added: S
 def from_files(folder: Path, size: int, added: Sequence[AddedToken]) -> BytePairs:
     """Return the vocabulary in vocab.json and merges.txt, as GPT-2's tokenizer reads them.
 
-    Raises ModelError if the files are damaged or llama.cpp cannot reproduce the vocabulary.
+    `size` is the number of tokens that the model has. Raises ModelError if the files are damaged or llama.cpp cannot
+    reproduce the vocabulary.
     """
     path = inside(folder, "vocab.json")
     ids = vocabulary(read_json(path), path, size)
@@ -167,7 +168,8 @@ def _name(
 ) -> str:
     """Return llama.cpp's name for the rule that splits texts into words.
 
-    Raises ModelError if llama.cpp has no such rule.
+    `whole` is a tokenizer.json without its vocabulary and merges, which are in `ids` and `merges`. `model` is the
+    file's object `model`, or empty. Raises ModelError if no known rule splits texts in the same way.
     """
     # The library gets only what decides the ids, because a hostile file could also ask for padding to any length.
     ignores = model.get("ignore_merges") is True

@@ -70,7 +70,7 @@ class GgufBase(OpenFile):
         - F32 and F16: an array of shape (count, columns).
         - BF16: an array of shape (count, columns), with each value's bits as a uint16.
         - Quantized types: an array of shape (count, bytes).
-        - A vector of floats: an array of `count` values, beginning with the value `first`.
+        - A vector of floats: an array of `count` values, from the index `first` on.
         - A quantized vector: the whole vector as one row.
         """
         tensor = self.tensor(name)

@@ -172,7 +172,7 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def _is_quantized(name: str, shape: Shape) -> bool:
-    """Return whether a tensor is a weight matrix, which is quantized. Vectors, biases and norms stay float32."""
+    """Return whether a tensor is quantized. Only weight matrices are. Vectors, biases and norms stay float32."""
     return len(shape) > 1 and name.endswith("weight") and "_norm.weight" not in name
 
 

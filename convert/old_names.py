@@ -67,7 +67,7 @@ def with_current_names(adapter: PeftAdapter, architecture: str) -> PeftAdapter:
 
 
 def _of_language(values: Mapping[str, Named], path: Path) -> dict[str, Named]:
-    """Drop the values for image modules. Return the others, under the names of a model that cannot see images."""
+    """Drop the values for image modules. Return the other values, by their names in a model that cannot see images."""
     renamed: dict[str, Named] = {}
     for name, value in values.items():
         if is_of_images(name):

@@ -51,7 +51,7 @@ def original_logits(
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the original model's logits for each prompt, in float32, of shape (tokens, vocabulary).
 
-    Adapters are not merged.
+    `adapters` has the path and the weight of each adapter. peft applies the adapters without merging them.
 
     Raises ModelError if torch, transformers or (for adapters) peft is not installed, or if the memory is too small.
     """

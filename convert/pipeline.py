@@ -79,7 +79,7 @@ def write_file(
     progress: Callable[[ConversionProgress], None] | None = None,
     check: Callable[[Path], None] | None = None,
 ) -> WrittenFile:
-    """Write the rest of an unfinished file. `UnfinishedFile.finish` then gives the file its final name.
+    """Write the rest of an unfinished file. The caller must then call `UnfinishedFile.finish` to rename the file.
 
     `check` is called with the file's path once the header is written. It may raise ModelError to stop the conversion.
     Raises ModelError if an input changes during the conversion, if a weight is not finite, or if a write fails. After

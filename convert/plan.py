@@ -162,7 +162,10 @@ def draw_plan(
 
 
 def _source_type(recipe: TensorRecipe, source: TensorSource) -> str:
-    """Return the type of a recipe's source tensor. Raises ModelError if the source does not fit the recipe."""
+    """Return the type of a recipe's rows before their conversion (see PlannedTensor.source_type).
+
+    Raises ModelError if the source does not fit the recipe.
+    """
     if not recipe.source:
         return "F32"
     tensor = source.tensor(recipe.source)

@@ -33,7 +33,8 @@ _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 def from_model(path: Path, size: int, added: Iterable[AddedToken]) -> tuple[TokenList, bool]:
     """Return the tokens of a tokenizer.model, and whether SentencePiece puts a space before a text.
 
-    Raises ModelError if the file is damaged or does not fit the model, or if llama.cpp cannot reproduce its tokens.
+    `size` is the number of tokens that the model has. Raises ModelError if the file is damaged or has more tokens, or
+    if llama.cpp cannot reproduce its tokens.
     """
     model = read_sentencepiece(path)
     if len(model.pieces) > size:
@@ -56,7 +57,8 @@ def from_tokenizer(
 ) -> tuple[TokenList, bool]:
     """Return the tokens in a tokenizer.json, and whether the tokenizer puts a space before a text.
 
-    Raises ModelError if the file is damaged or llama.cpp cannot reproduce its tokens.
+    `size` is the number of tokens that the model has. Raises ModelError if the file is damaged or llama.cpp cannot
+    reproduce its tokens.
     """
     model = tokenizer["model"]
     for name in ("dropout", "ignore_merges", "continuing_subword_prefix", "end_of_word_suffix"):

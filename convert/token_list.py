@@ -73,6 +73,10 @@ class TokenList:
     def metadata(self, model: str, pre: str, scores: bool) -> dict[str, MetadataValue]:
         """Return the tokenizer's metadata. All keys begin with `tokenizer.ggml.`.
 
+        - `model`: llama.cpp's name for the kind of tokenizer, such as `llama` or `gpt2`.
+        - `pre`: llama.cpp's name for the rule that splits texts into words.
+        - `scores`: whether to include the tokens' scores.
+
         Raises ModelError if two tokens have the same text.
         """
         ids: dict[str, int] = {}

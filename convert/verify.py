@@ -77,7 +77,8 @@ def check_logits(pairs: Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]
     """Check that the file's logits are close to the original's.
 
     For each prompt, `pairs` has the file's logits and the original's, of shape (tokens, vocabulary). Two figures are
-    compared with LIMITS: the mean KL divergence, and the fraction of positions with the same most likely token.
+    compared with the file type's LIMITS: the mean KL divergence, and the fraction of positions with the same most
+    likely token.
     """
     divergences: list[NDArray[np.float64]] = []
     same: list[NDArray[np.bool_]] = []

@@ -39,8 +39,9 @@ class UnfinishedFile:
 
     - `facts`: the facts that the file's bytes depend on, such as hashes of the inputs.
     - `resume`: whether to keep the bytes that an earlier run with the same facts wrote.
-    - `done`: the number of bytes, from the file's beginning, that were kept. It is 0 without `resume`.
-    - `parts`: the parts that the earlier run recorded with `note_part`, by name.
+    - `done`: how many bytes, from the file's beginning, are recorded as written. At first, it is the
+      number of bytes that were kept, which is 0 without `resume`.
+    - `parts`: the names of the parts that were recorded with `note_part`, by this run or by the earlier run.
     - `whole`: normally None. If an earlier run completed and renamed the file, but did not reach `forget`, it is the
       file's sha256.
 

@@ -1,4 +1,4 @@
-"""`python -m ecellm_lite` is the command `ecellm-lite`."""
+"""Makes `python -m ecellm_lite` the same as the command `ecellm-lite`."""
 
 from __future__ import annotations
 

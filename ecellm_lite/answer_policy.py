@@ -109,9 +109,10 @@ class AnswerPolicy:
     def checked_task(
         self, task: str | Task, calibrations: Calibrations | None = None, instruction: str | None = None
     ) -> Task:
-        """Return the task with this name.
+        """Return the task with this name, or `task` itself if it is a Task.
 
-        Raises UsageError if no task has this name, or if the chosen calibration file is for another task.
+        Raises UsageError if no task has this name, or if the calibration file that the caller chose cannot be used (see
+        `refusal`).
         """
         task = task if isinstance(task, Task) else get_task(task)
         if calibrations and calibrations.named and (reason := self.refusal(calibrations, task, instruction)):

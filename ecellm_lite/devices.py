@@ -92,7 +92,7 @@ def gpus(candidates: Sequence[Device]) -> list[Device]:
     If two devices are the same card, only the first is returned. Integrated GPUs are returned only if there is no other
     GPU, and only those of one back end. A device without a memory size gets the host's memory size.
 
-    llama.cpp chooses in llama_prepare_model_devices of src/llama.cpp, and in load_tensors of src/llama-model.cpp.
+    Sources: llama.cpp's functions llama_prepare_model_devices (src/llama.cpp) and load_tensors (src/llama-model.cpp).
     """
     cards: dict[str, Device] = {}
     for device in candidates:

@@ -31,8 +31,8 @@ def answers_frame(
     extraction, there is also a column for each attribute, if the attributes are the same in all rows. A failed row has
     its error in `error`.
 
-    `map`: {field: column} for each field whose column has another name. A field with several columns has a
-      list of them.
+    `map`: {field: column} for each field whose column has another name. If a field takes several columns, give a list
+      of their names.
     `constants`: values of fields that are the same in all rows.
 
     Raises UsageError for columns that do not fit the task. Raises InputError if `frame` is not a data frame.

@@ -102,7 +102,10 @@ def address(name: str) -> int | None:
 
 @cache
 def cpu_variant() -> CpuVariant | None:
-    """Return the portable build's library that ggml uses on this processor. Return None for an ordinary build."""
+    """Return the library with code for this processor that ggml has chosen, or None.
+
+    Only a portable build of llama.cpp has several such libraries. For an ordinary build, the result is None.
+    """
     start_library()
     return next((variant for variant in cpu_variants(library_path().parent) if variant.score), None)
 

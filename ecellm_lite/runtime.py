@@ -53,7 +53,7 @@ class Runtime:
     RequestOptions lists the options of a request. The arguments of Runtime are:
 
     `model`: a path to a GGUF file, a name in the store, a catalogue name, or `demo`. The default is the environment
-      variable ECELLM_MODEL, then the store's model if the store has exactly one, then the demo.
+      variable ECELLM_MODEL, then the store's only model besides the demo, then the demo.
     `envelope`: the text around each prompt: `alpaca`, `mistral`, or a chat form such as `qwen2.5` (docs/envelopes.md).
       It is needed only if the model's file does not name its envelope.
     `deterministic`: whether the same row always gets the same answer, byte for byte, whatever other rows run with it.
@@ -72,7 +72,8 @@ class Runtime:
     The attribute `placement` says which layers are on which GPU; it is None for a runtime made by `over`. The attribute
     `intended_tasks` has the tasks that the model's file lists; it is empty if the file lists none.
 
-    Raises ModelError if there is no such model or its file is damaged, and UsageError for invalid settings.
+    Raises ModelError if there is no such model or its file is damaged. Raises UsageError for invalid settings, or if no
+    model is named and the store has several besides the demo.
     """
 
     def __init__(
@@ -123,7 +124,9 @@ class Runtime:
         calibrations: Calibrations | None = None,
         adapters: Mapping[str, LoadedAdapter] | None = None,
     ) -> Runtime:
-        """Return a runtime over the caller's own backend, such as the fake engine. The runtime closes this backend.
+        """Return a runtime over the caller's own backend, such as the fake engine.
+
+        Closing the runtime also closes the backend.
 
         `adapters`: the names and calibrations of the backend's adapters.
         """

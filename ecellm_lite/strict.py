@@ -41,7 +41,10 @@ def refuse_constant(name: str) -> NoReturn:
 
 
 def decode(form: type[Data], value: Any, place: str = "it") -> Data:
-    """Return a value decoded into a dataclass. Raises ValueError that says which part of the value is wrong."""
+    """Return a value decoded into a dataclass. Raises ValueError that says which part of the value is wrong.
+
+    `place`: how the error message names the whole value.
+    """
     return cast("Data", _decode(form, value, place))
 
 

@@ -2,10 +2,10 @@
 
     /usr/lib/ecellm-lite             the program, as `ecellm-lite bundle program` made it
     /usr/bin/ecellm-lite             a link to it
-    /etc/ecellm-lite                 the service's settings, kept as they are by an upgrade
-    /var/lib/ecellm-lite             models and what is kept about them; gone after a purge
+    /etc/ecellm-lite                 the service's settings; an upgrade keeps changes to them
+    /var/lib/ecellm-lite             the models and other data of the service; a purge deletes this folder
 
-It needs dpkg-deb, and no rights of an administrator.
+Building the package needs dpkg-deb, but no administrator's rights.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LIBRARY = re.compile(r"\.so(\.\d+)*$")
 
 
 def main() -> None:
-    """Build the package that the command line names."""
+    """Build the package OUTPUT.deb from the folder PROGRAM-FOLDER; both are arguments of the command line."""
     program, output = map(Path, sys.argv[1:])
     if not (program / NAME).is_file():
         sys.exit(f"{program} has no program {NAME}: make it with `ecellm-lite bundle program`.")
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def lay_out(program: Path, tree: Path) -> None:
-    """Copy the files to where they are installed."""
+    """Copy the program and the package's other files into `tree`, in the folders where they will be installed."""
     library = tree / "usr/lib" / NAME
     shutil.copytree(program, library, symlinks=True)
     for path in library.rglob("*"):
@@ -65,13 +65,16 @@ def lay_out(program: Path, tree: Path) -> None:
 
 
 def place(source: Path, target: Path) -> None:
-    """Copy a file, and make its folders."""
+    """Copy a file, and make the target's folders if they are missing."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
 
 
 def copyright_of(library: Path) -> str:
-    """Return the package's copyright file, which names where the licences of its parts are."""
+    """Return the text of the package's copyright file. It lists the program's parts and says where their licences are.
+
+    `library`: the folder with the program.
+    """
     parts = sorted(path.parent.name.removesuffix(".dist-info") for path in library.rglob("*.dist-info/METADATA"))
     return (
         "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n"
@@ -83,7 +86,7 @@ def copyright_of(library: Path) -> str:
 
 
 def write_control(tree: Path) -> None:
-    """Write what dpkg itself reads: the control file, the scripts, the sums, and which files are settings."""
+    """Write what dpkg itself reads: the control file, the scripts, the checksums, and a list of the settings files."""
     control = tree / "DEBIAN"
     control.mkdir()
     files = sorted(path for path in tree.rglob("*") if path.is_file() and not path.is_symlink())

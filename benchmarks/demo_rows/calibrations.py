@@ -3,9 +3,9 @@
     python -m benchmarks.demo_rows.calibrations --data ../shared/data
 
 All of these rows were held out from training. Half of a task's calibration rows are from DATA, and the other half from
-the sources in DATA/more, if so many were held out. The rows from DATA/more are needed because they are more like a
-shop's rows, and a model is most overconfident on them. With `--others 0.25`, there is one row from DATA/more for every
-four from DATA. There are exceptions:
+the sources in DATA/more, if enough rows were held out there. The rows from DATA/more are needed because they are more
+like a shop's rows, and a model is most overconfident on them. With `--others 0.25`, there is one row from DATA/more for
+every four from DATA. There are exceptions:
 
 - For extraction, only a fifth of the rows are from DATA/more, because most answers to such rows are wrong. With more of
   them, the calibration would lower all probabilities too far.
@@ -15,8 +15,8 @@ Otherwise, if a task's possible answers are the same for all rows, its rows from
 answer is as frequent as among all rows of DATA.
 
 The demo is weak at two tasks, product_substitute_identification and multiclass_product_classification. So for these
-tasks, an answer also comes with a set of plausible answers. In addition, `--review-below auto` has thresholds for these
-tasks: a person should check answers with a lower probability.
+tasks, an answer also comes with a set of plausible answers. The calibrations of these tasks also have thresholds for
+`--review-below auto`: a person should check an answer whose probability is below its threshold.
 
 The rows are written to build/calibration-rows. `ecellm-lite calibrate` fits calibrations to them in a temporary store.
 The new calibrations are copied to ecellm_lite/demo/calibrations/. If a task's calibration is not good enough to keep,

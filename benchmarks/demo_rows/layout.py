@@ -1,7 +1,8 @@
 """How one pass of the demo's training is composed.
 
-A pass is one round over the lessons. It contains the tasks' labelled rows; if a task has few, they are repeated. It
-also contains synthetic ("made") rows: usual rows of the tasks, and hard cases (ecellm_lite/training/hard_cases).
+A pass is one round over the lessons. It contains the tasks' labelled rows. If a task has few, its rows are repeated.
+A pass also contains synthetic ("made") rows: usual rows of the tasks, and hard cases
+(ecellm_lite/training/hard_cases).
 """
 
 from __future__ import annotations

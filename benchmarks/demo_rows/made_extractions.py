@@ -37,9 +37,10 @@ _BRAND = 2  # words at the start of a title, where its brand is
 
 
 def extraction_rows(rows: Sequence[Row], reviews: Iterable[str], count: int, random: Random) -> list[Row]:
-    """Return `count` rows made from those rows that have only a title.
+    """Return `count` new rows, each made from one of those `rows` that have only a title.
 
-    Each gets other fields, such as a description.
+    A new row can also have a description, features and a price. `reviews`: texts whose sentences are put into the
+    descriptions.
     """
     titled = [row for row in rows if only_titled(row["input"])]
     values = _values_of(titled)

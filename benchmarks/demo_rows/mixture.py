@@ -3,9 +3,9 @@
     python -m benchmarks.demo_rows.mixture benchmarks/demo_rows/ninth.json --data ../shared/data -o lessons.npz
 
 The JSON file has the number of rows by task and source. `wdc` covers the sources `wdc/watches` and `wdc/shoes`, too.
-`data` are the rows of DATA itself, and the other sources are in DATA/more. `hard` are hard cases made by rule, and
-`made` are other made rows. The rows are drawn at random, without those that are held out for calibrations and
-validation.
+`data` are the rows of DATA itself, and the other sources are in DATA/more. `hard` are synthetic hard cases, and
+`made` are other synthetic rows. The labelled rows are drawn at random from the rows that are not held out for
+calibrations and validation.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def several_labels() -> str:
 
 
 def shortlist() -> str:
-    """Return sentences that say how much better the answers are if the prompt lists the nearest labels."""
+    """Return sentences that say how much better the answers are if the prompt lists the labels nearest to the row."""
     facts = results("shortlist")
     right, top, rate = facts["right"], facts["top_level_right"], facts["rows_per_second"]
     return (

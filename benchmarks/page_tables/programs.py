@@ -110,7 +110,7 @@ def load() -> str:
 
 
 def questions() -> str:
-    """Return the table of the questions benchmark: the seconds that each way took, and the tokens that we read."""
+    """Return the table of the questions benchmark: the seconds of each way, and the tokens that our engine read."""
     facts = results("questions")
     rows = [
         (name if name == "ecellm-lite" else f"llama-server, {name}", f"{seconds:.1f}")

@@ -33,7 +33,7 @@ def quality() -> str:
 def demo() -> str:
     """Return a table with the demo's metric on each task.
 
-    It also has the metrics of its base and of constant answers.
+    The table also has the metrics of the demo's base and of constant answers.
     """
     rows = [
         (
@@ -173,7 +173,7 @@ def option_orders() -> str:
 def open_model() -> str:
     """Return a table of a general model's metrics without fine-tuning.
 
-    It also has the metrics of the most frequent label.
+    The table also has the metrics of always answering with the most frequent label.
     """
     facts = results("open_model")
     rows = []

@@ -4,7 +4,7 @@
 
 The package pins older versions of llama-cpp-python and llguidance, so pip must not install its dependencies. `guidance`
 keeps the last prompt's tokens in memory. If the next prompt begins with the same tokens, `guidance` reads only the
-other tokens of that prompt. Tokens that the schema forces are read together, in one call.
+rest of that prompt. Tokens that the schema forces are read together, in one call.
 """
 
 from __future__ import annotations

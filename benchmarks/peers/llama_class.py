@@ -24,7 +24,8 @@ CONTEXT = 4096
 class LlamaClass:
     """A peer that answers with llama-cpp-python's `Llama`.
 
-    llama.cpp ends the process if it cannot read a grammar. Tests make sure that it can read those of grammar.py.
+    llama.cpp ends the process if it cannot read a grammar. Tests make sure that it can read the grammars of
+    grammar.py.
     """
 
     def __init__(self, model: Path, threads: int, context: int | None) -> None:

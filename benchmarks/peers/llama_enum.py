@@ -1,8 +1,9 @@
 """llama-cpp-python's `Llama` class with llguidance: it writes one of many labels, which are the enum of a JSON schema.
 
 This is what a Python user of llama.cpp writes today: a logits processor that applies llguidance's token mask. Rows are
-answered one after the other. The class keeps the last prompt in memory, and reads the next one only from the first
-token that differs. The grammar is compiled once for all rows. Writing ends as soon as a label is complete.
+answered one after the other. The class keeps the last prompt in memory. If the next prompt begins with the same
+tokens, only the rest of that prompt is read. The grammar is compiled once for all rows. Writing ends as soon as a label
+is complete.
 """
 
 from __future__ import annotations

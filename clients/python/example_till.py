@@ -1,4 +1,4 @@
-"""Reads a review a line, and prints what the customer thinks: python example_till.py [MODEL]."""
+"""Reads one review per line, and prints what the customer thinks: python example_till.py [MODEL]."""
 
 import sys
 

@@ -29,9 +29,9 @@ def check_config(config: Hyperparameters) -> None:
 
 
 def check_scale(config: Hyperparameters, sizes: Dimensions, largest: int) -> None:
-    """Raise ModelError if llama.cpp would not use the scale for queries that config.json sets.
+    """Raise ModelError if llama.cpp would not scale the queries as config.json says.
 
-    A GGUF file has no key for the scale. llama.cpp computes the scale from the number of values in a head. For the
+    A GGUF file has no key for this scale. llama.cpp computes the scale from the number of values in a head. For the
     model with `largest` layers (the 27B), llama.cpp computes the scale from width / heads instead.
     """
     scalar = config.number("query_pre_attn_scalar", 256)

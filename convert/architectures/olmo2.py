@@ -1,7 +1,7 @@
 """OLMo 2.
 
-The norms of a layer come after the attention and after the feed-forward network. In most models, they come before. The
-queries and the keys are normalized as well, each over all heads at once.
+In each layer, the norms come after the attention and after the feed-forward network. In most other models, the norms
+come before them. The queries and the keys are normalized too. Each of the two has a single norm over all heads.
 
 The names of tensors and metadata come from llama.cpp's converter (conversion/olmo.py) and loader
 (src/models/olmo2.cpp).

@@ -1,6 +1,6 @@
-"""Phi-2. It has layer norms with biases, and attention in parallel to the feed-forward network.
+"""Phi-2. It has layer norms with biases, and attention in parallel with the feed-forward network.
 
-Only a part of each head is rotated. The names of tensors and metadata come from llama.cpp's converter
+The rotary embedding rotates only a part of each head. The names of tensors and metadata come from llama.cpp's converter
 (conversion/phi.py) and loader (src/models/phi2.cpp).
 """
 

@@ -22,7 +22,7 @@ _CONSTANTS = re.compile(r".*\.(rotary_emb\.inv_freq|self_attn\.(bias|masked_bias
 
 
 class Recipes:
-    """Collects the recipes of tensors that come from a checkpoint.
+    """Collects the recipes of a GGUF file's tensors.
 
     A recipe says how a tensor is made (see blueprint.py).
     """
@@ -71,9 +71,10 @@ class Recipes:
             self.take(name, source, shape, order)
 
     def finish(self, ignored: frozenset[str] = frozenset()) -> tuple[TensorRecipe, ...]:
-        """Return all recipes: those of computed tensors first, then the others in the checkpoint's order.
+        """Return all recipes: first those that `compute` added, then the rest in the order of the checkpoint's tensors.
 
-        Raises ModelError if a tensor of the checkpoint has no recipe and is not among `ignored`.
+        Raises ModelError if a tensor of the checkpoint has no recipe and is not among `ignored`. Constants that old
+        versions of transformers saved with the weights need no recipe.
         """
         for source in self._checkpoint:
             if source not in self._recipes and source not in ignored and not _CONSTANTS.fullmatch(source):

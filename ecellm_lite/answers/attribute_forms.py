@@ -14,7 +14,7 @@ class AttributeForm:
 
     - `at_most`: how many values the attribute may have.
     - `reader`: reads each value as a number, a date or a quantity. It is None if the values stay texts.
-      With `values` it is always None.
+      If there are `values`, it is always None.
     - `values`: the list of allowed values, or None if any value is allowed.
     """
 

@@ -72,8 +72,8 @@ class Candidates:
         """Return the commonest path through the rows `low` to `high - 1`: up to `most` tokens, from column `depth` on.
 
         In each column, the most frequent token is taken, and only the rows with this token remain. The result ends
-        before the last column where the remaining rows differ: all later tokens are forced, so the model need not read
-        them. The result may be empty.
+        before the last choice between tokens. The model need not read the token of that choice, because only forced
+        tokens follow. The result may be empty.
         """
         tokens: list[int] = []
         ends = 0

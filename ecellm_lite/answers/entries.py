@@ -16,7 +16,7 @@ from ecellm_lite.answers.spans import NONE, SourceText, Span
 
 
 def plain_entry(attribute: str, span: Span, probability: float | None) -> dict[str, Any]:
-    """Return the entry of an attribute that has no form."""
+    """Return an attribute's entry without the keys that a form adds."""
     has_value = span != NONE
     return {
         "attribute": attribute,
@@ -29,10 +29,10 @@ def plain_entry(attribute: str, span: Span, probability: float | None) -> dict[s
 def add_form(
     entry: dict[str, Any], form: AttributeForm, span: Span, text: SourceText | None, origin: Origin
 ) -> list[AnswerWarning]:
-    """Add further keys to an entry: where its value is in the row, and the value as an id, a number or a date.
+    """Add further keys to an entry: the place of its value in the row, and the value in the form's type or as an id.
 
-    The span was found in `text`, which comes from the field `origin` of the row. Returns a warning if the value cannot
-    be read as the form's type.
+    The span was found in `text`, and `origin` is the field of the row that `text` comes from. Returns a warning if the
+    value cannot be read as the form's type.
     """
     if form.values:
         index = form.values.by_text.get(span.value.lower()) if span != NONE else None

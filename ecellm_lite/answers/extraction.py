@@ -237,7 +237,7 @@ class Extraction(Space):
 
         A claim is correct if the gold answer has the same entry. A claim "there is no …" is also correct if the gold
         answer does not mention the attribute. If the gold answer has two values and the entry has one of them, the
-        claim is correct.
+        claim is correct. If an attribute has a closed list of values, the source need not be the same.
         """
         gold_values: dict[str, set[tuple[str | None, str | None]]] = {}
         for entry in self.parse(gold):
@@ -254,7 +254,7 @@ class Extraction(Space):
         return tuple(claims)
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return one answer string: every attribute has the value "None"."""
+        """Return a tuple with one answer string, in which every attribute has the value "None"."""
         objects = [self._object(index, NONE) for index in range(len(self.attributes))]
         return (f"[{', '.join(objects)}]",)
 

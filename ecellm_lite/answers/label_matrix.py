@@ -70,7 +70,10 @@ def label_matrix(
 
 
 def forget(vocabulary: Vocabulary) -> None:
-    """Remove a vocabulary's matrices from memory. They are read from their files when they are needed again."""
+    """Remove a vocabulary's matrices from memory.
+
+    When they are needed again, they are read from their files or made again.
+    """
     _matrices.pop(vocabulary, None)
 
 

@@ -59,8 +59,8 @@ def search(
 ) -> Generator[Step, Logits, SearchResult]:
     """Return up to `best` labels, the likeliest first. With enough `detours`, these are the likeliest of all labels.
 
-    After the first label is reached, nodes with a lower probability than `least` are skipped. `tape` (the answer's
-    tokens so far) must have exactly the tokens `before`.
+    After the first label is reached, nodes with a lower probability than `least` are skipped. When the search
+    begins, `tape` (the answer's tokens so far) must have exactly the tokens in `before`.
     """
     nodes = [_Node(-1.0, 0, len(candidates.order), 0, 0)]
     labels: list[_Node] = []

@@ -5,7 +5,7 @@ llguidance reports most mistakes itself. This module refuses what would crash or
 - long chains of rules or references, which overflow its stack;
 - a schema with `allOf` and many patterns, which takes unbounded time and memory;
 - many or large numbers in `multipleOf`, because the cost grows with the result of multiplying them all;
-- operators that intersect regular expressions, which take unbounded time and memory.
+- operators that intersect or negate regular expressions, which take unbounded time and memory.
 
 The limits were found by experiment, with llguidance 1.9 on a stack of 1 MiB, the smallest that a thread usually has.
 """
@@ -33,7 +33,10 @@ _REMARKS = frozenset(("title", "description", "default", "examples", "deprecated
 
 
 def check_size(what: str, text: str, most: int = MAX_CHARACTERS) -> None:
-    """Raise GrammarError for a text that is too long, or that is not valid Unicode."""
+    """Raise GrammarError for a text that is longer than `most` characters, or that is not valid Unicode.
+
+    `what` is the word for the text in the error's message, such as "grammar".
+    """
     if len(text) > most:
         raise GrammarError(f"The {what} has {len(text):,} characters", step=f"shorten it to at most {most:,}")
     try:
@@ -85,7 +88,8 @@ def check_schema(definition: Any) -> None:
 def depth(value: Any, what: str = "schema") -> int:
     """Return how many levels of lists and objects a JSON value has.
 
-    Raises GrammarError if there are more than 2 * MAX_DEPTH levels.
+    Raises GrammarError if there are more than 2 * MAX_DEPTH levels. `what` is the word for the value in the
+    error's message, such as "schema".
     """
     deepest, waiting = 0, [(value, 1)]
     while waiting:

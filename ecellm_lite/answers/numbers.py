@@ -91,9 +91,9 @@ def tidy(value: float) -> float | int:
 
 
 def _decimal(number: str, sign: str) -> float | None:
-    """Return the number, read with `sign` as the decimal sign, or None if it cannot be read in this way.
+    """Return the value of the text `number`. None if the text is not a number with `sign` as its decimal separator.
 
-    With the sign `,`, the number `1.234,5` is 1234.5.
+    If `sign` is `,`, the value of `1.234,5` is 1234.5.
     """
     if sign == ",":
         number = number.translate({ord(","): ".", ord("."): ","})

@@ -81,7 +81,7 @@ class VectorScaling:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A curve that gives the corrected probability for each probability. The curve never falls.
+    """A curve from a model's probability to the corrected one. The curve never falls.
 
     The curve is a line through points, and is flat before the first point and after the last one. `before` has the
     points' probabilities in ascending order. `after` has their corrected values, which are above 0.

@@ -40,7 +40,12 @@ class Option:
 
     @property
     def label(self) -> str:
-        """The option's name in a labelled file: "positive" for the text "positive", but "B" for "B: positive"."""
+        """The option's name in a labelled file: `text` or `key`.
+
+        It is `text` if `text` equals `key`, or begins with `key` and a colon. Otherwise it is `key`. With the key "B"
+        and the text "B: positive", the name is "B: positive". With the key "refund" and the text "A", the name is
+        "refund".
+        """
         return self.text if self.text == self.key or self.text.startswith(f"{self.key}:") else self.key
 
 
@@ -99,7 +104,7 @@ class OneOf(Space):
         )
 
     def parse(self, text: str) -> Any:
-        """Return the value of the option with this answer string. Raises InputError if there is none."""
+        """Return the value of the option with this answer string. Raises InputError if no option has it."""
         return self.value(self._option(text).key)
 
     def written(self, output: str | list[Any]) -> str:
@@ -143,8 +148,8 @@ class OneOf(Space):
     def corrected_by_option(self, outcome: Outcome, correction: OptionCorrection) -> Outcome:
         """Correct the probabilities. The answer is then the option with the highest corrected probability.
 
-        If two options have the same corrected probability, the answer is the one that was more likely before. Its
-        probability is made slightly higher than the other one's.
+        If several options share the highest probability, the answer is the one that was likeliest before. Its
+        probability is then made slightly higher than that of the other options.
         """
         before = outcome.probabilities
         if not before:

@@ -1,7 +1,7 @@
 """Finds where a value is in the fields of a user's row.
 
-The model reads a field's text as a source, such as `product feature`. A field may be a list of texts. Its source is
-then all texts joined into one, and each text is a piece of the source.
+A source is the text that the model reads from one field. It has a name, such as `product feature`. If the field is a
+list of texts, the source is all these texts joined into one, and each text is a piece of the source.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The row's field from which the model reads a source. `pieces` is empty if the field is not a list."""
+    """The field of a row that a source comes from. `pieces` is empty if the field is not a list."""
 
     field: str
     pieces: tuple[Piece, ...] = ()
 
     def place(self, start: int, end: int) -> dict[str, Any] | None:
-        """Return where in the row the source's characters from `start` to `end` are.
+        """Return the place in the row of the source's characters from `start` to `end`.
 
-        The result names the `field` and, for a list field, the index `item` of the text in the list. The new `start`
-        and `end` count from the beginning of that text. The result is None if the characters are not all in the same
-        text of the list.
+        The result is a dict. `field` is the name of the field. `item` is the index of the text if the field is a list,
+        otherwise None. `start` and `end` count from the beginning of this text. If the characters are not all in the
+        same text of the list, the result is None.
         """
         if not self.pieces:
             return {"field": self.field, "item": None, "start": start, "end": end}

@@ -147,7 +147,7 @@ class Ranking(Space):
     def details(self, answer: Answer) -> tuple[Detail, ...]:
         """Return one line for each position, which shows its product.
 
-        An abstention has no order. For an abstention, return how probable each product is as the first one.
+        An abstention has no order. For an abstention, each line shows a product and its probability of being first.
         """
         lines = dict(zip(self.letters, self.lines, strict=False))
         if answer.abstained:

@@ -44,7 +44,8 @@ class SeveralLabels(Space):
       `none`.
     - `thresholds`: for each label, the lowest probability at which it is part of the answer.
     - `at_least`, `at_most`: the limits for the number of labels in an answer. If too few labels reach their
-      thresholds, the likeliest of the others are added. If too many do, only the likeliest of them are kept.
+      thresholds, the likeliest other labels are added. If too many labels reach their thresholds, only the likeliest
+      labels are kept.
     """
 
     labels: tuple[str, ...]

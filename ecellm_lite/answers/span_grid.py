@@ -48,8 +48,10 @@ class SpanGrid:
     ) -> Generator[Step, Logits, tuple[Span, str, ChosenCandidate]]:
         """Choose a span and the text that follows it. Append both to the tape (the answer's tokens so far).
 
+        NONE is the span that says that the attribute has no value.
+
         `closes`: the texts that may follow the span. After NONE, only the first of these texts may follow.
-        `without`: spans that were chosen before. They cannot be chosen again. If there are any, NONE cannot
+        `without`: spans that were chosen before and cannot be chosen again. If there are any, NONE cannot
         be chosen either.
 
         Returns the span, the text that follows it, and how likely the choice was.

@@ -45,8 +45,8 @@ class Structured(Space):
     def decode(self, scene: Scene) -> Decoding:
         """Choose one allowed token after another. The model is not asked about tokens that the grammar forces.
 
-        An answer may have `max_tokens` tokens, or fewer if the context has less room. Near this limit, a JSON text is
-        ended in a valid way if the schema permits. Other texts are cut back to the last position at which they were
+        An answer has at most `max_tokens` tokens, and fewer if the context has less room. Near this limit, a JSON text
+        is ended in a valid way if the schema permits. Other texts are cut back to the last position at which they were
         complete. Raises GrammarError if there is no such position.
         """
         from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask

@@ -1,6 +1,6 @@
 """The tape of an answer: its tokens so far.
 
-The model has read some of these tokens. The next step sends it the rest.
+The model has read some of these tokens. The next step sends the rest to the model.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Tape:
         self.tokens.append(token)
 
     def confirm(self, token: int) -> None:
-        """Append a draft that the model has read and accepted."""
+        """Append a guessed token (a draft) that the model has read and confirmed."""
         self.tokens.append(token)
         self._sent += 1
 

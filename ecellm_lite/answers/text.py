@@ -60,7 +60,7 @@ class Text(Space):
         return (golds[0], "")
 
     def decode(self, scene: Scene) -> Decoding:
-        """Write token by token, with drafts that the model checks.
+        """Let the model write the text token by token. A call of the model also checks guessed tokens (drafts).
 
         White space around the text is removed, unless `whole` is true.
         """

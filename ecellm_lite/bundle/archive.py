@@ -87,8 +87,8 @@ class Archive:
 def open_archive(path: Path, keys: Sequence[PublicKey], *, unsigned: bool = False) -> Iterator[Archive]:
     """Open a bundle that was signed with one of `keys`. With `unsigned`, also open a bundle without a signature.
 
-    Raises ModelError if the file cannot be read, is not a bundle, or is damaged, or if its signature is missing or from
-    another key.
+    Raises ModelError if the file cannot be read, is not a bundle, or is damaged. Raises ModelError too if the signature
+    is missing or from another key.
     """
     try:
         file = FileIO(path)

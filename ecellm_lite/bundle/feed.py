@@ -5,7 +5,7 @@
     FOLDER/files/SHA256          a file of a model: weights, a manifest, a calibration
 
 `push` writes the files first and the index last. So a machine that downloads at the same time sees either the old index
-or the new one. In both cases, all of its files are there.
+or the new one. `push` keeps the files of the old index too, so the files of both indexes are there.
 """
 
 from __future__ import annotations

@@ -99,7 +99,6 @@ def _is_current(model: FeedModel, store: Store) -> bool:
 
 
 def _is_stored(model: FeedModel, file: FeedFile, store: Store) -> bool:
-    """Whether the store has this file of a model already."""
     try:
         stored = store.load(model.name)
     except ModelError:

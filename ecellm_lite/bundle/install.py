@@ -55,7 +55,7 @@ def install(
     Raises ModelError in these cases:
 
     - The bundle is damaged, or its signature is wrong.
-    - The bundle is older than an installed one, or is for another kind of machine.
+    - The bundle is older than one that was installed before, or is for another kind of machine.
     - The bundle is a delta, and its base version is not installed.
 
     Raises BusyError while another process installs a version of the same bundle.

@@ -64,7 +64,10 @@ def write_command(root: Path, version: Path) -> Path:
 
 
 def command_of(version: Path) -> list[str]:
-    """Return the command that starts a version's program. If the version has no program, return an empty list."""
+    """Return the command that starts a version's own ecellm-lite: its standalone program, or the one from its wheels.
+
+    If the version has neither a program nor wheels, return an empty list.
+    """
     suffix = ".exe" if os.name == "nt" else ""
     if (program := version / "program" / f"{NAME}{suffix}").is_file():
         return [str(program)]

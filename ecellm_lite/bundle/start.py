@@ -19,7 +19,7 @@ def check_start(version: Path, step: str) -> None:
     `step`: the next step that the error suggests.
 
     The check runs the program's command `doctor`, which loads the engine. Only what `doctor` reports about llama.cpp
-    matters here. Its other reports are ignored. A version without a program always passes.
+    matters here. Its other reports are ignored. A version with neither a program nor wheels always passes.
     """
     command = command_of(version)
     if not command:

@@ -58,8 +58,8 @@ def is_licence(path: str) -> bool:
 def wheels_of(folder: Path, *, signed: bool) -> Sequence[Wheel]:
     """Return the wheels in a folder.
 
-    Raises UsageError if a file is not a wheel, or if a wheel is missing. The wheels of ecellm-lite and pip are always
-    needed. If `signed`, the wheel of cryptography is needed too.
+    Raises UsageError if a file is not a wheel, or if a needed wheel is missing. The wheels of ecellm-lite and pip are
+    always needed. If `signed`, the wheel of cryptography is needed too.
     """
     paths = sorted(folder.glob("*.whl"))
     projects = {project_of(path.name) for path in paths}

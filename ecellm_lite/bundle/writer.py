@@ -31,7 +31,10 @@ _NO_SHA256, _NO_CRC32 = "0" * 64, "0" * 8
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file for a bundle: its path there, its content (bytes, or a file to copy), and whether it is executable."""
+    """A file for a bundle.
+
+    `path`: its path in the bundle. `content`: its bytes, or the path of a file to copy.
+    """
 
     path: str
     content: bytes | Path

@@ -33,14 +33,16 @@ def cascade_name(models: Sequence[ModelName], escalate_below: float) -> ModelNam
 
 
 class Cascade:
-    """Asks several models about each row, until one is sure enough. As a context manager, it closes the models.
+    """Asks several models about each row, one after another, until one is sure enough.
+
+    At the end of a `with` block, the cascade closes its models.
 
     `answerers`: at least two, the cheapest first.
     `escalate_below`: a row goes to the next model if its answer's calibrated probability is lower than this. It also
       goes there if the answer has no probability or a warning of low coverage, or if the row is too long for the model.
       The last model's answers are final.
 
-    Raises UsageError for a probability that is not from 0 to 1, or for fewer than two models.
+    Raises UsageError if `escalate_below` is not from 0 to 1, or if there are fewer than two models.
     """
 
     def __init__(self, answerers: Sequence[Answerer], *, escalate_below: float) -> None:

@@ -41,7 +41,7 @@ def calibrate_cascade(
 ) -> None:
     """Show a threshold for each task.
 
-    A cascade should use the second model if the first model's probability is below it.
+    A cascade should use the second model if the first model's probability is below the threshold.
 
     Raises InputError if no row has an answer with a probability.
     """

@@ -112,7 +112,7 @@ class TaskNames(click.ParamType):  # type: ignore[type-arg]
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]
-    """A number of bytes with a unit: 1GiB, 500MB."""
+    """A number of bytes, with or without a unit: 1GiB, 500MB, 4096."""
 
     name = "size"
 

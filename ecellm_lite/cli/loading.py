@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def find_model(model: str | None, envelope: str | None) -> tuple[Store, StoredModel]:
-    """Return the store and a model in it. `model` is a path or name, or None for the default model."""
+    """Return the store and the model. `model` is a path, a model's name, or None for the default model."""
     from ecellm_lite.demo.build import ensure_demo
     from ecellm_lite.models.resolve import resolve
     from ecellm_lite.models.store import Store
@@ -62,7 +62,10 @@ def load_answerer(
     cluster: bool = False,
     address: str | None = None,
 ) -> Runtime | Cascade | RayRuntime:
-    """Load the model in this process, or on every actor of a Ray cluster. With `escalate_below`, load a cascade."""
+    """Load the model in this process. With `escalate_below`, load a cascade.
+
+    With `cluster`, load the model on every actor of the Ray cluster at `address`.
+    """
     if escalate_below is not None:
         return load_cascade(model, escalate_below, quiet=quiet)
     if not cluster:

@@ -65,7 +65,7 @@ class ModelType(click.ParamType):  # type: ignore[type-arg]
 
 
 class CalibrationType(click.ParamType):  # type: ignore[type-arg]
-    """The value of an option: `auto`, `off` or a file. Runtime gets False in place of `off`."""
+    """The value of --calibration: `auto`, `off` or a file. `off` becomes False."""
 
     name = "auto|off|FILE"
 

@@ -1,4 +1,4 @@
-"""Writes errors for the command line. Where an error is about the setting `context`, the text names `--context`."""
+"""Writes errors for the command line. For example, an error about the setting `context` names `--context`."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Driver:
         request.end(error=closed_error())
 
     def no_more(self) -> None:
-        """Start on the queued requests now, and do not wait a moment for further requests."""
+        """Start on the queued requests now, without the usual short wait for further requests."""
         with self._wake:
             self._more = False
             self._wake.notify()

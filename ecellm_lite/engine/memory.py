@@ -121,7 +121,7 @@ def _vocabulary(header: Header) -> int:
 
 
 def _feed_forward(header: Header, embedding: int) -> int:
-    """Return the number of feed-forward values that a layer computes for one token, in all experts together."""
+    """Return how many feed-forward values a layer computes for one token, in all experts that the token uses."""
     width = max(_integers(header, "feed_forward_length", 4 * embedding))
     expert = max(_integers(header, "expert_feed_forward_length", width))
     return max(width, expert * max(_integers(header, "expert_used_count", 0)))

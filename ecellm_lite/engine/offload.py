@@ -50,7 +50,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Which layers go to which GPU. `loads` has the GPUs in llama.cpp's order. `description` is for people."""
+    """Which layers go to which GPU. `loads` has the GPUs in llama.cpp's order. `description` says the same in words."""
 
     loads: tuple[Load, ...]
     description: str

@@ -1,8 +1,9 @@
-"""Stores llama.cpp's state after a task's instruction in a private folder, so that a new process can load it.
+"""Stores in files what llama.cpp has in memory after reading a task's instruction, so that a new process can load it.
 
-Only instructions are stored and never a row, so nothing that a customer wrote is kept. Some damaged states crash
-llama.cpp, and it accepts others as valid. So a state is loaded only if its length and hash are right, and if no other
-user could have written the file. Otherwise the state is computed again, and a file that failed a check is removed.
+The folder is private. Only instructions are stored and never a row, so nothing that a customer wrote is kept. A damaged
+state may crash llama.cpp, or may be accepted as valid. So a state is loaded only if its length and hash are right, and
+if no other user could have written the file. Otherwise the state is computed again, and a file that failed a check is
+removed.
 
 Each model has its own folder. It is named by the sha256 of the model's file, and is removed with the model. So if a
 model's file was damaged and then repaired, states from the damaged file are never used.

@@ -134,7 +134,10 @@ class Prefixes:
         return Match(node, len(node.tokens))
 
     def unfilled(self, adapter: str | None = None) -> Iterator[Prefix]:
-        """Yield the nodes of an adapter that have tokens to compute now. The oldest nodes come first."""
+        """Yield the nodes of an adapter that still have tokens to compute, the oldest first.
+
+        A node is left out until its origin is in memory.
+        """
         for node in self._nodes:
             if node.adapter != adapter:
                 continue

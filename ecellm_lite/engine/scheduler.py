@@ -234,8 +234,8 @@ class Scheduler:
         """Return the tokens for the next call of the model, as chunks.
 
         If there is too little memory for them, drop prefixes. If that is not enough, put the newest rows back into the
-        queue. If even the last row does not fit, enlarge the memory or end the row with a ContextError, and return an
-        empty list.
+        queue. If only one row is left and it still does not fit, enlarge the memory. If the memory already has its
+        maximum size, end the row with a ContextError. In both cases, return an empty list.
         """
         while not (chunks := self._next_chunks()):
             if self._prefixes.evict():

@@ -13,7 +13,7 @@ _NAP = 0.0002  # seconds after which the threads of a call sleep
 
 
 class Machine:
-    """How busy other processes keep this machine."""
+    """Measures how busy other processes keep this machine."""
 
     cores = psutil.cpu_count() or 1
 

@@ -21,10 +21,10 @@ def tuned_settings(store: Store, model: StoredModel, **options: Any) -> Settings
     """Return the settings to load a model with: the caller's, then this machine's tuned values, then the defaults.
 
     `options`: the caller's settings. If `prompt_kernels` is `auto`, the tuned value is used, unless the environment
-      chooses the kernels.
+      variable ECELLM_PROMPT_KERNELS is set.
 
     In deterministic mode, the tuned values are not used, because they could change answers. Tuned values that were
-    measured with other `gpu_layers` are not used either. Neither is a damaged tuning file (`doctor` reports it). Raises
+    measured with other `gpu_layers` are not used either. A damaged tuning file is ignored (`doctor` reports it). Raises
     UsageError for invalid settings.
     """
     settings = {name: value for name, value in options.items() if value is not None}

@@ -50,7 +50,7 @@ class Turns:
         return sum(map(len, self._queues.values()))
 
     def __contains__(self, request: Request) -> bool:
-        """Return whether a request is in the group that leaves its adapter's queue now."""
+        """Return whether a request is in the group whose requests are leaving its adapter's queue now."""
         return request in self._queues[request.adapter]
 
     def advance_urgent(self) -> None:

@@ -41,7 +41,7 @@ class Waiting:
         return len(self._group) + len(self._urgent) + len(self._arrived)
 
     def __contains__(self, request: Request) -> bool:
-        """Return whether a request is in the group that leaves the queue now."""
+        """Return whether a request is in the group whose requests are leaving the queue now."""
         return request in self._group
 
     def advance_urgent(self) -> None:
@@ -81,10 +81,10 @@ class Waiting:
         return total
 
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
-        """Yield pairs (tokens, rows) about the rows of the current group that begin alike.
+        """Yield pairs (tokens, rows): how many rows of the current group begin with the same tokens.
 
         For example, (40, 2) and (25, 3) mean that two rows begin with the same 40 tokens, and three rows with the same
-        25. The first row of the group is one of these rows, and its prompt is `prompt`. Only pairs with more than
+        25 tokens. Each pair counts the first row of the group, whose prompt is `prompt`. Only pairs with more than
         `least` tokens are yielded.
         """
         lengths = (common_length(prompt, other.prompt) for other in islice(self._group, 1, None))

@@ -33,8 +33,8 @@ class ChatForm(Envelope):
 
     `user`, `assistant`, `system`: the control tokens and texts before and after a turn of this role. If `system` is
       None, there is no system turn, and the system message is put into a user turn (see `folded`).
-    `folded`: which user turn then gets the system message, the first or the last. The message and an empty line are
-      put before the turn's text.
+    `folded`: if `system` is None, which user turn gets the system message: the first or the last. The message and an
+      empty line are put before the turn's text.
     `tail`: the control tokens and texts after the last turn. The model's answer follows them.
     `end`: the control token that ends an answer.
     `head`: the control tokens and texts before the first turn.

@@ -60,7 +60,7 @@ def answer_sets(rows: Sequence[Row], guarantee: float, *, seed: int = 0) -> Answ
     """Return the threshold of sets of plausible answers, and measurements of the sets that it gives.
 
     The measurements are the sets' mean size, and how often a set contains the right answer. For these, the rows are
-    split into two halves. Each half is measured with the least probability that is chosen on the other half.
+    split into two halves. Each half is measured with the threshold that is chosen on the other half.
     """
     halves = np.random.default_rng(seed).permutation(len(rows)) % 2
     reached = size = 0

@@ -64,8 +64,8 @@ class CalibrationResult:
     `labels`: the corrections of single labels, or None.
     `none`: the rule for the answer "none of these", or None.
 
-    If the fit is refused, there is still a calibration if `automatic`, `sets`, `labels` or `none` can be kept. Its
-    temperature is then 1.
+    Even if the fit is refused, `automatic`, `sets`, `labels` or `none` may be worth keeping. The calibration then has
+    temperature 1.
     """
 
     scope: Scope
@@ -156,10 +156,10 @@ def calibrate_task(
     instruction is not the task's own are left out, because a calibration holds for one instruction.
 
     `adapter`: the name of the adapter that answers, or None for the model alone.
-    `target_precision`: the share of answers above a threshold that must be right, such as 0.95. With None, the result
-      has no thresholds.
-    `coverage_guarantee`: the share of sets of plausible answers that must contain the right answer, such as 0.95. With
-      None, the result has no rule for such sets.
+    `target_precision`: of the answers above a threshold, the share that must be right, such as 0.95. With None, the
+      result has no thresholds.
+    `coverage_guarantee`: the share of rows whose set of plausible answers must contain the right answer, such as 0.95.
+      With None, the result has no rule for such sets.
 
     Raises InputError for a task that answers in free text, or if no row has the task's own instruction. Raises
     UsageError if scipy or scikit-learn is not installed.

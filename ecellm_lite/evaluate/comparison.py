@@ -49,7 +49,7 @@ class TaskComparison:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What changed between two evaluations. `warnings` tell why a comparison may be misleading."""
+    """What changed between two evaluations. `warnings` say why the comparison may be misleading."""
 
     before: ModelName
     after: ModelName

@@ -5,7 +5,7 @@ regression (see answers/option_corrections.py), which have more numbers to fit. 
 parts. A method is fitted to nine parts and corrects the probabilities of the tenth, for each part in turn. The best
 method has the highest mean log-likelihood. A simpler method is kept if its mean is lower by at most the standard error
 of the difference. This is the one-standard-error rule of Breiman et al., "Classification and Regression Trees" (1984),
-for paired differences.
+applied to paired differences.
 
 A method must also pass the test in evaluate/fitting.py. Here the likelihood must become 60 times as large, and not 20
 times, because three methods are tested.

@@ -228,12 +228,13 @@ class DataFile:
 class EvaluationSettings:
     """An evaluation's settings.
 
-    `limit`: the maximum number of a task's rows.
+    `limit`: the maximum number of rows of each task.
     `split`, `setting`: which of the labelled rows were used.
     `instruction`: the instruction that replaced the task's own, or None.
-    `min_probability`: answers with a lower probability count as abstentions. Older files lack this setting: it is None.
-    `escalate_below`: rows whose answer has a lower probability go to the next model. It is None if there is only one
-      model. Older files lack this setting too.
+    `min_probability`: answers with a lower probability count as abstentions.
+    `escalate_below`: rows whose answer has a lower probability go to the next model. None if there is only one model.
+
+    In older files, `min_probability` and `escalate_below` are missing. They are then None.
     """
 
     limit: int | None

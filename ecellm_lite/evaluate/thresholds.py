@@ -66,9 +66,10 @@ def judged(
 
 
 def automatic(rows: Sequence[Judged], precision: float, *, by_answer: bool, seed: int = 0) -> Automatic:
-    """Return thresholds for the target `precision`, which must be below 1, and the precision reached on held-out rows.
+    """Return thresholds for the target `precision`, and the precision that is reached on held-out rows.
 
-    If `by_answer`, each answer has its own threshold. All rows must then have the same possible answers.
+    `precision` must be below 1. If `by_answer`, each answer has its own threshold. All rows must then have the same
+    possible answers.
     """
     keys = sorted({row.key for row in rows}) if by_answer else [EVERY]
     halves = np.arange(len(rows)) % 2

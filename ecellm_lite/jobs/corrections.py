@@ -37,6 +37,7 @@ class Corrections:
     `stored`: the corrections in the journal, as answer texts.
     `entries`: the corrections in a review table.
     `space`: the answer space that the job uses in place of the task's, or None.
+    `name`: what error messages call the review table.
     `applied`: the answer text of each row that `apply` corrected. The key is the hash of the row.
     `labelled`: each row that `apply` corrected, with its right answer.
     """

@@ -1,7 +1,8 @@
 """A job answers every row of a table, and writes each row with its answer, in order.
 
-A job with an output file stores its answers in a journal beside that file. A restarted job reuses the stored answers,
-even if the table was sorted or other rows were edited. A job may ask several tasks about each row.
+A job with an output file stores its answers in a journal beside that file. If the job is stopped and run
+again, it reuses the stored answers, even if the table was sorted or other rows were edited. A job may ask several tasks
+about each row.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class JobOptions:
     """Options for reading, mapping and writing a job's table, and for reusing stored answers.
 
     `restart`: answer every row again.
-    `retry_failed`: answer only those rows again whose answer was an error.
+    `retry_failed`: answer rows again if their stored answer is an error. Reuse all other stored answers.
     `review_below`: the probability below which answers are also written to a review table, or `auto` to use a
       calibration's thresholds.
     `report`: the path of an HTML page about the finished job.
@@ -110,9 +111,10 @@ class Job:
         """Answer every row and return the tally. `progress` is called with each answer.
 
         A row that fails is written with its error, and the job continues. Raises InputError if the answers cannot be
-        written. Raises UsageError in three cases:
+        written. Raises UsageError in these cases:
 
-        - The output belongs to an unfinished job that had other settings.
+        - Another process runs a job with the same output.
+        - The output belongs to an unfinished job that had other settings, and the option `restart` is not set.
         - `review_below` is `auto` and there are no thresholds.
         - A job of several tasks gets an option that is for a single task.
         """
@@ -140,7 +142,7 @@ class Job:
         """Rewrite the output with the corrections of a review table, and return the tally. No model is called.
 
         `labelled`: a file for all corrected rows with their right answers, including rows that were corrected earlier.
-        Raises InputError for an invalid correction, and UsageError if the job has not finished.
+        Raises InputError for an invalid correction. Raises UsageError if the job does not exist or has not finished.
         """
         tally = Tally()
         tasks = [part.task for part in self.tasks]

@@ -53,7 +53,7 @@ def job_tasks(tasks: Sequence[Task], columns: Sequence[str] | None, options: Map
     """Return each task with its mapping of a table's columns.
 
     If there are several tasks, each task uses only the mappings and constants for fields that it has. Raises UsageError
-    if the columns do not fit a task, if no task has a mapped field, or if two tasks share a name.
+    if the columns do not fit a task, if a mapped field belongs to none of the tasks, or if two tasks share a name.
     """
     if len(tasks) == 1:
         return (JobTask(tasks[0], ColumnMap(tasks[0], columns, options)),)

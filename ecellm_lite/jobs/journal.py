@@ -1,8 +1,8 @@
 """A job's answers so far, in an SQLite file beside its output. They survive if the job is stopped or killed.
 
 A row is identified by a hash of its fields and not by its number. So answers still match their rows after the table is
-edited or sorted. The rows themselves are not stored. A person's corrections are stored separately, and stay when a
-restarted job deletes its answers.
+edited or sorted. The rows themselves are not stored. A person's corrections are stored separately. They stay when
+the option `restart` deletes the answers, unless the task has changed.
 """
 
 from __future__ import annotations

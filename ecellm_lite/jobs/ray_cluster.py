@@ -70,14 +70,15 @@ class RayRuntime:
 
     `address`: the cluster's address. The default is the environment variable RAY_ADDRESS. If that is not set, a new
       cluster is started on this machine.
-    `actors`: the number of actors. The default is the number that fits.
+    `actors`: the number of actors. The default is the number that fits on the cluster.
     `threads`: the number of cores of each actor. If the cluster has GPUs, each actor also has one.
+    `make`: a function that each actor calls to make its Answerer. The default makes a Runtime.
     `settings`: the other settings, as in Runtime.
 
     Every node needs the model in its own store.
 
-    Raises UsageError if ray is not installed, or if no actor fits on the cluster. Also raises any error of loading the
-    model.
+    Raises UsageError if ray is not installed, or if no actor fits on the cluster. If the model cannot be
+    loaded, raises the actor's error.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ KEY_BYTES = 12
 
 @dataclass(frozen=True, slots=True)
 class ReviewRule:
-    """Says which answers need a review: those that failed, abstained, or are not sure enough.
+    """Says which answers need a review: those that failed, abstained, or have too low a probability.
 
     `below`: an answer with a lower probability, or without one, needs a review.
     `calibration`: if `below` is None, this calibration's thresholds say which answers need a review.

@@ -26,7 +26,7 @@ SLOWEST = 10
 class ErrorKind:
     """Counts the errors that have the same code.
 
-    `line` and `message` are those of the first such error.
+    `line`, `message`: the line in the table and the message of the first such error.
     """
 
     code: str
@@ -39,7 +39,9 @@ class ErrorKind:
 class SlowRow:
     """A row that took long to answer.
 
+    `line`: the row's line in the table.
     `row`: the row as JSON, with the task's field names.
+    `text`: the answer as text.
     """
 
     seconds: float

@@ -15,6 +15,7 @@ class Tally:
     If a job asks several tasks about each row, a row still counts once.
 
     `failed`: how many rows have at least one failed answer.
+    `shortened`: how many rows were shortened, or have a shortened answer.
     `reused`: how many rows got all their answers from the journal.
     `skipped`: how many rows were skipped and got no answer.
     `repeated_ids`: how many rows have the id of an earlier row.

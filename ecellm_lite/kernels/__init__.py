@@ -2,7 +2,7 @@
 
     Factors(a, b, scale)                 a LoRA adapter's factors for one matrix
     Block(source, "BF16", "Q4_K", …)     rows, with all that is needed to convert them
-    convert(block)                       their bytes: widened, merged, scaled, permuted and quantized
+    convert(block)                       the rows' bytes: widened, merged, scaled, permuted and quantized
     quantize(weights, "Q4_K")            a matrix's bytes
 
 There are two implementations, which compute the same bytes: one in C++, and one with numpy and ggml's functions. The

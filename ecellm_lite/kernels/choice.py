@@ -29,7 +29,7 @@ def name() -> str:
     """Return the variant in use: `avx512`, `avx2`, `neon`, `baseline` or `ggml`.
 
     With `ggml`, ggml's own functions and numpy do the work. Raises UsageError if ECELLM_KERNELS names a variant that
-    this machine does not have.
+    this machine does not have, and EcellmError if it names a C++ variant that fails `is_exact`.
     """
     return _chosen(os.environ.get("ECELLM_KERNELS", ""))
 

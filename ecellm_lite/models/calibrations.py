@@ -78,10 +78,11 @@ class MethodFigures:
 class Calibration:
     """A correction of a model's probabilities, with its scope and a record of how it was fitted.
 
-    `temperature`, `bias`: the correction. The bias is used only for the answer types extraction and labels.
+    `temperature`, `bias`: the correction; see answers/calibration.py. The bias is used only for the answer types
+      extraction and labels.
     `rows`: the number of rows that the correction was fitted to.
     `vector`, `isotonic`: a correction that treats each option separately. It replaces the temperature, which is then 1.
-      At least one of the two is None.
+      At most one of these two fields is set.
     `methods`: the methods that were compared, by name, if there were enough rows.
     `before`, `after`: how well the probabilities fit the right answers, before and after correction. A correction was
       fitted to each half of the rows and measured on the other half.
@@ -89,6 +90,7 @@ class Calibration:
     `least_coverage`: the coverage that 99% of the rows reached. Coverage is the share of the model's probability that
       falls on allowed tokens.
     `data`, `data_sha256`: the file with the rows, and its sha256.
+    `versions`: the versions of the software that fitted the correction.
     `automatic`: the thresholds above which answers need no review, if the user asked for thresholds.
     `sets`: the rule for sets of plausible answers, if the user asked for a guarantee.
     `labels`: the corrections for single labels. A label that is missing here is corrected by `temperature` and `bias`.

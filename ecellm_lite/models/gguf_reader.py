@@ -52,7 +52,7 @@ class GgufReader:
         """Return the next number in the file, which is a count of items.
 
         Raises ModelError if the count is above `limit`, or if the rest of the file is too short for that many items. An
-        item takes at least `least` bytes.
+        item takes at least `least` bytes. `what` names the items in the error.
         """
         count: int = self.number("<Q")
         if count > limit:
@@ -64,7 +64,10 @@ class GgufReader:
         return count
 
     def name(self, limit: int, what: str) -> str:
-        """Return the next string in the file, which is a metadata key or a tensor's name."""
+        """Return the next string in the file, which is a metadata key or a tensor's name.
+
+        Raises ModelError if it is longer than `limit` bytes or not a valid name. `what` names the string in the error.
+        """
         raw = self.take(self.count(limit, 1, f"bytes for {what}"))
         try:
             name = raw.decode()

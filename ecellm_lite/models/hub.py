@@ -101,7 +101,7 @@ def download(repository: str, revision: str | None = None, *, weights: bool = Tr
 
 
 def is_offline() -> bool:
-    """Whether the environment variable HF_HUB_OFFLINE forbids huggingface_hub to use the network."""
+    """Whether the environment variable HF_HUB_OFFLINE stops huggingface_hub from using the network."""
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
     return bool(HF_HUB_OFFLINE)

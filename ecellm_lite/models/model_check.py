@@ -80,9 +80,10 @@ class _Keys:
         return value
 
     def layers(self, key: str, layers: int, low: int, high: int, default: list[int] | None = None) -> list[int]:
-        """Return a key's value for each layer.
+        """Return a key's value for each layer, or `default` if the key is missing.
 
-        The file has either one whole number for all layers or an array with a number for each layer.
+        The file has either one whole number for all layers or an array with a number for each layer. Raises ModelError
+        for a number that is not from `low` to `high`. `layers` is the number of layers.
         """
         value = self.metadata.get(key, default)
         if value is default and default is not None:

@@ -25,7 +25,11 @@ REMEMBERED = 1024
 
 @dataclass(slots=True, eq=False)
 class PendingRequest:
-    """A request, its future answer, and how many children died while they were answering it."""
+    """A request, its future answer, and how many children died while they were answering it.
+
+    `line`: the request as it is sent.
+    `text`: the part of the answer's text that has arrived.
+    """
 
     ask: Ask
     line: bytes
@@ -96,11 +100,11 @@ class PendingRequest:
 class RequestQueue:
     """The requests of a ChildRuntime: those sent to the child, those that wait, and the hashes of refused requests.
 
-    An urgent request is sent at once, even if the child already has many requests, but not while there is a suspect.
-    The engine starts it before the others.
-
     If two children died while they had the same request, this request is a suspect. A suspect is sent when the child
     has no other request. If this child dies too, the suspect is taken to be the cause.
+
+    An urgent request is sent at once, even if the child already has many requests. The engine starts urgent requests
+    before requests that are not urgent. But while there is a suspect, no other request is sent.
     """
 
     def __init__(self) -> None:
@@ -154,8 +158,8 @@ class RequestQueue:
         """Put the dead child's requests back at the front of their queues, so that the next child gets them.
 
         Return two lists of requests that are not put back. The first has the cancelled requests. The second has the
-        request that the child had alone, if there was one: this request must have killed the child. From now on,
-        requests equal to it are refused.
+        suspect that the child had, if there was one: this request must have killed the child. From now on, identical
+        requests are refused.
         """
         lost, cancelled = [], []
         for number, request in reversed(self._sent.items()):
@@ -175,7 +179,7 @@ class RequestQueue:
     def refuses(self, request: PendingRequest) -> bool:
         """Return whether this request is refused.
 
-        A request is refused if an identical request has killed a child that had no other request.
+        A request is refused if an identical request was a suspect, was sent alone, and the child died again.
         """
         return bool(self._refused) and request.key in self._refused
 

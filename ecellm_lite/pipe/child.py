@@ -97,9 +97,8 @@ class Child:
     def wait(self, seconds: float) -> bool:
         """Wait at most `seconds` until the process has exited and `ended` has returned.
 
-        Return whether this has happened.
-
-        In the thread that calls `ended`, return False at once.
+        Return True if both have happened in time. If this is called in the thread that calls `ended`, return False at
+        once.
         """
         if threading.current_thread() is self._thread:
             return False

@@ -58,6 +58,7 @@ class ChildRuntime:
     `idle_seconds`: a child that has no requests for this long is ended, to free its memory. The next request starts a
       new child.
     `lazy`: whether the first request starts the child. Until then, only the model's file is read.
+    `command`: the command that starts a child, in place of the one that `child_command` returns.
     `settings`: as in Runtime (envelope, context, threads, gpu_layers, prompt_kernels, deterministic, prefix_files).
 
     Raises the errors of Runtime, and CrashError if the child dies while it loads the model. With `lazy` or

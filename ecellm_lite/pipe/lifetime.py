@@ -11,7 +11,7 @@ _LOOK = 1.0  # seconds between checks, on systems that cannot report the parent'
 
 
 def end_with_parent() -> None:
-    """End this process at once when its parent has ended.
+    """Start a thread that ends this process as soon as its parent has ended.
 
     Linux's PR_SET_PDEATHSIG is not used: it watches only the parent's thread that started this process. That thread may
     end before the parent.

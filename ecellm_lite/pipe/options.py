@@ -63,8 +63,8 @@ def request_options(task: Task, wire: Mapping[str, Any]) -> RequestOptions:
 def wire_options(options: RequestOptions) -> dict[str, Any]:
     """Return options in the protocol's form.
 
-    Raises UsageError if the option `space` cannot be sent: the protocol has only JSON schemas, grammars and the limits
-    of a text.
+    Raises UsageError if the option `space` cannot be sent. The protocol can send only a JSON schema, a grammar, or
+    limits for free text.
     """
     wire: dict[str, Any] = dict(options)
     space = wire.pop("space", None)

@@ -58,6 +58,7 @@ class Session:
     def run(self, lines: Iterable[bytes]) -> None:
         """Send the `ready` message, read requests until the input ends, and finish the requests in progress.
 
+        A `close` request has the same effect as the end of the input.
         If the host no longer reads the answers, the requests in progress are cancelled.
         """
         self._output.take_room(0)

@@ -66,7 +66,8 @@ def pull(
     """Download, convert, check and store a model, and return its manifest. After an error, nothing is stored.
 
     `model`: a repository on the hub, or a published model's name, which may end with a colon and a file type.
-    `file_type`: the type of the weights in the store. By default, it is the type after the colon or FILE_TYPE.
+    `file_type`: the type of the weights in the store. By default, it is the type after the colon in `model`, or
+      FILE_TYPE if there is none.
     `adapters`: LoRA adapters to merge. Each is a folder or a repository, and a number: with 0.5, half of the adapter's
       change is added to the model.
     `name`: the model's name in the store.
@@ -146,7 +147,10 @@ def pull(
 
 
 def _missing(repository: str, folder: Path) -> tuple[HubFile, ...]:
-    """Return all weight files of a repository. If `folder` already has all of them, return an empty tuple."""
+    """Return all weight files of a repository.
+
+    Return an empty tuple if `folder` already has all of them, or if HF_HUB_OFFLINE is set.
+    """
     files = () if is_offline() else weight_files(repository, folder.name)
     paths = {folder / file.name: file.size for file in files}
     return () if all(path.is_file() and path.stat().st_size == size for path, size in paths.items()) else files

@@ -1,4 +1,4 @@
-"""The responses of the decision and text routes, as models for the OpenAPI document.
+"""The responses of the decision and text routes, as pydantic models for the OpenAPI document.
 
 Tests check real responses against these models.
 """

@@ -80,7 +80,8 @@ def create_app(service: Service, access: Access | None = None, *, log: Log | Non
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Start the batch runner with the server, and stop it at shutdown.
 
-    The runner resumes an earlier server's batches.
+    The runner resumes an earlier server's batches. If another server of this user already runs the batches, no runner
+    is started here.
     """
     service: Service = app.state.service
     with ExitStack() as stack:

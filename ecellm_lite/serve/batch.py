@@ -28,6 +28,7 @@ _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancel
 class Batch:
     """A batch of requests and its progress.
 
+    `total`, `completed`, `failed`: numbers of requests. A request failed if its response has a status from 400 up.
     `times`: when each status began, in Unix seconds. The keys are the statuses.
     `errors`: why the batch's input file was refused.
     """

@@ -37,7 +37,14 @@ class OtherModels(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Resident:
-    """A model's state in the server. `answerer` is None while the model is not loaded."""
+    """A model's state in the server.
+
+    `answerer`: None while the model is not loaded.
+    `requests`: how many requests use the model or wait for it.
+    `used`: when a request last stopped using the model, in seconds of the monotonic clock.
+    `loads`: how often the model was loaded.
+    `past_restarts`: how often its engine processes were restarted before the model was last unloaded.
+    """
 
     source: ModelSource
     answerer: Answerer | None = None
@@ -69,6 +76,7 @@ class Fleet:
 
     `memory`: how many bytes all loaded models together may take (None: no limit).
     `others`: further models that a request may name.
+    `room_seconds`: how long a request waits until there is enough memory for its model.
 
     Use a fleet only in the event loop's thread, except for `load` and `close`. Raises UsageError if two models have the
     same name, or if a single model takes more than `memory`.
@@ -169,7 +177,7 @@ class Fleet:
         Raises RefusedError:
 
         - 507 if the model alone takes more memory than the limit for all models together;
-        - 503 if loaded models would have to be unloaded, but still have requests;
+        - 503 if there is no room for the model, because the loaded models still have requests;
         - 503 if the model did not load.
         """
         resident = self.residents[source.name]

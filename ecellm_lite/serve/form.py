@@ -29,7 +29,7 @@ def by_type(*kinds: str, default: str | None = None) -> Discriminator:
 
 
 def text_or(other: str) -> Discriminator:
-    """Return a pydantic discriminator: a string gets the tag `text`, and a list or an object gets the tag `other`."""
+    """Return a pydantic discriminator. A string gets the tag `~text`, any other value `~` followed by `other`."""
 
     def tag(value: Any) -> str | None:
         return f"{MARK}text" if isinstance(value, str) else f"{MARK}{other}"
@@ -38,6 +38,9 @@ def text_or(other: str) -> Discriminator:
 
 
 def place_of(location: tuple[int | str, ...]) -> str | None:
-    """Return where in the body the wrong value is, such as `questions.3.choices`. None means the whole body."""
+    """Return where in the body the wrong value is, such as `questions.3.choices`. None means the whole body.
+
+    `location`: the entry `loc` of a pydantic error. Its first part is `body`.
+    """
     parts = [str(part) for part in location[1:] if not str(part).startswith(MARK)]
     return ".".join(parts) or None

@@ -1,9 +1,9 @@
 """Checks each request's Host header, Origin header and API key before the request is handled.
 
-A server without keys answers only programs on this machine. It refuses web pages of other sites, even in a browser on
-this machine. Two headers show such a page:
+A server without keys answers only programs on this machine. Requests from web pages of other sites are refused, even if
+the browser runs on this machine. Two headers reveal such a request:
 
-- The Origin header of a request names the site of the page that sent it.
+- The Origin header names the site of the page that sent the request.
 - With DNS rebinding, the host name of a page's site resolves to this machine's address. The page's requests then reach
   this server, but their Host header has the site's host name.
 """

@@ -168,7 +168,7 @@ def input_text(value: str | Sequence[Any]) -> str:
     """Return an input as text. Each message begins with its role, and each call with the name of the function or tool.
 
     If the input is a single user message, the role is left out. Raises RefusedError (400) for an image. Raises
-    RefusedError (422) for an output if its call is missing or comes later.
+    RefusedError (422) for the output of a call that is not in the input before this output.
     """
     if isinstance(value, str):
         return value
@@ -217,7 +217,7 @@ def written_json(value: Any) -> str:
 
 
 def check_json(data: Any) -> None:
-    """Raise ValueError for JSON that is nested too deeply, or that has too many values."""
+    """Raise ValueError for JSON that is nested too deeply, or that has too many values or bytes."""
     waiting, values = [(data, 1)], 0
     while waiting:
         value, level = waiting.pop()

@@ -63,7 +63,7 @@ def read_labelled_questions(path: Path) -> tuple[list[LabelledTask], list[Unread
 
 
 def _labelled(number: int, line: Any) -> list[Labelled]:
-    """Return a line's labelled questions. Raises EcellmError for an invalid line."""
+    """Return a line's questions that have a correct answer. Raises EcellmError for an invalid line."""
     if isinstance(line, InputError):
         raise line
     try:

@@ -13,8 +13,8 @@ class Limits:
     `rows`: the maximum number of rows in a request.
     `waiting`: how many rows and questions may wait for an answer, counted over all requests.
     `connections`: how many connections may be open at a time.
-    `body_seconds`: how long a client may take to send a request's head, and then to send its body. While the server
-      responds, a client that reads nothing for this long is disconnected.
+    `body_seconds`: how long a client may take to send a request's head, and then to send its body (20 times as long for
+      a file upload). While the server responds, a client that reads nothing for this long is disconnected.
     `idle_seconds`: how long an unused connection stays open.
     `drain_seconds`: how long open requests may continue after the server is told to stop.
     """

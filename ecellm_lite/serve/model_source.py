@@ -62,7 +62,7 @@ class ModelSource:
 
 
 class StoreModels:
-    """The models of the user's store. The store is read again for each request."""
+    """The models of the user's store. Each call reads the store again."""
 
     def __init__(self, settings: dict[str, Any], workers: int = 1) -> None:
         self._settings = settings
@@ -81,7 +81,7 @@ class StoreModels:
 
 
 def source_of(name: str | None, workers: int = 1, **settings: Any) -> ModelSource:
-    """Return the model with this name or path.
+    """Return the model with this name or path, or the default model if `name` is None.
 
     `workers`: how many engine processes will load the model.
     `settings`: the settings of ChildRuntime.

@@ -38,6 +38,7 @@ class Service:
     """The objects of one server that all its requests use.
 
     `aliases`: patterns for other names of the default model, such as `jev-*`.
+    `reading`: limits how many uploaded tables are read at the same time.
     `folder`: where files and batches are stored.
     """
 

@@ -77,7 +77,7 @@ class StoredFiles:
         """Yield a new file to write to, and an empty list.
 
         When the `with` block ends, the file is stored, and its StoredFile is added to the list. If the block raises an
-        error, nothing is stored. Raises RefusedError (413) if all stored files together are too large.
+        error, nothing is stored. Raises RefusedError (413) if the files that are already stored are too large together.
         """
         if sum(file.bytes for file in self) > MOST_BYTES:
             message = f"The server's files have more than {MOST_BYTES >> 30} GiB"

@@ -42,8 +42,8 @@ Stops = Annotated[
 def only(harmless: Any, description: str) -> Any:
     """Return a pydantic field for a parameter of OpenAI's API that this server does not support.
 
-    The OpenAPI document allows only null and `harmless`, a value that changes nothing. Other values are refused with
-    400 by the method `refuse`, because pydantic would answer 422.
+    The OpenAPI document allows only null and `harmless`, a value that changes nothing. The method `refuse` refuses
+    other values with the HTTP status 400. A check by pydantic would give the status 422 instead.
     """
     return Field(default=None, description=description, json_schema_extra={"enum": [harmless, None]})
 
@@ -154,7 +154,7 @@ class TextRequest:
     """A text to generate.
 
     `kind`: a key of TEXTS in tasks/texts.py.
-    `row`: the fields for this kind.
+    `row`: a row of the task TEXTS[kind].
     `options`: the options of a request to the pipe (docs/pipe.md).
     """
 
@@ -165,6 +165,10 @@ class TextRequest:
 
 def options_of(body: Sampling, most: int, logprobs: int | None, schema: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the options for a request's body, in the form of the pipe's protocol (docs/pipe.md).
+
+    `most`: the maximum number of tokens to generate.
+    `logprobs`: how many of the most probable tokens to report for each token, or None.
+    `schema`: the JSON schema of the answer, or None for plain text.
 
     Raises RefusedError for parameters that are invalid or exclude each other.
     """
@@ -188,9 +192,9 @@ async def generate_texts(
     seed: int | None,
     listener: Listener | None = None,
 ) -> tuple[list[Text], dict[str, Any]]:
-    """Return `count` texts for each request, and the token counts in OpenAI's format.
+    """Return `count` texts for each of `text_requests`, and the token counts in OpenAI's format.
 
-    Raises the error of the first text that failed.
+    The texts are in one list, in the order of `text_requests`. Raises the error of the first text that failed.
 
     The same seed gives the same texts again only if the engine also forms the same batches. `listener` is called each
     time the text grows, with the whole text so far. Give a listener only for a single text.
@@ -230,7 +234,11 @@ async def generate_texts(
 
 
 def response_head(kind: str, prefix: str, model: str) -> dict[str, Any]:
-    """Return the fields with which each response and each piece of a stream begins."""
+    """Return the fields with which each response and each piece of a stream begins.
+
+    `kind`: the value of OpenAI's field `object`.
+    `prefix`: the beginning of the response's id.
+    """
     return {"id": f"{prefix}-{secrets.token_hex(12)}", "object": kind, "created": int(time.time()), "model": model}
 
 

@@ -94,9 +94,9 @@ def _typed_column(attribute: Attribute) -> str | None:
 
 
 def _plain(normalized: Any) -> float | str | None:
-    """Return the content of a table cell for a typed value.
+    """Return a typed value as the content of a table cell.
 
-    The content for a quantity is its number. The cell for a range is empty (None).
+    A quantity becomes its number, without the unit. A range becomes None, which is an empty cell.
     """
     value: float | str | None = normalized["value"] if isinstance(normalized, dict) else normalized
     return value

@@ -44,7 +44,7 @@ class CsvWriter:
     def write(self, cells: Sequence[Any], own: Sequence[Any]) -> None:
         """Write a row: the input's cells, then the added cells. A spreadsheet never runs an added cell as a formula.
 
-        The input's cells are written unchanged, except that `safe_cells` guards them against formulas too.
+        The input's cells are written unchanged by default. With `safe_cells`, they are guarded against formulas too.
         """
         self._writer.writerow([*map(self._input, cells), *map(_own, own)])
 

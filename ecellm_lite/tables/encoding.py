@@ -1,9 +1,11 @@
 """Detects the encoding of a text file from its first bytes.
 
 If the file has a byte-order mark, the mark decides. White space before a UTF-8 mark is ignored, because some plugins
-print it. Without a mark, text that is valid UTF-8 is read as UTF-8. For other text, the library charset-normalizer
-judges the lines that are not ASCII. If several encodings fit equally well, those that shop software often writes come
-first.
+print it.
+
+Without a mark, UTF-8, UTF-16 and Japanese text in cp932 (Shift_JIS) are recognized by their bytes. For other text, the
+library charset-normalizer judges which encoding fits the lines that are not ASCII. If several encodings fit equally
+well, the one that shop software uses most often is chosen.
 """
 
 from __future__ import annotations

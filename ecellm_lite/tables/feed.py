@@ -27,7 +27,10 @@ _GOOGLE = "http://base.google.com/ns/1.0"
 
 @dataclass(slots=True, kw_only=True)
 class Feed(Table):
-    """A feed as a table. Each row has its own columns: the elements of its item."""
+    """A feed as a table. Each row has its own columns: the elements of its item.
+
+    `columns`: the columns of the first items, until `all_columns` is called.
+    """
 
     items: Iterator[TableRow]
     first: list[TableRow]

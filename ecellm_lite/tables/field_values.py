@@ -16,7 +16,8 @@ Html = Literal["auto", "text", "keep"]
 def cell_value(cell: Any, html: Html, changed: list[str], column: str) -> Any:
     """Return a cell's value as a text, a list or an object, or None if the cell is empty.
 
-    If the cell was converted from HTML, `column` is added to the list `changed`.
+    `html`: which cells are converted from HTML to text (see MapOptions). If this cell was converted, `column` is added
+    to the list `changed`.
     """
     if is_empty(cell):
         return None
@@ -37,7 +38,7 @@ def cell_value(cell: Any, html: Html, changed: list[str], column: str) -> Any:
 def field_value(field: Field | None, values: Sequence[Any]) -> Any:
     """Return a field's value, made from the values of the cells that are mapped to the field.
 
-    A list field gets the values as one list. A text field gets several texts joined with spaces.
+    A field that accepts a list gets the values as one list. Any other field gets several texts joined with spaces.
     """
     parts = [part for value in values for part in (value if isinstance(value, list) else [value])]
     if isinstance(field, TextsField | ItemsField):

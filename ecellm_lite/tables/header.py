@@ -48,7 +48,7 @@ def find_header(rows: Sequence[SampleRow], width: int, header_row: int | None = 
     """Return the header of a table whose first rows are `rows`. `width` is the usual number of cells in a row.
 
     `header_row` is the number of the header's line or row, or 0 for a table without a header. If `header_row` is None,
-    the header is detected. Raises UsageError if no row begins at that line.
+    the header is detected. Raises UsageError if none of `rows` begins at the line `header_row`.
     """
     index: int | None
     if header_row is None:

@@ -43,7 +43,7 @@ class ColumnFile(Table):
 
     @property
     def share(self) -> float | None:
-        """The fraction of the rows that has been read, from 0 to 1."""
+        """The fraction of the rows that has been read, from 0 to 1, or None if their number is unknown (Arrow)."""
         return self.place / self.height if self.height else None
 
     @property

@@ -114,7 +114,7 @@ class Records:
         return line.text
 
     def _mended(self) -> Record:
-        """Return the record for the current lines, which the csv module could not read.
+        """Return the record for the current lines, which the csv module could not read or read with a wrong width.
 
         Lines that belong to a later record are put back, to be read again.
         """
@@ -138,8 +138,8 @@ class Records:
     def _rest(self) -> list[Line]:
         """Skip lines until the next one looks like the beginning of a record.
 
-        The skipped lines belong to the current record. Return a list with only the last skipped line, its text replaced
-        by an empty one. If no line was skipped, the list is empty.
+        The skipped lines belong to the current record. Return a list with one Line, which has the number of the last
+        skipped line and an empty text. If no line was skipped, the list is empty.
         """
         last: list[Line] = []
         while line := self._pending.popleft() if self._pending else next(self._lines, None):
@@ -203,7 +203,7 @@ class _Split(NamedTuple):
 def _split(text: str, delimiter: str, quote: str) -> _Split:
     """Split a record (without its line end) into cells.
 
-    Stop at a malformed cell, and return the cells up to there and the reason.
+    If a cell is malformed, stop there. Return the cells so far, and what is wrong (None if all cells are well formed).
     """
     cells: list[str] = []
     start, end = 0, len(text)

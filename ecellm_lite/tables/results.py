@@ -1,7 +1,8 @@
 """The columns that a job adds for a row's answer, and their values.
 
 The column `answer` has the answer's text, such as `yes` or `B: positive`. The answer to a score is a number. The answer
-to a ranking is the order, such as `B, A, C`. If a choice's text is only a letter, the column has the choice's value.
+to a ranking is the order, such as `B, A, C`. If a choice's text does not begin with its value, for example because the
+text is only a letter, the column has the value.
 
 For an extraction in which all rows have the same attributes, there is one column for each attribute. Otherwise, an
 extraction's column `answer` has a JSON object with the attributes.
@@ -118,7 +119,7 @@ class AnswerColumns:
 def shown_text(answer: Answer) -> str | None:
     """Return an answer's text for people to read.
 
-    If the text of a choice is only a letter, return the choice's value.
+    If a choice's text does not begin with its value, for example because the text is only a letter, return the value.
     """
     if answer.type == "choice" and answer.text is not None and not answer.text.startswith(str(answer.value)):
         return str(answer.value)

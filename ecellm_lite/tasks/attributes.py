@@ -135,7 +135,7 @@ def _reader(table: TaskTable) -> tuple[Reader | None, Sequence[str]]:
 
 
 def _values(table: TaskTable) -> ClosedValues:
-    """Return the allowed values. The task's file lists them, or names a file of values."""
+    """Return an attribute's allowed values. `table` either lists them or names a file that has them."""
     if isinstance(table.value("values"), Mapping):
         of_file = table.table("values")
         if "shortlist" in of_file:
@@ -175,8 +175,12 @@ def listed_values(attributes: Sequence[Attribute]) -> str | None:
 
 
 def extraction(attributes: Sequence[Attribute], sources: Mapping[str, str], fields: Mapping[str, str]) -> Extraction:
-    """Return the answer space of an extraction: each attribute's value must be part of one of the texts in `sources`.
+    """Return the answer space of an extraction.
 
+    Each value must be part of one of the texts in `sources` or, if the attribute has a list of allowed values, be one
+    of these.
+
+    `sources`: the product's texts by name.
     `fields`: for each source, the name of the row's field that it comes from.
     """
     names = tuple(attribute.name for attribute in attributes)

@@ -31,7 +31,7 @@ def ordinal(number: int) -> str:
 def item_text(item: str | Mapping[str, Any]) -> str:
     """Return the text with which a prompt describes a purchased item.
 
-    A text is returned unchanged. An object becomes its title, two of its categories and its brand.
+    A text is returned unchanged. An object becomes its title, its first two categories and its brand.
 
     >>> item_text({"title": 'A "Z" game', "category": ["Games", "PC", "Action"], "brand": "Acme."})
     'A Z game. Games. PC. Acme.'

@@ -86,7 +86,7 @@ def read_task(path: Path, reserved: Collection[str] = ()) -> Task:
 
 
 def files_beside(path: Path) -> list[str]:
-    """Return the paths of the files that a task's TOML file refers to.
+    """Return the paths of the files that a task's TOML file refers to, relative to the TOML file's folder.
 
     Call `read_task` first, which checks the TOML file.
     """

@@ -14,7 +14,7 @@
 
 `choices` are 2 to 255 tables with the keys value and description (optional). For the type `labels`, a choice may have a
 threshold of its own, too. In place of `choices`, the type `choice` may have the key `labels`: a table that names a file
-(see label_files), and then also the keys `best` and `detours`.
+(see label_files). With `labels`, the keys `best` and `detours` are allowed too.
 
 In the prompt, levels have letters, as ECInstruct's options do, and the model answers with the letter. The options of a
 choice have letters too, if there are at most 26 with "none" included. With more, the prompt lists them without letters,
@@ -158,7 +158,7 @@ def _with_shortlist(
 ) -> Answers:
     """Return Answers for a task with too many labels for a prompt.
 
-    The prompt lists the labels that are most similar to the row's texts.
+    The prompt lists the `count` labels that are most similar to the row's texts.
     """
     check_installed()
     nearest = Nearest([f"{label.text} {label.description}" for label in labels])

@@ -12,9 +12,9 @@ The examples may also be in a file of their own:
     examples = { file = "examples.jsonl", nearest = 4 }
 
 Each line is a JSON object in the form of a labelled row. It has the task's fields, at the top level or under the key
-`input`, and `output`. With `nearest = 4`, each row's prompt gets the 4 examples that are most similar to the row (32 is
-the highest number). The file may then have up to 10,000 examples. Without `nearest`, each prompt gets all examples of
-the file, and the file may have at most 32.
+`input`, and `output`. With `nearest = 4`, each row's prompt gets the 4 examples that are most similar to the row.
+`nearest` may be up to 32, and the file may then have up to 10,000 examples. Without `nearest`, each prompt gets all
+examples of the file, and the file may have at most 32.
 """
 
 from __future__ import annotations

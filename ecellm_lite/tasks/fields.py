@@ -74,7 +74,7 @@ class TextField:
 
 
 class Joined(str):
-    """The texts of a list, joined with commas to one text. `pieces` says where each of the texts begins and ends."""
+    """The texts of a list, joined with commas into one text. `pieces` says where each text begins and ends."""
 
     pieces: tuple[Piece, ...]
 
@@ -86,7 +86,7 @@ class Joined(str):
 
     @classmethod
     def of(cls, texts: Mapping[int, str]) -> Joined:
-        """Return texts joined with commas. The keys of `texts` are their indexes in the original list."""
+        """Return the texts, joined with commas. `texts` maps each text's index in the original list to the text."""
         pieces: list[Piece] = []
         start = 0
         for item, text in texts.items():
@@ -116,7 +116,7 @@ class ParagraphsField:
     kind: ClassVar[str] = "text, or a list of texts"
 
     def read(self, value: Any, place: str) -> str:
-        """Return the text. If the value is a list of paragraphs, return them joined to one text."""
+        """Return the text. If the value is a list of paragraphs, return them joined into one text."""
         if not isinstance(value, list):
             return _text(self, value, place)
         parts = [(index, part) for index, part in enumerate(value) if not _is_empty(part)]

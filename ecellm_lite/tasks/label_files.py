@@ -7,8 +7,9 @@ line. A .csv file may also have semicolons or tabs in place of commas, as spread
 
 - `value`: the column with the label. A text file has no columns.
 - `name`: the column with the text that the model writes for the label; by default, the label itself.
-- `parent`: the column with the label above. For example, the row of `Puzzles` has the value of `Toys` there, and the
-  row of `Toys` has an empty cell. With this key, the model writes whole paths, such as `Toys > Puzzles`.
+- `parent`: the column with the value of the parent label. For example, the row of `Puzzles` has the value of `Toys` in
+  this column, and the row of `Toys` has an empty cell. With this key, the model writes whole paths, such as
+  `Toys > Puzzles`.
 - `description`: a column that explains the label. The prompt shows it if the list of labels is short enough.
 - `separator`: the text between the parts of a path, by default ` > `.
 - `shortlist`: if a prompt cannot list all labels, it lists this number of labels, which are the most similar to the
@@ -85,8 +86,8 @@ def read_labels(table: TaskTable) -> list[Label]:
 def misleading_id(labels: Sequence[tuple[str, str]]) -> int | None:
     """Return the index of the first label whose value is another label's text, or None if there is no such label.
 
-    `labels` are pairs (value, text). In [("red", "blue"), ("x", "red")], the value "red" is misleading: it means the
-    label that reads "blue". Upper and lower case make no difference.
+    `labels` are pairs (value, text). In [("red", "blue"), ("x", "red")], the value "red" is misleading: it stands for
+    the first label, but is also the text of the second. Upper and lower case make no difference.
     """
     texts = {text.casefold(): index for index, (_, text) in enumerate(labels)}
     for index, (value, text) in enumerate(labels):

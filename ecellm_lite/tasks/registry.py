@@ -88,7 +88,10 @@ def load_task(path: str | Path) -> Task:
 
 
 def own_files() -> dict[str, Path]:
-    """Return the files in the user's folder of tasks as {task name: path}, sorted by name. The files are not read."""
+    """Return the files in the user's folder of tasks as {task name: path}, sorted by name. The files are not read.
+
+    Raises InputError if the folder cannot be read.
+    """
     folder = home() / "tasks"
     try:
         return {path.stem: path for path in sorted(folder.glob("[!.]*.toml"))}

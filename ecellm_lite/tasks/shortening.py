@@ -176,7 +176,7 @@ def least_cut(
 
 
 def cuttable(long: Sequence[Long], values: Values) -> list[str]:
-    """Return the names of those fields of a row that may be cut."""
+    """Return the names of the fields in `long` that have a value in this row."""
     return [field for one in long for field in one.fields if _get(values, field)]
 
 

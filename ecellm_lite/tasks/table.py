@@ -100,7 +100,11 @@ class TaskTable:
         return key in self._values
 
     def error(self, key: str | None, reason: str, step: str) -> InputError:
-        """Return an error about a key of this table, or about the table itself if `key` is None."""
+        """Return an error about a key of this table, or about the table itself if `key` is None.
+
+        `reason`: what is wrong, as the end of a sentence about the key, such as `is missing`.
+        `step`: what the user can do.
+        """
         return self._error(self._place if key is None else self._at(key), reason, step)
 
     def only(self, *keys: str) -> None:
@@ -119,7 +123,8 @@ class TaskTable:
     def text(self, key: str, *, most: int, lines: bool = False, default: str | None = None) -> str:
         """Return the value of `key`, which must be a text of 1 to `most` characters.
 
-        `lines`: whether it may have line feeds.
+        `lines`: whether the text may have line feeds.
+        `default`: the result if the key is missing. If `default` is None, a missing key is an error.
         """
         if default is not None and key not in self._values:
             return default

@@ -80,6 +80,8 @@ class Wire:
 class Task:
     """A task: built-in, a user's own, or defined by a request.
 
+    `hub_name`: the task's name in the data set, such as `Sentiment_Analysis`. Empty if the task is not built-in.
+    `answers`: the possible answers, in words.
     `write`: turns the fields of a row into the strings of the prompt.
     `read`: takes the strings `input` and `options` of a row in the wire format, and returns the answer space.
     `long`: the fields that may be cut to fit a context, in the order in which they are cut.
@@ -187,7 +189,7 @@ class Task:
         return replace(question, advice=advice, settings=("context", "shorten"))
 
     def _cuttable(self, values: Values) -> list[str]:
-        """Return the names of the parts that may be cut in a row's prompt: fields, or examples."""
+        """Return what may be cut in a row's prompt: names of fields, and "examples" if they are chosen for each row."""
         examples = ["examples"] if self.examples and self.examples.nearest else []
         return [*examples, *cuttable(self.long, values)]
 

@@ -41,7 +41,7 @@ class WorkedExamples:
 
         If `nearest` is None, these are all examples, in their own order. Otherwise they are the `nearest` examples that
         have the most words in common with the text, the most similar one last. If too few examples share a word with
-        the text, other examples come before them.
+        the text, other examples are added at the beginning.
         """
         if self.nearest is None:
             return self._examples

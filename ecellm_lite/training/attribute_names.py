@@ -51,10 +51,15 @@ _KEPT = frozenset(("type", "model", "length", "diameter", "age"))
 
 
 def other_name(name: str, others: Collection[str], random: Random) -> str:
-    """Return another name for an attribute, such as Colour for Color, or the same name.
+    """Return a random name of the same attribute, such as Colour for Color. The result may be `name` itself.
 
-    The name stays the same if it belongs to two attributes, as Quantity does, if the attribute is one of `_KEPT`, or if
-    one of `others` is a name of the same attribute.
+    `others`: the names of the row's other attributes.
+
+    `name` always stays the same in these cases:
+
+    - It belongs to two attributes, as Quantity does, or to none in `NAMES`.
+    - Its attribute is one of `_KEPT`.
+    - One of `others` is a name of the same attribute.
     """
     wordings = [names for key, names in NAMES.items() if name in names and key not in _KEPT]
     if len(wordings) != 1 or any(other in wordings[0] for other in others):

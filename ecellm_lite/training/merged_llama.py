@@ -1,7 +1,8 @@
 """Computes a Llama model with its LoRA adapter, for training on a CPU, with the same results as peft up to rounding.
 
 The adapter is merged into the weights once per step: W' = W + scale * B @ A. So each matrix needs one product in the
-forward pass and one in the backward pass. The gradients of A and B need only narrow products (`_Product`).
+forward pass and one in the backward pass. For the gradients of A and B, only products with narrow matrices are needed
+(`_Product`).
 
 Nothing is padded. If neighboring lessons begin with the same tokens, these tokens are computed once (`packed`). After
 its attention, the last layer computes only the states that predict an answer's token. Everything is computed in
@@ -103,7 +104,7 @@ class _Matrices:
 class _Product(Function):  # type: ignore[misc]
     """Computes x @ W'.T, and the gradients of x and of each matrix's factors A and B.
 
-    W' has one or more matrices, one below the other, each merged with its adapter.
+    W' consists of one or more matrices, one below the other. Each is merged with its adapter.
 
     For a matrix with the output y and the gradient dy: dA = scale * (dy @ B).T @ x, and dB = scale * dy.T @ (x @ A.T).
     """
@@ -140,7 +141,7 @@ def _is_slow_mkl() -> bool:
 
 @cache
 def _processor() -> str:
-    """Return a text that has the name of the processor's maker."""
+    """Return a text that contains the name of the processor's maker, such as AuthenticAMD."""
     description = Path("/proc/cpuinfo")
     return description.read_text("utf-8") if description.is_file() else platform.processor()
 
@@ -270,7 +271,10 @@ class _Attention(Function):  # type: ignore[misc]
 
 
 def _parts(heads: Any, key_heads: int) -> tuple[Any, Any]:
-    """Return the queries (tokens, key heads, group, width), and the keys and values (tokens, 2 * key heads, width)."""
+    """Return the queries (tokens, key heads, group, width), and the keys and values (tokens, 2 * key heads, width).
+
+    A group has the query heads that share a key head.
+    """
     return heads[:, : -2 * key_heads].unflatten(1, (key_heads, -1)), heads[:, -2 * key_heads :]
 
 
@@ -284,10 +288,10 @@ def _weights(query: Any, key: Any, mask: Any) -> Any:
 
 
 def _by_key(queries: Any) -> Any:
-    """Return (tokens, key heads, group, width) as (key heads, group * tokens, width)."""
+    """Reshape queries from (tokens, key heads, group, width) to (key heads, group * tokens, width)."""
     return queries.permute(1, 2, 0, 3).flatten(1, 2)
 
 
 def _by_token(queries: Any, group: int) -> Any:
-    """Return (key heads, group * tokens, width) as (tokens, key heads, group, width)."""
+    """Reshape queries from (key heads, group * tokens, width) to (tokens, key heads, group, width)."""
     return queries.unflatten(1, (group, -1)).permute(2, 0, 1, 3)

@@ -49,9 +49,9 @@ class Validation:
         Rows from left-out sources are measured separately. Their results are in "left_out", in the same form as
         "tasks".
 
-        The score is a mean over the tasks with at least LEAST_ROWS rows, in "tasks" and in "left_out". It averages a
-        task's "macro_f1" or, if the task has none, its "exact" (the fraction of exact answers). If no task has enough
-        rows, the score is the negative mean loss.
+        The score is the mean of one figure per task, for all tasks in "tasks" and "left_out" that have at least
+        LEAST_ROWS rows. The figure is the task's "macro_f1" or, if it has none, "exact" (the fraction of exact
+        answers). If no task has enough rows, the score is the negative mean loss.
         """
         groups = (self._tasks, self._left_out)
         tasks, left_out = ({name: _figures(one) for name, one in group.items()} for group in groups)

@@ -1,8 +1,8 @@
-"""Changes things in a labelled row that should not matter, such as the order of products.
+"""Changes details of a labelled row that should not matter, such as the order of products.
 
-The model then learns to ignore such things.
+The model then learns to ignore such details.
 
-Each function takes a row's fields and answer string and returns them with random changes, different in each pass.
+`varied` takes a row's fields and its answer, and returns them with random changes. Each pass gets different changes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Varied = tuple[Fields, str]
 
 
 def varied(task: str, fields: Fields, answer: str, random: Random) -> Varied:
-    """Shuffle the parts of a row whose order means nothing, such as the attributes to extract.
+    """Change what should not matter in a row, such as the order of the attributes to extract.
 
-    The answer is changed to match. Rows of other tasks stay unchanged.
+    The answer is changed to match. Rows of tasks that have no such change stay as they are.
     """
     change = _CHANGES.get(task)
     return change(fields, answer, random) if change else (fields, answer)
@@ -39,8 +39,9 @@ def _swapped(fields: Fields, answer: str, random: Random) -> Varied:
 def _attributes(fields: Fields, answer: str, random: Random) -> Varied:
     """Shuffle the attributes and rename some of them. Sometimes, also move the end of the title to another field.
 
-    The end is moved half of the time, if the product has no other text. The answer is changed to match: it gets the new
-    order and the new names. If a value has moved to another field, that field becomes its source.
+    The end is moved only if the product has no other text, and then at most half of the time. The answer is changed to
+    match: it gets the new order and the new names. If a value has moved to another field, that field becomes its
+    source.
     """
     attributes = random.sample(fields["attributes"], len(fields["attributes"]))
     attributes, answer = _renamed(attributes, answer, random)

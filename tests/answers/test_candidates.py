@@ -30,6 +30,7 @@ def run(
 ) -> tuple[T, list[Step]]:
     """Run a generator as the scheduler does. The logits of each step depend on all tokens of the answer so far.
 
+    `answer`: a list to which the tokens of the answer are written.
     `tries`: the number of drafted tokens to try in the first step, in the second step, and so on. A step without a
     number tries all of its drafted tokens.
     """

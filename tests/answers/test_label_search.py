@@ -1,6 +1,7 @@
 """The search among many labels: with enough detours, it finds exactly the most probable labels.
 
-With few detours, the number of model calls stays limited.
+A detour is an extra question to the model, about a label that is not the likeliest. A limit on the detours also limits
+the number of model calls.
 """
 
 from __future__ import annotations

@@ -47,7 +47,10 @@ def in_favor_of(text: str, by: float) -> Mapping[int, float]:
 
 
 def over(favored: Mapping[int, float]) -> Runtime:
-    """Return a runtime with a fake engine. `favored` has the number that is added to the logit of each token."""
+    """Return a runtime with a fake engine that favors some tokens.
+
+    `favored`: the token ids, and the number that is added to each token's logit.
+    """
 
     def logits(tokens: Sequence[int]) -> Logits:
         values = scattered(tokens)

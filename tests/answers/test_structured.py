@@ -1,4 +1,4 @@
-"""JSON schemas and grammars: each answer fits its schema or grammar, and harmful ones are refused."""
+"""JSON schemas and grammars: each answer fits its schema or grammar. Harmful schemas and grammars are refused."""
 
 from __future__ import annotations
 

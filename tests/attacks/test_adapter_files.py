@@ -74,7 +74,7 @@ def forged(
 
 
 def refused(path: Path, base: Path, *values: object) -> None:
-    """Check that the adapter is refused before llama.cpp is called, and that the error names its path."""
+    """Check that the adapter is refused before llama.cpp is called, and that the error names its path and `values`."""
     with pytest.raises(ModelError) as caught:
         Runtime(base, envelope="alpaca", context=256, adapters={"shop": path})
     check_error(caught.value, path, *values)

@@ -1,4 +1,4 @@
-"""A bundle may contain wheels. They are listed in its contents.
+"""A bundle may contain wheels. The bundle's list of contents names them.
 
 Each installed version of the program has an environment of its own. The wheels are installed there without a network.
 """

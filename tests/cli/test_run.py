@@ -1,4 +1,4 @@
-"""The command `run`: its output, its exit codes, and its error messages of one sentence."""
+"""The command `run`: its output, its exit codes, and its one-sentence error messages."""
 
 from __future__ import annotations
 

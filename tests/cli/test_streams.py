@@ -53,7 +53,10 @@ main.main()
 
 
 def buffered(code: str, shell: str) -> subprocess.CompletedProcess[str]:
-    """Run a program with buffered output, as Python does by default."""
+    """Run Python code with buffered output, which is Python's default.
+
+    `shell`: the program's arguments and redirections, as a shell reads them.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     script = f"set -o pipefail; {shlex.join([sys.executable, '-c', code])} {shell}"
     return subprocess.run(

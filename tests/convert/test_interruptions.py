@@ -29,7 +29,7 @@ from tests.support.small_checkpoints import weights, write_checkpoint
 
 
 def named_only(plan: Plan, source: Checkpoint, target: Path) -> WrittenFile:
-    """Make the files of a conversion that stopped after it renamed the output, and before it wrote the manifest."""
+    """Write the files that remain if a conversion stops after renaming its output and before writing the manifest."""
     with unfinished_file(plan, source, target) as file:
         written = write_file(plan, source, file)
         file.finish(written.sha256)

@@ -64,9 +64,9 @@ def test_attributes_are_extracted_from_real_looking_products(demo: Runtime) -> N
 def test_hard_cases_written_by_hand(demo: Runtime) -> None:
     """The demo answers 21 of the 40 hard cases correctly. A shop would want at least 34.
 
-    The demo's main weakness: it takes 8 pairs of different products for the same product. The test requires only 20
-    correct answers, because another processor rounds differently. The cases were written by hand, and no model was
-    trained on them.
+    The demo's main weakness: it says that two products are the same, although they differ, in 8 cases. The test
+    requires only 20 correct answers, because another processor rounds differently. The cases were written by hand, and
+    no model was trained on them.
     """
     rows = [json.loads(line) for line in HARD_CASES.read_text("utf-8").splitlines()]
     assert len({json.dumps(row["input"]) for row in rows}) == 40

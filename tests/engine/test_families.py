@@ -101,9 +101,10 @@ def related(one: Request, other: Request) -> bool:
 
 
 def test_no_client_waits_while_others_are_answered_twice() -> None:
-    """Each client sends a new row as soon as it has an answer. A row's wait is the number of rows answered before it.
+    """Each client sends a new row as soon as it has an answer.
 
-    If the longest wait is about the number of clients, no client got two answers while another waited.
+    A row's wait is the number of other rows that are answered while it waits. If the longest wait is about the
+    number of clients, no client got two answers while another waited.
     """
     options = Choice((Option("A", "A: a red pepper"), Option("B", "B: a red apple")))
     scheduler = Scheduler(FakeBackend(cells=256, max_cells=1024, sequences=64, batch=64))

@@ -83,7 +83,7 @@ def test_prompts_are_read_with_and_without_the_kernels_in_turn(demo_model: Store
 
 
 def test_backends_of_one_process_have_their_own_variants(demo_model: StoredModel, variant: str) -> None:
-    """Each variant gives the same logits beside another one as alone."""
+    """In one process, each backend uses its own variant. Its logits do not depend on which backend ran before it."""
     variants = library.variants(library.library(library.path()))
     if len(variants) == 1:
         pytest.skip("this processor runs one variant only")

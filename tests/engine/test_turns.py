@@ -1,4 +1,4 @@
-"""A scheduler answers all rows of several adapters. The rows in a call have the same adapter.
+"""One scheduler answers the rows of several adapters. All rows in a call of the engine have the same adapter.
 
 Rows share a prefix only with rows of the same adapter.
 """
@@ -48,7 +48,7 @@ def asked(adapter: str | None, prompt: Sequence[int], tokens: int = 3, **setting
 
 
 def alone(request: Request) -> Any:
-    """Return the outcome of the request's row and adapter when no other row runs."""
+    """Return the outcome of a request when no other request runs."""
     same = asked(request.adapter, request.prompt)
     finish(Scheduler(Shops()), [same])
     return same.outcome

@@ -155,7 +155,10 @@ def test_a_column_does_not_depend_on_the_others(kernels: Kernels, variant: str, 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", TYPES)
 def test_the_largest_sums_do_not_overflow(kernels: Kernels, variant: str, name: str) -> None:
-    """Constant rows have the largest quants, and constant columns too; the signs of both alternate, or not."""
+    """All weights of a row have the same magnitude, and all activations of a column too. So all quants are the largest.
+
+    The signs in a row or a column are all plus, all minus, or alternating.
+    """
     kind = CONVERTED[name]
     signs = np.array([np.ones(512), -np.ones(512), np.resize([1, -1], 512)], dtype=np.float32)
     weights = ggml_quantizer.quantize_chunk(np.concatenate([signs, 3 * signs, signs / 7]), kind)

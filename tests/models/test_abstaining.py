@@ -1,4 +1,4 @@
-"""A row whose probability is below the minimum gets no value."""
+"""An answer whose probability is below the minimum has no value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`ecellm-lite pipe` with the fake engine. A review with `poison` kills the process, and one with `hang` makes it hang.
+"""`ecellm-lite pipe` with the fake engine.
+
+A review that contains `poison` kills the process, and a review that contains `hang` makes the process hang.
 
 The argument says how the model loads, such as `missing`, `crash`, `slow`, or `isolated` (in a child process). With
 `crash FILE`, the process crashes at its start if FILE exists, after it has added a line to FILE.

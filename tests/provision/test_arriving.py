@@ -165,7 +165,9 @@ def test_an_unreachable_hub_is_an_error(base: Path, tmp_path: Path) -> None:
 
 
 def test_a_pull_killed_ten_times_continues_to_the_same_bytes(base: Path, tmp_path: Path) -> None:
-    """Ten processes are killed, each while it downloads a later shard. The eleventh process completes the pull.
+    """Ten processes are killed: the first while it downloads shard 1, the second at shard 2, and so on.
+
+    The eleventh process completes the pull.
 
     There are two more shards than kills, so no process finishes before it is killed.
     """

@@ -83,7 +83,7 @@ def begin_batch(base: str) -> str:
 
 
 def kill_engine(base: str, server: int, killed: set[int]) -> None:
-    """Kill the engine's process, WORKING seconds after it is ready."""
+    """Kill the engine's process WORKING seconds after it is ready, and add its process id to `killed`."""
     engine = until(lambda: ask(f"{base}/ready")[0] == 200 and new_engine(server, killed))
     time.sleep(WORKING)
     killed.add(engine)

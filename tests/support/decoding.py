@@ -1,6 +1,6 @@
 """Decodes one answer of an answer space with simulated logits.
 
-They are random, or make the model write a given text.
+The logits are random, or make the model write a given text.
 """
 
 from __future__ import annotations

@@ -35,9 +35,9 @@ class FolderServer:
         self._server.server_close()
 
     def files(self) -> list[int]:
-        """Return where each file request began, in bytes: 0, or more if a download was continued.
+        """Return the position of the first byte that was requested, for each file request since the last call.
 
-        Forget these requests.
+        The position is 0, or more if a download was continued.
         """
         sent = [first for path, first in self.sent if path.startswith("/files/")]
         self.sent.clear()

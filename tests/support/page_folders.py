@@ -1,4 +1,4 @@
-"""Prepares what the reader of a documentation page is supposed to have: some files, and a hub, which is simulated."""
+"""Prepares what the reader of a documentation page is supposed to have: some files and a simulated hub."""
 
 from __future__ import annotations
 

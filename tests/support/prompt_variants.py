@@ -45,7 +45,7 @@ class Emulation:
     runner: tuple[str, ...] = ()
 
     def missing(self) -> str:
-        """Say which program or header is not installed, or return an empty text."""
+        """Return a message that names a missing program or header, or an empty text if all are installed."""
         missing = [need for need in self.needs if not shutil.which(need) and not Path("/usr/include", need).exists()]
         return f"{missing[0]} is not installed" if missing else ""
 

@@ -70,7 +70,7 @@ def sentencepiece_file(
 def _message(fields: Mapping[int, Field]) -> bytes:
     """Return fields as a protobuf message.
 
-    A bool or int is written as a varint, and a float as 32 bits. Bytes are written after their number.
+    A bool or int is written as a varint, and a float as 32 bits. Bytes are written after their length.
     """
     encoded = b""
     for number, value in fields.items():

@@ -1,6 +1,6 @@
 """An attribute can have a type, a closed list of values, or several values.
 
-Rows and users' tasks can have attributes.
+A row or a user's task can define such attributes.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def test_a_few_rows_get_answers_from_their_answer_sets(name: str, data: Path, de
 
 
 def test_most_gold_values_are_spans(data: Path) -> None:
-    """The model can choose nearly all values that people marked, because they are spans. answers/spans.py says so."""
+    """More than 97% of the values that people marked are spans, so the model can choose them (see answers/spans.py)."""
     marked = offered = 0
     for line in (data / "attribute_value_extraction" / "train.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)

@@ -1,4 +1,7 @@
-"""Texts in the prompt are escaped as in ECInstruct. By the task, `Café ™` becomes `Cafe TM` or `Caf\\u00e9 \\u2122`."""
+"""Texts in the prompt are escaped as in ECInstruct.
+
+Depending on the task, `Café ™` becomes `Cafe TM` or `Caf\\u00e9 \\u2122`.
+"""
 
 from __future__ import annotations
 

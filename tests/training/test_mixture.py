@@ -1,4 +1,4 @@
-"""A mixture has the given number of rows from each source, and none that is held out."""
+"""A mixture of training rows has the given number of rows from each source, and no held-out rows."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The chart of a training that was done in several sittings. The curves of the sittings follow each other.
+"""The chart of a training that was done in several parts, called sittings. It shows one sitting after the other.
 
-A sitting's curve ends where its adapter was kept.
+A sitting's curve ends at the step whose adapter was kept.
 """
 
 from __future__ import annotations

@@ -62,7 +62,10 @@ def measure_choices(pairs: Sequence[Pair], space: Choice | LabelSet) -> Measured
 
 
 def _counts(sums: Numbers, size: int, *, answered_only: bool) -> tuple[Numbers, Numbers, Numbers]:
-    """Return three arrays with one number per answer: in how many rows it is right, is given, and is the gold label."""
+    """Return three arrays, with one count per label: right answers, the model's answers, and gold answers.
+
+    With `answered_only`, the gold answers of rows without an answer are not counted.
+    """
     kinds = sums[..., _ROWS + 1 :].reshape(*sums.shape[:-1], _KINDS, size)
     right, answered, gold, unanswered = (kinds[..., place, :] for place in range(_KINDS))
     return right, answered, gold - unanswered if answered_only else gold
@@ -95,7 +98,7 @@ def _metrics(keys: Sequence[str], none: str | None, *, answered_only: bool) -> M
 
 
 def _table(keys: Sequence[str], sums: Numbers) -> list[LabelResult]:
-    """Return each answer's counts and metrics over all rows."""
+    """Return each label's counts and metrics over all rows."""
     right, answered, gold = _counts(sums, len(keys), answered_only=False)
     columns = (gold, answered, ratio(right, answered), ratio(right, gold), ratio(2 * right, answered + gold))
     return [

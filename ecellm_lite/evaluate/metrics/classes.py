@@ -1,7 +1,7 @@
 """Accuracy and macro-F1, the metrics of the tasks that are answered with a letter (PRP, SA, MPC).
 
-Macro-F1 is the mean of the F1 of several labels: those that occur in a gold answer or in an answer of the model.
-Scikit-learn uses the same labels.
+Macro-F1 is the mean F1 of the labels that occur in any gold answer or in any of the model's answers. Scikit-learn uses
+the same labels.
 
 In the metrics `all` (see measured.py), a row without an answer counts as wrong. It lowers the recall of its gold label,
 and changes no precision. The metrics `paper` leave out rows without an answer.

@@ -76,7 +76,10 @@ class _Own:
 
 
 def _own(task: Task) -> _Own | None:
-    """Return the metric for a task that the user defined. Return None for any other task, and if no metric fits."""
+    """Return the metric of a task that the user defined, or None if its type has no metric.
+
+    For any other task, return None too.
+    """
     space = task.question(task.example()).space if task.source else None
     if isinstance(space, SeveralLabels):
         return _Own(partial(measure_labels, space=space), "micro_f1")

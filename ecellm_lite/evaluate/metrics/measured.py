@@ -1,7 +1,7 @@
 """Computes a task's metrics from a few numbers of each row.
 
-The numbers of all rows are added up, and each metric is a function of the sums. For a metric of some of the rows, only
-the numbers of these rows are added up.
+The numbers of all rows are added up, and each metric is a function of the sums. To compute a metric over only some of
+the rows, add up only the numbers of these rows.
 """
 
 from __future__ import annotations

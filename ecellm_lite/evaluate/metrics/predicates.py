@@ -1,8 +1,8 @@
 """Metrics of yes/no tasks (PM, PSI, AP), such as F1, precision and recall. The positive answer is `yes`.
 
 There are two groups of metrics, `all` and `paper` (see measured.py). They treat rows without an answer differently. In
-`all`, such a row counts as wrong in accuracy, recall and specificity. It does not change precision and the negative
-predictive value, which are about answered rows only. In `paper`, such a row is left out of all metrics.
+`all`, such a row counts as wrong in accuracy, recall and specificity. It changes neither precision nor the
+negative predictive value, which are about answered rows only. In `paper`, such a row is left out of all metrics.
 """
 
 from __future__ import annotations

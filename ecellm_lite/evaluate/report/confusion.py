@@ -14,7 +14,8 @@ SHADES = 10  # steps of a cell's color, each a class of the style sheet
 class Cell:
     """One count, and its share of the row's total.
 
-    The page colors the cell by two fields. `right`: whether the cell counts right answers. `shade`: from 0 to 10.
+    `right`: whether the cell counts right answers. This decides the cell's color.
+    `shade`: how strong the color is, from 0 to 10.
     """
 
     count: int

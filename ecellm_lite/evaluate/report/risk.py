@@ -21,7 +21,7 @@ class Curve:
     `path`: the curve as an SVG path.
     `ends`: the first and the last point of the path.
     `description`, `reading`: what the curve shows, in words.
-    `listed`: some of its points.
+    `listed`: the points in the table beside the curve.
     """
 
     plot: Plot

@@ -1,4 +1,4 @@
-"""The page's name for each metric and task, and an explanation in everyday words."""
+"""The names that the report shows for metrics and tasks, with explanations in everyday words."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ METRICS: Mapping[str, tuple[str, str]] = {
 
 
 def label(metric: str) -> str:
-    """Return the page's name for a metric, such as `Macro F1` for macro_f1."""
+    """Return the report's name for a metric, such as `Macro F1` for macro_f1."""
     entry = METRICS.get(metric)
     return entry[0] if entry else cut(metric.replace("_", " "), 40)
 

@@ -50,7 +50,11 @@ class AnswerShare:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The part of the page about one task."""
+    """The part of the page about one task.
+
+    `more`: the number of counted answers that are not in the list `answers`.
+    `automatic`: the share of answers that needed no review, not counting corrected ones. None if there was no rule.
+    """
 
     anchor: str
     title: str

@@ -102,8 +102,8 @@ def runnable() -> tuple[str, ...]:
 def use(state: State, mode: Mode = Mode.FAST) -> None:
     """Turn the kernels on for this thread's next calls of llama.cpp, or off if `state` has no variant.
 
-    Turn them off again after the calls. While they are on, a context that other code in this process makes with flash
-    attention on `auto` gets no flash attention.
+    Turn them off again after the calls. If other code in this thread makes a llama.cpp context while they are on, and
+    leaves flash attention at `auto`, the context gets no flash attention.
     """
     if _registered.cache_info().currsize:
         library.library(library.path()).ecellm_prompt_use(state.variant.encode(), mode if state.variant else 0)

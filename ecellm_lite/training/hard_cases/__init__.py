@@ -1,7 +1,7 @@
 """Makes labelled rows for cases that a model gets wrong and a customer notices first.
 
 The rows are about invented products. A rule makes each row together with its answer. `hard_rows` makes rows of one
-task. `MAKERS` has the tasks' rules. Not every task has one.
+task. `MAKERS` has the rule of each task that has one.
 """
 
 from __future__ import annotations

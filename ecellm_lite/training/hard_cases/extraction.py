@@ -81,7 +81,7 @@ def _row(random: Random) -> Row:
 
 
 def _second_value(good: Good, moved: str | None, random: Random) -> tuple[str, str] | None:
-    """Return the key of an attribute that gets a second value, and this value. In most cases, return None.
+    """Return the key of an attribute and a second value for this attribute. In most cases, return None.
 
     `moved`: the attribute that is not in the title; it never gets a second value.
     """
@@ -101,7 +101,7 @@ def _joined(good: Good, pair: tuple[str, str] | None, random: Random) -> dict[st
 
 
 def _asked(values: dict[str, Any], moved: str | None, random: Random) -> list[str]:
-    """Return the keys of the attributes that the row asks for, in any order."""
+    """Return the keys of the attributes that the row asks for, in random order."""
     known = [*values, *([moved] if moved else [])]
     asked = random.sample(known, min(len(known), random.randint(1, 3)))
     absent = [key for key in NAMES if key not in known and not _alike(key, known)]

@@ -40,7 +40,10 @@ class Good:
         return replace(self, facts={**self.facts, key: random.choice(others)})
 
     def title(self, random: Random, *, without: Sequence[str] = ()) -> str:
-        """Return a title with the brand, the noun and the facts. `without` names facts, or `brand`, to leave out."""
+        """Return a title with the brand, the noun and the facts.
+
+        `without`: the keys of facts to leave out. `brand` leaves out the brand.
+        """
         facts = {key: value for key, value in self.facts.items() if key not in without}
         early = [key for key in facts if key in _PLACES and random.random() < 0.6]
         late = [key for key in facts if key not in early]
@@ -58,7 +61,9 @@ class Good:
 
 
 def draw_good(random: Random, *, most: int = 4, having: str | None = None) -> Good:
-    """Return an invented product with 1 to `most` facts. If `having` is `color`, the product has a color.
+    """Return an invented product with 1 to `most` facts.
+
+    `having`: a fact that the product must have, such as `color`.
 
     Raises ValueError if no kind of product in the word lists has the fact `having`.
     """
