@@ -89,7 +89,7 @@ def main(labelled: Path, answers: Path, halves: int, output: Path) -> None:
 
 
 def both_ways(rows: Sequence[Judged], first: NDArray[np.bool_]) -> list[Half]:
-    """Judge both halves, each with the thresholds that were chosen on the other half.
+    """Measure each half of the rows with the thresholds that were chosen on the other half.
 
     `first`: which rows are in the first half.
     """

@@ -44,7 +44,7 @@ Row = tuple[str, dict[str, Any]]  # a task's name, and a labelled row with an id
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How a pass runs.
+    """The settings of one pass over the rows.
 
     - `micro_batch`: the maximum number of tokens that the model computes at once.
     - `order`: the order of the rows.
@@ -75,7 +75,7 @@ SETUPS = (
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/determinism.json"))
 def main(data: Path, rows: int, alone: int, timed_rows: int, repeats: int, model: str, output: Path) -> None:
-    """Compare the answers of all passes, measure the rates of the modes, and write the results."""
+    """Compare the answers of several passes, measure the rates in fast and deterministic mode, and write both."""
     if reason := prompt.start().reason:
         raise click.ClickException(f"Deterministic mode runs one row at a time here: {reason}.")
     facts: dict[str, Any] = {}
@@ -95,7 +95,10 @@ def main(data: Path, rows: int, alone: int, timed_rows: int, repeats: int, model
 
 
 def compare(model: str, rows: Sequence[Row], alone: int) -> list[dict[str, Any]]:
-    """Return, for each pass over the rows, how many of its answers differ from the first pass's."""
+    """Answer the rows in several passes. Return, for each pass, how many answers differ from those of the first pass.
+
+    The last pass answers only `alone` rows, one after the other.
+    """
     passes: list[dict[str, Any]] = []
     reference: dict[str, str] = {}
     for setup in SETUPS:
@@ -160,7 +163,7 @@ def one_by_one(model: str, rows: Sequence[Row]) -> dict[str, str]:
 
 
 def compared(name: str, reference: dict[str, str], answers: dict[str, str]) -> dict[str, Any]:
-    """Count the answers of a pass that differ from the reference pass.
+    """Count the answers that differ from the reference answers to the same rows.
 
     In the result, `which` has the ids of the first 20 rows whose answers differ.
     """

@@ -31,7 +31,7 @@ ROWS, COLUMNS = 34, 4096  # in one piece: two rows of each kind
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/identity.json"))
 def main(weights: int, seed: int, output: Path) -> None:
-    """Compare the kernels' blocks with ggml's, and write how many were compared and how many differ."""
+    """Quantize random weights with the kernels and with ggml, and write how many of the blocks differ."""
     pieces = -(-weights // (ROWS * COLUMNS))
     counts = {
         kind: {variant: {"weights": 0, "blocks_that_differ": 0} for variant in native.variants()}

@@ -89,7 +89,10 @@ def parquet(folder: Path, count: int) -> dict[str, Any]:
 
 
 def taken(how: str, source: Path, output: Path) -> dict[str, Any]:
-    """Run table_job.py in a process of its own, and return the measurements that it prints."""
+    """Run table_job.py in a process of its own, and return the measurements that it prints.
+
+    `how`: `job` for a job with a journal, or `tables` to only read and write the table.
+    """
     command = [sys.executable, "-m", "benchmarks.table_job", how, str(source), str(output)]
     facts: dict[str, Any] = json.loads(subprocess.check_output(command))
     return facts

@@ -49,9 +49,12 @@ STEP = 0.1  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """The figures of one kill, which the module's docstring defines.
+    """The measurements of one kill. The module's docstring says how they are made.
 
-    `back` is None if the rate had not recovered by the next kill.
+    `rate_before`: the answers per second before the kill.
+    `first_answer`: the seconds from the kill to the new child's first answer.
+    `back`: the seconds until the rate has recovered. None if it had not recovered by the next kill.
+    `rate_after`: the rate from 3 s after the kill until the next kill, divided by `rate_before`.
     """
 
     rate_before: float
@@ -201,9 +204,9 @@ class Load:
 
 
 def longest_back(each: Sequence[Kill]) -> dict[str, Any]:
-    """Return the median and the longest time from a kill until the rate had recovered.
+    """Return the median and the longest time, in seconds, from a kill until the rate of answers had recovered.
 
-    Also counts the kills after which this took more than RECOVERY seconds.
+    Also counts the kills after which this took more than RECOVERY seconds, or did not happen before the next kill.
     """
     back = [one.back for one in each if one.back is not None]
     late = sum(one.back is None or one.back > RECOVERY for one in each)

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.learning_speed
 
-The lessons are 16 hard cases of each task. The demo's adapter learns them in steps of 16 rows. One process merges the
-adapter into the weights, and another process uses peft's layers. The first step is not measured.
+The lessons (training rows) are 16 hard cases of each task. The demo's adapter learns them in steps of 16 rows. One
+process merges the adapter into the weights, and another process uses peft's layers. The first step is not measured.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main(steps: int, output: Path) -> None:
 
 
 def write_lessons(path: Path) -> None:
-    """Write one pass of lessons made from hard cases. No lessons are held out."""
+    """Write one pass of training lessons, made from synthetic rows. No rows are held out for validation."""
     random = Random(7)
     rows = {task: hard_rows(task, ROWS, random) for task in MAKERS}
     backend = LlamaBackend(base(), Settings(context=256, gpu_layers=0))

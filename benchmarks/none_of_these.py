@@ -73,7 +73,7 @@ class Asked:
 @click.option("--rows", "count", type=click.IntRange(40), default=300, show_default=True, help="Rows of each setting.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/none_of_these.json"))
 def main(model: str, data: Path, count: int, output: Path) -> None:
-    """Ask the rows of each setting, and write how well the answer "none of these" is recognized."""
+    """Ask rows of changed tasks, some of which fit no label, and write how well "none of these" is recognized."""
     settings: dict[str, Any] = {}
     with Runtime(model, prefix_files=False) as runtime, TemporaryDirectory() as folder:
         for setting in SETTINGS:
@@ -94,14 +94,18 @@ def main(model: str, data: Path, count: int, output: Path) -> None:
 
 
 def labels_of(setting: Setting) -> dict[str, str]:
-    """Return a task's labels as {letter: label}."""
+    """Return the labels of the setting's task as {letter: label}, including the label that the setting removes."""
     task = get_task(setting.task)
     lines: list[str] = json.loads(str(task.question(task.example()).options))
     return {line[0]: line[3:].rstrip(".") for line in lines}
 
 
 def rows_of(setting: Setting, labels: dict[str, str], data: Path, count: int) -> dict[str, list[Asked]]:
-    """Return the rows of `removed` and `foreign`. In `foreign`, a third of the rows have a text from another task."""
+    """Return two lists of rows, under the keys `removed` and `foreign`. In each list, some rows fit no label.
+
+    In `removed`, these are the rows whose own label is not among the choices. In `foreign`, a third of the rows have a
+    text from another task.
+    """
     rows = [(row["input"], row["output"][0]) for row in read(data, setting.task)[:count]]
     others = [row["input"][FOREIGN[1]] for row in read(data, FOREIGN[0])[: len(rows) // 2]]
     foreign = [Asked({**row, setting.field: other}, NONE) for (row, _), other in zip(rows, others, strict=False)]
@@ -138,9 +142,9 @@ def ask(runtime: Runtime, task: Task, rows: Sequence[Asked]) -> list[Answer]:
 
 
 def ruled(rows: Sequence[Asked], answers: Sequence[Answer]) -> dict[str, float]:
-    """Return how well a rule recognizes the answer "none of these".
+    """Return the precision, recall, F1 and accuracy if a fitted rule decides which answers are "none of these".
 
-    Each half of the rows is judged by the rule fitted to the other half.
+    A rule is fitted to each half of the rows, and is applied to the other half.
     """
     rules = [NoneRule()] * len(rows)
     for half in (0, 1):
@@ -162,7 +166,10 @@ def none_row(row: Asked, answer: Answer) -> NoneRow:
 
 
 def measured(rows: Sequence[Asked], answers: Sequence[Answer], rules: Sequence[NoneRule]) -> dict[str, float]:
-    """Return the precision, recall and F1 of the answer "none of these", and the accuracy over all rows."""
+    """Return the precision, recall and F1 of the answer "none of these", and the accuracy over all rows.
+
+    `rules`: for each row, the rule that computes the probability of "none of these".
+    """
     hits = right = said = 0
     for row, answer, rule in zip(rows, answers, rules, strict=True):
         case = none_row(row, answer)

@@ -81,9 +81,12 @@ def main(name: str, data: Path, orders: Sequence[int], rows: int, shuffled: bool
 def _ask(
     runtime: Runtime, states: Sequence[str], choices: Sequence[Sequence[str]], instructions: str, orders: int
 ) -> list[Mapping[str, float]]:
-    """Ask each row's question with its choices in several orders.
+    """Ask a question about each row, with the row's choices in several orders.
 
-    Return each choice's mean probability over these orders.
+    `states`: the rows' texts. `choices`: the choices of each row. `instructions`: the question.
+    `orders`: the number of orders.
+
+    Return, for each row, each choice's mean probability over these orders.
     """
     futures = []
     for state, values in zip(states, choices, strict=True):

@@ -62,7 +62,7 @@ class Matrix:
 
     @property
     def instructions(self) -> str:
-        """The instructions by which the kernels multiply this type: words, bytes or floats (register_peak.cpp)."""
+        """The kind of numbers that the kernels multiply for this type: `words` (16 bits), `bytes` (8) or `floats`."""
         return INSTRUCTIONS.get(self.type.name, "bytes")
 
     @property
@@ -94,7 +94,11 @@ def main(types: str, shapes: str, turns: int, folder: Path | None, output: Path)
 
 
 def measure(path: Path, program: Path, turns: int) -> dict[str, Any]:
-    """Return a model's rates as fractions of the peak, its tokens per second, and the limit."""
+    """Time a model's matrix products and a prompt, and return the results.
+
+    They include the products' rates as fractions of the peak, the tokens per second, and how many times as fast as
+    llama.cpp a prompt would be read at the peak (`limit_times`).
+    """
     settings = Settings(context=512, threads=1, gpu_layers=0, micro_batch=COLUMNS)
     ways = backends(path, settings)
     matrices = matrices_of(path)
@@ -162,7 +166,9 @@ def matrices_of(path: Path) -> dict[str, Matrix]:
 
 
 def register_peaks(program: Path, variant: str) -> dict[str, float]:
-    """Return the peak rate of one core: multiplications per second, for `words`, `bytes` and `floats`.
+    """Return the peak rate of one core, in multiplications per second, for each kind of numbers.
+
+    The kinds are `words` (16-bit integers), `bytes` (8-bit integers) and `floats` (float32).
 
     `program`: the compiled register_peak.cpp. It uses the instructions of the kernels' `variant`.
     """

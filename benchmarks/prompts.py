@@ -190,9 +190,10 @@ def measure(
 
 
 def divergences(path: Path, settings: Settings) -> dict[str, float]:
-    """Return how exact each way is: the mean KL divergence of its probabilities from exact ones (F32), in nats.
+    """Return, for each way to read a prompt, the mean KL divergence of its probabilities from exact ones, in nats.
 
-    The divergence is measured at the last 200 positions of a prompt of 256 tokens.
+    The exact probabilities come from the same model in F32. The divergence is measured at the last 200 positions of a
+    prompt of 256 tokens.
     """
     chunk = Chunk(sequence=0, position=0, tokens=np.random.default_rng(1).integers(3, 9000, 256).tolist(), ask=200)
     exact = LlamaBackend(path.with_name(f"{path.stem}-f32.gguf"), replace(settings, prompt_kernels="off"))

@@ -293,7 +293,7 @@ def rated(one: Mapping[str, Any]) -> Rated:
 
 
 def lows(one: Mapping[str, Any]) -> dict[str, float]:
-    """Return, for each task, the lower end of the 95% interval of a file's metric."""
+    """Return, for each task, the lower end of the metric's 95% interval. `one`: the results of one file."""
     return {task: each["interval"][0] for task, each in one["tasks"].items()}
 
 

@@ -174,7 +174,7 @@ def computed(port: int) -> int:
 
 
 def needed(runtime: Runtime, state: str, questions: Sequence[str]) -> dict[str, int]:
-    """Count the tokens of the state and of the questions' prompts.
+    """Count the tokens of the state (the text that the questions are about) and of the questions' prompts.
 
     - `common`: the number of tokens at the start that are the same in all prompts.
     - `behind`: the number of tokens after this common start, summed over the prompts.

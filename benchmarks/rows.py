@@ -96,7 +96,10 @@ def tokens_of(runtime: Runtime, task: Task, row: dict[str, Any], answer: Answer)
 
 
 def check(answer: Answer, row: dict[str, Any], request: Request, tokens: list[int]) -> list[str]:
-    """Return the problems of a row's answer, each as a short text."""
+    """Return the problems of a row's answer, each as a short text.
+
+    `tokens`: the tokens of the prompt and the answer's text, tokenized together.
+    """
     if answer.error or request.outcome is None:
         return [f"error: {answer.error}"]
     space, problems = request.space, []

@@ -45,7 +45,7 @@ def rows(throughput: Facts) -> list[tuple[str, ...]]:
 
 
 def limits(throughput: Facts, quantization: Facts, job_cost: Facts, cold_start: Facts, offload: Facts) -> list[str]:
-    """Return the paragraphs about memory bandwidth, loading, one job, storage, larger models and GPUs."""
+    """Return the paragraphs of docs/scale.md about bandwidth, loading, one job, storage, larger models and GPUs."""
     size = quantization["types"]["Q8_0"]["bytes"]  # the demo's type
     core = weights_per_second(throughput, size) / 1e9
     milliseconds, journal = job_cost["milliseconds_a_row"], job_cost["journal_bytes_a_row"]

@@ -127,7 +127,10 @@ def ask_labels(runtime: Runtime, task: Task, texts: Sequence[str]) -> tuple[Shar
 
 
 def ask_questions(runtime: Runtime, questions: Mapping[str, Task], texts: Sequence[str]) -> tuple[Shares, int]:
-    """Ask one question for each row and label. Returns the same as `ask_labels`."""
+    """Ask one question for each row and label.
+
+    Returns the probability that each label applies to each row, and the number of tokens that the model read.
+    """
     futures = [{label: runtime.submit(task, {"state": text}) for label, task in questions.items()} for text in texts]
     answers = [{label: future.result() for label, future in row.items()} for row in futures]
     shares: Shares = [{label: (answer.probabilities or {})["yes"] for label, answer in row.items()} for row in answers]

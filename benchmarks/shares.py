@@ -52,7 +52,7 @@ class Clock:
             self._running.pop()
 
     def turn(self) -> None:
-        """Add the seconds since the last call of `turn` to the part that is running."""
+        """Add the seconds since the last call of `turn` to the time of the current part."""
         now = time.perf_counter()
         self.seconds[self._running[-1]] += now - self._since  # type: ignore[assignment]
         self._since = now
@@ -97,12 +97,12 @@ class TimedBackend:
             return self._backend.decode(chunks)
 
     def fork(self, source: int, target: int, length: int) -> None:
-        """Fork the sequence, and note that the answer of `target` has not begun."""
+        """Fork the sequence. From now on, time spent on `target` counts as reading its prompt, not as answering."""
         self._answering.discard(target)
         self._backend.fork(source, target, length)
 
     def truncate(self, sequence: int, length: int) -> None:
-        """Truncate the sequence. If `length` is 0, note that the sequence's answer has ended."""
+        """Truncate the sequence. If `length` is 0, its answer has ended, and its next tokens are a new prompt."""
         if not length:
             self._answering.discard(sequence)
         self._backend.truncate(sequence, length)
@@ -120,7 +120,7 @@ class TimedSpace:
 
     @property
     def type(self) -> str:
-        """The type of the space."""
+        """The answer space's type, such as `choice`."""
         return self._space.type
 
     def decode(self, scene: Scene) -> Decoding:
@@ -154,9 +154,9 @@ class Timed(Runtime):
 
 
 def shares(model: Path, envelope: str, threads: int, tasks: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
-    """Return, for each task, the fraction of the time that each part took.
+    """Return, for each task, the fraction of the time that each part of the program took.
 
-    Also count the model calls and the tokens.
+    The result also has the number of model calls and of tokens.
     """
     clock = Clock()
     backend = TimedBackend(LlamaBackend(model, Settings(threads=threads)), clock)

@@ -75,13 +75,13 @@ class Instant:
         return future
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
-        """Return the made-up answer."""
+        """Return the made-up answer, which is the same for every row."""
         return EXTRACTION
 
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
     ) -> Iterator[Answer]:
-        """Yield the answer for each row."""
+        """Yield the made-up answer for each row."""
         return (EXTRACTION for _ in rows)
 
     def close(self) -> None:

@@ -77,7 +77,7 @@ def main(rows: int, sheet_rows: int, short_rows: int, output: Path) -> None:
 
 
 def catalogue(count: int, body: str = BODY) -> Iterator[dict[str, str]]:
-    """Yield the rows of a made-up catalogue."""
+    """Yield `count` rows of a made-up catalogue. `body`: the column `body`, with {number} for the row's number."""
     for number in range(count):
         values = (
             f"S-{number:07}",
@@ -90,7 +90,10 @@ def catalogue(count: int, body: str = BODY) -> Iterator[dict[str, str]]:
 
 
 def write_files(folder: Path, rows: int, sheet_rows: int) -> dict[str, Path]:
-    """Write the catalogue in four formats, and return the paths of the files by format."""
+    """Write the made-up catalogue as CSV, JSON Lines, Parquet and XLSX, and return the files' paths by format.
+
+    `sheet_rows`: the number of rows in the XLSX file. The other files have `rows` rows.
+    """
     import xlsxwriter
 
     files = {form: folder / f"catalogue.{form}" for form in ("csv", "jsonl", "parquet", "xlsx")}
@@ -110,7 +113,7 @@ def write_files(folder: Path, rows: int, sheet_rows: int) -> dict[str, Path]:
 
 
 def reading(path: Path) -> dict[str, int | None]:
-    """Return how many rows per second our reader reads from a file, and how many polars does."""
+    """Return how many rows per second our reader and polars read from a file (None for polars and XLSX)."""
     return {"ecellm_lite": rate(lambda: read(path)), "polars": polars_rate(path)}
 
 
@@ -149,7 +152,7 @@ def writing(folder: Path, count: int) -> dict[str, int]:
 
 
 def table_rows(count: int, body: str) -> list[TableRow]:
-    """Return `count` rows of the catalogue as a list."""
+    """Return `count` rows of the made-up catalogue as a list. `body`: the text of the column body, with {number}."""
     return [TableRow(number, number, row) for number, row in enumerate(catalogue(count, body), 1)]
 
 

@@ -54,7 +54,7 @@ SCORED = {"predicate", "choice"}
 class Passes:
     """The measurements of one task.
 
-    - `peers`: the passes of each program that is compared.
+    - `peers`: the measurements of each pass over the rows, for each program that is compared.
     - `cpu`: the processor time of each peer's passes, in seconds. On a shared machine, processor time is more reliable
       than elapsed time.
     - `roofline`: the tokens per second of plain llama.cpp, measured once in each repeat.

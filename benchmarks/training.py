@@ -89,7 +89,7 @@ def picture(facts: dict[str, Any]) -> str:
 
 
 def _up_to_best(sitting: dict[str, Any]) -> dict[str, Any]:
-    """Return the curves of a sitting, without the steps after its best step."""
+    """Return the curves of a sitting (one training run), without the steps after its best step."""
     best = max(sitting["validations"], key=lambda one: one["score"])["step"]
     points = {name: [one for one in sitting[name] if one["step"] <= best] for name in ("losses", "validations")}
     return {**sitting, **points, "steps": best}

@@ -1,4 +1,4 @@
-"""Reports the measured file types in a sentence and a chart."""
+"""Describes the measured file types, such as Q4_K_M, in a sentence and a chart."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Rated:
 class Recommendation:
     """The names of the suitable files (`fit`), and of the smallest and the fastest of these files.
 
-    The function `recommended` says when a file is suitable.
+    A file is suitable if its metrics and answers are about the same as the reference file's (see `recommended`).
     """
 
     fit: tuple[str, ...]

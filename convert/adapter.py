@@ -84,7 +84,8 @@ class PeftAdapter:
     - `saved`: whole tensors that replace tensors of the base. Their values are read when needed.
     - `base_layers`: tensors of the base that PEFT saved with the adapter, unchanged. Their values are read when needed.
     - `inputs`: the files that were read.
-    - `targets`: see AdapterSettings.
+    - `targets`: endings of the names of the modules with factors, such as `q_proj`. Empty if the configuration chooses
+      modules in another way.
     """
 
     path: Path
@@ -154,10 +155,10 @@ def check_memory(path: Path, shapes: Iterable[Sequence[int]]) -> None:
 def _read_tensors(
     file: SafetensorsFile,
 ) -> tuple[dict[str, dict[str, NDArray[np.float32]]], dict[str, WholeTensor], dict[str, WholeTensor]]:
-    """Return three dicts: the factors and magnitudes of each module, then `saved` and `base_layers` of PeftAdapter.
+    """Return the matrices of each module, and the fields `saved` and `base_layers` of PeftAdapter.
 
-    A module's dict has the keys "a" and "b" (for an embedding "embedding_a" and "embedding_b"), and with DoRA also
-    "magnitude".
+    A module's matrices have the keys "a" and "b" (for an embedding "embedding_a" and "embedding_b"), and with DoRA also
+    "magnitude". `saved` are tensors that replace the base's. `base_layers` are unchanged tensors of the base.
     """
     check_memory(file.path, [tensor.shape for key, tensor in file.tensors.items() if key.endswith(tuple(_FACTORS))])
     parts: dict[str, dict[str, NDArray[np.float32]]] = {}

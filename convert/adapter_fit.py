@@ -118,7 +118,7 @@ def _in_layer(module: str) -> tuple[str, str] | None:
 
 
 def _can_be(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> bool:
-    """Return whether the adapter's whole tensor may be a copy of the base's tensor.
+    """Return whether a tensor that an adapter stores whole (not as factors) may be a copy of the base's tensor.
 
     The values are compared. If the base is quantized, only the shapes are compared.
     """

@@ -169,7 +169,7 @@ class _Meter:
         self._stopped.set()
 
     def received(self, count: int) -> None:
-        """Count downloaded bytes. If the `with` block has ended, raise StoppedError, so that the download stops."""
+        """Count downloaded bytes. If this meter's `with` block has ended, raise StoppedError to stop the download."""
         if self._stopped.is_set():
             raise StoppedError
         self._done += count

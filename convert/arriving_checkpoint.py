@@ -42,7 +42,11 @@ class ArrivingShard(SafetensorsFile):
         self.metadata, self.tensors = self._header()
 
     def fetch(self, received: Callable[[int], None]) -> None:
-        """Download the file (see HubFile.fetch), and open it."""
+        """Download the file, or the rest of it, and open it.
+
+        `received` is called with the number of bytes of each downloaded block. Raises ModelError if the download fails,
+        or if the file has another header or sha256 than the hub showed before.
+        """
         self._remote.fetch(self.place, received)
         self._descriptor = open_for_reading(self.place)
         self._opened_as = InputFile.of(self.place, os.fstat(self._descriptor))

@@ -60,7 +60,7 @@ class TensorRecipe:
     def key(self) -> str:
         """The tensor's name in an adapter.
 
-        If the output matrix is tied, it has a name in adapters but not in the checkpoint.
+        An output matrix that is the embedding too (tied) has a name in adapters, but not in the checkpoint.
         """
         return (
             f"{self.module}.weight" if self.module and self.source.endswith(".weight") else self.module or self.source
@@ -87,10 +87,10 @@ class TensorRecipe:
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """The blueprint of a GGUF file. Offsets and quantization types are not decided yet.
+    """What a GGUF file will contain. Offsets and quantization types are not decided yet.
 
     - `metadata`: the metadata by key, in the file's order.
-    - `recipes`: the recipes of the tensors. The plan decides the order of the tensors in the file.
+    - `recipes`: how each tensor is made. The plan, which comes later, decides the tensors' order in the file.
     - `tied`: whether the embedding is also the output matrix. If so, the file has no `output.weight`.
     - `output`: for a tied model, the recipe of a separate output matrix. It is needed if an adapter changes only the
       embedding, or only the output matrix.

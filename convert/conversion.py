@@ -89,10 +89,14 @@ class Conversion:
         progress: Callable[[ConversionProgress], None] | None = None,
         accept: Callable[[], None] = lambda: None,
     ) -> Manifest:
-        """Write the GGUF file and then its manifest. For the errors, see pipeline.write_file and writer.UnfinishedFile.
+        """Write the GGUF file and then its manifest.
 
         When the file has its final name, the manifest is written and `accept` is called. If the process is killed
         between these steps, a later run with `resume` only writes the manifest and calls `accept`.
+
+        Raises UsageError if the target is one of the inputs. Raises ModelError if there is too little room, if another
+        conversion is writing the target, if the unfinished file belongs to another conversion, if an input changes, if
+        a weight is not finite, or if a download or a write fails.
         """
         if not (resume and only_named(self.request.target)):
             self.check_room()

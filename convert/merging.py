@@ -33,7 +33,7 @@ class WeightedAdapter:
 
 
 def attach_adapters(blueprint: Blueprint, source: TensorSource, adapters: Sequence[WeightedAdapter] = ()) -> Blueprint:
-    """Return the blueprint with the adapters' changes added to its recipes.
+    """Return the blueprint with the adapters' changes added to its recipes (how to make each tensor of the file).
 
     Raises ModelError for an adapter of another base, and UsageError for adapters or weights that cannot be combined.
     """

@@ -27,7 +27,7 @@ _PIECE = re.compile(r"(?P<digits>\\d\+)|(?P<all>\.\*)|(?P<any>\.)|\\?(?P<literal
 class ModulePatterns:
     """Looks up a module's rank or alpha. Each pattern of names has a value, and the first pattern that matches counts.
 
-    Raises ValueError for patterns that are not accepted.
+    A pattern is a simple regular expression. Raises ValueError for patterns that are too long or too complex.
     """
 
     def __init__(self, values: Mapping[str, Any], name: str) -> None:

@@ -121,7 +121,8 @@ def draw_plan(
 ) -> Plan:
     """Return the plan for a blueprint and a file type (such as Q4_K_M).
 
-    - `overrides`: see tensor_types.
+    - `overrides`: pairs of a regular expression and a type. A matrix gets the type of the first expression that is
+      found anywhere in its name.
     - `importance`: the imatrix. It has an array for each tensor's name, with one number per column.
     - `max_memory`: the number of bytes of memory that the conversion may use.
 
@@ -162,7 +163,7 @@ def draw_plan(
 
 
 def _source_type(recipe: TensorRecipe, source: TensorSource) -> str:
-    """Return the type of a recipe's rows before their conversion (see PlannedTensor.source_type).
+    """Return the type of a tensor's rows before their conversion: its type in the source, or F32 without a source.
 
     Raises ModelError if the source does not fit the recipe.
     """
@@ -208,7 +209,7 @@ def _foreign_imatrix(problem: str) -> ModelError:
 
 
 def _blocks(tensors: Sequence[PlannedTensor], most: int | None) -> tuple[int, int]:
-    """Return how many weights a block has, and how many bytes of memory the conversion needs.
+    """Return how many weights to convert at once (a block), and how many bytes of memory the conversion needs.
 
     `most`: the memory limit in bytes, or None.
     """

@@ -17,8 +17,8 @@ from ecellm_lite.tensor_types import CONVERTED, TensorType
 class PlannedTensor:
     """A tensor that will be written to a GGUF file. It is made by `recipe`.
 
-    - `source_type`: the type of the rows before their conversion. It is the source's type, or F32 if the recipe has
-      `saved` or `added`.
+    - `source_type`: the type of the rows before their conversion. It is the source's type, or F32 if the recipe
+      replaces the source's values (`saved`) or adds a number to them (`added`).
     - `offset`: the tensor's first byte, counted from the beginning of the tensors' data.
     - `importance`: the imatrix's numbers for this tensor, one per column. None if `type` needs no numbers, or
       if the imatrix has none that fit this tensor.

@@ -24,7 +24,10 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A token: its text, its score, and its kind (see token_list). Tokens with higher scores are merged first."""
+    """A token: its text, its score, and its kind, such as NORMAL or BYTE (the constants in token_list).
+
+    Tokens with higher scores are merged first.
+    """
 
     text: str
     score: float

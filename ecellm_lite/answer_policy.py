@@ -111,8 +111,8 @@ class AnswerPolicy:
     ) -> Task:
         """Return the task with this name, or `task` itself if it is a Task.
 
-        Raises UsageError if no task has this name, or if the calibration file that the caller chose cannot be used (see
-        `refusal`).
+        Raises UsageError if no task has this name, or if the caller chose a calibration file that cannot be used with
+        this task and instruction.
         """
         task = task if isinstance(task, Task) else get_task(task)
         if calibrations and calibrations.named and (reason := self.refusal(calibrations, task, instruction)):

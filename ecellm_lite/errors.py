@@ -51,7 +51,7 @@ class EcellmError(Exception):
         self.file = file
 
     def __str__(self) -> str:
-        """Return the error as one sentence, with its step."""
+        """Return the message, followed by what to do next (`step`), as one sentence."""
         return f"{self.message}: {self.step}." if self.step else self.message
 
     def __reduce__(self) -> tuple[object, ...]:

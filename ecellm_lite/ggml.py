@@ -111,7 +111,7 @@ def cpu_variant() -> CpuVariant | None:
 
 
 def load_backend(path: Path) -> bool:
-    """Load a back end and its device into ggml. Return whether ggml accepts it; if not, `reason` says why."""
+    """Load a back end and its device into ggml. Return whether ggml accepts it. If not, `reason()` says why."""
     start_library()
     return bool(symbol("ggml_backend_load", ctypes.c_void_p, ctypes.c_char_p)(os.fsencode(path)))
 
@@ -122,7 +122,10 @@ def version() -> str:
 
 
 def symbol(name: str, result: Any, *arguments: Any) -> Any:
-    """Return a function of llama.cpp's libraries by name. Raises AttributeError if there is none."""
+    """Return a function of llama.cpp's libraries by name. Raises AttributeError if there is none.
+
+    `result`, `arguments`: the ctypes types of the function's result and of its arguments.
+    """
     # Without a restype ctypes truncates 64-bit pointers to 32 bits.
     function = getattr(llama._lib, name)
     function.restype = result

@@ -49,7 +49,8 @@ class Prompts:
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
         """Return the scheduler's request for a question: the prompt's tokens, and the length of its shared beginning.
 
-        The shared beginning is also in the prompts of other rows; `_beginning` says what it consists of.
+        The shared beginning is also in the prompts of other rows. It is the instruction, then the worked examples if
+        all rows have the same ones, then text that other questions share.
 
         Raises ContextError for a prompt that is too long even to be tokenized.
         """
@@ -77,7 +78,7 @@ class Prompts:
     def needs(self, question: Question, space: Space | None = None) -> int:
         """Return how many tokens a question's prompt and its longest possible answer have together.
 
-        If the prompt alone is too long, the result is not exact, but it is greater than `max_length`.
+        If the prompt alone is too long, the result is not exact, but it is greater than the limit `max_length`.
         """
         prompt = self.prompt(question)
         if self._endless(prompt):

@@ -128,6 +128,8 @@ class Runtime:
 
         Closing the runtime also closes the backend.
 
+        `name`: the model's name and sha256, as answers show them.
+        `files`: where to save what the model computed for an instruction. None saves nothing.
         `adapters`: the names and calibrations of the backend's adapters.
         """
         runtime = cls.__new__(cls)
@@ -203,7 +205,7 @@ class Runtime:
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
     ) -> Iterator[Answer]:
-        """Yield one answer for each row, in order; see Answerer.
+        """Yield one answer for each row, in order. The answer to a bad row holds the error.
 
         A separate thread reads up to 256 rows ahead. Rows whose prompts have the same beginning run together. Identical
         rows are computed once.
@@ -226,7 +228,14 @@ class Runtime:
         constants: Mapping[str, Any] | None = None,
         **options: Unpack[RequestOptions],
     ) -> Any:
-        """Return a copy of a data frame with each row's answer in added columns; see frames.answers_frame."""
+        """Return a copy of a data frame (pandas, polars or pyarrow) with each row's answer in added columns.
+
+        `map`: {field: column} for each field whose column has another name. If a field takes several columns, give a
+          list of their names.
+        `constants`: values of fields that are the same in all rows.
+
+        frames.answers_frame lists the columns and errors.
+        """
         return answers_frame(self, task, frame, map=map, constants=constants, **options)
 
     def uncalibrated(
@@ -261,7 +270,7 @@ class Runtime:
     ) -> Calibration | None:
         """Return the calibration that is used for a task, or None.
 
-        If a row has its own instruction or options, the calibration is sometimes not used; see `uncalibrated`.
+        A row with its own instruction or options may be answered without this calibration.
         """
         policy = self._policy(adapter)
         calibrations = policy.chosen_calibrations(calibration)
@@ -274,7 +283,10 @@ class Runtime:
         return str(self._prompts.prompt(question))
 
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
-        """Return the scheduler's request for a question; see Prompts."""
+        """Return a question as a request to the scheduler. It has the prompt's tokens.
+
+        `space`: the possible answers, in place of the question's own.
+        """
         return self._prompts.request(question, space, seed=seed)
 
     def tokenize(self, prompt: str) -> list[int]:

@@ -1,4 +1,7 @@
-"""A Runtime as an Answerer: submitted rows, many callers, closing, forked processes, and input that pauses."""
+"""Tests that a Runtime works as an Answerer.
+
+They test submitted rows, many callers, closing, forked processes, and input that pauses.
+"""
 
 from __future__ import annotations
 
@@ -167,7 +170,7 @@ def test_an_idle_engine_uses_no_processor_time() -> None:
 
 
 def test_answers_are_given_while_the_input_waits() -> None:
-    """The input waits for the answer to each row before it yields the next row."""
+    """`answers` must not wait for more rows here: the input yields a row only after the answer to the previous one."""
     sent: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     with Runtime.over(FakeBackend()) as runtime:
         answers = runtime.answers("sentiment_analysis", iter(sent.get, None))

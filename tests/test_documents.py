@@ -1,4 +1,4 @@
-"""Documents in files: a file is accepted only if it is regular, complete, small, and strictly valid JSON."""
+"""Tests that a JSON document is read only from a regular, complete and small file with strictly valid JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The packages import each other in one direction only."""
+"""Checks that the packages import each other in one direction only."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_llama_cpp_is_imported_only_by_the_engine(path: Path) -> None:
 
 
 def test_a_conversion_imports_no_torch_and_no_pickle() -> None:
-    """Only the command `verify` may import torch, because it runs the original model."""
+    """Check the imports of convert/. The only exception is `verify`, which runs the original model in torch."""
     libraries = {"torch", "transformers", "peft", "pickle", "safetensors"}
     rooms = [path for path in FILES if room_of(path) == "convert"]
     heavy = {path.name: libraries & {name.split(".")[0] for name in imported(path)} for path in rooms}

@@ -92,9 +92,9 @@ def main(data: Path, task: str, others: float, rows: Path) -> None:
 def calibration_rows(data: Path, ratio: float = 1.0) -> dict[str, list[Row]]:
     """Return, for each task, the rows that its calibration is fitted to.
 
-    They are the task's held-out rows of DATA and of DATA/more. `ratio`: how many rows of DATA/more there are for each
-    row of DATA, with the exceptions in the module's docstring. The task that writes free text is left out, because its
-    answers have no probabilities.
+    They are the task's held-out rows of the folders `data` and `data`/more. `ratio`: how many rows of `data`/more there
+    are for each row of `data`. The module's docstring lists the exceptions. The task that writes free text is left
+    out, because its answers have no probabilities.
     """
     (learned, held_out), (_, others) = divided(data), divided(data / "more")
     random = Random(SEED)

@@ -1,6 +1,6 @@
-"""How one pass of the demo's training is composed.
+"""The rows of one pass of the demo's training. A pass is one round over the lessons (the training examples).
 
-A pass is one round over the lessons. It contains the tasks' labelled rows. If a task has few, its rows are repeated.
+It contains the tasks' labelled rows. If a task has few labelled rows, they are repeated.
 A pass also contains synthetic ("made") rows: usual rows of the tasks, and hard cases
 (ecellm_lite/training/hard_cases).
 """

@@ -54,9 +54,10 @@ def extraction_rows(rows: Sequence[Row], reviews: Iterable[str], count: int, ran
 def _extended(
     row: Row, rows: Sequence[Row], values: Mapping[str, Sequence[str]], sentences: Sequence[str], random: Random
 ) -> Row:
-    """Return the row with more fields.
+    """Return a copy of `row` with a description and features, made from `sentences` and the titles of `rows`.
 
-    Sometimes the new row requests one more attribute, for which the title has no value.
+    `values`: the known values of each attribute. Sometimes the new row requests one more attribute, for which the title
+    has no value.
     """
     fields, entries = row["input"], json.loads(row["output"])
     attributes = list(fields["attributes"])

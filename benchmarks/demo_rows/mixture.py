@@ -1,11 +1,15 @@
-"""Makes one pass of lessons with a given number of rows from each source.
+"""Makes training examples (lessons) from a given number of rows of each source, one lesson from each row.
 
     python -m benchmarks.demo_rows.mixture benchmarks/demo_rows/ninth.json --data ../shared/data -o lessons.npz
 
-The JSON file has the number of rows by task and source. `wdc` covers the sources `wdc/watches` and `wdc/shoes`, too.
-`data` are the rows of DATA itself, and the other sources are in DATA/more. `hard` are synthetic hard cases, and
-`made` are other synthetic rows. The labelled rows are drawn at random from the rows that are not held out for
-calibrations and validation.
+The JSON file says how many rows each task takes from each source. The sources are:
+
+- `data`: the labelled rows in DATA itself.
+- `hard`: synthetic hard cases.
+- `made`: other synthetic rows.
+- any other name: the labelled rows in DATA/more that have this source. `wdc` includes `wdc/watches` and `wdc/shoes`.
+
+Labelled rows are drawn at random. Rows that are held out for calibrations and validation are never drawn.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ Mixture = Mapping[str, Mapping[str, int]]  # the number of rows by task and sour
 @click.option("--seed", default=70, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True)
 def main(mixture: Path, data: Path, seed: int, output: Path) -> None:
-    """Write the lessons of a mixture."""
+    """Write lessons (training examples). The file `mixture` says how many rows to take from each source."""
     (own, _), (others, _) = divided(data), divided(data / "more")
     random = Random(seed)
     rows = drawn(json.loads(mixture.read_text("utf-8")), own, others, random)
@@ -48,7 +52,9 @@ def main(mixture: Path, data: Path, seed: int, output: Path) -> None:
 
 
 def drawn(mixture: Mixture, own: Rows, others: Rows, random: Random) -> dict[str, list[Row]]:
-    """Return the rows of a mixture, by task. `own` are rows of DATA, and `others` rows of DATA/more.
+    """Draw the rows of a mixture at random, and return them by task.
+
+    `own`: the rows of the data folder itself. `others`: the rows of its subfolder `more`.
 
     If a source has fewer rows than the mixture needs, its rows are repeated.
     """

@@ -110,7 +110,10 @@ def load() -> str:
 
 
 def questions() -> str:
-    """Return the table of the questions benchmark: the seconds of each way, and the tokens that our engine read."""
+    """Return the results of benchmarks/questions.py.
+
+    A table has the seconds that each program took for all questions. A sentence says how many tokens our engine read.
+    """
     facts = results("questions")
     rows = [
         (name if name == "ecellm-lite" else f"llama-server, {name}", f"{seconds:.1f}")

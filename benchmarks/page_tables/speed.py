@@ -35,7 +35,7 @@ def throughput() -> str:
 
 
 def throughput_amx() -> str:
-    """Return the table of `throughput` for a processor with AMX."""
+    """Return the same table as `throughput`, but measured on a processor with AMX."""
     return _throughput("throughput_amx")
 
 
@@ -149,7 +149,7 @@ def prompts() -> str:
 
 
 def prompts_wider() -> str:
-    """Return the table of `prompts` for the kernel variants of newer processors, one variant below the other."""
+    """Return the same table as `prompts`, but for the kernel variants of newer processors, one below the other."""
     return _prompts(_wider(), " ".join(map(provenance, _WIDER.values())))
 
 
@@ -174,7 +174,7 @@ def prompt_lengths() -> str:
 
 
 def prompt_lengths_wider() -> str:
-    """Return the table of `prompt_lengths` for the kernel variants of newer processors."""
+    """Return the same table as `prompt_lengths`, but for the kernel variants of newer processors."""
     return _prompt_lengths(_wider())
 
 

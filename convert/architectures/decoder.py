@@ -158,6 +158,7 @@ class Decoder:
         """Add the recipes of a vector that every layer has, such as the norm over a query head.
 
         `name` is the vector's name in the GGUF file, without the layer. `source` is its name in the checkpoint.
+        `added` is added to each of its values.
         """
         for layer in range(self.dimensions.layers):
             self.recipes.take(f"blk.{layer}.{name}", f"model.layers.{layer}.{source}", (length,), added=added)
@@ -182,7 +183,7 @@ class Decoder:
         return {f"{prefix}key_length": size, f"{prefix}value_length": size}
 
     def finish(self, metadata: Mapping[str, MetadataValue]) -> Blueprint:
-        """Return the blueprint: all recipes and the metadata.
+        """Return the GGUF file's blueprint: its metadata, and a recipe that says how each tensor is made.
 
         Raises ModelError if a tensor of the checkpoint has no recipe.
         """

@@ -56,11 +56,11 @@ class LanguagePart(Checkpoint):
         return self._whole.tensor(self._names.get(name, name))
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
-        """Return some rows of a tensor. The arguments are those of SafetensorsFile.rows."""
+        """Return `count` rows of a tensor, or all remaining rows, beginning with row `first`."""
         return self._whole.rows(self._names.get(name, name), first, count)
 
     def restored(self, blueprint: Blueprint) -> Blueprint:
-        """Return `blueprint` with this view's tensor names replaced by the names in the original checkpoint."""
+        """Return `blueprint` with the tensor names of the original checkpoint in place of the text-only names."""
         recipes = tuple(self._restored(recipe) for recipe in blueprint.recipes)
         return replace(blueprint, recipes=recipes, output=blueprint.output and self._restored(blueprint.output))
 

@@ -65,7 +65,7 @@ def _window(config: Hyperparameters) -> bool:
 
 
 def _rotated(rope: Hyperparameters, size: int) -> int:
-    """Return how many of a head's values are rotated."""
+    """Return how many of a head's `size` values the rotary embedding (`rope`) rotates."""
     factor = rope.number("partial_rotary_factor", 1.0)
     rotated = int(factor * size)
     if factor > 1 or rotated < 2 or rotated % 2:
@@ -88,6 +88,8 @@ def _factors(rope: Hyperparameters, name: str, count: int) -> NDArray[np.float32
 
 def _attention_factor(rope: Hyperparameters, context: int, original: int) -> float:
     """Return the factor by which the rotated queries and keys are multiplied.
+
+    `context`: the longest context in tokens. `original`: the context before it was extended.
 
     The formula is from _compute_longrope_parameters in modeling_rope_utils.py of transformers.
     """

@@ -43,8 +43,11 @@ class Recipes:
     ) -> None:
         """Add the recipe of the file's tensor `name`, made from the checkpoint's tensor `source`.
 
-        `shape`, `order` and `added`: see TensorRecipe. Raises ModelError if the source tensor is missing, has another
-        shape, or does not hold weights.
+        `shape`: the shape that the source must have.
+        `order`: for each row of the file's tensor, the number of its row in the source. None if the order is the same.
+        `added`: a number that is added to each value of the source.
+
+        Raises ModelError if the source tensor is missing, has another shape, or does not hold weights.
         """
         tensor = self._checkpoint.tensor(source)
         if tensor.shape != shape:

@@ -36,7 +36,7 @@ class Correction:
     bias: float = 0.0
 
     def odds(self, probability: float) -> float:
-        """Correct the probability of the answer "yes" (see tempered_odds)."""
+        """Return the corrected probability of the answer "yes" to a yes/no question (see tempered_odds)."""
         if self.temperature == 1.0 and self.bias == 0.0:
             return probability
         return tempered_odds(probability, self.temperature, self.bias)

@@ -26,7 +26,7 @@ _PAD = -1
 
 @dataclass(frozen=True, slots=True)
 class Branches:
-    """The tokens that may come next. For each token, the matrix has a group of rows.
+    """The tokens that may come next. The rows of the sorted matrix that go on with the same token are a group.
 
     - `tokens`: the tokens, all different, in ascending order.
     - `starts`: the index of each group's first row. The last entry is the index after the last group's last row.
@@ -60,9 +60,9 @@ class Candidates:
         return candidates
 
     def branches(self, low: int, high: int, depth: int) -> Branches:
-        """Return the tokens in column `depth` of the rows `low` to `high - 1`.
+        """Return the tokens that may come next: those in column `depth` of the matrix's rows `low` to `high - 1`.
 
-        These rows must have the same tokens before that column.
+        Each row has the tokens of one candidate. These rows must have the same tokens before column `depth`.
         """
         column = self.matrix[low:high, depth]
         starts = np.concatenate(([0], np.flatnonzero(column[1:] != column[:-1]) + 1))
@@ -111,7 +111,10 @@ class ChosenCandidate:
     coverage: float
 
     def then(self, other: ChosenCandidate) -> ChosenCandidate:
-        """Combine this choice with the choice of a later walk. The result has the later walk's index."""
+        """Combine this choice with a later choice (`other`) in the same answer.
+
+        The probabilities are multiplied, the lower coverage is kept, and the index is that of the later choice.
+        """
         return ChosenCandidate(other.index, self.probability * other.probability, min(self.coverage, other.coverage))
 
 

@@ -27,7 +27,7 @@ class Choice(OneOf):
         return self.options
 
     def value(self, key: str) -> str:
-        """Return the key itself."""
+        """Return the value of the option with this key: the key itself."""
         return key
 
     def headline(self, answer: Answer) -> str:

@@ -79,7 +79,7 @@ class Outcome:
     - `probabilities`: the probability of each possible answer, by its key; None if there are too many to list.
     - `coverage`: the probability of all allowed tokens together, at the answer's first choice. For an extraction: the
       lowest coverage of all its choices.
-    - `unexplored`: the probability of the answers that a search did not reach; None if all were compared.
+    - `unexplored`: the total probability of the labels that a search did not reach; None if all answers were compared.
     - `shortened`: which limit ended the answer, if one did.
     - `warnings`: other problems of the answer.
     """

@@ -16,7 +16,7 @@ from ecellm_lite.answers.spans import NONE, SourceText, Span
 
 
 def plain_entry(attribute: str, span: Span, probability: float | None) -> dict[str, Any]:
-    """Return an attribute's entry without the keys that a form adds."""
+    """Return an attribute's entry with the keys that every entry has: attribute, value, source and probability."""
     has_value = span != NONE
     return {
         "attribute": attribute,
@@ -29,7 +29,7 @@ def plain_entry(attribute: str, span: Span, probability: float | None) -> dict[s
 def add_form(
     entry: dict[str, Any], form: AttributeForm, span: Span, text: SourceText | None, origin: Origin
 ) -> list[AnswerWarning]:
-    """Add further keys to an entry: the place of its value in the row, and the value in the form's type or as an id.
+    """Add keys to the entry of an attribute: where the row has the value, and the value in the form's type or its id.
 
     The span was found in `text`, and `origin` is the field of the row that `text` comes from. Returns a warning if the
     value cannot be read as the form's type.
@@ -54,10 +54,10 @@ def add_form(
 
 
 def _place(span: Span, text: SourceText | None, origin: Origin) -> tuple[str | None, dict[str, Any] | None]:
-    """Return a value as it is written in the row, and its first place in a field (see Origin.place).
+    """Return a value as it is written in the row, and its first place in the row's field.
 
-    Both are None if `text` does not contain the value. Only the place is None if no single text of the row's field
-    contains the value.
+    The place is a dict with the keys `field`, `item`, `start` and `end`. Both results are None if `text` does not
+    contain the value. Only the place is None if no single text of the row's field contains the value.
     """
     places = list(text.places(span.value.lower())) if text and span != NONE else []
     if not text or not places:

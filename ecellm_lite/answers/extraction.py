@@ -48,7 +48,8 @@ class Extraction(Space):
 
     - `attributes`: the names of the attributes, at least one.
     - `sources`: the product's texts by their names.
-    - `forms`: an attribute's form, by the attribute's index. Attributes without a form are missing here.
+    - `forms`: how many and which values an attribute may have, by the attribute's index. By default, it has one value
+      of any text.
     - `origins`: where a source's text is in the row. By default, it is the field with the source's name.
     """
 
@@ -128,7 +129,14 @@ class Extraction(Space):
     def _closed(
         self, closed: ClosedValues, scene: Scene, closes: tuple[str, ...], tape: Tape, without: Sequence[Span]
     ) -> Generator[Step, Logits, tuple[Span, str, ChosenCandidate]]:
-        """Choose a value of a closed list, and then its source. For the arguments, see SpanGrid.choose."""
+        """Choose a value of a closed list, and then its source. Append both to the tape (the answer's tokens so far).
+
+        `closes`: the texts that may follow the source. If there is no value, only the first of them may follow.
+        `without`: values that were chosen before and cannot be chosen again. If there are any, "no value" cannot be
+        chosen either.
+
+        Returns the value with its source, the text that follows them, and how likely the choice was.
+        """
         value, walked = yield from closed.choose(scene, tape, {span.value for span in without})
         if value == NONE.value:
             tape.force(scene.continuation(f' "{NONE.source}"}}{closes[0]}', after=_SOURCE))
@@ -195,7 +203,7 @@ class Extraction(Space):
         return f"[{', '.join(objects)}]"
 
     def value_of(self, text: str) -> list[dict[str, Any]]:
-        """Return the entries of an answer string. An attribute has at most as many values as its form allows."""
+        """Return the entries of an answer string. Values beyond an attribute's maximum number are left out."""
         spans: dict[str, list[Span]] = {}
         for entry in self.parse(text):
             span = Span(entry["value"] or NONE.value, entry["source"] or NONE.source)
@@ -284,7 +292,11 @@ class Extraction(Space):
         return tuple(name.lower() for name in self.attributes)
 
     def _span(self, index: int, value: Any) -> Span:
-        """Return the span for a value that a person wrote, in the first source that contains it."""
+        """Return the span of a value that a person wrote, with the first source (text of the row) that contains it.
+
+        `index`: the index of the value's attribute. An empty value or "none" gives NONE. Raises InputError if no source
+        contains the value, unless the attribute has a closed list with this value.
+        """
         if value is None or str(value).strip().lower() in ("", "none"):
             return NONE
         words = str(value).strip().lower()
@@ -300,7 +312,7 @@ class Extraction(Space):
         raise InputError(message, step="copy it from one")
 
     def _listed(self, index: int, value: str, closed: ClosedValues) -> str:
-        """Return a value of a closed list, in lower case. `value` is the text or the id that a person wrote for it."""
+        """Return the text of a listed value, in lower case. `value`: the text or the id that a person wrote for it."""
         place = closed.index(value)
         if place is None:
             reason = f"The value {value.strip()[:80]!r} of {self.attributes[index]} is not in its list of values"

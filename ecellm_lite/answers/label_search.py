@@ -6,8 +6,8 @@ model about the likeliest node. Therefore, the first node that is a single label
 
 If the model is sure, it is asked once for each token of the answer. Tokens that are the same in all remaining labels
 need no question. If the model is unsure, the search also asks about nodes on the way to other labels. `detours` limits
-the number of these extra questions. When the limit is reached, the other nodes stay unexplored. The answer states their
-total probability.
+the number of these extra questions. When the limit is reached, the model is not asked about the other nodes. Their
+total probability is reported as `unexplored`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Node:
     """A node of the search: rows of the matrix that have the same first `depth` tokens.
 
     The rows are those from `low` up to, but not including, `high`. Nodes are sorted by probability, the likeliest
-    first. `questions`: how many questions to the model led to this node.
+    first. `questions`: how many times the model was asked on the way to this node.
     """
 
     cost: float  # the negative of its probability
@@ -44,8 +44,8 @@ class SearchResult:
     - `labels`: a pair for each label, the likeliest label first: its index in the original order, and its probability.
       There is at least one label.
     - `tokens`: the tokens of the likeliest label, without the token that ends it.
-    - `unexplored`: the total probability of the nodes that the search did not explore.
-    - `coverage`: the coverage of the first question; 1 if the model was not asked.
+    - `unexplored`: the total probability of the nodes (labels with the same beginning) that the search did not explore.
+    - `coverage`: the coverage when the model was first asked; 1 if it was not asked.
     """
 
     labels: tuple[tuple[int, float], ...]
@@ -59,8 +59,9 @@ def search(
 ) -> Generator[Step, Logits, SearchResult]:
     """Return up to `best` labels, the likeliest first. With enough `detours`, these are the likeliest of all labels.
 
-    After the first label is reached, nodes with a lower probability than `least` are skipped. When the search
-    begins, `tape` (the answer's tokens so far) must have exactly the tokens in `before`.
+    `detours`: how many extra questions the model may be asked on the way to other labels than the likeliest.
+    `least`: after the first label is reached, nodes with a lower probability are skipped.
+    `before`: the tokens that `tape` (the answer's tokens so far) has when the search begins.
     """
     nodes = [_Node(-1.0, 0, len(candidates.order), 0, 0)]
     labels: list[_Node] = []

@@ -83,8 +83,8 @@ class Labels:
 class LabelSet(Space):
     """A space whose answer is exactly one of many labels. An answer's value is the label's key.
 
-    - `detours`: the limit of the search (see label_search).
-    - `best`: how many labels get a probability.
+    - `detours`: how many extra questions the search may ask the model if it is unsure (see label_search).
+    - `best`: how many of the likeliest labels get a probability.
     """
 
     labels: Labels
@@ -96,7 +96,7 @@ class LabelSet(Space):
     def decode(self, scene: Scene) -> Decoding:
         """Search for the likeliest label.
 
-        The outcome has the probabilities of the `best` likeliest labels. They may sum to less than 1, because the
+        The result has the probabilities of the `best` likeliest labels. They may sum to less than 1, because the
         other labels are left out. `unexplored` is the total probability of the labels that the search did not reach.
         """
         candidates = label_matrix(self.labels.digest, self.labels.texts, scene)
@@ -126,7 +126,7 @@ class LabelSet(Space):
         return text if text in self.labels.by_text else self.labels.by_key.get(text, text)
 
     def normalized(self, text: str) -> str:
-        """Return the text of the label with this text or key. Case does not matter."""
+        """Return a label's text as the task spells it. `text`: the label's text or key, in upper or lower case."""
         name = text.strip()
         return self.labels.find(name) or self.labels.by_key[self.parse(name)]
 
@@ -135,10 +135,10 @@ class LabelSet(Space):
         return label_matrix(self.labels.digest, self.labels.texts, scene).matrix.shape[1] - 1
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with calibrated probabilities.
+        """Return the outcome (the answer and its probabilities) with calibrated probabilities.
 
-        The labels without a probability share the rest of the probability equally. The calibration changes this rest,
-        and `unexplored` changes by the same factor.
+        The labels without a probability share the rest of the probability equally. The calibration changes this rest.
+        `unexplored`, the probability of the labels that the search did not reach, changes by the same factor.
         """
         if temperature == 1.0 or not outcome.probabilities or outcome.probability is None:
             return outcome
@@ -174,7 +174,7 @@ class LabelSet(Space):
         return Claim((*options, _rest(options)) if others else tuple(options), right, max(1, others))
 
     def headline(self, answer: Answer) -> str:
-        """Return the label's text."""
+        """Return the text of the answer's label."""
         return answer.text or str(answer.value)
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:

@@ -47,7 +47,7 @@ def check_size(what: str, text: str, most: int = MAX_CHARACTERS) -> None:
 
 
 def check_schema(definition: Any) -> None:
-    """Raise GrammarError for a JSON schema (in JSON's own types) that could exhaust the machine."""
+    """Raise GrammarError if a JSON schema could exhaust the machine. `definition` is the parsed schema."""
     deep = depth(definition)
     targets: dict[str, int] = {}
     multiples: set[Decimal] = set()

@@ -117,7 +117,7 @@ class OrNone(Space):
         )
 
     def parted(self, outcome: Outcome) -> tuple[Outcome, float]:
-        """Return the outcome as if "none of these" could not be chosen, and the probability of "none of these"."""
+        """Split an outcome in two: a choice among the labels only, and the probability of "none of these"."""
         shares, none = shares_apart(outcome.probabilities or {}, self.none_option.key)
         best = max(shares, key=shares.__getitem__)
         unexplored = None if outcome.unexplored is None else min(1.0, outcome.unexplored / (1.0 - none))
@@ -132,7 +132,7 @@ class OrNone(Space):
         return labels, none
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with calibrated probabilities of the labels.
+        """Return the outcome (the answer and its probabilities) with calibrated probabilities of the labels.
 
         The probability of "none of these" does not change.
         """
@@ -142,9 +142,10 @@ class OrNone(Space):
         return self.joined(super().calibrated(labels, temperature, bias), none)
 
     def ruled(self, outcome: Outcome, rule: NoneRule) -> Outcome:
-        """Apply a rule: return the outcome with a new probability of "none of these".
+        """Return an answer (`outcome`) whose probability of "none of these" comes from a rule.
 
-        The labels' probabilities must be calibrated already.
+        The other probabilities are scaled so that all sum to 1. The likeliest option is the new answer. The labels'
+        probabilities must be calibrated already.
         """
         labels, outside = self.parted(outcome)
         assert labels.probability is not None
@@ -253,7 +254,7 @@ class LabelSetOrNone(OrNone, LabelSet):
         return self.none.key if self.is_none(text) else LabelSet.parse(self, text)
 
     def normalized(self, text: str) -> str:
-        """Return the text of an answer in its original case. A person may write the text in any case."""
+        """Return the answer string for a text that a person typed in upper or lower case."""
         if text.strip().casefold() == self.none.key.casefold():
             return self.none.text
         return LabelSet.normalized(self, text)

@@ -67,7 +67,11 @@ def read_number(text: str, decimal: Decimal | None = None) -> float:
 
 
 def number_of(number: str, decimal: Decimal | None) -> float:
-    """Return the value of a text that matches NUMBER. See read_number for `decimal` and the errors."""
+    """Return the value of a text that matches NUMBER: a number without a sign, or a fraction such as `1 1/2`.
+
+    `decimal` is the decimal separator, `.` or `,`. Raises UnreadableError if the text is not a number or has too many
+    digits. Without `decimal`, it is also raised for a text such as `1,500`, which may mean 1500 or 1.5.
+    """
     if sum(map(str.isdigit, number)) > MOST_DIGITS:
         raise UnreadableError(f"it has more than {MOST_DIGITS} digits")
     if fraction := _FRACTION.fullmatch(number):

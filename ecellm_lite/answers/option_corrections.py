@@ -48,7 +48,7 @@ class OptionCorrection(Protocol):
 class VectorScaling:
     """A scale and a bias for each option.
 
-    `scales` and `biases` have the options' keys as their keys, in the same order.
+    `scales` and `biases` map each option's key to a number. Both must have the keys in the same order.
     """
 
     scales: dict[str, float]
@@ -102,7 +102,10 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class IsotonicRegression:
-    """A curve for each option. `curves` maps the options' keys to their curves."""
+    """A curve for each option, from the model's probability to the corrected one.
+
+    `curves`: the curves, by the option's key.
+    """
 
     curves: dict[str, Curve]
 
@@ -122,7 +125,7 @@ class IsotonicRegression:
         return weighted
 
     def check(self) -> None:
-        """Raise ValueError if there are too many points, or if a curve is invalid."""
+        """Raise ValueError if a curve is invalid, or if the number of options or of all points is out of bounds."""
         _check_count(self.curves)
         if sum(len(curve.before) for curve in self.curves.values()) > MOST_POINTS:
             raise ValueError(f"isotonic has more than {MOST_POINTS} points")

@@ -21,7 +21,11 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The field of a row that a source comes from. `pieces` is empty if the field is not a list."""
+    """The field of a row that one of the product's texts (a source) comes from.
+
+    If the field is a list, the source is its joined texts, and `pieces` has one entry per text. Otherwise, `pieces` is
+    empty.
+    """
 
     field: str
     pieces: tuple[Piece, ...] = ()

@@ -38,5 +38,5 @@ class Predicate(OneOf):
         return OneOf.normalized(self, {"true": "yes", "false": "no"}.get(text.strip().casefold(), text))
 
     def longest(self, scene: Scene) -> int:
-        """Return 1: `yes` and `no` are one token each in every model's vocabulary."""
+        """Return the tokens to reserve for an answer: 1, because every vocabulary has `yes` and `no` as one token."""
         return 1

@@ -15,7 +15,7 @@ from ecellm_lite.answers.options import OneOf, Option
 
 @dataclass(frozen=True, slots=True)
 class Score(OneOf):
-    """A space of levels, the lowest first. The answer's value is a position on this scale.
+    """An answer space of levels, the lowest first. The answer's value is a position on this scale.
 
     The lowest level has position 1. The value is the mean of all positions, weighted by their probabilities. If levels
     4 and 5 are equally likely, the score is 4.5. A choice would return 4 or 5. `texts` is what the model writes for
@@ -40,15 +40,21 @@ class Score(OneOf):
         return _averaged((yield from OneOf.decode(self, scene)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with its probabilities rescaled by a temperature. The position changes with them."""
+        """Return the outcome with its probabilities rescaled by a temperature, and the position computed from them.
+
+        `bias` is not used.
+        """
         return _averaged(tempered_outcome(outcome, temperature))
 
     def corrected_by_option(self, outcome: Outcome, correction: OptionCorrection) -> Outcome:
-        """Return the outcome with corrected probabilities. The likeliest level and the position change with them."""
+        """Return the outcome (the answer and its probabilities) with corrected probabilities.
+
+        The likeliest level and the score (the mean position) are computed from the corrected probabilities.
+        """
         return _averaged(OneOf.corrected_by_option(self, outcome, correction))
 
     def headline(self, answer: Answer) -> str:
-        """Return the position and the number of levels, such as `3.70 of 5`."""
+        """Return the score and the number of levels, such as `3.70 of 5`."""
         return f"{answer.value:.2f} of {len(self.levels)}"
 
 

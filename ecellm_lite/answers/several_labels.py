@@ -121,14 +121,14 @@ class SeveralLabels(Space):
         return max(len(scene.continuation(f"{label}: {word}")) for label in self.labels for word in ("yes", "no"))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Calibrate the probability of each label.
+        """Return an answer (`outcome`) with calibrated probabilities, and with the labels that they select.
 
-        Return the outcome with these probabilities and the labels that they select.
+        The correction of each probability is made from `temperature` and `bias`.
         """
         return self.corrected(outcome, Correction(temperature, bias), {})
 
     def corrected(self, outcome: Outcome, correction: Correction, own: Mapping[str, Correction]) -> Outcome:
-        """Return the outcome after a correction of its probabilities.
+        """Return a copy of `outcome`, a decoded answer, with corrected probabilities and the answer that they give.
 
         Each label is corrected by its entry in `own`. A label without an entry is corrected by `correction`.
         """

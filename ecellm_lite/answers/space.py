@@ -22,8 +22,8 @@ class Space(ABC):
     """The answers that one row may get, and all operations that depend on the type of answer.
 
     A subclass must define `type`, `decode` and `parse`. The other methods have defaults that suit a space with too many
-    answers to list, such as free text. The defaults of `calibrated` and `details` also suit a space whose outcomes have
-    `probabilities`.
+    answers to list, such as free text. The defaults of `calibrated` and `details` also suit a space whose answers have
+    `probabilities` (see Outcome in decoding.py).
 
     - `type`: the type of answer that users see, such as `predicate` or `ranking`.
     - `generates`: whether the model writes an answer token by token. If not, the possible answers are scored in a few
@@ -66,7 +66,7 @@ class Space(ABC):
         raise InputError("The row's output is a list", step="give its answer as a text", field="output")
 
     def label(self, text: str) -> str:
-        """Return the output of a labelled row whose answer string is `text`."""
+        """Return an answer string in the form in which a labelled row has it as its `output`."""
         return text
 
     def value_of(self, text: str) -> Any:
@@ -89,7 +89,7 @@ class Space(ABC):
     def longest(self, scene: Scene) -> int:
         """Return how many tokens to reserve for an answer, at least 1.
 
-        Here, `scene.room` is the size of the context in tokens.
+        The caller sets `scene.room` to the size of the whole context, in tokens.
         """
         return max(1, scene.room // SHARE)
 
@@ -98,16 +98,16 @@ class Space(ABC):
         return None
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return an outcome with its probabilities rescaled by a temperature.
+        """Return an answer's outcome with its probabilities rescaled by a temperature.
 
-        An outcome without probabilities stays the same.
+        An outcome without probabilities stays the same. Only extractions and answers with several labels use `bias`.
         """
         return tempered_outcome(outcome, temperature)
 
     def corrected(self, outcome: Outcome, correction: Correction, own: Mapping[str, Correction]) -> Outcome:
-        """Return an outcome with calibrated probabilities.
+        """Return an outcome (the answer that was decided, with its probabilities) with calibrated probabilities.
 
-        `own`: for some labels, a correction that replaces `correction`.
+        `own` has the corrections of some labels, by label. For these labels they replace `correction`.
         """
         return self.calibrated(outcome, correction.temperature, correction.bias)
 

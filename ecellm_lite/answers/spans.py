@@ -1,8 +1,8 @@
 """The spans of a product's texts that may be an attribute's value.
 
 A span is 1 to 16 consecutive words. If its last letter is an s, the span without this s is offered too, for plurals. A
-word is a run of letters with their marks, a run of digits, or one other character. In this project's test rows, people
-marked 4,916 values. 97.4% of these values are spans of their product's texts.
+word is a run of letters with their marks, a run of digits, or one other character. In this project's labelled rows,
+people marked 4,916 values. 97.4% of these values are spans of their product's texts.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ NONE = Span("None", "None")
 
 
 def _word_pattern(text: str) -> re.Pattern[str]:
-    """Return the pattern of a text's words.
+    """Return the regular expression that finds the words of `text`.
 
-    A letter's marks, such as accents and Indic vowel signs, belong to the letter.
+    Combining marks, such as accents and Indic vowel signs, do not end a word.
     """
     marks = "" if text.isascii() else "".join(one for one in set(text) if unicodedata.category(one)[0] == "M")
     return re.compile(rf"[^\W\d_](?:[^\W\d_]|[{marks}])*|{_WORD}" if marks else _WORD)
@@ -72,7 +72,7 @@ class SourceText:
 
     @property
     def longest(self) -> Span:
-        """The span with the longest JSON. If the text has no words, the result is an empty span."""
+        """The span that is longest when written as a JSON string. If the text has no words, the span is empty."""
         last = len(self.starts) - 1
         spans = (self.text[start : self.ends[min(word + LONGEST - 1, last)]] for word, start in enumerate(self.starts))
         return Span(max(spans, key=lambda span: len(json.dumps(span)), default=""), self.source)

@@ -169,7 +169,7 @@ def schema(definition: Mapping[str, Any], *, max_tokens: int = MAX_TOKENS, tempe
 
 
 def grammar(text: str, *, max_tokens: int = MAX_TOKENS, temperature: float = 0.0) -> Structured:
-    """Return a space with all texts that a grammar allows.
+    """Return an answer space that contains every text that a grammar allows.
 
     The grammar is in llama.cpp's GBNF if it contains `::=`, otherwise in llguidance's Lark format. Raises
     GrammarError for a grammar that is too large or too deep, or that llguidance does not support.

@@ -42,7 +42,7 @@ class Text(Space):
     type: ClassVar[str] = "text"
 
     def longest(self, scene: Scene) -> int:
-        """Return `max_tokens`, but not more than a quarter of the context."""
+        """Return how many tokens to reserve for the text: `max_tokens`, but at most a quarter of the context."""
         return min(self.max_tokens, Space.longest(self, scene))
 
     def as_options(self) -> dict[str, Any]:

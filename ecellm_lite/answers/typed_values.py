@@ -13,7 +13,7 @@ class Reader(Protocol):
 
     @property
     def description(self) -> str:
-        """What the reader expects, in words for an error message."""
+        """What the text should be, in words for an error message, such as "a number"."""
 
     def read(self, text: str) -> Any:
         """Return the value as a number, a text or a dict.
@@ -30,7 +30,7 @@ class NumberReader:
 
     @property
     def description(self) -> str:
-        """What the reader expects, in words for an error message."""
+        """The words "a number", for an error message."""
         return "a number"
 
     def read(self, text: str) -> float | int:

@@ -177,7 +177,10 @@ _SPACES = re.compile(r"[\s.-]+")
 
 
 def unit_of(spelling: str, system: System = "us") -> Unit:
-    """Return the unit with this spelling. Raises UnreadableError if the spelling is not listed."""
+    """Return the unit with this spelling, such as `kg`. Raises UnreadableError if there is none.
+
+    `system` decides whether units such as gallons are US or imperial units.
+    """
     name = _SPACES.sub(" ", spelling).strip()
     unit = _EXACT[name] if name in _EXACT else _UNITS.get(name.lower())
     if unit and system == "imperial" and unit.name in _IMPERIAL:

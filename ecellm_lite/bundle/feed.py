@@ -51,7 +51,7 @@ class FeedFile:
 
 @dataclass(frozen=True, slots=True)
 class FeedModel:
-    """A model: its name in the store, and its files."""
+    """A model in a feed: its name in the store, and its files."""
 
     name: str
     files: list[FeedFile]
@@ -59,7 +59,10 @@ class FeedModel:
 
 @dataclass(frozen=True, slots=True)
 class FeedIndex:
-    """A feed's index. Of two indexes with the same name, the one with the higher serial number is newer."""
+    """The index of a feed, which is a folder of models that other machines download.
+
+    Of two indexes with the same name, the one with the higher serial number is newer.
+    """
 
     format: int
     name: str

@@ -1,6 +1,7 @@
 """Downloads the models of a feed into the store.
 
-Every downloaded file is in the signed index. A file that the store has already is not downloaded again.
+Besides the feed's signed index, only files that it lists are downloaded. A file that the store already has is not
+downloaded again.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _TRIES = 3  # the index and its signature are two files, and may be replaced bet
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """The result of a pull: the index, and the names of the models that are new or changed."""
+    """The result of a pull: the feed's index, and the names of the models that are new or changed."""
 
     index: FeedIndex
     changed: Sequence[str]

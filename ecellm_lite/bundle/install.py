@@ -174,7 +174,7 @@ def _link_or_copy(source: Path, target: Path, file: BundleFile) -> None:
 
 
 def _check_model(version: Path, name: str) -> None:
-    """Raise ModelError if the version has no model of this name, or if the model could crash llama.cpp."""
+    """Raise ModelError if a bundle's version has no model of this name, or if the model could crash llama.cpp."""
     model = Store(version / HOME).get(name)
     check_model(read_header(model.path))
 

@@ -51,7 +51,7 @@ python3 -m venv --without-pip "$folder/venv" || {{ echo "Python 3 is needed (apt
 
 
 def starter_of(index: Index, offsets: Sequence[int]) -> bytes:
-    """Return the script for a bundle, padded to a multiple of STARTER_STEP bytes.
+    """Return the script that installs a bundle, padded to a multiple of STARTER_STEP bytes.
 
     `offsets`: where the data of each included file begins, in bytes from the archive's start.
 

@@ -42,7 +42,7 @@ class Source:
 
     @property
     def size(self) -> int:
-        """The size in bytes."""
+        """The file's size in bytes."""
         return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
 
 

@@ -69,12 +69,12 @@ class Cascade:
 
     @property
     def ready(self) -> bool:
-        """Whether all models can answer now; see ChildRuntime."""
+        """Whether all models can answer requests now. A child process may still be loading its model."""
         return all(getattr(stage.answerer, "ready", True) for stage in self._stages)
 
     @property
     def restarts(self) -> int:
-        """How often the models' engines were restarted; see ChildRuntime."""
+        """How often the models' engines were restarted in total. Only engines in child processes can be restarted."""
         return sum(getattr(stage.answerer, "restarts", 0) for stage in self._stages)
 
     @property
@@ -112,7 +112,7 @@ class Cascade:
         return cascade_row.future
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
-        """Return the answer to one row, or raise its error; see Answerer."""
+        """Wait for the answer to one row and return it, or raise its error."""
         return awaited(self.submit(task, row, **options))
 
     def answers(

@@ -43,6 +43,8 @@ def calibrate_cascade(
 
     A cascade should use the second model if the first model's probability is below the threshold.
 
+    `agreement`: the share of the cascade's answers, 0 to 1, that must equal the last model's answers.
+
     Raises InputError if no row has an answer with a probability.
     """
     labelled, _ = read_tasks(data, tasks, **reading)

@@ -87,7 +87,7 @@ class TensorTypeOverride(click.ParamType):  # type: ignore[type-arg]
     name = "pattern=type"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Return the pattern and the type."""
+        """Split PATTERN=TYPE into the pattern and the type."""
         if isinstance(value, tuple):
             return value
         pattern, equals, kind = str(value).rpartition("=")
@@ -117,7 +117,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number of bytes."""
+        """Return a size such as 500MB as a number of bytes."""
         if isinstance(value, int):
             return value
         match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) *([kmg]i?|)b?", str(value).strip().lower())

@@ -113,7 +113,7 @@ def warn_of_pace(answerer: Runtime | Cascade | RayRuntime) -> None:
 
 
 def warn(runtime: Runtime, task: Task, options: RequestOptions) -> None:
-    """Print where the model's layers are. Warn if the answers to the task may be unreliable or uncalibrated."""
+    """With a GPU, print which layers it has. Warn if the answers to the task may be unreliable or uncalibrated."""
     adapter = options.get("adapter")  # its tasks are not known
     if runtime.placement and runtime.placement.loads:
         click.echo(f"{runtime.placement.description}.", err=True)

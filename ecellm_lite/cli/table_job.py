@@ -79,7 +79,12 @@ class TableJob:
             click.echo(_estimated(estimate(job, runtime, **options)))
 
     def correct(self, corrections: Path, labelled: Path | None, space: Space | None) -> None:
-        """Write a person's corrections into the output."""
+        """Write a person's corrections into the output.
+
+        `corrections`: the review table in which the person wrote.
+        `labelled`: a file to write the corrected rows to, with their right answers. None writes no such file.
+        `space`: the answer space that the job used in place of the task's own, or None.
+        """
         with self._open() as job:
             tally = job.correct(corrections, labelled=labelled, space=space)
         self._report(tally)

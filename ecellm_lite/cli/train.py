@@ -187,6 +187,13 @@ def write_lessons(
 @click.option("--rows", type=click.IntRange(1), default=32, show_default=True, help="Rows per step.")
 @click.option("--tokens", type=click.IntRange(1), default=8192, show_default=True, help="Tokens at a time, for memory.")
 @click.option("--bfloat16", is_flag=True, help="Compute in 16 bits: for a GPU, or a CPU with AMX.")
+@click.option(
+    "--length-penalty",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Let long answers count less: 1 gives every answer the same weight, 0 every token.",
+)
 @click.option("--seed", type=int, default=7, show_default=True)
 @click.option("--first-pass", type=click.IntRange(1), default=1, show_default=True, help="The pass to start with.")
 @click.option("--passes", type=click.IntRange(1), help="At most this many.  [default: all that remain]")

@@ -39,7 +39,7 @@ class TasksType(TaskType):
     """A task, or `all` for all ten tasks of eCeLLM."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return a list with the one task, or with all ten."""
+        """Return a list of tasks: all ten for `all`, otherwise the named task."""
         from ecellm_lite.tasks.registry import TASKS
 
         if not isinstance(value, str):
@@ -70,7 +70,7 @@ class CalibrationType(click.ParamType):  # type: ignore[type-arg]
     name = "auto|off|FILE"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return `auto`, False, or the file's path."""
+        """Return `auto`, False for `off`, or the path of the calibration's file."""
         return False if value == "off" else value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -58,8 +58,10 @@ def install_calibrations(store: Store, model: StoredModel) -> None:
 def _replaceable(path: Path, recorded: str | None) -> bool:
     """Return whether a shipped calibration may be written to this path.
 
-    That is allowed in three cases: the file is an unchanged copy, there never was a file, or the file was fitted to an
-    older demo model. `recorded` is the recorded sha256 of the copy, or None.
+    There are three such cases: the file there is the last copy, unchanged; there is no file, and none was copied
+    before; or the file was fitted to an older demo model.
+
+    `recorded`: the sha256 of the last copy, or None if there was no copy.
     """
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
     if digest == recorded:

@@ -118,8 +118,8 @@ class _Result:
 
     `model`: the model's name.
     `run`: the answer and its times, or None.
-    `error`: the error, or None.
-    `problem`: what went wrong, or None.
+    `error`: the error that it reported in place of an answer, or None.
+    `problem`: what to tell the user about an error, a crash or a hang, or None.
     """
 
     model: str | None

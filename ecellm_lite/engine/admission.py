@@ -27,7 +27,8 @@ class Admission:
 
     `active` are the running rows; the scheduler updates this list. The KV memory can grow only while it is empty. So
     before it grows, no row is admitted until all running rows have ended. After a failed call of the model, the rows
-    of that call run one at a time (`retrying`). If `grouped` is False, the memory grows just enough for the next row.
+    of that call run one at a time (`retrying`). The memory grows to
+    hold many waiting rows or, if `grouped` is False, just enough for the next row.
     """
 
     def __init__(
@@ -44,20 +45,23 @@ class Admission:
 
     @property
     def retrying(self) -> bool:
-        """Whether rows run one at a time."""
+        """Whether rows run one at a time for now, because a call of the model failed."""
         return self._retries > 0
 
     def retry(self, rows: int) -> None:
-        """Run the next `rows` rows one at a time."""
+        """Run the next `rows` rows one at a time, because a call of the model with all of them failed."""
         self._retries = rows
 
     def row_ended(self) -> None:
-        """Note that a row has ended or was dropped. This lowers the number of rows still to run one at a time."""
+        """Note that a row has ended or was dropped.
+
+        If rows run one at a time since a call of `retry`, one row fewer is left that must run alone.
+        """
         self._retries = max(0, self._retries - 1)
 
     @property
     def closed(self) -> bool:
-        """Whether all waiting rows must wait longer."""
+        """Whether no waiting row may join the running rows now."""
         return bool(self._active) and (self.retrying or self._draining or self._runnable() >= self._backend.batch)
 
     def allows(self, request: Request, own: int) -> bool:
@@ -107,7 +111,7 @@ class Admission:
                 self._prefixes.forget()
 
     def _useful_cells(self, request: Request) -> int:
-        """Return the memory size, in tokens, for as many waiting rows as are worth running at once (see CROWD).
+        """Return the memory size, in tokens, beyond which more rows at once would not be faster.
 
         It has room for `request` at least.
         """
@@ -130,7 +134,7 @@ class Admission:
     def _crowded(self, request: Request, own: int) -> bool:
         """Return whether the request should wait, because enough rows of its adapter are running.
 
-        `own`: see `allows`.
+        `own`: the length of the request's row in tokens, without the prefix that it shares with other rows.
         """
         slots = [slot for slot in self._active if slot.request.adapter == request.adapter]
         standing = own + sum(slot.own + len(slot.pending) for slot in slots)

@@ -23,7 +23,15 @@ _FLASH_ATTENTION = {
 def context_parameters(
     cells: int, *, batch: int, sequences: int, window: int, threads: int, kv_type: str, flash: str
 ) -> Any:
-    """Return llama.cpp's parameters for a new context; see Context and Settings."""
+    """Return llama.cpp's parameters for a new context.
+
+    `cells`: how many tokens the KV memory can hold.
+    `batch`: the maximum number of tokens in one call of the model.
+    `window`: the model's sliding window in tokens, or 0 if it has none. With a window, the context is for twice as many
+      sequences.
+    `kv_type`: the number type of the KV memory: f16, q8_0 or f32.
+    `flash`: whether flash attention is used: auto, on or off.
+    """
     parameters = llama.llama_context_default_params()
     parameters.n_ctx = cells
     parameters.n_batch = parameters.n_ubatch = batch

@@ -138,7 +138,10 @@ class FakeBackend:
         self._memory: list[list[_Cell]] = [[] for _ in range(sequences)]
 
     def adapt(self, adapter: str | None) -> None:
-        """From now on, compute with an adapter's function. Raises EcellmError for an unknown adapter."""
+        """From now on, compute logits with this adapter's function, or without an adapter if it is None.
+
+        Raises EcellmError for an unknown adapter.
+        """
         if adapter not in self._logits:
             raise EcellmError(f"The fake engine has no adapter {adapter!r}.")
         self.adapted = adapter
@@ -193,7 +196,7 @@ class FakeBackend:
         self._memory = [[] for _ in range(self.sequences)]
 
     def grow(self, cells: int) -> None:
-        """Grow the memory and empty it."""
+        """Enlarge the memory to `cells` cells, and empty it."""
         if not self.cells <= cells <= self.max_cells:
             raise EcellmError(f"The fake engine cannot grow from {self.cells} cells to {cells}.")
         self.cells = cells
@@ -210,7 +213,7 @@ class FakeBackend:
         return np.array([*number, *self.tokens(sequence)], dtype=np.int32).tobytes()
 
     def load(self, sequence: int, state: bytes) -> bool:
-        """Put saved tokens back into an empty sequence. Return False if they do not fit."""
+        """Put saved tokens into an empty sequence. Return False if it is not empty, or if they do not fit."""
         if self._memory[sequence] or len(state) % 4 or self.used + len(state) // 4 > self.cells:
             return False
         values = np.frombuffer(state, dtype=np.int32).tolist()

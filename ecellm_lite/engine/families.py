@@ -22,10 +22,11 @@ INSTRUCTIONS = 12
 
 
 def by_family(requests: Sequence[Request]) -> list[Request]:
-    """Return the requests, sorted so that all requests of a family follow each other.
+    """Return the requests, sorted so that related requests (a family) follow each other.
 
-    The family of the oldest request comes first. `requests` are given in order of arrival. The members of a family are
-    sorted by their prompts.
+    Requests are related if their prompts begin with so much equal text that the model should read it only once.
+    `requests` are given in order of arrival, and the family of the oldest request comes first. The members of a family
+    are sorted by their prompts.
     """
     many = len({tuple(request.prompt[: request.opening]) for request in requests}) > INSTRUCTIONS
     families: list[list[int]] = []
@@ -39,7 +40,7 @@ def by_family(requests: Sequence[Request]) -> list[Request]:
 
 
 def _related(one: Request, other: Request, *, many: bool) -> bool:
-    """Whether the prompts of two requests start with enough equal tokens for one family.
+    """Return whether two prompts begin with enough equal tokens that their requests should run one after the other.
 
     `many`: whether there are too many instructions to keep in memory.
     """

@@ -41,7 +41,8 @@ class LlamaBackend:
 
     `placement`: which layers are on which GPU.
     `adapters`: the checked GGUF files of LoRA adapters, by name.
-    `stable`: see Backend. It needs deterministic settings and a model that the prompt kernels can compute.
+    `stable`: whether the bits of a sequence's logits depend only on its tokens and its adapter. This needs
+      deterministic settings and a model that the prompt kernels can compute.
     """
 
     def __init__(self, path: Path, settings: Settings, adapters: Mapping[str, Path] | None = None) -> None:
@@ -69,7 +70,7 @@ class LlamaBackend:
         self._fill = Batch(self.batch)
 
     def _open(self, path: Path, settings: Settings) -> None:
-        """Load the model, and make its context. `placement` says which layers go to a GPU."""
+        """Load the model with the layers on the devices of `self.placement`, and make its context."""
         self._weights = weights = Weights(path, self.placement, repacks=self.repacks)
         try:
             self.vocabulary: Vocabulary = LlamaVocabulary(weights.pointer)
@@ -176,7 +177,7 @@ class LlamaBackend:
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
         """Append the chunks' tokens to the memory.
 
-        Return the logits of each chunk that asks for logits; see Backend.
+        Return the logits of the chunks that ask for logits, in the chunks' order. The next call may overwrite them.
         """
         context = self._opened
         prompt.use(self.prompt_kernels, self._mode)
@@ -202,7 +203,7 @@ class LlamaBackend:
         return logits
 
     def fork(self, source: int, target: int, length: int) -> None:
-        """Let a sequence share the first tokens of another; see Backend."""
+        """Let the empty sequence `target` share the first `length` tokens of `source`, without copying."""
         self._opened.fork(source, target, length)
 
     def truncate(self, sequence: int, length: int) -> None:
@@ -215,11 +216,14 @@ class LlamaBackend:
             self._context.clear()
 
     def save(self, sequence: int) -> bytes:
-        """Return the state of a sequence, or empty bytes if the state cannot be restored exactly; see Context."""
+        """Return the state of a sequence, or empty bytes if the state could not be restored exactly."""
         return self._opened.save(sequence)
 
     def load(self, sequence: int, state: bytes) -> bool:
-        """Restore a state that `save` returned; see Context."""
+        """Restore a sequence's state that `save` returned, and return whether this succeeded.
+
+        The state must be undamaged and of this model: llama.cpp does not check this.
+        """
         return self._opened.load(sequence, state)
 
     def grow(self, cells: int) -> None:

@@ -45,7 +45,7 @@ def weights_by_place(header: Header) -> list[int]:
 
 
 def largest_weight(header: Header) -> int:
-    """Return the size of the largest tensor in a layer."""
+    """Return the size in bytes of the largest tensor in any layer."""
     return max((tensor.size for tensor in header.tensors if _LAYER.match(tensor.name)), default=0)
 
 

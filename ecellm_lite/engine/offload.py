@@ -189,6 +189,9 @@ class _Plan:
     def _filled(self, count: int, rooms: Sequence[int], pipelined: bool) -> tuple[int, ...] | None:
         """Fill one device after another with the last `count` layers, and return how many layers each device takes.
 
+        `rooms`: the memory for each device, in bytes.
+        `pipelined`: whether all layers are on GPUs, and more than one GPU is used. The compute buffers are larger then.
+
         Return None if some layers do not fit, or if `count` is 0.
         """
         place = self.places - count

@@ -134,9 +134,9 @@ class Prefixes:
         return Match(node, len(node.tokens))
 
     def unfilled(self, adapter: str | None = None) -> Iterator[Prefix]:
-        """Yield the nodes of an adapter that still have tokens to compute, the oldest first.
+        """Yield an adapter's nodes that still have tokens to compute, the least recently used first.
 
-        A node is left out until its origin is in memory.
+        A node is left out until the tokens that it shares with the node it forks from are in memory.
         """
         for node in self._nodes:
             if node.adapter != adapter:

@@ -25,12 +25,12 @@ class Request:
     `shared`: how many tokens at the prompt's start may be the same in other rows. They are the instruction's tokens
       and, if several questions are about the same text, the tokens of this text.
     `opening`: how many of the shared tokens belong to the instruction.
-    `form`: how an answer continues the prompt.
+    `form`: how the model writes an answer after the prompt, which depends on the envelope.
     `adapter`: the name of the adapter to use, or None for the model alone.
     `storable`: whether the instruction may be stored on disk. This is allowed if the instruction comes from the task or
       the caller, and not from a row.
     `urgent`: whether the request is admitted before all others.
-    `advice`, `settings`: the `step` and the `settings` of the request's ContextError, if the row is too long.
+    `advice`, `settings`: if the row is too long, what the ContextError tells the user to do, and with which settings.
     `ended`: a function that the engine's thread calls once, when the request is done or was dropped.
     `cancelled`: any thread may set it, at any time, when the answer is no longer needed.
 
@@ -70,13 +70,13 @@ class Request:
 
     @property
     def instruction(self) -> int:
-        """How many tokens at the prompt's start stay in memory for later rows. 0 if they are too few."""
+        """How many tokens at the prompt's start stay in memory for later rows; 0 if fewer than SHORTEST_INSTRUCTION."""
         shared = min(self.shared, len(self.prompt) - 1)
         return shared if shared >= SHORTEST_INSTRUCTION else 0
 
     @property
     def done(self) -> bool:
-        """Whether there is an outcome or an error."""
+        """Whether the engine has finished the request, with an answer or with an error."""
         return self.outcome is not None or self.error is not None
 
     @property
@@ -92,7 +92,7 @@ class Request:
             ended()
 
     def end_like(self, twin: Request) -> None:
-        """End this request with the outcome of an identical request, `twin`.
+        """End this request with the outcome or the error of an identical request, `twin`.
 
         The whole prompt counts as cached, because nothing was computed for this request.
         """

@@ -38,7 +38,8 @@ class Scheduler:
     two threads at once.
 
     `files`: stores the states of instructions for later processes.
-    `grouped`: if False, rows run in order of arrival and share only their instruction.
+    `grouped`: if True, rows whose prompts begin alike run together and share this beginning. If False, rows run in
+      order of arrival and share only their instruction.
     `drafts`: whether several tokens of free text may be guessed and checked in one call. In deterministic mode with a
       stable backend, free text is always generated token by token.
     `turn_seconds`: how long one adapter's rows may run while another adapter's rows wait.
@@ -234,8 +235,8 @@ class Scheduler:
         """Return the tokens for the next call of the model, as chunks.
 
         If there is too little memory for them, drop prefixes. If that is not enough, put the newest rows back into the
-        queue. If only one row is left and it still does not fit, enlarge the memory. If the memory already has its
-        maximum size, end the row with a ContextError. In both cases, return an empty list.
+        queue. If the last running row still does not fit, put it back too and enlarge the memory. If the memory already
+        has its maximum size, end this row with a ContextError. Return an empty list if no row is left running.
         """
         while not (chunks := self._next_chunks()):
             if self._prefixes.evict():

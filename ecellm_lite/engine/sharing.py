@@ -15,7 +15,8 @@ class Sharing:
 
     `files`: the files of saved instructions. An instruction in a file is loaded, so the model need not read it.
     `grouped`: whether rows may share more than their instruction.
-    `alone`: whether rows run one at a time. Every prompt is then read in the same way: the instruction, then the rest.
+    `alone`: whether rows run one at a time. The model then reads every prompt in two parts: first the instruction, then
+      everything after it.
     """
 
     def __init__(
@@ -40,7 +41,8 @@ class Sharing:
     def find(self, request: Request) -> Match:
         """Return the longest prefix of the prompt that is in memory or is being read.
 
-        If rows run one at a time and this prefix is not exactly the instruction, clear the memory.
+        If rows run one at a time, only the instruction may be shared: if the prefix is anything else, clear the memory
+        and return an empty Match.
         """
         match = self._prefixes.find(request.prompt, request.adapter)
         if not self._alone:
@@ -53,10 +55,10 @@ class Sharing:
         return Match()
 
     def extended(self, request: Request, match: Match) -> Match:
-        """Add the text that the row shares with waiting rows to the prefix tree.
+        """Add the text that a request shares with waiting requests to the prefix tree, below `match`.
 
-        The instruction becomes the first node. If waiting rows share more text, this text follows in further nodes.
-        Return the match that ends with the last node.
+        The instruction becomes the first node. If waiting requests share more text, this text follows in further nodes.
+        Return the match with the last node, or `match` if no node was added.
         """
         prompt = request.prompt
         instruction = request.instruction

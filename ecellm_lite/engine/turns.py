@@ -50,7 +50,7 @@ class Turns:
         return sum(map(len, self._queues.values()))
 
     def __contains__(self, request: Request) -> bool:
-        """Return whether a request is in the group whose requests are leaving its adapter's queue now."""
+        """Return whether a request is in the current group of its adapter's queue. A later group does not count."""
         return request in self._queues[request.adapter]
 
     def advance_urgent(self) -> None:
@@ -74,7 +74,10 @@ class Turns:
         return sum(queue.tokens(most) for queue in self._queues.values())
 
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
-        """Yield the pairs (tokens, rows) that Waiting.sharing yields for the current adapter's queue."""
+        """Yield pairs (tokens, rows): how many of the current adapter's next rows begin with the same tokens.
+
+        `prompt` is the first row's prompt. Only pairs with more than `least` tokens are yielded.
+        """
         return self._queues[self.current].sharing(prompt, least)
 
     def pass_on(self, active: Sequence[Slot]) -> None:

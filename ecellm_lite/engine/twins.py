@@ -8,9 +8,10 @@ from ecellm_lite.engine.request import Request
 
 
 class Twins:
-    """The unanswered requests, by their prompts. Any thread may call the methods at any time.
+    """Finds requests that are identical to an unanswered one. Any thread may call the methods at any time.
 
-    A lock is held while a request joins another, ends, or is dropped. It is released before callers are notified.
+    A lock is held while a request is attached to another, ends, or is dropped. It is released before callers are
+    notified.
     """
 
     def __init__(self) -> None:

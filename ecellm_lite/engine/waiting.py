@@ -41,7 +41,7 @@ class Waiting:
         return len(self._group) + len(self._urgent) + len(self._arrived)
 
     def __contains__(self, request: Request) -> bool:
-        """Return whether a request is in the group whose requests are leaving the queue now."""
+        """Return whether a request is in the current group. It is not if it waits for a later group."""
         return request in self._group
 
     def advance_urgent(self) -> None:
@@ -59,19 +59,19 @@ class Waiting:
         return bool(self._urgent) or bool(self._group and self._group[0].urgent)
 
     def first(self) -> Request | None:
-        """Return the next request, or None."""
+        """Return the next request without removing it, or None if no request waits."""
         if not self._group:
             self._refill()
         return self._group[0] if self._group else None
 
     def pop(self) -> Request:
-        """Remove and return the request that `first` returned."""
+        """Remove and return the next request. Call `first` before, which returns the same request."""
         return self._group.popleft()
 
     def tokens(self, most: int) -> int:
         """Return the number of tokens in the prompts of all waiting requests, but at most `most`.
 
-        New urgent requests are not counted until `advance_urgent` has moved them.
+        Urgent requests count only after `advance_urgent` has moved them to the front.
         """
         total = 0
         for request in [*self._group, *self._arrived]:

@@ -41,7 +41,7 @@ class ChatForm(Envelope):
     `default`: the system message that is used if a conversation has none. If `default` is None, such a conversation
       gets no system turn.
     `trims`: whether white space around a turn's text is removed.
-    `lead`: as in Envelope.
+    `lead`: the text that a model writes before its answer, such as a space.
     """
 
     name: str

@@ -46,9 +46,10 @@ def row_of(answer: Answer, case: Case) -> Row:
 
 
 def least_probability(rows: Sequence[Row], guarantee: float) -> float:
-    """Return the threshold of sets of plausible answers: the least probability of an answer in a set.
+    """Return the threshold: the lowest probability of an answer that belongs to a set of plausible answers.
 
-    It is 0 if there are too few rows for the guarantee. Then every set contains all answers.
+    `guarantee`: the share of rows whose set should contain the right answer, such as 0.95. If there are too few rows
+    for this guarantee, the threshold is 0, so every set contains all answers.
     """
     place = math.ceil((len(rows) + 1) * guarantee)
     if place > len(rows):

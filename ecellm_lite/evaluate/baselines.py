@@ -45,7 +45,7 @@ def majority(training: Sequence[Labelled]) -> Constant:
 
 
 def best_constant(training: Sequence[Labelled]) -> Constant:
-    """Return the baseline with the best primary metric on one task's rows. There must be at least one row."""
+    """Return the constant answer with the best primary metric on the rows of one task. At least one row is needed."""
 
     def primary(constant: Constant) -> float:
         measured = measure(training[0].task, constant.pairs(training))
@@ -56,6 +56,6 @@ def best_constant(training: Sequence[Labelled]) -> Constant:
 
 
 def constants(training: Sequence[Labelled]) -> list[Constant]:
-    """Return all constant baselines of a task, the one of `majority` first."""
+    """Return all constant baselines of a task. The first is the baseline that `majority` returns."""
     golds = tuple(text for text, _ in Counter(row.gold for row in training).most_common())
     return [Constant(golds, place) for place in range(len(training[0].space.constants(golds)))]

@@ -115,5 +115,5 @@ def _point(rows: Sequence[ComparedRow], level: float) -> Point:
 
 
 def _chosen(points: Sequence[Point], agreement: float) -> Point:
-    """Return the first point with at least this agreement. If there is no such point, return the last one."""
+    """Return the first point (a threshold and its results) with at least this agreement, or else the last one."""
     return next((point for point in points if point.agreement >= agreement), points[-1])

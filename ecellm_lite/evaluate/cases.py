@@ -45,7 +45,7 @@ def case_of(space: Space, answer: Answer, gold: str, labels: Sequence[str] | Non
 
 
 def outcome_of(answer: Answer) -> Outcome:
-    """Return an uncalibrated answer as an Outcome. A calibration can then be applied to the Outcome."""
+    """Return an uncalibrated answer as an Outcome, the form of an answer that a calibration can be applied to."""
     return Outcome(
         value=answer.value,
         text=answer.text or "",

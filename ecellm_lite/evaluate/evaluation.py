@@ -63,8 +63,8 @@ def evaluate(
     `refusal`: a function that returns why the task's calibration is not used for a row. It returns None if the
       calibration is used, or if the task has none.
     `work`: what each model did, if several models share the rows.
-    `cases`: the result of `judged` for each row. It is needed if the answers' probabilities were dropped to save
-      memory.
+    `cases`: for each row, the decisions in its answer and whether they are right, as `judged` returns them. They are
+      needed if the answers' probabilities were dropped to save memory.
     """
     models = [_model_result(task, rows, answers, one) for one in work] or None
     measured = measure_rows(task, rows, answers)
@@ -234,7 +234,7 @@ def _model_notes(primary: str, models: Sequence[ModelResult]) -> list[str]:
 
 
 def _setting_notes(rows: Sequence[Labelled], metrics: Mapping[str, float]) -> list[str]:
-    """Return notes for the user about the rows' settings.
+    """Return notes for the user about the rows' settings (ECInstruct's field `setting`).
 
     There is a note for rows whose setting has worked examples, because the examples are left out here. There is a note
     for out-of-domain extractions, because the paper uses another metric for these.

@@ -107,7 +107,7 @@ def random_parts(rows: int, parts: int, seed: int) -> Indices:
 
 
 def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
-    """Fit a temperature to cases. With `biased`, also fit a bias.
+    """Fit a temperature to cases (answers compared with gold answers). With `biased`, also fit a bias.
 
     A bias helps where each decision is between one value and everything else, as in extractions. Raises InputError for
     fewer than 10 cases, and UsageError if scipy or scikit-learn is not installed.
@@ -145,7 +145,7 @@ class _Claims:
 
     `logs` (claims, options): the logarithms of the options' probabilities. The bias applies to the first option. If a
       claim has fewer options than others, its line ends with -inf.
-    `alike` (claims, options): the logarithm of the number of answers that an option stands for. It is mostly 0.
+    `alike` (claims, options): the logarithm of the number of answers that an option stands for. It is 0 for one answer.
     `right` (claims,): the index of the claim's right option.
     `rows` (claims,): the index of the claim's row.
     """
@@ -203,6 +203,8 @@ class _Claims:
     def measures(self, log_likelihoods: Floats, settings: Floats) -> Measures:
         """Return the mean of `log_likelihoods`, and the ECE and Brier score of the model's choices.
 
+        `settings`: one temperature and bias per row. They are applied before the ECE and Brier score are computed.
+
         Each claim's first option is the one that the model chose. A yes-or-no claim about one label is different: its
         first option is always `yes`.
         """
@@ -212,7 +214,7 @@ class _Claims:
         return Measures(float(log_likelihoods.mean()), reliable.ece, reliable.brier)
 
     def _tempered(self, settings: Floats) -> Floats:
-        """Return `logs` after applying each row's temperature and bias."""
+        """Return `logs` after applying each row's temperature and bias: `settings` (rows, 2)."""
         # If n answers together have the share s, each has s/n: the temperature applies to s/n, and n multiplies again.
         logs = (self.logs - self.alike) / settings[self.rows, :1] + self.alike
         logs[:, 0] += settings[self.rows, 1]

@@ -1,8 +1,9 @@
 """Files of labelled rows: JSON Lines, a folder of such files, or ECInstruct's dataset.json.
 
 Files are read row by row. A folder has a file TASK/SPLIT.jsonl for each task. dataset.json is a JSON array or JSON
-Lines. Each of its rows names its split and its setting. Only the rows of one split and one setting are read. An
-unusable row does not stop the reading. Its line is reported with the reason.
+Lines. Each of its rows names its split (such as `test`) and its setting (such as `IND_Diverse_Instruction`). Only the
+rows of one split and one setting are read. An unusable row does not stop the reading. Its line is reported with the
+reason.
 """
 
 from __future__ import annotations
@@ -135,6 +136,9 @@ def gather(
 ) -> LabelledRows:
     """Return the rows of files, at most `limit` of each task.
 
+    `split`, `setting`: ECInstruct's names for parts of its data, such as `test` and `IND_Diverse_Instruction`. A row
+    that names another split or setting is left out.
+
     If a task has more rows, the chosen ones are spread evenly over the files. The same files give the same rows each
     time.
 
@@ -173,7 +177,7 @@ class Spread:
         self._stride = 1
 
     def add(self, row: Labelled) -> None:
-        """Add the stream's next row."""
+        """Take the next row of the stream. It is kept if it may be one of the chosen rows."""
         if self._count % self._stride == 0:
             self._rows.append(row)
             if self._limit and len(self._rows) > 2 * self._limit:
@@ -182,7 +186,7 @@ class Spread:
         self._count += 1
 
     def chosen(self) -> list[Labelled]:
-        """Return the chosen rows, in the order of the stream."""
+        """Return the chosen rows, in the order in which they were added."""
         rows = self._rows
         if not self._limit or len(rows) <= self._limit:
             return rows
@@ -196,7 +200,7 @@ def _checked_task(task: Task | None) -> Task:
 
 
 def _check_places(row: Mapping[str, Any]) -> None:
-    """Raise InputError if a row's split or setting is not a text. Both may be null or missing."""
+    """Raise InputError if ECInstruct's field `split` or `setting` is not a text. Both may be null or missing."""
     for key in ("split", "setting"):
         if not isinstance(row.get(key), str | None):
             raise InputError(f"The row's {key} is {shown(row[key])}", step="give a text, or leave it out", field=key)
@@ -281,7 +285,10 @@ class _Bounded:
 
 
 def _items(events: Iterable[tuple[str, Any]], builder: Callable[[], Any], bounded: _Bounded) -> Iterator[Any]:
-    """Yield the items of an array from ijson's events. Raises InputError for an item that is nested too deeply."""
+    """Build the items of a JSON array from ijson's events, and yield each. `builder` makes an ijson.ObjectBuilder.
+
+    Raises InputError for an item that is nested too deeply.
+    """
     depth = 0
     item = None
     for event, value in events:

@@ -78,9 +78,10 @@ class OptionRows:
 
 
 def choose_method(temperature: Fit, rows: OptionRows, *, seed: int = 0) -> Fit:
-    """Return the fit of the method to keep. `temperature` is the fit of a temperature to the same rows.
+    """Return the fit of the simplest calibration method that is about as good as the best one.
 
-    `temperature` itself is returned for fewer than 200 rows, or for more than 256 options.
+    `temperature`: the fit of the simplest method, a temperature, to the same rows. It is returned without a comparison
+    if there are fewer than 200 rows or more than 256 options.
     """
     if len(rows.right) < LEAST_ROWS or not 2 <= len(rows.keys) <= MOST_OPTIONS:
         return temperature

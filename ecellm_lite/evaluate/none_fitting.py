@@ -28,7 +28,7 @@ class NoneRow:
     """A labelled row with the model's probabilities.
 
     `none`: whether "none of these" is the right answer.
-    `outside`: the model's probability of "none of these", without a rule.
+    `outside`: the model's probability of "none of these", before a rule corrects it.
     `label`: the probability of the likeliest label, if "none of these" is left out.
     """
 
@@ -66,9 +66,10 @@ class NoneFit:
 
 
 def none_row(space: OrNone, outcome: Outcome, gold: str) -> NoneRow:
-    """Make a NoneRow from the model's outcome and the gold answer.
+    """Return what the fit needs to know about a row: whether a label fits, and what the model answered.
 
-    The outcome's probabilities of labels must be calibrated already.
+    `outcome`: the model's answer. Its probabilities of labels must be calibrated already.
+    `gold`: the right answer, as text.
     """
     labels, outside = space.parted(outcome)
     return NoneRow(space.is_none(gold), outside, labels.probability or 0.0)

@@ -152,7 +152,7 @@ class ModelResult:
     `model`: the model's name.
     `asked`: the number of rows that it answered. This includes rows that it passed on.
     `answers`: the number of rows whose final answer is this model's.
-    `metric`: the primary metric over the rows of `answers`, or None if there are no such rows.
+    `metric`: the primary metric over the rows counted in `answers`, or None if there are no such rows.
     `seconds`: for how long the model had rows to answer.
     """
 
@@ -169,6 +169,7 @@ class TaskResult:
 
     `abbreviation`: the task's abbreviation, or the name of a user's own task.
     `calibration`: the name of the calibration that corrected the answers' probabilities.
+    `uncalibrated`: how many rows were not calibrated, and why.
     `labels`: the results of each label, for tasks that report them.
     `models`: for a cascade of models, the part of each model, the cheapest first.
 

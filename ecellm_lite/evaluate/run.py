@@ -202,6 +202,9 @@ def prepare_evaluation(
 ) -> Evaluation:
     """Read the labelled rows of these tasks, at most `limit` of each, and check that the results can be written.
 
+    `split`, `setting`: rows that name another split or setting of ECInstruct are left out. In a folder, the files
+      TASK/SPLIT.jsonl are read.
+
     Raises InputError if a file has no rows of these tasks or an output cannot be written. Raises UsageError if a task
     cannot be measured here or an output would overwrite the rows.
     """

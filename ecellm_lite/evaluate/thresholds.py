@@ -52,9 +52,9 @@ class Judged:
 def judged(
     space: Space, answer: Answer, row: Labelled, correct: Callable[[Space, Outcome], Outcome], least_coverage: float
 ) -> Judged:
-    """Compare a row's answer with its gold answer. `correct` is a function that calibrates an outcome.
+    """Calibrate a row's answer with the function `correct`, and compare it with the gold answer.
 
-    The result is not `usual` if the answer's coverage is below `least_coverage`.
+    The result's field `usual` is false if the answer's coverage is below `least_coverage`.
     """
     after = correct(space, outcome_of(answer))
     calibrated = replace(
@@ -91,10 +91,13 @@ def automatic(rows: Sequence[Judged], precision: float, *, by_answer: bool, seed
 
 
 def least_thresholds(rows: Sequence[Judged], precision: float, keys: Sequence[str]) -> dict[str, float | None]:
-    """Return the lowest threshold for each key.
+    """Return the threshold for each key: the lowest probability at which answers need no review.
 
-    A key stands for one answer; the key `EVERY` stands for all answers together. The 5% risk that a threshold passes
-    the test by chance is divided equally among the keys.
+    `precision`: the share of right answers that must be reached at and above the threshold, such as 0.95.
+
+    A key stands for one answer; the key `EVERY` stands for all answers together. The value is None if no threshold
+    passes the test in this module's docstring. The 5% risk that a threshold passes the test by chance is divided
+    equally among the keys.
     """
     doubt = DOUBT / max(1, len(keys))
     return {key: least_threshold([row for row in rows if key in (EVERY, row.key)], precision, doubt) for key in keys}

@@ -49,7 +49,7 @@ class ClusterActor:
         return None
 
     def answers(self, rows: Sequence[tuple[Task, Row, Mapping[str, Any]]]) -> list[Answer]:
-        """Return the answers to rows, in order."""
+        """Return the answers to rows, in order. Each row has its task and its options in the pipe's form."""
         assert self._answerer
         submit = self._answerer.submit
         futures = [submit(task, row, **request_options(task, options)) for task, row, options in rows]

@@ -143,7 +143,10 @@ def failed(task: Task, error: InputError, facts: Mapping[str, str]) -> Answer:
 
 
 def labelled_row(task: Task, row: Mapping[str, Any], output: str) -> dict[str, Any]:
-    """Return a row with its output (see Space.label), in the format that `eval`, `calibrate` and `train` read."""
+    """Return a row with `output`, its right answer, in the format that `eval`, `calibrate` and `train` read.
+
+    `output` is made by Space.label.
+    """
     identity = {"id": row["id"]} if row.get("id") is not None else {}
     if "input" in row and "input" not in {each.name for each in task.fields}:  # as in ECInstruct's files
         return {"task": task.name, **row, "output": output}

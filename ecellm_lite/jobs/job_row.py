@@ -54,7 +54,8 @@ class JobRow(NamedTuple):
 class JobStep(NamedTuple):
     """The argument of a job's progress function: an answer and its row's number.
 
-    `share`, `reused`: see JobAnswer.
+    `share`: the share of the table that had been read when this row was read, from 0 to 1. None if not known.
+    `reused`: whether the answer is from the journal.
     """
 
     answer: Answer

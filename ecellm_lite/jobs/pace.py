@@ -27,7 +27,7 @@ class Pace:
     share: float | None = None  # of the table that is done, from 0 to 1
 
     def add(self, step: JobStep) -> None:
-        """Count an answer."""
+        """Count an answer, its tokens, and the part of the table that is now done."""
         work = computed_tokens(step.answer)
         self.rows = step.number
         self.failed += step.answer.error is not None

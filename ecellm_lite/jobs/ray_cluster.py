@@ -143,7 +143,7 @@ class RayRuntime:
         return submitted.future
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
-        """Return the answer to one row, or raise an error if the row cannot be answered. See Answerer."""
+        """Return the answer to one row, or raise an error if the row cannot be answered."""
         answer = self.submit(task, row, **options).result()
         if answer.error:
             raise answer.error.exception()
@@ -159,7 +159,7 @@ class RayRuntime:
     def kept_calibration(
         self, task: str | Task, *, calibration: CalibrationChoice = "auto", adapter: str | None = None
     ) -> Calibration | None:
-        """Return the calibration that a node's store has for a task; see KeepsCalibrations."""
+        """Ask one actor which calibration its node uses for a task, and return this calibration or None."""
         checked = task if isinstance(task, Task) else get_task(task)
         worker = next(worker for worker in list(self._workers) if worker.ready)
         kept: Calibration | None = self._ray.get(worker.actor.kept_calibration.remote(checked, calibration, adapter))

@@ -101,7 +101,7 @@ def review_columns(*, alone: bool) -> tuple[str, ...]:
 
 
 def review_cells(task: str | None, reason: str, key: bytes | None) -> dict[str, str | None]:
-    """Return the cells that a row has in the columns of review_columns. `task` is None if the job has only one task."""
+    """Return a row's cells in the columns that only a review table has. `task` is None if the job has only one task."""
     named = {} if task is None else {TASK: task}
     return {**named, REASON: reason, CORRECTION: None, KEY: shown_key(key)}
 

@@ -46,7 +46,7 @@ class _AdapterStruct(ctypes.Structure):
 
 
 class _BlockStruct(ctypes.Structure):
-    """struct ecellm_block."""
+    """The C struct `ecellm_block`, which describes a block of rows to convert."""
 
     _fields_ = (
         ("rows", ctypes.c_size_t),
@@ -109,7 +109,11 @@ def variants() -> list[str]:
 
 
 def convert(block: Block, *, variant: str, threads: int = 1) -> NDArray[np.uint8]:
-    """Return the block's rows in the target's type; see ecellm_lite.kernels.convert."""
+    """Convert the block's rows to the target type with a C++ variant. The result has the shape (rows, bytes of a row).
+
+    Raises ModelError if a weight is infinite or NaN before quantizing, and EcellmError if there are no native kernels
+    or they refuse the block.
+    """
     native = library()
     if native is None:
         raise EcellmError(

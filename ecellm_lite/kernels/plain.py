@@ -19,7 +19,10 @@ _PIECE = 1 << 20  # weights per piece; small, so that little memory is needed in
 
 
 def convert(block: Block, *, threads: int = 1) -> NDArray[np.uint8]:
-    """Return the block's rows in the target's type; see ecellm_lite.kernels.convert."""
+    """Convert the block's rows to the target type. The result has the shape (rows, bytes of a row).
+
+    Raises ModelError if a weight is infinite or NaN before quantizing. The error names the row and the column.
+    """
     rows, columns = block.rows, block.columns
     step = max(1, _PIECE // columns)
     target = np.empty((rows, block.target.row_bytes(columns)), dtype=np.uint8)
@@ -56,7 +59,7 @@ def _merged(block: Block, places: NDArray[np.integer]) -> NDArray[np.float32]:
 
 
 def _weights(block: Block, places: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Return rows of the source as float32. The result is exact."""
+    """Return the source's rows with the indexes `places` as float32. The result is exact."""
     rows = block.source[places]
     if block.source_type in FLOATS:
         return widened(rows, block.source_type)

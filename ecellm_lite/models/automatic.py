@@ -36,7 +36,7 @@ class Automatic:
         return self.thresholds.get(likeliest(answer))
 
     def check(self) -> None:
-        """Raise ValueError for a number that is not a probability."""
+        """Raise ValueError if a probability is not from 0 to 1, or if the number of rows is negative."""
         numbers = [self.precision, self.share, self.reached, *self.thresholds.values()]
         if not all(number is None or 0 <= number <= 1 for number in numbers):
             raise ValueError("automatic has a number that is not a probability")
@@ -47,7 +47,7 @@ class Automatic:
 def likeliest(answer: Answer) -> str:
     """Return the key of an answer's most likely option, even if the answer abstained.
 
-    Return EVERY if the answer has no options.
+    Return EVERY, the key of a threshold for all answers, if the answer has no options.
     """
     shares = answer.probabilities or {}
     return max(shares, key=shares.__getitem__, default=EVERY)

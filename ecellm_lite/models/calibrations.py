@@ -124,9 +124,9 @@ class Calibration:
         return self.vector or self.isotonic
 
     def applied(self, space: Space, outcome: Outcome) -> Outcome:
-        """Return the outcome with its probabilities corrected.
+        """Return `outcome` (a decoded answer) with corrected probabilities. Another answer may become the likeliest.
 
-        The calibration must have been fitted to the space's options.
+        The calibration must have been fitted to the options of `space`.
         """
         if self.by_option:
             return space.corrected_by_option(outcome, self.by_option)
@@ -134,9 +134,11 @@ class Calibration:
         return space.ruled(outcome, self.none) if self.none and isinstance(space, OrNone) else outcome
 
     def differs(self, scope: Scope, keys: Sequence[str], subject: str = "the task") -> str | None:
-        """Return the reason why the calibration does not apply to a scope, or None if it applies.
+        """Return the reason why the calibration does not apply to a question, or None if it applies.
 
-        `keys` are the keys of the options. `subject` is what the reason calls the scope: "the task" or "the row".
+        `scope`: the question's task, answer type, model, adapter, envelope, instruction and options.
+        `keys`: the keys of the question's options.
+        `subject`: what the reason calls the question, "the task" or "the row".
         """
         reason = self.scope.differs(scope, subject)
         if reason is None and self.by_option and set(self.by_option.keys) != set(keys):
@@ -195,12 +197,16 @@ class Calibrations:
                 raise ModelError(f"The calibration {named} cannot be used: {reason}", step="calibrate this one")
 
     def scope(self, task: str, kind: str, instruction: str, options: str | None) -> Scope:
-        """Return the scope of a question to this model. A calibration is used only if it was fitted for this scope."""
+        """Return the scope of a question to this model. A calibration is used only if it was fitted for this scope.
+
+        The scope consists of the arguments, the model, the envelope and the adapter. `kind` is the type of the answer,
+        such as `choice`. `options` is the text of the options, or None if each row has its own or there are none.
+        """
         hashed = None if options is None else text_hash(options)
         return Scope(task, kind, self._model, self._envelope, text_hash(instruction), hashed, self._adapter)
 
     def find(self, scope: Scope, keys: Sequence[str] = ()) -> Calibration | None:
-        """Return the calibration that was fitted for this scope, or None. `keys` are the keys of the options."""
+        """Return the calibration that applies to a question with this scope, or None. `keys`: its options' keys."""
         calibration = self._of(scope.task)
         return calibration if calibration and calibration.differs(scope, keys) is None else None
 
@@ -213,10 +219,11 @@ class Calibrations:
         return self._of(task) is not None or task in self._unusable
 
     def refusal(self, scope: Scope, keys: Sequence[str] = (), *, of_row: bool = False) -> str | None:
-        """Return the reason why the task's calibration is not used for a scope.
+        """Return the reason why the task's calibration is not used for a question with this scope.
 
-        Return None if the calibration is used, or if the task has none. `keys` are the keys of the options. The reason
-        speaks of "the row" if `of_row` is true, and otherwise of "the task".
+        Return None if the calibration is used, or if the task has none. The scope has the question's task, answer type,
+        model, envelope, instruction and options. `keys` are the keys of the options. The reason speaks of "the row" if
+        `of_row` is true, and otherwise of "the task".
         """
         calibration = self._of(scope.task)
         if unusable := self._unusable.get(scope.task):

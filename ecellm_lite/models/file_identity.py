@@ -61,7 +61,7 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class _Remembered:
-    """The contents of the JSON file: the identity of each file by its absolute path, the oldest identity first."""
+    """What FileIdentities stores: the identity of each file by its absolute path, the oldest identity first."""
 
     files: dict[str, FileIdentity]
     format: int

@@ -22,7 +22,7 @@ from ecellm_lite.models.hub import explained_error
 
 
 class StoppedError(Exception):
-    """Raised by a `received` function to stop a download."""
+    """Stops a download. The caller's function `received` (see HubFile.fetch) may raise it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,11 @@ def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | N
 
 
 def resolve_envelope(name: str | None, store: Store, demo_envelope: str) -> str:
-    """Return the envelope of the model that `name` means. The model is not converted, hashed or loaded."""
+    """Return the name of a model's envelope. The model is not converted, hashed or loaded.
+
+    `name`: a stored or published model, or a path. By default, ECELLM_MODEL, then the only stored model, then the demo.
+    `demo_envelope`: the result for the demo if it is not in the store.
+    """
     name = name or os.environ.get("ECELLM_MODEL") or _only_model(store) or DEMO
     if store.has(name):
         return store.get(name).manifest.envelope

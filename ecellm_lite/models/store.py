@@ -137,7 +137,9 @@ class Store:
         return replace(model, identity=identity)
 
     def identify(self, path: Path, *, again: bool = False) -> FileIdentity:
-        """Return the identity of a model's file. With `again`, the file is hashed even if its hash is remembered.
+        """Return the sha256 of a model's file, with the size and times that the file had when it was hashed.
+
+        The sha256 of an unchanged file is remembered. With `again`, the file is hashed anyway.
 
         Raises ModelError if the file cannot be read.
         """

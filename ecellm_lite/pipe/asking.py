@@ -71,7 +71,7 @@ class PendingRequest:
 
     @property
     def urgent(self) -> bool:
-        """Whether the request is sent before the requests that are not urgent."""
+        """Whether the request has the priority `urgent`, so that it is sent before ordinary requests."""
         return self.ask.options.get("priority") == "urgent"
 
     @property
@@ -158,8 +158,8 @@ class RequestQueue:
         """Put the dead child's requests back at the front of their queues, so that the next child gets them.
 
         Return two lists of requests that are not put back. The first has the cancelled requests. The second has the
-        suspect that the child had, if there was one: this request must have killed the child. From now on, identical
-        requests are refused.
+        suspect that the child had, if there was one. A suspect is sent alone, so it must have killed the child. From
+        now on, identical requests are refused.
         """
         lost, cancelled = [], []
         for number, request in reversed(self._sent.items()):
@@ -179,7 +179,7 @@ class RequestQueue:
     def refuses(self, request: PendingRequest) -> bool:
         """Return whether this request is refused.
 
-        A request is refused if an identical request was a suspect, was sent alone, and the child died again.
+        It is refused if three children died while they had an identical request. The third child had no other request.
         """
         return bool(self._refused) and request.key in self._refused
 

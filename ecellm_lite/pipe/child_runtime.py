@@ -155,7 +155,7 @@ class ChildRuntime:
         return request.future
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
-        """Return the answer to one row. Raises the row's error; see Answerer."""
+        """Wait for the answer to one row and return it, or raise the row's error."""
         return awaited(self.submit(task, row, **options))
 
     def answers(
@@ -174,13 +174,20 @@ class ChildRuntime:
         constants: Mapping[str, Any] | None = None,
         **options: Unpack[RequestOptions],
     ) -> Any:
-        """Return a copy of a data frame with each row's answer in added columns; see frames.answers_frame."""
+        """Return a copy of a data frame (pandas, polars or pyarrow) with each row's answer in added columns.
+
+        `map`: {field: column} for each field whose column has another name.
+        `constants`: values of fields that are the same in all rows.
+        """
         return answers_frame(self, task, frame, map=map, constants=constants, **options)
 
     def kept_calibration(
         self, task: str | Task, *, calibration: CalibrationChoice = "auto", adapter: str | None = None
     ) -> Calibration | None:
-        """Return the stored calibration that the child uses for a task; see KeepsCalibrations."""
+        """Return the calibration that the child uses for a task, or None.
+
+        A row with its own instruction or options may be answered without this calibration.
+        """
         task = task if isinstance(task, Task) else get_task(task)
         sha256, envelope = self.model.sha256, self.envelope.name
         adapted = adapter and self.adapters[str(checked_adapter(adapter, self.adapters))]

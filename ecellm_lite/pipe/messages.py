@@ -24,7 +24,7 @@ Id = str | int
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request to answer a row. `task` is the name of a task, or a question in the form of tasks/questions.py."""
+    """A request to answer a row. `task` is the name of a task, or an object that defines a question of its own."""
 
     id: Id
     task: str | Mapping[str, Any]

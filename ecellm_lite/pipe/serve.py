@@ -29,7 +29,14 @@ Load = Callable[[], tuple[Answerer, Progress | None]]
 def limit_process(
     *, memory_bytes: int | None = None, nice: int | None = None, cores: int | Sequence[int] | None = None
 ) -> None:
-    """Limit the memory, the priority and the cores of this process; see pipe/limits.py."""
+    """Limit the memory, the priority and the cores of this process. None changes nothing.
+
+    `memory_bytes`: how many bytes the process may allocate. The memory-mapped model file does not count.
+    `nice`: the priority, from 0 (unchanged) to 19 (lowest).
+    `cores`: how many cores the process may use, or a list of the cores' numbers.
+
+    Raises UsageError for cores that do not exist, or if the system does not support a limit.
+    """
     if memory_bytes is not None:
         limit_memory(memory_bytes)
     if nice is not None:
@@ -45,7 +52,10 @@ def load_runtime(
     cores: int | Sequence[int] | None = None,
     **settings: Any,
 ) -> tuple[Answerer, Progress | None]:
-    """Limit this process. Return a new Runtime with these `settings`, and the Runtime's method `progress`."""
+    """Limit this process's memory, priority and cores, and load a model.
+
+    Return a new Runtime with these `settings`, and the Runtime's method `progress`.
+    """
     limit_process(memory_bytes=memory_bytes, nice=nice, cores=cores)
     runtime = Runtime(**settings)
     return runtime, runtime.progress

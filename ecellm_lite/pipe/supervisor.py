@@ -160,7 +160,10 @@ class Supervisor:
                 unused.end(gently=True, seconds=CLOSING_SECONDS)
 
     def _patience(self, idle: bool) -> float | None:
-        """Return the seconds until the next check of the child process, or None if no check is needed."""
+        """Return how many seconds to wait before the child process is checked or, if it is `idle`, ended.
+
+        `idle`: whether the child is ready and has no requests. The result is None if an idle child is never ended.
+        """
         if not idle:
             return HEARTBEAT
         return None if self._idle_seconds is None else max(0.0, self._alive + self._idle_seconds - time.monotonic())

@@ -147,9 +147,9 @@ def pull(
 
 
 def _missing(repository: str, folder: Path) -> tuple[HubFile, ...]:
-    """Return all weight files of a repository.
+    """Return the weight files to download: either all files of the repository or none.
 
-    Return an empty tuple if `folder` already has all of them, or if HF_HUB_OFFLINE is set.
+    None need to be downloaded if `folder` already has all of them, or if HF_HUB_OFFLINE is set.
     """
     files = () if is_offline() else weight_files(repository, folder.name)
     paths = {folder / file.name: file.size for file in files}

@@ -38,7 +38,7 @@ class Plot:
 
     @property
     def height(self) -> int:
-        """The picture's height in pixels, including the labels under the square."""
+        """The picture's height in pixels, including the labels under the square plot."""
         return TOP + SIDE + self.below + 46
 
     def x(self, value: float) -> float:
@@ -46,7 +46,7 @@ class Plot:
         return round(LEFT + SIDE * value, 1)
 
     def y(self, value: float) -> float:
-        """Return the y coordinate of a value, in pixels from the top. A value below the floor is drawn at the floor."""
+        """Return the y coordinate of a value, in pixels from the top. A value below `floor` is drawn at `floor`."""
         return round(TOP + SIDE * (1 - (max(value, self.floor) - self.floor) / (1 - self.floor)), 1)
 
     @property

@@ -41,23 +41,23 @@ class Refusal(BaseModel):
 
 
 _WHEN = {
-    400: "The request is no HTTP, its body is no strict JSON, or it asks for what this server does not do",
+    400: "The request is not valid HTTP or JSON, or uses something that this server does not support",
     401: "No valid API key",
-    403: "A page of another site asks",
-    404: "There is no such thing",
-    408: "The body did not come in time",
-    409: "It has ended already",
+    403: "The request comes from a web page of another site",
+    404: "It does not exist",
+    408: "The body did not arrive in time",
+    409: "It has already ended",
     413: "The body, or the text in it, is too large",
-    415: "The body has another type, or is packed otherwise than as zstd",
+    415: "The body has the wrong type, or a compression other than zstd",
     421: "The Host header names another server",
-    422: "A value does not fit",
+    422: "A value is invalid",
     429: "The queue is full",
     431: "The headers are too large",
-    500: "A fault of ours",
-    503: "The engine's process is being started again",
+    500: "An error of this server",
+    503: "The engine is being restarted",
     504: "The deadline has passed",
 }
-_SECONDS = {"description": "When to ask again, in seconds.", "schema": {"type": "integer", "minimum": 1}}
+_SECONDS = {"description": "Seconds to wait before the next request.", "schema": {"type": "integer", "minimum": 1}}
 _WAITING = (429, 503)
 
 # Statuses that routes have in common: with a JSON body, and with rows for the engine.

@@ -72,10 +72,10 @@ class Resident:
 
 
 class Fleet:
-    """Models by name; the first model is the default.
+    """The models that a server can load, by name. The first of `sources` is the default.
 
     `memory`: how many bytes all loaded models together may take (None: no limit).
-    `others`: further models that a request may name.
+    `others`: finds models that a request may name besides those in `sources`.
     `room_seconds`: how long a request waits until there is enough memory for its model.
 
     Use a fleet only in the event loop's thread, except for `load` and `close`. Raises UsageError if two models have the

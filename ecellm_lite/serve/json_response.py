@@ -1,4 +1,4 @@
-"""JSON responses in ASCII. A text may contain half a surrogate pair, which UTF-8 cannot encode."""
+"""JSON responses in ASCII, because a text may contain half a surrogate pair, which UTF-8 cannot encode."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def cascade_source(sources: Sequence[ModelSource], escalate_below: float) -> Mod
     """Combine several models into a cascade, which can be loaded like a single model.
 
     `sources`: the models, the cheapest first.
-    `escalate_below`: a row goes to the next model if its answer's probability is lower than this; see Cascade.
+    `escalate_below`: a row goes to the next model if its answer's probability is lower than this.
     """
 
     def start() -> Answerer:

@@ -48,7 +48,7 @@ class StoredFile:
 
 
 class StoredFiles:
-    """The folder of stored files."""
+    """The files that the server stores for its clients. They are all in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

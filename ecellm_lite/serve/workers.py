@@ -27,7 +27,7 @@ class Submits(Protocol):
     """An object to which rows can be submitted: an Answerer, or one of its engines."""
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Submit a row, and return the future of its answer; see Answerer."""
+        """Queue a row, and return a future for its answer. The answer to a bad row holds the error."""
 
 
 class Adapted:
@@ -53,11 +53,11 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether the engine can answer now; see ChildRuntime."""
+        """Whether the engine can answer: it has loaded the model, or the next request will make it do so."""
         return bool(getattr(self.answerer, "ready", True))
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Submit a row, and return the future of its answer; see Answerer."""
+        """Submit a row to the engine, count it as waiting, and return a future for its answer."""
         self.count(1)
         return self.submit_counted(task, row, options)
 
@@ -104,14 +104,14 @@ class Workers:
         return min(self.members, key=lambda member: (not member.ready, member.waiting))
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Submit a row to the engine with the fewest waiting rows; see Answerer."""
+        """Submit a row to the engine with the fewest waiting rows, and return the future of its answer."""
         with self._lock:  # two threads must not find the same queue the shortest
             member = self.shortest()
             member.count(1)
         return member.submit_counted(task, row, options)
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
-        """Return the answer to one row, or raise the row's error; see Answerer."""
+        """Wait for the answer to one row and return it, or raise the row's error."""
         return self.shortest().answerer.answer(task, row, **options)
 
     def answers(

@@ -80,6 +80,7 @@ def _reading(lines: Sequence[Line], text: str, delimiter: str | None, quote: str
     """Return the better of two readings with this delimiter: one with quoted cells and one without.
 
     If `quote` is given, there is only one reading: with this quote character or, if it is empty, without quoted cells.
+    `whole`: whether `lines` are the whole file. If not, the last record may be cut off, so it is ignored.
     """
     if quote == "":
         return _read(lines, Dialect(delimiter, Quoting.NONE), whole)

@@ -27,9 +27,9 @@ _GOOGLE = "http://base.google.com/ns/1.0"
 
 @dataclass(slots=True, kw_only=True)
 class Feed(Table):
-    """A feed as a table. Each row has its own columns: the elements of its item.
+    """An RSS or Atom feed as a table. Each item is a row, whose columns are the item's own XML elements.
 
-    `columns`: the columns of the first items, until `all_columns` is called.
+    `columns`: the columns of the first items or, after a call of `all_columns`, of all items.
     """
 
     items: Iterator[TableRow]

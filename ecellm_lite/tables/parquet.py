@@ -48,7 +48,7 @@ class ColumnFile(Table):
 
     @property
     def schema(self) -> pa.Schema | None:
-        """The columns' Arrow types."""
+        """The Arrow schema: each column's name and type."""
         return self.types
 
     def _rows(self, batch: Any) -> Iterator[TableRow]:

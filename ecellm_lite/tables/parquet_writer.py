@@ -41,7 +41,7 @@ class ParquetWriter:
         self._size = 0
 
     def write(self, cells: Sequence[Any], own: Sequence[Any]) -> None:
-        """Add a row to the current row group, and write the group if it is full."""
+        """Add a row: first the input's cells, then the added cells (`own`). If the row group is full, write it."""
         row = (*cells, *own)
         self._buffer.append(row)
         self._size += sum(len(cell) for cell in row if isinstance(cell, str))

@@ -43,7 +43,7 @@ class Fault:
 
 
 class Record(NamedTuple):
-    """A record: its cells, the numbers of its first and last line, and its fault, if it has one."""
+    """A record: its cells, the numbers of its first and last line, and what is wrong with it, if anything."""
 
     line: int
     last_line: int
@@ -114,7 +114,9 @@ class Records:
         return line.text
 
     def _mended(self) -> Record:
-        """Return the record for the current lines, which the csv module could not read or read with a wrong width.
+        """Return the record for the current lines, which the csv module read wrongly.
+
+        It could not read them at all, or it found a wrong number of cells.
 
         Lines that belong to a later record are put back, to be read again.
         """

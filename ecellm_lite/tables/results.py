@@ -1,8 +1,8 @@
 """The columns that a job adds for a row's answer, and their values.
 
 The column `answer` has the answer's text, such as `yes` or `B: positive`. The answer to a score is a number. The answer
-to a ranking is the order, such as `B, A, C`. If a choice's text does not begin with its value, for example because the
-text is only a letter, the column has the value.
+to a ranking is the order, such as `B, A, C`. If a choice's text does not begin with its value, as when the model writes
+a letter in place of the value, the column has the value.
 
 For an extraction in which all rows have the same attributes, there is one column for each attribute. Otherwise, an
 extraction's column `answer` has a JSON object with the attributes.
@@ -79,14 +79,20 @@ class AnswerColumns:
         more: Sequence[str] = (),
         named: bool = False,
     ) -> AnswerColumns:
-        """Return the columns for a task's answers. If `named`, each column's name begins with the task's name."""
+        """Return the columns that a job adds for a task's answers.
+
+        `columns`: the names of the table's own columns.
+        `attributes`, `more`: the same as in the class.
+        `named`: whether each added column's name begins with the task's name.
+        """
         scores = task.question(task.example()).space.type == "score"
         return cls(columns, attributes=attributes, scores=scores, more=more, task=task.name if named else None)
 
     def values(self, answer: Answer | None, more: Mapping[str, str | None] = _NOTHING) -> tuple[Any, ...]:
         """Return an answer's values, one for each column.
 
-        If the answer is None (a skipped row), all values are None.
+        If the answer is None (a skipped row), all values are None. `more`: the values of the added text columns, by
+        the column's name.
         """
         if answer is None:
             return (None,) * len(self.columns)
@@ -119,7 +125,8 @@ class AnswerColumns:
 def shown_text(answer: Answer) -> str | None:
     """Return an answer's text for people to read.
 
-    If a choice's text does not begin with its value, for example because the text is only a letter, return the value.
+    A choice's text may not begin with the chosen option's key (`answer.value`), for example if the text is only a
+    letter. The key is returned then.
     """
     if answer.type == "choice" and answer.text is not None and not answer.text.startswith(str(answer.value)):
         return str(answer.value)

@@ -22,7 +22,7 @@ KEY = "product information extracted from image"
 
 
 def with_caption(fields: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a prompt's fields with the row's caption added, if the row has the key `image_caption`."""
+    """Return a prompt's fields with the product picture's caption added, if the row has the key `image_caption`."""
     return {**fields, KEY: row[NAME]} if NAME in row else dict(fields)
 
 

@@ -79,7 +79,9 @@ class Answers:
 
     `description`: the possible answers, in words.
     `fields`: the task's fields. The answer type may have added limits to them.
-    `write`, `read`, `free_text`: see Task.
+    `write`: turns the fields of a row into the strings of the prompt.
+    `read`: takes the strings `input` and `options` of a row in the wire format, and returns the answer space.
+    `free_text`: the answer space, if the task answers in free text.
     `subject`: the list field that the answers refer to, such as the products to rank. It is never shortened.
     """
 
@@ -144,7 +146,10 @@ def _of_file(table: TaskTable) -> tuple[list[Label], int]:
 
 
 def _none(table: TaskTable, labels: Sequence[Label]) -> str | None:
-    """Return the text of the task's answer "none of these labels", or None if the task has no such answer."""
+    """Return the text of the task's answer "none of these labels", or None if the task has no such answer.
+
+    Raises InputError if the text is also one of `labels`.
+    """
     if "none" not in table or table.value("none") is False:
         return None
     none = NONE if table.value("none") is True else table.text("none", most=LONGEST_LABEL)

@@ -79,7 +79,7 @@ class Joined(str):
     pieces: tuple[Piece, ...]
 
     def __new__(cls, text: str, pieces: Sequence[Piece] = ()) -> Self:
-        """Return the text with its pieces."""
+        """Return `text` as a Joined that has these `pieces`."""
         joined = super().__new__(cls, text)
         joined.pieces = tuple(pieces)
         return joined

@@ -80,7 +80,7 @@ class QuestionForm:
 def question_task(definition: Mapping[str, Any]) -> Task:
     """Return the task that asks a question. The task's name contains a hash of the question.
 
-    If the definition asks for free text, the result is a task of tasks/texts.py.
+    A definition such as {"type": "chat"} asks for free text, so it gives a task whose answers are free text.
 
     Raises InputError that names the wrong part of the definition.
     """

@@ -37,13 +37,13 @@ class Long(Protocol):
         """The names of the fields. A field inside a record is written `product_1.description`."""
 
     def least(self, values: Values) -> int:
-        """Return the smallest `size` to which the fields can be cut."""
+        """Return the smallest number of parts to which the fields can be cut."""
 
     def size(self, values: Values) -> int:
         """Return how many parts the fields have now. If this is not more than `least`, nothing can be cut."""
 
     def cut(self, values: Values, size: int) -> Values:
-        """Return the row with only `size` parts left. `size` is never smaller than `least`."""
+        """Return the row with its fields cut to `size` parts. Do not pass a `size` below `least(values)`."""
 
     def note(self, values: Values, size: int) -> str:
         """Return a phrase that says what is left after a cut to `size` parts."""
@@ -68,9 +68,10 @@ class Words:
         return len(self._counts(values))
 
     def size(self, values: Values) -> int:
-        """Return the smallest size at which nothing is cut.
+        """Return the smallest `size` at which `cut` removes nothing.
 
-        This is the number of words in the longest field, times the number of fields with a text.
+        `cut` gives each field the same number of words. So this is the number of words in the longest field, times the
+        number of fields with a text.
         """
         counts = self._counts(values)
         return max(counts.values(), default=0) * len(counts)
@@ -187,7 +188,7 @@ def _largest(
     high: tuple[int, int],
     most: int,
 ) -> int:
-    """Return the largest number of parts with which the row has at most `most` tokens.
+    """Return the largest number of parts (words or items) with which the row has at most `most` tokens.
 
     `of`: makes the row with a given number of parts.
     `needs`: counts the tokens of a row.

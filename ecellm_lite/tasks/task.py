@@ -61,10 +61,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """The parts of a prompt that come from a row: the strings `input` and `options`. `space` has the possible answers.
+    """The parts of a prompt that come from a row.
 
+    `text`, `options`: the strings `input` and `options` of ECInstruct's own form (the wire format).
+    `space`: the possible answers.
     `warnings`: which parts of the row are missing in these strings.
-    `stem`, `bare`, `turns`: as in Question.
+    `stem`: the beginning of `text` that other questions share; empty if there is none.
+    `bare`: whether `text` is the whole prompt, with no envelope around it.
+    `turns`: a conversation that replaces `text`.
     """
 
     text: str
@@ -110,7 +114,7 @@ class Task:
     def wording(self) -> str:
         """The task's own instruction, followed by a hash of its worked examples if it has any.
 
-        A question without an instruction of its own has this as its `wording`.
+        If a question uses the task's own instruction, its `wording` equals this text.
         """
         return self._wording(self.instruction)
 

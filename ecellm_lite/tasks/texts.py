@@ -32,7 +32,7 @@ class TurnsField:
     kind: ClassVar[str] = "a list of messages"
 
     def read(self, value: Any, place: str) -> tuple[Turn, ...]:
-        """Check a conversation, and return its messages."""
+        """Check a conversation, and return its messages. `place`: how error messages name the conversation."""
         if not isinstance(value, list) or not 1 <= len(value) <= MOST_TURNS:
             raise InputError(
                 f"{place} is {shown(value)}", step=f"give a list of 1 to {MOST_TURNS:,} messages", field=place

@@ -19,14 +19,16 @@ class WrittenNumber(float):
     text: str
 
     def __new__(cls, text: str) -> Self:
-        """Return the number with this spelling."""
+        """Return the number that `text` spells."""
         number = super().__new__(cls, text)
         number.text = text
         return number
 
 
 def read_json(data: str | bytes) -> Any:
-    """Return a JSON value. A number with a decimal point becomes a WrittenNumber. Raises the same errors as json.loads.
+    """Parse JSON. A number with a decimal point or an exponent becomes a WrittenNumber, which keeps its spelling.
+
+    Raises the same errors as json.loads.
 
     >>> read_json('{"price": 19.50}')["price"].text
     '19.50'
@@ -40,7 +42,7 @@ def read_strict_json(data: str | bytes) -> Any:
 
 
 def as_written(value: Any) -> Any:
-    """Return a row as plain JSON values: WrittenNumbers become texts, and NaN becomes None."""
+    """Return a row as plain JSON values: a WrittenNumber becomes its spelling as text, and NaN becomes None."""
     if isinstance(value, Mapping):
         return {key: as_written(part) for key, part in value.items()}
     if isinstance(value, list):

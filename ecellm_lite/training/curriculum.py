@@ -34,7 +34,7 @@ Maker = Callable[[Rows, int, Random], list[Row]]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The rows of a pass. Each field is a dict whose keys are tasks.
+    """Which rows each pass of the training has. Each field is a dict whose keys are tasks.
 
     `repeats`: how often each row of the task occurs (default: once).
     `most`: the maximum number of the task's labelled rows in a pass. They are chosen at random for each pass.
@@ -72,9 +72,10 @@ def read_curriculum(
     sources: Sequence[str] = (),
     most_held_out: int = MOST_HELD_OUT,
 ) -> Curriculum:
-    """Make a curriculum of the rows in the files TASK/train.jsonl of `folders`.
+    """Make lessons (training examples) from the rows in the files TASK/train.jsonl of `folders`.
 
     `model`: the GGUF file whose vocabulary is used to tokenize the rows.
+    `passes`: how many passes over the rows to make lessons for.
 
     A tenth of each task's rows is held out, but at most `most_held_out` rows. The model learns nothing from rows whose
     source is one of `sources`. At most `most_held_out` of these rows per task are used for validation.
@@ -137,7 +138,7 @@ def make_curriculum(
 
 
 def _drawn(rows: Rows, layout: Layout, random: Random) -> list[Row]:
-    """Return the rows of a pass: labelled rows, and rows that the layout's functions made."""
+    """Return the rows of one pass: labelled rows, and synthetic rows from the functions in `layout.made`."""
     drawn: list[Row] = []
     for task, labelled in rows.items():
         most = layout.most.get(task, sys.maxsize)
@@ -149,7 +150,7 @@ def _drawn(rows: Rows, layout: Layout, random: Random) -> list[Row]:
 
 
 class _School:
-    """Turns rows into lessons and collects them."""
+    """Turns rows into lessons (training examples) and collects them."""
 
     def __init__(self, vocabulary: Vocabulary, envelope: Envelope) -> None:
         self._scene = Scene(vocabulary, LONGEST, form=AnswerForm.of(envelope, vocabulary))
@@ -159,9 +160,10 @@ class _School:
         self._envelope = envelope
 
     def teach(self, row: Row, turn: int, random: Random | None = None, *, left_out: bool = False) -> None:
-        """Make a lesson of a row for the pass number `turn`. If the row is too long, only count it.
+        """Make a lesson of a row for the training pass `turn`. If the row is too long, only count it.
 
-        With `random`, the row and the instruction are varied.
+        With `random`, the row and the instruction are varied. `left_out`: whether the row is from a source that the
+        model does not learn from.
         """
         task = get_task(row["task"])
         fields, answer, instruction = row["input"], row["output"], None

@@ -38,21 +38,22 @@ _SAME = ("recipe", "steps", "first_pass", "passes", "lessons")  # must not chang
 
 
 def is_merged(recipe: Recipe, device: str) -> bool:
-    """Return whether each step computes with the merged adapter, which is faster on a CPU.
+    """Return whether each training step computes with a copy of the base that has the adapter merged into it.
 
-    With 16 bits, merging would lose small changes.
+    This is so on a CPU, where it is faster, if the recipe has no dropout.
     """
-    return device == "cpu" and not recipe.bfloat16 and not recipe.dropout
+    return device == "cpu" and not recipe.dropout
 
 
 class Learning:
     """A training run. `folder` holds its checkpoint, its curves and the best adapter so far.
 
-    `batches` has the lessons of each step.
+    `batches` has the lessons (training examples) of each step.
 
-    Each lesson was made for one numbered pass. The run learns from the lessons of `passes` consecutive passes,
-    beginning with pass `first_pass` (counted from 0). By default, it continues to the last pass that there are lessons
-    for. Raises UsageError if there are no lessons for one of these passes, or if `passes` is less than 1.
+    Each lesson was made for one numbered pass over the training rows. The run learns from the lessons of `passes`
+    consecutive passes, beginning with pass `first_pass` (counted from 0). By default, it continues to the last pass
+    that there are lessons for. Raises UsageError if there are no lessons for one of these passes, or if `passes` is
+    less than 1.
     """
 
     def __init__(
@@ -75,10 +76,13 @@ class Learning:
             target_modules=list(MATRICES),
             task_type="CAUSAL_LM",
         )
-        # The adapter itself stays in 32 bits.
-        frozen = base.to(device=device, dtype=torch.bfloat16 if recipe.bfloat16 else torch.float32)
+        merges = is_merged(recipe, device)
+        # The adapter itself stays in 32 bits. Merged weights do too: in 16 bits, small changes would be lost.
+        frozen = base.to(device=device, dtype=torch.bfloat16 if recipe.bfloat16 and not merges else torch.float32)
         self.model = get_peft_model(frozen, settings, autocast_adapter_dtype=True)
-        self._merged = MergedLlama(self.model) if is_merged(recipe, device) else None
+        self._merged = MergedLlama(self.model) if merges else None
+        # "medium" computes products of 32-bit numbers in bfloat16 if the CPU has instructions for it.
+        torch.set_float32_matmul_precision("medium" if recipe.bfloat16 else "highest")
         self.recipe = recipe
         self.folder = folder
         self._lessons = lessons
@@ -112,10 +116,11 @@ class Learning:
         return len(self.batches)
 
     def run(self, *, until: int | None = None, report: Callable[[str], None] = print) -> None:
-        """Learn up to the step `until`, or to the end. A checkpoint is written at least every EVERY steps.
+        """Learn up to the step `until`, or to the end.
 
-        The adapter is validated after each pass, and the best one is kept. If the run starts from an older adapter
-        (`start_from`), that adapter is validated first.
+        A checkpoint is written after every `EVERY` steps, after each pass, and at the end. The adapter is validated
+        after each pass, and the best one is kept. If the run starts from an older adapter (`start_from`), that adapter
+        is validated first.
         """
         end = self.steps if until is None else min(until, self.steps)
         if self._started and self.step == 0 and self._lessons.of(VALIDATION):
@@ -150,7 +155,10 @@ class Learning:
         (self.folder / "curves.json").write_text(json.dumps(self._curves(), indent=1) + "\n", "utf-8")
 
     def resume(self) -> None:
-        """Continue from the folder's checkpoint if there is one; raises UsageError if another training wrote it."""
+        """Continue from the folder's checkpoint if there is one.
+
+        Raises UsageError if the checkpoint was written by a training with other lessons or settings.
+        """
         path = self.folder / "checkpoint.pt"
         if path.is_file():
             state = torch.load(path, map_location=self.device, weights_only=True)
@@ -194,9 +202,10 @@ class Learning:
             states = self._answer_states(part)
             labels = torch.tensor([token for lesson in part for token in lesson.tokens[-lesson.answer :]])
             logits = self._output(states)
-            loss = functional.cross_entropy(logits.float(), labels.to(self.device), reduction="sum") / len(batch)
-            loss.backward()
-            total += float(loss.detach())
+            losses = functional.cross_entropy(logits.float(), labels.to(self.device), reduction="none")
+            weights = [lesson.answer**-self.recipe.length_penalty for lesson in part for _ in range(lesson.answer)]
+            (losses @ torch.tensor(weights, device=self.device) / len(batch)).backward()
+            total += float(losses.detach().sum()) / len(batch)
         torch.nn.utils.clip_grad_norm_(self._learning, 1.0)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)

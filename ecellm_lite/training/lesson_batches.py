@@ -72,7 +72,10 @@ class Packing:
 
 
 def packed(part: Sequence[Lesson]) -> Packing:
-    """Return the lessons of a part as one sequence. It is shorter if neighboring lessons begin with the same tokens."""
+    """Return lessons as one sequence of tokens, to be computed in one call.
+
+    The sequence is shorter if neighboring lessons begin with the same tokens.
+    """
     tokens: list[int] = []
     positions: list[int] = []
     rows: list[list[int]] = []

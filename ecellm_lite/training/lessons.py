@@ -44,18 +44,21 @@ class Lesson:
 
 @dataclass(slots=True)
 class Lessons:
-    """All lessons of a training run; `end` is the end-of-sequence token."""
+    """All lessons (tokenized rows) of a training run. `end` is the id of the end-of-sequence token."""
 
     end: int
     lessons: list[Lesson] = field(default_factory=list)
 
     def of(self, turn: int) -> list[Lesson]:
-        """Return the lessons of one pass. Passes are counted from 0. `of(VALIDATION)` returns the held-out lessons."""
+        """Return the lessons of one pass over the rows.
+
+        `turn`: the number of the pass, from 0, or VALIDATION for the lessons of held-out rows.
+        """
         return [lesson for lesson in self.lessons if lesson.turn == turn]
 
     @property
     def passes(self) -> int:
-        """The number of passes that these lessons are for."""
+        """The number of passes over the training rows that these lessons were made for."""
         return 1 + max((lesson.turn for lesson in self.lessons), default=VALIDATION)
 
     def write(self, path: Path) -> None:

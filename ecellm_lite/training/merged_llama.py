@@ -4,9 +4,9 @@ The adapter is merged into the weights once per step: W' = W + scale * B @ A. So
 forward pass and one in the backward pass. For the gradients of A and B, only products with narrow matrices are needed
 (`_Product`).
 
-Nothing is padded. If neighboring lessons begin with the same tokens, these tokens are computed once (`packed`). After
-its attention, the last layer computes only the states that predict an answer's token. Everything is computed in
-float32, without dropout.
+Nothing is padded. If neighboring lessons (training examples) begin with the same tokens, these tokens are computed once
+(`packed`). After its attention, the last layer computes only the states that predict an answer's token. There is no
+dropout. All numbers are float32; torch may compute their products in bfloat16 (`torch.set_float32_matmul_precision`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ecellm_lite.training.lessons import Lesson
 
 
 class MergedLlama:
-    """A Llama model to which peft has added an adapter. Call `merge` whenever the adapter has changed."""
+    """Runs a Llama model with peft's adapter merged into its weights. Call `merge` whenever the adapter has changed."""
 
     def __init__(self, model: Any) -> None:
         self._llama = model.base_model.model.model
@@ -45,7 +45,10 @@ class MergedLlama:
                     matrices.merge()
 
     def answer_states(self, lessons: Sequence[Lesson]) -> Any:
-        """Return the states that predict the tokens of the answers, lesson after lesson: (tokens, width)."""
+        """Return the hidden states that predict the tokens of the answers, one lesson after the other.
+
+        Their shape is (tokens, width).
+        """
         packing = packed(lessons)
         rows = [
             _Row(torch.tensor(places), shared)
@@ -151,7 +154,7 @@ def _normed(norm: Any, states: Any) -> Any:
 
 
 class _Norm(Function):  # type: ignore[misc]
-    """RMSNorm with a fixed weight."""
+    """RMSNorm with a weight that is not trained."""
 
     @staticmethod
     def forward(ctx: Any, x: Any, weight: Any, epsilon: float) -> Any:
@@ -218,7 +221,7 @@ def _rotated(x: Any, heads: int, cosines: Any, sines: Any) -> Any:
 
 
 class _Row:
-    """Where a lesson's tokens are among the packed tokens.
+    """Where the tokens of a lesson (a training example) are among the tokens of all lessons.
 
     The lesson's first `shared` tokens are also those of the lesson before it.
     """
@@ -271,9 +274,10 @@ class _Attention(Function):  # type: ignore[misc]
 
 
 def _parts(heads: Any, key_heads: int) -> tuple[Any, Any]:
-    """Return the queries (tokens, key heads, group, width), and the keys and values (tokens, 2 * key heads, width).
+    """Split `heads`, of shape (tokens, heads, width), into the queries, and the keys and values.
 
-    A group has the query heads that share a key head.
+    The queries have the shape (tokens, key heads, group, width). A group has the query heads that share a key head.
+    The keys and values have the shape (tokens, 2 * key heads, width).
     """
     return heads[:, : -2 * key_heads].unflatten(1, (key_heads, -1)), heads[:, -2 * key_heads :]
 
@@ -293,5 +297,8 @@ def _by_key(queries: Any) -> Any:
 
 
 def _by_token(queries: Any, group: int) -> Any:
-    """Reshape queries from (key heads, group * tokens, width) to (tokens, key heads, group, width)."""
+    """Reshape queries from (key heads, group * tokens, width) to (tokens, key heads, group, width).
+
+    `group`: how many query heads share a key head.
+    """
     return queries.unflatten(1, (group, -1)).permute(2, 0, 1, 3)

@@ -21,8 +21,11 @@ class Recipe:
     `rows`: how many rows are in a batch.
     `tokens`: the maximum number of tokens in one call of the model, including padding. A larger batch is split into
       parts. This saves memory and does not change the result.
-    `bfloat16`: whether to compute with 16-bit numbers. This is faster, but two runs may give slightly different
-      weights.
+    `bfloat16`: whether to compute with 16-bit numbers. This is faster on a GPU or a CPU with AMX, but two runs may give
+      slightly different weights. On other CPUs it changes nothing.
+    `length_penalty`: the loss of a lesson (a training example) is divided by n to this power, where n is the number of
+      the answer's tokens. With 0, an answer of many tokens counts much more than a yes or no. With 1, both count the
+      same.
     """
 
     rank: int = 16
@@ -33,6 +36,7 @@ class Recipe:
     seed: int = 7
     tokens: int = 8192
     bfloat16: bool = False
+    length_penalty: float = 0.0
 
     def rate_at(self, step: int, steps: int) -> float:
         """Return the learning rate of a step: a short warm-up, then half a cosine."""

@@ -1,4 +1,4 @@
-"""Answers stay the same when they are converted to plain data or JSON and back."""
+"""Checks that answers stay the same when they are converted to plain data or JSON and back."""
 
 from __future__ import annotations
 

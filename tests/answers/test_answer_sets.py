@@ -1,4 +1,4 @@
-"""The answer is always in the row's answer set, for any logits of the model and any text in the row."""
+"""Tests that an answer is always in the row's answer set, for any logits of the model and any text in the row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Candidate answers as a matrix: which tokens may come next, where an answer ends, and its probability."""
+"""Tests candidate answers in a matrix: which tokens may come next, where an answer ends, and its probability."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Extractions: the place of each value in the row, and attributes with several values."""
+"""Tests extractions: the place of each value in the row, and attributes with several values."""
 
 from __future__ import annotations
 

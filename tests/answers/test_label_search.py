@@ -23,9 +23,9 @@ def find(rows: list[tuple[int, ...]], detours: int, best: int, least: float = 0.
 
 
 def questions(rows: list[tuple[int, ...]], index: int) -> int:
-    """Return how many tokens of a row the model must choose.
+    """Return how many tokens of `rows[index]` the model must choose. `rows` are the labels' tokens.
 
-    The model must choose where rows with the same beginning have different next tokens.
+    The other tokens are forced: all rows that begin with the same tokens go on with this token.
     """
     closed = [(*row, END) for row in rows]
     row = closed[index]

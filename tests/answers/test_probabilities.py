@@ -1,4 +1,4 @@
-"""For any logits, the softmax over the allowed tokens gives probabilities."""
+"""Checks that the softmax over the allowed tokens gives valid probabilities for any finite logits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads quantities, numbers and dates in the forms that product texts use."""
+"""Checks that quantities, numbers and dates are read in the forms that product texts use."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def array(name: bytes, item: int, items: Sequence[bytes], count: int | None = No
 def tensor(
     name: bytes = b"a", shape: Sequence[int] = (8,), kind: int = F32, offset: int = 0, dimensions: int | None = None
 ) -> bytes:
-    """Return a tensor's entry in the header. `dimensions` is a false number of dimensions, if it is not None."""
+    """Return a tensor's entry in the header. `dimensions`: a wrong number of dimensions to write, or None."""
     count = len(shape) if dimensions is None else dimensions
     return string(name) + u32(count) + b"".join(map(u64, shape)) + u32(kind) + u64(offset)
 

@@ -1,4 +1,4 @@
-"""Adapters in GGUF files that must be refused before llama.cpp reads them, because some make it abort the process."""
+"""Tests that invalid adapters in GGUF files are refused before llama.cpp reads them. Some would abort the process."""
 
 from __future__ import annotations
 

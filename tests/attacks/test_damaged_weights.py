@@ -1,4 +1,4 @@
-"""A model's weights are damaged and later repaired.
+"""Tests a model whose weights are damaged and later repaired.
 
 A saved state is what the model computed for an instruction. A state that was saved while the weights were damaged must
 not be used after the repair.

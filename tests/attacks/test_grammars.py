@@ -1,4 +1,7 @@
-"""Schemas and grammars that would crash or hang llguidance, or use all memory. llguidance must never read them."""
+"""Checks that hostile schemas and grammars are refused before the library llguidance reads them.
+
+They would crash or hang llguidance, or use all memory.
+"""
 
 from __future__ import annotations
 

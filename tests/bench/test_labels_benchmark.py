@@ -1,4 +1,4 @@
-"""The script benchmarks/labels.py, which measures how fast we and other programs choose one of many labels."""
+"""Tests benchmarks/labels.py, which measures how fast we and other programs choose one of many labels."""
 
 from __future__ import annotations
 

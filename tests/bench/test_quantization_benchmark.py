@@ -1,4 +1,4 @@
-"""The benchmark that compares file types: its figures, its recommendation, and a run on a tiny model."""
+"""Tests the benchmark that compares file types: its figures, its recommendation, and a run on a tiny model."""
 
 from __future__ import annotations
 

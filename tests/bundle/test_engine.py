@@ -1,4 +1,4 @@
-"""The build of the portable engine: the arguments for pip, and the checks of the built engine.
+"""Tests the build of the portable engine: the arguments for pip, and the checks of the built engine.
 
 The compilation itself takes too long for a test.
 """

@@ -1,4 +1,4 @@
-"""Models are copied from the store of one machine to those of other machines, through a folder and a web server."""
+"""Tests that models are copied from one machine's store to those of others, through a folder and a web server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ordinary user installs several versions of a bundle. One of them is the current version."""
+"""An ordinary user can install several versions of a bundle, and can go back to an earlier one."""
 
 from __future__ import annotations
 

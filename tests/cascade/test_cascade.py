@@ -99,7 +99,7 @@ def test_escalated_rows_are_answered_in_batches() -> None:
 class Prepared:
     """The first model of a cascade. The test sets its answers.
 
-    When the row with the id 1 is submitted, it answers the row submitted before, and then raises UsageError.
+    When the row with the id 1 is submitted, `submit` first gives the first row its answer, and then raises UsageError.
     """
 
     model = SMALL

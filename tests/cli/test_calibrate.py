@@ -1,4 +1,4 @@
-"""The command `calibrate`, and how the other commands use its result."""
+"""Tests the command `calibrate`, and how the other commands use its result."""
 
 from __future__ import annotations
 

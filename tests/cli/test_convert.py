@@ -1,4 +1,4 @@
-"""The command `convert` writes a file with its manifest, or reports an error."""
+"""Checks that the command `convert` writes a file with its manifest, or reports an error."""
 
 from __future__ import annotations
 

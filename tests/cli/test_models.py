@@ -1,4 +1,4 @@
-"""The command `models`, and models whose file is missing or damaged."""
+"""Tests the command `models`, and the errors for models whose file is missing or damaged."""
 
 from __future__ import annotations
 

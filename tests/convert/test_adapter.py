@@ -1,4 +1,4 @@
-"""Adapters in the format of the library peft are read. Adapters that cannot be merged are refused."""
+"""Tests that adapters in PEFT's format are read, and that adapters that cannot be merged are refused."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""A checkpoint is converted while it is downloaded. The GGUF file is the same as without a download.
+"""Tests the conversion of a checkpoint while it is downloaded.
 
-The downloaded files need little space on the disk.
-
-After an interruption, finished shards are neither downloaded nor converted again.
+The tests check that the GGUF file is the same as from a local checkpoint, that the downloaded files take little space
+on the disk, and that a run after an interruption neither downloads nor converts finished shards again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The converter finds a model's chat form from its chat template. The template is a program, and it is not trusted."""
+"""Checks that a model's chat form is found from its chat template. The template is a program, and it is not trusted."""
 
 from __future__ import annotations
 

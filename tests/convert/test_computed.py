@@ -1,4 +1,4 @@
-"""Tensors whose values are computed from the configuration, and tensors to which a constant is added."""
+"""Tests tensors whose values are computed from the configuration, and tensors to which a constant is added."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our converter and llama.cpp's own converter make the same tensors and metadata, for each current architecture."""
+"""Checks that our converter makes the same tensors and metadata as llama.cpp's, for each current architecture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gemma 2 and 3, Phi-3 and Phi-4-mini have the same logits in llama.cpp and in transformers."""
+"""Tests that converted Gemma 2 and 3, Phi-3 and Phi-4-mini have the same logits in llama.cpp as in transformers."""
 
 from __future__ import annotations
 

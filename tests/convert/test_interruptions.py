@@ -1,6 +1,6 @@
-"""A conversion is interrupted at any moment.
+"""A conversion can be interrupted at any moment and resumed.
 
-When it is resumed, its file has the same bytes as without the interruption.
+The resulting file has the same bytes as without the interruption.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Adapters are merged as their settings say. If a part of an adapter cannot be merged, the conversion fails."""
+"""Tests that adapters are merged as their settings say, and that an adapter that cannot be merged fully is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adapters can have the module names of Phi-2's original code. They are renamed to the names of today's checkpoints."""
+"""Tests that adapters with the module names of Phi-2's original code get the names of today's checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""llama.cpp reads the vocabulary of a converted file. It then gives the same token ids as the model's own tokenizer."""
+"""Checks that llama.cpp gives the same token ids with a converted file's vocabulary as the model's own tokenizer."""
 
 from __future__ import annotations
 

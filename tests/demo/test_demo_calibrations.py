@@ -1,4 +1,4 @@
-"""The demo comes with calibrations. It does not replace calibrations that the user fits or removes."""
+"""Checks that the demo comes with calibrations, keeps the user's own, and does not restore removed ones."""
 
 from __future__ import annotations
 

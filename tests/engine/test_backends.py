@@ -87,7 +87,7 @@ def test_variants_are_listed_best_first(folder: Path) -> None:
 
 
 def test_a_function_of_the_variant_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The function is in the library for this processor, and not in llama.cpp's main library."""
+    """Look up a function that is in the library for this processor, but not in llama.cpp's main library."""
     variant = cpu_variants(folder)[0]
     monkeypatch.setattr(ggml, "cpu_variant", lambda: variant)
     expected = ctypes.cast(ctypes.CDLL(str(variant.path)).ggml_backend_score, ctypes.c_void_p).value

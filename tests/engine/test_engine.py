@@ -1,4 +1,4 @@
-"""Tests that need the real llama.cpp and the demo model, because the fake engine cannot show the same."""
+"""Tests of the engine that need the real llama.cpp and the demo model, because the fake engine runs no model."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ CLIENTS = 32
 
 
 def row(task: int, *text: int, instruction: int = 40) -> Request:
-    """Return a request. Its prompt begins with the task's instruction and ends with `text`."""
+    """Return a request. Its prompt is the token `task`, `instruction` times, and then the tokens `text`."""
     return Request([task] * instruction + list(text), instruction, Text(1), opening=instruction)
 
 

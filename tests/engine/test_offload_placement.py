@@ -1,4 +1,4 @@
-"""Which layers go to which GPU, compared with llama.cpp's rule. The tests have their own Python code for this rule."""
+"""Tests which layers go to which GPU. llama.cpp's rule is written again in Python here, to compare with."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A portable build on other processors, which qemu-x86_64 simulates.
+"""Tests a portable build on other processors, which qemu-x86_64 simulates.
 
-The answers are the same on all processors, and each processor runs the variant that was built for it. Skylake-Server is
-an exception: it runs the variant for AVX2, because qemu does not simulate AVX-512.
+The tests check that the answers are the same on all processors, and that each processor runs the variant that was built
+for it. Skylake-Server is an exception: it runs the variant for AVX2, because qemu does not simulate AVX-512.
 
 The environment variable ECELLM_PORTABLE_PYTHON names the Python of an environment with this project, the demo, and the
 wheel that `ecellm-lite bundle engine` builds.

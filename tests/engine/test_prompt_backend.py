@@ -1,4 +1,4 @@
-"""The prompt kernels multiply matrices faster while llama.cpp reads a prompt. They are used only if all checks pass."""
+"""Tests when llama.cpp uses the prompt kernels (our faster matrix products and attention), and their self-checks."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_unsupported_attention_is_left_to_llama_cpp(
 
 
 def test_contexts_of_other_code_do_not_use_the_kernels(demo_model: StoredModel, variant: str) -> None:
-    """A second context of llama.cpp, made without LlamaBackend, computes while the backend is open."""
+    """While a LlamaBackend with kernels is open, a llama.cpp context made without LlamaBackend reads a prompt."""
     backend = LlamaBackend(demo_model.path, Settings(gpu_layers=0, context=256, prompt_kernels=variant))
     backend.decode([Chunk(sequence=0, position=0, tokens=list(range(1000, 1040)), ask=1)])
     parameters = llama.llama_context_default_params()

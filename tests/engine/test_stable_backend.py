@@ -186,7 +186,10 @@ def test_answers_are_the_same_bytes_in_every_batch(demo_model: StoredModel, kern
 
 @pytest.mark.slow
 def test_every_task_has_the_same_bytes_in_every_batch(demo_model: StoredModel, kernels: dict[str, Any]) -> None:
-    """The passes differ in batch size, order, number of threads, and whether rows share prefixes."""
+    """The rows are answered four times, with different batch sizes, orders and numbers of threads.
+
+    Once, rows share only their instruction, and no other part of their prompts.
+    """
     jobs = [(task, [{**EXAMPLES[task], "id": n} for n in range(2)]) for task in EXAMPLES]
     jobs.append(("sentiment_analysis", rows(20)[2:]))  # whose ids are not those of the examples
     seen = []

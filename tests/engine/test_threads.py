@@ -1,4 +1,4 @@
-"""While other programs keep some cores busy, the model uses only the free ones. If all cores are busy, it uses all."""
+"""If other programs keep some cores busy, the model uses only the free cores. If all are busy, it uses all cores."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Office(Machine):
 
 
 def watched(threads: Threads, machine: Office, programs: int, used: float) -> int:
-    """Call the model ten times and return the number of threads.
+    """Update `threads` ten times, as before calls of the model, and return the number of threads that it then chooses.
 
     Meanwhile, `programs` other programs keep `used` cores busy.
     """

@@ -1,4 +1,4 @@
-"""A chat form and the tokenizer's apply_chat_template (transformers) turn a conversation into the same token ids."""
+"""Tests that a chat form gives a conversation the same token ids as apply_chat_template of transformers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def write_tokenizer(folder: Path, tokenizer: dict[str, Any], first: int, rstrip:
 
 
 class Pair:
-    """The same vocabulary twice: in llama.cpp and in the package tokenizers."""
+    """The same vocabulary twice: in llama.cpp (`ours`) and in Hugging Face's package `tokenizers` (`theirs`)."""
 
     def __init__(self, ours: LlamaVocabulary, folder: Path) -> None:
         from tokenizers import Tokenizer

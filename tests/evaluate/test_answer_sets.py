@@ -46,9 +46,9 @@ def drawn(count: int, seed: int, trust: float) -> list[Row]:
 
 @pytest.mark.parametrize("trust", [0.0, 0.5, 1.0])
 def test_the_guarantee_holds_for_good_and_bad_models(trust: float) -> None:
-    """The mean coverage of 200 random splits reaches the guarantee.
+    """Check that sets of plausible answers contain the right answer in 90% of the rows, as guaranteed.
 
-    A shortfall of three standard errors may be chance.
+    The share is the mean over 200 random splits. It may be three standard errors lower by chance.
     """
     rows = drawn(600, 1, trust)
     random = np.random.default_rng(2)

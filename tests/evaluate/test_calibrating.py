@@ -1,4 +1,4 @@
-"""Calibrating a task with an engine whose logits are three times too large."""
+"""Checks that calibrating corrects an overconfident engine, whose logits are three times too large."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fitting a temperature corrects an overconfident model. A fit that may be due to chance is not kept."""
+"""Checks that fitting a temperature corrects an overconfident model. A fit that may be due to chance is not kept."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_right_answers_of_probability_zero_have_a_finite_loss() -> None:
 
 
 def test_rows_have_equal_weight_however_many_claims_they_make() -> None:
-    """One row has a hundred entries, but counts as one row."""
+    """One row makes a hundred claims, but weighs no more than a row that makes one."""
     loud = Case(tuple(Claim((0.99, 0.01), 1) for _ in range(100)), 1.0)
     quiet = [Case((Claim((0.7, 0.3), int(place % 10 < 3)),), 1.0) for place in range(40)]
     fitted = fit([loud, *quiet])

@@ -1,4 +1,4 @@
-"""Chooses when a cascade passes rows on to the next model.
+"""Choosing when a cascade passes rows on to the next model.
 
 As few rows as possible are passed on, but enough for the agreement that the user wants.
 """

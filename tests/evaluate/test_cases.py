@@ -1,4 +1,4 @@
-"""A temperature is fitted to cases. Each case is made from an answer and the row's label."""
+"""A case is an answer compared with its row's label. A temperature is fitted to many cases."""
 
 from __future__ import annotations
 

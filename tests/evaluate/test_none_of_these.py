@@ -1,4 +1,4 @@
-"""A user's task whose answer is one of several labels or "none of these" can be evaluated and calibrated."""
+"""Evaluates and calibrates a user's task whose answer is one of several labels or "none of these"."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def strange(tokens: Sequence[int]) -> Logits:
 
 
 def mails(task: Task, count: int, seed: int) -> list[Labelled]:
-    """Return labelled rows. Every third row has a strange mail and the label "none".
+    """Return labelled rows. Every third row has a mail with the word "strange", and the label "none".
 
     The labels of the other rows are drawn from the model's probabilities.
     """

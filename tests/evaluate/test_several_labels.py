@@ -167,9 +167,10 @@ SHARED = Correction(1.0, -2.0)
 
 
 def drawn(task: Task, count: int, seed: int, **own: Correction) -> list[Labelled]:
-    """Return rows whose gold labels are drawn at random, with the model's probabilities after a correction.
+    """Return rows with random gold labels.
 
-    Each label is corrected by its entry in `own`. A label without an entry is corrected by SHARED.
+    A row has a label with the model's probability for this label, corrected by the label's Correction in `own`. For a
+    label that is not in `own`, the Correction is SHARED.
     """
     generator = np.random.default_rng(seed)
     rows = [{"mail": f"mail {seed} {number}"} for number in range(count)]

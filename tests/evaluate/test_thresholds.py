@@ -1,4 +1,4 @@
-"""A threshold: answers with at least this probability are right often enough, for example 95% of the time."""
+"""Checks thresholds: answers with at least this probability must be right often enough, such as in 95% of cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluating a user's task that extracts attributes with typed values, such as numbers and dates."""
+"""Tests the evaluation of a user's task that extracts attributes with typed values, such as numbers and dates."""
 
 from __future__ import annotations
 

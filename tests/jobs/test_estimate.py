@@ -1,4 +1,4 @@
-"""A job's duration is estimated from some of its rows."""
+"""Tests how a job's duration is estimated from some of its rows."""
 
 from __future__ import annotations
 

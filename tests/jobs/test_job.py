@@ -40,7 +40,7 @@ class Counting(Runtime):
 def run(rows: Path, output: Path | None, options: JobOptions | None = None, **request: Any) -> tuple[Tally, int]:
     """Run a job with the fake engine in deterministic mode.
 
-    Return its tally, and how many rows the engine answered.
+    Return the job's counts of rows (its Tally), and how many rows the engine answered.
     """
     runtime = Counting.over(FakeBackend(), deterministic=True)
     assert isinstance(runtime, Counting)

@@ -1,4 +1,4 @@
-"""A job's output file gets its final name only when it is complete."""
+"""Tests for a job's output file, which gets its final name only when it is complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quantization kernels give the same bytes as ggml, for any rows, type and processor."""
+"""Tests that the quantization kernels give the same bytes as ggml, for any rows, type and processor."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ ROUNDING = 2.0**-24
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The arguments of a call of the attention; see `library.attend`."""
+    """The arguments of one call of the kernels' function for attention, `attend`."""
 
     q: NDArray[np.float32]
     k: NDArray[np.float16]

@@ -141,7 +141,7 @@ def test_products_of_many_columns_and_strides_are_right(kernels: Kernels, varian
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", TYPES)
 def test_a_column_does_not_depend_on_the_others(kernels: Kernels, variant: str, name: str) -> None:
-    """A column has the same bits for any number of columns and threads. Deterministic batches need this."""
+    """A column of a product has the same bits for any number of columns and threads. Deterministic mode needs this."""
     kind = CONVERTED[name]
     weights, x = product(np.random.default_rng(5), kind, 37, 70, 1536)
     together = kernels.multiply(weights, kind, x, variant=variant)

@@ -1,4 +1,4 @@
-"""A calibration belongs to one adapter. Neither another adapter nor the base model alone uses it."""
+"""Checks that a calibration belongs to one adapter: neither another adapter nor the base model alone uses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repositories are downloaded as a whole or not at all. Downloads resume, and cached repositories need no network."""
+"""Tests downloads from the hub: they are complete or fail, they resume, and cached repositories need no network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ FILES = {
 
 
 def pull(home: Path, endpoint: str, name: str = "shop/model", **settings: str) -> tuple[int, str]:
-    """Download in a separate process, because the hub's library reads its settings only once, at its import."""
+    """Download a repository in a separate process, and return the exit code and the output.
+
+    The hub's library reads its settings only once, when it is imported. So each download needs a new process.
+    """
     code = (
         "import sys\nfrom ecellm_lite.models.hub import download\nfrom ecellm_lite.errors import EcellmError\n"
         "try: print(download(sys.argv[1], quiet=True))\n"

@@ -1,4 +1,4 @@
-"""The store with its manifests and hashes, and the search for a model by name."""
+"""Tests the model store, its manifests and hashes, and the search for a model by name."""
 
 from __future__ import annotations
 

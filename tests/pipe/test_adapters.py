@@ -1,4 +1,4 @@
-"""The pipe's option `adapter`, and what the message `ready` says about the adapters."""
+"""Tests the pipe's option `adapter`, and what the message `ready` says about the adapters."""
 
 from __future__ import annotations
 

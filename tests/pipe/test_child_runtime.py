@@ -1,4 +1,4 @@
-"""A ChildRuntime gives the same answers as a Runtime. If its child dies, only the request that killed it fails."""
+"""Tests that a ChildRuntime answers as a Runtime does, and that only the request that killed its child fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A line from a host must be a message that fits the published schema. Any other line raises ProtocolError."""
+"""Tests that lines from a host are read if they fit the published schema, and raise ProtocolError otherwise."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def requests(name: str) -> bytes:
 
 
 def conversation(path: Path, name: str) -> list[dict[str, Any]]:
-    """Send requests and close the input. Return all messages."""
+    """Send the requests of the client `name` to the socket at `path`, close the input, and return all messages."""
     with connected(path) as host:
         host.sendall(requests(name))
         host.shutdown(socket.SHUT_WR)

@@ -1,4 +1,4 @@
-"""`models pull` downloads and stores a model that gives answers. `verify` checks this model."""
+"""`models pull` downloads, converts and stores a model. A pull that fails or is interrupted stores nothing."""
 
 from __future__ import annotations
 

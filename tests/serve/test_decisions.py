@@ -53,7 +53,7 @@ def client(server: Server) -> Iterator[Any]:
 
 
 def decide(client: Any, **body: Any) -> Any:
-    """Ask for a decision with OpenAI's client. The response must have exactly the keys that the client knows."""
+    """Ask for a decision with OpenAI's client. Check that the response has exactly the keys that the client knows."""
     from openai.types import Decision
 
     raw = client.decisions.with_raw_response.create(**{"model": "fake", "input": STATE, **body})

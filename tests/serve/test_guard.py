@@ -1,4 +1,4 @@
-"""Which requests are refused because of their Host header, their Origin header or their API key."""
+"""Tests which requests are refused because of their Host header, their Origin header or their API key."""
 
 from __future__ import annotations
 

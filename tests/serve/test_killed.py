@@ -1,6 +1,6 @@
-"""The engine's process is killed twenty times under load.
+"""Kills the engine's process twenty times under load.
 
-Each request gets an answer or one of the documented errors.
+The test checks that each request gets an answer or one of the documented errors.
 """
 
 from __future__ import annotations

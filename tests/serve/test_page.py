@@ -1,4 +1,4 @@
-"""The web page loads nothing from other sites. Another test uses every function of the page in a browser."""
+"""Tests that the web page loads nothing from other sites, and that its functions work in a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Completions and chat, with OpenAI's own client: texts, log-probabilities, JSON by a schema, streams, and errors."""
+"""Tests completions and chat with OpenAI's client: texts, log-probabilities, JSON by a schema, streams and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helpers for tests of answers: checks that every answer must pass, harmful logits, and harmful texts."""
+"""Helpers for tests of answers: checks that every answer must pass, extreme or invalid logits, and hostile texts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ HOSTILE = [
 
 
 def hard(kind: str) -> Callable[[Sequence[int]], Logits]:
-    """Return a function that gives harmful logits. `kind` is one of KINDS or NOT_FINITE."""
+    """Return a function that gives logits of a kind.
+
+    `kind`: one of KINDS, such as `equal` or `huge`, or one of NOT_FINITE, such as `nan`.
+    """
 
     def logits(tokens: Sequence[int]) -> Logits:
         generator = np.random.default_rng(len(tokens))

@@ -62,7 +62,7 @@ def resharded(base: Path, folder: Path, shards: int) -> Path:
 def arriving(checkpoint: Path, folder: Path) -> tuple[Path, tuple[FolderFile, ...]]:
     """Copy a checkpoint to `folder`, but without its weights.
 
-    Return the folder, and a FolderFile for each file of weights, to download these files later.
+    Return the folder, and a FolderFile for each file of weights, from which this file can be downloaded later.
     """
     folder.mkdir(parents=True)
     weights = []

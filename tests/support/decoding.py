@@ -31,7 +31,7 @@ def decoded(space: Space, logits: Callable[[Sequence[int]], Logits]) -> Outcome:
 
 
 def writes(text: str) -> Callable[[Sequence[int]], Logits]:
-    """Return logits that make the model write this text."""
+    """Return a function from an answer's tokens so far to the model's logits. With it, the model writes `text`."""
     wanted = [*FakeVocabulary().tokenize(text), FakeVocabulary.end]
 
     def logits(tokens: Sequence[int]) -> Logits:

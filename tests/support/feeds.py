@@ -35,9 +35,9 @@ class FolderServer:
         self._server.server_close()
 
     def files(self) -> list[int]:
-        """Return the position of the first byte that was requested, for each file request since the last call.
+        """Return where each file download since the last call began, in bytes from the file's start.
 
-        The position is 0, or more if a download was continued.
+        This is 0, or more if an interrupted download was continued.
         """
         sent = [first for path, first in self.sent if path.startswith("/files/")]
         self.sent.clear()

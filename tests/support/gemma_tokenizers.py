@@ -65,7 +65,7 @@ def _pieces() -> tuple[Piece, ...]:
 def write_gemma_vocabulary(folder: Path, source: Path) -> int:
     """Write Gemma's real vocabulary as tokenizer.json, and return its number of tokens.
 
-    For `source`, see gemma_pieces.
+    `source`: the file with the vocabulary of Gemma 4 in llama.cpp's sources (models/).
     """
     pieces = gemma_pieces(source)
     _write(folder / "tokenizer.json", gemma_tokenizer(pieces))

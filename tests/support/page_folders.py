@@ -91,7 +91,7 @@ def _models(folder: Path, open_things: ExitStack) -> Environment:
 
 
 def _performance(folder: Path, _: ExitStack) -> Environment:
-    """Write a small model and make it the default model. Tuning it takes only minutes."""
+    """Write a small model and make it the default model. It is small so that tuning it takes only minutes."""
     model = write_tiny_model(folder / "small.gguf", context=4096, metadata={"ecellm.envelope": "alpaca"})
     return {"ECELLM_MODEL": str(model)}
 

@@ -145,7 +145,11 @@ class Kernels:
     def multiply(
         self, blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32], *, variant: str, threads: int = 1
     ) -> NDArray[np.float32]:
-        """Return a matrix product; see `library.multiply`."""
+        """Return the product of quantized weights and `x`, in the shape (columns, rows).
+
+        `blocks` (rows, bytes of a row): the weights.
+        `x` (columns, depth): the vectors to multiply by.
+        """
         if not variant.endswith(EMULATED):
             return library.multiply(blocks, kind, x, variant=variant, threads=threads)
         (columns, depth), rows = x.shape, len(blocks)
@@ -164,7 +168,10 @@ class Kernels:
         threads: int = 1,
         order: NDArray[np.uint32] | None = None,
     ) -> NDArray[np.float32]:
-        """Return the result of attention; see `library.attend`."""
+        """Return the attention of each token and head, in the shape of `q`. Emulated variants run in another program.
+
+        The arguments have the shapes that `library.attend` expects.
+        """
         if not variant.endswith(EMULATED):
             return library.attend(q, k, v, mask, scale, variant=variant, threads=threads, order=order)
         (tokens, heads, width), (cells, kv_heads, _) = q.shape, k.shape

@@ -45,7 +45,10 @@ def test_a_few_rows_get_answers_from_their_answer_sets(name: str, data: Path, de
 
 
 def test_most_gold_values_are_spans(data: Path) -> None:
-    """More than 97% of the values that people marked are spans, so the model can choose them (see answers/spans.py)."""
+    """The model can choose a value only if it is a span: consecutive words of a product's text (see answers/spans.py).
+
+    More than 97% of the values that people marked are spans.
+    """
     marked = offered = 0
     for line in (data / "attribute_value_extraction" / "train.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)

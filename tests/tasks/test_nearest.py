@@ -1,4 +1,4 @@
-"""The search for the most similar texts (BM25), and the shortlist of labels in the prompt."""
+"""Tests the search for the most similar texts (BM25), and the shortlist of labels that a prompt gets from it."""
 
 from __future__ import annotations
 

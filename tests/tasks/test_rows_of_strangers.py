@@ -1,4 +1,4 @@
-"""Rows like those of real shops, with blank and missing texts, numbers, other scripts and non-ASCII characters."""
+"""Tests rows like those of real shops: blank and missing texts, numbers, other scripts and non-ASCII characters."""
 
 from __future__ import annotations
 

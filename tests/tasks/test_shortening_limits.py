@@ -1,4 +1,4 @@
-"""Where a text is cut: between words or items, always at the same place. Finding this place takes few tokenizations."""
+"""Checks that a row is cut between words or items, always at the same place, which is found with few tokenizations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Synthetic extraction rows: the source of a right answer is the field that contains the value."""
+"""Checks synthetic extraction rows: the source of a right answer is the field that contains the value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training with the merged adapter computes what peft computes: the same states, gradients and loss curve."""
+"""Training with the merged adapter computes what peft computes: the same hidden states, gradients and loss curve."""
 
 from __future__ import annotations
 
@@ -65,7 +65,10 @@ def peft_states(model: Any, lessons: Sequence[Lesson]) -> Any:
 
 
 def gradients(model: Any, states: Any) -> dict[str, Any]:
-    """Return the adapter's gradients for a loss that weighs every number of the states differently."""
+    """Return the gradients of the adapter's matrices.
+
+    The loss is the sum of all numbers in `states`, each multiplied by a random number of its own.
+    """
     random = torch.Generator().manual_seed(4)
     model.zero_grad()
     (states * torch.randn(states.shape, generator=random)).sum().backward()
@@ -124,10 +127,10 @@ def test_the_loss_curve_is_that_of_peft(tiny: Path, tmp_path: Path, monkeypatch:
     assert validation["loss"] == pytest.approx(other["loss"], abs=1e-3)
 
 
-def test_only_32_bits_without_dropout_on_a_cpu_are_merged() -> None:
+def test_only_trainings_without_dropout_on_a_cpu_are_merged() -> None:
     assert learning.is_merged(Recipe(), "cpu")
+    assert learning.is_merged(Recipe(bfloat16=True), "cpu")
     assert not learning.is_merged(Recipe(), "cuda")
-    assert not learning.is_merged(Recipe(bfloat16=True), "cpu")
     assert not learning.is_merged(Recipe(dropout=0.1), "cpu")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -172,6 +173,38 @@ def test_the_size_of_a_part_does_not_change_the_loss(tiny: Path, lessons: Lesson
         Learning(load_base(tiny), lessons, recipe, tmp_path / str(tokens)).run(until=4, report=quiet)
     one, other = ([point["loss"] for point in curves(tmp_path / name)["losses"]] for name in ("20", "10000"))
     assert one == pytest.approx(other, abs=2e-5)
+
+
+def test_16_bits_give_nearly_the_same_losses(tiny: Path, lessons: Lessons, tmp_path: Path) -> None:
+    for bfloat16 in (True, False):
+        recipe = replace(RECIPE, bfloat16=bfloat16)
+        Learning(load_base(tiny), lessons, recipe, tmp_path / str(bfloat16)).run(until=10, report=quiet)
+    one, other = ([point["loss"] for point in curves(tmp_path / name)["losses"]] for name in ("True", "False"))
+    assert one == pytest.approx(other, rel=0.02)
+    assert torch.get_float32_matmul_precision() == "highest"  # the later training's
+
+
+def test_a_long_answer_counts_less_with_a_length_penalty(
+    tiny: Path, lessons: Lessons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = lessons.of(0)[0]
+    long = replace(lessons.of(0)[1], tokens=[*range(97, 117)], answer=16)
+    seen: list[Any] = []
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda learned, most: seen.append(flat(learned)))
+
+    def gradient(*batch: Lesson, penalty: float) -> Any:
+        recipe = replace(RECIPE, rows=len(batch), length_penalty=penalty)
+        Learning(load_base(tiny), Lessons(256, [*batch]), recipe, tmp_path).run(until=1, report=quiet)
+        return seen.pop()
+
+    for penalty in (0.0, 0.5, 1.0):
+        both = gradient(short, long, penalty=penalty)
+        of_short, of_long = (gradient(lesson, penalty=0.0) / lesson.answer**penalty for lesson in (short, long))
+        torch.testing.assert_close(both, (of_short + of_long) / 2, atol=1e-5, rtol=1e-3)
+
+
+def flat(parameters: Iterable[Any]) -> Any:
+    return torch.cat([parameter.grad.flatten() for parameter in parameters])
 
 
 def test_rows_that_begin_alike_learn_the_same_as_apart(

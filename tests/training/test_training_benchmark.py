@@ -1,4 +1,4 @@
-"""The chart of a training that was done in several parts, called sittings. It shows one sitting after the other.
+"""Tests the chart of a training that was done in several parts, called sittings, one after the other.
 
 A sitting's curve ends at the step whose adapter was kept.
 """

@@ -1,4 +1,4 @@
-"""A varied row still has the right answer. A synthetic row has the answer that its texts state."""
+"""Checks that training rows have the right answers: varied rows, and synthetic rows."""
 
 from __future__ import annotations
 

@@ -31,7 +31,11 @@ _KINDS = 4
 
 
 def measure_choices(pairs: Sequence[Pair], space: Choice | LabelSet) -> Measured:
-    """Measure choices. In the result, `more` has the counts that `_counts` reads."""
+    """Measure answers that are one of a task's labels.
+
+    In the result, `more` has four lists of counts, each with a count for every label: right answers, the model's
+    answers, gold answers, and gold answers of rows without an answer.
+    """
     gold = [space.parse(pair.gold) for pair in pairs]
     answers = [_key_of(space, pair.text) for pair in pairs]
     none = space.none_option.key if isinstance(space, OrNone) else None

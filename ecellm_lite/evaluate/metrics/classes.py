@@ -28,7 +28,7 @@ def letter_of(text: str | None) -> str | None:
 
 
 def measure_classes(pairs: Sequence[Pair], primary: str) -> Measured:
-    """Measure answers that are letters. `primary` is accuracy or macro_f1."""
+    """Measure answers that are letters. `primary` is the main metric: `accuracy` or `macro_f1`."""
     gold, texts = [pair.gold for pair in pairs], [pair.text for pair in pairs]
     letters = map(letter_of, (*gold, *texts))
     table = class_table(gold, texts, sorted({letter for letter in letters if letter}))
@@ -70,17 +70,17 @@ class ConfusionTable:
     def counts(self, sums: Numbers) -> Numbers:
         """Return tables of counts, with one line for each gold label and one column for each answer.
 
-        `sums` are sums of `columns`. The last column counts the rows without an answer.
+        `sums`: `columns`, summed over rows. The last column of a table counts the rows without an answer.
         """
         size = len(self.labels)
         return sums.reshape(*sums.shape[:-1], size, size + 1)
 
     def answered(self, sums: Numbers) -> Numbers:
-        """Return the tables of `counts` without the column for rows that have no answer."""
+        """Return the tables that `counts` returns, without the last column (the rows without an answer)."""
         return self.counts(sums)[..., :-1]
 
     def right(self, sums: Numbers) -> Numbers:
-        """Return how many answers are right."""
+        """Return how many answers are right. `sums` are sums of `columns`."""
         hits: Numbers = np.diagonal(self.counts(sums), axis1=-2, axis2=-1).sum(axis=-1)
         return hits
 

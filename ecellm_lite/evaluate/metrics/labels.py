@@ -2,8 +2,9 @@
 
 Micro-F1 counts the labels of all rows together, so frequent labels weigh more. Macro-F1 is the mean over the labels
 that occur in any gold answer or in any of the model's answers. `exact` is the share of rows whose labels are all right.
-In the metrics `all` (see measured.py), a row without an answer misses all of its gold labels. In the metrics `paper`,
-such a row is left out.
+
+Each metric is computed in two ways. In the metrics `all`, a row without an answer misses all of its gold labels. In the
+metrics `paper`, such a row is left out.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _KINDS = 4
 def measure_labels(pairs: Sequence[Pair], space: SeveralLabels) -> Measured:
     """Measure answers with several labels.
 
-    The result's `more` has four counts for each label, which `_Counts.of` reads.
+    The result's `more` has four counts of rows for each label, from which macro-F1 is computed.
     """
     answers = [_labels_of(space, pair.text) for pair in pairs]
     columns: Numbers = np.zeros((len(pairs), 7))
@@ -60,7 +61,10 @@ def measure_labels(pairs: Sequence[Pair], space: SeveralLabels) -> Measured:
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """Three arrays (…, labels): how often a label is in both answers, in the model's answer, and in the gold answer."""
+    """How often each label is in both answers, in the model's answer, and in the gold answer.
+
+    Each is an array of shape (…, labels).
+    """
 
     right: Numbers
     answered: Numbers

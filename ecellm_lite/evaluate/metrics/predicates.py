@@ -42,7 +42,7 @@ def word_table(gold: Sequence[str], texts: Sequence[str | None]) -> ConfusionTab
 
 
 def f1_of_yes(table: ConfusionTable) -> Metric:
-    """Return a function that computes F1 from sums of the table's columns. The positive answer is `yes`."""
+    """Return a function that computes F1 from the sums of the table's columns over some rows. `yes` is positive."""
     return _metrics(table, paper=False)["f1"]
 
 
@@ -51,9 +51,9 @@ def _metrics(table: ConfusionTable, *, paper: bool) -> dict[str, Metric]:
         return table.answered(sums) if paper else table.counts(sums)
 
     def share(row: int, column: int, axis: int) -> Metric:
-        """Return a metric: the table's cell at `row` and `column`, divided by a sum.
+        """Return a metric: a cell of the confusion table, at `row` and `column`, divided by a sum.
 
-        If `axis` is -1, the cell's row is summed. If `axis` is -2, the cell's column is summed.
+        `axis`: -1 for the sum of the cell's row, or -2 for the sum of its column.
         """
 
         def metric(sums: Numbers) -> Numbers:

@@ -6,9 +6,11 @@ As in the authors' script:
     DCG = sum over the places i = 1, 2, … of (2^gain - 1) / log2(i + 1)
 
 A product's gain depends on its label in the row: E exact, S substitute, C complement, I irrelevant. Without labels, the
-gain depends on the product's place in the gold answer. In the metrics `all` (see measured.py), the ideal order contains
-all products. In the metrics `paper`, it contains only the products that the answer names. A product that is missing in
-the answer gains nothing. A product that the answer names twice counts once.
+gain depends on the product's place in the gold answer. A product that is missing in the answer gains nothing. A product
+that the answer names twice counts once.
+
+NDCG is computed in two ways. In the metrics `all`, the ideal order contains all products. In the metrics `paper` (as
+the authors compute them), it contains only the products that the answer names.
 
 As in the authors' script, a row counts 0 if it has no answer, or if all its products are irrelevant.
 """
@@ -27,7 +29,10 @@ _BY_RANK = (1.0, 0.1, 0.01)
 
 
 def measure_rankings(pairs: Sequence[Pair]) -> Measured:
-    """Measure rankings. A row's columns are its NDCG, the number 1, and its NDCG by the paper's formula."""
+    """Measure rankings.
+
+    Each row has three columns: its NDCG, a 1 (whose sum is the number of rows), and its NDCG by the paper's formula.
+    """
     gains = [_gains(pair) for pair in pairs]
     orders = [_order(pair.text, letter_gains) for pair, letter_gains in zip(pairs, gains, strict=True)]
     scores, paper = [], []
@@ -58,7 +63,10 @@ def _gains(pair: Pair) -> dict[str, float]:
 
 
 def _order(text: str | None, letter_gains: Mapping[str, float]) -> list[str]:
-    """Return the products' letters from an answer: `B, A, B, x` becomes `B` and `A`."""
+    """Return the products' letters in an answer: `B, A, B, x` becomes `B` and `A`.
+
+    Repeated letters are dropped, and so is any text that is not a key of `letter_gains`.
+    """
     letters = [part.strip() for part in (text or "").split(",")]
     return list(dict.fromkeys(letter for letter in letters if letter in letter_gains))
 

@@ -28,7 +28,11 @@ _POSITIONS, _RANKS = 5, 10
 
 
 def measure_scores(pairs: Sequence[Pair], space: Score) -> Measured:
-    """Measure scores. For an answer without a mean position, the level in its text is used. Needs scipy."""
+    """Compare scores with the gold scores. Needs scipy.
+
+    An answer's score is the mean position of the levels, weighted by their probabilities. An answer without
+    probabilities counts as the level in its text.
+    """
     from scipy.stats import rankdata
 
     gold = np.array([space.parse(pair.gold) for pair in pairs], dtype=np.float64)

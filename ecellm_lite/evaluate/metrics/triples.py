@@ -99,7 +99,7 @@ def measure_triples(pairs: Sequence[Pair]) -> Measured:
 
 
 def f1_of(sums: Numbers) -> Numbers:
-    """Return the metric F1*. `sums` are the sums of columns 0, 1 and 2 of measure_triples."""
+    """Return the metric F1*. `sums` has the numbers of right triples, of the model's triples, and of gold triples."""
     return harmonic(ratio(sums[..., 0], sums[..., 1]), ratio(sums[..., 0], sums[..., 2]))
 
 

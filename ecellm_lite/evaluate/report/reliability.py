@@ -38,7 +38,7 @@ class Diagram:
 
 
 def draw(reliability: Reliability) -> Diagram | None:
-    """Return the diagram of a task's bins, or None if no answer has a probability."""
+    """Return the reliability diagram of a task's answers, or None if no answer has a probability."""
     plot = Plot(below=ROOM)
     bins = [group for group in reliability.bins if group.count]
     if not bins:

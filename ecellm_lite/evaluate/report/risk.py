@@ -33,7 +33,10 @@ class Curve:
 
 
 def draw(risk_points: Sequence[RiskPoint], rows: int) -> Curve | None:
-    """Return the curve of a task with `rows` rows, or None if too few rows were answered."""
+    """Return the curve of how accurate a task's answers are if only the surest are kept.
+
+    Return None if too few rows were answered. `rows` is the number of the task's rows.
+    """
     points = sorted(
         (point for point in risk_points if point.answered * rows >= FEWEST - 0.5), key=lambda point: point.answered
     )

@@ -30,7 +30,7 @@ class StandingRow:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A figure with all its lines and ticks computed, and its description in words."""
+    """The figure that compares the results with the paper's models: its computed lines and ticks, and a description."""
 
     lines: list[StandingRow]
     ticks: list[Tick]

@@ -52,8 +52,10 @@ class AnswerShare:
 class Section:
     """The part of the page about one task.
 
-    `more`: the number of counted answers that are not in the list `answers`.
-    `automatic`: the share of answers that needed no review, not counting corrected ones. None if there was no rule.
+    `answers`: the commonest answers.
+    `more`: how many rows have an answer that is not in `answers`.
+    `automatic`: the share of answers that needed no review, not counting corrected ones. None if there is no review
+      rule.
     """
 
     anchor: str

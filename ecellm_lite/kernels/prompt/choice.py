@@ -92,7 +92,10 @@ def is_set() -> bool:
 
 
 def runnable() -> tuple[str, ...]:
-    """Return the choices that are possible here, besides `auto`: the variants that this processor runs, and `off`."""
+    """Return the values that the setting `prompt_kernels` can have on this machine, besides `auto`.
+
+    These are the variants that this processor runs, and `off`.
+    """
     try:
         return (*library.variants(library.library(library.path())), "off")
     except EcellmError:

@@ -39,7 +39,7 @@ FUNCTIONS = (
 
 
 class _Attention(ctypes.Structure):
-    """struct ecellm_attention."""
+    """The C struct `ecellm_attention`: the arguments of one attention computation."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("q", "k", "v", "mask", "y")),

@@ -27,7 +27,9 @@ _TOLERANCE = 0.03
 
 
 def check(native: Any, variant: str) -> None:
-    """Raise EcellmError if a variant's results differ from ggml's own results. `native`: the registered library.
+    """Raise EcellmError if this processor cannot run a variant, or if its results differ from ggml's own.
+
+    `native`: the registered library.
 
     The error's message is the reason.
     """
@@ -156,7 +158,7 @@ class _Graph:
         return tensor
 
     def compute(self, result: int, y: NDArray[np.float32]) -> None:
-        """Compute a tensor and copy its values into `y`."""
+        """Compute the ggml tensor at the address `result`, and copy its values into `y`."""
         graph = symbol("ggml_new_graph", _POINTER, _POINTER)(self.context)
         symbol("ggml_build_forward_expand", None, _POINTER, _POINTER)(graph, result)
         if symbol("ggml_backend_graph_compute", ctypes.c_int, _POINTER, _POINTER)(self._backend, graph):

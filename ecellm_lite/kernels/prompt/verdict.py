@@ -31,6 +31,8 @@ _LARGEST = 1 << 16  # bytes of the file of verdicts
 def refusal(place: Path, variant: str) -> str:
     """Return why the kernels cannot be used, or an empty text if they passed their trial.
 
+    `place` is the path of the kernels' library, and `variant` is the name of the variant to use.
+
     Raises EcellmError if the trial did not give a verdict. The error's message is the reason.
     """
     file = home() / "prompt_kernels.json"

@@ -1,7 +1,7 @@
 """Makes labelled rows for cases that a model gets wrong and a customer notices first.
 
-The rows are about invented products. A rule makes each row together with its answer. `hard_rows` makes rows of one
-task. `MAKERS` has the rule of each task that has one.
+The rows are about invented products. A task's rule is a function that makes rows together with their answers.
+`hard_rows` makes rows of one task. `MAKERS` has the rules by task; some tasks have none.
 """
 
 from __future__ import annotations
@@ -27,6 +27,6 @@ MAKERS: Mapping[str, Callable[[int, Random], list[Row]]] = {
 
 
 def hard_rows(task: str, count: int, random: Random) -> list[Row]:
-    """Make `count` rows of a task by the task's rule. Return an empty list if the task has no rule."""
+    """Make `count` labelled rows of a task. Return an empty list if `MAKERS` has no rule for the task."""
     maker = MAKERS.get(task)
     return maker(count, random) if maker else []

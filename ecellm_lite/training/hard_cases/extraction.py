@@ -36,7 +36,7 @@ _FILLERS = {
 
 
 def extraction_rows(count: int, random: Random) -> list[Row]:
-    """Return `count` made-up rows."""
+    """Return `count` made-up rows of attribute_value_extraction."""
     return [_row(random) for _ in range(count)]
 
 
@@ -81,7 +81,7 @@ def _row(random: Random) -> Row:
 
 
 def _second_value(good: Good, moved: str | None, random: Random) -> tuple[str, str] | None:
-    """Return the key of an attribute and a second value for this attribute. In most cases, return None.
+    """Return an attribute's key and a second value for it. At random, most products get none: then return None.
 
     `moved`: the attribute that is not in the title; it never gets a second value.
     """
@@ -101,7 +101,10 @@ def _joined(good: Good, pair: tuple[str, str] | None, random: Random) -> dict[st
 
 
 def _asked(values: dict[str, Any], moved: str | None, random: Random) -> list[str]:
-    """Return the keys of the attributes that the row asks for, in random order."""
+    """Return the keys of the attributes that the row asks for, in random order. The product may lack some of them.
+
+    `values`: the attributes in the title, by key. `moved`: an attribute that is stated in another field, or None.
+    """
     known = [*values, *([moved] if moved else [])]
     asked = random.sample(known, min(len(known), random.randint(1, 3)))
     absent = [key for key in NAMES if key not in known and not _alike(key, known)]

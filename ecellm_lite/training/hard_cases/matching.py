@@ -54,7 +54,11 @@ def _row(random: Random, *, matches: bool) -> Row:
 
 
 def _record(good: Good, price: float, random: Random, *, without: list[str] | None = None) -> dict[str, str]:
-    """Return a shop's record of a product: a title, and at random a description, a manufacturer and a price."""
+    """Return a shop's record of a product: a title, and at random a description, a manufacturer and a price.
+
+    `price`: the product's usual price. The price in the record differs from it by at most 10%.
+    `without`: the facts to leave out, such as `color`.
+    """
     hidden = list(without or [])
     record = {"title": ""}
     if random.random() < 0.3:

@@ -20,7 +20,7 @@ _LEXICON = Path(__file__).parent / "questions.json"
 
 
 def question_rows(count: int, random: Random) -> list[Row]:
-    """Return `count` new rows. Half of them have the answer "no"."""
+    """Return `count` new rows of answerability_prediction. Half of them have the answer "no"."""
     return [_row(random, answered=number % 2 == 0) for number in range(count)]
 
 

@@ -45,7 +45,7 @@ def substitute_rows(count: int, random: Random) -> list[Row]:
 
 
 def _pair(degree: str, random: Random) -> tuple[str, str]:
-    """Return a query and a product title of this degree of relevance."""
+    """Return a query and a product title. `degree`, one of OPTIONS, says how relevant the product is to the query."""
     good = draw_good(random, most=5)
     askable = [key for key in good.facts if key not in _UNASKED]
     keys = random.sample(askable, min(len(askable), random.choice((0, 1, 1, 2))))

@@ -88,10 +88,10 @@ def merged(word: str, ranks: Mapping[Pair, int]) -> Iterable[Pair]:
 
 
 def ranks_of(lines: str) -> dict[bytes, int]:
-    """Return each token's rank, from the text in the npm package.
+    """Return each token's rank. `lines` is the value of `bpe_ranks` in an encoder file of the npm package tiktoken.
 
-    A line of the text is `NAME RANK TOKEN TOKEN …`. The first token has this rank, the second token has the next rank,
-    and so on.
+    A line is `NAME RANK TOKEN TOKEN …`, with the tokens in base64. The first token has this rank, the second token has
+    the next rank, and so on.
     """
     ranks: dict[bytes, int] = {}
     for line in lines.split("\n"):
