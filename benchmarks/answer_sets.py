@@ -55,10 +55,10 @@ def main(data: Path, limit: int, model: str, output: Path) -> None:
 
 
 def measured(rows: Sequence[Row]) -> dict[str, float]:
-    """Split the rows at random SPLITS times, and return the sets' coverage and mean size.
+    """Split the rows at random SPLITS times, and return the coverage and the mean size of the answer sets.
 
-    In the result, a split's coverage is the fraction of its rows whose set contains the right answer. `splits_below`
-    counts the splits with a coverage below `binomial_limit`.
+    A split's coverage is the fraction of its test rows whose set contains the right answer. `splits_below` counts the
+    splits with a coverage below `binomial_limit`. With an exact threshold, at most 1% of the splits are below it.
     """
     random = np.random.default_rng(0)
     count = round(len(rows) * CHOOSING)

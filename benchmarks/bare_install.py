@@ -39,7 +39,7 @@ ANSWER = """cd; .local/share/ecellm-lite/bundles/till/current/ecellm-lite run --
 @click.option("--wheels", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/bare_install.json"))
 def main(program: Path, wheels: Path, output: Path) -> None:
-    """Measure a bundle with wheels and a bundle with the program, and write the seconds."""
+    """Measure how long an installation and a first answer take, with a bundle of wheels and with the program."""
     seconds = {}
     with tempfile.TemporaryDirectory() as place:
         seconds["standalone program"] = measured(bare_root(Path(place)), program=program)
@@ -57,7 +57,7 @@ def measured(root: Path, **part: Path) -> dict[str, dict[str, float]]:
 
     Both steps run twice: with an empty file cache, then with the files in the cache.
 
-    `part`: the name and the folder of what the bundle contains: `wheels=FOLDER` or `program=FOLDER`.
+    `part`: what the bundle contains besides the model, as `wheels=FOLDER` or `program=FOLDER`.
     """
     home = root / "home/till"
     home.mkdir(parents=True)

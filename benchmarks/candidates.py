@@ -61,7 +61,7 @@ OURS, SERVED, SLOTTED, ONE_SLOT = (
 @click.option("--llama-server", "program", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/candidates.json"))
 def main(data: Path, products: int, candidates: int, model: str, program: Path, output: Path) -> None:
-    """Measure how fast each of the four programs answers the rows, and write the rates."""
+    """Measure how fast our Runtime, our server and llama.cpp's server answer the rows, and write the rates."""
     resolved = resolve(model, Store(), {"demo": ensure_demo})
     envelope = get_envelope(resolved.manifest.envelope)
     first, *others = compared(data, products + 1, candidates, envelope)

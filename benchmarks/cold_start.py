@@ -65,8 +65,8 @@ def main(repeats: int, large: bool, output: Path) -> None:
 def measure(model: Path, home: Path, repeats: int) -> dict[str, Any]:
     """Start new processes that answer one row each. Return the median seconds of "cold" and of "warm" processes.
 
-    A "cold" process finds no saved state of the instruction on the disk, and a "warm" process finds it. `found_on_disk`
-    is the number of prompt tokens that this state covers.
+    A "cold" process finds no saved state of the instruction on the disk, and a "warm" process finds it. In the
+    result, `found_on_disk` is the number of prompt tokens that this state covers.
     """
     start(model, home)  # stores the file's hash, and brings the file into the page cache
     seconds: dict[str, dict[str, list[float]]] = {name: {"process": [], "row": []} for name in ("cold", "warm")}

@@ -129,7 +129,7 @@ def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
 
 
 def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) -> dict[str, Any]:
-    """Return the metric of each way of answering, and by how much the first way's metric exceeds each other one.
+    """Return the metric of each way of answering, and how much higher the first way's metric is than each other way's.
 
     A way's metric is measured on the rows that this way answered. The difference between two ways is measured on the
     rows that both answered, and is given as a confidence interval.

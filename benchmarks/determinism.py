@@ -75,7 +75,7 @@ SETUPS = (
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/determinism.json"))
 def main(data: Path, rows: int, alone: int, timed_rows: int, repeats: int, model: str, output: Path) -> None:
-    """Compare the answers of several passes, measure the rates in fast and deterministic mode, and write both."""
+    """Compare the answers of several passes over the rows, and measure both modes' rates. Write the results."""
     if reason := prompt.start().reason:
         raise click.ClickException(f"Deterministic mode runs one row at a time here: {reason}.")
     facts: dict[str, Any] = {}
@@ -127,7 +127,7 @@ def mixed(data: Path, tasks: Sequence[str], count: int) -> list[Row]:
 def ordered(rows: Sequence[Row], order: str) -> list[Row]:
     """Return the rows in one of three orders: sorted by task, the reverse of this order, or shuffled.
 
-    If `order` begins with "shuffled", it is also the seed of the shuffle.
+    An `order` such as "shuffled 2" begins with "shuffled", and the whole text is the seed of the shuffle.
     """
     by_task = sorted(rows, key=lambda row: row[0])
     if order.startswith("shuffled"):

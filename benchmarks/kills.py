@@ -11,8 +11,8 @@ times, at random moments. The rate is the number of answers per second. For each
 - rate after: the rate from 3 s after the kill until the next kill, divided by the rate before the kill.
 
 The rate before a kill is measured from 3 s after the previous kill. This rate is measured for each kill, because the
-machine's speed may change within seconds. `rates` has two numbers: `first` is the rate before the first kill, and
-`median` is the median rate before a kill. If `median` is as high as `first`, kills do no lasting harm.
+machine's speed may change within seconds. In the results, `rates` has two numbers: `first` is the rate before the first
+kill, and `median` is the median rate before a kill. If `median` is as high as `first`, kills do no lasting harm.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class Load:
 
     @property
     def answered(self) -> int:
-        """How many requests have ended."""
+        """How many requests have ended, with an answer or an error."""
         return len(self._moments)
 
     def end(self) -> None:
@@ -158,7 +158,7 @@ class Load:
             client.join()
 
     def rate(self, start: float, end: float) -> float:
-        """Return the answers per second between two times."""
+        """Return how many requests per second ended between two times."""
         return sum(start < moment <= end for moment in self._moments) / (end - start)
 
     def recovery(self, previous: float, killed: float, ready: float, until: float) -> Kill:

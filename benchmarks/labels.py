@@ -215,7 +215,7 @@ def label_task(folder: Path, labels: str, *, shortlist: int = 0) -> Task:
 
 
 def made_up(seed: int = 1) -> list[str]:
-    """Return 5,595 paths in the shape of Google's taxonomy. They are the same in every run."""
+    """Return 5,595 made-up category paths in the shape of Google's taxonomy. They are the same in every run."""
     random_ = random.Random(seed)
     words, kinds = WORDS.split(), KINDS.split()
     above: list[str] = [""]

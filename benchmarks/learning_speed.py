@@ -52,7 +52,7 @@ def main(steps: int, output: Path) -> None:
 
 
 def write_lessons(path: Path) -> None:
-    """Write one pass of training lessons, made from synthetic rows. No rows are held out for validation."""
+    """Write a training lesson (prompt and right answer) for each synthetic row. No rows are held out for validation."""
     random = Random(7)
     rows = {task: hard_rows(task, ROWS, random) for task in MAKERS}
     backend = LlamaBackend(base(), Settings(context=256, gpu_layers=0))
@@ -64,7 +64,8 @@ def write_lessons(path: Path) -> None:
 def learn(way: str, path: Path, folder: Path, steps: int) -> dict[str, Any]:
     """Train for `steps` steps, and return the tokens per second, the losses and the peak memory.
 
-    `way` is "merged" or "peft".
+    `way` is "merged" (our own training code) or "peft". `path` is the file of lessons, and `folder` gets the files
+    that training writes.
     """
     import torch
 

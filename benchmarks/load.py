@@ -250,7 +250,7 @@ def answering(runtime: Runtime) -> Callable[[Ask], int]:
 
 
 def answer(way: Way, part: int, asks: Sequence[Ask], clients: int) -> None:
-    """Send a part's requests from `clients` threads, and add the measurements to `way`."""
+    """Send the requests `asks` from `clients` threads, and add their measurements to `way`, under the number `part`."""
     waiting: queue.SimpleQueue[Ask] = queue.SimpleQueue()
     for one in asks:
         waiting.put(one)
@@ -336,7 +336,7 @@ def summary(ways: dict[str, Way], sizes: Sequence[int], memory: list[dict[str, f
 
 
 def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
-    """Return percentiles of times, converted to milliseconds."""
+    """Return the 50th, 95th and 99th percentiles of times, in milliseconds."""
     if len(seconds) < 2:
         return {}
     return {f"p{percent}": round(1e3 * percentile(seconds, percent), 1) for percent in (50, 95, 99)}

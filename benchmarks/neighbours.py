@@ -116,7 +116,7 @@ class Measurement:
     """The figures of one measurement.
 
     - `rate`: rows per second.
-    - `hog_share`: the mean processor time of a hog, as a fraction of one core.
+    - `hog_share`: the mean processor time of a hog (a program that computes endlessly), as a fraction of one core.
     - `others`: the processor time of all other programs together, as a fraction of one core.
     """
 

@@ -73,7 +73,7 @@ class Asked:
 @click.option("--rows", "count", type=click.IntRange(40), default=300, show_default=True, help="Rows of each setting.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/none_of_these.json"))
 def main(model: str, data: Path, count: int, output: Path) -> None:
-    """Ask rows of changed tasks, some of which fit no label, and write how well "none of these" is recognized."""
+    """Answer rows, some of which fit no label, and write how well "none of these" is recognized."""
     settings: dict[str, Any] = {}
     with Runtime(model, prefix_files=False) as runtime, TemporaryDirectory() as folder:
         for setting in SETTINGS:

@@ -108,7 +108,7 @@ def f1_of_yes(gold: Texts, given: Texts) -> float:
 
 
 def macro_f1(gold: Texts, given: Texts) -> float:
-    """Return the mean F1 score of the labels that occur."""
+    """Return the mean F1 score of the labels that occur in `gold`."""
     return float(np.mean([_f1(gold, given, str(label)) for label in np.unique(gold)]))
 
 

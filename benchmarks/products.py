@@ -96,8 +96,8 @@ def main(types: str, shapes: str, turns: int, folder: Path | None, output: Path)
 def measure(path: Path, program: Path, turns: int) -> dict[str, Any]:
     """Time a model's matrix products and a prompt, and return the results.
 
-    They include the products' rates as fractions of the peak, the tokens per second, and how many times as fast as
-    llama.cpp a prompt would be read at the peak (`limit_times`).
+    The results include the products' rates as fractions of the processor's peak rate, and the tokens per second.
+    `limit_times` says how many times as fast as llama.cpp a prompt would be read at the peak rate.
     """
     settings = Settings(context=512, threads=1, gpu_layers=0, micro_batch=COLUMNS)
     ways = backends(path, settings)

@@ -85,7 +85,10 @@ def weights_per_second(throughput: Facts, size: int) -> float:
 
 
 def tokens_per_second(cold_start: Facts) -> float:
-    """Return how many prompt tokens a core reads per second with a model of 7 billion weights."""
+    """Return how many prompt tokens a core reads per second with a model of 7 billion weights.
+
+    `cold_start`: the results of the benchmark of this name.
+    """
     facts = cold_start["models"][SEVEN]
     cores = int(cold_start["machine"].split(", ")[1].split()[0])
     rate: float = facts["prompt_tokens"] / facts["cold"]["row"] / cores

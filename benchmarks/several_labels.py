@@ -54,7 +54,7 @@ Shares = list[Mapping[str, float]]  # for each row, the probability of yes by la
 @click.option("--rows", "count", type=click.IntRange(10), default=500, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/several_labels.json"))
 def main(model: str, data: Path, count: int, output: Path) -> None:
-    """Measure both ways, and write the results."""
+    """Ask for all labels at once, and for each label by itself. Measure both ways, and write the results."""
     titles, gold, labels = read_rows(data / "attribute_value_extraction" / "test.jsonl", count)
     space = SeveralLabels(labels, (0.5,) * len(labels), 0, len(labels))
     with Runtime(model, prefix_files=False) as runtime, TemporaryDirectory() as folder:

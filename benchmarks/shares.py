@@ -102,7 +102,7 @@ class TimedBackend:
         self._backend.fork(source, target, length)
 
     def truncate(self, sequence: int, length: int) -> None:
-        """Truncate the sequence. If `length` is 0, its answer has ended, and its next tokens are a new prompt."""
+        """Truncate the sequence. If `length` is 0, its later time counts as reading a prompt, not as answering."""
         if not length:
             self._answering.discard(sequence)
         self._backend.truncate(sequence, length)
@@ -124,7 +124,7 @@ class TimedSpace:
         return self._space.type
 
     def decode(self, scene: Scene) -> Decoding:
-        """Decode, and count the time that the answer space takes. Waiting for the model's logits does not count."""
+        """Decode an answer, and time what the answer space computes. Waiting for the model's logits does not count."""
         decoding = self._space.decode(scene)
         logits: Logits | None = None
         while True:
@@ -144,7 +144,7 @@ class TimedSpace:
 
 
 class Timed(Runtime):
-    """A Runtime that measures how much time answer spaces take for each request."""
+    """A Runtime that adds the time spent in answer spaces to `clock`."""
 
     clock: Clock
 

@@ -77,7 +77,10 @@ def main(rows: int, sheet_rows: int, short_rows: int, output: Path) -> None:
 
 
 def catalogue(count: int, body: str = BODY) -> Iterator[dict[str, str]]:
-    """Yield `count` rows of a made-up catalogue. `body`: the column `body`, with {number} for the row's number."""
+    """Yield `count` rows of a made-up catalogue.
+
+    `body`: the text of the column `body`, in which the row's number replaces {number}.
+    """
     for number in range(count):
         values = (
             f"S-{number:07}",
@@ -137,7 +140,10 @@ def polars_rate(path: Path) -> int | None:
 
 
 def mapping(count: int) -> dict[str, int]:
-    """Return how many rows per second are mapped, with HTML in the column `body` and with plain text there."""
+    """Return how many table rows per second are mapped to a task's fields.
+
+    This is measured twice: with HTML and with plain text in the column `body`.
+    """
 
     def mapped(rows: list[TableRow]) -> int:
         return sum(1 for row in map(ColumnMap(TASK, COLUMNS, OPTIONS).row, rows) if row.row)

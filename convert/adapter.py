@@ -39,7 +39,7 @@ _BASE_LAYER = (".base_layer.weight", ".base_layer.bias")
 
 @dataclass(frozen=True, slots=True)
 class WholeTensor:
-    """A tensor that an adapter's file stores whole, not as factors, or some rows of such a tensor.
+    """A tensor, or some of its rows, that an adapter's file stores with all its values instead of as two factors.
 
     It can be large, so its values are read only when they are needed. The file is opened anew for each read.
     """

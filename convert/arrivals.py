@@ -141,7 +141,7 @@ def _has_room(
     """Return whether the disk has room to download the next shard while `part` is converted.
 
     `written` is the size that the GGUF file has after `part` is converted, in bytes. The result is also False if the
-    file and both shards would exceed the limit in the module's docstring.
+    file and both shards would take more than the whole result and 1.2 times the largest shard.
     """
     missing = following.size - following.shard.staged_bytes()
     return (

@@ -199,7 +199,7 @@ def blueprint_of(checkpoint: Checkpoint) -> Blueprint:
 
 
 def blueprint_without_vocabulary(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint that the checkpoint's architecture makes, without the vocabulary."""
+    """Return the checkpoint's blueprint (metadata and tensors of the GGUF file to write), without the vocabulary."""
     from ecellm_lite.convert.architectures import architecture_of
 
     return architecture_of(checkpoint.config).blueprint(checkpoint)
@@ -209,7 +209,7 @@ def blueprint_without_vocabulary(checkpoint: Checkpoint) -> Blueprint:
 def open_base(
     base: str, draw: Callable[[Checkpoint], Blueprint] = blueprint_without_vocabulary
 ) -> Iterator[tuple[TensorSource, Blueprint]]:
-    """Open a base model, and yield its weights and its blueprint.
+    """Open a base model, and yield its weights and its blueprint (the metadata and tensors of the GGUF file to write).
 
     `draw` makes the blueprint if the base is a checkpoint.
     """

@@ -82,7 +82,7 @@ def read_gguf_adapter(path: Path) -> PeftAdapter:
 
 
 def with_checkpoint_names(adapter: PeftAdapter, blueprint: Blueprint) -> PeftAdapter:
-    """Return a GGUF adapter with the module names and the row order of a checkpoint.
+    """Return a copy of a GGUF adapter, with the module names and the row order of the base model's checkpoint.
 
     Raises ModelError if the adapter changes a tensor that the blueprint does not have. Also raises it if a tensor has
     more or fewer rows than in the blueprint.

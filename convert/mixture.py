@@ -87,7 +87,7 @@ def summary(types: Iterable[str]) -> dict[str, int]:
 
 
 class _Rules:
-    """The rules for the tensors of one file.
+    """Chooses the type of each tensor in one GGUF file.
 
     Tensors must be passed in the file's order, because some rules depend on the number of earlier tensors.
     """

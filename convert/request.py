@@ -30,8 +30,9 @@ class ConversionRequest:
     - `weights`: safetensors files that are still on the hub and not in the folder `base`. They are downloaded,
       converted and deleted one after another.
     - `adapters`: PEFT folders or GGUF files, each with a multiplier: 0.5 adds half of the adapter's change.
-    - `envelope`: the name of the envelope (the text around each row in a prompt). See choose_envelope.
-    - `overrides`: pairs of a regular expression and a type. See tensor_types.
+    - `envelope`: the name of the envelope (the text around each row in a prompt). By default, choose_envelope finds it.
+    - `overrides`: pairs of a regular expression and a type. A matrix gets the type of the first expression that is
+      found anywhere in its name.
     - `max_memory`: how many bytes of memory the conversion may use.
     - `name`: the model's name.
     - `manifest`: the manifest's path. By default, it is next to the target.

@@ -136,9 +136,9 @@ class UnfinishedFile:
             raise self._refused(error) from None
 
     def forget(self) -> None:
-        """Delete the journal and the unfinished file.
+        """Delete the journal, and the unfinished file if there still is one.
 
-        It is called at the end of a conversion, or to give up resuming it.
+        Call it when a conversion is finished, or when it will not be resumed.
         """
         # The journal goes last: without its lock, another conversion may use these names.
         for descriptor, path in ((self._descriptor, self.unfinished), (self._journal, self.journal)):
@@ -234,7 +234,7 @@ class UnfinishedFile:
     def _resumable_bytes(self, facts: Any) -> int:
         """Set `parts` and `whole` from the journal, and return how many bytes of the file an earlier run wrote.
 
-        Raises NotResumableError if that run had other facts.
+        Raises NotResumableError if the earlier run was another conversion: its journal has other `facts`.
         """
         journal = _read_journal(self.journal)
         if "facts" not in journal:
@@ -267,9 +267,9 @@ def unfinished_paths(target: Path) -> tuple[Path, Path]:
 
 
 def only_named(target: Path) -> bool:
-    """Return whether an earlier run called `finish` but was interrupted before `forget`.
+    """Return whether an earlier run wrote and named the complete file, but was interrupted before it cleaned up.
 
-    The target is complete in this case.
+    The file `target` is complete in this case, and the run's journal is still there.
     """
     unfinished, journal = unfinished_paths(target)
     return journal.is_file() and target.is_file() and not (unfinished.is_file() and unfinished.stat().st_size)

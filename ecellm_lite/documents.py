@@ -32,7 +32,10 @@ def read_document(form: type[Document], path: Path, *, largest: int, formats: Se
 
 
 def parse_document(form: type[Document], data: bytes, *, formats: Sequence[int] = ()) -> Document:
-    """Return the document in `data`, decoded into a dataclass. Raises ValueError if the document is invalid."""
+    """Return the document in `data` (JSON), decoded into the dataclass `form`.
+
+    Raises ValueError if the document is invalid, or if `formats` are given and its `format` is not one of them.
+    """
     value = _parsed(data)
     if formats:
         number = value.get("format") if isinstance(value, dict) else None

@@ -1,4 +1,4 @@
-"""Starts llama.cpp's shared libraries, keeps their last errors, and finds their functions.
+"""Starts llama.cpp's shared libraries, keeps their last error messages, and finds the addresses of their functions.
 
 All symbols come from the library that the package llama_cpp has loaded. The package installs the same library under
 several names. If we opened it under another name, a second ggml with its own list of devices would start.

@@ -185,14 +185,14 @@ class Runtime:
         return {name.name: name.sha256 for name in names if name}
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Submit a row, and return the future of its answer; see Answerer.
+        """Queue a row, and return a future for its answer. The answer to a bad row holds the error.
 
-        If `row` is an InputError, the answer reports this error.
+        If the caller could not read a row, it passes the InputError as `row`, and the answer holds this error.
         """
         return self._submit(task, row, options)[1]
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
-        """Return the answer to one row, or raise the row's error; see Answerer."""
+        """Wait for the answer to one row and return it, or raise the row's error."""
         submission, future = self._submit(task, row, options)
         try:
             answer = future.result()

@@ -1,4 +1,4 @@
-"""The first script of the standalone program: the command `ecellm-lite` in one file, for machines without Python.
+"""The entry point of the standalone program: the command `ecellm-lite` in one file, for machines without Python.
 
 The command starts child processes that run modules of this package. Therefore the program also accepts `-m MODULE`, as
 Python does.

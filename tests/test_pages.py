@@ -1,4 +1,4 @@
-"""README.md and docs/: links lead somewhere, code blocks run, and tables equal the results files."""
+"""Tests README.md and docs/: links lead somewhere, code blocks run, and tables equal the results files."""
 
 from __future__ import annotations
 

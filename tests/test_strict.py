@@ -1,4 +1,4 @@
-"""Plain data is accepted only if it fits a dataclass exactly. Otherwise, the error names the wrong part."""
+"""Tests that plain data is accepted only if it fits a dataclass exactly, and that errors name the wrong part."""
 
 from __future__ import annotations
 

@@ -2,9 +2,10 @@
 
 The labelled rows are only about sports goods. Their `material` is always carbon or cotton. A model of the demo's size
 does not know what a jacket or a pan can be made of. It also does not know that "rustproof" is not a material. So rows
-about products of many trades (kinds of shop) are added. Each product gets a brand, a noun and other attributes of its
-trade. Each attribute is stated in the title, in a feature or in a sentence of the description. Features and sentences
-that state no attribute are added. The row asks for some of the stated attributes, and for some that are not stated.
+about products of many trades (kinds of shop) are added. Each product gets a brand, a name such as "jacket" or "pan",
+and attributes of its trade. Each attribute is stated in the title, in a feature or in a sentence of the description.
+Features and sentences that state no attribute are added. The row asks for some of the stated attributes, and for some
+that are not stated.
 """
 
 from __future__ import annotations

@@ -95,11 +95,11 @@ def load() -> str:
             name,
             f"{way['rows_per_second']:.1f}",
             *(f"{way['milliseconds'][p]:.0f}" for p in ("p50", "p95", "p99")),
-            ", ".join(f"{number:,} of {status}" for status, number in way["statuses"].items()),
+            ", ".join(f"{status}: {number:,}" for status, number in way["statuses"].items()),
         )
         for name, way in facts["ways"].items()
     ]
-    head = ("", "rows/s", "p50, ms", "p95, ms", "p99, ms", "responses")
+    head = ("", "rows/s", "p50, ms", "p95, ms", "p99, ms", "responses by status")
     times = ", ".join(f"{value:.0%} of {name}'s" for name, value in facts["of_the_rate"].items())
     memory = facts["memory_mib"]
     sizes = ", ".join(f"{name} {memory[0][name]:.0f} → {memory[-1][name]:.0f} MiB" for name in memory[0])

@@ -171,7 +171,7 @@ def option_orders() -> str:
 
 
 def open_model() -> str:
-    """Return a table of a general model's metrics without fine-tuning.
+    """Return a table of the metrics of a general model that was not fine-tuned for the tasks.
 
     The table also has the metrics of always answering with the most frequent label.
     """

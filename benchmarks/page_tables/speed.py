@@ -149,7 +149,10 @@ def prompts() -> str:
 
 
 def prompts_wider() -> str:
-    """Return the same table as `prompts`, but for the kernel variants of newer processors, one below the other."""
+    """Return a table like that of `prompts`, but with the prompt kernels' variants for newer processors.
+
+    Each line of the table is for one variant and one model.
+    """
     return _prompts(_wider(), " ".join(map(provenance, _WIDER.values())))
 
 

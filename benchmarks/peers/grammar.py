@@ -21,7 +21,7 @@ string ::= "\"" ([^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}))* 
 def gbnf(space: Space) -> str | None:
     """Return the grammar of a row's answers, or None for free text.
 
-    The grammar of a ranking ends after as many letters as the row has products, so that the model must stop.
+    The grammar of a ranking allows exactly one letter per product, so that the model must stop.
     """
     if isinstance(space, Predicate):
         return 'root ::= "yes" | "no"'

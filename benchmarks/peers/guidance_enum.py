@@ -19,7 +19,7 @@ from ecellm_lite.kernels.prompt import use
 
 
 class GuidanceEnum:
-    """A model of `guidance` that answers each prompt with one of the labels."""
+    """A model that the package `guidance` runs. It answers each prompt with one of the labels."""
 
     def __init__(self, model: Path, labels: Sequence[str], threads: int) -> None:
         import guidance

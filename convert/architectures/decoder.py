@@ -99,7 +99,7 @@ class Decoder:
         self._tied = False
 
     def take_ends(self, tied: bool, *, added: float = 0.0) -> None:
-        """Add the recipes of the embedding, the output norm, and the output matrix.
+        """Add recipes (how a tensor is computed) for the embedding, the output norm, and the output matrix.
 
         - `tied`: whether the embedding is also the output matrix. If so, there is no separate output matrix.
         - `added`: a number that is added to the output norm's weights.
@@ -164,7 +164,10 @@ class Decoder:
             self.recipes.take(f"blk.{layer}.{name}", f"model.layers.{layer}.{source}", (length,), added=added)
 
     def metadata(self, config: Hyperparameters, *, epsilon: float = 1e-6) -> dict[str, MetadataValue]:
-        """Return the metadata that all decoders have. `epsilon` is transformers' default for rms_norm_eps."""
+        """Return the metadata that all decoders have.
+
+        `epsilon`: the value to use if the configuration lacks rms_norm_eps. It should be transformers' default.
+        """
         sizes, prefix = self.dimensions, f"{self.architecture}."
         return {
             **general_metadata(self.architecture, self._checkpoint),

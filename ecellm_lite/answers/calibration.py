@@ -64,15 +64,19 @@ def tempered(shares: Sequence[float] | Probabilities, temperature: float) -> Pro
 
 
 def tempered_odds(probability: float, temperature: float, bias: float = 0.0) -> float:
-    """Calibrate p, the model's probability of the answer "yes" to a yes/no question: sigmoid(logit(p) / T + b)."""
+    """Calibrate the model's probability of the answer "yes" to a yes/no question.
+
+    The result is sigmoid(logit(`probability`) / `temperature` + `bias`).
+    """
     for_it, against = log_shares((probability, 1.0 - probability)) / temperature
     return 1.0 / (1.0 + math.exp(min(against - for_it - bias, _MOST)))
 
 
 def tempered_among(probability: float, count: int, temperature: float) -> float:
-    """Calibrate the probability p of an answer, if there are n = `count` possible answers.
+    """Calibrate the probability of an answer, if there are `count` possible answers.
 
-    The other answers are assumed to be equally likely. The result is
+    The other answers are assumed to be equally likely. With p = `probability`, n = `count` and T = `temperature`, the
+    result is
 
         p^(1/T) / (p^(1/T) + (n - 1) ((1 - p) / (n - 1))^(1/T))
 

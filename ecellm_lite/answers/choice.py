@@ -23,11 +23,11 @@ class Choice(OneOf):
 
     @property
     def offered(self) -> tuple[Option, ...]:
-        """The options."""
+        """The options that the model can choose from."""
         return self.options
 
     def value(self, key: str) -> str:
-        """Return the value of the option with this key: the key itself."""
+        """Return `key`, because the value of an option is its key."""
         return key
 
     def headline(self, answer: Answer) -> str:

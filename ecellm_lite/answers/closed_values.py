@@ -37,7 +37,7 @@ class ClosedValues:
 
     @cached_property
     def by_text(self) -> Mapping[str, int]:
-        """Each value's text in lower case, with the value's index in the list."""
+        """Each value's index in the list, by the value's text in lower case."""
         return {text.lower(): index for index, text in enumerate(self.labels.texts)}
 
     def index(self, name: str) -> int | None:

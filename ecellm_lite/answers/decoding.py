@@ -120,7 +120,7 @@ class AnswerForm:
 
     @classmethod
     def of(cls, envelope: Envelope, vocabulary: Vocabulary) -> AnswerForm:
-        """Return the answer form of an envelope.
+        """Return how the model writes an answer after a prompt with this envelope.
 
         Raises ModelError if the vocabulary lacks one of the envelope's tokens.
         """
@@ -161,7 +161,7 @@ class Scene:
         return self.vocabulary.ends | {self.end}
 
     def continuation(self, text: str, *, after: str | None = None) -> list[int]:
-        """Return the tokens of `text` after the text `after`. By default, `after` is the end of the prompt.
+        """Return the tokens that `text` gets when it follows the text `after`, by default the end of the prompt.
 
         If `text` is tokenized alone, it can get other tokens, because SentencePiece puts a space before it. `after`
         must end where the tokenizer always starts a new token, such as after the newline at the end of every prompt.

@@ -29,10 +29,12 @@ def plain_entry(attribute: str, span: Span, probability: float | None) -> dict[s
 def add_form(
     entry: dict[str, Any], form: AttributeForm, span: Span, text: SourceText | None, origin: Origin
 ) -> list[AnswerWarning]:
-    """Add keys to the entry of an attribute: where the row has the value, and the value in the form's type or its id.
+    """Add keys to an attribute's entry: the value's place in the row, and what the attribute's form asks for.
 
-    The span was found in `text`, and `origin` is the field of the row that `text` comes from. Returns a warning if the
-    value cannot be read as the form's type.
+    A form with a list of values adds the `id` of the value. A form with a type, such as a number, adds the value in
+    this type as `normalized`, or returns a warning if the value cannot be read.
+
+    `span` was found in `text`, and `origin` is the field of the row that `text` comes from.
     """
     if form.values:
         index = form.values.by_text.get(span.value.lower()) if span != NONE else None

@@ -229,9 +229,10 @@ class Extraction(Space):
         return len(scene.continuation(f"[{', '.join(objects)}]"))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with a calibrated probability for each entry and for the whole answer.
+        """Return an answer with calibrated probabilities: of each entry, and of the whole answer.
 
-        Each entry is treated as a choice between its value and all other values together.
+        An entry is an attribute with its value. The calibration treats it as a choice between this value and all other
+        values together, and corrects its probability by `temperature` and `bias`.
         """
         if temperature == 1.0 and bias == 0.0:
             return outcome
@@ -262,7 +263,7 @@ class Extraction(Space):
         return tuple(claims)
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return a tuple with one answer string, in which every attribute has the value "None"."""
+        """Return the only constant baseline: the answer string in which every attribute has the value "None"."""
         objects = [self._object(index, NONE) for index in range(len(self.attributes))]
         return (f"[{', '.join(objects)}]",)
 
@@ -312,7 +313,10 @@ class Extraction(Space):
         raise InputError(message, step="copy it from one")
 
     def _listed(self, index: int, value: str, closed: ClosedValues) -> str:
-        """Return the text of a listed value, in lower case. `value`: the text or the id that a person wrote for it."""
+        """Return, in lower case, the text of a value from the attribute's closed list of values.
+
+        `value`: the listed text or its id, as a person wrote it. Raises InputError if it is not in the list.
+        """
         place = closed.index(value)
         if place is None:
             reason = f"The value {value.strip()[:80]!r} of {self.attributes[index]} is not in its list of values"

@@ -59,7 +59,10 @@ class _GrammarReader:
         self._used: dict[str, int] = {}  # name -> the line of its first use
 
     def rewritten(self) -> str:
-        """Return the rewritten grammar. Raises GrammarError, with the number of the line at fault."""
+        """Return the grammar in the form that llguidance's converter accepts.
+
+        Raises GrammarError, with the number of the line at fault.
+        """
         parts: list[str] = []
         place = depth = 0
         while place < len(self._text):

@@ -24,9 +24,9 @@ from ecellm_lite.answers.tape import Tape
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Node:
-    """A node of the search: rows of the matrix that have the same first `depth` tokens.
+    """A node of the search: the labels (rows of the token matrix) that have the same first `depth` tokens.
 
-    The rows are those from `low` up to, but not including, `high`. Nodes are sorted by probability, the likeliest
+    They are the rows from `low` up to, but not including, `high`. Nodes are sorted by probability, the likeliest
     first. `questions`: how many times the model was asked on the way to this node.
     """
 
@@ -60,8 +60,9 @@ def search(
     """Return up to `best` labels, the likeliest first. With enough `detours`, these are the likeliest of all labels.
 
     `detours`: how many extra questions the model may be asked on the way to other labels than the likeliest.
-    `least`: after the first label is reached, nodes with a lower probability are skipped.
-    `before`: the tokens that `tape` (the answer's tokens so far) has when the search begins.
+    `least`: after the first label is reached, nodes (beginnings of labels) less likely than this are not explored.
+    `before`: the tokens that the answer already has when the search begins. They are also on `tape`, which has all
+      tokens of the answer so far.
     """
     nodes = [_Node(-1.0, 0, len(candidates.order), 0, 0)]
     labels: list[_Node] = []

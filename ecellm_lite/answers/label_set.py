@@ -49,12 +49,12 @@ class Labels:
 
     @cached_property
     def by_text(self) -> Mapping[str, str]:
-        """The key of each label by its text."""
+        """A mapping from each label's text to its key."""
         return dict(zip(self.texts, self.keys, strict=True))
 
     @cached_property
     def by_key(self) -> Mapping[str, str]:
-        """The text of each label by its key."""
+        """A mapping from each label's key to its text."""
         return dict(zip(self.keys, self.texts, strict=True))
 
     def find(self, name: str) -> str | None:
@@ -96,8 +96,9 @@ class LabelSet(Space):
     def decode(self, scene: Scene) -> Decoding:
         """Search for the likeliest label.
 
-        The result has the probabilities of the `best` likeliest labels. They may sum to less than 1, because the
-        other labels are left out. `unexplored` is the total probability of the labels that the search did not reach.
+        The result has the probabilities of the likeliest labels, at most `self.best` of them. They may sum to less than
+        1, because the other labels are left out. `unexplored` is the total probability of the labels that the search
+        did not reach.
         """
         candidates = label_matrix(self.labels.digest, self.labels.texts, scene)
         result = yield from search(candidates, Tape(), detours=self.detours, best=self.best, least=LEAST_SHARE)
@@ -137,8 +138,9 @@ class LabelSet(Space):
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
         """Return the outcome (the answer and its probabilities) with calibrated probabilities.
 
-        The labels without a probability share the rest of the probability equally. The calibration changes this rest.
-        `unexplored`, the probability of the labels that the search did not reach, changes by the same factor.
+        Not every label has a probability of its own. What is missing to 1 is shared equally by the other labels. This
+        missing part is calibrated too. `unexplored`, the total probability of the labels that the search did not reach,
+        is part of it and changes in proportion.
         """
         if temperature == 1.0 or not outcome.probabilities or outcome.probability is None:
             return outcome

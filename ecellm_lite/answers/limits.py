@@ -151,7 +151,7 @@ _REFUSED = {"&": _EXPRESSION, "~": _EXPRESSION, "<": "remove it; an answer holds
 
 
 def check_lark(text: str) -> None:
-    """Raise GrammarError for a Lark grammar that could exhaust the machine."""
+    """Raise GrammarError for a Lark grammar that could crash or stall llguidance, or has special tokens."""
     bare = _LITERAL.sub(lambda literal: " " * len(literal[0]), text)
     for place in _JSON.finditer(bare):
         try:

@@ -117,7 +117,11 @@ class OrNone(Space):
         )
 
     def parted(self, outcome: Outcome) -> tuple[Outcome, float]:
-        """Split an outcome in two: a choice among the labels only, and the probability of "none of these"."""
+        """Split an outcome (an answer and its probabilities) in two.
+
+        The first part is the outcome of a choice among the labels alone, whose probabilities are scaled up to sum to 1.
+        The second part is the probability of "none of these".
+        """
         shares, none = shares_apart(outcome.probabilities or {}, self.none_option.key)
         best = max(shares, key=shares.__getitem__)
         unexplored = None if outcome.unexplored is None else min(1.0, outcome.unexplored / (1.0 - none))
@@ -142,10 +146,10 @@ class OrNone(Space):
         return self.joined(super().calibrated(labels, temperature, bias), none)
 
     def ruled(self, outcome: Outcome, rule: NoneRule) -> Outcome:
-        """Return an answer (`outcome`) whose probability of "none of these" comes from a rule.
+        """Return a copy of `outcome` whose probability of "none of these" is computed by `rule`.
 
-        The other probabilities are scaled so that all sum to 1. The likeliest option is the new answer. The labels'
-        probabilities must be calibrated already.
+        The labels' probabilities must be calibrated already. They are scaled, so that they and the probability of "none
+        of these" sum to 1. The new answer is the likeliest label or "none of these".
         """
         labels, outside = self.parted(outcome)
         assert labels.probability is not None
@@ -207,7 +211,7 @@ class ChoiceOrNone(OrNone, Choice):
         return replace(outcome, tokens=scene.continuation(outcome.text))
 
     def label_claim(self, answer: Answer, gold: str) -> Claim:
-        """Return the claim (decision) about the likeliest option, as if an option always fitted."""
+        """Return the claim that the likeliest option is right, as if "none of these" could not be chosen."""
         shares, _ = shares_apart(answer.probabilities or {}, self.none.key)
         order = sorted(shares, key=shares.__getitem__, reverse=True)
         return Claim(tuple(shares[key] for key in order), order.index(self.parse(gold)))
@@ -266,7 +270,7 @@ class LabelSetOrNone(OrNone, LabelSet):
         return (Claim((probability, 1.0 - probability), right, self.count),)
 
     def label_claim(self, answer: Answer, gold: str) -> Claim:
-        """Return the claim (decision) about the likeliest label, as if a label always fitted."""
+        """Return the claim that the likeliest label is right, as if "none of these" could not be chosen."""
         shares, _ = shares_apart(answer.probabilities or {}, self.none.key)
         return self.claim(shares, self.parse(gold))
 

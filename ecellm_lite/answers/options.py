@@ -1,4 +1,4 @@
-"""The base class of choices, predicates and scores: an answer that is one of a few options."""
+"""The base class of the answer spaces in which an answer is one of a few options: choice, predicate and score."""
 
 from __future__ import annotations
 

@@ -21,10 +21,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The field of a row that one of the product's texts (a source) comes from.
+    """The field of a row from which a source (a text that the model reads) is made.
 
-    If the field is a list, the source is its joined texts, and `pieces` has one entry per text. Otherwise, `pieces` is
-    empty.
+    If the field is a list of texts, they are joined into one source, and `pieces` has one entry per text. Otherwise,
+    `pieces` is empty.
     """
 
     field: str

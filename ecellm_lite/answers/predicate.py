@@ -38,5 +38,5 @@ class Predicate(OneOf):
         return OneOf.normalized(self, {"true": "yes", "false": "no"}.get(text.strip().casefold(), text))
 
     def longest(self, scene: Scene) -> int:
-        """Return the tokens to reserve for an answer: 1, because every vocabulary has `yes` and `no` as one token."""
+        """Return how many tokens to reserve: 1, because every vocabulary has `yes` and `no` as one token."""
         return 1

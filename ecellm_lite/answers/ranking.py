@@ -96,7 +96,10 @@ class Ranking(Space):
         return len(scene.continuation(",".join(self.letters)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Calibrate the probability of the whole order, and each product's probability of being the first."""
+        """Return `outcome`, a decoded answer, with calibrated probabilities.
+
+        They are the probability of the whole order, and each product's probability of being the first.
+        """
         after = tempered_outcome(outcome, temperature)
         if after is outcome or outcome.probability is None:
             return outcome

@@ -40,7 +40,7 @@ class Score(OneOf):
         return _averaged((yield from OneOf.decode(self, scene)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with its probabilities rescaled by a temperature, and the position computed from them.
+        """Return the outcome with its probabilities rescaled by a temperature, and the score computed from them.
 
         `bias` is not used.
         """

@@ -123,7 +123,7 @@ class SeveralLabels(Space):
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
         """Return an answer (`outcome`) with calibrated probabilities, and with the labels that they select.
 
-        The correction of each probability is made from `temperature` and `bias`.
+        Each label's probability is corrected by `temperature` and `bias`.
         """
         return self.corrected(outcome, Correction(temperature, bias), {})
 

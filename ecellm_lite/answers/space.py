@@ -98,7 +98,7 @@ class Space(ABC):
         return None
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return an answer's outcome with its probabilities rescaled by a temperature.
+        """Return `outcome`, a decoded answer, with its probabilities rescaled by a temperature.
 
         An outcome without probabilities stays the same. Only extractions and answers with several labels use `bias`.
         """
@@ -112,7 +112,7 @@ class Space(ABC):
         return self.calibrated(outcome, correction.temperature, correction.bias)
 
     def corrected_by_option(self, outcome: Outcome, correction: OptionCorrection) -> Outcome:
-        """Return an outcome with corrected probabilities. The new answer is the option that is now the likeliest.
+        """Return `outcome`, a decoded answer, with corrected probabilities. Its answer is now the likeliest option.
 
         The correction must have the keys of this space. A space without keys has no such corrections.
         """

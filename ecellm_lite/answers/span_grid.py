@@ -21,8 +21,9 @@ class _End:
 
 
 class SpanGrid:
-    """The candidate spans of a row's texts, tokenized in two steps: first their beginnings (heads), then the rest.
+    """The spans (runs of words) of a row's texts that may be a value, tokenized in two steps.
 
+    The first step tokenizes only their beginnings (heads), and the second step the rest.
     A title of 25 words has about 250 spans, and a description has thousands. Once a head is chosen, only the spans that
     begin with it are tokenized in full.
 

@@ -99,7 +99,7 @@ class Structured(Space):
         return Outcome(value=self.parse(text), text=text, tokens=tokens, shortened=shortened)
 
     def longest(self, scene: Scene) -> int:
-        """Return `max_tokens`, but not more than a quarter of the context."""
+        """Return how many tokens to reserve for an answer: `max_tokens`, but at most a quarter of the context."""
         return min(self.max_tokens, Space.longest(self, scene))
 
     def as_options(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Structured(Space):
         return None
 
     def parse(self, text: str) -> Any:
-        """Return the text itself."""
+        """Return the text unchanged, because the text itself is the answer's value."""
         return text
 
 

@@ -53,9 +53,9 @@ class Text(Space):
         return options if self.logprobs is None else {**options, "logprobs": self.logprobs}
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return the most frequent gold text and the empty text.
+        """Return two baselines that give every row the same text: the most frequent gold text, and the empty text.
 
-        Free texts hardly ever repeat, so there are no other constants.
+        Free texts hardly ever repeat, so no other constant text is worth comparing with.
         """
         return (golds[0], "")
 

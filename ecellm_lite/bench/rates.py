@@ -72,7 +72,7 @@ def measure(
 ) -> Rates:
     """Load the model and return its rates. `say` is called with a line of text for each step.
 
-    `rows`: the number of rows to answer for each task. By default, as many as can be answered in about SECONDS.
+    `rows`: the number of rows to answer for each task. By default, the number that takes about SECONDS seconds.
     """
     say("loading the model")
     started = time.perf_counter()

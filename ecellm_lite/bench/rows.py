@@ -42,10 +42,8 @@ def _shuffled(value: Any, random: Random) -> Any:
 class FixedLengthText(Space):
     """An answer space for text of exactly `tokens` tokens, or as many as the context has room for.
 
-    The text goes on even if the model would end it earlier.
-
-    A setting may change the logits slightly, and with them the length of a text. A shorter text must not look like a
-    faster setting.
+    The text goes on even if the model would end it earlier. The length is fixed because different settings change the
+    logits slightly, and could make a text shorter. A setting must not seem faster only because its text is shorter.
     """
 
     tokens: int

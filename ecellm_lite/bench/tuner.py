@@ -69,8 +69,10 @@ def tune_model(
     rows: int | None = None,
     show: Callable[[Trial], None],
 ) -> Tuning:
-    """Try settings as `tune` does, and store those that were faster for this model on this machine.
+    """Try settings, and store those that were faster for this model on this machine.
 
+    `fixed`: settings that are not tried, with their values.
+    `lossy`: whether to try KV cache types that lose accuracy, too.
     `rows`: the number of rows of each task that a measurement answers. By default, answering them takes about
     bench.rates.SECONDS.
     """
@@ -95,8 +97,9 @@ def tune(
 ) -> tuple[dict[str, Any], list[Trial]]:
     """Return the settings that were faster than those of `start`, and all trials.
 
-    `show` is called with each trial. `start` must have a number of threads. The settings named in `fixed` are not
-    tried. With `lossy`, KV cache types that lose accuracy are tried too. `kernels`: the prompt kernels to try.
+    `start` must have a number of threads. `measure` returns the rate with given settings. `show` is called with each
+    trial. The settings named in `fixed` are not tried. With `lossy`, KV cache types that lose accuracy are tried too.
+    `kernels`: the prompt kernels to try.
     """
     best, changed, trials = start, {}, []
     for setting, value in _candidates(start, fixed, kernels, lossy=lossy):

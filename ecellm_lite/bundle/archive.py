@@ -143,7 +143,8 @@ def _start(path: Path, file: FileIO) -> int:
 def _small_entry(path: Path, file: FileIO, place: int, name: str, largest: int) -> tuple[bytes, int, int]:
     """Return the data of a small entry of the ZIP archive, its CRC-32, and the offset of its end.
 
-    The entry's header begins at the offset `place`. _check_layout checks the header's bytes later.
+    The entry's header begins at the offset `place`. _check_layout checks the header's bytes later. Raises ModelError if
+    the header is wrong, or if the data are truncated or have more than `largest` bytes.
     """
     entry = read_local_header(_peek(file, place, header_size(name)), name)
     if entry is None or entry.size > largest:

@@ -82,7 +82,7 @@ def local_header(entry: Entry) -> bytes:
 
 
 def header_size(name: str) -> int:
-    """Return the size of a local header in bytes."""
+    """Return the size in bytes of the local header of an entry with this name."""
     return LOCAL.size + len(name.encode("utf-8")) + _LOCAL_SIZES.size
 
 

@@ -1,4 +1,4 @@
-"""Checks that a version's program starts on this machine, before the version becomes current."""
+"""Checks that the program of an installed bundle version starts on this machine, before this version is used."""
 
 from __future__ import annotations
 

@@ -93,10 +93,10 @@ class Cascade:
         return self._stages[0].answerer.tasks
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return a future for the answer; see Answerer. Raises UsageError if an adapter or a calibration file is given.
+        """Submit a row, and return a future for its answer.
 
-        A row also goes to the next model if its answer's probability is below `min_probability`. Only the last model
-        abstains.
+        The next model gets the row if the answer's confidence is too low, or its probability below `min_probability`.
+        Only the last model abstains. Raises UsageError if an adapter or a calibration file is given.
         """
         if options.get("adapter") is not None:
             raise UsageError("A cascade has no adapters", step="leave the adapter out", field="adapter")
@@ -118,7 +118,7 @@ class Cascade:
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
     ) -> Iterator[Answer]:
-        """Yield one answer for each row, in the order of the rows; see Answerer. Up to 512 rows are read ahead."""
+        """Yield one answer for each row, in the order of the rows. Up to 512 rows are read ahead."""
         yield from read_ahead(rows, lambda row: self.submit(task, row, **options), most=WINDOW)
 
     def close(self) -> None:

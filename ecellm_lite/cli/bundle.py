@@ -1,4 +1,4 @@
-"""`ecellm-lite bundle`: one file for a machine with no network."""
+"""`ecellm-lite bundle`: makes and installs one file with all that a machine without a network needs."""
 
 from __future__ import annotations
 

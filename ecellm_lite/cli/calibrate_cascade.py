@@ -41,7 +41,7 @@ def calibrate_cascade(
 ) -> None:
     """Show a threshold for each task.
 
-    A cascade should use the second model if the first model's probability is below the threshold.
+    A cascade should ask its last model if the first model's probability is below the threshold.
 
     `agreement`: the share of the cascade's answers, 0 to 1, that must equal the last model's answers.
 

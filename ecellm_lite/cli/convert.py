@@ -140,7 +140,7 @@ def convert(
 
 
 def _refuse_other_options() -> None:
-    """Raise UsageError for an option that --adapter-only does not use."""
+    """Raise UsageError if the user gave an option that --adapter-only does not use."""
     context = click.get_current_context()
     for option in context.command.params:
         if option.name not in _OF_ADAPTERS and context.get_parameter_source(str(option.name)) is _GIVEN:

@@ -97,12 +97,12 @@ class TensorTypeOverride(click.ParamType):  # type: ignore[type-arg]
 
 
 class TaskNames(click.ParamType):  # type: ignore[type-arg]
-    """Names of tasks, separated by commas. The converter checks later whether the tasks exist."""
+    """Names of tasks, separated by commas. Whether the tasks exist is checked when the model is converted."""
 
     name = "task,…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Return the names as a tuple."""
+        """Return the tasks' names as a tuple. An empty name is an error."""
         if isinstance(value, tuple):
             return value
         names = tuple(part.strip() for part in str(value).split(","))

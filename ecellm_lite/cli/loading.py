@@ -79,7 +79,10 @@ def load_answerer(
 
 
 def load_cascade(model: Mapping[str, Any], escalate_below: float, *, quiet: bool) -> Cascade:
-    """Return a cascade of the models whose names are separated by commas, the cheapest first.
+    """Load several models, and return a cascade of them.
+
+    `model` has the command's options for a model. Its key `model` has the models' names, separated by commas, the
+    cheapest first. A row whose answer has a probability below `escalate_below` goes on to the next model.
 
     The models are loaded in reverse order, so that the largest one gets memory first.
     """
@@ -113,7 +116,7 @@ def warn_of_pace(answerer: Runtime | Cascade | RayRuntime) -> None:
 
 
 def warn(runtime: Runtime, task: Task, options: RequestOptions) -> None:
-    """With a GPU, print which layers it has. Warn if the answers to the task may be unreliable or uncalibrated."""
+    """Print which layers are on a GPU, if any. Warn if the answers to the task may be unreliable or uncalibrated."""
     adapter = options.get("adapter")  # its tasks are not known
     if runtime.placement and runtime.placement.loads:
         click.echo(f"{runtime.placement.description}.", err=True)

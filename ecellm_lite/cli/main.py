@@ -77,7 +77,7 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """eCeLLM, the e-commerce language models, on your own machine: typed answers with probabilities, offline.
 
-    Exit codes: 0 success; 1 `doctor` found something that will not work, or a bug in ecellm-lite; 2 wrong usage; 3 bad
+    Exit codes: 0 success; 1 a bug in ecellm-lite, or `doctor` found something that will not work; 2 wrong usage; 3 bad
     input; 4 no such model, or one that is damaged or fails `verify`; 5 a job ended, but some rows failed; 130
     interrupted.
     """

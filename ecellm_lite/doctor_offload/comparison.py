@@ -30,7 +30,7 @@ SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The row's answer on the CPU or on the GPU, its probabilities, and the times in seconds.
+    """The answer to one row on the CPU or on the GPU, its probabilities, and the times in seconds.
 
     `placement`: where the model was loaded.
     """
@@ -55,7 +55,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class OffloadCheck:
-    """A comparison of the row's results on the CPU and on the GPU.
+    """A comparison of one row's results on the CPU and on the GPU.
 
     `model`: the model's name, or None if no name was given and neither process reported one.
     `cpu`, `gpu`: the results, or None where there was no answer. If either is None, nothing is compared, and `findings`
@@ -186,7 +186,7 @@ def _result(side: _Side, model: str | None, envelope: str | None, program: Seque
 
 
 def _run(outcome: Attempt) -> Run | None:
-    """Return the last answer of a process and its times, or None if the answer is not a choice."""
+    """Return a process's last answer and how long it took, or None if the answer is not a choice."""
     answer = outcome.answers[-1]
     try:
         facts = {**outcome.model["placement"]} if outcome.model else {}

@@ -27,8 +27,9 @@ class Admission:
 
     `active` are the running rows; the scheduler updates this list. The KV memory can grow only while it is empty. So
     before it grows, no row is admitted until all running rows have ended. After a failed call of the model, the rows
-    of that call run one at a time (`retrying`). The memory grows to
-    hold many waiting rows or, if `grouped` is False, just enough for the next row.
+    of that call run one at a time (`retrying`).
+
+    `grouped`: whether the memory grows enough for many waiting rows. If False, it grows just enough for the next row.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Admission:
     def row_ended(self) -> None:
         """Note that a row has ended or was dropped.
 
-        If rows run one at a time since a call of `retry`, one row fewer is left that must run alone.
+        If rows run one at a time because `retry` was called, this row is subtracted from those still to run alone.
         """
         self._retries = max(0, self._retries - 1)
 
@@ -113,7 +114,7 @@ class Admission:
     def _useful_cells(self, request: Request) -> int:
         """Return the memory size, in tokens, beyond which more rows at once would not be faster.
 
-        It has room for `request` at least.
+        The size always has room for `request`.
         """
         least = len(request.prompt) + RESERVE
         if not self._grouped:

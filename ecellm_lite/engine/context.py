@@ -27,8 +27,8 @@ def context_parameters(
 
     `cells`: how many tokens the KV memory can hold.
     `batch`: the maximum number of tokens in one call of the model.
-    `window`: the model's sliding window in tokens, or 0 if it has none. With a window, the context is for twice as many
-      sequences.
+    `sequences`: how many sequences the caller needs. With a sliding window, the context is made for twice as many.
+    `window`: the model's sliding window in tokens, or 0 if it has none.
     `kv_type`: the number type of the KV memory: f16, q8_0 or f32.
     `flash`: whether flash attention is used: auto, on or off.
     """
@@ -50,8 +50,8 @@ class Context:
     `sequences`: how many sequences the context can hold.
     `window`: the model's sliding window in tokens, or 0 if it has none. With a window, `pointer` must be made for twice
       as many sequences.
-    `stable`: whether each sequence's tokens must be in order in the memory. Only then do equal rows get equal bits (see
-      Backend).
+    `stable`: whether each sequence's tokens must be in order in the memory. Only then do equal rows get logits
+      with equal bits.
 
     `is_loaded`: whether a state was loaded since the last call of the model.
     """
@@ -111,8 +111,8 @@ class Context:
     def save(self, sequence: int) -> bytes:
         """Return llama.cpp's state of a sequence, or empty bytes if the state cannot be restored exactly.
 
-        With sliding-window attention, llama.cpp leaves out the tokens outside the window. A state lists its tokens in
-        the order of their cells. So if the context is `stable` and the cells are out of order, no state is saved.
+        There are two such cases. With sliding-window attention, the state of a sequence longer than the window lacks
+        tokens. In a `stable` context whose cells are out of order, the state's tokens are out of order too.
         """
         if self._stable and not self._in_order:
             return b""

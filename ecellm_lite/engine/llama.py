@@ -171,7 +171,7 @@ class LlamaBackend:
         return json.dumps(facts)
 
     def adapt(self, adapter: str | None) -> None:
-        """From now on, compute with this adapter; see Backend."""
+        """From now on, compute with `adapter`, or with the model alone if it is None."""
         self._adapter = adapter
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
@@ -286,7 +286,7 @@ class LlamaBackend:
 
     @property
     def _opened(self) -> Context:
-        """The context, which must exist."""
+        """The context. Use this only while there is one."""
         assert self._context
         return self._context
 

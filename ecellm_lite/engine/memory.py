@@ -28,7 +28,7 @@ def weight_bytes(header: Header) -> int:
 
 
 def weights_by_place(header: Header) -> list[int]:
-    """Return the size of each layer's tensors, followed by the size of the output's tensors.
+    """Return the size in bytes of each layer's tensors, followed by that of the output's tensors.
 
     The token embedding stays on the CPU and is not counted. If a model uses its embedding as the output matrix too,
     llama.cpp makes a copy of the embedding. This copy counts as an output tensor.

@@ -50,7 +50,11 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Which layers go to which GPU. `loads` has the GPUs in llama.cpp's order. `description` says the same in words."""
+    """How many layers go to each GPU.
+
+    `loads`: each GPU with its number of layers, in llama.cpp's order of the GPUs.
+    `description`: the same in words.
+    """
 
     loads: tuple[Load, ...]
     description: str

@@ -42,8 +42,8 @@ class PrefixFiles:
     `model`: the sha256 of the model's file when it was loaded.
     `adapters`: the sha256 of each adapter, by the adapter's name. If an adapter computed a state, the state's key
       depends on the adapter's sha256.
-    `circumstances`: what a state depends on, apart from the model and the adapter (see LlamaBackend). Every key
-      depends on it.
+    `circumstances`: what a state depends on apart from the model and the adapter, such as llama.cpp's version and the
+      number of threads. Every key depends on it.
     `unchanged`: a function that says whether the model's file is unchanged. llama.cpp maps the file and would compute
       with changed bytes, so a state is written only if the file is unchanged.
 

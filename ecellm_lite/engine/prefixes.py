@@ -66,7 +66,7 @@ class Prefix:
 
     @property
     def own(self) -> int:
-        """How many tokens of memory the node needs in addition to those that it shares with its origin.
+        """How many tokens of memory the node needs in addition to those shared with the node that it forks from.
 
         Tokens that are not in memory yet count too.
         """
@@ -110,7 +110,7 @@ class Prefixes:
             self._nodes.append(node)
 
     def release(self, match: Match) -> None:
-        """Undo one call of `hold`."""
+        """Record that a row or node no longer uses the matched node. This undoes one call of `hold`."""
         if match.prefix:
             match.prefix.uses.remove(match.length)
 
@@ -174,7 +174,7 @@ class Prefixes:
     def evict(self) -> bool:
         """Drop the least recently used node that no row or node forks from. Return False if nothing can be freed.
 
-        If there is no such node, shorten a node to the tokens that are still in use.
+        If there is no such node, cut from the end of a node the tokens that no row and no other node uses.
         """
         if self._drop():
             return True
@@ -196,7 +196,7 @@ class Prefixes:
         return False
 
     def forget(self) -> None:
-        """Forget all nodes, because the memory was cleared."""
+        """Forget all prefixes. Call this after the model's memory was cleared."""
         self._nodes.clear()
         self._free = list(self._sequences)
 

@@ -114,7 +114,8 @@ class Request:
 def context_error(length: str, longest: int, advice: str = SHORTEN, settings: Sequence[str] = CONTEXT) -> ContextError:
     """Return the error for a prompt that does not fit a context of `longest` tokens.
 
-    `length` says how long the prompt is, such as `5,000 tokens`.
+    `length` says how long the prompt is, such as `5,000 tokens`. `advice` is the error's next step for the user, and
+    `settings` are the settings that the error names.
     """
     message = f"The prompt has {length}, which do not fit the {longest:,} tokens of the context"
     return ContextError(message, step=advice, settings=settings)

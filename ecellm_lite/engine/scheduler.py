@@ -186,9 +186,9 @@ class Scheduler:
         self._advance(slot, None)
 
     def _begin(self, slot: Slot) -> bool:
-        """Let a running request use the tokens of its prefix, if the prefix is in memory.
+        """Begin a running request if its prefix is in memory: fork the prefix.
 
-        Return whether the request has begun.
+        Return whether the request has begun, now or earlier.
         """
         if not slot.begun and slot.match.ready:
             slot.begun = True

@@ -50,7 +50,10 @@ class Turns:
         return sum(map(len, self._queues.values()))
 
     def __contains__(self, request: Request) -> bool:
-        """Return whether a request is in the current group of its adapter's queue. A later group does not count."""
+        """Return whether a request is in the group of requests that leaves its adapter's queue next.
+
+        Requests leave a queue in groups of up to GROUP (see waiting.py). A later group does not count.
+        """
         return request in self._queues[request.adapter]
 
     def advance_urgent(self) -> None:
@@ -69,14 +72,15 @@ class Turns:
     def tokens(self, most: int) -> int:
         """Return the number of tokens in the prompts of all waiting requests.
 
-        Each queue counts for at most `most` tokens.
+        Each adapter's queue counts for at most `most` tokens.
         """
         return sum(queue.tokens(most) for queue in self._queues.values())
 
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
         """Yield pairs (tokens, rows): how many of the current adapter's next rows begin with the same tokens.
 
-        `prompt` is the first row's prompt. Only pairs with more than `least` tokens are yielded.
+        For example, (40, 2) means that two rows begin with the same 40 tokens. `prompt` is the first row's prompt. Only
+        pairs with more than `least` tokens are yielded.
         """
         return self._queues[self.current].sharing(prompt, least)
 

@@ -1,4 +1,4 @@
-"""The queue of waiting requests. The oldest request leaves first, and related requests leave together with it."""
+"""The queue of waiting requests. The oldest request leaves first, followed by requests that share text with it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Waiting:
     """A queue of requests. They arrive one by one, and leave in groups of up to GROUP requests.
 
     Urgent requests leave first, in order of arrival. Then the oldest group leaves, then the next group, and so on. In a
-    group, related requests are next to each other (see families.py). If `grouped` is False, all requests that are not
-    urgent leave in order of arrival.
+    group, requests that begin with the same text are next to each other, so that the model reads this text only once.
+    If `grouped` is False, all requests that are not urgent leave in order of arrival.
     """
 
     def __init__(self, *, grouped: bool = True) -> None:
@@ -41,7 +41,7 @@ class Waiting:
         return len(self._group) + len(self._urgent) + len(self._arrived)
 
     def __contains__(self, request: Request) -> bool:
-        """Return whether a request is in the current group. It is not if it waits for a later group."""
+        """Return whether a request is in the current group, not in a later one."""
         return request in self._group
 
     def advance_urgent(self) -> None:

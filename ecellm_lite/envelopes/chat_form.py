@@ -29,7 +29,7 @@ class TurnForm:
 
 @dataclass(frozen=True, slots=True)
 class ChatForm(Envelope):
-    """The chat form of a family of models.
+    """A chat form: the control tokens and texts around each turn of a conversation, such as those of Qwen2.5.
 
     `user`, `assistant`, `system`: the control tokens and texts before and after a turn of this role. If `system` is
       None, there is no system turn, and the system message is put into a user turn (see `folded`).

@@ -58,7 +58,9 @@ def least_probability(rows: Sequence[Row], guarantee: float) -> float:
 
 
 def answer_sets(rows: Sequence[Row], guarantee: float, *, seed: int = 0) -> AnswerSets:
-    """Return the threshold of sets of plausible answers, and measurements of the sets that it gives.
+    """Choose the threshold of a row's set of plausible answers, and measure the sets that it gives.
+
+    `guarantee`: the share of rows whose set should contain the right answer, such as 0.95.
 
     The measurements are the sets' mean size, and how often a set contains the right answer. For these, the rows are
     split into two halves. Each half is measured with the threshold that is chosen on the other half.

@@ -83,7 +83,7 @@ class CalibrationResult:
     def calibration(self) -> Calibration | None:
         """The calibration to keep, or None if there is nothing to keep.
 
-        If the fit is refused but something else is worth keeping, the calibration has temperature 1.
+        If the fit is refused but thresholds or rules are worth keeping, the calibration has temperature 1.
         """
         fit = self.fit
         rule = self.none.rule if self.none and self.none.refusal is None else None

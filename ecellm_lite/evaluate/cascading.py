@@ -1,4 +1,4 @@
-"""Chooses when the first model of a cascade should pass a row on.
+"""Chooses the probability below which the first model of a cascade passes a row on to the last model.
 
 For this, the first and the last model must have answered the same rows.
 """
@@ -19,7 +19,7 @@ LEAST_ROWS = 100
 
 @dataclass(frozen=True, slots=True)
 class ComparedRow:
-    """A row that the first and the last model answered.
+    """A row that the first and the last model of a cascade answered.
 
     It has the probability of the first model's answer, whether the answers agree, and whether each answer is right.
     """
@@ -51,7 +51,8 @@ class Point:
 class CascadeResult:
     """The results with the chosen threshold (`chosen`), and with every possible threshold (`curve`).
 
-    `held_out`: the agreement if the threshold is chosen on one half of the rows and measured on the other half.
+    `held_out`: the share of rows for which the cascade and the last model agree. It is measured on one half of the
+      rows, with the threshold chosen on the other half.
     `first_accuracy`: the share of rows that the first model answers right.
     `last_accuracy`: the share of rows that the last model answers right.
     """

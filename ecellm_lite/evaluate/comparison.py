@@ -125,7 +125,7 @@ def _compared(abbreviation: str, primary: str, pairs: Pairs, left_out: int) -> T
 
 
 def _columns(primary: str, pairs: Pairs) -> tuple[Numbers, Numbers, Metric]:
-    """Return the numbers of both evaluations as (table before, table after, metric).
+    """Return the numbers from which the metric `primary` is computed, as (table before, table after, metric).
 
     Each table has one line of numbers for each row. The metric is a function of the sums of a table's columns.
     """

@@ -259,6 +259,9 @@ def _uncalibrated(
     """Count the answers that are not calibrated although their task has a calibration. Return None if there are none.
 
     The result also has the line of the first such answer, and the reason. Answers without a probability do not count.
+
+    `refusal`: a function that returns why the task's calibration is not used for a row. It returns None if the
+      calibration is used, or if the task has none.
     """
     plain = [
         (row.line, reason)

@@ -43,13 +43,13 @@ Indices = NDArray[np.intp]
 class Fit:
     """A fitted temperature or other correction, and its effect on held-out rows.
 
-    Each half of the rows is measured with a fit to the other half. The likelihood of a half is the product of its rows'
-    likelihoods.
+    The effect is measured on each half of the rows, with a correction that was fitted to the other half. A row's
+    likelihood is the probability of its gold answer. A half's likelihood is the product of its rows' likelihoods.
 
     `gain`: by how much the mean logarithm of a row's likelihood rises, in nats.
     `error`: the standard error of this gain.
-    `log_ratio`: the logarithm of the factor by which a half's likelihood rises. The factor is the mean of both halves.
-    `least_ratio`: the smallest factor that passes the test. A smaller rise may be chance.
+    `log_ratio`: the logarithm of a factor. It says how many times as likely a half becomes, as the mean of both halves.
+    `least_ratio`: the smallest such factor that passes the test. A smaller one may be chance.
     `by_option`: a correction with its own numbers for each option, or None. If there is one, it replaces the
       temperature, which is then 1.
     `methods`: the methods that were compared, by name, if there were enough rows.
@@ -70,7 +70,7 @@ class Fit:
 
     @property
     def refusal(self) -> str | None:
-        """Why the correction should not be kept. None if it should be kept."""
+        """Why the fitted correction should not be kept, or None if it should be kept."""
         if self.gain <= 0:
             return "held-out rows are no likelier with it"
         if self.gain <= self.error:
@@ -146,6 +146,7 @@ class _Claims:
     `logs` (claims, options): the logarithms of the options' probabilities. The bias applies to the first option. If a
       claim has fewer options than others, its line ends with -inf.
     `alike` (claims, options): the logarithm of the number of answers that an option stands for. It is 0 for one answer.
+      Only a claim's last option may stand for several.
     `right` (claims,): the index of the claim's right option.
     `rows` (claims,): the index of the claim's row.
     """
@@ -205,8 +206,8 @@ class _Claims:
 
         `settings`: one temperature and bias per row. They are applied before the ECE and Brier score are computed.
 
-        Each claim's first option is the one that the model chose. A yes-or-no claim about one label is different: its
-        first option is always `yes`.
+        Each claim's first option counts as the model's choice. It is the option that the model chose. Only in a
+        yes-or-no claim about one label, it is always `yes`.
         """
         firsts = np.exp(self._tempered(settings)[:, 0])
         reliable = reliability(firsts.tolist(), (self.right == 0).tolist())
@@ -214,7 +215,10 @@ class _Claims:
         return Measures(float(log_likelihoods.mean()), reliable.ece, reliable.brier)
 
     def _tempered(self, settings: Floats) -> Floats:
-        """Return `logs` after applying each row's temperature and bias: `settings` (rows, 2)."""
+        """Return the logarithms in `logs`, corrected by each row's temperature and bias.
+
+        `settings` has the shape (rows, 2): a temperature and a bias for each row.
+        """
         # If n answers together have the share s, each has s/n: the temperature applies to s/n, and n multiplies again.
         logs = (self.logs - self.alike) / settings[self.rows, :1] + self.alike
         logs[:, 0] += settings[self.rows, 1]

@@ -1,8 +1,9 @@
 """Finds the labels that need their own correction of probabilities, and fits these corrections.
 
 All labels share a temperature and a bias. After this shared correction, a further temperature and bias are fitted for
-each label. They are tested as in evaluate/fitting.py. With many labels, some label may pass by chance. So with n
-labels, the likelihood must become at least 20 n times as large, not 20 times.
+each label. They are kept only if they improve the probabilities of held-out rows (see evaluate/fitting.py). For a
+single correction, the likelihood must become at least 20 times as large. With many labels, some label may pass this
+test by chance. So with n labels, the likelihood must become at least 20 n times as large.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from ecellm_lite.models.calibrations import HIGHEST, LARGEST_BIAS, LOWEST
 def own_corrections(
     labels: Sequence[str], cases: Sequence[Case], shared: Correction, *, seed: int = 0
 ) -> dict[str, Correction]:
-    """Fit a further correction for each label.
+    """Return a correction for each label that needs its own. For the other labels, `shared` is enough.
 
-    Return the whole correction of each label for which the further correction clearly helps. The whole correction is
-    `shared`, followed by the further correction.
+    A further correction of each label's probabilities is fitted after `shared`. If it clearly helps, the result has
+    both combined into one correction.
 
-    In each case there is one claim for each label, in the order of `labels`. A claim decides between `yes` (the first
-    option) and `no`.
+    `cases`: the model's probabilities for the labelled rows. In each case there is one claim for each label, in the
+    order of `labels`. A claim decides between `yes` (the first option) and `no`.
     """
     own = {}
     least = math.log(LEAST_RATIO * len(labels))

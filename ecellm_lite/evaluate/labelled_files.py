@@ -74,7 +74,7 @@ class LabelledFile:
         return task
 
     def _is_unselected(self, row: Mapping[str, Any], split: str, setting: str) -> bool:
-        """Return whether a row names another split or setting."""
+        """Return whether a row names another split or setting than the wanted ones. Records the row's setting."""
         if isinstance(row.get("setting"), str):
             self.settings.add(row["setting"])
         selection = {"split": split, "setting": setting}
@@ -177,7 +177,7 @@ class Spread:
         self._stride = 1
 
     def add(self, row: Labelled) -> None:
-        """Take the next row of the stream. It is kept if it may be one of the chosen rows."""
+        """Take the next row of the stream, and keep it in memory if it is far enough from the last kept row."""
         if self._count % self._stride == 0:
             self._rows.append(row)
             if self._limit and len(self._rows) > 2 * self._limit:

@@ -7,8 +7,8 @@ method has the highest mean log-likelihood. A simpler method is kept if its mean
 of the difference. This is the one-standard-error rule of Breiman et al., "Classification and Regression Trees" (1984),
 applied to paired differences.
 
-A method must also pass the test in evaluate/fitting.py. Here the likelihood must become 60 times as large, and not 20
-times, because three methods are tested.
+A method must also pass the two tests in evaluate/fitting.py. There, the likelihood of held-out rows must become 20
+times as large. Here, it must become 60 times as large, because each of three methods could pass by chance.
 """
 
 from __future__ import annotations
@@ -115,9 +115,10 @@ def _behind(logs: Mapping[str, Floats], name: str, among: Sequence[str]) -> _Dif
 
 
 def _tested(fit: Callable[[OptionRows], Method], rows: OptionRows, temperature: Fit, seed: int) -> Fit:
-    """Return a method's fit to all rows, with its gain on held-out rows.
+    """Fit a calibration method to all rows, and measure on held-out rows how much it improves the probabilities.
 
-    To measure the gain, the method is fitted to each half of the rows and tested on the other half.
+    For the measurement, the method is fitted to each half of the rows and tested on the other half. `temperature`: the
+    fit of a temperature to the same rows. The result keeps its figures that do not depend on the method.
     """
     halves = random_parts(len(rows.right), 2, seed)
     shares = _held_out(rows, halves, fit)

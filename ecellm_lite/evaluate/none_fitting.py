@@ -123,8 +123,10 @@ def _fitted(features: Floats, right: NDArray[np.bool_]) -> Floats:
 
 
 def _log_likelihoods(features: Floats, right: NDArray[np.bool_], weights: Floats) -> Floats:
-    """Return the logarithm of the probability of each row's right answer.
+    """Return, for each row, the logarithm of the probability that the logistic regression gives to the right answer.
 
+    `features`: the numbers of each row that the weights multiply, one line per row.
+    `right`: whether "none of these" is the right answer of the row.
     `weights`: one set of weights for all rows, or one line of weights for each row.
     """
     logits = (features * weights).sum(axis=1)

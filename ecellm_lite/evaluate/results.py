@@ -34,7 +34,11 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Metrics by name. The class Measured in metrics/measured.py explains `paper` and `all`."""
+    """Metrics by name, computed in two ways that differ for rows without an answer.
+
+    `paper`: the metrics as the authors' script computes them. Most of them leave out the rows without an answer.
+    `all`: the metrics over all rows.
+    """
 
     paper: dict[str, float]
     all: dict[str, float]
@@ -171,7 +175,7 @@ class TaskResult:
     `calibration`: the name of the calibration that corrected the answers' probabilities.
     `uncalibrated`: how many rows were not calibrated, and why.
     `labels`: the results of each label, for tasks that report them.
-    `models`: for a cascade of models, the part of each model, the cheapest first.
+    `models`: for a cascade of models, how many rows each model answered and how well, the cheapest model first.
 
     In older files, `calibration`, `uncalibrated`, `labels` and `models` are missing. They are then None.
     """

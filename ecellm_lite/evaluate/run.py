@@ -56,8 +56,9 @@ class Explains(Answerer, Protocol):
 class Evaluation:
     """Labelled rows that are ready to be answered.
 
-    `data` names the files that the rows were read from. `split`, `setting` and `limit` say which of their rows were
-    taken.
+    `data` names the files that the rows were read from.
+    `split`, `setting`: ECInstruct's names for the rows that were taken, such as `test` and `IND_Diverse_Instruction`.
+    `limit`: the most rows taken of each task, or None if there was no limit.
     """
 
     tasks: Sequence[Task]

@@ -113,10 +113,11 @@ def reaches(row: Judged, thresholds: Mapping[str, float | None]) -> bool:
 
 
 def least_threshold(rows: Sequence[Judged], precision: float, doubt: float = DOUBT) -> float | None:
-    """Return the lowest threshold that passes the test in this module's docstring, or None if no threshold passes.
+    """Return the lowest threshold that reliably reaches the target `precision`, or None if there is none.
 
-    `precision`: the target, a share of right answers.
-    `doubt`: the highest probability with which the test may pass a threshold whose true precision is below the target.
+    `precision`: the share of right answers that must be reached at and above the threshold, such as 0.95.
+    `doubt`: the highest probability with which a threshold may be accepted although its true precision is lower. The
+      lower bound of Clopper and Pearson at the confidence 1 - `doubt` must be at least `precision`.
 
     Needs scipy.
     """

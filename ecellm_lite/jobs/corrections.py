@@ -109,7 +109,7 @@ def read_corrections(path: Path) -> dict[str, Correction]:
 
 
 def unused_entries(entries: Mapping[str, Correction], used: Iterable[bytes]) -> int:
-    """Return the number of entries of a review table that belong to no row. `used` has the keys of all rows."""
+    """Return how many of a person's corrections belong to no row of the job. `used` has the keys of all rows."""
     keys = {shown_key(key) for key in used}
     return sum(key not in keys for key in entries)
 

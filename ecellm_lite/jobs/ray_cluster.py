@@ -122,11 +122,11 @@ class RayRuntime:
 
     @property
     def window(self) -> int:
-        """The number of unanswered rows that keeps every actor busy."""
+        """How many unanswered rows keep every actor (worker process of Ray) busy."""
         return 2 * BATCH * IN_FLIGHT * self._actors
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Submit a row, and return the future of its answer; see Answerer."""
+        """Queue a row, and return a future for its answer. The answer to a bad row holds the error."""
         if self._failure or self._closing:
             raise self._failure or ClosedError("The cluster was closed.")
         checked = task if isinstance(task, Task) else get_task(task)
@@ -152,7 +152,7 @@ class RayRuntime:
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
     ) -> Iterator[Answer]:
-        """Yield one answer for each row, in order. See Answerer."""
+        """Yield one answer for each row, in order. The answer to a bad row holds the error."""
         checked = task if isinstance(task, Task) else get_task(task)
         yield from read_ahead(rows, lambda row: self.submit(checked, row, **options), most=self.window)
 

@@ -84,7 +84,7 @@ def review_rule(below: float | str, answerer: Answerer, task: Task, options: Req
 
 
 def review_of(output: Path) -> Path:
-    """Return the path of the review table for a job's output.
+    """Return the path of the review table, which lists the answers in a job's output that a person should review.
 
     >>> review_of(Path("out/answers.csv")).name
     'answers.review.csv'

@@ -21,7 +21,7 @@ _EXPECTED = "1a464bf5165fa3866a707f739b101461b29a994d3e6841c77968a680975a465a"
 
 
 def variants() -> list[str]:
-    """Return the variants that can run here, the best first. `ggml` is always the last."""
+    """Return the variants that can run here, the best first. `ggml` (no kernels of ours) is always the last."""
     return [*native.variants(), "ggml"]
 
 

@@ -29,13 +29,13 @@ _FILE = "libecellm_kernels.dll" if sys.platform == "win32" else "libecellm_kerne
 
 
 class _PlaceStruct(ctypes.Structure):
-    """struct ecellm_place."""
+    """The C struct `ecellm_place`: the row and column of a value that was refused."""
 
     _fields_ = (("row", ctypes.c_uint64), ("column", ctypes.c_uint64))
 
 
 class _AdapterStruct(ctypes.Structure):
-    """struct ecellm_adapter."""
+    """The C struct `ecellm_adapter`: an adapter's two factors (`a`, `b`), their rank and their scale."""
 
     _fields_ = (
         ("a", ctypes.c_void_p),

@@ -1,4 +1,4 @@
-"""Sets of plausible answers to a row. A guaranteed share of the sets contains the right answer."""
+"""Chooses a set of plausible answers to each row. A guaranteed share of these sets contains the right answer."""
 
 from __future__ import annotations
 

@@ -12,9 +12,10 @@ EVERY = ""
 
 @dataclass(frozen=True, slots=True)
 class Automatic:
-    """Thresholds for answers without review.
+    """Thresholds of probability for one task. An answer that reaches its threshold needs no review by a person.
 
-    If `precision` is 0.95, at least 95% of the answers that reach their threshold are right.
+    The thresholds are chosen so that the answers that reach them are right often enough: at least 95% of them if
+    `precision` is 0.95.
 
     `thresholds`: one threshold for each possible answer, or a single one for all answers under the key EVERY. A
       threshold is None if no probability is high enough.

@@ -78,8 +78,8 @@ class MethodFigures:
 class Calibration:
     """A correction of a model's probabilities, with its scope and a record of how it was fitted.
 
-    `temperature`, `bias`: the correction; see answers/calibration.py. The bias is used only for the answer types
-      extraction and labels.
+    `temperature`: above 1, it makes the model less sure; below 1, surer (the formula is in answers/calibration.py).
+    `bias`: above 0, it makes an entry or a label likelier. It is used only for the answer types extraction and labels.
     `rows`: the number of rows that the correction was fitted to.
     `vector`, `isotonic`: a correction that treats each option separately. It replaces the temperature, which is then 1.
       At most one of these two fields is set.

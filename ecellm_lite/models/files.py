@@ -58,10 +58,10 @@ def copy_file(source: Path, target: Path) -> str:
 
 
 def place_file(source: Path, target: Path, *, move: bool) -> str:
-    """Copy or hard-link a file to a new place, and return its sha256. The original stays.
+    """Copy or hard-link a file to a new place, and return its sha256. The original is not removed.
 
-    With `move`, `target` becomes a hard link to the file, and the caller removes the original later. Without `move`,
-    the file is copied. A symbolic link's target or a file on another disk is copied even with `move`.
+    With `move`, `target` becomes a hard link to the file, so that the caller can remove the original afterwards.
+    Without `move`, the file is copied. A symbolic link's target or a file on another disk is copied even with `move`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for leftover in (target, *temporaries(target)):  # of a process that was killed

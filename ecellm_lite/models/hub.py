@@ -1,6 +1,6 @@
 """Checkpoints from the Hugging Face hub or its local cache.
 
-Only this module, hub_file.py and bundle/download.py use a network.
+Only this module, hub_file.py and bundle/download.py download anything.
 
 The package huggingface_hub does the work. It resumes broken downloads, keeps every complete file, locks its cache, and
 obeys HF_ENDPOINT, HF_HUB_OFFLINE and HF_HOME. Only weights, configuration and tokenizer files are fetched.

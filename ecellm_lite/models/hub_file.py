@@ -22,7 +22,7 @@ from ecellm_lite.models.hub import explained_error
 
 
 class StoppedError(Exception):
-    """Stops a download. The caller's function `received` (see HubFile.fetch) may raise it."""
+    """Stops a download, if the function `received` that was passed to HubFile.fetch raises it."""
 
 
 @dataclass(frozen=True, slots=True)

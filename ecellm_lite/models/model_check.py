@@ -98,7 +98,10 @@ class _Keys:
 
 
 def _check_hyperparameters(keys: _Keys, prefix: str, partly_rotated: bool) -> int:
-    """Check the hyperparameters and return the length of the embedding."""
+    """Check the hyperparameters and return the length of the embedding.
+
+    `partly_rotated`: whether the architecture may rotate (with RoPE) only some of the values in an attention head.
+    """
     for key, value in keys.metadata.items():
         if key.startswith(prefix) and not isinstance(value, (str, tuple)):
             numbers = np.asarray(value)

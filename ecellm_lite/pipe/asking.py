@@ -158,8 +158,8 @@ class RequestQueue:
         """Put the dead child's requests back at the front of their queues, so that the next child gets them.
 
         Return two lists of requests that are not put back. The first has the cancelled requests. The second has the
-        suspect that the child had, if there was one. A suspect is sent alone, so it must have killed the child. From
-        now on, identical requests are refused.
+        request that killed the child, if that is certain: it was sent alone, because two earlier children had died
+        while they had it. From now on, identical requests are refused.
         """
         lost, cancelled = [], []
         for number, request in reversed(self._sent.items()):

@@ -95,7 +95,7 @@ class Child:
             self.wait(seconds)
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most `seconds` until the process has exited and `ended` has returned.
+        """Wait at most `seconds` until the process has exited and the function `ended` has returned.
 
         Return True if both have happened in time. If this is called in the thread that calls `ended`, return False at
         once.

@@ -127,7 +127,7 @@ class ChildRuntime:
         return self._supervisor.pid
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Submit a row, and return the future of its answer; see Answerer.
+        """Submit a row, and return a future for its answer, as `Answerer.submit` describes.
 
         If an identical request has killed three children, the row is refused: its answer holds a CrashError.
         """
@@ -161,7 +161,10 @@ class ChildRuntime:
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
     ) -> Iterator[Answer]:
-        """Yield one answer for each row, in order. See Answerer."""
+        """Yield one answer for each row, in order. Later rows are read in advance.
+
+        The answer to a bad row holds the error.
+        """
         checked_task = task if isinstance(task, Task) else get_task(task)
         yield from read_ahead(rows, lambda row: self.submit(checked_task, row, **options), most=WINDOW)
 

@@ -45,8 +45,9 @@ def _extend(line: bytearray, part: bytes) -> None:
 class Output:
     """Writes lines to one reader. Each Output has its own thread, so a slow reader does not delay other readers.
 
-    Call `take_room` when a request arrives, and `put` with the line of its answer. A line is passed as a function that
-    returns the line's bytes. The thread calls this function just before it writes the line.
+    Call `take_room` when a request arrives, to reserve room in the queue for its answer. Then call `put` with the line
+    of the answer. A line is passed as a function that returns the line's bytes. The thread calls this function just
+    before it writes the line.
 
     `write` must write all bytes or raise OSError. After an error, the event `broken` is set, and later lines are
     dropped.

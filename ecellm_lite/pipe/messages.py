@@ -94,7 +94,7 @@ def ask_line(ask: Ask) -> bytes:
 
 
 def control_line(control: Control) -> bytes:
-    """Return a control request as a line."""
+    """Return a control request (one without a row, such as `ping` or `cancel`) as a line."""
     return line_of({"id": control.id, "type": control.kind})
 
 

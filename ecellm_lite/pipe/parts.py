@@ -20,7 +20,7 @@ class Parts:
         self._sent = 0
 
     def __call__(self, text: str) -> None:
-        """Send the characters of `text` that were not sent before."""
+        """Send the new characters of `text`, which is the whole text so far."""
         message = {"type": "part", "id": self._id, "start": self._sent, "text": text[self._sent :]}
         if self._output.offer(partial(line_of, message)):
             self._sent = len(text)

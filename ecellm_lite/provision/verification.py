@@ -34,9 +34,9 @@ _EXACT = Settings(kv_type="f32", flash_attention="off", gpu_layers=0, context=20
 
 
 def verify(file: Path, base: str | None = None, adapters: Adapters = ()) -> list[CheckResult]:
-    """Check a file's hash and header. If `base` is not None, also compare its tokens and logits.
+    """Check a file's hash and header and, if `base` is not None, its tokens and logits.
 
-    They are compared with those of the original checkpoint `base` with `adapters`.
+    The tokens and logits are compared with those of the original checkpoint `base` with `adapters`.
 
     Raises ModelError if the file is not a complete model, and UsageError if the base does not exist.
     """

@@ -51,12 +51,12 @@ class Plot:
 
     @property
     def across(self) -> list[Tick]:
-        """The grid's vertical lines."""
+        """The grid's vertical lines, with their labels on the x axis."""
         return [Tick(self.x(value), share(value)) for value in (0, 0.25, 0.5, 0.75, 1)]
 
     @property
     def upwards(self) -> list[Tick]:
-        """The grid's horizontal lines."""
+        """The grid's horizontal lines, with their labels on the y axis."""
         steps = 5 if self.floor else 4
         values = [self.floor + (1 - self.floor) * index / steps for index in range(steps + 1)]
         return [Tick(self.y(value), share(value)) for value in values]

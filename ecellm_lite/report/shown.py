@@ -40,7 +40,7 @@ def cut(value: Any, limit: int = 80) -> str:
 
 
 def score(value: float | None) -> str:
-    """Return a metric with three decimals, such as "0.812"."""
+    """Return a metric as text with three decimals, such as "0.812". A dash if it is None, infinite or NaN."""
     return ABSENT if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
@@ -64,7 +64,7 @@ def threshold(probability: float) -> str:
 
 
 def count(value: int | None) -> str:
-    """Return a whole number with commas between thousands."""
+    """Return a whole number as text with commas between thousands, such as "1,204". A dash if it is None."""
     return ABSENT if value is None else f"{value:,}"
 
 

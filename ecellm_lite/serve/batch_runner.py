@@ -1,8 +1,8 @@
 """Runs batches one after the other.
 
 Each line of a batch's input file is a request to this server. As soon as a response is complete, the runner writes it
-to the batch's journal. If the server is killed, the next server reads the journal, and sends the requests that have no
-complete response there. The output file lists the responses in the order in which they were ready.
+to the batch's journal. If the server is killed, the next server reads the journal, and sends only the requests that
+have no complete response in it. The output file lists the responses in the order in which they were ready.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ _METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 
 
 def exchange_of(request: Request) -> Exchange:
-    """Return the exchange that a request belongs to."""
+    """Return the Exchange of a request: its id, its API key and what is logged about it."""
     return cast("Exchange", request.scope["state"]["exchange"])
 
 

@@ -34,7 +34,10 @@ LONGEST = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question. `definition` has the form that tasks/questions.py describes."""
+    """A question about a state.
+
+    `definition`: the question as data: its type, instructions and choices or levels (see tasks/questions.py).
+    """
 
     definition: Mapping[str, Any]
 
@@ -124,6 +127,7 @@ async def decide(
 ) -> list[Decided]:
     """Return the model's answer to each question, in order.
 
+    `state`: the text that the questions are about.
     `orders`: how often each question is asked, each time with the choices in another order. The probabilities are
     averaged.
 

@@ -46,13 +46,13 @@ class PatientProtocol(H11Protocol):
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the time limits."""
+        """Stop all time limits of the connection."""
         self._no_more()
         self._resumed()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """Start the time limit for the rest of a body that was refused.
+        """If a request was refused before all of its body was read, start the time limit for receiving the body.
 
         Many clients read the response only after they have sent the whole body.
         """

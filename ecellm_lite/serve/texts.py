@@ -1,4 +1,4 @@
-"""What OpenAI's two text endpoints have in common: parameters, errors for unsupported values, and streams."""
+"""What completions and chat completions have in common: parameters, errors for unsupported values, and streams."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Adapted:
         self._adapter = adapter
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Submit a row, and return the future of its answer; see Answerer."""
+        """Submit a row to the engine with the adapter, and return a future for its answer."""
         options["adapter"] = self._adapter
         return self._engine.submit(task, row, **options)
 
@@ -62,7 +62,7 @@ class Worker:
         return self.submit_counted(task, row, options)
 
     def submit_counted(self, task: str | Task, row: Row | InputError, options: RequestOptions) -> Future[Answer]:
-        """Submit a row that the caller has already counted with `count(1)`."""
+        """Submit a row that the caller has already counted as waiting, by calling `count(1)`."""
         try:
             future = self.answerer.submit(task, row, **options)
         except BaseException:

@@ -63,7 +63,10 @@ def _different(attributes: Sequence[Attribute]) -> Iterable[Attribute]:
 
 
 def extracted(value: Any) -> Mapping[str, Any]:
-    """Return each attribute's value: a text, None, or a list of several values."""
+    """Return the values of an extraction by attribute name: a text, None, or a list of several values.
+
+    `value`: the list of the extraction's entries, or None.
+    """
     values: dict[str, list[str | None]] = {}
     for entry in value or ():
         values.setdefault(entry["attribute"], []).append(entry["value"])

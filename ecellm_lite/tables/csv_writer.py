@@ -42,9 +42,10 @@ class CsvWriter:
         self._writer.writerow([self._input(column) for column in columns])
 
     def write(self, cells: Sequence[Any], own: Sequence[Any]) -> None:
-        """Write a row: the input's cells, then the added cells. A spreadsheet never runs an added cell as a formula.
+        """Write a row: the input's `cells`, then the job's `own` cells.
 
-        The input's cells are written unchanged by default. With `safe_cells`, they are guarded against formulas too.
+        The job's cells are written so that no spreadsheet runs them as formulas. The input's cells are written
+        unchanged by default. With `safe_cells`, they are guarded against formulas too.
         """
         self._writer.writerow([*map(self._input, cells), *map(_own, own)])
 

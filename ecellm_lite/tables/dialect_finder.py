@@ -42,8 +42,8 @@ class Reading:
     def score(self) -> float:
         """How well this dialect fits, from 0 to 2.
 
-        Of two dialects that fit equally well, the one with wider records scores higher. A width above four cells adds
-        nothing.
+        If two dialects fit equally well otherwise, the one with more cells per record scores higher. More than four
+        cells add nothing.
         """
         trust = _TRUST.get(self.dialect.delimiter or "", 1.0)
         return trust * self.share**2 * min(2.0, log2(self.width))
@@ -113,7 +113,7 @@ def _read(lines: Sequence[Line], dialect: Dialect, whole: bool) -> Reading:
 def _share(records: Sequence[Record], width: int) -> float:
     """Return the fraction of records that are well formed and have this width.
 
-    Each record above the first record of this width counts as a quarter of a record.
+    Records before the first such record may be a title or notes. Each of them counts as only a quarter of a record.
     """
     fits = [len(record.cells) == width and record.fault is None for record in records]
     first = fits.index(True)

@@ -25,7 +25,11 @@ class Quoting(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A delimiter (None for a single column), a quote character, and whether that character begins quoted cells."""
+    """How a table's text is divided into cells.
+
+    `delimiter`: the character between two cells, or None if the table has a single column.
+    `quoting`: whether cells may be enclosed in the character `quote`.
+    """
 
     delimiter: str | None
     quoting: Quoting = Quoting.UNSURE

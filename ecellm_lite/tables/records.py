@@ -114,9 +114,9 @@ class Records:
         return line.text
 
     def _mended(self) -> Record:
-        """Return the record for the current lines, which the csv module read wrongly.
+        """Return the current lines as a record, split by our own rules instead of the csv module's.
 
-        It could not read them at all, or it found a wrong number of cells.
+        The csv module could not read these lines, or it found an unexpected number of cells.
 
         Lines that belong to a later record are put back, to be read again.
         """

@@ -82,7 +82,8 @@ class AnswerColumns:
         """Return the columns that a job adds for a task's answers.
 
         `columns`: the names of the table's own columns.
-        `attributes`, `more`: the same as in the class.
+        `attributes`: the attributes of an extraction, if all rows have the same attributes.
+        `more`: the names of added text columns, whose values do not come from the answer.
         `named`: whether each added column's name begins with the task's name.
         """
         scores = task.question(task.example()).space.type == "score"

@@ -85,7 +85,7 @@ class Source:
         return copy
 
     def beyond_ascii(self) -> bytes:
-        """Return some lines after `head` that are not ASCII, to detect the encoding.
+        """Return some lines after `head` (the file's first bytes) that are not ASCII, to detect the encoding.
 
         The file is read in blocks. The result begins with the first line that is not ASCII, and ends with that line's
         block. It is empty if the 64 MiB after `head` are ASCII, or if the table is a compressed file or a pipe.

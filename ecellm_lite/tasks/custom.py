@@ -14,7 +14,7 @@
     choices = [{ value = "billing", description = "invoices and refunds" }, { value = "delivery" }]
 
 A field must have a `name`. The other keys of a field are optional: `doc`, `example`, `required = false`, `list = true`
-(a list of texts), and `long = true` (the field may be shortened). For the table [answer], see custom_answers. For
+(a list of texts), and `long = true` (the field may be shortened). For the table [answer], see answer_types. For
 worked examples, see example_files.
 
 The envelope of the prompt is the same as in the ten tasks. The text of a single field is inserted unchanged. Several
@@ -28,7 +28,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ecellm_lite.tasks.custom_answers import answers_of
+from ecellm_lite.tasks.answer_types import answers_of
 from ecellm_lite.tasks.example_files import read_examples
 from ecellm_lite.tasks.fields import Field, TextField, TextsField
 from ecellm_lite.tasks.shortening import Words

@@ -69,7 +69,7 @@ class TextField:
     kind: ClassVar[str] = "text"
 
     def read(self, value: Any, place: str) -> str:
-        """Return the text."""
+        """Return `value` as a text. `place` names the field in errors."""
         return _text(self, value, place)
 
 
@@ -79,7 +79,7 @@ class Joined(str):
     pieces: tuple[Piece, ...]
 
     def __new__(cls, text: str, pieces: Sequence[Piece] = ()) -> Self:
-        """Return `text` as a Joined that has these `pieces`."""
+        """Make the object from the joined text, and from where each of the joined texts begins and ends in it."""
         joined = super().__new__(cls, text)
         joined.pieces = tuple(pieces)
         return joined
@@ -145,7 +145,7 @@ class TextsField:
         return f"a list of {_count(self.least, self.most)} texts"
 
     def read(self, value: Any, place: str) -> tuple[str, ...]:
-        """Return the texts."""
+        """Return the list of texts as a tuple."""
         if not isinstance(value, list) or not self.least <= len(value) <= self.most:
             raise _mismatch(self, value, place)
         parts = [(index, part) for index, part in enumerate(value) if self.required or not _is_empty(part)]
@@ -173,7 +173,7 @@ class RecordField:
         return {field.name: field.example for field in self.fields}
 
     def read(self, value: Any, place: str) -> Mapping[str, str]:
-        """Return the object's fields that have a value."""
+        """Return the fields of the JSON object `value`, without those that are empty. `place` is for error messages."""
         if not isinstance(value, Mapping):
             raise _mismatch(self, value, place)
         return read_fields(self.fields, value, f"{place}.")
@@ -181,7 +181,7 @@ class RecordField:
 
 @dataclass(frozen=True, slots=True)
 class CaptionField:
-    """An optional field with a caption. A null or blank caption is valid and becomes None."""
+    """An optional field with the caption of a product's image. A null or blank caption is valid and becomes None."""
 
     name: str = "image_caption"
     doc: str = "What the product's picture shows, for CASLIE; null if there is nothing to say."
@@ -191,7 +191,7 @@ class CaptionField:
     nullable: ClassVar[bool] = True
 
     def read(self, value: Any, place: str) -> str | None:
-        """Return the caption, or None."""
+        """Return the caption, or None if `value` is null or blank."""
         return None if _is_empty(value) else _text(self, value, place)
 
 

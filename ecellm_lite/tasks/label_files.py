@@ -60,7 +60,7 @@ class Label:
 def read_labels(table: TaskTable) -> list[Label]:
     """Return the labels of a task. `table` names the file, which has 2 to 100,000 different labels.
 
-    Raises InputError that names the wrong key or the wrong line of the file.
+    Raises an InputError that names the wrong key or the wrong line of the file.
     """
     table.only("file", "value", "name", "parent", "description", "separator", "shortlist")
     path = table.path_beside("file")

@@ -68,7 +68,10 @@ class Nearest:
 
 
 def words(text: str) -> Iterator[str]:
-    """Yield the words of a text in the form in which they are compared (see the module's docstring)."""
+    """Yield the words of a text in the form in which they are compared: in lower case and without a plural "s".
+
+    Text without spaces between words, such as Chinese or Thai, is yielded as overlapping pairs of characters.
+    """
     folded = unicodedata.normalize("NFKC", text).casefold()
     letters = "".join(one if unicodedata.category(one)[0] in "LMN" else " " for one in folded)
     for word in letters.split():

@@ -37,16 +37,19 @@ class Long(Protocol):
         """The names of the fields. A field inside a record is written `product_1.description`."""
 
     def least(self, values: Values) -> int:
-        """Return the smallest number of parts to which the fields can be cut."""
+        """Return the smallest number of parts (words or items) to which the fields can be cut."""
 
     def size(self, values: Values) -> int:
         """Return how many parts the fields have now. If this is not more than `least`, nothing can be cut."""
 
     def cut(self, values: Values, size: int) -> Values:
-        """Return the row with its fields cut to `size` parts. Do not pass a `size` below `least(values)`."""
+        """Return the row with its fields cut to `size` parts (words or items).
+
+        Do not pass a `size` below `least(values)`.
+        """
 
     def note(self, values: Values, size: int) -> str:
-        """Return a phrase that says what is left after a cut to `size` parts."""
+        """Return a phrase that says what is left after a cut to `size` parts (words or items)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +67,14 @@ class Words:
     fields: tuple[str, ...]
 
     def least(self, values: Values) -> int:
-        """Return the number of fields that have a text. Each of them keeps at least one word."""
+        """Return the smallest number of words to which the fields can be cut: one for each field that has a text."""
         return len(self._counts(values))
 
     def size(self, values: Values) -> int:
-        """Return the smallest `size` at which `cut` removes nothing.
+        """Return the number of words that `cut` must keep so that nothing is removed.
 
-        `cut` gives each field the same number of words. So this is the number of words in the longest field, times the
-        number of fields with a text.
+        `cut` allows each field with a text equally many words. So this is the number of words in the longest of these
+        fields, times the number of these fields.
         """
         counts = self._counts(values)
         return max(counts.values(), default=0) * len(counts)
@@ -128,7 +131,7 @@ class Latest:
         return (self.field,)
 
     def least(self, values: Values) -> int:
-        """Return 1, because the last item always stays."""
+        """Return the smallest number of items to keep: 1, because the last item always stays."""
         return 1
 
     def size(self, values: Values) -> int:

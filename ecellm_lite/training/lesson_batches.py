@@ -61,7 +61,8 @@ class Packing:
     - `positions`: for each token, its position in its lesson.
     - `rows`: for each lesson, the indices of its tokens in `tokens`.
     - `shared`: for each lesson, how many of its first tokens are also those of the lesson before it.
-    - `answers`: for each token of an answer, the index of the token before it, lesson after lesson.
+    - `answers`: for each token of an answer, lesson after lesson, the index in `tokens` of the token before it. The
+      logits after that token predict the answer's token.
     """
 
     tokens: Sequence[int]

@@ -221,9 +221,9 @@ def _rotated(x: Any, heads: int, cosines: Any, sines: Any) -> Any:
 
 
 class _Row:
-    """Where the tokens of a lesson (a training example) are among the tokens of all lessons.
+    """The positions of a lesson's tokens among the computed tokens of all lessons (training examples).
 
-    The lesson's first `shared` tokens are also those of the lesson before it.
+    The lesson's first `shared` tokens are the same as in the lesson before it, and are computed only once.
     """
 
     def __init__(self, places: Any, shared: int) -> None:
@@ -292,7 +292,10 @@ def _weights(query: Any, key: Any, mask: Any) -> Any:
 
 
 def _by_key(queries: Any) -> Any:
-    """Reshape queries from (tokens, key heads, group, width) to (key heads, group * tokens, width)."""
+    """Reshape queries from (tokens, key heads, group, width) to (key heads, group * tokens, width).
+
+    `group`: how many query heads share a key head.
+    """
     return queries.permute(1, 2, 0, 3).flatten(1, 2)
 
 

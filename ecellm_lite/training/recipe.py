@@ -39,7 +39,7 @@ class Recipe:
     length_penalty: float = 0.0
 
     def rate_at(self, step: int, steps: int) -> float:
-        """Return the learning rate of a step: a short warm-up, then half a cosine."""
+        """Return the learning rate of a step: it rises in a short warm-up, then falls along half a cosine."""
         warm_up = max(1, round(WARM_UP * steps))
         if step < warm_up:
             return self.rate * ((step + 1) / warm_up)

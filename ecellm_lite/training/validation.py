@@ -1,4 +1,4 @@
-"""Measures a model during its training, by the logits of held-out rows."""
+"""Measures a model during its training, from the logits that it gives for the right answers of held-out rows."""
 
 from __future__ import annotations
 

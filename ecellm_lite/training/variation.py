@@ -2,7 +2,8 @@
 
 The model then learns to ignore such details.
 
-`varied` takes a row's fields and its answer, and returns them with random changes. Each pass gets different changes.
+`varied` takes a row's fields and its answer, and returns them with random changes. Each training pass over the rows
+gets different changes.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ def _swapped(fields: Fields, answer: str, random: Random) -> Varied:
 
 
 def _attributes(fields: Fields, answer: str, random: Random) -> Varied:
-    """Shuffle the attributes and rename some of them. Sometimes, also move the end of the title to another field.
+    """Shuffle the attributes and rename some of them. Sometimes, also move the end of the title to a new field.
 
-    The end is moved only if the product has no other text, and then at most half of the time. The answer is changed to
-    match: it gets the new order and the new names. If a value has moved to another field, that field becomes its
-    source.
+    The end is moved only if the title is the product's only text, and then at most half of the time. The answer is
+    changed to match: it gets the new order and the new names. If a value has moved to the new field, that field becomes
+    its source.
     """
     attributes = random.sample(fields["attributes"], len(fields["attributes"]))
     attributes, answer = _renamed(attributes, answer, random)
@@ -112,7 +113,7 @@ def perhaps_a_price(random: Random) -> dict[str, str]:
 
 
 def _candidates(fields: Fields, answer: str, random: Random) -> Varied:
-    """Shuffle the candidates. Half of the time, also cut off the end of the history.
+    """Shuffle the candidates for the next purchase. Half of the time, also cut off the end of the purchase history.
 
     The first purchase that is cut off is then the one to predict, so it replaces the correct candidate.
     """

@@ -53,7 +53,7 @@ def run(
 
 
 def exact(rows: Sequence[Sequence[int]]) -> list[float]:
-    """Return the probability of each row, computed by brute force without a sorted matrix."""
+    """Return the probability of each row, computed by brute force."""
     closed = [(*row, END) for row in rows]
     shares = []
     for row in closed:

@@ -1,4 +1,4 @@
-"""The cache of token matrices of label sets: it drops the least recently used matrix, and it is thread-safe."""
+"""Tests that the cache of labels' token matrices drops the least recently used matrix, and is thread-safe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search among many labels: with enough detours, it finds exactly the most probable labels.
+"""Tests the search among many labels: with enough detours, it finds exactly the most probable labels.
 
 A detour is an extra question to the model, about a label that is not the likeliest. A limit on the detours also limits
 the number of model calls.
@@ -25,7 +25,7 @@ def find(rows: list[tuple[int, ...]], detours: int, best: int, least: float = 0.
 def questions(rows: list[tuple[int, ...]], index: int) -> int:
     """Return how many tokens of `rows[index]` the model must choose. `rows` are the labels' tokens.
 
-    The other tokens are forced: all rows that begin with the same tokens go on with this token.
+    The model need not choose a token if all labels that begin with the same tokens continue with this token.
     """
     closed = [(*row, END) for row in rows]
     row = closed[index]

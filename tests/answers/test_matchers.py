@@ -1,4 +1,4 @@
-"""Matchers are compiled once for each grammar. Copies of a matcher do not share their state."""
+"""Tests that each grammar is compiled only once, and that the matchers made from it do not share their state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answer "none of these": its probability and its calibration. It does not count as an abstention."""
+"""Tests the answer "none of these": its probability, its calibration, and that it is not an abstention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON schemas and grammars: each answer fits its schema or grammar. Harmful schemas and grammars are refused."""
+"""Tests that each answer fits its JSON schema or grammar, and that harmful schemas and grammars are refused."""
 
 from __future__ import annotations
 

@@ -30,7 +30,10 @@ def key(name: bytes, kind: int, value: bytes) -> bytes:
 
 
 def array(name: bytes, item: int, items: Sequence[bytes], count: int | None = None) -> bytes:
-    """Return the bytes of a GGUF key whose value is an array. `count` is a false number of items, if it is not None."""
+    """Return the bytes of a GGUF key whose value is an array.
+
+    `item`: the number of the items' type. `count`: a false number of items to write, or None.
+    """
     return key(name, ARRAY, u32(item) + u64(len(items) if count is None else count) + b"".join(items))
 
 

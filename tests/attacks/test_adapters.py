@@ -1,4 +1,4 @@
-"""Harmful adapters: each is refused with an error, and none causes a crash or a hang."""
+"""Tests that malicious and damaged adapter files are refused with an error, and cause no crash and no hang."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bundles that an accident or an attacker changed. Each is refused, and nothing is installed."""
+"""Tests that a bundle changed by accident or by an attacker is refused, and that nothing of it is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forged hyperparameters of the listed architectures must not crash llama.cpp or make it hang."""
+"""Tests that forged hyperparameters, such as a wrong number of heads, neither crash llama.cpp nor make it hang."""
 
 from __future__ import annotations
 

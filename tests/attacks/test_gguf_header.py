@@ -1,4 +1,4 @@
-"""Hostile GGUF headers. Each must be refused with a ModelError, at once and without much memory."""
+"""Tests that hostile GGUF headers are refused with a ModelError, at once and without much memory."""
 
 from __future__ import annotations
 

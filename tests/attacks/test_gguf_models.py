@@ -1,4 +1,4 @@
-"""GGUF files whose header is valid, but which must be refused before llama.cpp reads them."""
+"""Tests that GGUF files with a valid header but unusable contents are refused before llama.cpp reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading GGUF headers: valid headers are read, and files that are not GGUF are refused."""
+"""Tests that valid GGUF headers are read, and that files of other formats are refused."""
 
 from __future__ import annotations
 

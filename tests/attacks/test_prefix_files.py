@@ -1,6 +1,7 @@
-"""Files of saved prefixes that are damaged, truncated, from another model, or writable by others.
+"""Tests that a file of a saved prefix is not loaded if it is unsafe.
 
-No such file is loaded. The prefix is computed again, and a new file is written.
+A file is unsafe if it is damaged, truncated, from another model, or writable by others. The prefix is computed again,
+and a new file is written.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Harmful safetensors files: each is refused with an error. None causes a crash, a hang or unbounded use of memory."""
+"""Tests that harmful safetensors files are refused with an error, without a crash, a hang or much memory."""
 
 from __future__ import annotations
 

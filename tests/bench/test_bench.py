@@ -1,4 +1,4 @@
-"""The command `bench`, its made-up rows, and the script that measures other programs for comparison."""
+"""Tests the command `bench`, its made-up rows, and the script that measures other programs for comparison."""
 
 from __future__ import annotations
 

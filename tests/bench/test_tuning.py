@@ -1,4 +1,4 @@
-"""Tuned settings are used only on the machine that was measured. A damaged file of tuned settings does no harm."""
+"""Tests that tuned settings are used only on the machine that was measured, and that a damaged file does no harm."""
 
 from __future__ import annotations
 

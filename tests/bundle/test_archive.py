@@ -1,4 +1,4 @@
-"""A bundle is a ZIP archive that other programs can read. It is written in one pass, with a minisign signature."""
+"""Tests how a bundle is written: as a ZIP archive that other programs can read, with a minisign signature."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""An ordinary user installs a signed bundle on a minimal Debian without a network, and the program answers correctly.
+"""Tests that an ordinary user can install a signed bundle on a minimal Debian without a network.
+
+The installed program must answer correctly.
 
 Two environment variables name the software to test:
 

@@ -1,4 +1,4 @@
-"""The standalone program and its Debian package run on a system without Python, a compiler or a network.
+"""Tests that the standalone program and its Debian package run on a system without Python, a compiler or a network.
 
 The environment variable ECELLM_PROGRAM names the folder that `ecellm-lite bundle program` made, with the demo in it.
 """

@@ -1,4 +1,4 @@
-"""An ordinary user can install several versions of a bundle, and can go back to an earlier one."""
+"""Tests that an ordinary user can install several versions of a bundle, and can go back to an earlier one."""
 
 from __future__ import annotations
 

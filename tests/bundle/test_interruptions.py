@@ -1,4 +1,4 @@
-"""An installation can be killed at any of its file operations.
+"""Tests that an installation can be killed at any of its file operations.
 
 Afterwards, the old or the new version is complete, and a second installation succeeds.
 """

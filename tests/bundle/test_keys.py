@@ -1,4 +1,7 @@
-"""Keys are written and read. A key file is refused if it is damaged, or if other users may read it."""
+"""Tests that the keys for signing bundles are written and read.
+
+A damaged key file is refused, and so is a secret key file that other users may read.
+"""
 
 from __future__ import annotations
 

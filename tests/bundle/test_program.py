@@ -1,4 +1,4 @@
-"""Building the standalone program: when it is refused, and the script that starts the program.
+"""Tests when building the standalone program is refused. Also tests the script that starts the program.
 
 test_bare_system.py tests the built program.
 """

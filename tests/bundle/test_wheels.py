@@ -1,6 +1,6 @@
-"""A bundle may contain wheels. The bundle's list of contents names them.
+"""Tests bundles that contain wheels, which are installed without a network.
 
-Each installed version of the program has an environment of its own. The wheels are installed there without a network.
+Each installed version of the bundle gets a virtual environment of its own for the wheels.
 """
 
 from __future__ import annotations

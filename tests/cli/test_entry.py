@@ -1,4 +1,4 @@
-"""An interrupt during the start, or a closed standard stream, gives an exit code and an error, never a traceback."""
+"""Tests that an interrupt during the start, or a closed standard stream, never causes a traceback."""
 
 from __future__ import annotations
 

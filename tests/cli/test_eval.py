@@ -1,4 +1,4 @@
-"""The command `eval`: reads files of rows, and gives a table, JSON, an HTML page and an exit code."""
+"""Tests the command `eval`: it reads files of rows, and gives a table, JSON, an HTML page and an exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Progress bars: they are shown only on standard error. A conversion's bar appears when the first block is written."""
+"""Tests that progress bars leave standard output alone.
+
+They also test that a conversion's bar appears only when the first block is written.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The command `run`: its output, its exit codes, and its one-sentence error messages."""
+"""Tests the command `run`: its output, its exit codes, and its one-sentence error messages.
+
+Also tests the help of all commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""If a standard stream is closed or full, or if nobody reads it, the command ends with a code and a sentence."""
+"""Tests that a command ends with an exit code and a sentence if a standard stream is closed, full or not read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The package's own error messages mention no options of the command line. The command line adds these."""
+"""Tests that the package's own error messages mention no command-line options, and that the command line adds them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clients in languages other than Python, each with a pipe to the fake engine.
+"""Tests the clients in languages other than Python, each with a pipe to the fake engine.
 
 If a language is not installed, its tests are skipped.
 """

@@ -1,4 +1,4 @@
-"""The example programs for tills (cash registers), run as in a shop: with `ecellm-lite pipe` and the demo model."""
+"""Tests the example programs for tills (cash registers) as in a shop: with `ecellm-lite pipe` and the demo model."""
 
 from __future__ import annotations
 

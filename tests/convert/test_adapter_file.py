@@ -1,6 +1,6 @@
-"""The command `convert --adapter-only` writes an adapter as a GGUF file for its base model, or refuses it.
+"""Tests `convert --adapter-only`, which writes an adapter as a GGUF file for its base model, or refuses it.
 
-The rows of the adapter's matrices are in the order of the base model's file. The scale is the one that PEFT uses.
+The rows of the adapter's matrices must be in the order of the base model's file, and the scale must be PEFT's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Our converter and llama.cpp's own converter write the same tensors and metadata, byte for byte."""
+"""Tests that our converter writes the same tensors and metadata as llama.cpp's own converter, byte for byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Background threads that read and write: items stay in order, errors reach the caller, and all threads end."""
+"""Tests background threads that read and write: items stay in order, errors reach the caller, all threads end."""
 
 from __future__ import annotations
 

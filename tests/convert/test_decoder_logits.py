@@ -1,4 +1,7 @@
-"""Converted decoders give the same logits as their originals in transformers and peft, with and without adapters."""
+"""Tests that converted decoders give the same logits as their originals in transformers and peft.
+
+They are tested with and without adapters.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A conversion under simulated Windows: without pread, pwrite and flock. Open files cannot be renamed or removed.
+"""Tests a conversion under simulated Windows. Nothing here runs on Windows itself.
 
-Nothing here runs on Windows itself.
+The simulation has no pread, pwrite or flock, and open files cannot be renamed or removed.
 """
 
 from __future__ import annotations

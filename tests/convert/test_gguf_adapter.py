@@ -1,4 +1,4 @@
-"""A LoRA adapter gives the same result in llama.cpp's format and in PEFT's format.
+"""Tests that a merged model is the same for a LoRA adapter in llama.cpp's format and in PEFT's format.
 
 The base model may be a checkpoint or a GGUF file.
 """

@@ -1,4 +1,4 @@
-"""An adapter can be converted with a GGUF file as its base. The result is the same as with the base's checkpoint."""
+"""Tests that an adapter can be converted for a GGUF base, with the same result as for the base's checkpoint."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_an_adapter_has_the_same_effect_on_a_file_and_its_checkpoint(kind: str, 
 def with_output(folder: Path, base: Path, weight: NDArray[Any] | None = None, **config: Any) -> Path:
     """Write an adapter for Phi-2's q_proj and lm_head in PEFT's format.
 
-    The adapter contains a copy of the base's lm_head.
+    The adapter contains a copy of the base's lm_head. `weight` replaces the copied weight, if given.
     """
     weights: dict[str, NDArray[Any]] = {}
     for module, shape in modules("phi").items():

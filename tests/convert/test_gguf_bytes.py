@@ -1,6 +1,6 @@
-"""Our GGUF headers equal those that gguf-py writes, byte for byte.
+"""Tests that our GGUF headers equal those that gguf-py writes, byte for byte.
 
-Reading a header returns the values written to it.
+Also tests that reading a header returns the values that were written to it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A conversion can be interrupted at any moment and resumed.
+"""Tests that a conversion can be interrupted at any moment and resumed.
 
-The resulting file has the same bytes as without the interruption.
+The resulting file must have the same bytes as without the interruption.
 """
 
 from __future__ import annotations

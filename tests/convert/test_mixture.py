@@ -1,4 +1,4 @@
-"""Files with several tensor types (Q4_K_M): each tensor has the same type and bytes as with llama.cpp's quantizer."""
+"""Tests files that mix tensor types, such as Q4_K_M: types and bytes are those that llama.cpp's quantizer writes."""
 
 from __future__ import annotations
 

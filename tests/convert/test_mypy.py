@@ -1,4 +1,4 @@
-"""mypy checks convert/ under its installed name, ecellm_lite.convert."""
+"""Tests that mypy finds type errors in calls of convert/ under its installed name, ecellm_lite.convert."""
 
 from __future__ import annotations
 

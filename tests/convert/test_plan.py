@@ -1,4 +1,4 @@
-"""Writing the GGUF file of a conversion plan: every byte is right, and the block size makes no difference."""
+"""Tests conversion plans, and that the bytes of the written file are right for every block size."""
 
 from __future__ import annotations
 

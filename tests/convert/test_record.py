@@ -1,4 +1,4 @@
-"""Conversions write a manifest last, and refuse impossible requests."""
+"""Tests the manifest that a conversion writes, and the requests that it refuses."""
 
 from __future__ import annotations
 

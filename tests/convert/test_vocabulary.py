@@ -1,4 +1,4 @@
-"""A checkpoint's vocabulary becomes GGUF metadata. Invalid vocabulary files give errors."""
+"""Tests the conversion of a checkpoint's vocabulary to GGUF metadata, and the errors for invalid vocabulary files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `convert` writes the same file as llama.cpp's converter and quantizer together."""
+"""Tests that the command `convert` writes the same file as llama.cpp's converter and quantizer together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file writer gives a file its final name only when the file is complete. A second writer is refused."""
+"""Tests that a file gets its final name only when it is complete, and that a second writer is refused."""
 
 from __future__ import annotations
 

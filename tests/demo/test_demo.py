@@ -1,4 +1,4 @@
-"""The demo model: its weights have the expected hash, and it is built only once."""
+"""Tests that the demo model's weights have the expected hash, and that the model is built only once."""
 
 from __future__ import annotations
 

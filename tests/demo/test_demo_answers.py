@@ -1,4 +1,4 @@
-"""The demo's answers to the tasks' examples, and to products as shops describe them.
+"""Tests the demo's answers to the tasks' examples, and to products as shops describe them.
 
 The twenty rows of written_products.jsonl were written by hand for this test. No model was trained on them.
 """

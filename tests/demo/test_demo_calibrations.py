@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def model(store: Store) -> StoredModel:
-    """Return a demo model whose manifest has the expected hash."""
+    """Return a model whose manifest has the sha256 of the demo model that the calibrations were fitted to."""
     manifest = Manifest("demo", "model.gguf", 4, MODEL_SHA256, "alpaca", "")
     return StoredModel(store.folder("demo") / "model.gguf", manifest)
 

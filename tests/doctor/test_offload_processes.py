@@ -1,4 +1,4 @@
-"""`doctor --offload` copes with processes that crash, hang, print nonsense or never start."""
+"""Tests that `doctor --offload` copes with processes that crash, hang, print nonsense or never start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`doctor --offload` compares the answer to one row on the CPU and on the GPU, and reports differences and failures."""
+"""Tests `doctor --offload`, which compares one row's answers on the CPU and on the GPU, and reports failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Three adapters on one base model in llama.cpp.
+"""Tests three adapters on one base model in llama.cpp.
 
 Each row's answer is compared with the answer of a merged model, which has the row's adapter in its weights.
 """

@@ -1,6 +1,7 @@
-"""Loading ggml's back ends. The back end for CPUs comes in several variants, for older and newer processors.
+"""Tests how ggml's back ends (its code for a CPU or GPU) are loaded.
 
-A portable build loads back ends from its own folder. It finds the variant that is best for this processor.
+A portable build has several variants of the CPU back end, for older and newer processors. It must load the best variant
+for this processor from its own folder.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""All libraries of the process share one C++ runtime.
+"""Tests that all libraries of the process share one C++ runtime.
 
-llama.cpp's threads wait only briefly before they sleep, unless the user has set a longer time.
+Also tests that llama.cpp's threads wait only briefly before they sleep, unless the user has set another time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""llama.cpp splits the words of some tokenizers wrongly. For these, BytePairs splits a text into words and tokens.
+"""Tests BytePairs, our own tokenizer for models whose texts llama.cpp would split into wrong words.
 
-tests/convert/test_token_ids.py compares the token ids.
+tests/convert/test_token_ids.py compares token ids with those of the models' own tokenizers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The queue's order: the oldest row goes first. Rows that share enough text with the oldest row follow it."""
+"""Tests the order of the queue: the oldest row goes first, and rows that share enough text with it come next."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLIENTS = 32
 
 
 def row(task: int, *text: int, instruction: int = 40) -> Request:
-    """Return a request. Its prompt is the token `task`, `instruction` times, and then the tokens `text`."""
+    """Return a request. Its prompt repeats the token `task` `instruction` times, and then has the tokens `text`."""
     return Request([task] * instruction + list(text), instruction, Text(1), opening=instruction)
 
 

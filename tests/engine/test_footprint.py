@@ -1,4 +1,4 @@
-"""The planned memory of a model, compared with the memory of a process that runs it."""
+"""Tests that a process takes at most 10% more memory than was planned for its model."""
 
 from __future__ import annotations
 

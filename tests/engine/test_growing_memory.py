@@ -1,4 +1,4 @@
-"""The engine takes more memory when rows wait or answers are long, but never in deterministic mode."""
+"""Tests that the engine takes more memory when rows wait or answers are long, but never in deterministic mode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine needs no network: it answers in an empty network namespace."""
+"""Tests that the engine needs no network: it answers in an empty network namespace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers on a device, with the real llama.cpp.
+"""Tests that layers are loaded onto a device, with the real llama.cpp.
 
 The device is the CPU in place of a GPU, because llama.cpp's loader treats both in the same way. So these tests do not
 need a GPU, and they do not show that a GPU works.

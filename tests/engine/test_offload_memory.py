@@ -1,4 +1,4 @@
-"""The estimated memory for weights, KV cells and computation, compared with llama.cpp's log."""
+"""Tests the estimates of memory for weights, KV cells and computation against llama.cpp's log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scheduler fills its batches, and computes a shared prefix once.
+"""Tests that the scheduler fills its batches, and computes a shared prefix once.
 
 When memory is short, rows wait or start again.
 """
@@ -167,7 +167,7 @@ def test_an_empty_state_is_not_saved(tmp_path: Path) -> None:
 
 
 def test_deterministic_mode_takes_no_part_of_a_longer_prefix() -> None:
-    """The second row shares one token less with the prefix than the first row does.
+    """A row that shares all but the last token of a stored prefix does not use it, but computes a shorter prefix.
 
     In practice, this happens when the tokenizer joins the instruction's last token with the row's first character.
     """

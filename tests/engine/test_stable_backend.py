@@ -1,6 +1,6 @@
-"""Deterministic mode with the prompt kernels.
+"""Tests deterministic mode with the prompt kernels.
 
-A row's logits are the same, bit for bit, alone or together with other rows.
+A row's logits must be the same, bit for bit, whether the row is computed alone or together with other rows.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def test_answers_are_the_same_bytes_in_every_batch(demo_model: StoredModel, kern
 def test_every_task_has_the_same_bytes_in_every_batch(demo_model: StoredModel, kernels: dict[str, Any]) -> None:
     """The rows are answered four times, with different batch sizes, orders and numbers of threads.
 
-    Once, rows share only their instruction, and no other part of their prompts.
+    In one of the four runs, the engine shares only the rows' instruction, and no other equal text of their prompts.
     """
     jobs = [(task, [{**EXAMPLES[task], "id": n} for n in range(2)]) for task in EXAMPLES]
     jobs.append(("sentiment_analysis", rows(20)[2:]))  # whose ids are not those of the examples

@@ -1,4 +1,4 @@
-"""If other programs keep some cores busy, the model uses only the free cores. If all are busy, it uses all cores."""
+"""Tests that the model uses only the cores that other programs leave free, or all cores if none is free."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""One scheduler answers the rows of several adapters. All rows in a call of the engine have the same adapter.
+"""Tests a scheduler that answers the rows of several adapters in turn.
 
-Rows share a prefix only with rows of the same adapter.
+All rows in a call of the model must have the same adapter, and may share a prefix only with rows of this adapter.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A runtime answers tasks and conversations in a chat form. An answer ends at the form's end token."""
+"""Tests that a runtime answers tasks and conversations in a chat form.
+
+Also tests that an answer ends at the form's end token."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_ten_rows_are_too_few_to_tell() -> None:
 
 
 def test_ten_right_answers_do_not_justify_a_temperature() -> None:
-    """A calibrated model with probability 0.8 answers all ten rows right in one case of ten (0.8 ** 10 is 0.107)."""
+    """Ten right answers may be chance: with probability 0.8, they happen one time in ten (0.8 ** 10 is 0.107)."""
     fitted = fit([Case((Claim((0.8, 0.2), 0),), 1.0)] * 10)
     assert fitted.temperature == pytest.approx(LOWEST, rel=0.01)
     assert fitted.gain == pytest.approx(-math.log(0.8), abs=1e-3)

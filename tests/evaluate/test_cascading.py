@@ -1,6 +1,6 @@
-"""Choosing when a cascade passes rows on to the next model.
+"""Tests the choice of the probability below which a cascade passes a row on to the next model.
 
-As few rows as possible are passed on, but enough for the agreement that the user wants.
+As few rows as possible are passed on, but enough for the agreement with the last model that the user wants.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A case is an answer compared with its row's label. A temperature is fitted to many cases."""
+"""Checks how an answer is compared with its gold answer (a case), and the temperature fitted to many such cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparison of two files of results."""
+"""Tests the comparison of two files of results."""
 
 from __future__ import annotations
 

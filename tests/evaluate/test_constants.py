@@ -1,4 +1,4 @@
-"""The best constant answer (the same answer for every row), which a useful model must beat."""
+"""Tests the best constant answer (the same answer for every row), which a useful model must beat."""
 
 from __future__ import annotations
 

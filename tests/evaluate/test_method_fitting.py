@@ -1,4 +1,6 @@
-"""Temperature, vector scaling and isotonic regression: each method is chosen for the rows that it suits."""
+"""Tests that each calibration method is chosen for the rows that it suits.
+
+The methods are temperature, vector scaling and isotonic regression."""
 
 from __future__ import annotations
 
@@ -36,7 +38,10 @@ def softmax(logits: Floats) -> Floats:
 
 
 def rows_of(shares: Floats, true: Floats, seed: int) -> OptionRows:
-    """Return rows for which the model gives the probabilities `shares`. Their right answers are drawn from `true`."""
+    """Return rows for which the model gives the probabilities `shares`.
+
+    Their right answers are drawn at random, with the probabilities `true`.
+    """
     generator = np.random.default_rng(seed)
     right = np.array([generator.choice(len(row), p=row) for row in true], dtype=np.intp)
     return OptionRows(tuple(KEYS[: shares.shape[1]]), shares, right)

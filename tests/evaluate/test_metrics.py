@@ -1,4 +1,4 @@
-"""The metrics, compared with other libraries, with simple code, and with figures computed by hand."""
+"""Tests the metrics against other libraries, simple code, and figures computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report: one HTML page that shows the results and loads nothing, whatever texts the data contain."""
+"""Tests the report: one HTML page that shows the results and loads nothing, whatever texts the data contain."""
 
 from __future__ import annotations
 

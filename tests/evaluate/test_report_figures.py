@@ -1,4 +1,4 @@
-"""The report's figures, compared with coordinates and numbers computed by hand."""
+"""Tests that the report's figures have the coordinates and numbers that were computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluating a user's task that gives a row a score."""
+"""Tests the evaluation of a user's task that gives each row a score."""
 
 from __future__ import annotations
 

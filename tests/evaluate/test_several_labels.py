@@ -1,4 +1,4 @@
-"""A custom task that gives a row several labels can be evaluated and calibrated."""
+"""Tests that a custom task that gives a row several labels can be evaluated and calibrated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The results of one task: rows without an answer, which answers count as right, and reliability."""
+"""Tests the results of one task: rows without an answer, which answers count as right, and reliability."""
 
 from __future__ import annotations
 

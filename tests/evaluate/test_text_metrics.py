@@ -1,4 +1,4 @@
-"""The metrics of extractions and of free text, compared with simple code and with figures computed by hand."""
+"""Tests the metrics of extractions and of free text against simple code and against figures computed by hand."""
 
 from __future__ import annotations
 

@@ -102,8 +102,8 @@ def test_a_threshold_for_95_percent_holds_on_other_rows_of_product_matching(
 ) -> None:
     """The threshold is chosen on one half of the rows and tested on the other half, for several ways of halving.
 
-    An answer that reaches the threshold is automatic. At least 93% of the automatic answers must be right; in random
-    halves, exceptions are allowed in 5% of the cases.
+    An answer that reaches the threshold is automatic. At least 93% of the automatic answers must be right. Fewer may be
+    right in at most 5% of the tests, and only if the halves are random.
     """
     task = TASKS["product_matching"]
     lines = (data / task.name / "test.jsonl").read_text("utf-8").splitlines()

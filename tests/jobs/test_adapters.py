@@ -1,4 +1,4 @@
-"""A job reuses its stored answers only if the adapter file is the same."""
+"""Tests that a job reuses its stored answers only if the adapter file is unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job's journal: its entries survive if the process is killed, and only one process writes at a time."""
+"""Tests a job's journal: its entries survive if the process is killed, and only one process writes at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job's remaining time is estimated from tokens. Short, long and repeated rows do not distort the estimate."""
+"""Tests that short, long and repeated rows do not distort the estimate of a job's remaining time."""
 
 from __future__ import annotations
 

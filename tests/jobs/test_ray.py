@@ -1,4 +1,4 @@
-"""A job on a Ray cluster of three local nodes writes the same rows as on one machine, even if a node dies."""
+"""Tests that a job on a Ray cluster writes the same rows as a job on one machine, even if a node dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTML page about a finished job: answers, probabilities, and the rows that failed or need review."""
+"""Tests the HTML page about a finished job: answers, probabilities, and the rows that failed or need review."""
 
 from __future__ import annotations
 

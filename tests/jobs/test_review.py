@@ -1,4 +1,4 @@
-"""Review tables: which answers a person must check, and how a person's corrections are used."""
+"""Tests review tables: which answers a person must check, and how a person's corrections are used."""
 
 from __future__ import annotations
 

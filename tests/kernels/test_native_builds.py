@@ -1,4 +1,4 @@
-"""The source of the kernels is built for other processors and with sanitizers.
+"""Tests that the kernels can be built for other processors and with sanitizers, and then give the right results.
 
 A test is skipped if its compiler is missing.
 """

@@ -74,7 +74,10 @@ def call(
 
 
 def rows(generator: np.random.Generator, tokens: int, prefix: int, longest: int) -> NDArray[np.bool_]:
-    """Return a mask for rows of random lengths: a token reads a shared prefix, and the earlier cells of its own row."""
+    """Return a mask, of shape (tokens, cells), for rows of 1 to `longest` tokens that share a prefix of `prefix` cells.
+
+    A token reads the prefix, its own cell and the earlier cells of its row. Some cells are unused.
+    """
     lengths: list[int] = []
     while sum(lengths) < tokens:
         lengths.append(int(generator.integers(1, longest + 1)))
@@ -127,7 +130,7 @@ def test_attention_is_right_for_any_mask(
 ) -> None:
     """In these random masks, some tokens may read no cell, and some cells may be read by no token.
 
-    A finite mask value only raises or lowers a score.
+    A mask value of -inf forbids a token to read a cell. A finite value only raises or lowers the cell's score.
     """
     generator = np.random.default_rng(seed)
     one = call(generator, tokens, cells, 6, 2, 64, generator.random((tokens, cells)) < share)

@@ -1,4 +1,4 @@
-"""The prompt kernels' matrix products, compared with products of the same numbers in float64."""
+"""Compares the prompt kernels' matrix products with products of the same numbers in float64."""
 
 from __future__ import annotations
 
@@ -155,9 +155,10 @@ def test_a_column_does_not_depend_on_the_others(kernels: Kernels, variant: str, 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", TYPES)
 def test_the_largest_sums_do_not_overflow(kernels: Kernels, variant: str, name: str) -> None:
-    """All weights of a row have the same magnitude, and all activations of a column too. So all quants are the largest.
+    """All weights of a row have the same magnitude, and all activations of a column too.
 
-    The signs in a row or a column are all plus, all minus, or alternating.
+    So all of them are quantized to the largest possible number. The signs in a row or a column are all plus, all minus,
+    or alternating.
     """
     kind = CONVERTED[name]
     signs = np.array([np.ones(512), -np.ones(512), np.resize([1, -1], 512)], dtype=np.float32)

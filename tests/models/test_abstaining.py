@@ -1,4 +1,4 @@
-"""An answer whose probability is below the minimum has no value."""
+"""Tests that an answer has no value if its probability is below the minimum."""
 
 from __future__ import annotations
 

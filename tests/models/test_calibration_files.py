@@ -1,4 +1,4 @@
-"""Calibration files: a written file is read back unchanged, and a damaged file is not used."""
+"""Tests that a calibration file is read back unchanged, and that a damaged file is not used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A calibration is used only for its own model, envelope, task, instruction and options."""
+"""Tests that a calibration is used only for its own model, envelope, task, instruction and options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file's hash is computed once. It is computed again only if the file's bytes may have changed."""
+"""Tests that a file's hash is computed once, and again only if the file's bytes may have changed."""
 
 from __future__ import annotations
 

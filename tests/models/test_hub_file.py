@@ -1,4 +1,4 @@
-"""A file on the hub is read in ranges or downloaded. A broken download is continued, and wrong bytes are deleted."""
+"""Tests reading and downloading a file on the hub. A broken download is continued, and wrong bytes are deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""If two processes write the same model to the store, the second process gets an error, and nothing is lost."""
+"""Tests that if two processes write the same model to the store, the second gets an error and nothing is lost."""
 
 from __future__ import annotations
 

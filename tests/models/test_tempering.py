@@ -1,4 +1,4 @@
-"""How a calibration's temperature changes probabilities and answers."""
+"""Tests how a calibration's temperature changes probabilities and answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ecellm-lite pipe` with two models, a small one and a larger one for uncertain rows. Both run in this process."""
+"""Tests `ecellm-lite pipe` with two models in one process: a small one, and a larger one for uncertain rows."""
 
 from __future__ import annotations
 

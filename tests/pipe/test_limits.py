@@ -1,4 +1,7 @@
-"""Limits on the memory, priority and cores of a process, tested in child processes. They apply to all threads."""
+"""Tests the limits on a process's memory, priority and cores, in child processes.
+
+The limits on priority and cores must apply to all threads.
+"""
 
 from __future__ import annotations
 

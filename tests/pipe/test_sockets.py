@@ -1,4 +1,4 @@
-"""Several host programs connect to one `ecellm-lite pipe` over a Unix socket. No host can stop the others."""
+"""Tests that several host programs can use one `ecellm-lite pipe` over a Unix socket. None can stop the others."""
 
 from __future__ import annotations
 

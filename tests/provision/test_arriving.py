@@ -1,6 +1,6 @@
-"""`models pull` converts a model while it is downloaded.
+"""Tests that `models pull` converts a model while it is downloaded.
 
-The model is the same as after a complete download, even after interruptions.
+The result must be the same as after a complete download, even after interruptions.
 """
 
 from __future__ import annotations

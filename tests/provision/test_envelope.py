@@ -1,4 +1,4 @@
-"""A repository's envelope and architecture are checked before its weights are downloaded."""
+"""Tests that a repository's envelope and architecture are checked before its weights are downloaded."""
 
 from __future__ import annotations
 

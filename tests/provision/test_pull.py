@@ -1,4 +1,4 @@
-"""`models pull` downloads, converts and stores a model. A pull that fails or is interrupted stores nothing."""
+"""Tests that `models pull` downloads, converts and stores a model, and stores nothing if it fails or is interrupted."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def environment(home: Path, endpoint: str, **settings: str) -> dict[str, str]:
 
 
 def run(home: Path, endpoint: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a separate process, because the hub's library reads its settings only once, at its import."""
+    """Run `ecellm-lite` in a separate process, because the hub's library reads its settings only at its import."""
     code = "from ecellm_lite.cli.main import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],

@@ -1,4 +1,4 @@
-"""`models pull` and `verify` work for each architecture, and for a catalogue name."""
+"""Tests that `models pull` and `verify` work for each architecture, and for the name of a published model."""
 
 from __future__ import annotations
 

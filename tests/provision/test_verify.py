@@ -1,4 +1,4 @@
-"""`verify`: which checks of a converted file pass, and which fail."""
+"""Tests `verify`: which checks of a converted file pass, and which fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ecellm-lite mcp` with the fake engine in a child process."""
+"""Runs `ecellm-lite mcp` with the fake engine in a child process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files and batches, with OpenAI's own client: complete, cancelled, damaged, and continued after a restart."""
+"""Tests files and batches with OpenAI's own client: complete, cancelled, damaged, and continued after a restart."""
 
 from __future__ import annotations
 

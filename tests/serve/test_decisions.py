@@ -1,6 +1,6 @@
-"""OpenAI's own client asks for decisions.
+"""Tests decisions that OpenAI's own client asks for.
 
-It understands the responses, and the engine's probabilities arrive unchanged.
+The client must understand the responses, and get the engine's probabilities unchanged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`ecellm-lite serve` as a user starts it, with the demo model."""
+"""Tests `ecellm-lite serve` with the demo model, started as a user starts it."""
 
 from __future__ import annotations
 

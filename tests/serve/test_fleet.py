@@ -1,4 +1,4 @@
-"""Several models behind one server: they are loaded and unloaded, and a fault of one does not affect the rest."""
+"""Tests one server with several models. They are loaded and unloaded, and a fault of one does not affect the others."""
 
 from __future__ import annotations
 

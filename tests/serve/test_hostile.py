@@ -1,6 +1,6 @@
-"""Hostile requests and connections.
+"""Tests that the server withstands hostile requests and connections.
 
-The server sends the documented status or closes the connection. Afterwards, nothing of the request remains.
+It must send the documented status or close the connection. Afterwards, nothing of the request may remain.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Labelled questions: what is read, what is refused, and what the calibration of a question changes."""
+"""Tests labelled questions: which lines are read or refused, and how a question's calibration changes its answers."""
 
 from __future__ import annotations
 

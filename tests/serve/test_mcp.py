@@ -1,4 +1,4 @@
-"""The tools for the Model Context Protocol, called with the protocol's own client."""
+"""Tests the tools for the Model Context Protocol (MCP) with the protocol's own client."""
 
 from __future__ import annotations
 

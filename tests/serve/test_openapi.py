@@ -1,4 +1,4 @@
-"""The OpenAPI document has every route. The requests in its examples are answered."""
+"""Tests that the OpenAPI document has every route, and that the server answers its example requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other clients of the server, installed from npm and PyPI. A test is skipped if its client cannot be installed."""
+"""Tests the server with clients from npm and PyPI. A test is skipped if its client cannot be installed."""
 
 from __future__ import annotations
 

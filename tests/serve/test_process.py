@@ -1,4 +1,4 @@
-"""A server in a separate process: a dead engine is replaced, and SIGTERM ends the server cleanly."""
+"""Tests a server in a separate process: a dead engine is replaced, and SIGTERM ends the server cleanly."""
 
 from __future__ import annotations
 

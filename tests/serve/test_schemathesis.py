@@ -1,4 +1,4 @@
-"""The library schemathesis tries every operation of the OpenAPI document, with valid and invalid data."""
+"""Tests every operation of the OpenAPI document with valid and invalid data, made by the library schemathesis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server reads tables that the web page sends. A hostile table does no harm."""
+"""Tests that the server reads tables that the web page sends, and that a hostile table does no harm."""
 
 from __future__ import annotations
 

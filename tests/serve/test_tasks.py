@@ -1,4 +1,4 @@
-"""Tasks over HTTP: the answers equal those of an Answerer, and an error names the wrong part of the request."""
+"""Tests tasks over HTTP: the answers equal those of an Answerer, and an error names the wrong part of the request."""
 
 from __future__ import annotations
 

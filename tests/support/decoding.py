@@ -17,7 +17,10 @@ ROOM = 1 << 14
 
 
 def decoded(space: Space, logits: Callable[[Sequence[int]], Logits]) -> Outcome:
-    """Return the outcome of decoding one answer. `logits` is called with the answer's tokens so far."""
+    """Decode one answer of `space` without a model, and return the answer with its probabilities.
+
+    `logits` stands in for the model: it returns the next token's logits for the answer's tokens so far.
+    """
     decoding = space.decode(Scene(FakeVocabulary(), ROOM))
     tokens: list[int] = []
     try:

@@ -13,7 +13,10 @@ MODEL = ModelName("shop", "5" * 64)
 
 
 def drawn(count: int, temperature: float, seed: int, *, options: int = 5) -> list[Case]:
-    """Return random cases of a simulated model whose logits are `temperature` times too large."""
+    """Return random cases (probabilities and the right option) of a simulated model.
+
+    The model's logits are `temperature` times too large.
+    """
     generator = np.random.default_rng(seed)
     cases = []
     for _ in range(count):

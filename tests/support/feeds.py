@@ -35,9 +35,9 @@ class FolderServer:
         self._server.server_close()
 
     def files(self) -> list[int]:
-        """Return where each file download since the last call began, in bytes from the file's start.
+        """Return the first byte's offset in the file for each download of a file since the last call of this method.
 
-        This is 0, or more if an interrupted download was continued.
+        The offset is 0, or more if an interrupted download was continued.
         """
         sent = [first for path, first in self.sent if path.startswith("/files/")]
         self.sent.clear()

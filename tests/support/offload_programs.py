@@ -87,5 +87,5 @@ def doctor(monkeypatch: pytest.MonkeyPatch, program: Sequence[str], *arguments: 
 
 
 def failed(code: str, message: str = "llama.cpp cannot load it: convert it again.") -> str:
-    """Return Python code that reports an error."""
+    """Return Python code that sends `doctor` an error with this error code and message."""
     return f"fail({code!r}, {message!r})"

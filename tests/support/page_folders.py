@@ -55,7 +55,7 @@ def _evaluate(folder: Path, open_things: ExitStack) -> Environment:
 
 
 def _jobs(folder: Path, _: ExitStack) -> Environment:
-    """Write labelled pairs of products that are easy to tell apart, and a table of such pairs."""
+    """Write labelled pairs of the same product or of clearly different ones, and a table of such pairs."""
     pairs = [(f"oak table model {number}", f"oak table model {number}", "yes") for number in range(30)]
     pairs += [(f"oak table model {number}", f"garden hose {number} ft", "no") for number in range(30)]
     labelled = [
@@ -69,9 +69,9 @@ def _jobs(folder: Path, _: ExitStack) -> Environment:
 
 
 def _models(folder: Path, open_things: ExitStack) -> Environment:
-    """Start a simulated hub that has a small checkpoint named eCeLLM-M.
+    """Start a simulated hub with a small checkpoint named eCeLLM-M. Return the environment variables that select it.
 
-    Write a small GGUF file and a fine-tuned model.
+    Also write a small GGUF file, a small checkpoint and an adapter into `folder`.
     """
     published = write_checkpoint(folder / "published", "mistral")
     hub = open_things.enter_context(
@@ -91,7 +91,7 @@ def _models(folder: Path, open_things: ExitStack) -> Environment:
 
 
 def _performance(folder: Path, _: ExitStack) -> Environment:
-    """Write a small model and make it the default model. It is small so that tuning it takes only minutes."""
+    """Write a small model, and make it the default model, so that tuning it takes only minutes."""
     model = write_tiny_model(folder / "small.gguf", context=4096, metadata={"ecellm.envelope": "alpaca"})
     return {"ECELLM_MODEL": str(model)}
 

@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 
 
 class Recording(Runtime):
-    """A runtime that records its last question and request, and counts how often it tokenizes."""
+    """A runtime that records the last question, its request to the engine, and how often a prompt was tokenized."""
 
     question: Question
     last: Request

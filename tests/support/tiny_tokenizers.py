@@ -1,4 +1,4 @@
-"""Writes real tokenizers from installed packages in the format of Hugging Face checkpoints."""
+"""Copies real tokenizers out of installed packages, and writes them in the format of Hugging Face checkpoints."""
 
 from __future__ import annotations
 

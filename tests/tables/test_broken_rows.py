@@ -1,4 +1,4 @@
-"""A malformed row of delimited text does not affect the other rows."""
+"""Tests that a malformed row of delimited text does not affect the other rows."""
 
 from __future__ import annotations
 

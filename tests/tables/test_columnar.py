@@ -1,4 +1,4 @@
-"""Parquet, Arrow and JSON Lines files are read as tables."""
+"""Tests that Parquet, Arrow and JSON Lines files are read as tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table's columns are mapped to a task's fields."""
+"""Tests how a table's columns are mapped to a task's fields."""
 
 from __future__ import annotations
 

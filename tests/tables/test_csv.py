@@ -1,4 +1,4 @@
-"""The encoding, delimiter, quotes and header of delimited text are detected."""
+"""Tests that the encoding, delimiter, quotes and header of delimited text are detected."""
 
 from __future__ import annotations
 

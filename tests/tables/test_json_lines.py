@@ -1,4 +1,4 @@
-"""Rows from JSON Lines keep their line numbers, also after blank and broken lines."""
+"""Tests that rows from JSON Lines keep their line numbers, also after blank and broken lines."""
 
 from __future__ import annotations
 

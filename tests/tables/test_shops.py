@@ -1,6 +1,6 @@
-"""Files like the exports of shop software, with made-up content.
+"""Tests that files like the exports of shop software are read completely, with at most two options.
 
-Each file is read completely, with at most two options.
+The files' content is made up.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tables are read from files, pipes and compressed files. Files that are not tables are refused."""
+"""Tests that tables are read from files, pipes and compressed files, and that other files are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""XLSX and ODS files keep their values. No file can crash the process."""
+"""Tests that values in XLSX and ODS files are read correctly, and that damaged or hostile files are refused."""
 
 from __future__ import annotations
 

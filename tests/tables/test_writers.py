@@ -1,4 +1,4 @@
-"""Results are written as tables. The input's columns stay unchanged, and no added cell is a spreadsheet formula."""
+"""Tests that tables of results keep the input's columns unchanged, and that no added cell is a spreadsheet formula."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An attribute can have a type, a closed list of values, or several values.
+"""Tests attributes with a type, a closed list of values, or several values.
 
 A row or a user's task can define such attributes.
 """

@@ -1,4 +1,4 @@
-"""Errors for bad rows: each names the field and the wrong value, and shows a valid value."""
+"""Tests the errors for bad rows: each names the field and the wrong value, and shows a valid value."""
 
 from __future__ import annotations
 

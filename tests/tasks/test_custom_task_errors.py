@@ -1,4 +1,7 @@
-"""An invalid task file raises an error that names the wrong place. A hostile file takes little time and memory."""
+"""Tests that an invalid task file raises an error that names the wrong place.
+
+They also test that a hostile file takes little time and memory.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's own task in a TOML file works like one of the ten tasks."""
+"""Tests that a user's own task in a TOML file works like one of the ten tasks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Rows from ECInstruct's files are used unchanged, even with texts that this project would write otherwise.
+"""Tests that rows from ECInstruct's files are used unchanged, even if this project would write their texts otherwise.
 
-A row's fields may also be nested under the key `input`.
+Also tests rows whose fields are nested under the key `input`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Each task's example gives, in each envelope, exactly the prompt in a file that was written by hand."""
+"""Tests that each task's example gives, in each envelope, exactly the prompt in a file written by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Products and items in the prompt are cut, quoted and numbered as in ECInstruct.
+"""Tests that products and items in a prompt are cut, quoted and numbered as in ECInstruct.
 
 The expected texts were written by hand.
 """

@@ -1,4 +1,4 @@
-"""Questions that a request defines: the prompt, and the possible answers."""
+"""Tests questions that a request defines: their prompts and their possible answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts in every writing system stay unchanged in a user's tasks: in prompts, answers and tables, and over the pipe."""
+"""Tests that a user's tasks keep texts of every script unchanged: in prompts, answers, tables and over the pipe."""
 
 # ruff: noqa: RUF001 - texts of many scripts
 

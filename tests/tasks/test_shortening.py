@@ -1,4 +1,4 @@
-"""A row that is too long is cut as little as possible if its task allows this. The answer says what was cut."""
+"""Tests that a row that is too long is cut as little as possible, and only if its task and the request allow it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks that a row is cut between words or items, always at the same place, which is found with few tokenizations."""
+"""Checks that equal rows are cut at the same place, between words or items, and that few tokenizations find it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task is found by each of its names. The error for an unknown name suggests similar names."""
+"""Tests that a task is found by each of its names, and that the error for an unknown name suggests similar names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts in the prompt are escaped as in ECInstruct.
+"""Tests that texts in the prompt are escaped as in ECInstruct.
 
 Depending on the task, `Café ™` becomes `Cafe TM` or `Caf\\u00e9 \\u2122`.
 """

@@ -1,4 +1,4 @@
-"""Worked examples of a user's task: their place in the prompt, their tokens, and which examples are refused."""
+"""Tests worked examples in a user's task: their place in the prompt, their tokens, and which ones are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hard cases that are made by rule. The tests check that each row's answer agrees with its texts."""
+"""Tests the made-up training rows of training/hard_cases: above all, that each row's answer agrees with its texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lesson is the prompt that `run` would send, followed by the correct answer. Held-out rows are never trained on."""
+"""Tests that a lesson is the prompt of `run` with the correct answer, and that held-out rows are never trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In a synthetic row, an attribute's value is in the field that the answer names.
+"""Tests that an attribute's value in a synthetic row is in the field that the answer names.
 
 If the answer is "None", no field contains a value of this attribute.
 """

@@ -1,4 +1,4 @@
-"""Training with the merged adapter computes what peft computes: the same hidden states, gradients and loss curve."""
+"""Tests training with a merged adapter: hidden states, gradients and loss curve are those that peft computes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mixture of training rows has the given number of rows from each source, and no held-out rows."""
+"""Tests that a mixture of training rows has the given number of rows from each source, and no held-out rows."""
 
 from __future__ import annotations
 

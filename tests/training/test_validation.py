@@ -1,4 +1,4 @@
-"""Validation during training: macro-F1 as in scikit-learn, the fraction of exact answers, and the likelihood."""
+"""Tests validation during training: macro-F1 as in scikit-learn, the share of exact answers, and the likelihood."""
 
 from __future__ import annotations
 

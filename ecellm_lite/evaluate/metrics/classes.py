@@ -44,7 +44,10 @@ def measure_classes(pairs: Sequence[Pair], primary: str) -> Measured:
 
 
 def class_table(gold: Sequence[str], texts: Sequence[str | None], labels: Sequence[str]) -> ConfusionTable:
-    """Return the confusion table of answer strings. `labels` must contain every letter with which a string begins."""
+    """Return the confusion table of answer strings such as "B: positive", by their option letters.
+
+    `labels`: the option letters. Every letter in `gold` and `texts` must be among them.
+    """
     return ConfusionTable([letter_of(text) or "" for text in gold], [letter_of(text) for text in texts], labels)
 
 
@@ -70,17 +73,17 @@ class ConfusionTable:
     def counts(self, sums: Numbers) -> Numbers:
         """Return tables of counts, with one line for each gold label and one column for each answer.
 
-        `sums`: `columns`, summed over rows. The last column of a table counts the rows without an answer.
+        `sums`: the attribute `columns`, summed over rows. The last column of a table counts the rows without an answer.
         """
         size = len(self.labels)
         return sums.reshape(*sums.shape[:-1], size, size + 1)
 
     def answered(self, sums: Numbers) -> Numbers:
-        """Return the tables that `counts` returns, without the last column (the rows without an answer)."""
+        """Return the tables of `counts` without their last column, so without the rows that have no answer."""
         return self.counts(sums)[..., :-1]
 
     def right(self, sums: Numbers) -> Numbers:
-        """Return how many answers are right. `sums` are sums of `columns`."""
+        """Return how many answers are right. `sums`: `columns`, summed over rows."""
         hits: Numbers = np.diagonal(self.counts(sums), axis1=-2, axis2=-1).sum(axis=-1)
         return hits
 

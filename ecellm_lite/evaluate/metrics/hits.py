@@ -1,4 +1,4 @@
-"""HR@1, the metric of sequential recommendation (SR): the share of rows with the right letter."""
+"""HR@1, the metric of sequential recommendation (SR): the share of rows whose answer is the right letter."""
 
 from __future__ import annotations
 

@@ -76,9 +76,9 @@ class _Own:
 
 
 def _own(task: Task) -> _Own | None:
-    """Return the metric of a task that the user defined, or None if its type has no metric.
+    """Return the metric of a custom task.
 
-    For any other task, return None too.
+    Return None for a custom task whose type of answer has no metric, and for a built-in task.
     """
     space = task.question(task.example()).space if task.source else None
     if isinstance(space, SeveralLabels):

@@ -31,7 +31,9 @@ _KINDS = 4
 def measure_labels(pairs: Sequence[Pair], space: SeveralLabels) -> Measured:
     """Measure answers with several labels.
 
-    The result's `more` has four counts of rows for each label, from which macro-F1 is computed.
+    For each label, the result's `more` counts four kinds of rows: those whose gold answer and model's answer both have
+    the label, those whose model's answer has it, those whose gold answer has it, and those of the latter that the model
+    did not answer. Macro-F1 is computed from these counts.
     """
     answers = [_labels_of(space, pair.text) for pair in pairs]
     columns: Numbers = np.zeros((len(pairs), 7))
@@ -61,9 +63,9 @@ def measure_labels(pairs: Sequence[Pair], space: SeveralLabels) -> Measured:
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """How often each label is in both answers, in the model's answer, and in the gold answer.
+    """How often each label is in the model's answer, in the gold answer, and in both (`right`).
 
-    Each is an array of shape (…, labels).
+    Each field is an array of shape (…, labels).
     """
 
     right: Numbers

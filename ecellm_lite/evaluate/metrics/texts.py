@@ -28,8 +28,8 @@ _BERT_LAYER = 17  # bert-score's default for roberta-large
 def measure_texts(pairs: Sequence[Pair]) -> Measured:
     """Measure free texts. As in the paper, the primary metric is BERTScore's F1. Without BERTScore, it is ROUGE-L.
 
-    `columns` of the result has these numbers for each row: the constant 1, whether there is an answer, BERTScore if
-    available, and ROUGE-L. Raises UsageError if rouge-score is not installed.
+    `columns` of the result has these numbers for each row: 1 (to count the rows), whether there is an answer,
+    BERTScore if available, and ROUGE-L. Raises UsageError if rouge-score is not installed.
     """
     answered = [pair.text is not None for pair in pairs]
     rouge = rouge_l(pairs)

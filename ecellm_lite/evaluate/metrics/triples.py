@@ -69,8 +69,8 @@ def measure_triples(pairs: Sequence[Pair]) -> Measured:
     0. the model's triples that are right,
     1. the model's triples,
     2. the gold triples,
-    3. the model's triples that match a gold triple as the contained_ metrics define a match,
-    4. the gold triples that match a triple of the model by the same definition,
+    3. the model's triples that match a gold triple even if one value or source only contains the other,
+    4. the gold triples that match a triple of the model in this way,
     5. the gold answer's typed values that are also in the model's answer (see metrics/typed.py),
     6. the gold answer's typed values.
     """

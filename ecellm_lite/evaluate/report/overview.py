@@ -31,7 +31,7 @@ class OverviewRow:
 
     @property
     def best(self) -> float | None:
-        """The highest of the paper's results."""
+        """The highest result of the paper's models in this task, or None if there is no result."""
         return max((figure for figure in self.figures if figure is not None), default=None)
 
 

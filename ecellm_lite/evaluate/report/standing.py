@@ -30,7 +30,7 @@ class StandingRow:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The figure that compares the results with the paper's models: its computed lines and ticks, and a description."""
+    """The figure that compares the results with the paper's models: where to draw everything, and a description."""
 
     lines: list[StandingRow]
     ticks: list[Tick]

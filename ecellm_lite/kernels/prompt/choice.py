@@ -24,8 +24,10 @@ _OTHER_AMX = "AMX_INT8"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The variant in use. If it is empty, llama.cpp uses its own kernels, and `reason` says why.
+    """Whether the prompt kernels are in use, and which variant of them.
 
+    `variant`: the variant's name. It is empty if llama.cpp uses its own kernels instead.
+    `reason`: why the prompt kernels are not used.
     `unmeasured`: whether the kernels are off because nobody has measured whether they are faster here.
     """
 
@@ -115,8 +117,8 @@ def use(state: State, mode: Mode = Mode.FAST) -> None:
 def declined() -> str:
     """Return the name of an operation that the kernels left to ggml, although a stable mode forbids it.
 
-    ggml's result could depend on the other rows of a call. The name is empty if there was no such operation since this
-    thread last called `use` with a stable mode.
+    The stable modes are STABLE and STABLE_LOADED. They forbid this because ggml's result could depend on the other rows
+    of a call. The name is empty if there was no such operation since this thread last called `use` with a stable mode.
     """
     number = int(library.library(library.path()).ecellm_prompt_declined())
     return "" if number < 0 else ggml.operation(number)

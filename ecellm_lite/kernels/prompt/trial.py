@@ -1,4 +1,4 @@
-"""The kernels' trial: ggml must compute nearly the same results with the kernels as without them."""
+"""Tries out the prompt kernels: ggml must compute nearly the same results with them as without them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ _TOLERANCE = 0.03
 def check(native: Any, variant: str) -> None:
     """Raise EcellmError if this processor cannot run a variant, or if its results differ from ggml's own.
 
-    `native`: the registered library.
-
-    The error's message is the reason.
+    The error's message is the reason. `native` is the library of kernels, already registered with ggml.
     """
     if native.ecellm_prompt_use(variant.encode(), _ON):
         raise EcellmError("this processor does not run that variant")
@@ -110,7 +108,12 @@ def attention(
     *,
     threads: int = 1,
 ) -> NDArray[np.float32]:
-    """Compute the attention on a ggml device. The arrays have the same shapes as in `library.attend`."""
+    """Compute the attention of each token and head on a ggml device. The result has the shape of `q`.
+
+    `q`: (tokens, heads, width).
+    `k`, `v`: (cells, KV heads, width).
+    `mask`: (tokens, cells), added to the scores.
+    """
     tokens, heads, width = q.shape
     cells, kv_heads, _ = k.shape
     y = np.empty(q.shape, dtype=np.float32)

@@ -65,7 +65,7 @@ def _ask(place: Path, variant: str) -> str:
 
 
 def _key(place: Path, variant: str) -> str:
-    """Return a hash of everything that a verdict depends on."""
+    """Return a hash of everything that a trial's result depends on, such as the processor and the libraries."""
     facts = [variant, ggml.version(), platform.processor() or platform.machine(), ggml.system_info()]
     for library in (place, *sorted(library_path().parent.glob("libggml*"))):
         status = library.stat()

@@ -81,9 +81,9 @@ def _row(random: Random) -> Row:
 
 
 def _second_value(good: Good, moved: str | None, random: Random) -> tuple[str, str] | None:
-    """Return an attribute's key and a second value for it. At random, most products get none: then return None.
+    """Return an attribute's key and a second value for it, or None. Chance decides; most products get None.
 
-    `moved`: the attribute that is not in the title; it never gets a second value.
+    `moved`: the attribute that is not in the title but in another field, if any. It never gets a second value.
     """
     keys = [key for key in _TWO if key in good.facts and key != moved]
     if not keys or random.random() < 0.6:
@@ -115,7 +115,7 @@ def _asked(values: dict[str, Any], moved: str | None, random: Random) -> list[st
 
 
 def _alike(key: str, known: list[str]) -> bool:
-    """Return whether the attribute `key` shares a name with an attribute in `known`."""
+    """Return whether one of the names of the attribute `key` is also a name of an attribute in `known`."""
     return any(set(NAMES[key]) & set(NAMES[other]) for other in known)
 
 
