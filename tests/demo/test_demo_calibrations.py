@@ -92,16 +92,16 @@ def test_a_later_version_replaces_only_shipped_calibrations(
 ) -> None:
     install_calibrations(store, model)
     folder = calibration_folder(store, model)
-    own = replace(shipped("answerability_prediction"), temperature=1.25)
-    own.write(folder / "answerability_prediction.json")
+    own = replace(shipped("attribute_value_extraction"), temperature=1.25)
+    own.write(folder / "attribute_value_extraction.json")
     later = replace(shipped(), temperature=2.5)
-    for task in (TASK, "answerability_prediction"):
+    for task in (TASK, "attribute_value_extraction"):
         replace(shipped(task), temperature=2.5).write(tmp_path / "later" / f"{task}.json")
     monkeypatch.setattr(module, "SHIPPED", tmp_path / "later")
     install_calibrations(store, model)
     assert read_calibration(folder / f"{TASK}.json") == later
-    assert read_calibration(folder / "answerability_prediction.json") == own
-    assert sorted(path.name for path in folder.glob("*.json")) == ["answerability_prediction.json", f"{TASK}.json"]
+    assert read_calibration(folder / "attribute_value_extraction.json") == own
+    assert sorted(path.name for path in folder.glob("*.json")) == ["attribute_value_extraction.json", f"{TASK}.json"]
 
 
 def test_a_calibration_of_an_older_demo_is_replaced(store: Store, model: StoredModel) -> None:
