@@ -29,7 +29,15 @@ from ecellm_lite.answers.score import Score
 from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import InputError
 from ecellm_lite.tasks.attributes import Attribute, AttributesField, extraction, listed_values, read_attributes
-from ecellm_lite.tasks.custom_answers import LONGEST_LABEL, Answers, Row, json_text, lettered, needs_one, same_for_rows
+from ecellm_lite.tasks.custom_answers import (
+    LONGEST_LABEL,
+    Answers,
+    Row,
+    json_text,
+    lettered,
+    one_key_error,
+    same_for_rows,
+)
 from ecellm_lite.tasks.custom_choices import choice, several_labels
 from ecellm_lite.tasks.custom_texts import grammar, schema, text
 from ecellm_lite.tasks.fields import Field, TextField, TextsField
@@ -85,7 +93,7 @@ def _ranking(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
 def _extraction(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     table.only("type", "attributes", "attributes_from")
     if ("attributes" in table) == ("attributes_from" in table):
-        raise needs_one(table, "attributes", "attributes_from")
+        raise one_key_error(table, "attributes", "attributes_from")
     of_all_rows: tuple[Attribute, ...] = ()
     names_field: str | None = None
     if "attributes" in table:

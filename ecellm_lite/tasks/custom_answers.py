@@ -73,7 +73,7 @@ def lettered(lines: Sequence[str]) -> str:
     return json_text([f"{letter}: {line}" for letter, line in zip(ascii_uppercase, lines, strict=False)])
 
 
-def needs_one(table: TaskTable, key: str, other: str) -> InputError:
+def one_key_error(table: TaskTable, key: str, other: str) -> InputError:
     """Return the error of a table that has both of two keys, or neither."""
     reason = f"is given as well as {other}" if key in table else "is missing"
     return table.error(key, reason, f"give either {key} or {other}")

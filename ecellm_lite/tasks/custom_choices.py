@@ -36,7 +36,7 @@ from ecellm_lite.tasks.custom_answers import (
     input_text,
     json_text,
     lettered,
-    needs_one,
+    one_key_error,
     same_for_rows,
 )
 from ecellm_lite.tasks.fields import Field
@@ -59,7 +59,7 @@ def choice(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     """
     table.only("type", "choices", "labels", "detours", "best", "none")
     if ("choices" in table) == ("labels" in table):
-        raise needs_one(table, "choices", "labels")
+        raise one_key_error(table, "choices", "labels")
     labels, shortlist = _of_file(table.table("labels")) if "labels" in table else (_choices(table), 0)
     detours = table.number("detours", least=0, most=MAX_DETOURS, default=DETOURS)
     best = table.number("best", least=1, most=MAX_BEST, default=BEST)

@@ -11,7 +11,7 @@ from typing import Any
 from ecellm_lite.answers import structured
 from ecellm_lite.answers.text import MAX_TOKENS, Text
 from ecellm_lite.errors import GrammarError
-from ecellm_lite.tasks.custom_answers import Answers, needs_one, same_for_rows
+from ecellm_lite.tasks.custom_answers import Answers, one_key_error, same_for_rows
 from ecellm_lite.tasks.fields import Field, shown
 from ecellm_lite.tasks.table import TaskTable, read_file
 
@@ -51,7 +51,7 @@ def grammar(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
 
 def _source_key(table: TaskTable, key: str) -> str:
     if (key in table) == ("file" in table):
-        raise needs_one(table, key, "file")
+        raise one_key_error(table, key, "file")
     return key if key in table else "file"
 
 

@@ -77,7 +77,7 @@ class Learning:
             task_type="CAUSAL_LM",
         )
         merges = is_merged(recipe, device)
-        # The adapter itself stays in 32 bits. Merged weights do too: in 16 bits, small changes would be lost.
+        # The adapter stays in 32 bits, so that small steps add up. Merged weights are rounded only within a product.
         frozen = base.to(device=device, dtype=torch.bfloat16 if recipe.bfloat16 and not merges else torch.float32)
         self.model = get_peft_model(frozen, settings, autocast_adapter_dtype=True)
         self._merged = MergedLlama(self.model) if merges else None
