@@ -29,7 +29,7 @@ from ecellm_lite.serve import (
     tasks,
 )
 from ecellm_lite.serve.document import Application
-from ecellm_lite.serve.errors import error_body, error_response
+from ecellm_lite.serve.errors import RefusedError, error_body, error_response, is_disk_full
 from ecellm_lite.serve.exchange import Exchanges, Log
 from ecellm_lite.serve.form import place_of
 from ecellm_lite.serve.guard import Access, Guard
@@ -62,6 +62,7 @@ def create_app(service: Service, access: Access | None = None, *, log: Log | Non
     app.add_exception_handler(EcellmError, _our_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(OSError, _disk_error)
     # Each middleware wraps those added before it.
     app.add_middleware(Guard, keys=service.keys, access=access)
     if access.origins:
@@ -123,6 +124,15 @@ async def _http_error(request: Request, error: Exception) -> Response:
     body = error_body(fault.status_code, code, f"{fault.detail}.")
     headers = _allowed(request) if fault.status_code == 405 else fault.headers
     return JsonResponse(body, fault.status_code, headers or fault.headers)
+
+
+async def _disk_error(_: Request, error: Exception) -> Response:
+    """Return the response (507) to a request that could not be stored. Raise any other OSError again."""
+    fault = cast("OSError", error)
+    if not is_disk_full(fault):
+        raise fault
+    message = f"The server cannot store it ({fault.strerror})"
+    return error_response(RefusedError(507, "disk_full", message, step="free some space there"))
 
 
 def _allowed(request: Request) -> Mapping[str, str] | None:

@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import secrets
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -21,7 +22,7 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from ecellm_lite.serve.batch import Batch, BatchStore
-from ecellm_lite.serve.errors import RefusedError
+from ecellm_lite.serve.errors import RefusedError, is_disk_full
 from ecellm_lite.serve.inner import ask
 from ecellm_lite.serve.keys import Keys
 from ecellm_lite.serve.stored_files import StoredFiles
@@ -32,6 +33,7 @@ AT_ONCE = 64  # requests of a batch in flight at a time
 LONGEST_LINE = 4 << 20  # bytes
 _SAVE = 1.0  # seconds between two saves of a batch's progress
 _RETRY_SECONDS = 1.0  # before a request is sent again after the queue was full
+_DISK_SECONDS = 30.0  # before a batch is tried again after the disk was full
 _LISTED = 20  # errors reported for one file, at most
 _FULL, _AWAY = 429, 503
 
@@ -100,25 +102,43 @@ class BatchRunner:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, batch: Batch) -> None:
+        """Run a batch to its end.
+
+        While the disk is full, try again from time to time. The answers in the journal are kept.
+        """
         async with self._turn:
-            try:
-                batch = self._store.get(batch.id, batch.owner)
-                if batch.status == "cancelling":
-                    self._finished(self._counted(batch), "cancelled")
+            while True:
+                try:
+                    await self._attempt(batch)
+                except OSError as error:
+                    print(f"Batch {batch.id}: {error.strerror}", file=sys.stderr, flush=True)  # noqa: T201 - the log
+                    if not is_disk_full(error):
+                        errors = [_error("unreadable_file", f"The batch's files cannot be read ({error.strerror})")]
+                        self._store.put(self._store.get(batch.id, batch.owner).at("failed", errors=errors))
+                        return
+                    await asyncio.sleep(_DISK_SECONDS)
+                else:
                     return
-                path = self._files.path(self._files.get(batch.input_file_id, batch.owner))
-                lines, errors = await asyncio.to_thread(read_requests, path, batch.endpoint)
-            except RefusedError as error:
-                errors, lines = [_error(error.reason, error.message)], []
-            if errors:
-                self._store.put(batch.at("failed", errors=errors))
+
+    async def _attempt(self, batch: Batch) -> None:
+        try:
+            batch = self._store.get(batch.id, batch.owner)
+            if batch.status == "cancelling":
+                self._finished(self._counted(batch), "cancelled")
                 return
-            batch = batch.at("in_progress", total=len(lines)) if batch.status == "validating" else batch
-            self._store.put(batch)
-            over = await self._answer(batch, lines)
-            batch = self._counted(batch).at("finalizing")
-            self._store.put(batch)
-            self._finished(batch, "completed" if over else "expired")
+            path = self._files.path(self._files.get(batch.input_file_id, batch.owner))
+            lines, errors = await asyncio.to_thread(read_requests, path, batch.endpoint)
+        except RefusedError as error:
+            errors, lines = [_error(error.reason, error.message)], []
+        if errors:
+            self._store.put(batch.at("failed", errors=errors))
+            return
+        batch = batch.at("in_progress", total=len(lines)) if batch.status == "validating" else batch
+        self._store.put(batch)
+        over = await self._answer(batch, lines)
+        batch = self._counted(batch).at("finalizing")
+        self._store.put(batch)
+        self._finished(batch, "completed" if over else "expired")
 
     async def _answer(self, batch: Batch, lines: list[Line]) -> bool:
         """Send the requests that have no response in the journal.

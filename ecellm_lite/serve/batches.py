@@ -35,7 +35,9 @@ class NewBatch(Form):
     output_expires_after: Any = Field(default=None, description="Accepted, but has no effect.")
 
 
-@router.post("/v1/batches", summary="Run the requests of a file", responses=replies(BatchReply, 404, *BODY, 429, 503))
+@router.post(
+    "/v1/batches", summary="Run the requests of a file", responses=replies(BatchReply, 404, *BODY, 429, 503, 507)
+)
 async def made(body: NewBatch, request: Request, service: Served) -> dict[str, Any]:
     """Create a batch and return it. Once earlier batches have ended, its file is checked and its requests are run."""
     owner = exchange_of(request).owner
@@ -82,7 +84,7 @@ async def batch_by_id(batch_id: str, request: Request, service: Served) -> dict[
     return service.batches.get(batch_id, exchange_of(request).owner).as_dict()
 
 
-@router.post("/v1/batches/{batch_id}/cancel", summary="Cancel a batch", responses=replies(BatchReply, 404, 409))
+@router.post("/v1/batches/{batch_id}/cancel", summary="Cancel a batch", responses=replies(BatchReply, 404, 409, 507))
 async def cancelled(batch_id: str, request: Request, service: Served) -> dict[str, Any]:
     """Cancel a batch and return it. Its output file has the responses so far."""
     batch = service.batches.get(batch_id, exchange_of(request).owner)

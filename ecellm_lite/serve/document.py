@@ -56,13 +56,14 @@ _WHEN = {
     500: "An error of this server",
     503: "The engine is being restarted",
     504: "The deadline has passed",
+    507: "The disk is full, or the model takes more memory than all models may have",
 }
 _SECONDS = {"description": "Seconds to wait before the next request.", "schema": {"type": "integer", "minimum": 1}}
 _WAITING = (429, 503)
 
 # Statuses that routes have in common: with a JSON body, and with rows for the engine.
 BODY = (408, 413, 415, 422)
-ROWS = (*BODY, 429, 503, 504)
+ROWS = (*BODY, 429, 503, 504, 507)
 _EVERY = (400, 401, 403, 421, 431, 500)
 
 

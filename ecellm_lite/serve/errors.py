@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -89,6 +90,11 @@ def row_error_response(error: RowError, place: str) -> Response:
     status = status_of(error.code)
     param = f"{place}.{error.field}" if error.field else place
     return JsonResponse(error_body(status, error.code, error.message, param), status)
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Return whether a write failed because the disk is full, or because it is read-only."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def retry_after(seconds: float) -> dict[str, str]:

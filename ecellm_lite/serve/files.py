@@ -42,7 +42,7 @@ _UPLOAD = {
 }
 
 
-@router.post("/v1/files", summary="Upload requests", openapi_extra=_UPLOAD, responses=replies(FileReply, *BODY))
+@router.post("/v1/files", summary="Upload requests", openapi_extra=_UPLOAD, responses=replies(FileReply, *BODY, 507))
 async def upload(request: Request, service: Served) -> dict[str, Any]:
     """Store an uploaded JSON Lines file of at most 200 MiB. Each line is one request."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
@@ -67,6 +67,7 @@ async def upload(request: Request, service: Served) -> dict[str, Any]:
         if purpose not in _PURPOSES:
             raise RefusedError(422, "purpose", "The purpose is not batch", step="send purpose=batch", field="purpose")
         files = service.files
+        files.check_room(file.size or 0)
         with files.adding(_owner(request), file.filename or "requests.jsonl", str(purpose)) as (target, stored):
             while piece := await file.read(_PIECE):
                 await asyncio.to_thread(target.write, piece)

@@ -22,7 +22,7 @@ from ecellm_lite.models.files import replacing
 from ecellm_lite.serve.errors import RefusedError
 
 LARGEST = 200 << 20  # bytes of one file, the same limit as OpenAI's
-MOST_BYTES = 4 << 30  # of all files together
+MOST_BYTES = 4 << 30  # of all files together; a batch's output is stored even beyond it
 _ID = re.compile(r"file-[0-9a-f]{24}")
 
 
@@ -72,16 +72,19 @@ class StoredFiles:
         """Return the path of a file's content."""
         return self._folder / f"{file.id}.jsonl"
 
+    def check_room(self, size: int) -> None:
+        """Raise RefusedError (413) if all files together would be too large with another file of `size` bytes."""
+        if sum(file.bytes for file in self) + size > MOST_BYTES:
+            message = f"The server's files would have more than {MOST_BYTES >> 30} GiB"
+            raise RefusedError(413, "storage_full", message, step="delete some")
+
     @contextmanager
     def adding(self, owner: str | None, filename: str, purpose: str) -> Iterator[tuple[IO[bytes], list[StoredFile]]]:
         """Yield a new file to write to, and an empty list.
 
         When the `with` block ends, the file is stored, and its StoredFile is added to the list. If the block raises an
-        error, nothing is stored. Raises RefusedError (413) if the files that are already stored are too large together.
+        error, nothing is stored.
         """
-        if sum(file.bytes for file in self) > MOST_BYTES:
-            message = f"The server's files have more than {MOST_BYTES >> 30} GiB"
-            raise RefusedError(413, "storage_full", message, step="delete some")
         id_ = f"file-{secrets.token_hex(12)}"
         part = self._folder / f"{id_}.part"
         stored: list[StoredFile] = []

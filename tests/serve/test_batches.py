@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +13,9 @@ from typing import Any
 import pytest
 
 from ecellm_lite import Runtime
-from ecellm_lite.serve.batch_runner import read_requests
+from ecellm_lite.serve.batch_runner import BatchRunner, read_requests
 from ecellm_lite.serve.keys import Key, Keys
+from ecellm_lite.serve.stored_files import StoredFiles
 from tests.serve.serving import PATIENCE, Server, serving, until
 from tests.support.gated import Gated
 
@@ -143,6 +146,52 @@ def test_too_many_requests_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("ecellm_lite.serve.batch_runner.MOST_LINES", 3)
     (tmp_path / "x").write_bytes(lines(rows(4)))
     assert read_requests(tmp_path / "x", TASK)[1][0]["code"] == "too_many_requests"
+
+
+def full_disk(*_: Any, **__: Any) -> Any:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("place", [(BatchRunner, "_finished"), (BatchRunner, "_counted"), (StoredFiles, "adding")])
+def test_a_batch_waits_for_room_on_the_disk(place: tuple[type, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ecellm_lite.serve.batch_runner._DISK_SECONDS", 0.05)
+    with serving() as server, open_client(server) as client:
+        file = client.files.create(file=("requests.jsonl", lines(rows(9))), purpose="batch")
+        with monkeypatch.context() as patch:
+            patch.setattr(*place, full_disk)
+            batch = client.batches.create(input_file_id=file.id, endpoint=TASK, completion_window="24h")
+            until(lambda: client.batches.retrieve(batch.id).status in ("in_progress", "finalizing"))
+            time.sleep(0.2)
+            assert client.batches.retrieve(batch.id).status in ("in_progress", "finalizing")
+        batch = ended(client, batch)
+        assert batch.status == "completed"
+        assert content(client, batch.output_file_id).keys() == {f"r{number}" for number in range(9)}
+
+
+def test_a_batch_whose_file_is_gone_fails(tmp_path: Path) -> None:
+    with serving(folder=tmp_path) as server, open_client(server) as client:
+        file = client.files.create(file=("requests.jsonl", lines(rows(9))), purpose="batch")
+        (tmp_path / "files" / f"{file.id}.jsonl").unlink()
+        batch = ended(client, client.batches.create(input_file_id=file.id, endpoint=TASK, completion_window="24h"))
+        assert (batch.status, batch.errors.data[0].code) == ("failed", "unreadable_file")
+
+
+def test_what_cannot_be_stored_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_client(server) as client:
+        file = client.files.create(file=("requests.jsonl", lines(rows(1))), purpose="batch")
+        with monkeypatch.context() as patch:
+            patch.setattr("ecellm_lite.serve.stored_files.replacing", full_disk)
+            patch.setattr("ecellm_lite.serve.batch.replacing", full_disk)
+            with pytest.raises(openai.InternalServerError) as upload:
+                client.files.create(file=("x.jsonl", b"{}"), purpose="batch")
+            with pytest.raises(openai.InternalServerError) as batch:
+                client.batches.create(input_file_id=file.id, endpoint=TASK, completion_window="24h")
+            for caught in (upload, batch):
+                assert (caught.value.status_code, caught.value.code) == (507, "disk_full")
+        monkeypatch.setattr("ecellm_lite.serve.stored_files.MOST_BYTES", 200)
+        with pytest.raises(openai.APIStatusError) as refused:
+            client.files.create(file=("requests.jsonl", b"x" * 100), purpose="batch")
+        assert (refused.value.status_code, refused.value.code) == (413, "storage_full")
 
 
 def test_files_and_batches_are_visible_only_to_their_key() -> None:
