@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from io import FileIO
@@ -146,19 +146,31 @@ def _copy(source: Source, blank: BundleFile, target: FileIO, beside: ThreadPoolE
         _write_all(target, source.content)
         digest.update(source.content)
         return replace(blank, sha256=digest.hexdigest(), crc32=f"{zlib.crc32(source.content):08x}")
-    block = memoryview(bytearray(_BLOCK))
-    with FileIO(source.content) as file:
-        while count := file.readinto(block):
-            left -= count
-            if left < 0:
-                break
-            check = beside.submit(zlib.crc32, block[:count], crc32)
-            _write_all(target, block[:count])
-            digest.update(block[:count])
-            crc32 = check.result()
+    for block in _blocks(source.content):
+        left -= len(block)
+        if left < 0:
+            break
+        check = beside.submit(zlib.crc32, block, crc32)
+        _write_all(target, block)
+        digest.update(block)
+        crc32 = check.result()
     if left:
         raise ModelError(f"{source.content} changed while it was read", step="try again once it is written")
     return replace(blank, sha256=digest.hexdigest(), crc32=f"{crc32:08x}")
+
+
+def _blocks(path: Path) -> Iterator[memoryview]:
+    """Yield a file's bytes in blocks. A block is valid until the next one.
+
+    Raises ModelError if the file cannot be read.
+    """
+    block = memoryview(bytearray(_BLOCK))
+    try:
+        with FileIO(path) as file:
+            while count := file.readinto(block):
+                yield block[:count]
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror})", step="check it") from None
 
 
 def _write_all(target: FileIO, data: bytes | memoryview) -> None:
@@ -183,9 +195,8 @@ def _compared(source: Source, blank: BundleFile, old: BundleFile | None) -> Bund
     if isinstance(source.content, bytes):
         digest.update(source.content)
     else:
-        with source.content.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
+        for block in _blocks(source.content):
+            digest.update(block)
     return replace(old, included=False) if digest.hexdigest() == old.sha256 else blank
 
 

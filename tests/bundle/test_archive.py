@@ -146,6 +146,14 @@ def test_a_file_that_changes_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (path := tmp_path / "folder").mkdir()
+    draft = Index(FORMAT, "till", 1, "now", "tiny", "", None, None, [])
+    with refusal(ModelError, path):
+        write_bundle(tmp_path / "till.ecb", draft, [Source("home/x", path)], None)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_an_old_bundle_is_kept_if_a_new_one_fails(shop: Shop) -> None:
     path = shop.bundle()
     before = path.read_bytes()
