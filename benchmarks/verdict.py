@@ -67,13 +67,13 @@ def divergence(reference: Sequence[Answer], answers: Sequence[Answer]) -> float 
 
 
 def recommended(files: Mapping[str, Rated], lows: Mapping[str, float]) -> Recommendation:
-    """Return the files that are suitable, and the smallest and fastest of them.
+    """Return the files that are suitable, the smallest of them, and the fastest of them.
 
-    A file is suitable if it meets two conditions. In every task, its metric is not below the task's number in `lows`.
-    And at least LEAST_AGREEMENT of its answers are the same as the reference file's answers.
+    A file is suitable if its metric in every task is within the 95% interval of the reference file's metric or above,
+    and if at least LEAST_AGREEMENT of its answers are the same as the reference file's answers.
 
-    `lows` has the lower end of the 95% interval of the reference file's metric, by task. The reference file must be one
-    of `files`, so at least one file is suitable.
+    `lows`: the lower end of the reference file's interval, by task. The reference file must be one of `files`, so at
+    least one file is suitable.
     """
     fit = tuple(
         name

@@ -66,8 +66,9 @@ class Extraction(Space):
 
         The model does not choose the JSON around the values.
 
-        An entry's probability is the product of the probabilities of its choices. The answer's probability is the
-        product of its entries' probabilities. The answer's coverage is the lowest coverage of any choice.
+        A value's probability is the product of its choices' probabilities: whether there is a value, and which span it
+        is. The answer's probability is the product of its values' probabilities. The answer's coverage is the lowest
+        coverage of any choice.
         """
         texts = self._texts
         words = sum(len(text.starts) for text in texts.values())

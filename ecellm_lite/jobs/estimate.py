@@ -37,9 +37,9 @@ class Estimate:
     """The estimated number of rows, duplicates and seconds of a job.
 
     `least`, `most`: with a probability of 95%, the job takes between `least` and `most` seconds.
-    `counted`: whether the whole table was read. If only its beginning was read, the numbers are extrapolated.
-    `whole`: whether the numbers are for the whole table. If the table's size is not known, the numbers are only for
-      the rows that were read.
+    `counted`: whether all rows of the table were read. Otherwise only its beginning was read.
+    `whole`: whether the numbers are for all rows of the table. They are only for the beginning if it alone was read and
+      the table's size is not known. If the size is known, they are extrapolated from the beginning.
     `answered`: the number of rows answered for the estimate.
     `failed`: how many of the answers for the estimate are errors.
     `models`: the number of answers that each model gave for the estimate.

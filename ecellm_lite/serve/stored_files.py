@@ -1,7 +1,7 @@
 """Stores JSON Lines files that clients upload or that batches write. Each file has an owner.
 
-The files contain customers' data. Only the server's user can read the folder, and each file stays until a client
-deletes it. File names on disk never come from clients.
+The files contain customers' data. Only the user account that runs the server can read the folder, and each
+file stays until a client deletes it. File names on disk never come from clients.
 """
 
 from __future__ import annotations

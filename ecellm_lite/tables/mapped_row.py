@@ -1,4 +1,4 @@
-"""The row of a task that is made from a row of a table."""
+"""Makes a task's row from a table's row."""
 
 from __future__ import annotations
 

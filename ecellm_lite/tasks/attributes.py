@@ -1,4 +1,4 @@
-"""The attributes that a row or a user's task asks for. An attribute is given by its name, or by an object with options.
+"""The attributes that a row or a user's task asks for. An attribute is a name, or an object with settings.
 
     ["Color", { name = "Material", at_most = 3 }, { name = "Weight", type = "quantity", unit = "kg" }]
 
@@ -61,7 +61,7 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class AttributesField(TextsField):
-    """A field whose value is a list of attributes: their names, or objects with options."""
+    """A field whose value is a list of attributes. Each is a name, or an object with a name and settings."""
 
     @property
     def kind(self) -> str:

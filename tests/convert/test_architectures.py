@@ -61,7 +61,7 @@ def test_tensors_have_the_module_names_that_adapters_use(tmp_path: Path) -> None
 
 
 def rewritten(folder: Path, **tensors: np.ndarray[Any, Any] | None) -> Path:
-    """Write the checkpoint `smollm` with zero weights and 8 tokens.
+    """Write the checkpoint `smollm` with 8 tokens. All its weights have the value 0.
 
     `tensors` replaces some of its tensors. A value of None removes the tensor.
     """

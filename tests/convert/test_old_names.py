@@ -1,4 +1,4 @@
-"""Tests that adapters with the module names of Phi-2's original code get the names of today's checkpoints."""
+"""Tests that the module names of Phi-2's original code, in an adapter, become the names in today's checkpoints."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not 
 @needs_compiler
 @REFERENCE
 def test_the_widest_variant_gives_the_bytes_of_ggml(tmp_path: Path) -> None:
-    """The widest variant can be tested on any processor, because the compiler splits its vectors into shorter ones."""
+    """The compiler splits vectors that the processor lacks into shorter ones, so any processor can run this variant."""
     program = build("g++", tmp_path, "driver.cpp", {"baseline": ["-DECELLM_LANES=16"]}, "-O2")
     compare([str(program)], "baseline")
 

@@ -1,4 +1,4 @@
-"""Checks that a GGUF file is refused with little use of memory. The ModelError must have the path and a next step."""
+"""Checks that a GGUF file is refused with little use of memory, by a ModelError that names the path and a next step."""
 
 from __future__ import annotations
 
