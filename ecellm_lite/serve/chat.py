@@ -16,19 +16,10 @@ from ecellm_lite.serve.document import ROWS, replies
 from ecellm_lite.serve.errors import RefusedError
 from ecellm_lite.serve.form import Form, by_type, text_or
 from ecellm_lite.serve.json_response import JsonResponse
+from ecellm_lite.serve.sampling import Sampling, only
 from ecellm_lite.serve.service import Served
-from ecellm_lite.serve.texts import (
-    Sampling,
-    Text,
-    TextRequest,
-    event_stream,
-    generate_texts,
-    only,
-    options_of,
-    response_head,
-    stream_text,
-    token_text,
-)
+from ecellm_lite.serve.text_stream import event_stream, stream_text
+from ecellm_lite.serve.texts import Text, TextRequest, generate_texts, response_head, token_text
 
 router = APIRouter(tags=["text"], route_class=JsonRoute)
 
@@ -158,7 +149,7 @@ async def chat(body: Chat, request: Request, service: Served) -> Response:
     if body.top_logprobs is not None and not body.logprobs:
         message = "top_logprobs needs logprobs"
         raise RefusedError(422, "logprobs", message, step="set logprobs to true", field="top_logprobs")
-    options = options_of(body, most, logprobs, _schema(body.response_format))
+    options = body.options(most, logprobs, _schema(body.response_format))
     system, messages = conversation(body.messages)
     if system:
         options["instruction"] = system

@@ -15,19 +15,10 @@ from ecellm_lite.serve.body import JsonRoute
 from ecellm_lite.serve.document import ROWS, replies
 from ecellm_lite.serve.form import text_or
 from ecellm_lite.serve.json_response import JsonResponse
+from ecellm_lite.serve.sampling import Sampling, only
 from ecellm_lite.serve.service import Served
-from ecellm_lite.serve.texts import (
-    Sampling,
-    Text,
-    TextRequest,
-    event_stream,
-    generate_texts,
-    only,
-    options_of,
-    response_head,
-    stream_text,
-    token_text,
-)
+from ecellm_lite.serve.text_stream import event_stream, stream_text
+from ecellm_lite.serve.texts import Text, TextRequest, generate_texts, response_head, token_text
 
 router = APIRouter(tags=["text"], route_class=JsonRoute)
 
@@ -58,7 +49,7 @@ class Completions(Sampling):
 async def completions(body: Completions, request: Request, service: Served) -> Response:
     """Continue each prompt. With `stream`, the text is sent as server-sent events while the model writes it."""
     model = await service.model(body.model)
-    options = options_of(body, 16 if body.max_tokens is None else body.max_tokens, body.logprobs, None)
+    options = body.options(16 if body.max_tokens is None else body.max_tokens, body.logprobs, None)
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     text_requests = [TextRequest("prompt", {"prompt": prompt}, options) for prompt in prompts]
     opening = response_head("text_completion", "cmpl", model.title)
