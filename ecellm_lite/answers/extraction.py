@@ -31,6 +31,7 @@ from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.span_grid import SpanGrid
 from ecellm_lite.answers.spans import NONE, SourceText, Span
 from ecellm_lite.answers.tape import Tape
+from ecellm_lite.answers.written_values import WrittenValues
 from ecellm_lite.errors import InputError
 
 # What follows an entry: the end of the answer, or another entry.
@@ -80,17 +81,23 @@ class Extraction(Space):
         tape.force(scene.continuation('[{"attribute":'))
         tape.force(self._name_tokens(scene, 0))
         entries: list[dict[str, Any]] = []
-        objects: list[str] = []
+        spans: list[tuple[int, Span]] = []
         warnings: list[AnswerWarning] = []
         probability = coverage = 1.0
         for index in range(len(self.attributes)):
             for span, walked in (yield from self._values(index, scene, grid, tape)):
                 entries.append(self._entry(index, span, texts, walked.probability, warnings))
-                objects.append(self._object(index, span))
+                spans.append((index, span))
                 probability *= walked.probability
                 coverage = min(coverage, walked.coverage)
-        text = f"[{', '.join(objects)}]"
-        return Outcome(entries, text, tape.tokens, probability=probability, coverage=coverage, warnings=tuple(warnings))
+        return Outcome(
+            entries,
+            self._answer(spans),
+            tape.tokens,
+            probability=probability,
+            coverage=coverage,
+            warnings=tuple(warnings),
+        )
 
     def _values(
         self, index: int, scene: Scene, grid: SpanGrid, tape: Tape
@@ -159,49 +166,15 @@ class Extraction(Space):
             values = None
         if not isinstance(values, dict):
             return Space.normalized(self, text)
-        lowered = {str(name).lower(): value for name, value in values.items()}
-        if unknown := lowered.keys() - set(self._names):
-            attributes = ", ".join(self.attributes)
-            raise InputError(
-                f"{min(unknown)!r} is not one of the row's attributes", step=f"give values of {attributes}"
-            )
-        objects: list[str] = []
-        for index, name in enumerate(self._names):
-            written = lowered.get(name)
-            at_most = self._form(index).at_most
-            values = written if isinstance(written, list) and written and at_most > 1 else [written]
-            if len(values) > at_most:
-                message = f"{self.attributes[index]} has {len(values)} values"
-                raise InputError(message, step=f"give at most {at_most}")
-            objects += [self._object(index, self._span(index, value)) for value in values]
-        return f"[{', '.join(objects)}]"
+        return self._answer(self._written.of_object(values))
 
     def written(self, output: str | list[Any]) -> str:
         """Return the answer string for the output of a labelled row. A string is returned unchanged.
 
-        The output may also be a list of objects such as {"attribute": "color", "value": "navy", "source": "title"}. An
-        object without a source gets the first source whose text contains the value or, if none does, the first source.
-        For an attribute with a closed list of values, `value` may also be an id. Raises InputError for a value that is
-        not in the closed list.
+        The output may also be a list of objects such as {"attribute": "color", "value": "navy", "source": "title"}, as
+        WrittenValues.of_entries reads them.
         """
-        if isinstance(output, str):
-            return output
-        objects: list[str] = []
-        for entry in output:
-            name = str(entry.get("attribute")).lower() if isinstance(entry, Mapping) else None
-            if name not in self._names:
-                raise InputError(
-                    f"The output has {str(entry)[:80]!r}", step="list objects {attribute, value}", field="output"
-                )
-            index, value = self._names.index(name), entry.get("value")
-            words = NONE.value if value is None else str(value).strip().lower()
-            closed = self._form(index).values
-            if closed and value is not None:
-                words = self._listed(index, str(value), closed)
-            containing = [source for source, text in self.sources.items() if words in text.lower()]
-            source = str(entry.get("source") or [*containing, *self.sources][0])
-            objects.append(self._object(index, NONE if value is None else Span(words, source)))
-        return f"[{', '.join(objects)}]"
+        return output if isinstance(output, str) else self._answer(self._written.of_entries(output))
 
     def value_of(self, text: str) -> list[dict[str, Any]]:
         """Return the entries of an answer string. Values beyond an attribute's maximum number are left out."""
@@ -222,12 +195,12 @@ class Extraction(Space):
         In this answer, each attribute has as many values as its form allows, and each value is the longest one.
         """
         longest = max([NONE, *(text.longest for text in self._texts.values())], key=lambda span: len(span.json))
-        objects = [
-            self._object(index, self._longest_listed(index) or longest)
+        spans = [
+            (index, self._longest_listed(index) or longest)
             for index in range(len(self.attributes))
             for _ in range(self._form(index).at_most)
         ]
-        return len(scene.continuation(f"[{', '.join(objects)}]"))
+        return len(scene.continuation(self._answer(spans)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
         """Return an answer with calibrated probabilities: of each entry, and of the whole answer.
@@ -265,8 +238,7 @@ class Extraction(Space):
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
         """Return the only constant baseline: the answer string in which every attribute has the value "None"."""
-        objects = [self._object(index, NONE) for index in range(len(self.attributes))]
-        return (f"[{', '.join(objects)}]",)
+        return (self._answer([(index, NONE) for index in range(len(self.attributes))]),)
 
     def headline(self, answer: Answer) -> str:
         """Return a text such as "3 of 5 attributes found"."""
@@ -293,36 +265,16 @@ class Extraction(Space):
     def _names(self) -> tuple[str, ...]:
         return tuple(name.lower() for name in self.attributes)
 
-    def _span(self, index: int, value: Any) -> Span:
-        """Return the span of a value that a person wrote, with the first source (text of the row) that contains it.
+    @property
+    def _written(self) -> WrittenValues:
+        return WrittenValues(
+            self.attributes, [self._form(index) for index in range(len(self.attributes))], self.sources
+        )
 
-        `index`: the index of the value's attribute. An empty value or "none" gives NONE. Raises InputError if no source
-        contains the value, unless the attribute has a closed list with this value.
-        """
-        if value is None or str(value).strip().lower() in ("", "none"):
-            return NONE
-        words = str(value).strip().lower()
-        closed = self._form(index).values
-        if closed:
-            words = self._listed(index, str(value), closed)
-        for source, text in self.sources.items():
-            if words in text.lower():
-                return Span(words, source)
-        if closed:
-            return Span(words, next(iter(self.sources)))
-        message = f"The value {words[:80]!r} of {self._names[index]} is in none of the row's texts"
-        raise InputError(message, step="copy it from one")
-
-    def _listed(self, index: int, value: str, closed: ClosedValues) -> str:
-        """Return, in lower case, the text of a value from the attribute's closed list of values.
-
-        `value`: the listed text or its id, as a person wrote it. Raises InputError if it is not in the list.
-        """
-        place = closed.index(value)
-        if place is None:
-            reason = f"The value {value.strip()[:80]!r} of {self.attributes[index]} is not in its list of values"
-            raise InputError(reason, step="take one of the list")
-        return closed.labels.texts[place].lower()
+    def _answer(self, spans: Sequence[tuple[int, Span]]) -> str:
+        """Return the answer string in which the attributes with these indices have these values."""
+        objects = (f'{{"attribute": {json.dumps(self._names[index])}, "value":{span.json}' for index, span in spans)
+        return f"[{', '.join(objects)}]"
 
     @property
     def _texts(self) -> dict[str, SourceText]:
@@ -339,9 +291,6 @@ class Extraction(Space):
     def _name_tokens(self, scene: Scene, index: int) -> list[int]:
         # Each piece begins with a space, where tokenizers start a new token, so it can be tokenized alone.
         return scene.continuation(f' {json.dumps(self._names[index])}, "value":', after='{"attribute":')
-
-    def _object(self, index: int, span: Span) -> str:
-        return f'{{"attribute": {json.dumps(self._names[index])}, "value":{span.json}'
 
     def _entry(
         self,
