@@ -26,8 +26,11 @@ class Admission:
     def admit(self, rows: int, key: Key | None) -> Iterator[None]:
         """Count a request's rows as waiting inside the `with` block.
 
-        Raises RefusedError (429) if too many rows wait.
+        Raises RefusedError: 422 if the request alone has too many rows for its key, 429 if too many rows wait.
         """
+        if key and key.rows is not None and rows > key.rows:
+            message = f"The request has {rows:,} rows and questions"
+            raise RefusedError(422, "key_rows", message, step=f"send at most {key.rows:,} at a time with this key")
         if self.waiting + rows > self._most and self.waiting:
             raise self._full("The queue is full", "queue_full", self.waiting + rows - self._most)
         if key and key.rows is not None and self._of_key[key.name] + rows > key.rows:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 from fastapi import FastAPI
@@ -13,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ecellm_lite.errors import BusyError, EcellmError
+from ecellm_lite.errors import EcellmError
 from ecellm_lite.models.store_lock import only_writer
 from ecellm_lite.serve import (
     batches,
@@ -36,6 +37,8 @@ from ecellm_lite.serve.guard import Access, Guard
 from ecellm_lite.serve.json_response import JsonResponse
 from ecellm_lite.serve.service import Service
 from ecellm_lite.version import __version__
+
+_LOCK_SECONDS = 2.0  # between two tries to become the server that runs the batches
 
 
 def create_app(service: Service, access: Access | None = None, *, log: Log | None = None) -> FastAPI:
@@ -79,21 +82,37 @@ def create_app(service: Service, access: Access | None = None, *, log: Log | Non
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Start the batch runner with the server, and stop it at shutdown.
+    tried = asyncio.Event()
+    batches = asyncio.create_task(_run_batches(app, tried))
+    await tried.wait()
+    yield
+    batches.cancel()
+    await asyncio.gather(batches, return_exceptions=True)
 
-    The runner resumes an earlier server's batches. If another server of this user already runs the batches, no runner
-    is started here.
+
+async def _run_batches(app: FastAPI, tried: asyncio.Event) -> None:
+    """Run the batches of this user while no other server does, and resume those that an earlier server left.
+
+    `tried` is set when it is known whether this server runs them.
     """
     service: Service = app.state.service
-    with ExitStack() as stack:
+    while True:
         try:
-            stack.enter_context(only_writer(service.folder / "lock", "the batches of this user", 0.0))
-        except BusyError:  # another server of this user runs its batches
-            yield
-            return
-        service.runner.start(app)
-        yield
-        await service.runner.close()
+            with only_writer(service.folder / "lock", "the batches of this user"):
+                if not tried.is_set():
+                    with suppress(OSError):
+                        service.sweep()
+                service.runner.start(app)
+                tried.set()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    await service.runner.close()
+        except EcellmError as error:  # another server runs them, or the folder cannot be written
+            service.runner.stay_away(error)
+        finally:
+            tried.set()
+        await asyncio.sleep(_LOCK_SECONDS)
 
 
 async def _our_error(_: Request, error: Exception) -> Response:

@@ -51,8 +51,8 @@ class Batch:
 
     @classmethod
     def made(cls, owner: str | None, endpoint: str, input_file_id: str, metadata: Mapping[str, str]) -> Batch:
-        """Return a new batch with a random id."""
-        id_ = f"batch_{secrets.token_hex(12)}"
+        """Return a new batch. Ids of later batches are greater."""
+        id_ = f"batch_{time.time_ns():016x}{secrets.token_hex(4)}"
         return cls(id_, owner, endpoint, input_file_id, int(time.time()), metadata=dict(metadata))
 
     def at(self, status: str, **changes: Any) -> Batch:
@@ -97,7 +97,17 @@ class BatchStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what killed servers left: half-written records, and journals without a record.
+
+        Call this only while no server uses the folder.
+        """
+        for left in self._folder.glob(".batch_*"):
+            left.unlink(missing_ok=True)
+        for journal in self._folder.glob("batch_*.journal"):
+            if not journal.with_suffix(".json").exists():
+                journal.unlink(missing_ok=True)
 
     def __iter__(self) -> Iterator[Batch]:
         for path in sorted(self._folder.glob("batch_*.json")):
@@ -113,6 +123,7 @@ class BatchStore:
 
     def put(self, batch: Batch) -> None:
         """Write the batch's record to its file."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with replacing(self._folder / f"{batch.id}.json", private=True) as file:
             file.write_text(json.dumps(asdict(batch)), encoding="utf-8")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import Field
@@ -25,13 +25,17 @@ _TASK = re.compile(r"/v1/tasks/([A-Za-z0-9_-]{1,64})")
 _MOST_OPEN = 100  # unfinished batches of one owner
 
 
+MetadataKey = Annotated[str, Field(max_length=64)]
+MetadataValue = Annotated[str, Field(max_length=512)]
+
+
 class NewBatch(Form):
     """A batch to create: the id of its input file, and the endpoint that will answer the requests in that file."""
 
     input_file_id: str
     endpoint: str = Field(description=f"One of {', '.join(_ENDPOINTS)}, or /v1/tasks/TASK.")
     completion_window: Literal["24h"] = "24h"
-    metadata: dict[str, str] | None = Field(default=None, max_length=16)
+    metadata: dict[MetadataKey, MetadataValue] | None = Field(default=None, max_length=16)
     output_expires_after: Any = Field(default=None, description="Accepted, but has no effect.")
 
 
@@ -65,7 +69,9 @@ async def listed(request: Request, service: Served, after: str = "", limit: int 
     """
     owner = exchange_of(request).owner
     owned = sorted(
-        (batch for batch in service.batches if batch.owner == owner), key=lambda batch: (-batch.created_at, batch.id)
+        (batch for batch in service.batches if batch.owner == owner),
+        key=lambda batch: (batch.created_at, batch.id),
+        reverse=True,
     )
     place = next((place for place, batch in enumerate(owned, start=1) if batch.id == after), 0)
     page = owned[place : place + max(1, min(limit, 100))]
@@ -84,7 +90,9 @@ async def batch_by_id(batch_id: str, request: Request, service: Served) -> dict[
     return service.batches.get(batch_id, exchange_of(request).owner).as_dict()
 
 
-@router.post("/v1/batches/{batch_id}/cancel", summary="Cancel a batch", responses=replies(BatchReply, 404, 409, 507))
+@router.post(
+    "/v1/batches/{batch_id}/cancel", summary="Cancel a batch", responses=replies(BatchReply, 404, 409, 503, 507)
+)
 async def cancelled(batch_id: str, request: Request, service: Served) -> dict[str, Any]:
     """Cancel a batch and return it. Its output file has the responses so far."""
     batch = service.batches.get(batch_id, exchange_of(request).owner)

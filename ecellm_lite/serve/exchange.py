@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ecellm_lite.serve.errors import CLIENT_GONE, error_body
 from ecellm_lite.serve.json_response import JsonResponse
 from ecellm_lite.serve.keys import Key
+from ecellm_lite.serve.log import log
 from ecellm_lite.serve.metrics import Metrics
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -131,10 +131,11 @@ def exchange_of(request: Request) -> Exchange:
 
 
 def _print(line: Mapping[str, Any]) -> None:
-    print(json.dumps(line), file=sys.stderr, flush=True)  # noqa: T201 - the log is standard error
+    log(json.dumps(line))
 
 
 def _report(error: Exception, exchange: Exchange) -> None:
     """Print where an exception was raised. Its message is not printed, because it may contain a row's text."""
     frames = "".join(traceback.format_tb(error.__traceback__)[-6:])
-    print(f"Request {exchange.id}: {type(error).__name__}\n{frames}", file=sys.stderr, flush=True)  # noqa: T201
+    kind = f"{type(error).__name__} {error.strerror}" if isinstance(error, OSError) else type(error).__name__
+    log(f"Request {exchange.id}: {kind}\n{frames}")

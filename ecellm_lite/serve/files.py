@@ -106,12 +106,14 @@ async def file_by_id(file_id: str, request: Request, service: Served) -> dict[st
 async def content(file_id: str, request: Request, service: Served) -> Response:
     """Return a file's bytes."""
     path = service.files.path(service.files.get(file_id, _owner(request)))
+    if not path.is_file():
+        raise RefusedError(404, "file_not_found", f"The content of {file_id} is gone", step="delete the file")
     return FileResponse(path, media_type="application/jsonl", headers={"Content-Disposition": "attachment"})
 
 
 @router.delete("/v1/files/{file_id}", summary="Delete a file", responses=replies(DeletedFile, 404))
 async def deleted(file_id: str, request: Request, service: Served) -> dict[str, Any]:
-    """Delete a file. A batch that still reads the file fails."""
+    """Delete a file. A batch that has not run yet, or that a restarted server resumes, fails without it."""
     file = service.files.get(file_id, _owner(request))
     service.files.delete(file)
     return {"id": file.id, "object": "file", "deleted": True}

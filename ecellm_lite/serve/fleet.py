@@ -7,7 +7,6 @@ first. A model with requests in flight is never unloaded. If a model cannot be l
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from typing_extensions import Self
 from ecellm_lite.answerer import Answerer
 from ecellm_lite.errors import EcellmError, UsageError
 from ecellm_lite.serve.errors import RefusedError, retry_after
+from ecellm_lite.serve.log import log
 from ecellm_lite.serve.model_source import ModelSource
 
 ROOM_SECONDS = 30.0  # how long a request waits until other models can be unloaded
@@ -268,7 +268,7 @@ def _failed(name: str, error: EcellmError | None, seconds: float) -> RefusedErro
     The reason is only logged, because it may contain paths.
     """
     if error:
-        print(f"{name} did not load: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the log is standard error
+        log(f"{name} did not load: {error}")
     message = f"{name} did not load: its reason is in the server's log"
     return RefusedError(
         503, "model_failed", message, step="ask for another", field="model", headers=retry_after(seconds)

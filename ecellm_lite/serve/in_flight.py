@@ -26,6 +26,7 @@ GRACE = 10.0
 class _Work:
     task: asyncio.Task[Any]
     waiting: int = 0
+    grace: asyncio.TimerHandle | None = None
 
 
 class InFlight:
@@ -54,6 +55,8 @@ class InFlight:
         if work is None:
             work = self._works[key] = _Work(asyncio.create_task(make()))
         work.waiting += 1
+        if work.grace:
+            work.grace.cancel()
         try:
             result: Result = await unless_disconnected(request, asyncio.shield(work.task))
             return result
@@ -62,7 +65,7 @@ class InFlight:
             if work.task.done():
                 self._forget(key, work)
             elif not work.waiting:
-                asyncio.get_running_loop().call_later(self._grace, self._abandon, key, work)
+                work.grace = asyncio.get_running_loop().call_later(self._grace, self._abandon, key, work)
 
     def _abandon(self, key: bytes, work: _Work) -> None:
         if not work.waiting:

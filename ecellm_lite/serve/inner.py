@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +24,11 @@ class Response:
     body: Any
 
 
-async def ask(app: ASGIApp, path: str, body: Mapping[str, Any], key: Key | None) -> Response:
+async def ask(app: ASGIApp, path: str, data: bytes, key: Key | None) -> Response:
     """Send a JSON body to the application by POST, with an API key, and return the response.
 
-    If the call is cancelled, the request is cancelled too.
+    If the call is cancelled, the request is cancelled too. Raises ValueError if the response's body is not JSON.
     """
-    data = json.dumps(body).encode()
     sent = [{"type": "http.request", "body": data, "more_body": False}]
     status, headers, pieces = 0, {}, []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -62,6 +63,13 @@ class Service:
         object.__setattr__(self, "admission", Admission(self.limits.waiting))
         self.metrics.watch("ecellm_waiting_rows", "Rows without an answer.", lambda: self.admission.waiting)
         self.metrics.watch_models(self.fleet.residents)
+
+    def sweep(self) -> None:
+        """Remove what killed servers left in the folder. Call this only while no other server uses it."""
+        self.files.sweep()
+        self.batches.sweep()
+        for left in self.folder.glob("table-*"):
+            shutil.rmtree(left, ignore_errors=True)
 
     async def model(self, name: str | None) -> ModelSource:
         """Return the model that a request names. If the name is None or an alias, return the default model.

@@ -52,9 +52,17 @@ class StoredFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in folder.glob("*.part"):  # left by a server that was killed
+
+    def sweep(self) -> None:
+        """Remove what killed servers left: unfinished uploads, and contents without a description.
+
+        Call this only while no server uses the folder.
+        """
+        for left in (*self._folder.glob("*.part"), *self._folder.glob(".file-*")):
             left.unlink(missing_ok=True)
+        for content in self._folder.glob("file-*.jsonl"):
+            if not content.with_suffix(".json").exists():
+                content.unlink(missing_ok=True)
 
     def __iter__(self) -> Iterator[StoredFile]:
         for path in sorted(self._folder.glob("file-*.json")):
@@ -86,16 +94,20 @@ class StoredFiles:
         error, nothing is stored.
         """
         id_ = f"file-{secrets.token_hex(12)}"
-        part = self._folder / f"{id_}.part"
+        part, content = (self._folder / f"{id_}.{ending}" for ending in ("part", "jsonl"))
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         stored: list[StoredFile] = []
         try:
             with open(part, "xb", opener=_private) as file:  # Path.open takes no opener
                 yield file, stored
                 size = file.tell()
             stored.append(StoredFile(id_, owner, filename[:200], purpose, size, int(time.time())))
-            part.replace(self._folder / f"{id_}.jsonl")
-            with replacing(self._folder / f"{id_}.json") as meta:
+            part.replace(content)
+            with replacing(self._folder / f"{id_}.json", private=True) as meta:
                 meta.write_text(json.dumps(asdict(stored[0])), encoding="utf-8")
+        except BaseException:
+            content.unlink(missing_ok=True)
+            raise
         finally:
             part.unlink(missing_ok=True)
 

@@ -35,7 +35,8 @@ def read(path: Path, most_rows: int, most_characters: int) -> dict[str, Any]:
             cells = {name: "" if is_empty(cell) else cell_text(cell) for name, cell in row.cells.items()}
             characters += sum(map(len, cells.values()))
             rows.append(cells)
-            if len(rows) > most_rows or characters > most_characters:
+            # Every cell, even an empty one, takes about four characters of the response.
+            if len(rows) > most_rows or characters + 4 * len(rows) * len(columns) > most_characters:
                 limits = f"{most_rows:,} rows or {most_characters:,} characters"
                 raise InputError(f"The table has more than {limits}", step="answer it as a job instead")
         lines = [[row.get(name, "") for name in columns] for row in rows]

@@ -44,13 +44,19 @@ async def read(request: Request, service: Served, name: Annotated[str, Query(max
     data = await read_body(request, service.limits, "application/octet-stream")
     service.folder.mkdir(0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=service.folder, prefix="table-") as folder:
-        path = Path(folder) / (re.sub(r"[^\w.-]", "_", name)[:80].lstrip(".") or "table")
+        path = Path(folder) / _filename(name)
         await asyncio.to_thread(path.write_bytes, data)
         async with service.reading:  # each takes a process, and up to 2 GiB
             table = await unless_disconnected(request, _read(path))
     if error := table.get("error"):
         raise RefusedError(422, error["code"], error["message"].rstrip("."), field="file")
     return JsonResponse(table)
+
+
+def _filename(name: str) -> str:
+    """Return a name for the uploaded file. A long name keeps its end, which says the format."""
+    safe = re.sub(r"[^\w.-]", "_", name).encode()[-80:].decode(errors="ignore")
+    return safe.lstrip(".") or "table"
 
 
 async def _read(path: Path) -> dict[str, Any]:

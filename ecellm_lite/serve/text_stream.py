@@ -39,21 +39,22 @@ async def stream_text(
         )
     )
     yielded = 0
+    update = asyncio.create_task(updates.get())
     try:
         while True:
-            update = asyncio.create_task(updates.get())
             await asyncio.wait((work, update), return_when=asyncio.FIRST_COMPLETED)
             if not update.done():
-                update.cancel()
                 break
             yield update.result()[yielded:]
             yielded = len(update.result())
+            update = asyncio.create_task(updates.get())
         [text], usage = work.result()
         if len(text.text) > yielded:
             yield text.text[yielded:]
         yield text, usage
     finally:
         work.cancel()
+        update.cancel()
 
 
 def _quietly(call: Callable[..., object], *arguments: object) -> None:

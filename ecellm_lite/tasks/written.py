@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,9 @@ from ecellm_lite.strict import refuse_constant, unique_keys
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+_SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class WrittenNumber(float):
@@ -41,6 +45,25 @@ def read_strict_json(data: str | bytes) -> Any:
     return json.loads(data, parse_float=WrittenNumber, parse_constant=refuse_constant, object_pairs_hook=unique_keys)
 
 
+def member_text(data: str, name: str) -> str:
+    """Return the JSON text of one member of an object, exactly as it is written.
+
+    `data`: the text of an object that has this member. It must be valid JSON.
+
+    >>> member_text('{"id": 1, "body": {"price": 19.50}}', "body")
+    '{"price": 19.50}'
+    """
+    decoder = json.JSONDecoder()
+    place = _after_space(data, data.index("{") + 1)
+    while True:
+        key, place = decoder.raw_decode(data, place)
+        start = _after_space(data, _after_space(data, place) + 1)  # after the colon
+        _, end = decoder.raw_decode(data, start)
+        if key == name:
+            return data[start:end]
+        place = _after_space(data, _after_space(data, end) + 1)  # after the comma
+
+
 def as_written(value: Any) -> Any:
     """Return a row as plain JSON values: a WrittenNumber becomes its spelling as text, and NaN becomes None."""
     if isinstance(value, Mapping):
@@ -50,3 +73,8 @@ def as_written(value: Any) -> Any:
     if isinstance(value, WrittenNumber) and math.isfinite(value):
         return value.text
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _after_space(data: str, place: int) -> int:
+    space = _SPACE.match(data, place)
+    return space.end() if space else place

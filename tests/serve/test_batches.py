@@ -2,58 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ecellm_lite import Runtime
-from ecellm_lite.serve.batch_runner import BatchRunner, read_requests
+from ecellm_lite.serve.batch_requests import read_requests
 from ecellm_lite.serve.keys import Key, Keys
-from ecellm_lite.serve.stored_files import StoredFiles
-from tests.serve.serving import PATIENCE, Server, serving, until
+from tests.serve.batch_clients import TASK, begin, content, ended, lines, open_client, rows
+from tests.serve.serving import Server, serving, until
 from tests.support.gated import Gated
 
 openai = pytest.importorskip("openai", reason="OpenAI's client comes with the extra 'demo'")
-
-TASK = "/v1/tasks/sentiment_analysis"
-
-
-def lines(bodies: Sequence[Any], url: str = TASK) -> bytes:
-    requests = [{"custom_id": f"r{n}", "method": "POST", "url": url, "body": body} for n, body in enumerate(bodies)]
-    return b"".join(json.dumps(request).encode() + b"\n" for request in requests)
-
-
-def rows(count: int) -> list[Any]:
-    return [{"row": {"review": f"row {number}"}} for number in range(count)]
-
-
-def open_client(server: Server, key: str = "placeholder") -> Any:
-    return openai.OpenAI(base_url=server.base_url, api_key=key, max_retries=0)
-
-
-def begin(client: Any, data: bytes, endpoint: str = TASK) -> Any:
-    file = client.files.create(file=("requests.jsonl", data), purpose="batch")
-    return client.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window="24h", metadata={"a": "b"})
-
-
-def ended(client: Any, batch: Any) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while batch.status not in ("completed", "failed", "cancelled", "expired"):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-        batch = client.batches.retrieve(batch.id)
-    return batch
-
-
-def content(client: Any, id_: str | None) -> dict[str, Any]:
-    text = client.files.content(id_).text if id_ else ""
-    return {response["custom_id"]: response["response"] for response in map(json.loads, text.splitlines())}
 
 
 def test_a_batch_is_answered_with_errors_in_a_file_of_their_own(server: Server) -> None:
@@ -134,6 +96,8 @@ def test_a_cancelled_batch_keeps_its_answers() -> None:
         (lines(rows(1), "/v1/decisions"), "mismatched_url"),
         (b'{"custom_id": 1, "method": "POST", "url": "%s", "body": {}}\n' % TASK.encode(), "missing_custom_id"),
         (b"[1]\n", "invalid_request"),
+        (lines([{"row": {"review": "x"}, "stream": True}]), "stream"),
+        (b'{"custom_id": "a", "body": {"row": %s}}' % (b"[" * 100_000 + b"]" * 100_000), "invalid_json"),
     ],
 )
 def test_an_invalid_file_fails_before_anything_is_run(server: Server, data: bytes, code: str) -> None:
@@ -142,56 +106,34 @@ def test_an_invalid_file_fails_before_anything_is_run(server: Server, data: byte
         assert (batch.status, batch.errors.data[0].code) == ("failed", code)
 
 
-def test_too_many_requests_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ecellm_lite.serve.batch_runner.MOST_LINES", 3)
-    (tmp_path / "x").write_bytes(lines(rows(4)))
-    assert read_requests(tmp_path / "x", TASK)[1][0]["code"] == "too_many_requests"
+def test_a_body_is_sent_as_it_is_written(tmp_path: Path) -> None:
+    body = '{ "task":1, "row" : {"price": 19.50, "body": {}}}'
+    (tmp_path / "x").write_text(f'{{"custom_id": "a", "method": "POST", "body" :{body} , "url": "{TASK}"}}')
+    assert [line.body for line in read_requests(tmp_path / "x", TASK)[0]] == [body.encode()]
 
 
-def full_disk(*_: Any, **__: Any) -> Any:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def test_a_request_with_too_many_rows_for_its_key_is_not_sent_again() -> None:
+    keys = Keys([Key.of("one", "k" * 20, 10)])
+    body = {"rows": [{"review": "x"}] * 11}
+    with serving(keys=keys) as server, open_client(server, "k" * 20) as client:
+        assert server.post(TASK, body, {"Authorization": f"Bearer {'k' * 20}"}).error["code"] == "key_rows"
+        batch = ended(client, begin(client, lines([body, *rows(2)])))
+        assert (batch.status, batch.request_counts.completed, batch.request_counts.failed) == ("completed", 2, 1)
 
 
-@pytest.mark.parametrize("place", [(BatchRunner, "_finished"), (BatchRunner, "_counted"), (StoredFiles, "adding")])
-def test_a_batch_waits_for_room_on_the_disk(place: tuple[type, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ecellm_lite.serve.batch_runner._DISK_SECONDS", 0.05)
-    with serving() as server, open_client(server) as client:
-        file = client.files.create(file=("requests.jsonl", lines(rows(9))), purpose="batch")
-        with monkeypatch.context() as patch:
-            patch.setattr(*place, full_disk)
-            batch = client.batches.create(input_file_id=file.id, endpoint=TASK, completion_window="24h")
-            until(lambda: client.batches.retrieve(batch.id).status in ("in_progress", "finalizing"))
-            time.sleep(0.2)
-            assert client.batches.retrieve(batch.id).status in ("in_progress", "finalizing")
-        batch = ended(client, batch)
-        assert batch.status == "completed"
-        assert content(client, batch.output_file_id).keys() == {f"r{number}" for number in range(9)}
-
-
-def test_a_batch_whose_file_is_gone_fails(tmp_path: Path) -> None:
-    with serving(folder=tmp_path) as server, open_client(server) as client:
-        file = client.files.create(file=("requests.jsonl", lines(rows(9))), purpose="batch")
-        (tmp_path / "files" / f"{file.id}.jsonl").unlink()
-        batch = ended(client, client.batches.create(input_file_id=file.id, endpoint=TASK, completion_window="24h"))
-        assert (batch.status, batch.errors.data[0].code) == ("failed", "unreadable_file")
-
-
-def test_what_cannot_be_stored_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_metadata_is_refused(server: Server) -> None:
     with open_client(server) as client:
         file = client.files.create(file=("requests.jsonl", lines(rows(1))), purpose="batch")
-        with monkeypatch.context() as patch:
-            patch.setattr("ecellm_lite.serve.stored_files.replacing", full_disk)
-            patch.setattr("ecellm_lite.serve.batch.replacing", full_disk)
-            with pytest.raises(openai.InternalServerError) as upload:
-                client.files.create(file=("x.jsonl", b"{}"), purpose="batch")
-            with pytest.raises(openai.InternalServerError) as batch:
-                client.batches.create(input_file_id=file.id, endpoint=TASK, completion_window="24h")
-            for caught in (upload, batch):
-                assert (caught.value.status_code, caught.value.code) == (507, "disk_full")
-        monkeypatch.setattr("ecellm_lite.serve.stored_files.MOST_BYTES", 200)
-        with pytest.raises(openai.APIStatusError) as refused:
-            client.files.create(file=("requests.jsonl", b"x" * 100), purpose="batch")
-        assert (refused.value.status_code, refused.value.code) == (413, "storage_full")
+        with pytest.raises(openai.UnprocessableEntityError):
+            client.batches.create(
+                input_file_id=file.id, endpoint=TASK, completion_window="24h", metadata={"a": "x" * 513}
+            )
+
+
+def test_too_many_requests_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ecellm_lite.serve.batch_requests.MOST_LINES", 3)
+    (tmp_path / "x").write_bytes(lines(rows(4)))
+    assert read_requests(tmp_path / "x", TASK)[1][0]["code"] == "too_many_requests"
 
 
 def test_files_and_batches_are_visible_only_to_their_key() -> None:
@@ -224,13 +166,3 @@ def test_an_invalid_upload_is_refused(server: Server) -> None:
         400,
         422,
     )
-
-
-def test_a_second_server_of_a_user_runs_no_batches(tmp_path: Path) -> None:
-    with (
-        serving(folder=tmp_path),
-        serving(folder=tmp_path) as second,
-        open_client(second) as client,
-        pytest.raises(openai.InternalServerError),
-    ):
-        begin(client, lines(rows(1)))

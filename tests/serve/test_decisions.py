@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -226,9 +227,13 @@ def test_the_other_error_classes() -> None:
     with serving(runtime, keys=Keys([Key.of("a", "k" * 20, 2)])) as server:
         with _client(server) as client, pytest.raises(openai.AuthenticationError):
             decide(client, questions=[PREDICATE])
-        with _client(server, "k" * 20) as client:
-            with pytest.raises(openai.RateLimitError) as full:
+        with _client(server, "k" * 20) as client, ThreadPoolExecutor(1) as thread:
+            with pytest.raises(openai.UnprocessableEntityError):
                 decide(client, questions=[PREDICATE] * 3)
+            waiting = thread.submit(decide, client, questions=[PREDICATE] * 2)
+            until(lambda: server.service.admission.waiting == 2)
+            with pytest.raises(openai.RateLimitError) as full:
+                decide(client, questions=[PREDICATE])
             assert int(full.value.response.headers["retry-after"]) >= 1
             with pytest.raises(openai.APIStatusError) as large:
                 decide(client, questions=[PREDICATE], input="x" * (5 << 20))
@@ -244,6 +249,8 @@ def test_the_other_error_classes() -> None:
                 )
             runtime.close()
             backend.gate.set()
+            with pytest.raises(openai.InternalServerError):
+                waiting.result()
             with pytest.raises(openai.InternalServerError):
                 decide(client, questions=[PREDICATE])
 
@@ -300,6 +307,23 @@ def test_abandoned_work_is_dropped() -> None:
             until(lambda: server.service.admission.waiting == 1)
         until(lambda: server.service.admission.waiting == 0)
         assert len(in_flight) == 0
+        backend.gate.set()
+
+
+def test_a_client_that_joins_gets_the_whole_grace() -> None:
+    backend = Gated()
+    with serving(Runtime.over(backend)) as server:
+        in_flight = InFlight(grace=0.4)
+        object.__setattr__(server.service, "in_flight", in_flight)
+        body = {"model": "fake", "input": STATE, "questions": [PREDICATE]}
+        with server.begin("/v1/decisions", body):
+            until(lambda: server.service.admission.waiting == 1)
+        time.sleep(0.3)
+        with server.begin("/v1/decisions", body):
+            time.sleep(0.05)
+        time.sleep(0.2)  # the first client's grace is over, the second's is not
+        assert len(in_flight) == 1
+        until(lambda: len(in_flight) == 0)
         backend.gate.set()
 
 

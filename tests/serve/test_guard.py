@@ -83,7 +83,7 @@ def test_a_key_may_have_a_limit() -> None:
     with serving(keys=Keys([Key.of("till", KEY, 2), Key.of("other", KEY + "2")])) as server:
         body = {"rows": [{"review": "x"}] * 3}
         limited = server.post("/v1/tasks/SA", body, {"Authorization": f"Bearer {KEY}"})
-        assert (limited.status, limited.error["code"]) == (429, "key_limit")
+        assert (limited.status, limited.error["code"]) == (422, "key_rows")
         assert server.post("/v1/tasks/SA", body, {"Authorization": f"Bearer {KEY}2"}).status == 200
 
 

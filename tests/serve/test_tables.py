@@ -48,6 +48,16 @@ def test_spreadsheets_and_other_tables_are_read(server: Server, tmp_path: Path) 
     assert not list(server.service.folder.glob("table-*"))
 
 
+def test_a_long_name_keeps_its_ending(server: Server) -> None:
+    table = send(server, xlsx(ROWS), "%F0%A0%AE%B7" * 80 + ".xlsx").json
+    assert table["columns"] == ["Nr", "Review"]
+
+
+def test_a_table_with_many_empty_cells_is_refused(server: Server) -> None:
+    lines = b"".join(b'{"k%d": 1}\n' % number for number in range(3000))
+    assert send(server, lines, "rows.jsonl").status == 422
+
+
 def test_files_that_are_not_tables_are_refused(server: Server) -> None:
     bomb = io.BytesIO()
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
