@@ -14,8 +14,8 @@ from typing import Any
 from ecellm_lite.answers.answer import AdapterName, Answer, AnswerWarning, ModelName
 from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.jobs.output import write_whole
 from ecellm_lite.jobs.review import CORRECTION, KEY, shown_key
-from ecellm_lite.models.files import replacing
 from ecellm_lite.tables.cells import cell_text, is_empty
 from ecellm_lite.tables.opening import open_table
 from ecellm_lite.tables.row import TableRow
@@ -156,13 +156,7 @@ def labelled_row(task: Task, row: Mapping[str, Any], output: str) -> dict[str, A
 
 def write_labelled(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write labelled rows as JSON Lines, creating the folder if needed. Raises InputError if they cannot be written."""
-    try:
-        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, default=str) + "\n" for row in rows)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror})", step="give another file", settings=("labelled",)
-        ) from None
+    write_whole(path, "".join(json.dumps(row, default=str) + "\n" for row in rows), "labelled")
 
 
 def missing_answer(number: int) -> UsageError:

@@ -29,20 +29,14 @@ from ecellm_lite.jobs.corrections import (
     write_labelled,
 )
 from ecellm_lite.jobs.facts import job_facts, task_fact
+from ecellm_lite.jobs.job_files import check_files
 from ecellm_lite.jobs.job_row import JobAnswer, JobRow, JobStep
 from ecellm_lite.jobs.job_task import JobTask, job_tasks
 from ecellm_lite.jobs.job_writer import job_writer
 from ecellm_lite.jobs.journal import Journal, journal_of
-from ecellm_lite.jobs.output import (
-    check_output,
-    is_read_from,
-    is_replaceable,
-    same_file,
-    standard_output,
-    write_whole,
-)
+from ecellm_lite.jobs.output import check_output, is_replaceable, standard_output, write_whole
 from ecellm_lite.jobs.report.page import JobReport, check_installed, page
-from ecellm_lite.jobs.review import ReviewRule, review_of, review_rule
+from ecellm_lite.jobs.review import ReviewRule, review_rule
 from ecellm_lite.jobs.tally import Tally
 from ecellm_lite.read_ahead import read_ahead
 from ecellm_lite.tables.columns import MapOptions
@@ -100,7 +94,7 @@ class Job:
         """The path of the journal. None if the output is not a file. Such a job cannot be resumed."""
         if self.output is None or not is_replaceable(self.output):
             return None
-        return journal_of(self.output)
+        return journal_of(self.output.resolve())  # so that all links to the output share one journal
 
     def rows(self) -> Iterator[tuple[TableRow, Sequence[MappedRow]]]:
         """Yield each row of the table, together with the mapped row for each task."""
@@ -142,8 +136,11 @@ class Job:
         """Rewrite the output with the corrections of a review table, and return the tally. No model is called.
 
         `labelled`: a file for all corrected rows with their right answers, including rows that were corrected earlier.
-        Raises InputError for an invalid correction. Raises UsageError if the job does not exist or has not finished.
+        Raises InputError for an invalid correction. Raises UsageError if the job does not exist or has not finished, or
+        if one of the files would overwrite another.
         """
+        report = self.options.report
+        check_files(self.table.source, self.output, reviewed=False, report=report, labelled=labelled, corrections=file)
         tally = Tally()
         tasks = [part.task for part in self.tasks]
         path = self.journal_path
@@ -267,7 +264,7 @@ def open_job(
 
     `rows` is a path, or `-` for standard input. `task` is one task, or several tasks to ask about each row. Raises
     InputError for a table that cannot be read or an output that cannot be written. Raises UsageError for columns that
-    do not fit a task, or an output that would overwrite the table.
+    do not fit a task, or a file to write that would overwrite the table or another file of the job.
     """
     options = options or JobOptions()
     if options.review_below is not None and (output is None or not is_replaceable(output)):
@@ -278,23 +275,12 @@ def open_job(
     else:
         standard_output()  # raises InputError if it is closed
     if options.report:
-        _check_report(options.report, output)
+        check_installed()
+        check_output(options.report, "report")
     with open_table(rows, options.table) as table:
-        for setting, path in (("output", output), ("report", options.report)):
-            if (setting == "output" or path) and is_read_from(path, table.source):
-                name = f"{path}, or from its unfinished file" if path else "the file that standard output goes to"
-                raise UsageError(f"The rows are read from {name}", step="write to another file", settings=(setting,))
+        check_files(table.source, output, reviewed=options.review_below is not None, report=options.report)
         tasks = (task,) if isinstance(task, Task) else tuple(task)
         yield Job(job_tasks(tasks, table.columns, options.map), table, output, options)
-
-
-def _check_report(report: Path, output: Path | None) -> None:
-    check_installed()
-    check_output(report, "report")
-    if output and any(same_file(report, path) for path in (output, review_of(output))):
-        raise UsageError(
-            f"The answers are written to {report}", step="give the report another file", settings=("report",)
-        )
 
 
 def _done(answer: Answer | None) -> Future[Answer | None]:

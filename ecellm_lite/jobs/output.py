@@ -89,7 +89,7 @@ def is_read_from(path: Path | None, file: HasDescriptor) -> bool:
         if path is None:
             outputs = [os.fstat(sys.stdout.fileno())]
         else:
-            outputs = [place.stat() for place in (path, part_of(path)) if place.exists()]
+            outputs = [place.stat() for place in (path, part_of(path.resolve())) if place.exists()]
     except (OSError, ValueError):  # no file descriptor, as for a BytesIO
         return False
     return stat.S_ISREG(source.st_mode) and any(os.path.samestat(source, status) for status in outputs)
@@ -103,7 +103,7 @@ def standard_output() -> IO[bytes]:
 
 
 def write_whole(path: Path, text: str, setting: str) -> None:
-    """Write a text to a file. If the writing fails, an older file at `path` stays as it was.
+    """Write a text to a file, creating its folder if needed. If this fails, an older file at `path` stays as it was.
 
     Devices and pipes are written directly. Raises InputError if the file cannot be written.
 

@@ -1,0 +1,52 @@
+"""Checks that a job's files are different files, so that none overwrites another one or the table that is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ecellm_lite.errors import UsageError
+from ecellm_lite.jobs.journal import journal_of
+from ecellm_lite.jobs.output import HasDescriptor, is_read_from, part_of, same_file
+from ecellm_lite.jobs.review import review_of
+
+
+def check_files(
+    source: HasDescriptor,
+    output: Path | None,
+    *,
+    reviewed: bool,
+    report: Path | None = None,
+    labelled: Path | None = None,
+    corrections: Path | None = None,
+) -> None:
+    """Raise UsageError if a file that the job writes is one that it reads, or another one that it writes.
+
+    `source`: the open table. `output`: None for standard output. `reviewed`: whether the job writes a review table.
+    `labelled`: the file for the corrected rows. `corrections`: the review table that the job reads.
+    """
+    others = [(setting, path) for setting, path in (("report", report), ("labelled", labelled)) if path]
+    written = [("output", output), *others]
+    if output and reviewed:
+        written.append(("output", review_of(output)))
+    for setting, path in written:
+        if is_read_from(path, source):
+            name = f"{path}, or from its unfinished file" if path else "the file that standard output goes to"
+            raise UsageError(f"The rows are read from {name}", step="write to another file", settings=(setting,))
+        if path and corrections and same_file(path, corrections):
+            raise UsageError(f"The corrections are read from {path}", step="write to another file", settings=(setting,))
+    for setting, path in others:
+        if output and any(same_file(path, own) for own in _files_of(output)):
+            raise UsageError(
+                f"The job with the output {output} writes to {path} itself",
+                step="give another file",
+                settings=(setting,),
+            )
+    if report and labelled and same_file(report, labelled):
+        message = f"The report and the corrected rows have the same file, {report}"
+        raise UsageError(message, step="give two files", settings=("report", "labelled"))
+
+
+def _files_of(output: Path) -> tuple[Path, ...]:
+    """Return the paths of the output, its review table, their unfinished files, and the journal."""
+    target, review = output.resolve(), review_of(output).resolve()
+    return target, part_of(target), review, part_of(review), journal_of(target)
