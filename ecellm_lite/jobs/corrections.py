@@ -13,7 +13,7 @@ from typing import Any
 
 from ecellm_lite.answers.answer import AdapterName, Answer, AnswerWarning, ModelName
 from ecellm_lite.answers.space import Space
-from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.errors import EcellmError, InputError, UsageError
 from ecellm_lite.jobs.output import write_whole
 from ecellm_lite.jobs.review import CORRECTION, KEY, shown_key
 from ecellm_lite.tables.cells import cell_text, is_empty
@@ -106,6 +106,28 @@ def read_corrections(path: Path) -> dict[str, Correction]:
                     line=entry.line,
                 )
     return corrections
+
+
+def check_applied(review: Path, applied: Mapping[str, str]) -> None:
+    """Raise UsageError if a job that replaces this review table would lose what a person wrote into it.
+
+    `applied`: the corrections that were applied, as the person wrote them, by row key (see Journal.entries). A file
+    that cannot be read as a review table is not replaced either.
+    """
+    if not review.exists() or not review.stat().st_size:  # JSON Lines without rows
+        return
+    try:
+        entries = read_corrections(review)
+    except EcellmError as error:
+        message = f"This job would replace {review}, which cannot be read as its review table ({error.message})"
+        raise UsageError(message, step="move that file", settings=("output",)) from None
+    for key, entry in entries.items():
+        if applied.get(key) != entry.text:
+            raise UsageError(
+                f"The correction in line {entry.line} of {review} is not applied yet, and this job would replace it",
+                step="move the file, or apply its corrections first",
+                settings=("corrections",),
+            )
 
 
 def unused_entries(entries: Mapping[str, Correction], used: Iterable[bytes]) -> int:

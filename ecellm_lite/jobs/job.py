@@ -22,6 +22,7 @@ from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import UsageError
 from ecellm_lite.jobs.corrections import (
     Corrections,
+    check_applied,
     failed,
     missing_answer,
     read_corrections,
@@ -36,7 +37,7 @@ from ecellm_lite.jobs.job_writer import job_writer
 from ecellm_lite.jobs.journal import Journal, journal_of
 from ecellm_lite.jobs.output import check_output, is_replaceable, standard_output, write_whole
 from ecellm_lite.jobs.report.page import JobReport, check_installed, page
-from ecellm_lite.jobs.review import ReviewRule, review_rule
+from ecellm_lite.jobs.review import ReviewRule, review_of, review_rule, shown_key
 from ecellm_lite.jobs.tally import Tally
 from ecellm_lite.read_ahead import read_ahead
 from ecellm_lite.tables.columns import MapOptions
@@ -110,6 +111,7 @@ class Job:
         - Another process runs a job with the same output.
         - The output belongs to an unfinished job that had other settings, and the option `restart` is not set.
         - `review_below` is `auto` and there are no thresholds.
+        - The review table of an earlier run has corrections that were not applied.
         - A job of several tasks gets an option that is for a single task.
         """
         if len(self.tasks) > 1 and (options.get("instruction") or options.get("space")):
@@ -125,6 +127,9 @@ class Job:
         with ExitStack() as stack:
             journal: Journal | None = None
             if path := self.journal_path:
+                if below is not None and self.output:
+                    with Journal(path, None) as earlier:  # before `restart` deletes the answers that are corrected
+                        check_applied(review_of(self.output), earlier.entries())
                 facts = job_facts(answerer, tasks, options)
                 journal = stack.enter_context(Journal(path, facts, restart=self.options.restart))
             stored = journal.corrections() if journal else {}
@@ -157,7 +162,8 @@ class Job:
             corrections = [Corrections(task, stored, entries, space, str(file)) for task in tasks]
             self._write(self._journalled(journal, tally), corrections, [], tally, None)
             applied = {key: text for each in corrections for key, text in each.applied.items()}
-            journal.correct(applied)
+            used = {shown_key(key) for key in applied}
+            journal.correct(applied, {key: entry.text for key, entry in entries.items() if key in used})
         if labelled:
             write_labelled(labelled, [row for each in corrections for row in each.labelled])
         if unused := unused_entries(entries, applied):

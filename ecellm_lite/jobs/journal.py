@@ -83,15 +83,22 @@ class Journal:
         with self._lock, _explained(self.path):
             return dict(self._database.execute("SELECT key, text FROM corrections"))
 
-    def correct(self, corrections: Mapping[bytes, str]) -> None:
+    def entries(self) -> dict[str, str]:
+        """Return the corrections as the person wrote them, by the keys that the review table shows."""
+        with self._lock, _explained(self.path):
+            return dict(self._database.execute("SELECT key, text FROM entries"))
+
+    def correct(self, corrections: Mapping[bytes, str], entries: Mapping[str, str]) -> None:
         """Store the answers that a person corrected: `corrections` maps row keys to answer texts.
 
-        If storing one of them fails, none is stored.
+        `entries` has these texts as the person wrote them, by the keys that the review table shows. If storing one of
+        them fails, none is stored.
         """
         with self._lock, _explained(self.path):
             self._commit()
             self._database.execute("BEGIN")
             self._database.executemany("INSERT OR REPLACE INTO corrections VALUES (?, ?)", corrections.items())
+            self._database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?)", entries.items())
             self._database.execute("COMMIT")
 
     def note(self, id_: str | int) -> bool:
@@ -132,6 +139,7 @@ class Journal:
         self._database.execute("CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
         self._database.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT) WITHOUT ROWID")
         self._database.execute("CREATE TABLE IF NOT EXISTS corrections (key BLOB PRIMARY KEY, text TEXT) WITHOUT ROWID")
+        self._database.execute("CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID")
         stored = dict(self._database.execute("SELECT name, value FROM facts"))
         current = self.facts = {"format": FORMAT, **(stored if facts is None else facts)}
         [answered] = self._database.execute("SELECT EXISTS (SELECT 1 FROM answers)").fetchone()
@@ -147,6 +155,7 @@ class Journal:
             self._database.execute("DELETE FROM answers")
             if stored.get("task") != current.get("task"):
                 self._database.execute("DELETE FROM corrections")
+                self._database.execute("DELETE FROM entries")
         self._database.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", current.items())
         self._database.execute("COMMIT")
         self._database.execute("CREATE TEMP TABLE ids (id TEXT PRIMARY KEY) WITHOUT ROWID")

@@ -145,6 +145,48 @@ def test_a_restart_keeps_corrections_only_for_the_same_task(tmp_path: Path) -> N
         assert job.run(answerer).corrected == 0
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl", "xlsx", "parquet"])
+def test_a_review_table_without_new_corrections_is_replaced(form: str, tmp_path: Path) -> None:
+    rows, output = write_table(tmp_path / "rows.csv", 4), tmp_path / f"answers.{form}"
+    for below in (1.0, 0.0, 0.0, 1.0):  # the last row, an error, is always reviewed
+        run(rows, output, runtime(), review_below=below)
+    rows.write_text("id,review\n1,fine\n")
+    assert [run(rows, output, runtime(), review_below=0.0).to_review for _ in range(2)] == [0, 0]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_run_does_not_replace_corrections_that_were_not_applied(form: str, tmp_path: Path) -> None:
+    rows, output = write_table(tmp_path / "rows.csv", 4), tmp_path / f"answers.{form}"
+    review = review_of(output)
+    run(rows, output, runtime(), review_below=1.0)
+    lines = read(review)
+    for text in ("b", "B: positive"):  # the second changes a correction that was applied
+        lines[0][CORRECTION] = text
+        write(review, lines)
+        before = review.read_bytes()
+        for options in ({}, {"restart": True}):
+            with pytest.raises(UsageError) as error:
+                run(rows, output, runtime(), review_below=1.0, **options)
+            assert error.value.settings == ("corrections",)
+            assert review.read_bytes() == before
+        correct(rows, output, review)
+    assert run(rows, output, runtime(), review_below=1.0).corrected == 1
+    assert [line[CORRECTION] or None for line in read(review)] == [None] * 3
+    write(review, [{**lines[1], CORRECTION: "B", KEY: "r00"}])  # a row that is no longer in the table
+    correct(rows, output, review)
+    with pytest.raises(UsageError):
+        run(rows, output, runtime(), review_below=1.0)
+
+
+def test_a_run_does_not_replace_a_file_that_is_no_review_table(tmp_path: Path) -> None:
+    rows, output = write_table(tmp_path / "rows.csv", 4), tmp_path / "answers.csv"
+    review_of(output).write_text("name,score\nAnn,5\n")
+    with pytest.raises(UsageError) as error:
+        run(rows, output, runtime(), review_below=1.0)
+    assert error.value.settings == ("output",)
+    assert review_of(output).read_text() == "name,score\nAnn,5\n"
+
+
 def _of_another_job(lines: list[dict[str, Any]]) -> None:
     for line in lines:
         del line[KEY]
