@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,7 @@ def job_options(options: dict[str, Any]) -> JobOptions:
 
     if options.pop("resume") and options["restart"]:
         raise UsageError("--resume continues a job and --restart starts it anew: give one of them.")
-    constants = dict(_pair(text) for text in options.pop("constants"))
+    constants = _constants(options.pop("constants"))
     return JobOptions(
         table=TableOptions(**{name: options.pop(name) for name in _TABLE}),
         map=MapOptions(constants=constants, **{name: options.pop(name) for name in _MAP}),
@@ -86,6 +87,15 @@ def job_options(options: dict[str, Any]) -> JobOptions:
         review_below=options.pop("review_below"),
         report=options.pop("report"),
     )
+
+
+def _constants(texts: Sequence[str]) -> dict[str, str]:
+    constants: dict[str, str] = {}
+    for name, value in map(_pair, texts):
+        if name in constants:
+            raise UsageError(f'--set {name} is given twice: give it once, a list as {name}=\'["A", "B"]\'.')
+        constants[name] = value
+    return constants
 
 
 def _pair(text: str) -> tuple[str, str]:

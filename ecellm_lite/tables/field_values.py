@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ecellm_lite.tables.cells import cell_text, is_empty
 from ecellm_lite.tables.html_text import html_text, is_html
+from ecellm_lite.tasks.attributes import AttributesField
 from ecellm_lite.tasks.fields import Field, ItemsField, ParagraphsField, TextsField
 
 Html = Literal["auto", "text", "keep"]
@@ -39,7 +41,11 @@ def field_value(field: Field | None, values: Sequence[Any]) -> Any:
     """Return a field's value, made from the values of the cells that are mapped to the field.
 
     A field that accepts a list gets the values as one list. Any other field gets several texts joined with spaces.
+    Attributes may share a text, with commas or semicolons between them. Texts of other lists are never split, because
+    titles and sentences have commas.
     """
+    if isinstance(field, AttributesField):
+        return _attributes(values)
     parts = [part for value in values for part in (value if isinstance(value, list) else [value])]
     if isinstance(field, TextsField | ItemsField):
         listed = _listed(values[0]) if len(values) == 1 else None
@@ -61,6 +67,22 @@ def put_value(row: dict[str, Any], name: str, value: Any) -> None:
         return
     fields = row.get(record)
     row[record] = {**fields, inner: value} if isinstance(fields, Mapping) else {inner: value}
+
+
+def _attributes(values: Sequence[Any]) -> Any:
+    """Return the attributes in some cells as one list. The text `Color, Size` has two.
+
+    A text that begins like a JSON list and is none is returned unchanged, so that the field refuses it.
+    """
+    attributes: list[Any] = []
+    for value in values:
+        listed = _listed(value)
+        if listed is None and isinstance(value, str):
+            if value.lstrip().startswith("["):
+                return value
+            listed = [name for part in re.split("[,;]", value) if (name := part.strip())]
+        attributes += [value] if listed is None else listed
+    return attributes
 
 
 def _listed(value: Any) -> list[Any] | None:

@@ -188,6 +188,17 @@ def test_a_job_of_two_tasks_writes_a_report(
     assert capsys.readouterr().out.count("### Instruction") == 2
 
 
+def test_a_field_is_set_for_all_rows(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel
+) -> None:
+    rows, output = tmp_path / "rows.csv", tmp_path / "answers.csv"
+    rows.write_text("title\nBlue mug\n")
+    arguments = ["run", "-t", "AVE", "--quiet", "--rows", str(rows), "-o", str(output), "--set"]
+    assert run_command([*arguments, "attributes=color,size"]) == 0
+    assert output.read_text().splitlines()[0].split(",")[:3] == ["title", "color", "size"]
+    assert "--set" in refused(capsys, 2, *arguments, "attributes=color", "--set", "attributes=size")
+
+
 def test_several_tasks_need_a_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     both = ["run", "-t", "SA", "-t", "PM"]
     assert "--input" in refused(capsys, 2, *both, "-i", REVIEW)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ecellm_lite.errors import UsageError
+from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.tables.columns import ColumnMap, MapOptions
 from ecellm_lite.tables.row import TableRow
 from ecellm_lite.tasks.registry import TASKS
@@ -55,6 +55,39 @@ def test_a_list_takes_several_columns_or_one_that_holds_a_list() -> None:
     assert mapped(RANKING, several, map=pairs)["products"] == ["Blue mug", "Cup"]
     for listed in (["Blue mug", "Cup"], '["Blue mug", "Cup"]'):
         assert mapped(RANKING, {"query": "mug", "products": listed})["products"] == ["Blue mug", "Cup"]
+
+
+@pytest.mark.parametrize(
+    ("text", "attributes"),
+    [
+        ("Color, Size", ["Color", "Size"]),
+        ("Color;Size ,, ", ["Color", "Size"]),
+        ("Color", ["Color"]),
+        ('["Size, EU", "Color"]', ["Size, EU", "Color"]),
+        ('[{"name": "Color", "at_most": 2}]', [{"name": "Color", "at_most": 2}]),
+    ],
+)
+def test_attributes_share_a_text(text: str, attributes: list[Any]) -> None:
+    assert mapped(EXTRACTION, {"title": "Mug", "Attributes": text})["attributes"] == attributes
+    assert mapped(EXTRACTION, {"title": "Mug"}, constants={"attributes": text})["attributes"] == attributes
+    columns = {"title": "Mug", "a": text, "b": "Brand"}
+    assert mapped(EXTRACTION, columns, map=["attributes=a", "attributes=b"])["attributes"] == [*attributes, "Brand"]
+
+
+@pytest.mark.parametrize("text", ["[Color, Size]", "['Color', 'Size']", ",", "[]"])
+def test_a_text_without_attributes_is_refused(text: str) -> None:
+    row = ColumnMap(EXTRACTION, ["title"], MapOptions(constants={"attributes": text})).row(
+        TableRow(1, 2, {"title": "Mug"})
+    )
+    assert row.row is not None
+    with pytest.raises(InputError) as error:
+        EXTRACTION.question(row.row)
+    assert error.value.field == "attributes"
+
+
+def test_a_text_of_another_list_is_not_split() -> None:
+    row = {"query": "mug", "products": "Mug, blue; with handle"}
+    assert mapped(RANKING, row)["products"] == ["Mug, blue; with handle"]
 
 
 def test_a_text_takes_several_columns() -> None:
