@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _FORMS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".xlsx": "xlsx", ".parquet": "parquet"}
 _NEAR = {".xls": ".xlsx", ".ods": ".xlsx", ".arrow": ".parquet", ".feather": ".parquet"}
+_PACKED = frozenset((".gz", ".tgz", ".zst", ".zip", ".bz2", ".xz", ".lz4", ".br", ".7z"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,13 @@ class RowWriter(Protocol):
 def form_of(name: str) -> str:
     """Return the file type for a file's name: csv, tsv, xlsx, parquet, or jsonl for any other name.
 
-    Raises UsageError for a file type that can be read but not written (.xls, .ods, .arrow, .feather).
+    Raises UsageError for a file type that can be read but not written (.xls, .ods, .arrow, .feather), and for the
+    ending of a packed file, such as .gz.
     """
     suffix = PurePath(name).suffix.lower()
+    if suffix in _PACKED:
+        step = f"leave {suffix} out, and pack the file when the job has ended"
+        raise UsageError(f"Files ending in {suffix} are not written", step=step, settings=("output",))
     if suffix in _NEAR:
         raise UsageError(f"Files ending in {suffix} are not written", step=f"use {_NEAR[suffix]}", settings=("output",))
     return _FORMS.get(suffix, "jsonl")

@@ -204,7 +204,7 @@ def test_numbers_too_precise_for_a_spreadsheet_are_texts(tmp_path: Path) -> None
     assert cells(read(written(tmp_path / "x.xlsx", [{"a": big}], [None], ["a"]))[1])[0]["a"] == str(big)
 
 
-@pytest.mark.parametrize("name", ["x.xls", "x.ods", "x.feather"])
+@pytest.mark.parametrize("name", ["x.xls", "x.ods", "x.feather", "x.csv.gz", "x.jsonl.ZST", "x.zip"])
 def test_unsupported_file_endings_are_refused(name: str) -> None:
     with pytest.raises(UsageError):
         form_of(name)
