@@ -36,7 +36,7 @@ class ParquetWriter:
         kinds = {Kind.TEXT: arrow.string(), Kind.NUMBER: arrow.float64(), Kind.TRUTH: arrow.bool_()}
         inputs = [(name, arrow.string() if types is None else types.field(name).type) for name in columns]
         self._schema = arrow.schema([*inputs, *((column.name, kinds[column.kind]) for column in own)])
-        self._writer = parquet.ParquetWriter(file, self._schema)
+        self._writer = parquet.ParquetWriter(_Sink(file), self._schema)
         self._buffer: list[tuple[Any, ...]] = []
         self._size = 0
 
@@ -69,6 +69,23 @@ class ParquetWriter:
         except (self._arrow.ArrowException, TypeError, ValueError, OverflowError):
             # Values that Python cannot hold were read as texts.
             return self._arrow.array([_text(value) for value in values], self._arrow.string()).cast(kind)
+
+
+class _Sink:
+    """A file that ignores what is written to it after it was closed.
+
+    pyarrow writes the end of a table also if an error stopped the job, when it deletes the unfinished writer.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        """Write bytes, and return their number."""
+        return len(data) if self._file.closed else self._file.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def _text(value: Any) -> str | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -181,6 +183,17 @@ def test_parquet_keeps_types_even_if_nulls_come_first(tmp_path: Path) -> None:
     assert table["at"][0].value == 1
     assert table["answer"].to_pylist() == [None, "yes"]
     assert [str(table.schema.field(name).type) for name in OWN[1:]] == ["double", "double", "bool", "string", "string"]
+
+
+def test_an_unfinished_parquet_table_ends_without_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ignored: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    with (tmp_path / "x.parquet").open("wb") as file:
+        writer = ResultWriter(file, "parquet", ["a"], AnswerColumns(["a"]))
+        writer.write(TableRow(1, 1, {"a": "x"}), None)
+    del writer
+    gc.collect()
+    assert ignored == []
 
 
 def test_a_cell_too_long_for_a_spreadsheet_is_cut_with_a_note(tmp_path: Path) -> None:
