@@ -65,7 +65,9 @@ def find_header(rows: Sequence[SampleRow], width: int, header_row: int | None = 
             )
     if index is None:
         columns = tuple(f"column {place}" for place in range(1, width + 1))
-        return TableHeader(columns, rows[first - 1].last if first else 0, ("no header",))
+        if first == 0:
+            return TableHeader(columns, 0, ("no header",))
+        return TableHeader(columns, rows[first - 1].last, ("no header", f"rows from line {rows[first].place}"))
     names = [text_of(cell) for cell in rows[index].cells]
     place = rows[index].place
     findings = [f"header in line {place}"] if index or place > 1 else []
@@ -87,8 +89,11 @@ def _likely(rows: Sequence[SampleRow], width: int) -> tuple[int, int | None]:
     """Return the index of the table's first row, and the index of its header (None if there is no header)."""
     first = next((index for index, row in enumerate(rows) if _spans(row, width) and not _is_comment(row)), 0)
     index = _below(rows, first, width)
-    data = rows[index + 1 : index + 1 + _ROWS]
-    return first, None if index == first and _is_data(rows[index], data) else index
+    if index > first or not _is_data(rows[first], rows[first + 1 : first + 1 + _ROWS]):
+        return first, index
+    # Without a header, a row of which most cells are empty is a row. Only titles and comments have fewer cells.
+    full = (index for index in range(first) if len(rows[index].cells) >= width and not _is_comment(rows[index]))
+    return next(full, first), None
 
 
 def _is_comment(row: SampleRow) -> bool:
@@ -104,12 +109,14 @@ def _spans(row: SampleRow, width: int) -> bool:
 def _below(rows: Sequence[SampleRow], first: int, width: int) -> int:
     """Return the index of the header row: `first`, or one of the next three rows.
 
-    A later row is the header if it has names such as `item_name`, and the row at `first` has ordinary words.
+    A later row is the header if it has names such as `item_name`, and the other rows have ordinary words.
     """
     data = rows[first + 4 : first + 4 + _ROWS]
+    if _identifiers(rows[first], width) or sum(1 for row in data if _identifiers(row, width)) * 2 > len(data):
+        return first
     for index in range(min(first + 3, len(rows) - 1), first, -1):
-        others = [row for row in data if _identifiers(row, width)]
-        if _identifiers(rows[index], width) and not _identifiers(rows[first], width) and len(others) * 2 <= len(data):
+        others = [row for row in rows[first + 1 : first + 4 + _ROWS] if row is not rows[index]]
+        if _identifiers(rows[index], width) and not _is_item(rows[index], others):
             return index
     return first
 
@@ -120,29 +127,51 @@ def _identifiers(row: SampleRow, width: int) -> bool:
     return (
         _spans(row, width)
         and len(identifiers) == len(texts) == len(set(texts))
+        and all("_" in text or text.islower() for text in texts)
         and sum(1 for text in texts if "_" in text) * 3 >= len(texts)
     )
+
+
+def _is_item(row: SampleRow, others: Sequence[SampleRow]) -> bool:
+    """Return whether half of a row's texts such as `MUG_02` are in columns that mostly have such texts."""
+    places = [index for index, cell in enumerate(row.cells) if "_" in text_of(cell)]
+    alike = 0
+    for index in places:
+        column = [text for other in others if index < len(other.cells) and (text := text_of(other.cells[index]))]
+        alike += sum(1 for text in column if "_" in text and _IDENTIFIER.fullmatch(text)) * 2 > len(column)
+    return alike * 2 >= len(places)
 
 
 def _is_data(row: SampleRow, data: Sequence[SampleRow]) -> bool:
     """Return whether a row looks like the rows below it, and is therefore not a header."""
     if not data or any(list(other.cells) == list(row.cells) for other in data if len(row.cells) > 1):
         return False  # a repeated row is a header: files were concatenated
-    words_over_numbers, like_data = 0, 0
+    words_over_numbers, like_data, repeated, compared = 0, 0, 0, 0
     for index, cell in enumerate(row.cells):
         column = [text for other in data if index < len(other.cells) and (text := text_of(other.cells[index]))]
         name = text_of(cell)
         if not name or not column:
             continue
+        compared += 1
         if _is_number(cell):
             like_data += _mostly(column, _is_number) and not re.fullmatch(r"(19|20)\d\d", name)
         elif _mostly(column, _is_number):
             words_over_numbers += 1
-        elif (len(name) > 1 and name in column) or (_is_coded(name) and _mostly(column, _is_coded)):
+        elif _is_coded(name) and _mostly(column, _is_coded):
             like_data += 1
+        elif len(name) > 1 and _is_value(name, column):
+            repeated += 1
         elif len(row.cells) == 1:  # in a list of category paths, the first row is a root of later ones
             like_data += any(text.startswith(f"{name} > ") for text in column)
-    return like_data > 0 and words_over_numbers == 0
+    return words_over_numbers == 0 and (like_data > 0 or (repeated > 0 and repeated * 2 >= compared))
+
+
+def _is_value(name: str, column: Sequence[str]) -> bool:
+    """Return whether a text is one of a column's frequent values.
+
+    A column that has no other value is a flag, such as the column `sale` with the cell `sale` in some rows.
+    """
+    return set(column) != {name} and column.count(name) >= 0.05 * len(column)
 
 
 def _is_number(cell: Any) -> bool:
