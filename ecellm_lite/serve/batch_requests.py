@@ -8,7 +8,7 @@ from typing import Any
 
 from ecellm_lite.serve.errors import RefusedError
 from ecellm_lite.serve.strict_json import read_strictly
-from ecellm_lite.tasks.written import member_text
+from ecellm_lite.tasks.written import written_json
 
 MOST_LINES = 50_000
 LONGEST_LINE = 4 << 20  # bytes
@@ -66,9 +66,9 @@ def _read(data: bytes, endpoint: str) -> Line:
         raise RefusedError(422, "mismatched_url", f"The line is not a POST to {endpoint}", field="url")
     if value["body"].get("stream"):
         raise RefusedError(422, "stream", "A batch cannot stream", step="leave stream out", field="body.stream")
-    # The body is sent exactly as it is written: 19.50 is another text for the model than 19.5.
+    # Numbers keep their spelling: 19.50 is another text for the model than 19.5.
     try:
-        return Line(value["custom_id"], member_text(data.decode(), "body").encode())
+        return Line(value["custom_id"], written_json(value["body"]).encode())
     except RecursionError:
         raise RefusedError(422, "invalid_json", "The body is nested too deep", field="body") from None
 

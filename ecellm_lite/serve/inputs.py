@@ -5,7 +5,6 @@ The input is a text, or a list of messages whose content may have several parts.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -13,7 +12,7 @@ from pydantic import Field, Tag, field_validator
 
 from ecellm_lite.serve.errors import RefusedError
 from ecellm_lite.serve.form import Form, by_type, text_or
-from ecellm_lite.tasks.written import WrittenNumber
+from ecellm_lite.tasks.written import written_json
 
 DEEPEST, MOST_VALUES, LARGEST = 32, 10_000, 256 << 10  # limits of a JSON part: levels, values, bytes
 
@@ -205,15 +204,6 @@ def content_text(content: str | Sequence[Any], place: str) -> str:
         else:
             texts.append(part.refusal if isinstance(part, RefusalPart) else part.text)
     return "\n".join(texts)
-
-
-def written_json(value: Any) -> str:
-    """Return a value as JSON. Fractions keep their spelling in the request: a price of 19.50 does not become 19.5."""
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{written_json(key)}: {written_json(part)}' for key, part in value.items())}}}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(written_json, value))}]"
-    return value.text if isinstance(value, WrittenNumber) else json.dumps(value, ensure_ascii=False)
 
 
 def check_json(data: Any) -> None:

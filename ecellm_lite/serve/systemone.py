@@ -17,11 +17,12 @@ from ecellm_lite.serve.body import JsonRoute
 from ecellm_lite.serve.document import ROWS, replies
 from ecellm_lite.serve.errors import RefusedError, row_error_response
 from ecellm_lite.serve.form import Form, by_type
-from ecellm_lite.serve.inputs import check_json, written_json
+from ecellm_lite.serve.inputs import check_json
 from ecellm_lite.serve.json_response import JsonResponse
 from ecellm_lite.serve.questions import MOST, Decided, Question, calibration_header, decide, log_rows, reading
 from ecellm_lite.serve.service import Served
 from ecellm_lite.tasks.questions import LONGEST_VALUE, MAX_CHOICES, MAX_LEVELS
+from ecellm_lite.tasks.written import written_json
 
 router = APIRouter(tags=["decisions"], route_class=JsonRoute)
 

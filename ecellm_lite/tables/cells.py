@@ -8,18 +8,29 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
+from ecellm_lite.tasks.written import WrittenNumber, written_json
+
+EXACT = 1 << 53
+"""Up to this size, a floating-point number holds every whole number exactly."""
+
 
 def cell_text(cell: Any) -> str:
     """Return a cell's value as text. Numbers look as in a spreadsheet, and dates are in ISO 8601.
 
-    >>> cell_text(12.0), cell_text(0.1 + 0.2), cell_text(True)
-    ('12', '0.3', 'true')
+    A whole number keeps all its digits, because it may be an order's number. A number in JSON keeps its spelling.
+
+    >>> cell_text(12.0), cell_text(0.1 + 0.2), cell_text(1234567890123451.0), cell_text(True)
+    ('12', '0.3', '1234567890123451', 'true')
     """
     if isinstance(cell, str):
         return cell
     if isinstance(cell, bool):
         return "true" if cell else "false"
+    if isinstance(cell, WrittenNumber):
+        return cell.text
     if isinstance(cell, float):
+        if cell.is_integer():
+            return str(int(cell)) if abs(cell) <= EXACT else repr(cell)
         return f"{cell:.15g}"
     if isinstance(cell, datetime):
         return cell.isoformat(" ").removesuffix(" 00:00:00")
@@ -30,13 +41,20 @@ def cell_text(cell: Any) -> str:
     if isinstance(cell, bytes):
         return cell.decode("utf-8", "replace")
     if isinstance(cell, Mapping | list | tuple):
-        return json.dumps(cell, ensure_ascii=False, default=cell_text)
+        return _json(cell)
     return str(cell)
 
 
 def exact_text(cell: Any) -> str:
     """Return a cell's value as text. A number keeps all its digits."""
-    return repr(cell) if isinstance(cell, float) else cell_text(cell)
+    return repr(cell) if isinstance(cell, float) and not isinstance(cell, WrittenNumber) else cell_text(cell)
+
+
+def _json(cell: Any) -> str:
+    try:
+        return written_json(cell, cell_text)
+    except RecursionError:  # more levels than Python's own calls reach
+        return json.dumps(cell, ensure_ascii=False, default=cell_text)
 
 
 def is_empty(cell: Any) -> bool:

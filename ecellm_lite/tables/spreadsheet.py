@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.tables.cells import EXACT
 from ecellm_lite.tables.extras import library
 from ecellm_lite.tables.header import SampleRow, find_header
 from ecellm_lite.tables.row import Table, TableOptions, TableRow, fault_of
@@ -128,6 +129,6 @@ def _value(cell: Any) -> Any:
     """Return a cell's value. A number without a fraction becomes an int: spreadsheets store 3 as 3.0."""
     if cell == "" or cell is None:
         return None
-    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1e15:
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) <= EXACT:
         return int(cell)
     return str(cell) if isinstance(cell, timedelta) else cell

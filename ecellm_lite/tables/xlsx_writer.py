@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import IO, Any
 
 from ecellm_lite.errors import UsageError
-from ecellm_lite.tables.cells import cell_text
+from ecellm_lite.tables.cells import EXACT, cell_text
 from ecellm_lite.tables.extras import library
 from ecellm_lite.tables.results import OwnColumn
 from ecellm_lite.tasks.fields import encodable
@@ -16,7 +16,6 @@ from ecellm_lite.tasks.fields import encodable
 CELL_CHARACTERS = 32_767
 ROWS = 1_048_576
 COLUMNS = 16_384
-_EXACT = 1 << 53  # larger whole numbers are not exact in a spreadsheet
 _FIRST_YEAR = 1900
 
 
@@ -72,7 +71,7 @@ class XlsxWriter:
     def _write(self, place: int, cell: Any) -> None:
         if isinstance(cell, bool):
             self._sheet.write_boolean(self._row, place, cell)
-        elif isinstance(cell, int | float | Decimal) and -_EXACT <= cell <= _EXACT:
+        elif isinstance(cell, int | float | Decimal) and -EXACT <= cell <= EXACT:
             self._sheet.write_number(self._row, place, cell)
         elif isinstance(cell, time) or (isinstance(cell, date) and cell.year >= _FIRST_YEAR):
             form = next(form for form in self._formats if isinstance(cell, form))

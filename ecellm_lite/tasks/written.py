@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ecellm_lite.strict import refuse_constant, unique_keys
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-
-_SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class WrittenNumber(float):
@@ -45,23 +41,17 @@ def read_strict_json(data: str | bytes) -> Any:
     return json.loads(data, parse_float=WrittenNumber, parse_constant=refuse_constant, object_pairs_hook=unique_keys)
 
 
-def member_text(data: str, name: str) -> str:
-    """Return the JSON text of one member of an object, exactly as it is written.
+def written_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
+    """Return a value as JSON. A WrittenNumber keeps its spelling: 19.50 does not become 19.5.
 
-    `data`: the text of an object that has this member. It must be valid JSON.
-
-    >>> member_text('{"id": 1, "body": {"price": 19.50}}', "body")
-    '{"price": 19.50}'
+    `default`: returns a JSON value for a value that JSON does not have, such as a date.
     """
-    decoder = json.JSONDecoder()
-    place = _after_space(data, data.index("{") + 1)
-    while True:
-        key, place = decoder.raw_decode(data, place)
-        start = _after_space(data, _after_space(data, place) + 1)  # after the colon
-        _, end = decoder.raw_decode(data, start)
-        if key == name:
-            return data[start:end]
-        place = _after_space(data, _after_space(data, end) + 1)  # after the comma
+    if isinstance(value, Mapping):
+        pairs = (f"{written_json(str(key))}: {written_json(part, default)}" for key, part in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(written_json(part, default) for part in value)}]"
+    return value.text if isinstance(value, WrittenNumber) else json.dumps(value, ensure_ascii=False, default=default)
 
 
 def as_written(value: Any) -> Any:
@@ -73,8 +63,3 @@ def as_written(value: Any) -> Any:
     if isinstance(value, WrittenNumber) and math.isfinite(value):
         return value.text
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _after_space(data: str, place: int) -> int:
-    space = _SPACE.match(data, place)
-    return space.end() if space else place

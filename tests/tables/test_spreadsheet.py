@@ -12,6 +12,7 @@ import xlsxwriter
 
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.tables import sheet_bounds
+from ecellm_lite.tables.cells import cell_text, exact_text
 from ecellm_lite.tables.opening import open_table
 from tests.tables.reading import cells, read
 
@@ -69,6 +70,14 @@ def test_values_keep_their_types(tmp_path: Path) -> None:
     table, read_rows = read(path)
     assert cells(read_rows) == [dict(zip(columns, row, strict=True)) for row in rows]
     assert "products" in table.description
+
+
+def test_whole_numbers_keep_all_their_digits(tmp_path: Path) -> None:
+    numbers: list[object] = [1234567890123451, 1234567890123452, 9007199254740991, -9007199254740991, 12]
+    _, rows = read(write_xlsx(tmp_path / "x.xlsx", {"a": [["order"], *([number] for number in numbers)]}))
+    assert [row["order"] for row in cells(rows)] == numbers
+    assert [cell_text(row.cells["order"]) for row in rows] == [str(number) for number in numbers]
+    assert [exact_text(row.cells["order"]) for row in rows] == [str(number) for number in numbers]
 
 
 def test_titles_before_the_header_and_totals_are_left_out(tmp_path: Path) -> None:

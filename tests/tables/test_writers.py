@@ -196,6 +196,36 @@ def test_an_unfinished_parquet_table_ends_without_a_message(tmp_path: Path, monk
     assert ignored == []
 
 
+def test_numbers_of_json_lines_keep_their_spelling(tmp_path: Path) -> None:
+    text = '{"price": 19.50, "more": {"net": 1.10, "all": [1e2, {"x": 2.0}], "é": true}, "n": 12345678901234567890}\n'
+    source = tmp_path / "x.jsonl"
+    source.write_text(text, "utf-8")
+    _, rows = read(source)
+    path = written(tmp_path / "x.csv", [rows[0].cells], [None], ["price", "more", "n"])
+    [row] = cells(read(path)[1])
+    assert row["price"] == "19.50"
+    assert row["more"] == '{"net": 1.10, "all": [1e2, {"x": 2.0}], "é": true}'
+    assert row["n"] == "12345678901234567890"
+    mapped = ColumnMap(TASKS["sentiment_analysis"], None, MapOptions(map=["id=price", "review=price"])).row(rows[0])
+    assert mapped.row == {"id": "19.50", "review": "19.50"}
+
+
+@pytest.mark.parametrize("levels", [10, 700])
+def test_nested_json_is_written(tmp_path: Path, levels: int) -> None:
+    source = tmp_path / "x.jsonl"
+    source.write_text('{"a": ' + "[" * levels + "]" * levels + "}\n")
+    path = written(tmp_path / "x.csv", [row.cells for row in read(source)[1]], [None], ["a"])
+    assert cells(read(path)[1])[0]["a"] == "[" * levels + "]" * levels
+
+
+def test_whole_numbers_that_a_data_frame_made_fractions_stay_different_ids() -> None:
+    numbers = [1234567890123451.0, 1234567890123452.0, 12345678901234568000.0, 12345678901234570000.0]
+    columns = ColumnMap(TASKS["sentiment_analysis"], ["id", "review"])
+    ids = [(columns.row(TableRow(1, 1, {"id": number, "review": "x"})).row or {})["id"] for number in numbers]
+    assert ids[:2] == ["1234567890123451", "1234567890123452"]
+    assert len(set(ids)) == 4
+
+
 def test_a_cell_too_long_for_a_spreadsheet_is_cut_with_a_note(tmp_path: Path) -> None:
     with (tmp_path / "x.xlsx").open("wb") as file:
         writer = ResultWriter(file, "xlsx", ["a"], AnswerColumns(["a"]))
