@@ -35,7 +35,10 @@ class CsvFile(Table):
     total_rows: bool
 
     def rows(self) -> Iterator[TableRow]:
-        """Yield the rows. If a row cannot be read, or has too many or too few cells, its `error` says so."""
+        """Yield the rows. If a row cannot be read, or has too many or too few cells, its `error` says so.
+
+        Rows without any text are left out.
+        """
         rows = self._all_rows()
         return rows if self.total_rows else without_totals(rows, self.notes)
 
@@ -46,10 +49,14 @@ class CsvFile(Table):
         below = dropwhile(lambda line: line.number < self.first_line, lines)
         number = 0
         last = 0
+        blank = 0
         try:
             for record in Records(below, self.dialect, width):
-                number += 1
                 last = record.last_line
+                if record.fault is None and not any(map(str.strip, record.cells)):
+                    blank += 1
+                    continue
+                number += 1
                 cells = dict(zip(columns, record.cells, strict=False))
                 error = None
                 if record.fault is not None or len(record.cells) != width:
@@ -58,6 +65,9 @@ class CsvFile(Table):
         except InputError as error:  # the rest of the file is damaged
             error.line = last + 1
             yield TableRow(number + 1, last + 1, {}, error)
+        if blank:
+            rows = "1 row without any text was" if blank == 1 else f"{blank:,} rows without any text were"
+            self.notes.append(f"{rows} left out")
 
     def _error(self, record: Record) -> InputError:
         assert self.columns is not None

@@ -49,6 +49,17 @@ class Reading:
         return trust * self.share**2 * min(2.0, log2(self.width))
 
     @property
+    def first(self) -> int:
+        """The index of the first well-formed record that has this width, or the number of records if there is none."""
+        fits = (index for index, record in enumerate(self.records) if _fits(record, self.width))
+        return next(fits, len(self.records))
+
+    @property
+    def even(self) -> bool:
+        """Whether there are several cells in a record, and from the first record of this width on, all have it."""
+        return self.width > 1 and all(_fits(record, self.width) for record in self.records[self.first :])
+
+    @property
     def faults(self) -> int:
         """The number of malformed records in this dialect."""
         return sum(1 for record in self.records if record.fault)
@@ -71,6 +82,9 @@ def find_dialect(
     text = "".join(line.text for line in lines)
     readings = [_reading(lines, text, each, mark, whole) for each in delimiters]
     best = max(readings, key=lambda reading: reading.score)
+    # Cells may have the same number of decimal commas in all rows. The header above them has none.
+    above = [reading for reading in readings if reading.even and reading.first < best.first]
+    best = max(above or [best], key=lambda reading: reading.score)
     if single is None and best.score < _LEAST:
         return _reading(lines, text, None, mark, whole)
     return best
@@ -115,9 +129,13 @@ def _share(records: Sequence[Record], width: int) -> float:
 
     Records before the first such record may be a title or notes. Each of them counts as only a quarter of a record.
     """
-    fits = [len(record.cells) == width and record.fault is None for record in records]
+    fits = [_fits(record, width) for record in records]
     first = fits.index(True)
     return sum(fits) / (len(fits) - first + 0.25 * first)
+
+
+def _fits(record: Record, width: int) -> bool:
+    return len(record.cells) == width and record.fault is None
 
 
 def _quoted_cells(text: str, delimiter: str, quote: str) -> int:

@@ -50,6 +50,7 @@ def test_a_written_table_survives_a_round_trip(
     options = {"encoding": encoding, "delimiter": delimiter, "quote": '"', "header_row": 1, "total_rows": True}
     _, read_rows = read(path, **options)
     columns, *data = rows
+    data = [row for row in data if any(map(str.strip, row))]  # rows without any text are left out
     assert [list(row.values()) for row in cells(read_rows)] == data
     assert all(list(row.cells) == columns for row in read_rows)
 
@@ -139,6 +140,25 @@ def test_the_sep_line_of_excel_is_followed(tmp_path: Path) -> None:
     _, rows = read(write(tmp_path / "x.csv", "sep=;\r\na;b\r\n1,5;2\r\n"))
     assert cells(rows) == [{"a": "1,5", "b": "2"}]
     assert rows[0].line == 3
+
+
+@pytest.mark.parametrize("end", [";;", '"";"";""', " ; ;", ";;;;;"])
+def test_rows_without_any_text_are_left_out_with_a_note(tmp_path: Path, end: str) -> None:
+    lines = ["id;review;note", "1;Gut;x", ";;", "2;Schlecht;", end, end]
+    table, rows = read(write(tmp_path / "x.csv", "\r\n".join(lines)))
+    assert [row["id"] for row in cells(rows)] == ["1", "2"]
+    assert [row.line for row in rows] == [2, 4]
+    assert len(table.notes) == 1
+
+
+@pytest.mark.parametrize("above", [[], ["Bestand"]])
+@pytest.mark.parametrize("row", ["Tasse 0,{0} l;{0},99", "Tasse, 0,{0} l;{0},99", "Tasse;{0},99"])
+def test_commas_in_all_rows_but_not_in_the_header_divide_nothing(tmp_path: Path, above: list[str], row: str) -> None:
+    lines = [row.format(place) for place in range(1, 7)]
+    _, rows = read(write(tmp_path / "x.csv", "\r\n".join([*above, "Titel;Preis", *lines])))
+    assert [list(row.items()) for row in cells(rows)] == [
+        list(zip(["Titel", "Preis"], line.split(";"), strict=True)) for line in lines
+    ]
 
 
 def test_a_single_column_with_commas_is_read(tmp_path: Path) -> None:
