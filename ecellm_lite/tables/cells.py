@@ -6,12 +6,30 @@ import json
 from collections.abc import Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecellm_lite.tasks.written import WrittenNumber, written_json
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 EXACT = 1 << 53
 """Up to this size, a floating-point number holds every whole number exactly."""
+
+
+class RawText(str):
+    """The text of a value that Python cannot represent, such as a date past the year 9999.
+
+    `raw` is the value as a whole number, in the unit of its Arrow type.
+    """
+
+    raw: int
+
+    def __new__(cls, text: str, raw: int) -> Self:
+        """Return the text of the value `raw`."""
+        value = super().__new__(cls, text)
+        value.raw = raw
+        return value
 
 
 def cell_text(cell: Any) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ecellm_lite.errors import InputError
+from ecellm_lite.tables.cells import RawText
 from ecellm_lite.tables.extras import library
 from ecellm_lite.tables.header import distinct
 from ecellm_lite.tables.row import Table, TableRow, fault_of
@@ -106,7 +107,7 @@ def _column_file(source: Source, form: str, schema: Any, batches: Iterator[Any],
 def _values(column: Any) -> Sequence[Any]:
     """Return a column's values as Python values.
 
-    Values that Python cannot represent, such as nanoseconds or the year 10000, become texts.
+    Values that Python cannot represent, such as nanoseconds or the year 10000, become RawTexts.
     """
     try:
         values: list[Any] = column.to_pylist()
@@ -121,7 +122,7 @@ def _scalar(cell: Any) -> Any:
     except UnicodeDecodeError:
         return cell.as_buffer().to_pybytes().decode("utf-8", "surrogateescape")
     except (ValueError, OverflowError):
-        return cell.cast("string").as_py()
+        return RawText(cell.cast("string").as_py(), cell.value)
 
 
 def _error(row: dict[str, Any], place: int) -> InputError | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
 
-from ecellm_lite.tables.cells import exact_text
+from ecellm_lite.tables.cells import RawText, exact_text
 from ecellm_lite.tables.extras import library
 from ecellm_lite.tables.kinds import Kind
 from ecellm_lite.tables.results import OwnColumn
@@ -64,10 +64,10 @@ class ParquetWriter:
         types = self._arrow.types
         if types.is_string(kind) or types.is_large_string(kind):
             return self._arrow.array([_text(value) for value in values], kind)
+        values = [value.raw if isinstance(value, RawText) else value for value in values]
         try:
             return self._arrow.array(values, kind)
         except (self._arrow.ArrowException, TypeError, ValueError, OverflowError):
-            # Values that Python cannot hold were read as texts.
             return self._arrow.array([_text(value) for value in values], self._arrow.string()).cast(kind)
 
 
