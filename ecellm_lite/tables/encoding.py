@@ -3,9 +3,10 @@
 If the file has a byte-order mark, the mark decides. White space before a UTF-8 mark is ignored, because some plugins
 print it.
 
-Without a mark, UTF-8, UTF-16 and Japanese text in cp932 (Shift_JIS) are recognized by their bytes. For other text, the
-library charset-normalizer judges which encoding fits the lines that are not ASCII. If several encodings fit equally
-well, the one that shop software uses most often is chosen.
+Without a mark, UTF-8, UTF-16 and Japanese text in cp932 (Shift_JIS) are recognized by their bytes, and European
+languages in Latin script by their alphabets. For other text, the library charset-normalizer judges which encoding fits
+the lines that are not ASCII. If several encodings fit equally well, the one that shop software uses most often is
+chosen.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.tables.alphabets import european_encoding
 from ecellm_lite.tables.extras import library
 
 INVALID = "\udcff"
@@ -90,7 +92,10 @@ def find_encoding(head: bytes, *, whole: bool, encoding: str | None = None, name
     sample = head if whole else head[: head.rfind(b"\n") + 1] or head[:-4]
     if sample.isascii() or _is_utf8(sample):
         return Encoding("utf-8")
-    return Encoding("cp932" if _is_japanese(sample) else _guess(sample))
+    if _is_japanese(sample):
+        return Encoding("cp932")
+    lines = _lines_beyond_ascii(sample)
+    return Encoding(european_encoding(lines) or _guess(lines))
 
 
 def _marked(head: bytes) -> Encoding | None:
@@ -159,15 +164,19 @@ def _is_japanese(sample: bytes) -> bool:
     return kana > 1 and kana > 0.2 * sum(1 for character in text if character > "\x7f")
 
 
-def _guess(sample: bytes) -> str:
-    normalizer = library("charset_normalizer", "A file that is not UTF-8")
+def _lines_beyond_ascii(sample: bytes) -> bytes:
     lines: list[bytes] = []
     size = 0
     for line in sample.split(b"\n"):
         if size < _SAMPLE and not line.isascii():
             lines.append(line[: _SAMPLE - size])
             size += len(line)
-    matches = normalizer.from_bytes(b"\n".join(lines), cp_isolation=list(_CANDIDATES))
+    return b"\n".join(lines)
+
+
+def _guess(sample: bytes) -> str:
+    normalizer = library("charset_normalizer", "A file that is not UTF-8")
+    matches = normalizer.from_bytes(sample, cp_isolation=list(_CANDIDATES))
     best = matches.best()
     if best is None:
         return "cp1252"
