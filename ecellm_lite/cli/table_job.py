@@ -46,7 +46,8 @@ class TableJob:
 
     def preview(self, envelope: Envelope, count: int, instruction: str | None) -> None:
         """Show the first rows as the task reads them, and their prompts."""
-        with open_job(self.rows, None, self.tasks, replace(self.options, report=None)) as job:
+        options = replace(self.options, report=None, review_below=None)
+        with open_job(self.rows, None, self.tasks, options) as job:
             _describe(job)
             for text in preview(job, envelope, count, instruction):
                 click.echo(plain(text))

@@ -184,7 +184,7 @@ def test_a_job_of_two_tasks_writes_a_report(
         "answerability_prediction.answer",
     ]
     assert page.read_text("utf-8").startswith("<!DOCTYPE html>")
-    assert run_command([*arguments[:-2], "--preview", "1"]) == 0
+    assert run_command([*arguments, "--review-below", "0.5", "--preview", "1"]) == 0
     assert capsys.readouterr().out.count("### Instruction") == 2
 
 
