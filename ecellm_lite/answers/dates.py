@@ -1,8 +1,8 @@
 """Reads dates as they are written in product texts, with the package dateutil.
 
 A date must have a day, a month, and a year of four digits. dateutil would fill in what is missing, so an incomplete
-date is refused here. 03/04/2025 could mean April 3 or March 4. If `day_first` is True, it is read as April 3; if False,
-as March 4; if None, it is refused.
+date is refused here, and so is a range such as 3-5 April 2025. 03/04/2025 could mean April 3 or March 4. If `day_first`
+is True, it is read as April 3; if False, as March 4; if None, it is refused. After a year, the month comes first.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from typing import Any
 from ecellm_lite.answers.numbers import UnreadableError, cleaned
 from ecellm_lite.errors import UsageError
 
-_ISO = re.compile(r"(\d{4})([-/. ])(\d{1,2})\2(\d{1,2})(?:[T ]\d{2}:\d{2}.*)?", re.ASCII)
+# A time's seconds, AM and time zone may follow. A second date may not.
+_TIME = r"\d{2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?:[A-Za-z ]*| ?[+-]\d{2}:?\d{2})"
+_ISO = re.compile(rf"(\d{{4}})([-/. ])(\d{{1,2}})\2(\d{{1,2}})(?:[T ]{_TIME})?", re.ASCII)
 _COMPACT = re.compile(r"(\d{4})()(\d{2})(\d{2})", re.ASCII)
+_YEAR_FIRST = re.compile(r"(?<!\d)(\d{4})\W{1,3}(\d{1,2})\W{1,3}(\d{1,2})(?!\d)", re.ASCII)
 _YEAR = re.compile(r"(?<!\d)(?:1[5-9]|20|21)\d{2}(?!\d)", re.ASCII)
 _DIGITS = re.compile(r"\d+", re.ASCII)
 
@@ -51,22 +54,30 @@ class DateReader:
                 return date(int(match[1]), int(match[3]), int(match[4])).isoformat()
             except ValueError:
                 raise UnreadableError("there is no such day") from None
-        if len(_YEAR.findall(text)) != 1 or len(_DIGITS.findall(text)) > 3:
+        years = _YEAR.findall(text)
+        if len(years) != 1 or len(_DIGITS.findall(text)) > 3:
             raise UnreadableError("it is not a date with a year of four digits")
         orders = (True, False) if self.day_first is None else (self.day_first,)
-        dates = {_parsed(text, day_first, default) for day_first in orders for default in _DEFAULTS}
-        if len({_parsed(text, orders[0], default) for default in _DEFAULTS}) > 1:
+        year_first = _YEAR_FIRST.search(text)
+        if year_first:
+            text, orders = text.replace(year_first[0], "-".join(year_first.groups())), (False,)
+        dates = {_parsed(text, day_first, default, int(years[0])) for day_first in orders for default in _DEFAULTS}
+        if len({_parsed(text, orders[0], default, int(years[0])) for default in _DEFAULTS}) > 1:
             raise UnreadableError("it lacks the day or the month")
         if len(dates) > 1:
             raise UnreadableError("the day or the month may come first, unless day_first is set")
         return dates.pop().isoformat()
 
 
-def _parsed(text: str, day_first: bool, default: datetime) -> date:
+def _parsed(text: str, day_first: bool, default: datetime, year: int) -> date:
+    """Return the date in a text, whose year is `year`. Raises UnreadableError if there is none, or more than one."""
     try:
         parsed: datetime = date_parser().parse(text, dayfirst=day_first, default=default, ignoretz=True)
     except (ValueError, OverflowError, TypeError, AttributeError, ArithmeticError):
         raise UnreadableError("it is not a date") from None
+    # dateutil reads the 3 of 3-5 April 2025 as the year, and 2025 as the time 20:25.
+    if parsed.year != year or (parsed.hour, parsed.minute) == divmod(year, 100):
+        raise UnreadableError("it is not one date")
     return parsed.date()
 
 

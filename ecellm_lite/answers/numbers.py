@@ -1,11 +1,12 @@
 """Reads numbers as they are written in product texts: `20`, `1,234.5`, `0,5`, `1/2`, `1 ½` and `1-1/2`.
 
 A number that could be read in two ways is refused. For example, `1,500` is 1500 to some people and 1.5 to others. A
-caller can say whether `.` or `,` is the decimal separator.
+caller can say whether `.` or `,` is the decimal separator. `110/220` is two numbers and not a fraction.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from typing import Literal
@@ -13,7 +14,10 @@ from typing import Literal
 Decimal = Literal[".", ","]
 
 LONGEST = 64  # characters of a value
-MOST_DIGITS = 15
+MOST_DIGITS = 15  # a float has them all
+
+# Of fractions: those of recipes, of inches, and of Unicode's characters such as ⅖.
+_DENOMINATORS = frozenset((2, 3, 4, 5, 6, 8, 16, 32, 64))
 
 # A mixed number or a fraction, or digits with any signs between them.
 NUMBER = r"(?:(?:\d+[ -])?\d+/\d+|\d[\d.,]*\d|\d|\.\d+)"
@@ -70,14 +74,17 @@ def number_of(number: str, decimal: Decimal | None) -> float:
     """Return the value of a text that matches NUMBER: a number without a sign, or a fraction such as `1 1/2`.
 
     `decimal` is the decimal separator, `.` or `,`. Raises UnreadableError if the text is not a number or has too many
-    digits. Without `decimal`, it is also raised for a text such as `1,500`, which may mean 1500 or 1.5.
+    digits. Without `decimal`, it is also raised for a text such as `1,500`, which may mean 1500 or 1.5. It is raised,
+    too, for two numbers with a slash, such as `110/220` and `12/16`.
     """
     if sum(map(str.isdigit, number)) > MOST_DIGITS:
         raise UnreadableError(f"it has more than {MOST_DIGITS} digits")
     if fraction := _FRACTION.fullmatch(number):
         whole, part, parts = (int(group or 0) for group in fraction.groups())
-        if not parts or (fraction[1] and part >= parts):
+        if part >= parts:
             raise UnreadableError("it is not a number")
+        if part != 1 and (parts not in _DENOMINATORS or math.gcd(part, parts) > 1):
+            raise UnreadableError("it may be two numbers, and not a fraction")
         return whole + part / parts
     values = {_decimal(number, sign) for sign in ((decimal,) if decimal else (".", ","))} - {None}
     if len(values) > 1:
@@ -89,9 +96,10 @@ def number_of(number: str, decimal: Decimal | None) -> float:
 
 
 def tidy(value: float) -> float | int:
-    """Return a number without rounding errors in its last digits. A whole number becomes an int."""
-    rounded = float(f"{value:.12g}")
-    return int(rounded) if rounded.is_integer() and abs(rounded) < 1 << 53 else rounded
+    """Return a number without rounding errors in its last digits. A whole number keeps all digits, as an int."""
+    if not value.is_integer():
+        value = float(f"{value:.12g}")
+    return int(value) if value.is_integer() and abs(value) < 1 << 53 else value
 
 
 def _decimal(number: str, sign: str) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ecellm_lite.answers.numbers import Decimal, read_number, tidy
+from ecellm_lite.answers.numbers import Decimal, read_number
 
 
 class Reader(Protocol):
@@ -35,4 +35,5 @@ class NumberReader:
 
     def read(self, text: str) -> float | int:
         """Return the number. Raises UnreadableError if the text is not a number, or if it can mean two numbers."""
-        return tidy(read_number(text, self.decimal))
+        value = read_number(text, self.decimal)
+        return int(value) if value.is_integer() else value

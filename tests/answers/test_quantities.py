@@ -84,6 +84,10 @@ QUANTITIES: list[tuple[str, str, object]] = [
     ("1\u202f500 g", "g", 1500),
     ("1,000,000 mm", "m", 1000),
     ("１２ ｃｍ", "mm", 120),
+    ("15/16 in", "in", 0.9375),
+    ("⅖ cup", "cup", 0.4),
+    ("1/10 oz", "oz", 0.1),
+    ("123456789012345 g", "g", 123456789012345),
 ]
 
 
@@ -129,6 +133,13 @@ def test_quantities_that_are_read(text: str, unit: str, value: object) -> None:
         ("1,00,000 g", "g"),
         ("1/0 in", "in"),
         ("1 3/2 in", "in"),
+        ("110/220V", "V"),
+        ("100/240 V", "V"),
+        ("50/60Hz", "Hz"),
+        ("24/36 in", "in"),
+        ("12/16 oz", "oz"),
+        ("220/110 V", "V"),
+        ("4/4 cup", "cup"),
         ("10² cm", "cm"),
         ("5 M", "m"),
         ("16Gb", "GB"),
@@ -185,6 +196,9 @@ def test_units_of_a_kind_can_be_converted() -> None:
         ("1,5", 1.5),
         ("1,234,567", 1234567),
         ("0.125", 0.125),
+        ("4006381333931", 4006381333931),
+        ("123456789012345", 123456789012345),
+        ("12345678.9012345", 12345678.9012345),
     ],
 )
 def test_numbers_that_are_read(text: str, value: float) -> None:
@@ -194,7 +208,25 @@ def test_numbers_that_are_read(text: str, value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "twelve", "10-12", "1,500", "5 kg", "1e5", "NaN", "inf", "--3", "3-", "9" * 10_000, "1_000", "0x10"]
+    "text",
+    [
+        "",
+        "twelve",
+        "10-12",
+        "24/7",
+        "16/9",
+        "12/16",
+        "1,500",
+        "5 kg",
+        "1e5",
+        "NaN",
+        "inf",
+        "--3",
+        "3-",
+        "9" * 10_000,
+        "1_000",
+        "0x10",
+    ],
 )
 def test_numbers_that_are_refused(text: str) -> None:
     with pytest.raises(UnreadableError):
@@ -220,10 +252,43 @@ def test_numbers_that_are_refused(text: str) -> None:
         ("03/04/2025", False, "2025-03-04"),
         ("03.04.2025", True, "2025-04-03"),
         ("2025 04 03", True, "2025-04-03"),
+        ("2025-04-03 10:00", None, "2025-04-03"),
+        ("2025-04-03 10:00:00.5 UTC", None, "2025-04-03"),
+        ("2025-04-03T10:00:00+02:00", None, "2025-04-03"),
+        ("3 April 2025 5pm", None, "2025-04-03"),
     ],
 )
 def test_dates_that_are_read(text: str, day_first: bool | None, day: str) -> None:
     assert DateReader(day_first).read(text) == day
+
+
+@pytest.mark.parametrize("day_first", [None, True, False])
+@pytest.mark.parametrize(
+    "text",
+    ["2025-04-03.", "2025-04-03,", "2025/4/3 Thu", "Thu 2025-04-03", "2025. 04. 03.", "2025 - 04 - 03", "2025, 4, 3"],
+)
+def test_after_a_year_the_month_comes_first(text: str, day_first: bool | None) -> None:
+    assert DateReader(day_first).read(text) == "2025-04-03"
+
+
+@pytest.mark.parametrize("day_first", [None, True, False])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "3-5 April 2025",
+        "10-12 April 2025",
+        "25-27 April 2025",
+        "April 3-5, 2025",
+        "1st/2nd May 2025",
+        "3 and 5 April 2025",
+        "2025-04-03 10:00 to 2025-05-01",
+        "2025-04-03 - 05",
+        "2025-13-04 Thu",
+    ],
+)
+def test_ranges_of_dates_and_a_thirteenth_month_are_refused(text: str, day_first: bool | None) -> None:
+    with pytest.raises(UnreadableError):
+        DateReader(day_first).read(text)
 
 
 @pytest.mark.parametrize(
