@@ -52,8 +52,9 @@ class WrittenValues:
 
         An entry is an object such as {"attribute": "color", "value": "navy", "source": "title"}. An object without a
         source gets the first source whose text contains the value or, if none does, the first source. For an attribute
-        with a closed list of values, `value` may also be an id. Raises InputError for a value that is not in the closed
-        list.
+        with a closed list of values, `value` may also be an id. The values null, "" and "None" mean that there is none,
+        and so does a missing attribute. The result is in the order of the attributes. Raises InputError for a value
+        that is not in the closed list.
         """
         spans: list[tuple[int, Span]] = []
         for entry in entries:
@@ -63,14 +64,19 @@ class WrittenValues:
                     f"The output has {str(entry)[:80]!r}", step="list objects {attribute, value}", field="output"
                 )
             index, value = self._names.index(name), entry.get("value")
-            words = NONE.value if value is None else str(value).strip().lower()
+            if _is_none(value):
+                spans.append((index, NONE))
+                continue
+            words = str(value).strip().lower()
             closed = self.forms[index].values
-            if closed and value is not None:
+            if closed:
                 words = self._listed(index, str(value), closed)
             containing = [source for source, text in self.sources.items() if words in text.lower()]
             source = str(entry.get("source") or [*containing, *self.sources][0])
-            spans.append((index, NONE if value is None else Span(words, source)))
-        return spans
+            spans.append((index, Span(words, source)))
+        names = {self._names[index] for index, _ in spans}
+        spans += [(index, NONE) for index, name in enumerate(self._names) if name not in names]
+        return sorted(spans, key=lambda pair: pair[0])
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -82,7 +88,7 @@ class WrittenValues:
         `index`: the index of the value's attribute. An empty value or "none" gives NONE. Raises InputError if no source
         contains the value, unless the attribute has a closed list with this value.
         """
-        if value is None or str(value).strip().lower() in ("", "none"):
+        if _is_none(value):
             return NONE
         words = str(value).strip().lower()
         closed = self.forms[index].values
@@ -106,3 +112,8 @@ class WrittenValues:
             reason = f"The value {value.strip()[:80]!r} of {self.attributes[index]} is not in its list of values"
             raise InputError(reason, step="take one of the list")
         return closed.labels.texts[place].lower()
+
+
+def _is_none(value: Any) -> bool:
+    """Return whether a person wrote that an attribute has no value: null, an empty text, or "none" in any case."""
+    return value is None or str(value).strip().lower() in ("", "none")

@@ -152,7 +152,7 @@ def _values(table: TaskTable) -> ClosedValues:
     table.require_unique("values", ids)
     if (misleading := misleading_id(labels)) is not None:
         raise table.error("values", f"has the id {ids[misleading]!r}, which is another value", "give it another id")
-    if NONE.value.lower() in lowered:
+    if NONE.value.lower() in (*lowered, *(id_.lower() for id_ in ids)):
         raise table.error("values", f"has {NONE.value!r}, which says that there is no value", "write another word")
     return ClosedValues(Labels(ids, texts), lasting=table.path is not None)
 

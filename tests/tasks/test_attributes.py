@@ -224,6 +224,7 @@ def test_an_own_task_with_a_file_of_values(write: Write) -> None:
         ({"values": ["red", "Red"]}, "values"),
         ({"values": ["red", {"id": "red", "value": "blue"}]}, "values"),
         ({"values": ["None"]}, "values"),
+        ({"values": [{"id": "none", "value": "red"}]}, "values"),
         ({"values": ["a\nb"]}, "values"),
         ({"values": [3]}, "values"),
         ({"values": [{"value": "red"}]}, "values[0].id"),

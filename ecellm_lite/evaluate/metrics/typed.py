@@ -13,7 +13,7 @@ from typing import Any
 from ecellm_lite.answers.extraction import Extraction
 from ecellm_lite.answers.space import Space
 
-# How far numbers may differ: people round the values of their labels.
+# How far quantities may differ: people round what they convert to another unit.
 TOLERANCE = 1e-3
 
 
@@ -36,7 +36,5 @@ def _typed(entry: Mapping[str, Any]) -> Any:
 
 def _same(one: Any, other: Any) -> bool:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return all(_same(one[end], other[end]) for end in ("least", "most"))
-    if isinstance(one, str) or isinstance(other, str) or other is None:
-        return bool(one == other)
-    return math.isclose(one, other, rel_tol=TOLERANCE)
+        return all(math.isclose(one[end], other[end], rel_tol=TOLERANCE) for end in ("least", "most"))
+    return bool(one == other)
