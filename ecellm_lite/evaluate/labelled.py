@@ -44,6 +44,17 @@ class Labelled:
         return self.task.question(self.row).space
 
 
+def dataset_keys(row: Mapping[str, Any], task: Task | None) -> dict[str, Any]:
+    """Return what a row says of its place in a data set: the values of its keys `task`, `split` and `setting`.
+
+    A key that is a field of the row is left out. `task`: the file's task, or None if each row names its own.
+    """
+    names = {field.name for field in task.fields} if task else set()
+    if isinstance(row.get("input"), Mapping) or ("input" in row and "input" not in names):
+        names = set()  # the fields are not at the top level
+    return {key: row[key] for key in ("task", "split", "setting") if key in row and key not in names}
+
+
 def task_of(row: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
     """Return the task that a row names, or None if it names none. `own` has the user's tasks by name.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ecellm_lite.errors import InputError, UsageError
-from ecellm_lite.evaluate.labelled import Labelled, labelled, task_of
+from ecellm_lite.evaluate.labelled import Labelled, dataset_keys, labelled, task_of
 from ecellm_lite.evaluate.results import DataFile, Unreadable
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.tables.json_lines import LONGEST_LINE, check_form, numbered_rows
@@ -56,29 +56,33 @@ class LabelledFile:
                     yield expected, Unreadable(line, str(row))
                     continue
                 task = expected
+                keys = dataset_keys(row, expected)
                 try:
-                    if self._is_unselected(row, split, setting):  # whatever its task is
+                    if self._is_unselected(keys, split, setting):  # whatever its task is
                         continue
-                    task = self._task(row, own) or expected
+                    task = self._task(keys, own) or expected
                     if task and task.name not in {chosen.name for chosen in tasks}:
                         continue
-                    _check_places(row)
+                    _check_places(keys)
                     yield labelled(_checked_task(task), line, row)
                 except InputError as error:
                     yield task, Unreadable(line, str(error))
 
-    def _task(self, row: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
-        task = task_of(row, own)
+    def _task(self, keys: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
+        task = task_of(keys, own)
         if self.task and task and task.name != self.task.name:
             raise InputError(f"The row's task is {task.name}, but its file is for {self.task.name}.")
         return task
 
-    def _is_unselected(self, row: Mapping[str, Any], split: str, setting: str) -> bool:
-        """Return whether a row names another split or setting than the wanted ones. Records the row's setting."""
-        if isinstance(row.get("setting"), str):
-            self.settings.add(row["setting"])
+    def _is_unselected(self, keys: Mapping[str, Any], split: str, setting: str) -> bool:
+        """Return whether a row names another split or setting than the wanted ones. Records the row's setting.
+
+        `keys`: the row's keys `task`, `split` and `setting`.
+        """
+        if isinstance(keys.get("setting"), str):
+            self.settings.add(keys["setting"])
         selection = {"split": split, "setting": setting}
-        return any(isinstance(row.get(key), str) and row[key] != value for key, value in selection.items())
+        return any(isinstance(keys.get(key), str) and keys[key] != value for key, value in selection.items())
 
     @property
     def hashed(self) -> DataFile:
@@ -199,11 +203,11 @@ def _checked_task(task: Task | None) -> Task:
     return task
 
 
-def _check_places(row: Mapping[str, Any]) -> None:
+def _check_places(keys: Mapping[str, Any]) -> None:
     """Raise InputError if ECInstruct's field `split` or `setting` is not a text. Both may be null or missing."""
     for key in ("split", "setting"):
-        if not isinstance(row.get(key), str | None):
-            raise InputError(f"The row's {key} is {shown(row[key])}", step="give a text, or leave it out", field=key)
+        if not isinstance(keys.get(key), str | None):
+            raise InputError(f"The row's {key} is {shown(keys[key])}", step="give a text, or leave it out", field=key)
 
 
 @contextmanager

@@ -116,6 +116,23 @@ def test_a_custom_task_is_found_by_its_name(tmp_path: Path) -> None:
     assert "'hot_deal'" in messages_of(read(path, ALL), None)[2]
 
 
+def test_a_custom_task_may_have_fields_with_the_names_of_the_data_sets_keys(tmp_path: Path) -> None:
+    names = ("setting", "split", "task", "input")
+    fields = "".join(f'[[fields]]\nname = "{name}"\nrequired = {str(name == "setting").lower()}\n' for name in names)
+    (tmp_path / "own.toml").write_text(
+        f'name = "ring"\nsummary = "s"\ninstruction = "i"\n{fields}[answer]\ntype = "predicate"\n'
+    )
+    own = get_task(str(tmp_path / "own.toml"))
+    values = {"setting": "prong", "split": "shank", "task": "resize"}
+    top = [values, {**values, "input": "a text"}]
+    wrapped: list[dict[str, Any]] = [{"input": values, "split": "test"}, {"input": values, "task": "ring"}]
+    others: list[dict[str, Any]] = [{"input": values, "split": "train"}, {"input": values, "setting": "OOD"}]
+    lines = [{**each, "output": "yes"} for each in [*top, *wrapped, *others]]
+    labelled = read(write_lines(tmp_path / "rows.jsonl", lines), [own])
+    assert [one.line for one in labelled.rows["ring"]] == [1, 2, 3, 4]
+    assert labelled.unreadable == {}
+
+
 def test_the_labels_of_a_ranking_are_read(tmp_path: Path) -> None:
     good = {**row("query_product_ranking", 0), "labels": ["S", "E", "I"]}
     bad = [{**good, "labels": labels} for labels in (["S", "E"], ["S", "E", "X"], "SEI", [1, 2, 3])]
