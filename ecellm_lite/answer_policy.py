@@ -263,4 +263,4 @@ def _plausible(sets: AnswerSets, before: Mapping[str, float], after: Mapping[str
 
 
 def _scope(calibrations: Calibrations, task: Task, question: Question) -> Scope:
-    return calibrations.scope(task.name, question.space.type, question.wording, question.options)
+    return calibrations.scope(task.name, question.space.type, question.wording, question.answers)

@@ -93,6 +93,11 @@ class LabelSet(Space):
     type: ClassVar[str] = "choice"
     scored: ClassVar[bool] = True
 
+    @property
+    def digest(self) -> str:
+        """A hash of the labels."""
+        return self.labels.digest
+
     def decode(self, scene: Scene) -> Decoding:
         """Search for the likeliest label.
 

@@ -233,6 +233,11 @@ class LabelSetOrNone(OrNone, LabelSet):
         return self.none
 
     @property
+    def digest(self) -> str:
+        """A hash of the labels, and the text of "none of these"."""
+        return f"{self.labels.digest} {self.none.text}"
+
+    @property
     def count(self) -> int:
         """The number of labels, without "none of these"."""
         return len(self.labels.keys)

@@ -86,6 +86,11 @@ class Space(ABC):
         """The keys of the options. Empty if the answer is not a choice among a few options."""
         return ()
 
+    @property
+    def digest(self) -> str | None:
+        """A text that identifies the possible answers, if the prompt does not list them all. None if it does."""
+        return None
+
     def longest(self, scene: Scene) -> int:
         """Return how many tokens to reserve for an answer, at least 1.
 

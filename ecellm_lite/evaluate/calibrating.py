@@ -241,7 +241,7 @@ def _fitting(scored: Sequence[tuple[Space, Answer, Labelled]], cases: Sequence[C
 
 
 def _scope(answerer: Answerer, task: Task, type_: str, questions: Sequence[Question], adapter: str | None) -> Scope:
-    options = {question.options for question in questions}
+    options = {question.answers for question in questions}
     fixed = options.pop() if len(options) == 1 else None
     return Scope(
         task=task.name,

@@ -11,8 +11,8 @@ class Scope:
     """The task, answer type, model, envelope, instruction and options that a calibration was fitted for.
 
     `model`: the sha256 of the model's file.
-    `instruction`, `options`: hashes of the texts. `options` is None if the task has no options, or if each row has its
-      own.
+    `instruction`, `options`: hashes of the texts. The options of a large choice are all its labels. `options` is None
+      if the task has no options, or if each row has its own.
     `adapter`: the sha256 of the adapter, or None for the model alone.
     """
 

@@ -200,7 +200,8 @@ class Calibrations:
         """Return the scope of a question to this model. A calibration is used only if it was fitted for this scope.
 
         The scope consists of the arguments, the model, the envelope and the adapter. `kind` is the type of the answer,
-        such as `choice`. `options` is the text of the options, or None if each row has its own or there are none.
+        such as `choice`. `options` is the text of the options (or what else Question.answers has), or None if each row
+        has its own or there are none.
         """
         hashed = None if options is None else text_hash(options)
         return Scope(task, kind, self._model, self._envelope, text_hash(instruction), hashed, self._adapter)

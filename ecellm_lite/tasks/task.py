@@ -58,6 +58,14 @@ class Question:
     nearest: bool = False
     wording: str = ""
 
+    @property
+    def answers(self) -> str | None:
+        """A text that identifies the possible answers: `options`, or a hash of labels that the prompt does not list.
+
+        None if there is neither. A calibration is fitted to these answers.
+        """
+        return self.space.digest or self.options
+
 
 @dataclass(frozen=True, slots=True)
 class Wire:

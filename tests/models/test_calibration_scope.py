@@ -13,6 +13,9 @@ from ecellm_lite import InputError, ModelError, Runtime, UsageError, load_task
 from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.options import Option
 from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.evaluate.calibrating import calibrate_task
+from ecellm_lite.evaluate.labelled import labelled
+from ecellm_lite.evaluate.results import DataFile
 from ecellm_lite.models.calibration_files import calibration_folder, calibration_path
 from ecellm_lite.models.calibration_scope import Scope, text_hash
 from ecellm_lite.models.calibrations import Calibrations
@@ -140,3 +143,30 @@ def test_a_changed_custom_task_stays_uncalibrated(store: Store, model: StoredMod
             changed = written(ROUTING.replace(old, new))
             assert runtime.answer(changed, {"mail": "Where is it?"}).calibration is None
             assert "routing" in str(runtime.uncalibrated(changed))
+
+
+@pytest.mark.parametrize("shortlist", [0, 3])
+def test_a_calibration_is_refused_after_the_labels_of_a_file_changed(
+    shortlist: int, store: Store, model: StoredModel, tmp_path: Path
+) -> None:
+    if shortlist:
+        pytest.importorskip("bm25s")
+    mail = {"mail": "Where is desk 7?"}
+    begin = ROUTING[: ROUTING.index("choices")]
+
+    def written(labels: str, none: bool = False) -> Any:
+        (tmp_path / "labels.txt").write_text("\n".join(f"{labels} {number}" for number in range(300)))
+        of_file = f'labels = {{ file = "labels.txt", shortlist = {shortlist} }}'
+        (tmp_path / "routing.toml").write_text(f"{begin}{of_file}\nnone = {str(none).lower()}\n")
+        return load_task(tmp_path / "routing.toml")
+
+    task = written("desk")
+    rows = [labelled(task, line, {"mail": f"Where is desk {line}?", "output": f"desk {line}"}) for line in (7, 88)]
+    with Runtime.over(FakeBackend(cells=1 << 14), name=MODEL) as runtime:
+        scope = calibrate_task(runtime, task, rows, DataFile("mails.jsonl", "a" * 64)).scope
+    calibrations = stored(store, model, replace(calibration_of("sentiment_analysis"), scope=scope))
+    with Runtime.over(FakeBackend(cells=1 << 14), name=MODEL, calibrations=calibrations) as runtime:
+        assert runtime.answer(task, mail).calibration
+        for changed in (written("counter"), written("desk", none=True)):
+            assert runtime.answer(changed, mail).calibration is None
+            assert "options" in str(runtime.uncalibrated(changed))
