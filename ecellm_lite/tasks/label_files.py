@@ -15,7 +15,8 @@ line. A .csv file may also have semicolons or tabs in place of commas, as spread
 - `shortlist`: if a prompt cannot list all labels, it lists this number of labels, which are the most similar to the
   row. By default, the prompt then lists no labels.
 
-Google's product taxonomy can be used unchanged: a first line that begins with `#` counts as a comment in a text file.
+Google's product taxonomy can be used unchanged: a first line that begins with `# ` counts as a comment in a text
+file, and `#1 sellers` is a label.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class _LabelFile:
 
     def lines(self) -> Iterator[tuple[int, str]]:
         for line, text in enumerate(_LINE_END.split(self._text), start=1):
-            if text.strip() and not (line == 1 and text.startswith("#")):
+            if text.strip() and not (line == 1 and text.startswith("# ")):
                 yield line, text.strip()
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, object]]]:

@@ -66,6 +66,21 @@ def test_a_text_file_has_a_label_in_each_line(tmp_path: Path) -> None:
     assert answer.usage.decoded_tokens > 0
 
 
+@pytest.mark.parametrize(
+    ("first", "labels"),
+    [
+        ("# Google_Product_Taxonomy_Version: 2021-09-21\n", ()),
+        ("#1 sellers\n", ("#1 sellers",)),
+        ("# made up\n# toys\n#2 sellers\n", ("# toys", "#2 sellers")),
+    ],
+)
+def test_only_a_first_line_with_a_sign_and_a_space_is_a_comment(
+    first: str, labels: tuple[str, ...], tmp_path: Path
+) -> None:
+    others = tuple(paths(600))
+    assert space_of(labelled(tmp_path, "labels.txt", first + "\n".join(others))).labels.texts == (*labels, *others)
+
+
 def test_best_is_the_number_of_labels_that_an_answer_has(tmp_path: Path) -> None:
     text = "\n".join(paths(600))
     one, several = (labelled(tmp_path, "labels.txt", text, more=f"best = {best}\ndetours = 1000") for best in (1, 20))
