@@ -59,6 +59,16 @@ class RequestOptions(TypedDict, total=False):
     listener: Listener | None
 
 
+_OPTIONS = frozenset(RequestOptions.__annotations__)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise TypeError if a request has an option that does not exist, as Python does for an unknown argument."""
+    if not options.keys() <= _OPTIONS:
+        unknown = min(options.keys() - _OPTIONS)
+        raise TypeError(f"There is no option {unknown!r}; use one of {', '.join(sorted(_OPTIONS))}.")
+
+
 class Answerer(Protocol):
     """A model that answers rows, in this process or elsewhere. Any number of threads may use it."""
 
@@ -84,7 +94,8 @@ class Answerer(Protocol):
         Rows run in order of arrival. The engine may change the order so that rows share a prefix. The answer to a bad
         row holds the error. If the caller could not read a row, it passes the InputError instead, and the answer holds
         this error. Cancelling the future also drops the row from the engine. Raises UsageError for an unknown task or
-        an invalid option. The future fails with ClosedError if the answerer is closed first.
+        an invalid option, and TypeError for an option that does not exist. The future fails with ClosedError if the
+        answerer is closed first.
         """
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:

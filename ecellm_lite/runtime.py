@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecellm_lite.answer_policy import AnswerPolicy
-from ecellm_lite.answerer import RequestOptions, Row
+from ecellm_lite.answerer import RequestOptions, Row, check_options
 from ecellm_lite.answers.answer import AdapterName, Answer, ModelName
 from ecellm_lite.answers.space import Space
 from ecellm_lite.deadlines import Deadlines
@@ -318,6 +318,7 @@ class Runtime:
         self, task: str | Task, row: Row | InputError, options: RequestOptions, *, more: bool = False
     ) -> tuple[Submission, Future[Answer]]:
         self._driver.check_open()
+        check_options(options)
         started, deadline_ms = time.monotonic(), checked_deadline(options.get("deadline_ms"))
         policy = self._policy(options.get("adapter"))
         submission = policy.submission(task, row, options, prompts=self._prompts, request_of=self.request)

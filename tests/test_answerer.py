@@ -9,7 +9,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from ecellm_lite.answerer import Answerer
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.errors import ClosedError, DeadlineError
+from ecellm_lite.serve.workers import Workers
 from tests.support.answer_checks import EXAMPLES
 from tests.support.gated import PATIENCE, Gated
 
@@ -46,6 +47,22 @@ def test_a_bad_row_is_an_answer_and_a_bad_request_raises() -> None:
             runtime.submit("sentiment_analysis", {"review": "good"}, min_probability=2)
         with pytest.raises(InputError):
             runtime.answer("sentiment_analysis", {"id": 1})
+
+
+def test_an_unknown_option_raises_and_is_named() -> None:
+    options: Any = {"min_probability": 0.5, "min_probabilty": 0.99}
+    rows: list[dict[str, Any]] = [{"review": "good"}, {}]
+    with Runtime.over(FakeBackend()) as runtime:
+        calls: list[Callable[[], object]] = [
+            lambda: runtime.submit("sentiment_analysis", rows[0], **options),
+            lambda: runtime.answer("sentiment_analysis", rows[1], **options),
+            lambda: list(runtime.answers("sentiment_analysis", rows, **options)),
+            lambda: list(Workers([runtime]).answers("sentiment_analysis", rows, **options)),
+            lambda: Workers([runtime]).submit("sentiment_analysis", rows[0], **options),
+        ]
+        for call in calls:
+            with pytest.raises(TypeError, match="'min_probabilty'"):
+                call()
 
 
 def test_options_of_one_request_do_not_affect_others() -> None:

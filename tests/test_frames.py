@@ -102,6 +102,12 @@ def test_a_field_takes_several_columns(runtime: Runtime) -> None:
     assert both["probability"].to_pylist() == alone["probability"].to_pylist()
 
 
+def test_an_unknown_option_is_refused(runtime: Runtime) -> None:
+    unknown: Any = {"constant": {"review": "good"}}
+    with pytest.raises(TypeError, match="'constant'"):
+        runtime.answers_frame("SA", pa.table({"review": ["good"]}), **unknown)
+
+
 @pytest.mark.parametrize("frame", [[1, 2], {"a": [1]}, "rows.csv", None])
 def test_an_object_that_is_not_a_frame_is_refused(frame: Any, runtime: Runtime) -> None:
     with pytest.raises(InputError):

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from ecellm_lite.answerer import Answerer, RequestOptions, Row, awaited
+from ecellm_lite.answerer import Answerer, RequestOptions, Row, awaited, check_options
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.cascade.row import CascadeRow
 from ecellm_lite.cascade.stage import Stage, Work
@@ -98,6 +98,7 @@ class Cascade:
         The next model gets the row if the answer's confidence is too low, or its probability below `min_probability`.
         Only the last model abstains. Raises UsageError if an adapter or a calibration file is given.
         """
+        check_options(options)
         if options.get("adapter") is not None:
             raise UsageError("A cascade has no adapters", step="leave the adapter out", field="adapter")
         if options.get("calibration", "auto") not in ("auto", False):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from ecellm_lite.answerer import Answerer, RequestOptions
+from ecellm_lite.answerer import Answerer, RequestOptions, check_options
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import UsageError
@@ -114,6 +114,7 @@ class Job:
         - The review table of an earlier run has corrections that were not applied.
         - A job of several tasks gets an option that is for a single task.
         """
+        check_options(options)
         if len(self.tasks) > 1 and (options.get("instruction") or options.get("space")):
             raise UsageError(
                 "An instruction or an answer's form is for one task, but there are several",

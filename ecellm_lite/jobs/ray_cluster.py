@@ -18,7 +18,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from ecellm_lite.answerer import RequestOptions, Row, complete, model_of
+from ecellm_lite.answerer import RequestOptions, Row, check_options, complete, model_of
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import ClosedError, CrashError, EcellmError, InputError, UsageError
@@ -129,6 +129,7 @@ class RayRuntime:
         """Queue a row, and return a future for its answer. The answer to a bad row holds the error."""
         if self._failure or self._closing:
             raise self._failure or ClosedError("The cluster was closed.")
+        check_options(options)
         checked = task if isinstance(task, Task) else get_task(task)
         checked_adapter(options.get("adapter"), self.adapters)
         wire = wire_options(options)

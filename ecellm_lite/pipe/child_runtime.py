@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecellm_lite.answerer import RequestOptions, Row, awaited, model_of
+from ecellm_lite.answerer import RequestOptions, Row, awaited, check_options, model_of
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.deadlines import Deadlines
 from ecellm_lite.envelopes import get_envelope
@@ -132,6 +132,7 @@ class ChildRuntime:
         If an identical request has killed three children, the row is refused: its answer holds a CrashError.
         """
         self._supervisor.check_open()
+        check_options(options)
         started, deadline_ms = time.monotonic(), checked_deadline(options.get("deadline_ms"))
         checked_priority(options.get("priority", "normal"))
         adapter = checked_adapter(options.get("adapter"), self.adapters)

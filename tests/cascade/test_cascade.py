@@ -96,6 +96,14 @@ def test_escalated_rows_are_answered_in_batches() -> None:
     assert calls < len(ROWS) / 2
 
 
+def test_an_unknown_option_raises_before_a_row_is_sent() -> None:
+    options: Any = {"min_probabilty": 0.99}
+    small = FakeBackend()
+    with cascade(0.5, small) as models, pytest.raises(TypeError, match="'min_probabilty'"):
+        models.answer(TASK, ROWS[0], **options)
+    assert not small.decoded
+
+
 class Prepared:
     """The first model of a cascade. The test sets its answers.
 

@@ -70,6 +70,13 @@ def reviews(count: int) -> list[str]:
     return [f"review number {number}, which is {'good' if number % 3 else 'bad'}" for number in range(count)]
 
 
+def test_an_unknown_option_is_refused_before_a_file_is_written(tmp_path: Path) -> None:
+    rows = write_table(tmp_path / "rows.jsonl", reviews(3))
+    with pytest.raises(TypeError, match="'min_probabilty'"):
+        run(rows, tmp_path / "out.jsonl", min_probabilty=0.99)
+    assert list(tmp_path.iterdir()) == [rows]
+
+
 def test_a_table_is_written_with_its_answers(tmp_path: Path) -> None:
     rows = tmp_path / "export.csv"
     rows.write_text(

@@ -108,6 +108,9 @@ def test_a_custom_task_is_sent_to_the_cluster(tmp_path: Path) -> None:
         answers = list(runtime.answers(task, rows))
         with pytest.raises(InputError):
             runtime.answer(task, {})
+        unknown: Any = {"min_probabilty": 0.99}
+        with pytest.raises(TypeError, match="'min_probabilty'"):
+            runtime.answer(task, rows[0], **unknown)
         with pytest.raises(UsageError):
             runtime.submit("nonsense", {})
         assert [answer.text for answer in answers] == [answer.text for answer in here.answers(task, rows)]

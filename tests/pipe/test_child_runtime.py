@@ -93,6 +93,10 @@ def test_options_are_sent_to_the_child() -> None:
             child.submit("answer_generation", row, space=Choice((Option("A", "A"), Option("B", "B"))))
         with pytest.raises(UsageError):
             child.submit("nonsense", row)
+        unknown: Any = {"min_probabilty": 0.99}
+        for each in (row, InputError("Line 9 is not JSON.")):
+            with pytest.raises(TypeError, match="'min_probabilty'"):
+                child.submit("answer_generation", each, **unknown)
         with pytest.raises(InputError):
             child.answer("sentiment_analysis", {"review": object()})
 
