@@ -6,6 +6,9 @@
 
 `push` writes the files first and the index last. So a machine that downloads at the same time sees either the old index
 or the new one. `push` keeps the files of the old index too, so the files of both indexes are there.
+
+Only one process at a time can push. The new index is complete in the file .index.json.next before its signature is
+replaced. So if a push is killed between the signature and the index, the next push with the same key finishes it.
 """
 
 from __future__ import annotations
@@ -29,9 +32,10 @@ from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.calibration_files import fitting_calibrations
 from ecellm_lite.models.files import copy_file, replacing, sha256_of
 from ecellm_lite.models.store import Store, StoredModel
+from ecellm_lite.models.store_lock import only_writer
 
 FORMAT = 1
-FILES = "files"
+FILES, LOCK, NEXT = "files", ".lock", f".{INDEX}.next"
 MODEL, MANIFEST, CALIBRATION = "model.gguf", "manifest.json", "calibration"
 LARGEST_SMALL = 1 << 20  # bytes, of any file but the weights
 
@@ -109,9 +113,17 @@ def push(
     `serial`: the index's new serial number. By default, the current Unix time, or the old number plus 1 if higher.
 
     Raises UsageError for a wrong name or serial number. Raises ModelError if a file cannot be written, or if the old
-    index was not signed with `key`.
+    index was not signed with `key`. Raises BusyError if another process pushes into the same folder.
     """
+    with only_writer(folder / LOCK, f"the feed {folder}"):
+        return _push(model, store, folder, key, name, serial)
+
+
+def _push(
+    model: StoredModel, store: Store, folder: Path, key: SecretKey, name: str | None, serial: int | None
+) -> FeedIndex:
     try:
+        _finish(folder, key)
         old = _present(folder, key)
         files = [_put(folder, path, source) for path, source in _files(model, store)]
         others = [other for other in old.models if other.name != model.manifest.name] if old else []
@@ -131,13 +143,23 @@ def push(
             message = f"The index has serial number {old.serial}, and the new one {new.serial}"
             raise UsageError(message, step="use a higher one", settings=("serial",))
         data = new.encode()
+        _write(folder / NEXT, data)
         _write(folder / SIGNATURE, signature.sign(data, key, f"models {new.name}, serial {new.serial}"))
-        _write(folder / INDEX, data)
+        (folder / NEXT).replace(folder / INDEX)
         # Files of the last index stay: a machine may be in the middle of it.
         _remove_others(folder, new.hashes | (old.hashes if old else set()))
     except OSError as error:
-        raise ModelError(f"{folder} cannot be written ({error.strerror})", step="check its permissions") from None
+        raise ModelError(
+            f"{folder} cannot be written ({error.strerror})", step="free some space or check its permissions"
+        ) from None
     return new
+
+
+def _finish(folder: Path, key: SecretKey) -> None:
+    """Replace the index, if a push was killed after it had replaced the signature."""
+    with suppress(FileNotFoundError, ModelError):  # its signature is still that of the old index
+        read_feed_index(*_signed(folder, NEXT), [key.public], NEXT)
+        (folder / NEXT).replace(folder / INDEX)
 
 
 def _check(index: FeedIndex) -> None:
@@ -164,8 +186,13 @@ def _present(folder: Path, key: SecretKey) -> FeedIndex | None:
     path = folder / INDEX
     if not path.exists():
         return None
-    with path.open("rb") as file, (folder / SIGNATURE).open("rb") as other:
-        return read_feed_index(file.read(LARGEST), other.read(signature.LARGEST + 1), [key.public], str(path))
+    return read_feed_index(*_signed(folder, INDEX), [key.public], str(path))
+
+
+def _signed(folder: Path, name: str) -> tuple[bytes, bytes]:
+    """Return the bytes of an index in a feed's folder, and those of the folder's signature."""
+    with (folder / name).open("rb") as file, (folder / SIGNATURE).open("rb") as other:
+        return file.read(LARGEST), other.read(signature.LARGEST + 1)
 
 
 def _files(model: StoredModel, store: Store) -> list[tuple[str, bytes | Path]]:

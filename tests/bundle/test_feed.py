@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,58 +12,17 @@ import pytest
 
 from ecellm_lite.bundle import download
 from ecellm_lite.bundle.download import check_address, fetch, fetch_small
-from ecellm_lite.bundle.feed import push
-from ecellm_lite.bundle.feed_pull import Pulled, pull_feed
-from ecellm_lite.bundle.keys import SecretKey, make_key
+from ecellm_lite.bundle.feed_pull import pull_feed
+from ecellm_lite.bundle.keys import make_key
 from ecellm_lite.bundle.signature import sign
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.calibration_files import calibration_folder, keep_calibration
-from ecellm_lite.models.store import Store, StoredModel
-from tests.support.bundles import Shop
+from ecellm_lite.models.store import StoredModel
 from tests.support.calibrations import calibration_of
 from tests.support.commands import refused
-from tests.support.feeds import FolderServer
+from tests.support.feeds import Chain
 from tests.support.refusals import refusal
-from tests.support.tiny_models import write_tiny_model
-
-
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "PAUSE", 0.001)
-    monkeypatch.setattr("ecellm_lite.bundle.feed_pull.PAUSE", 0.001)
-    for name in ("http_proxy", "HTTP_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """A shop's feed, a web server for the feed, and the store of another machine."""
-
-    shop: Shop
-    folder: Path
-    server: FolderServer
-    till: Store
-
-    def push(self, serial: int, *, seed: int | None = None, name: str = "tiny:F32") -> None:
-        if seed is not None:
-            if self.shop.store.has(name):
-                self.shop.store.remove(name)
-            path = write_tiny_model(self.shop.folder / "again.gguf", seed=seed)
-            self.shop.store.add(path, name, "alpaca")
-        push(self.shop.store.load(name), self.shop.store, self.folder, self.shop.key, serial=serial)
-
-    def pull(self, *keys: SecretKey) -> Pulled:
-        return pull_feed(self.server.address, [key.public for key in keys or (self.shop.key,)], self.till)
-
-    def sha256(self) -> str:
-        return self.till.load("tiny:F32").manifest.sha256
-
-
-@pytest.fixture
-def chain(shop: Shop, tmp_path: Path) -> Iterator[Chain]:
-    with FolderServer(tmp_path / "feed") as server:
-        yield Chain(shop, tmp_path / "feed", server, Store(tmp_path / "till-store"))
 
 
 def test_only_changed_files_are_fetched(chain: Chain) -> None:

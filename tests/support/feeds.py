@@ -1,10 +1,18 @@
-"""A local web server for a folder. It supports range requests and can simulate faults."""
+"""A feed on a local web server, which supports range requests and can simulate faults."""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from ecellm_lite.bundle.feed import push
+from ecellm_lite.bundle.feed_pull import Pulled, pull_feed
+from ecellm_lite.bundle.keys import SecretKey
+from ecellm_lite.models.store import Store
+from tests.support.bundles import Shop
+from tests.support.tiny_models import write_tiny_model
 
 
 class FolderServer:
@@ -42,6 +50,30 @@ class FolderServer:
         sent = [first for path, first in self.sent if path.startswith("/files/")]
         self.sent.clear()
         return sent
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A shop's feed, a web server for the feed, and the store of another machine."""
+
+    shop: Shop
+    folder: Path
+    server: FolderServer
+    till: Store
+
+    def push(self, serial: int, *, seed: int | None = None, name: str = "tiny:F32") -> None:
+        if seed is not None:
+            if self.shop.store.has(name):
+                self.shop.store.remove(name)
+            path = write_tiny_model(self.shop.folder / "again.gguf", seed=seed)
+            self.shop.store.add(path, name, "alpaca")
+        push(self.shop.store.load(name), self.shop.store, self.folder, self.shop.key, serial=serial)
+
+    def pull(self, *keys: SecretKey) -> Pulled:
+        return pull_feed(self.server.address, [key.public for key in keys or (self.shop.key,)], self.till)
+
+    def sha256(self) -> str:
+        return self.till.load("tiny:F32").manifest.sha256
 
 
 def _handler(server: FolderServer) -> type[BaseHTTPRequestHandler]:
