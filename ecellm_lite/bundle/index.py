@@ -23,6 +23,7 @@ FOLDERS = ("adapters", "home", "licences", "program", "wheels")
 MODES = (0o644, 0o755)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<![.])")
+_MODEL_FILE = re.compile(r"home/models/[^/]+/(?P<file>.+)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CRC32 = re.compile(r"[0-9a-f]{8}")
 
@@ -41,6 +42,12 @@ class BundleFile:
     crc32: str
     mode: int
     included: bool = True
+
+    @property
+    def model_file(self) -> str | None:
+        """The path in the folder of a model, such as "calibration/TASK.json", or None for a file of no model."""
+        match = _MODEL_FILE.fullmatch(self.path)
+        return match["file"] if match else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,14 @@ from pathlib import Path
 
 from ecellm_lite.bundle import pointer
 from ecellm_lite.bundle.archive import INDEX
-from ecellm_lite.bundle.index import LARGEST, Index, read_index
+from ecellm_lite.bundle.index import LARGEST, BundleFile, Index, read_index
+from ecellm_lite.bundle.launcher import HOME
 from ecellm_lite.bundle.start import check_start
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.home import bundle_home
+from ecellm_lite.models.calibrations import read_calibration
 from ecellm_lite.models.files import sha256_of
+from ecellm_lite.models.store import Store
 from ecellm_lite.models.store_lock import only_writer
 
 _REMAKE = "make a bundle of it again, with a higher serial number"
@@ -44,12 +47,29 @@ class Version:
     sha256: str
 
     def check(self) -> None:
-        """Raise ModelError if a file of the version is missing or changed, or if the program does not start."""
+        """Raise ModelError if a file of the version is missing or changed, or if the program does not start.
+
+        The version's own program may have replaced or removed calibrations, and may have replaced the model.
+        """
         for file in self.index.files:
             path = self.folder / file.path
-            if not path.is_file() or path.stat().st_size != file.size or sha256_of(path) != file.sha256:
+            shipped = path.is_file() and path.stat().st_size == file.size and sha256_of(path) == file.sha256
+            if not shipped and not self._is_replaced(file):
                 raise ModelError(f"{path} is damaged or missing", step=_REMAKE)
         check_start(self.folder, _REMAKE)
+
+    def _is_replaced(self, file: BundleFile) -> bool:
+        """Return whether the version's program replaced a file of the model, and left the model in a good state."""
+        if not file.model_file:
+            return False
+        with suppress(ModelError):
+            if file.model_file.startswith("calibration/"):
+                read_calibration(self.folder / file.path)
+                return True
+            store = Store(self.folder / HOME)
+            model = store.get(self.index.model)
+            return store.identify(model.path, again=True).sha256 == model.manifest.sha256
+        return False
 
 
 class Installation:

@@ -187,9 +187,11 @@ def _compared(source: Source, blank: BundleFile, old: BundleFile | None) -> Bund
     """Compare a file with the same file in the older bundle.
 
     If it is unchanged, return its old index entry with `included` set to False. If it is new or changed, return
-    `blank`, its new index entry, which has no hashes yet.
+    `blank`, its new index entry, which has no hashes yet. Do the same for a model's manifest and calibrations: the
+    installed program may replace them in the older version.
     """
-    if old is None or (old.size, old.mode) != (blank.size, blank.mode):
+    small = blank.model_file not in {None, "model.gguf"}
+    if old is None or small or (old.size, old.mode) != (blank.size, blank.mode):
         return blank
     digest = hashlib.sha256()
     if isinstance(source.content, bytes):
