@@ -69,12 +69,12 @@ def install(
         try:
             with installation.writing():
                 check_newer(installation.newest, index.name, index.serial, archive.sha256)
-                folder = _whole_version(installation, archive)
-                if folder is None:
-                    installation.clean()
-                    folder = _new_version(installation, archive, progress)
+                installation.clear()
+                folder = _whole_version(installation, archive) or _new_version(installation, archive, progress)
+                # A version that a rollback left must not become the previous one, even if this process is killed.
+                installation.prune(folder)
                 installation.switch(folder)
-                installation.clean()
+                installation.prune()
         except OSError as error:
             raise ModelError(
                 f"The bundle could not be installed in {installation.root} ({error.strerror or error})",

@@ -97,10 +97,9 @@ class Installation:
     def versions(self) -> list[Version]:
         """Return the installed versions, the lowest serial number first. Damaged versions are left out."""
         versions = []
-        for folder in self.versions_folder.glob("[1-9]*"):
-            if _VERSION.fullmatch(folder.name):
-                with suppress(OSError, ValueError):
-                    versions.append(_read_version(folder))
+        for folder in self._folders():
+            with suppress(OSError, ValueError):
+                versions.append(_read_version(folder))
         return sorted(versions, key=lambda version: (version.index.serial, version.folder.name))
 
     def current(self) -> Version | None:
@@ -124,27 +123,32 @@ class Installation:
     def staging(self, token: str) -> Path:
         """Return the path of a temporary folder in which a new version is written. Its name ends with `token`.
 
-        If the installation is interrupted, `clean` removes the folder later.
+        If the installation is interrupted, `clear` removes the folder later.
         """
         return self.versions_folder / f"{_NEW}{token}"
 
-    def clean(self) -> None:
-        """Remove interrupted installations, and all versions except the current and the previous one."""
+    def clear(self) -> None:
+        """Remove what interrupted installations left."""
         for leftover in [*self.versions_folder.glob(f"{_NEW}*"), *self.root.glob(f".{pointer.LINK}.*")]:
             if leftover.is_dir() and not leftover.is_symlink():
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
                 leftover.unlink(missing_ok=True)
-        current = self.current()
+
+    def prune(self, new: Path | None = None) -> None:
+        """Remove all versions, even damaged ones, except the current and the previous one.
+
+        `new`: the folder of a version that is about to become current. It is kept too.
+        """
+        current = pointer.read(self.root)
         if current is None:
             return
-        older = [version for version in self.versions() if version.index.serial < current.index.serial]
-        kept_folders = {current.folder, *(version.folder for version in older[1 - KEPT :])}
-        for version in self.versions():
-            if version.folder not in kept_folders:
+        kept = {current, *(version.folder.name for version in self._older(current)[1 - KEPT :])}
+        for folder in self._folders():
+            if folder.name not in kept and folder != new:
                 # Without its index it is no version any more, even if the rest cannot be removed.
-                (version.folder / INDEX).unlink(missing_ok=True)
-                shutil.rmtree(version.folder, ignore_errors=True)
+                (folder / INDEX).unlink(missing_ok=True)
+                shutil.rmtree(folder, ignore_errors=True)
 
     def rollback(self) -> Version:
         """Make the previous version current, and return it.
@@ -152,13 +156,22 @@ class Installation:
         Raises ModelError if there is no previous version, or if it is damaged.
         """
         with self.writing():
-            current = self.current()
-            older = [version for version in self.versions() if current and version.index.serial < current.index.serial]
+            current = pointer.read(self.root)
+            older = self._older(current) if current else []
             if not older:
                 raise ModelError(f"There is no earlier version of the bundle {self.name!r}", step="install one")
             older[-1].check()
             self.switch(older[-1].folder)
             return older[-1]
+
+    def _folders(self) -> list[Path]:
+        """Return the folders of all versions, even of damaged ones."""
+        return [path for path in self.versions_folder.glob("[1-9]*") if _VERSION.fullmatch(path.name) and path.is_dir()]
+
+    def _older(self, name: str) -> list[Version]:
+        """Return the versions that are older than the one in the folder `name`, whose index may be damaged."""
+        match = _VERSION.fullmatch(name)
+        return [version for version in self.versions() if match and version.index.serial < int(match["serial"])]
 
 
 def find_installation(name: str | None, base: Path | None = None) -> Installation:
@@ -183,7 +196,7 @@ def find_installation(name: str | None, base: Path | None = None) -> Installatio
 def installed_names(base: Path | None = None) -> list[str]:
     """Return the names of the installed bundles."""
     folder = (base or bundle_home()) / "bundles"
-    return sorted(path.name for path in folder.glob("[!.]*") if Installation(path.name, base).current())
+    return sorted(path.name for path in folder.glob("[!.]*") if pointer.read(path))
 
 
 def _read_version(folder: Path) -> Version:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ecellm_lite.bundle.install import install
-from ecellm_lite.bundle.installation import find_installation
+from ecellm_lite.bundle.installation import Installation, find_installation
 from ecellm_lite.bundle.launcher import HOME
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.calibration_files import keep_calibration, remove_calibrations
@@ -64,3 +65,59 @@ def test_a_model_pulled_into_a_version_does_not_hinder_a_rollback(shop: Shop, tm
     model.path.write_bytes(data)
     with pytest.raises(ModelError):
         first.check()
+
+
+def serials() -> list[int]:
+    return [version.index.serial for version in find_installation("till").versions()]
+
+
+def test_a_delta_of_a_version_that_was_rolled_back_from_is_installed(shop: Shop) -> None:
+    trusted = [shop.key.public]
+    bundles: list[Path] = []
+    for serial in (1, 2, 3):
+        shop.say(str(serial))
+        bundles.append(shop.bundle(f"{serial}.ecb", serial, **({"since": bundles[-1]} if bundles else {})))
+    for bundle in bundles[:2]:
+        install(bundle, trusted)
+    installation = find_installation("till")
+    installation.rollback()
+    shop.say("another")
+    (shop.folder / "program" / "ecellm-lite").write_text("#!/bin/sh\nexit 3\n", "utf-8")
+    with pytest.raises(ModelError):
+        install(shop.bundle("bad.ecb", 3), trusted)
+    assert serials() == [1, 2]
+    install(bundles[2], trusted)
+    assert serials() == [1, 3]
+    assert installation.rollback().index.serial == 1
+
+
+def test_a_kill_before_the_pruning_does_not_change_the_previous_version(shop: Shop) -> None:
+    trusted = [shop.key.public]
+    for serial in (1, 2):
+        install(shop.bundle(f"{serial}.ecb", serial), trusted)
+    installation = find_installation("till")
+    installation.rollback()
+    switch = Installation.switch
+
+    def killed(self: Installation, version: Path) -> None:
+        switch(self, version)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr(Installation, "switch", killed)
+        install(shop.bundle("3.ecb", 3), trusted)
+    assert installation.rollback().index.serial == 1
+
+
+def test_versions_without_an_index_are_removed_and_not_in_the_way(shop: Shop) -> None:
+    trusted = [shop.key.public]
+    first, second = (install(shop.bundle(f"{serial}.ecb", serial), trusted).version for serial in (1, 2))
+    (second.folder / "index.json").write_text("{", "utf-8")
+    (second.folder.parent / "1-000000000000").mkdir()
+    installation = find_installation(None)
+    assert installation.rollback() == first
+    install(shop.bundle("3.ecb", 3), trusted)
+    assert sorted(path.name for path in installation.versions_folder.iterdir()) == [
+        first.folder.name,
+        installation.current().folder.name,  # type: ignore[union-attr]
+    ]
