@@ -62,10 +62,14 @@ def place_file(source: Path, target: Path, *, move: bool) -> str:
 
     With `move`, `target` becomes a hard link to the file, so that the caller can remove the original afterwards.
     Without `move`, the file is copied. A symbolic link's target or a file on another disk is copied even with `move`.
+    A file that is in its place already stays there.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for leftover in (target, *temporaries(target)):  # of a process that was killed
-        leftover.unlink(missing_ok=True)
+        if leftover.resolve() != source.resolve():
+            leftover.unlink(missing_ok=True)
+    if target.exists() and not target.is_symlink():
+        return sha256_of(target)
     if move and not source.is_symlink():
         sha256 = sha256_of(source)
         with suppress(OSError):

@@ -223,7 +223,8 @@ class Store:
     def add(self, source: Path, name: str, envelope: str, *, licence: str = "", move: bool = False) -> StoredModel:
         """Copy or move a GGUF file into the store under a name. Raises UsageError if the name is taken.
 
-        If the file is a symbolic link, the file that it points to is copied. A move then removes only the link.
+        If the file is a symbolic link, the file that it points to is copied. A move then removes only the link. A file
+        that is in its place already, without a manifest, stays there.
         """
         with self.placing(name) as place:
             check_model(read_header(source))
@@ -234,7 +235,7 @@ class Store:
                 manifest = Manifest(name, _MODEL, size, sha256, envelope, origin, licence)
                 # The manifest is written last: without one the model does not exist.
                 manifest.write(place.manifest)
-                if move:
+                if move and (source.is_symlink() or source.resolve() != place.file.resolve()):
                     source.unlink(missing_ok=True)
             except OSError as error:
                 raise ModelError(
