@@ -10,7 +10,8 @@ import http.client
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -102,11 +103,23 @@ def _resume(address: str, target: Path, size: int, advance: Callable[[int], None
                 done += len(block)
                 if done > size:
                     break  # the sha256 will be wrong
-                file.write(block)
+                with _naming(target):
+                    file.write(block)
+                    file.flush()
                 if advance:
                     advance(len(block))
     if done < size:
         raise http.client.IncompleteRead(b"", size - done)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let an error of the disk name the file, as one of the network does not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def _open(address: str, headers: dict[str, str]) -> Any:

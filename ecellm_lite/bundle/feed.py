@@ -83,19 +83,21 @@ class FeedIndex:
         return {file.sha256 for model in self.models for file in model.files}
 
 
-def read_feed_index(data: bytes, text: bytes, keys: Sequence[PublicKey], what: str) -> FeedIndex:
+def read_feed_index(data: bytes, text: bytes, keys: Sequence[PublicKey], what: str) -> tuple[FeedIndex, PublicKey]:
     """Decode an index from `data`, after checking its signature. `text` is the content of the signature file.
+
+    Return the index, and the key that signed it.
 
     Raises ModelError if the signature is not from one of `keys`, or if the index is damaged. `what` names the index in
     error messages.
     """
-    signature.verify(data, text, keys, what)
+    key = signature.verify(data, text, keys, what)
     try:
         index = parse_document(FeedIndex, data, formats=(FORMAT,))
         _check(index)
     except ValueError as error:
         raise ModelError(f"{what} is damaged ({error})", step="have it pushed again") from None
-    return index
+    return index, key
 
 
 def push(
@@ -186,7 +188,7 @@ def _present(folder: Path, key: SecretKey) -> FeedIndex | None:
     path = folder / INDEX
     if not path.exists():
         return None
-    return read_feed_index(*_signed(folder, INDEX), [key.public], str(path))
+    return read_feed_index(*_signed(folder, INDEX), [key.public], str(path))[0]
 
 
 def _signed(folder: Path, name: str) -> tuple[bytes, bytes]:

@@ -1,14 +1,18 @@
 """Downloads the models of a feed into the store.
 
 Besides the feed's signed index, only files that it lists are downloaded. A file that the store already has is not
-downloaded again.
+downloaded again. A feed is known by its key and its name.
+
+    STORE/models/.downloads/KEY-NAME/SHA256   the files of a feed that are not complete, or not in their places yet
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urljoin
@@ -24,7 +28,7 @@ from ecellm_lite.errors import ModelError
 from ecellm_lite.home import bundle_home
 from ecellm_lite.models.calibration_files import calibration_folder
 from ecellm_lite.models.calibrations import read_calibration
-from ecellm_lite.models.files import copy_file, sha256_of
+from ecellm_lite.models.files import copy_file, sha256_of, size_text
 from ecellm_lite.models.manifest import read_manifest
 from ecellm_lite.models.store import Store
 from ecellm_lite.models.store_lock import only_writer
@@ -52,11 +56,13 @@ def pull_feed(address: str, keys: Sequence[PublicKey], store: Store, *, progress
     - None of `keys` signed the index.
     - The index is older than the last accepted one.
     - A file is damaged or cannot be fetched.
+    - The disk has no room for the files.
     """
     check_address(address)
     address = address if address.endswith(".json") else urljoin(f"{address.rstrip('/')}/", INDEX)
-    index, data = _index(address, keys)
-    newest = bundle_home() / "feeds" / f"{index.name}.json"
+    index, data, key = _index(address, keys)
+    feed = f"{key.name}-{index.name}"
+    newest = bundle_home() / "feeds" / f"{feed}.json"
     sha256 = hashlib.sha256(data).hexdigest()
     check_newer(newest, f"The index {address}", index.serial, sha256)
     try:
@@ -71,9 +77,15 @@ def pull_feed(address: str, keys: Sequence[PublicKey], store: Store, *, progress
             if progress:
                 progress(min(done, total), total)
 
+        # On the disk of the models, which may be another than the store's.
+        folder = store.root / "models" / ".downloads" / feed
         with only_writer(store.root / "locks" / "pull.lock", "the models"):
+            _prepare(folder, [file for _, file in needed])
             for model in changed:
-                _update(model, store, urljoin(address, f"{FILES}/"), advance)
+                _update(model, store, folder, urljoin(address, f"{FILES}/"), advance)
+            with suppress(OSError):
+                folder.rmdir()
+                folder.parent.rmdir()
     except OSError as error:
         raise ModelError(
             f"{error.filename or store.root} cannot be written ({error.strerror})",
@@ -82,17 +94,37 @@ def pull_feed(address: str, keys: Sequence[PublicKey], store: Store, *, progress
     return Pulled(index, [model.name for model in changed])
 
 
-def _index(address: str, keys: Sequence[PublicKey]) -> tuple[FeedIndex, bytes]:
+def _index(address: str, keys: Sequence[PublicKey]) -> tuple[FeedIndex, bytes, PublicKey]:
     for attempt in range(1, _TRIES + 1):
         text = fetch_small(f"{address}{SIGNATURE.removeprefix(INDEX)}", signature.LARGEST)
         data = fetch_small(address, LARGEST)
         try:
-            return read_feed_index(data, text, keys, address), data
+            index, key = read_feed_index(data, text, keys, address)
         except ModelError:
             if attempt == _TRIES:
                 raise
+        else:
+            return index, data, key
         time.sleep(PAUSE * attempt)
     raise AssertionError
+
+
+def _prepare(folder: Path, files: Sequence[FeedFile]) -> None:
+    """Make the folder for downloads, and remove files that a newer index no longer names.
+
+    Raises ModelError if the disk has no room for the files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    present = {path.name: path.stat().st_size for path in folder.iterdir()}
+    for name in present.keys() - {file.sha256 for file in files}:
+        (folder / name).unlink()
+    missing = sum(max(file.size - present.get(file.sha256, 0), 0) for file in files)
+    free = shutil.disk_usage(folder).free
+    if missing > free:
+        raise ModelError(
+            f"The models need {size_text(missing)} more, and {folder} has {size_text(free)} free",
+            step="free some space and pull again",
+        )
 
 
 def _is_current(model: FeedModel, store: Store) -> bool:
@@ -113,10 +145,9 @@ def _is_stored(model: FeedModel, file: FeedFile, store: Store) -> bool:
     return path.is_file() and sha256_of(path) == file.sha256
 
 
-def _update(model: FeedModel, store: Store, address: str, advance: Callable[[int], None]) -> None:
+def _update(model: FeedModel, store: Store, folder: Path, address: str, advance: Callable[[int], None]) -> None:
     """Fetch those files of a model that are missing in the store. Store the model first, then its calibrations."""
     needed = [file for file in model.files if not _is_stored(model, file, store)]
-    folder = store.root / "downloads"
 
     def fetched(file: FeedFile) -> Path:
         path = folder / file.sha256

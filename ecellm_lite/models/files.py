@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -76,6 +77,19 @@ def place_file(source: Path, target: Path, *, move: bool) -> str:
             target.hardlink_to(source)
             return sha256
     return copy_file(source, target)
+
+
+def move_file(source: Path, target: Path) -> None:
+    """Move a file atomically, also to another disk: then it is copied."""
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        for leftover in temporaries(target):  # of a process that was killed
+            leftover.unlink(missing_ok=True)
+        copy_file(source, target)
+        source.unlink()
 
 
 def size_text(size: int) -> str:

@@ -17,7 +17,7 @@ from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.home import home
 from ecellm_lite.models.catalogue import DEMO, how_to_get
 from ecellm_lite.models.file_identity import FileIdentities, FileIdentity
-from ecellm_lite.models.files import place_file
+from ecellm_lite.models.files import move_file, place_file
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.manifest import Manifest, read_manifest
 from ecellm_lite.models.model_check import check_model
@@ -248,9 +248,9 @@ class Store:
         """Move a GGUF file into the store, and replace any model of the same name.
 
         The new file is put beside the old one. Then the manifest is replaced by one that names the new file. So an
-        interrupted update leaves either the old model or the new one. `source` must be on the store's disk and have the
-        manifest's size and sha256. Raises ModelError if the file is not safe for llama.cpp, and BusyError while another
-        process writes the model.
+        interrupted update leaves either the old model or the new one. `source` must have the manifest's size and
+        sha256. Raises ModelError if the file is not safe for llama.cpp, and BusyError while another process writes the
+        model.
         """
         folder = self.folder(manifest.name)
         with self.writing(manifest.name, patience=_PATIENCE):
@@ -258,11 +258,12 @@ class Store:
             file = f"model-{manifest.sha256[:12]}.gguf"
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                source.replace(folder / file)
+                move_file(source, folder / file)
                 replace(manifest, file=file).write(folder / _MANIFEST)
             except OSError as error:
                 raise ModelError(
-                    f"{manifest.name} could not be put into {folder} ({error.strerror})", step="check its permissions"
+                    f"{manifest.name} could not be put into {folder} ({error.strerror})",
+                    step="free some space or check its permissions",
                 ) from None
             self.note(manifest.name)
             for old in folder.glob("model*.gguf"):

@@ -61,6 +61,10 @@ class Chain:
     server: FolderServer
     till: Store
 
+    @property
+    def downloads(self) -> Path:
+        return self.till.root / "models" / ".downloads" / f"{self.shop.key.public.name}-{self.folder.name}"
+
     def push(self, serial: int, *, seed: int | None = None, name: str = "tiny:F32") -> None:
         if seed is not None:
             if self.shop.store.has(name):
