@@ -72,12 +72,14 @@ def serve_standard_streams(load: Load) -> None:
     output = Output(write)
     try:
         answerer, progress = load()
-    except EcellmError as error:
+    except Exception as error:  # with too little memory also ImportError and MemoryError
+        failure = error if isinstance(error, EcellmError) else _unloaded(error)
         output.take_room(0)
-        failure = error
         output.put(lambda: error_line(None, failure), 0)
         output.close(1)
-        raise
+        if failure is error:
+            raise
+        raise failure from error
     try:
         _run(Session(answerer, output, progress), read, output)
     finally:
@@ -116,6 +118,11 @@ def _run(session: Session, read: Callable[[int], bytes], output: Output) -> None
         if wait([ended], 0.5).done:
             ended.result()
             return
+
+
+def _unloaded(error: Exception) -> EcellmError:
+    reason = " ".join(f"{type(error).__name__} {error}".split())
+    return EcellmError(f"The model does not load ({reason})", step="check that there is enough memory")
 
 
 def _is_pipe(descriptor: int) -> bool:

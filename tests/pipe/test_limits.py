@@ -5,6 +5,7 @@ The limits on priority and cores must apply to all threads.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -72,6 +73,14 @@ def test_cores_are_a_number_or_a_list() -> None:
 def test_a_model_larger_than_the_memory_limit_is_one_error(demo_model: StoredModel) -> None:
     with pytest.raises(EcellmError):
         ChildRuntime(demo_model.path, envelope="alpaca", memory_bytes=1 << 24, prompt_kernels="off")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such limit")
+def test_too_little_memory_for_the_engine_is_the_first_line(demo_model: StoredModel) -> None:
+    command = [*COMMAND, "--model", str(demo_model.path), "--envelope", "alpaca", "--memory-bytes", str(1 << 24)]
+    ended = subprocess.run(command, cwd=ROOT, input="", capture_output=True, text=True, check=False)
+    line = json.loads(ended.stdout)
+    assert (ended.returncode, line["type"], line["id"], line["error"]["code"]) == (1, "error", None, "internal")
 
 
 def test_the_command_serves_a_model_under_all_limits(demo_model: StoredModel, tmp_path: Path) -> None:
