@@ -171,6 +171,8 @@ def keygen(name: Path) -> None:
 
     secret = make_key()
     secret_file, public_file = name.with_name(f"{name.name}.key"), name.with_name(f"{name.name}.pub")
+    if not secret_file.exists():
+        # A secret key without its public key could not be made again.
+        secret.public.write(public_file)
     secret.write(secret_file)
-    secret.public.write(public_file)
     click.echo(f"{secret_file} is secret: keep it off the machines that install. {public_file} goes to them.")

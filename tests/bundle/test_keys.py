@@ -5,6 +5,8 @@ A damaged key file is refused, and so is a secret key file that other users may 
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from ecellm_lite.bundle import keys
 from ecellm_lite.bundle.signature import sign, verify
+from ecellm_lite.cli.main import run_command
 from ecellm_lite.errors import ModelError, UsageError
 from tests.support.refusals import refusal
 
@@ -69,3 +72,19 @@ def test_trusted_keys_are_kept(tmp_path: Path) -> None:
     assert keys.trusted_keys(tmp_path) == []
     keys.trust(secret.public, tmp_path)
     assert keys.trusted_keys(tmp_path) == [secret.public]
+
+
+@pytest.mark.parametrize("kind", [keys.SecretKey, keys.PublicKey])
+def test_a_pair_that_could_not_be_written_is_made_again(kind: type, tmp_path: Path) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "write", full)
+        assert run_command(["bundle", "keygen", str(tmp_path / "a")]) == 3
+    assert not (tmp_path / "a.key").exists()
+    assert run_command(["bundle", "keygen", str(tmp_path / "a")]) == 0
+    secret = keys.read_secret_key(tmp_path / "a.key")
+    assert keys.read_public_key(tmp_path / "a.pub") == secret.public
+    assert run_command(["bundle", "keygen", str(tmp_path / "a")]) == 2
+    assert keys.read_public_key(tmp_path / "a.pub") == secret.public
