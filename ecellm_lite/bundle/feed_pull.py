@@ -24,11 +24,10 @@ from ecellm_lite.bundle.feed import FILES, MANIFEST, MODEL, FeedFile, FeedIndex,
 from ecellm_lite.bundle.index import LARGEST
 from ecellm_lite.bundle.keys import PublicKey
 from ecellm_lite.bundle.newest import check_newer, remember
+from ecellm_lite.bundle.pulled_calibrations import PulledCalibrations
 from ecellm_lite.errors import ModelError
 from ecellm_lite.home import bundle_home
-from ecellm_lite.models.calibration_files import calibration_folder
-from ecellm_lite.models.calibrations import read_calibration
-from ecellm_lite.models.files import copy_file, sha256_of, size_text
+from ecellm_lite.models.files import size_text
 from ecellm_lite.models.manifest import read_manifest
 from ecellm_lite.models.store import Store
 from ecellm_lite.models.store_lock import only_writer
@@ -128,7 +127,9 @@ def _prepare(folder: Path, files: Sequence[FeedFile]) -> None:
 
 
 def _is_current(model: FeedModel, store: Store) -> bool:
-    return all(_is_stored(model, file, store) for file in model.files)
+    if not all(_is_stored(model, file, store) for file in model.files):
+        return False
+    return PulledCalibrations(model, store, store.get(model.name)).recorded
 
 
 def _is_stored(model: FeedModel, file: FeedFile, store: Store) -> bool:
@@ -141,8 +142,7 @@ def _is_stored(model: FeedModel, file: FeedFile, store: Store) -> bool:
     if file.path == MANIFEST:
         data = replace(stored.manifest, file=MODEL).encode()  # the store names the file itself
         return hashlib.sha256(data).hexdigest() == file.sha256
-    path = calibration_folder(store, stored) / Path(file.path).name
-    return path.is_file() and sha256_of(path) == file.sha256
+    return not PulledCalibrations(model, store, stored).needs(file)
 
 
 def _update(model: FeedModel, store: Store, folder: Path, address: str, advance: Callable[[int], None]) -> None:
@@ -155,27 +155,17 @@ def _update(model: FeedModel, store: Store, folder: Path, address: str, advance:
         return path
 
     [weights] = [file for file in model.files if file.path == MODEL]
-    for file in sorted(needed, key=lambda each: each.path != MANIFEST):
-        if file.path == MANIFEST:
-            manifest = read_manifest(fetched(file))
-            if (manifest.name, manifest.sha256, manifest.size) != (model.name, weights.sha256, weights.size):
-                raise ModelError(f"The manifest of {model.name} is another model's", step="have it pushed again")
-            if weights in needed:
-                store.update(fetched(weights), manifest)
-            else:
-                stored = store.get(model.name)
-                with store.writing_beside(stored):
-                    replace(manifest, file=stored.path.name).write(stored.path.with_name(MANIFEST))
-        elif file.path != MODEL:
-            _place_calibration(fetched(file), Path(file.path).name, store, model.name)
+    for file in (file for file in needed if file.path == MANIFEST):
+        manifest = read_manifest(fetched(file))
+        if (manifest.name, manifest.sha256, manifest.size) != (model.name, weights.sha256, weights.size):
+            raise ModelError(f"The manifest of {model.name} is another model's", step="have it pushed again")
+        if weights in needed:
+            store.update(fetched(weights), manifest)
+        else:
+            stored = store.get(model.name)
+            with store.writing_beside(stored):
+                replace(manifest, file=stored.path.name).write(stored.path.with_name(MANIFEST))
+    calibrations = {Path(file.path).name: fetched(file) for file in needed if file.path not in {MODEL, MANIFEST}}
+    PulledCalibrations(model, store, store.get(model.name)).update(calibrations)
     for file in needed:
         (folder / file.sha256).unlink(missing_ok=True)
-
-
-def _place_calibration(path: Path, name: str, store: Store, model: str) -> None:
-    """Put a calibration file into the folder of a stored model. Raises ModelError if the calibration is damaged."""
-    calibration = read_calibration(path)
-    stored = store.get(model)
-    if calibration and f"{calibration.scope.task}.json" == name:
-        with store.writing_beside(stored):
-            copy_file(path, calibration_folder(store, stored) / name)

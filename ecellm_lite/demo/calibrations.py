@@ -1,24 +1,18 @@
 """Copies the demo's calibrations into the store's folder for the demo model.
 
 The shipped files `calibrations/TASK.json` were fitted to rows that the adapter was not trained on (see
-adapter/README.md). A record in the model's calibration folder lists the copied files. The record makes three things
-possible:
-
-- A calibration that the user fitted is never overwritten.
-- A copy that the user removed is not restored.
-- An unchanged copy is replaced when a later version of this package ships a new file.
+adapter/README.md). A record in the model's calibration folder lists the copied files (see
+models/calibration_copies.py), so that what the user fitted or removed stays so.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ecellm_lite.errors import ModelError
+from ecellm_lite.models.calibration_copies import is_replaceable, read_record, write_record
 from ecellm_lite.models.calibration_files import calibration_folder
-from ecellm_lite.models.calibrations import read_calibration
 from ecellm_lite.models.files import replacing
 from ecellm_lite.models.store import Store, StoredModel
 
@@ -38,44 +32,17 @@ def install_calibrations(store: Store, model: StoredModel) -> None:
     shipped = {path.name: path.read_bytes() for path in sorted(SHIPPED.glob("*.json"))}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in shipped.items()}
     folder = calibration_folder(store, model)
-    recorded = _recorded(folder / RECORD)
+    recorded = read_record(folder / RECORD)
     if recorded == digests:
         return
     with suppress(OSError):
         for name in sorted({*digests, *recorded}):
             path = folder / name
-            if not _replaceable(path, recorded.get(name)):
+            if not is_replaceable(path, recorded.get(name), MODEL_SHA256):
                 continue
             if name in shipped:
                 with replacing(path) as temporary:
                     temporary.write_bytes(shipped[name])
             else:
                 path.unlink(missing_ok=True)
-        with replacing(folder / RECORD) as temporary:
-            temporary.write_text("".join(f"{digest}  {name}\n" for name, digest in digests.items()), "utf-8")
-
-
-def _replaceable(path: Path, recorded: str | None) -> bool:
-    """Return whether a shipped calibration may be written to this path.
-
-    There are three such cases: the file there is the last copy, unchanged; there is no file, and none was copied
-    before; or the file was fitted to an older demo model.
-
-    `recorded`: the sha256 of the last copy, or None if there was no copy.
-    """
-    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-    if digest == recorded:
-        return True
-    with suppress(ModelError):
-        calibration = read_calibration(path)
-        return calibration is not None and calibration.scope.model != MODEL_SHA256
-    return False
-
-
-def _recorded(path: Path) -> Mapping[str, str]:
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, ValueError):
-        return {}
-    pairs = (line.split("  ", 1) for line in lines)
-    return {pair[1]: pair[0] for pair in pairs if len(pair) == 2 and Path(pair[1]).name == pair[1]}
+        write_record(folder / RECORD, digests)

@@ -16,7 +16,9 @@ from ecellm_lite.bundle.feed import push
 from ecellm_lite.bundle.feed_pull import pull_feed
 from ecellm_lite.bundle.keys import make_key
 from ecellm_lite.errors import ModelError
+from ecellm_lite.models.calibration_files import keep_calibration
 from ecellm_lite.models.store import Store
+from tests.support.calibrations import calibration_of
 from tests.support.feeds import Chain, FolderServer
 from tests.support.refusals import refusal
 
@@ -128,3 +130,38 @@ def test_downloads_of_a_replaced_index_are_removed(
         pull_feed(server.address, [key.public], chain.till)
         assert max(server.files()) == 3000
     assert not chain.downloads.parent.exists()
+
+
+def test_calibrations_that_a_feed_withdraws_are_removed_and_those_of_the_till_stay(chain: Chain) -> None:
+    def calibrate(store: Store, task: str, temperature: float) -> Path:
+        model = store.load("tiny:F32")
+        fitted = calibration_of(task, temperature)
+        scope = replace(fitted.scope, model=model.manifest.sha256)
+        return keep_calibration(store, model, replace(fitted, scope=scope))
+
+    tasks = ["sentiment_analysis", "product_matching", "answerability_prediction"]
+    shipped = [calibrate(chain.shop.store, task, 2.0) for task in tasks]
+    chain.push(1)
+    assert chain.pull().changed == ["tiny:F32"]
+    copies = [chain.till.folder("tiny:F32") / "calibration" / path.name for path in shipped]
+    assert [copy.read_bytes() for copy in copies] == [path.read_bytes() for path in shipped]
+    assert chain.pull().changed == []
+
+    own = calibrate(chain.till, tasks[1], 3.0).read_bytes()
+    copies[2].unlink()
+    chain.server.files()
+    assert (chain.pull().changed, chain.server.files()) == ([], [])
+    for path, task in zip(shipped, tasks, strict=True):
+        calibrate(chain.shop.store, task, 4.0)
+        assert path.exists()
+    chain.push(2)
+    assert chain.pull().changed == ["tiny:F32"]
+    assert [copies[0].read_bytes(), copies[1].read_bytes()] == [shipped[0].read_bytes(), own]
+    assert not copies[2].exists()
+
+    for path in shipped:
+        path.unlink()
+    chain.push(3)
+    assert chain.pull().changed == ["tiny:F32"]
+    assert [copy.exists() for copy in copies] == [False, True, False]
+    assert chain.pull().changed == []

@@ -1,0 +1,61 @@
+"""Brings a stored model's calibrations up to date with a feed, without touching what the user fitted or removed.
+
+A record beside the calibrations names those that came from a feed (see models/calibration_copies.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ecellm_lite.bundle.feed import CALIBRATION, MODEL, FeedFile, FeedModel
+from ecellm_lite.models.calibration_copies import is_replaceable, read_record, write_record
+from ecellm_lite.models.calibration_files import calibration_folder
+from ecellm_lite.models.calibrations import read_calibration
+from ecellm_lite.models.files import copy_file, sha256_of
+from ecellm_lite.models.store import Store, StoredModel
+
+RECORD = "pulled.sha256"
+
+
+class PulledCalibrations:
+    """The calibrations of a model in a feed, and their copies beside the stored model of the same name."""
+
+    def __init__(self, model: FeedModel, store: Store, stored: StoredModel) -> None:
+        self._store, self._stored = store, stored
+        self._folder = calibration_folder(store, stored)
+        self._weights = next(file.sha256 for file in model.files if file.path == MODEL)
+        self._recorded = read_record(self._folder / RECORD)
+        self._digests = {
+            Path(file.path).name: file.sha256 for file in model.files if file.path.startswith(f"{CALIBRATION}/")
+        }
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the record names exactly the calibrations of the feed."""
+        return self._recorded == self._digests
+
+    def needs(self, file: FeedFile) -> bool:
+        """Return whether a calibration of the feed must be copied."""
+        path = self._folder / Path(file.path).name
+        if path.is_file() and sha256_of(path) == file.sha256:
+            return False
+        return is_replaceable(path, self._recorded.get(path.name), self._weights)
+
+    def update(self, fetched: Mapping[str, Path]) -> None:
+        """Copy the fetched calibrations, and remove unchanged copies that the feed has withdrawn.
+
+        `fetched`: for each needed calibration, its file name and the path of the fetched file. Raises ModelError if one
+        is damaged.
+        """
+        for name, path in fetched.items():
+            calibration = read_calibration(path)
+            if calibration and f"{calibration.scope.task}.json" == name:
+                with self._store.writing_beside(self._stored):
+                    copy_file(path, self._folder / name)
+        with self._store.writing_beside(self._stored):
+            for name in self._recorded.keys() - self._digests.keys():
+                if is_replaceable(self._folder / name, self._recorded[name], self._weights):
+                    (self._folder / name).unlink(missing_ok=True)
+            if not self.recorded:
+                write_record(self._folder / RECORD, self._digests)

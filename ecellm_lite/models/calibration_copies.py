@@ -1,0 +1,51 @@
+"""Records which calibrations were copied into a model's folder, from this package or from a feed.
+
+A record is a file in the folder, in the form of sha256sum. It makes three things possible:
+
+- A calibration that the user fitted is never overwritten.
+- A copy that the user removed is not restored.
+- An unchanged copy is replaced when a later version comes, or removed when it is withdrawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from ecellm_lite.errors import ModelError
+from ecellm_lite.models.calibrations import read_calibration
+from ecellm_lite.models.files import replacing, sha256_of
+
+
+def read_record(path: Path) -> Mapping[str, str]:
+    """Return the sha256 of each recorded copy by its name. A missing or damaged record names no copies."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, ValueError):
+        return {}
+    pairs = (line.split("  ", 1) for line in lines)
+    return {pair[1]: pair[0] for pair in pairs if len(pair) == 2 and Path(pair[1]).name == pair[1]}
+
+
+def write_record(path: Path, digests: Mapping[str, str]) -> None:
+    """Write the sha256 of each copy by its name, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text("".join(f"{digest}  {name}\n" for name, digest in digests.items()), "utf-8")
+
+
+def is_replaceable(path: Path, recorded: str | None, model: str) -> bool:
+    """Return whether a copy may be written to this path.
+
+    There are three such cases: the file there is the last copy, unchanged; there is no file, and none was copied
+    before; or the file was fitted to another model.
+
+    `recorded`: the sha256 of the last copy, or None if there was no copy. `model`: the sha256 of the model's file.
+    """
+    digest = sha256_of(path) if path.is_file() else None
+    if digest == recorded:
+        return True
+    with suppress(ModelError):
+        calibration = read_calibration(path)
+        return calibration is not None and calibration.scope.model != model
+    return False
