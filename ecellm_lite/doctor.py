@@ -125,9 +125,7 @@ def _prompt_kernels() -> Check:
         return Check("prompt kernels", "ok", f"{finding}; most models run rows together in deterministic mode")
     finding = f"llama.cpp reads prompts by itself: {state.reason}"
     advice = (
-        "tune the model with `ecellm-lite bench --tune` to find out whether they are faster here"
-        if state.unmeasured
-        else ""
+        "tune the model with `ecellm-lite bench` to find out whether they are faster here" if state.unmeasured else ""
     )
     return Check("prompt kernels", "note", f"{finding}; deterministic mode runs one row at a time", advice)
 
@@ -200,7 +198,7 @@ def _tunings(store: Store) -> list[Check]:
     for path in sorted([*store.root.glob("models/*/tuning.json"), *store.root.glob("tuning/*.json")]):
         stored = path.name == "tuning.json"
         model = path.parent.name.replace("--", ":") if stored else path.stem[:8]
-        name, again = f"tuning {model}", f"tune {model} again with `ecellm-lite bench --tune`"
+        name, again = f"tuning {model}", f"tune {model} again with `ecellm-lite bench`"
         try:
             tuning = read_tuning(path)
         except EcellmError as error:

@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ecellm_lite.errors import EcellmError
+from ecellm_lite.errors import BusyError, EcellmError
 from ecellm_lite.models.store_lock import only_writer
 from ecellm_lite.serve import (
     batches,
@@ -35,6 +35,7 @@ from ecellm_lite.serve.exchange import Exchanges, Log
 from ecellm_lite.serve.form import place_of
 from ecellm_lite.serve.guard import Access, Guard
 from ecellm_lite.serve.json_response import JsonResponse
+from ecellm_lite.serve.log import log
 from ecellm_lite.serve.service import Service
 from ecellm_lite.version import __version__
 
@@ -84,10 +85,12 @@ def create_app(service: Service, access: Access | None = None, *, log: Log | Non
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     tried = asyncio.Event()
     batches = asyncio.create_task(_run_batches(app, tried))
-    await tried.wait()
-    yield
-    batches.cancel()
-    await asyncio.gather(batches, return_exceptions=True)
+    try:
+        await tried.wait()
+        yield
+    finally:
+        batches.cancel()
+        await asyncio.gather(batches, return_exceptions=True)
 
 
 async def _run_batches(app: FastAPI, tried: asyncio.Event) -> None:
@@ -108,8 +111,12 @@ async def _run_batches(app: FastAPI, tried: asyncio.Event) -> None:
                     await asyncio.Event().wait()
                 finally:
                     await service.runner.close()
-        except EcellmError as error:  # another server runs them, or the folder cannot be written
-            service.runner.stay_away(error)
+        except BusyError:  # another server of this user runs them
+            pass
+        except Exception as error:  # noqa: BLE001 - the tasks are answered where no batches can run
+            reason = error.message if isinstance(error, EcellmError) else type(error).__name__
+            if not tried.is_set():
+                log(f"No batches run here: {reason}")
         finally:
             tried.set()
         await asyncio.sleep(_LOCK_SECONDS)

@@ -17,6 +17,7 @@ from typing import Any
 from ecellm_lite.documents import read_document
 from ecellm_lite.models.files import replacing
 from ecellm_lite.serve.errors import RefusedError
+from ecellm_lite.serve.leftovers import leftovers
 
 WINDOW = 24 * 3600  # seconds; OpenAI's API has no other completion window
 _ID = re.compile(r"batch_[0-9a-f]{24}")
@@ -51,7 +52,7 @@ class Batch:
 
     @classmethod
     def made(cls, owner: str | None, endpoint: str, input_file_id: str, metadata: Mapping[str, str]) -> Batch:
-        """Return a new batch. Ids of later batches are greater."""
+        """Return a new batch. Its id begins with the time, so that batches can be sorted by their ids."""
         id_ = f"batch_{time.time_ns():016x}{secrets.token_hex(4)}"
         return cls(id_, owner, endpoint, input_file_id, int(time.time()), metadata=dict(metadata))
 
@@ -99,14 +100,12 @@ class BatchStore:
         self._folder = folder
 
     def sweep(self) -> None:
-        """Remove what killed servers left: half-written records, and journals without a record.
-
-        Call this only while no server uses the folder.
-        """
-        for left in self._folder.glob(".batch_*"):
+        """Remove what killed servers left: half-written records, and journals of no unfinished batch."""
+        for left in leftovers(self._folder, ".batch_*"):
             left.unlink(missing_ok=True)
-        for journal in self._folder.glob("batch_*.journal"):
-            if not journal.with_suffix(".json").exists():
+        for journal in leftovers(self._folder, "batch_*.journal"):
+            batch = self._read(journal.with_suffix(".json"))
+            if batch is None or batch.ended:
                 journal.unlink(missing_ok=True)
 
     def __iter__(self) -> Iterator[Batch]:

@@ -30,6 +30,10 @@ class Journal:
         except FileNotFoundError:
             return
 
+    def answered(self) -> dict[str, bool]:
+        """Return for each answered request, by its custom_id, whether its status is below 400."""
+        return {response["custom_id"]: is_good(response) for _, response in self}
+
     def open(self) -> IO[bytes]:
         """Open the journal for more responses. Only the user account that runs the server can read it."""
         return open(self.path, "ab", opener=_private)  # Path.open takes no opener

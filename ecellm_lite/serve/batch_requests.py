@@ -66,9 +66,10 @@ def _read(data: bytes, endpoint: str) -> Line:
         raise RefusedError(422, "mismatched_url", f"The line is not a POST to {endpoint}", field="url")
     if value["body"].get("stream"):
         raise RefusedError(422, "stream", "A batch cannot stream", step="leave stream out", field="body.stream")
-    # Numbers keep their spelling: 19.50 is another text for the model than 19.5.
+    # Numbers keep their spelling: 19.50 is another text for the model than 19.5. Half a character, such as \ud83d of an
+    # emoji, is escaped.
     try:
-        return Line(value["custom_id"], written_json(value["body"]).encode())
+        return Line(value["custom_id"], written_json(value["body"]).encode(errors="backslashreplace"))
     except RecursionError:
         raise RefusedError(422, "invalid_json", "The body is nested too deep", field="body") from None
 

@@ -12,16 +12,16 @@ import json
 import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from starlette.types import ASGIApp
 
-from ecellm_lite.errors import EcellmError
 from ecellm_lite.serve.batch import Batch, BatchStore
 from ecellm_lite.serve.batch_journal import Journal, is_good
 from ecellm_lite.serve.batch_requests import Line, batch_error, read_requests
-from ecellm_lite.serve.errors import RefusedError, is_disk_full, retry_after
+from ecellm_lite.serve.errors import RefusedError, retry_after
 from ecellm_lite.serve.inner import ask
 from ecellm_lite.serve.keys import Keys
 from ecellm_lite.serve.log import log
@@ -45,27 +45,22 @@ class BatchRunner:
         self._store = store
         self._keys = keys
         self._app: ASGIApp | None = None
-        self._reason: str | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turn = asyncio.Semaphore(1)
         self._finishing = asyncio.Lock()
 
     def start(self, app: ASGIApp) -> None:
         """Resume the batches that an earlier server left unfinished, in their order. `app` answers their requests."""
-        self._app = app
         unfinished = [batch for batch in self._store if not batch.ended]
         for batch in sorted(unfinished, key=lambda batch: (batch.status == "validating", batch.created_at, batch.id)):
             self.run(batch)
-
-    def stay_away(self, reason: EcellmError) -> None:
-        """Run no batches until `start` is called, because of this error."""
-        self._reason = reason.message
+        self._app = app
 
     def check(self) -> None:
         """Raise RefusedError (503) if this server runs no batches, for example because another server runs them."""
         if self._app is None:
-            message = f"This server runs no batches ({self._reason})"
-            step = "send the request to the server that runs them, or try again later"
+            message = "This server runs no batches: another server of this user runs them, or its log says why"
+            step = "send the request to that server, or try again later"
             raise RefusedError(503, "batches_elsewhere", message, step=step, headers=retry_after(5))
 
     def run(self, batch: Batch) -> None:
@@ -82,12 +77,18 @@ class BatchRunner:
         self.check()
         if batch.ended:
             raise RefusedError(409, "batch_over", f"The batch is {batch.status}", step="make another")
-        if batch.status != "finalizing":
-            self._store.put(batch.at("cancelling"))
+        async with self._finishing:
+            batch = self._store.get(batch.id, batch.owner)
+            if batch.status != "finalizing" and not batch.ended:
+                self._store.put(batch.at("cancelling"))
         if task := self._tasks.get(batch.id):
             task.cancel()
             await asyncio.wait([task])
-        return await self._finish(batch, "cancelled")
+        try:
+            return await self._finish(batch, "cancelled")
+        except OSError:
+            self.run(batch)  # it ends when the disk has room
+            raise
 
     async def close(self) -> None:
         """Stop all batches. The next server resumes them."""
@@ -100,21 +101,25 @@ class BatchRunner:
     async def _run(self, batch: Batch) -> None:
         """Run a batch to its end.
 
-        While the disk is full, try again from time to time. The answers in the journal are kept.
+        While the disk is full or cannot be read, try again from time to time. The answers in the journal are kept.
         """
+        errors: list[dict[str, Any]] = []
         async with self._turn:
             while True:
                 try:
-                    await self._attempt(self._store.get(batch.id, batch.owner))
+                    batch = self._store.get(batch.id, batch.owner)
+                    await (self._finish(batch, "failed", errors) if errors else self._attempt(batch))
+                    return
+                except RefusedError:  # the batch's record is gone
                     return
                 except Exception as error:  # noqa: BLE001 - no batch may stay unfinished
                     reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
                     log(f"Batch {batch.id}: {reason}")
-                    if not (isinstance(error, OSError) and is_disk_full(error)):
-                        message = f"The batch cannot run ({reason})"
-                        await self._finish(batch, "failed", [batch_error("cannot_run", message)])
-                        return
-                    await asyncio.sleep(_DISK_SECONDS)
+                    may_pass = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+                    if not may_pass and not errors:
+                        errors = [batch_error("cannot_run", f"The batch cannot run ({reason})")]
+                        continue
+                await asyncio.sleep(_DISK_SECONDS)
 
     async def _attempt(self, batch: Batch) -> None:
         if batch.status == "cancelling":
@@ -142,7 +147,7 @@ class BatchRunner:
         Return False if the batch expires before all are answered.
         """
         journal = Journal(self._store.journal(batch))
-        good = {response["custom_id"]: is_good(response) for _, response in await asyncio.to_thread(list, journal)}
+        good = await asyncio.to_thread(journal.answered)
         waiting = iter([line for line in lines if line.custom_id not in good])
         await asyncio.to_thread(journal.mend)
         stopped = batch.expires_at <= time.time()
@@ -203,7 +208,9 @@ class BatchRunner:
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            await work
+            while not work.done():
+                with suppress(asyncio.CancelledError):  # of another cancel
+                    await asyncio.wait([work])
             raise
 
     async def _finish_once(self, batch: Batch, status: str, errors: Sequence[Mapping[str, Any]]) -> Batch:

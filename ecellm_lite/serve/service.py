@@ -24,6 +24,7 @@ from ecellm_lite.serve.exchange import exchange_of
 from ecellm_lite.serve.fleet import Fleet
 from ecellm_lite.serve.in_flight import InFlight
 from ecellm_lite.serve.keys import Keys
+from ecellm_lite.serve.leftovers import leftovers
 from ecellm_lite.serve.limits import Limits
 from ecellm_lite.serve.metrics import Metrics
 from ecellm_lite.serve.model_source import ModelSource
@@ -65,10 +66,10 @@ class Service:
         self.metrics.watch_models(self.fleet.residents)
 
     def sweep(self) -> None:
-        """Remove what killed servers left in the folder. Call this only while no other server uses it."""
+        """Remove what killed servers left in the folder."""
         self.files.sweep()
         self.batches.sweep()
-        for left in self.folder.glob("table-*"):
+        for left in leftovers(self.folder, "table-*"):
             shutil.rmtree(left, ignore_errors=True)
 
     async def model(self, name: str | None) -> ModelSource:

@@ -20,6 +20,7 @@ from typing import IO, Any
 from ecellm_lite.documents import read_document
 from ecellm_lite.models.files import replacing
 from ecellm_lite.serve.errors import RefusedError
+from ecellm_lite.serve.leftovers import leftovers
 
 LARGEST = 200 << 20  # bytes of one file, the same limit as OpenAI's
 MOST_BYTES = 4 << 30  # of all files together; a batch's output is stored even beyond it
@@ -54,13 +55,10 @@ class StoredFiles:
         self._folder = folder
 
     def sweep(self) -> None:
-        """Remove what killed servers left: unfinished uploads, and contents without a description.
-
-        Call this only while no server uses the folder.
-        """
-        for left in (*self._folder.glob("*.part"), *self._folder.glob(".file-*")):
+        """Remove what killed servers left: unfinished uploads, and contents without a description."""
+        for left in leftovers(self._folder, "*.part", ".file-*"):
             left.unlink(missing_ok=True)
-        for content in self._folder.glob("file-*.jsonl"):
+        for content in leftovers(self._folder, "file-*.jsonl"):
             if not content.with_suffix(".json").exists():
                 content.unlink(missing_ok=True)
 

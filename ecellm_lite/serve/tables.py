@@ -34,7 +34,7 @@ _BODY = {
 }
 
 
-@router.post("/v1/tables", summary="Read a table", openapi_extra=_BODY, responses=replies(TableReply, *BODY))
+@router.post("/v1/tables", summary="Read a table", openapi_extra=_BODY, responses=replies(TableReply, *BODY, 507))
 async def read(request: Request, service: Served, name: Annotated[str, Query(max_length=255)] = "table") -> Response:
     """Return the columns and rows of a table.
 

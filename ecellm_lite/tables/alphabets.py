@@ -47,7 +47,9 @@ _ENCODINGS = (
 
 _WORD = re.compile(r"[^\W\d_]+")
 _SIGNS = "\xa0¡¿£€¥¢§©®™°±²³´·½¼¾×«»‘’“”„–—…•"  # noqa: RUF001 (signs of European texts)
-_SIGN = re.compile(rf"\u2019|(?<![^\W\d_])[{_SIGNS}]|[{_SIGNS}](?![^\W\d_])")  # only an apostrophe is inside a word
+_SIGN = re.compile(
+    rf"[\u2019\u00b4]|(?<![^\W\d_])[{_SIGNS}]|[{_SIGNS}](?![^\W\d_])"
+)  # only apostrophes are inside words
 
 
 def european_encoding(sample: bytes) -> str | None:
@@ -57,7 +59,7 @@ def european_encoding(sample: bytes) -> str | None:
     for codec, alphabets in _ENCODINGS:
         fits, signs = _fitting(sample.decode(codec, "replace"))
         for letters in alphabets:
-            count = signs + sum(fits[letter] for letter in {*letters, *letters.upper()})
+            count = signs + sum(fits[letter] for letter in {*letters, *letters.upper(), "µ"})
             if count > best:
                 best, encoding = count, codec
     return encoding if best >= _LEAST * high else None

@@ -48,7 +48,7 @@ def cell_text(cell: Any) -> str:
         return cell.text
     if isinstance(cell, float):
         if cell.is_integer():
-            return str(int(cell)) if abs(cell) <= EXACT else repr(cell)
+            return str(int(cell)) if abs(cell) <= EXACT else f"{cell:.17g}"
         return f"{cell:.15g}"
     if isinstance(cell, datetime):
         return cell.isoformat(" ").removesuffix(" 00:00:00")

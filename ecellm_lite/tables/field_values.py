@@ -72,13 +72,13 @@ def put_value(row: dict[str, Any], name: str, value: Any) -> None:
 def _attributes(values: Sequence[Any]) -> Any:
     """Return the attributes in some cells as one list. The text `Color, Size` has two.
 
-    A text that begins like a JSON list and is none is returned unchanged, so that the field refuses it.
+    A text that begins like JSON and is no list is returned unchanged, so that the field refuses it.
     """
     attributes: list[Any] = []
     for value in values:
         listed = _listed(value)
         if listed is None and isinstance(value, str):
-            if value.lstrip().startswith("["):
+            if value.lstrip().startswith(("[", "{")):
                 return value
             listed = [name for part in re.split("[,;]", value) if (name := part.strip())]
         attributes += [value] if listed is None else listed

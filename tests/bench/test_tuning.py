@@ -108,7 +108,7 @@ def test_a_tuning_of_another_machine_or_version_is_ignored(
     [check] = [check for check in doctor.examine(store) if check.name == "tuning shop"]
     assert check.state == "note"
     assert "shop" in check.advice
-    assert "bench --tune" in check.advice
+    assert "ecellm-lite bench" in check.advice
 
 
 def test_a_tuning_of_another_file_is_ignored(store: Store, model: StoredModel, tuning: Tuning) -> None:

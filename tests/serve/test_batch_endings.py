@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -23,7 +24,7 @@ from ecellm_lite.serve.keys import Keys
 from ecellm_lite.serve.log import log
 from ecellm_lite.serve.stored_files import StoredFiles
 from tests.serve.batch_clients import TASK, begin, content, ended, lines, open_client, rows
-from tests.serve.serving import Server, serving, until
+from tests.serve.serving import PATIENCE, Server, serving, until
 from tests.support.gated import Gated
 
 openai = pytest.importorskip("openai", reason="OpenAI's client comes with the extra 'demo'")
@@ -137,6 +138,50 @@ def test_batches_are_resumed_in_their_order(tmp_path: Path, monkeypatch: pytest.
     assert order == [batches[5].id, *(batch.id for number, batch in enumerate(batches) if number != 5)]
 
 
+def test_cancels_while_a_batch_is_finalizing_keep_the_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, cancel = BatchRunner._write, BatchRunner.cancel
+    released = threading.Event()
+    cancels: list[str] = []
+
+    def held(*arguments: Any) -> Batch:
+        assert released.wait(PATIENCE)
+        return write(*arguments)
+
+    async def counted(runner: BatchRunner, batch: Batch) -> Batch:
+        cancels.append(batch.id)
+        return await cancel(runner, batch)
+
+    monkeypatch.setattr(BatchRunner, "_write", held)
+    monkeypatch.setattr(BatchRunner, "cancel", counted)
+    batch = leave(tmp_path, 9, "finalizing")
+    with serving(folder=tmp_path) as server, open_client(server) as client, ThreadPoolExecutor(2) as threads:
+        futures = []
+        for _ in range(2):
+            futures.append(threads.submit(client.batches.cancel, batch.id))
+            until(lambda: len(cancels) == len(futures))
+        time.sleep(0.05)  # so that the second reaches the task that the first cancelled
+        released.set()
+        assert [future.result().status for future in futures] == ["completed", "completed"]
+        over = client.batches.retrieve(batch.id)
+        assert (over.status, len(content(client, over.output_file_id))) == ("completed", 9)
+    assert len([*(tmp_path / "files").glob("*.jsonl")]) == 2
+
+
+def test_a_cancelled_batch_waits_for_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ecellm_lite.serve.batch_runner._DISK_SECONDS", 0.05)
+    backend = Gated()
+    with serving(Runtime.over(backend), folder=tmp_path) as server, open_client(server) as client:
+        batch = begin(client, lines(rows(9)))
+        until(lambda: server.service.admission.waiting > 0)
+        with monkeypatch.context() as patch:
+            patch.setattr(BatchRunner, "_write", full_disk)
+            with pytest.raises(openai.InternalServerError) as caught:
+                client.batches.cancel(batch.id)
+            assert caught.value.code == "disk_full"
+        assert ended(client, batch).status == "cancelled"
+        backend.gate.set()
+
+
 def test_two_cancels_at_a_time_keep_the_answers() -> None:
     with serving() as server, open_client(server) as client:
         batch = begin(client, lines(rows(5000)))
@@ -192,8 +237,10 @@ def test_what_a_killed_server_left_is_removed(tmp_path: Path) -> None:
         for path in left:
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(b"x")
-        with serving(folder=tmp_path):
-            assert all(path.exists() for path in left)  # the other server may be using them
+    with serving(folder=tmp_path):
+        assert all(path.exists() for path in left)  # another server may be writing them
+    for path in (*left, tmp_path / "table-x", tmp_path / "files" / f"{file.id}.jsonl"):
+        os.utime(path, (0, 0))
     with serving(folder=tmp_path) as server, open_client(server) as client:
         assert [path for path in left if path.exists()] == []
         assert client.files.content(file.id).content == lines(rows(1))

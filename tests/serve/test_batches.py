@@ -107,7 +107,7 @@ def test_an_invalid_file_fails_before_anything_is_run(server: Server, data: byte
 
 
 def test_the_numbers_of_a_body_keep_their_spelling(tmp_path: Path) -> None:
-    body = '{"task": 1, "row": {"price": 19.50, "ü": [1e2, null]}}'
+    body = '{"task": 1, "row": {"price": 19.50, "ü": [1e2, null, "\\ud83d"]}}'
     (tmp_path / "x").write_text(f'{{"custom_id": "a", "method": "POST", "body": {body}, "url": "{TASK}"}}', "utf-8")
     assert [line.body for line in read_requests(tmp_path / "x", TASK)[0]] == [body.encode()]
 

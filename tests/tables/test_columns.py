@@ -74,7 +74,7 @@ def test_attributes_share_a_text(text: str, attributes: list[Any]) -> None:
     assert mapped(EXTRACTION, columns, map=["attributes=a", "attributes=b"])["attributes"] == [*attributes, "Brand"]
 
 
-@pytest.mark.parametrize("text", ["[Color, Size]", "['Color', 'Size']", ",", "[]"])
+@pytest.mark.parametrize("text", ["[Color, Size]", "['Color', 'Size']", '{"name": "Color", "at_most": 2}', ",", "[]"])
 def test_a_text_without_attributes_is_refused(text: str) -> None:
     row = ColumnMap(EXTRACTION, ["title"], MapOptions(constants={"attributes": text})).row(
         TableRow(1, 2, {"title": "Mug"})

@@ -34,6 +34,8 @@ TEXTS = {
     "Finnish": ("cp1252", FINNISH),
     "Danish": ("cp1252", ["Koppen er større og pæn.", "Låget er utæt, øv.", "Den gik i stykker efter få dage."]),
     "English": ("cp1252", ENGLISH),
+    "English with signs": ("cp1252", ["A pipette, 300 µl", "Filter 5 µm for a Nike® shoe", "20 µl"]),
+    "names with accents": ("cp1252", ["L\u00b4Oréal Paris", "By O\u00b4Neill", "L\u00b4OREAL, Café"]),
     "Icelandic": ("cp1252", ["Bollinn er fallegur en lítill.", "Það brotnaði.", "Góð gæði, mæli með þessu."]),
     "Polish": ("cp1250", POLISH),
     "Czech": ("cp1250", CZECH),

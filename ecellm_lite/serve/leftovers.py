@@ -1,0 +1,18 @@
+"""Finds files that no running server is writing, because they are old."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+OLD = 3600  # seconds; every upload, table and record takes less
+
+
+def leftovers(folder: Path, *patterns: str) -> Iterator[Path]:
+    """Yield the paths in a folder that match a pattern and were last written long ago."""
+    oldest = time.time() - OLD
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            if path.stat().st_mtime < oldest:
+                yield path
