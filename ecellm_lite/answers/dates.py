@@ -70,7 +70,7 @@ class DateReader:
 
 
 def _parsed(text: str, day_first: bool, default: datetime, year: int) -> date:
-    """Return the date in a text, whose year is `year`. Raises UnreadableError if there is none, or more than one."""
+    """Return the only date in a text. `year` is its year. Raises UnreadableError if there is none or more than one."""
     try:
         parsed: datetime = date_parser().parse(text, dayfirst=day_first, default=default, ignoretz=True)
     except (ValueError, OverflowError, TypeError, AttributeError, ArithmeticError):

@@ -234,7 +234,7 @@ class LabelSetOrNone(OrNone, LabelSet):
 
     @property
     def digest(self) -> str:
-        """A hash of the labels, and the text of "none of these"."""
+        """The hash of the labels, followed by the text of "none of these"."""
         return f"{self.labels.digest} {self.none.text}"
 
     @property

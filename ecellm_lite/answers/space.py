@@ -88,7 +88,7 @@ class Space(ABC):
 
     @property
     def digest(self) -> str | None:
-        """A text that identifies the possible answers, if the prompt does not list them all. None if it does."""
+        """A text that identifies the possible answers where the prompt does not list them. None where it does."""
         return None
 
     def longest(self, scene: Scene) -> int:

@@ -6,6 +6,7 @@ need not be trusted. Plain HTTP is allowed only for an address of this machine.
 
 from __future__ import annotations
 
+import errno
 import http.client
 import time
 import urllib.error
@@ -26,6 +27,7 @@ PAUSE = 0.5  # seconds before the second try, twice as long before each next one
 
 _BLOCK = 1 << 18
 _FAULTS = (OSError, http.client.HTTPException)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
 
 class _NoDowngrade(urllib.request.HTTPRedirectHandler):
@@ -114,7 +116,7 @@ def _resume(address: str, target: Path, size: int, advance: Callable[[int], None
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Let an error of the disk name the file, as one of the network does not."""
+    """Put the file's path into an OSError of a write. Errors of the network have no path."""
     try:
         yield
     except OSError as error:
@@ -146,7 +148,7 @@ def _repeated(address: str, progress: Callable[[], int], step: Callable[[], Any]
                 raise ModelError(message, step="check the address") from None
             fault: Exception = error
         except _FAULTS as error:
-            if isinstance(error, OSError) and error.filename:  # the disk's, not the network's
+            if isinstance(error, OSError) and (error.filename or error.errno in _DISK):
                 raise
             fault = error
         now = progress()

@@ -158,7 +158,7 @@ def _push(
 
 
 def _finish(folder: Path, key: SecretKey) -> None:
-    """Replace the index, if a push was killed after it had replaced the signature."""
+    """Finish a push that was killed after the signature was replaced and before the index was."""
     with suppress(FileNotFoundError, ModelError):  # its signature is still that of the old index
         read_feed_index(*_signed(folder, NEXT), [key.public], NEXT)
         (folder / NEXT).replace(folder / INDEX)

@@ -61,11 +61,15 @@ def pull_feed(address: str, keys: Sequence[PublicKey], store: Store, *, progress
     address = address if address.endswith(".json") else urljoin(f"{address.rstrip('/')}/", INDEX)
     index, data, key = _index(address, keys)
     feed = f"{key.name}-{index.name}"
-    newest = bundle_home() / "feeds" / f"{feed}.json"
+    # Also by its address, so that an index of a key that was replaced is not accepted there again.
+    place = hashlib.sha256(address.encode()).hexdigest()[:16]
+    records = [bundle_home() / "feeds" / f"{name}.json" for name in (feed, place)]
     sha256 = hashlib.sha256(data).hexdigest()
-    check_newer(newest, f"The index {address}", index.serial, sha256)
+    for record in records:
+        check_newer(record, f"The index {address}", index.serial, sha256)
     try:
-        remember(newest, index.name, index.serial, sha256)
+        for record in records:
+            remember(record, index.name, index.serial, sha256)
         changed = [model for model in index.models if not _is_current(model, store)]
         needed = [(model, file) for model in changed for file in model.files if not _is_stored(model, file, store)]
         total, done = sum(file.size for _, file in needed), 0
@@ -109,7 +113,7 @@ def _index(address: str, keys: Sequence[PublicKey]) -> tuple[FeedIndex, bytes, P
 
 
 def _prepare(folder: Path, files: Sequence[FeedFile]) -> None:
-    """Make the folder for downloads, and remove files that a newer index no longer names.
+    """Make the folder for downloads, and remove files in it that are not needed any more.
 
     Raises ModelError if the disk has no room for the files.
     """

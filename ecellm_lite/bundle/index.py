@@ -45,7 +45,7 @@ class BundleFile:
 
     @property
     def model_file(self) -> str | None:
-        """The path in the folder of a model, such as "calibration/TASK.json", or None for a file of no model."""
+        """The file's path in its model's folder, such as `calibration/TASK.json`. None if it belongs to no model."""
         match = _MODEL_FILE.fullmatch(self.path)
         return match["file"] if match else None
 

@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ecellm_lite.bundle.installation import Installation, Version
 from ecellm_lite.bundle.keys import PublicKey
 from ecellm_lite.bundle.launcher import HOME, NAME, write_command, write_launcher
 from ecellm_lite.bundle.newest import check_newer, remember
+from ecellm_lite.bundle.pulled_calibrations import record_copies
 from ecellm_lite.bundle.start import check_start
 from ecellm_lite.bundle.wheels import WHEELS, make_environment
 from ecellm_lite.errors import ModelError
@@ -72,7 +74,8 @@ def install(
                 installation.clear()
                 folder = _whole_version(installation, archive) or _new_version(installation, archive, progress)
                 # A version that a rollback left must not become the previous one, even if this process is killed.
-                installation.prune(folder)
+                with suppress(OSError):  # what is left is removed after the switch
+                    installation.prune(folder)
                 installation.switch(folder)
                 installation.prune()
         except OSError as error:
@@ -94,7 +97,7 @@ def _whole_version(installation: Installation, archive: Archive) -> Path | None:
     for version in installation.versions():
         if version.sha256 == archive.sha256:
             try:
-                version.check()
+                version.check(own_model=True)
             except ModelError:
                 continue
             return version.folder
@@ -134,6 +137,7 @@ def _new_version(installation: Installation, archive: Archive, progress: Progres
         write_launcher(staging)
         check_start(staging, "get one for this machine, or install what it lacks")
         (staging / INDEX).write_bytes(archive.index_bytes)
+        record_copies(staging, index)
         _sync(staging)
         remember(installation.newest, index.name, index.serial, archive.sha256)
         folder = installation.free_folder(index, archive.sha256)

@@ -46,26 +46,33 @@ class Version:
     index: Index
     sha256: str
 
-    def check(self) -> None:
+    def check(self, *, own_model: bool = False) -> None:
         """Raise ModelError if a file of the version is missing or changed, or if the program does not start.
 
-        The version's own program may have replaced or removed calibrations, and may have replaced the model.
+        The version's own program may have replaced or removed calibrations. It may also have replaced the model, unless
+        `own_model` is True.
         """
         for file in self.index.files:
             path = self.folder / file.path
             shipped = path.is_file() and path.stat().st_size == file.size and sha256_of(path) == file.sha256
-            if not shipped and not self._is_replaced(file):
+            if not shipped and not self._is_replaced(file, own_model=own_model):
                 raise ModelError(f"{path} is damaged or missing", step=_REMAKE)
         check_start(self.folder, _REMAKE)
 
-    def _is_replaced(self, file: BundleFile) -> bool:
-        """Return whether the version's program replaced a file of the model, and left the model in a good state."""
+    def _is_replaced(self, file: BundleFile, *, own_model: bool) -> bool:
+        """Return whether this file may differ from the shipped one.
+
+        It may if it is a calibration that is readable or removed, or a file of a model that fits its manifest. Of a
+        model, it may not if `own_model` is True.
+        """
         if not file.model_file:
             return False
         with suppress(ModelError):
             if file.model_file.startswith("calibration/"):
                 read_calibration(self.folder / file.path)
                 return True
+            if own_model:
+                return False
             store = Store(self.folder / HOME)
             model = store.get(self.index.model)
             return store.identify(model.path, again=True).sha256 == model.manifest.sha256

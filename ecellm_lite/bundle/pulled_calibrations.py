@@ -1,6 +1,7 @@
 """Brings a stored model's calibrations up to date with a feed, without touching what the user fitted or removed.
 
-A record beside the calibrations names those that came from a feed (see models/calibration_copies.py).
+A record beside the calibrations has the sha256 of each one that the feed had at the last pull, or that came with a
+bundle (see models/calibration_copies.py). Copies that came with the demo are recorded by the demo.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ecellm_lite.bundle.feed import CALIBRATION, MODEL, FeedFile, FeedModel
+from ecellm_lite.bundle.index import Index
 from ecellm_lite.models.calibration_copies import is_replaceable, read_record, write_record
 from ecellm_lite.models.calibration_files import calibration_folder
 from ecellm_lite.models.calibrations import read_calibration
@@ -16,6 +18,18 @@ from ecellm_lite.models.files import copy_file, sha256_of
 from ecellm_lite.models.store import Store, StoredModel
 
 RECORD = "pulled.sha256"
+SHIPPED = "shipped.sha256"  # the record of the demo, ecellm_lite/demo/calibrations.py
+
+
+def record_copies(folder: Path, index: Index) -> None:
+    """Record the calibrations of a bundle's version as copies. `folder`: the version's folder."""
+    digests: dict[Path, dict[str, str]] = {}
+    for file in index.files:
+        if file.model_file and file.model_file.startswith(f"{CALIBRATION}/"):
+            path = folder / file.path
+            digests.setdefault(path.parent, {})[path.name] = file.sha256
+    for parent, copies in digests.items():
+        write_record(parent / RECORD, copies)
 
 
 class PulledCalibrations:
@@ -26,6 +40,7 @@ class PulledCalibrations:
         self._folder = calibration_folder(store, stored)
         self._weights = next(file.sha256 for file in model.files if file.path == MODEL)
         self._recorded = read_record(self._folder / RECORD)
+        self._copies = {**read_record(self._folder / SHIPPED), **self._recorded}
         self._digests = {
             Path(file.path).name: file.sha256 for file in model.files if file.path.startswith(f"{CALIBRATION}/")
         }
@@ -40,7 +55,7 @@ class PulledCalibrations:
         path = self._folder / Path(file.path).name
         if path.is_file() and sha256_of(path) == file.sha256:
             return False
-        return is_replaceable(path, self._recorded.get(path.name), self._weights)
+        return is_replaceable(path, self._copies.get(path.name), self._weights)
 
     def update(self, fetched: Mapping[str, Path]) -> None:
         """Copy the fetched calibrations, and remove unchanged copies that the feed has withdrawn.

@@ -168,11 +168,18 @@ def rollback(name: str | None, base: Path | None) -> None:
 def keygen(name: Path) -> None:
     """Make a pair of keys: NAME.key for signing, which must stay secret, and NAME.pub for checking."""
     from ecellm_lite.bundle.keys import make_key
+    from ecellm_lite.errors import UsageError
 
     secret = make_key()
     secret_file, public_file = name.with_name(f"{name.name}.key"), name.with_name(f"{name.name}.pub")
+    if public_file.exists() and not secret_file.exists():
+        raise UsageError(f"{public_file} exists, and its secret key is elsewhere: choose another name.")
     if not secret_file.exists():
         # A secret key without its public key could not be made again.
         secret.public.write(public_file)
-    secret.write(secret_file)
+    try:
+        secret.write(secret_file)
+    except OSError:
+        public_file.unlink(missing_ok=True)
+        raise
     click.echo(f"{secret_file} is secret: keep it off the machines that install. {public_file} goes to them.")

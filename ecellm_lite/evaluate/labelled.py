@@ -45,9 +45,9 @@ class Labelled:
 
 
 def dataset_keys(row: Mapping[str, Any], task: Task | None) -> dict[str, Any]:
-    """Return what a row says of its place in a data set: the values of its keys `task`, `split` and `setting`.
+    """Return the values of a row's keys `task`, `split` and `setting`, which name its place in a data set.
 
-    A key that is a field of the row is left out. `task`: the file's task, or None if each row names its own.
+    A key that is a field of the task is left out. `task`: the file's task, or None if each row names its own.
     """
     names = {field.name for field in task.fields} if task else set()
     if isinstance(row.get("input"), Mapping) or ("input" in row and "input" not in names):

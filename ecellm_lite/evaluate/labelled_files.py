@@ -75,7 +75,7 @@ class LabelledFile:
         return task
 
     def _is_unselected(self, keys: Mapping[str, Any], split: str, setting: str) -> bool:
-        """Return whether a row names another split or setting than the wanted ones. Records the row's setting.
+        """Return whether a row belongs to a split or setting that was not asked for. Also notes the row's setting.
 
         `keys`: the row's keys `task`, `split` and `setting`.
         """

@@ -19,7 +19,7 @@ def check_files(
     labelled: Path | None = None,
     corrections: Path | None = None,
 ) -> None:
-    """Raise UsageError if a file that the job writes is one that it reads, or another one that it writes.
+    """Raise UsageError if the job would write a file that it also reads, or write one file twice.
 
     `source`: the open table. `output`: None for standard output. `reviewed`: whether the job writes a review table.
     `labelled`: the file for the corrected rows. `corrections`: the review table that the job reads.

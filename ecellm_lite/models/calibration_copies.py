@@ -35,7 +35,7 @@ def write_record(path: Path, digests: Mapping[str, str]) -> None:
 
 
 def is_replaceable(path: Path, recorded: str | None, model: str) -> bool:
-    """Return whether a copy may be written to this path.
+    """Return whether a copy may be written to this path, or the file there removed.
 
     There are three such cases: the file there is the last copy, unchanged; there is no file, and none was copied
     before; or the file was fitted to another model.

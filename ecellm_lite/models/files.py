@@ -80,7 +80,7 @@ def place_file(source: Path, target: Path, *, move: bool) -> str:
 
 
 def move_file(source: Path, target: Path) -> None:
-    """Move a file atomically, also to another disk: then it is copied."""
+    """Move a file atomically. If the target is on another disk, copy it there and remove the original."""
     try:
         source.replace(target)
     except OSError as error:

@@ -77,9 +77,7 @@ def serve_standard_streams(load: Load) -> None:
         output.take_room(0)
         output.put(lambda: error_line(None, failure), 0)
         output.close(1)
-        if failure is error:
-            raise
-        raise failure from error
+        raise
     try:
         _run(Session(answerer, output, progress), read, output)
     finally:
@@ -122,7 +120,7 @@ def _run(session: Session, read: Callable[[int], bytes], output: Output) -> None
 
 def _unloaded(error: Exception) -> EcellmError:
     reason = " ".join(f"{type(error).__name__} {error}".split())
-    return EcellmError(f"The model does not load ({reason})", step="check that there is enough memory")
+    return EcellmError(f"The model does not load ({reason})", step="give it more memory, or report this")
 
 
 def _is_pipe(descriptor: int) -> bool:

@@ -31,7 +31,7 @@ class Journal:
             return
 
     def answered(self) -> dict[str, bool]:
-        """Return for each answered request, by its custom_id, whether its status is below 400."""
+        """Return a dict from the custom_id of each answered request to whether its status is below 400."""
         return {response["custom_id"]: is_good(response) for _, response in self}
 
     def open(self) -> IO[bytes]:

@@ -1,4 +1,4 @@
-"""Finds files that no running server is writing, because they are old."""
+"""Finds files so old that no running server can still be writing them."""
 
 from __future__ import annotations
 

@@ -66,9 +66,9 @@ def european_encoding(sample: bytes) -> str | None:
 
 
 def _fitting(text: str) -> tuple[Counter[str], int]:
-    """Count the letters beyond ASCII by letter, and the signs, each only where it may stand in a text.
+    """Count each letter beyond ASCII, and the signs, where they can occur in real text.
 
-    A capital after a small letter does not count, nor does a word of several letters of which none is ASCII.
+    Left out are a capital after a small letter, and words of two letters or more without an ASCII letter.
     """
     letters: Counter[str] = Counter()
     for word in _WORD.findall(text):

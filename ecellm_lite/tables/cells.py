@@ -13,8 +13,7 @@ from ecellm_lite.tasks.written import WrittenNumber, written_json
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-EXACT = 1 << 53
-"""Up to this size, a floating-point number holds every whole number exactly."""
+EXACT = 1 << 53  # floats hold every whole number up to this one exactly
 
 
 class RawText(str):

@@ -133,7 +133,7 @@ def _identifiers(row: SampleRow, width: int) -> bool:
 
 
 def _is_item(row: SampleRow, others: Sequence[SampleRow]) -> bool:
-    """Return whether half of a row's texts such as `MUG_02` are in columns that mostly have such texts."""
+    """Return whether at least half of a row's texts such as `MUG_02` stand in columns of such texts."""
     places = [index for index, cell in enumerate(row.cells) if "_" in text_of(cell)]
     alike = 0
     for index in places:

@@ -102,6 +102,23 @@ def test_feeds_of_the_same_name_by_different_keys_do_not_hinder_each_other(chain
     chain.pull()
 
 
+def test_an_old_index_of_a_replaced_key_is_refused_at_its_address(chain: Chain) -> None:
+    keys = [make_key(), make_key()]
+    model, store = chain.shop.store.load("tiny:F32"), chain.shop.store
+    trusted = [key.public for key in keys]
+    push(model, store, chain.folder, keys[0], serial=1)
+    old = {path: path.read_bytes() for path in chain.folder.glob("index.json*")}
+    pull_feed(chain.server.address, trusted, chain.till)
+    for path in old:
+        path.unlink()
+    push(model, store, chain.folder, keys[1], serial=2)
+    pull_feed(chain.server.address, trusted, chain.till)
+    for path, data in old.items():
+        path.write_bytes(data)
+    with refusal(ModelError, "2"):
+        pull_feed(chain.server.address, trusted, chain.till)
+
+
 def test_downloads_of_a_replaced_index_are_removed(
     chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

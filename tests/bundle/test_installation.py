@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from ecellm_lite.bundle.launcher import HOME
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.calibration_files import keep_calibration, remove_calibrations
 from ecellm_lite.models.files import sha256_of
-from ecellm_lite.models.store import Store
+from ecellm_lite.models.store import Store, StoredModel
 from tests.support.bundles import Shop
 from tests.support.calibrations import calibration_of
 from tests.support.tiny_models import write_tiny_model
@@ -35,6 +36,8 @@ def test_a_calibration_made_in_a_version_hinders_neither_deltas_nor_rollback(cha
     old = shop.bundle("1.ecb", 1)
     first = install(old, trusted).version
     store = Store(first.folder / HOME)
+    record = next((first.folder / HOME).rglob("pulled.sha256")).read_text("utf-8")
+    assert record.split() == [hashlib.sha256(shipped).hexdigest(), "sentiment_analysis.json"]
     calibration = calibrate(store, 3.0)
     if change == "removed":
         remove_calibrations(store, store.load("tiny:F32"))
@@ -50,14 +53,29 @@ def test_a_calibration_made_in_a_version_hinders_neither_deltas_nor_rollback(cha
         first.check()
 
 
+def replace_model(store: Store, source: Path) -> StoredModel:
+    """Put other weights into a store under the name of its only model, as a pull does."""
+    write_tiny_model(source, seed=5)
+    manifest = store.load("tiny:F32").manifest
+    return store.update(source, replace(manifest, size=source.stat().st_size, sha256=sha256_of(source)))
+
+
+def test_installing_a_bundle_again_restores_its_model(shop: Shop, tmp_path: Path) -> None:
+    trusted = [shop.key.public]
+    bundle = shop.bundle("1.ecb", 1)
+    first = install(bundle, trusted).version
+    replace_model(Store(first.folder / HOME), tmp_path / "new.gguf")
+    again = install(bundle, trusted).version
+    assert again.folder != first.folder
+    sha256 = shop.store.load("tiny:F32").manifest.sha256
+    assert Store(again.folder / HOME).load("tiny:F32").manifest.sha256 == sha256
+    assert install(bundle, trusted).version == again
+
+
 def test_a_model_pulled_into_a_version_does_not_hinder_a_rollback(shop: Shop, tmp_path: Path) -> None:
     trusted = [shop.key.public]
     first = install(shop.bundle("1.ecb", 1), trusted).version
-    store = Store(first.folder / HOME)
-    source = write_tiny_model(tmp_path / "new.gguf", seed=5)
-    manifest = store.load("tiny:F32").manifest
-    manifest = replace(manifest, size=source.stat().st_size, sha256=sha256_of(source))
-    model = store.update(source, manifest)
+    model = replace_model(Store(first.folder / HOME), tmp_path / "new.gguf")
     install(shop.bundle("2.ecb", 2), trusted)
     assert find_installation("till").rollback() == first
     data = bytearray(model.path.read_bytes())
