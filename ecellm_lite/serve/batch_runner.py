@@ -108,6 +108,8 @@ class BatchRunner:
             while True:
                 try:
                     batch = self._store.get(batch.id, batch.owner)
+                    if batch.ended:  # a cancel came first
+                        return
                     await (self._finish(batch, "failed", errors) if errors else self._attempt(batch))
                     return
                 except RefusedError:  # the batch's record is gone
