@@ -72,10 +72,9 @@ def write_adapter_file(
             f"An adapter cannot be written as {file_type}", step="give F16 or F32", settings=("file_type",)
         )
     adapter = read_any_adapter(folder)
-    if any(target.exists() and target.samefile(path) for path in (folder, *(file.path for file in adapter.inputs))):
-        raise UsageError(f"{target} is one of the inputs", step="give another output file", settings=("target",))
     with open_base(base) as (source, blueprint):
-        if Path(base).is_file() and target.exists() and target.samefile(base):
+        inputs = [file.path for file in (*adapter.inputs, *source.inputs(), *source.configuration())]
+        if any(target.exists() and target.samefile(path) for path in (folder, *inputs)):
             raise UsageError(f"{target} is one of the inputs", step="give another output file", settings=("target",))
         adapter = with_current_module_names(adapter, blueprint)
         attached = attach_adapters(blueprint, source, [WeightedAdapter(adapter, weight)])

@@ -76,7 +76,7 @@ def _rotation(config: Hyperparameters, windows: bool) -> dict[str, MetadataValue
         base = config.number("rope_local_base_freq") if "rope_local_base_freq" in config.values else None
         local = Hyperparameters({})
     local.one_of("rope_type", ("default",), "default")
-    if "rope_type" not in whole.values and "type" in whole.values:
+    if whole.values.get("rope_type") is None and "type" in whole.values:
         whole = Hyperparameters({**whole.values, "rope_type": whole.values["type"]})
     metadata = rotation_metadata("gemma3", whole, ("default", "linear"), _GLOBAL_BASE)
     if windows and base is not None:

@@ -81,7 +81,7 @@ def rope_parameters(config: Hyperparameters) -> Hyperparameters:
         name: config.values[name] for name in ("rope_theta", "partial_rotary_factor") if name in config.values
     }
     parameters.update(config.part("rope_parameters").values or config.part("rope_scaling").values)
-    if "rope_type" not in parameters and "type" in parameters:
+    if parameters.get("rope_type") is None and "type" in parameters:
         parameters["rope_type"] = parameters["type"]
     return Hyperparameters(parameters)
 

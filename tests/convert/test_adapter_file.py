@@ -175,6 +175,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         write_adapter_file(str(base), peft, tmp_path / "peft" / "adapter_config.json" / "a.gguf")
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_file_of_the_base_is_not_overwritten(name: str, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "base", "smollm")
+    before = (tmp_path / "base" / name).read_bytes()
+    with pytest.raises(UsageError):
+        write_adapter_file(str(tmp_path / "base"), write_shop(tmp_path / "peft", 1), tmp_path / "base" / name)
+    assert (tmp_path / "base" / name).read_bytes() == before
+
+
 def test_values_too_large_for_a_type_are_refused(tmp_path: Path) -> None:
     weights = shop_weights(1)
     weights["model.layers.0.mlp.up_proj.lora_A.weight"][0, 0] = 1e6

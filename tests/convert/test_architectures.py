@@ -150,6 +150,7 @@ def test_absurd_configurations_are_used_or_refused(kind: str, tmp_path: Path) ->
     [
         ("smollm", {"hidden_act": "gelu"}, "hidden_act"),
         ("smollm", {"rope_scaling": {"type": "dynamic", "factor": 8.0}}, "rope_type"),
+        ("smollm", {"rope_scaling": {"rope_type": None, "type": "dynamic", "factor": 8.0}}, "rope_type"),
         ("smollm", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor"),
         ("smollm", {"rope_scaling": {"rope_type": "linear"}}, "factor"),
         ("smollm", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
