@@ -59,16 +59,27 @@ class TaskList(Reply):
     tasks: list[TaskReply]
 
 
+class TableError(Reply):
+    """Why a row of a table could not be read. `row`: its index in the table's rows."""
+
+    row: int
+    message: str
+
+
 class TableReply(Reply):
     """A table that the server read: the columns, and each row as one text per column.
 
-    `notes` say which part of the file was left out.
+    `errors` say which rows could not be read as a whole, and `notes` which part of the file was left out. `delimiter`
+    and `bom` say how a CSV file was written: what stands between two cells, and whether it has a byte-order mark.
     """
 
     columns: list[str]
     rows: list[list[str]]
+    errors: list[TableError]
     description: str
     notes: list[str]
+    delimiter: str
+    bom: bool
 
 
 class PromptList(Reply):

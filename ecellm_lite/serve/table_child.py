@@ -20,17 +20,25 @@ from ecellm_lite.tables.opening import open_table
 MEMORY = 2 << 30  # bytes
 
 
-def read(path: Path, most_rows: int, most_characters: int) -> dict[str, Any]:
-    """Return a table's columns, rows (lists of texts), description and notes.
+class TooLargeError(InputError):
+    """The table has too many rows or characters for the page."""
 
-    Raises InputError if the file is not a table or is too large, or if a row cannot be read.
+    code = "table_too_large"
+
+
+def read(path: Path, most_rows: int, most_characters: int) -> dict[str, Any]:
+    """Return the fields of a TableReply.
+
+    Raises InputError if the file is not a table or is too large.
     """
-    rows, characters = [], 0
+    rows: list[dict[str, str]] = []
+    characters = 0
+    errors: list[dict[str, Any]] = []
     with open_table(path) as table:
         columns: dict[str, None] = dict.fromkeys(table.columns or ())
         for row in table.rows():
             if row.error:
-                raise row.error
+                errors.append({"row": len(rows), "message": str(row.error)})
             columns |= dict.fromkeys(row.cells)
             cells = {name: "" if is_empty(cell) else cell_text(cell) for name, cell in row.cells.items()}
             characters += sum(map(len, cells.values()))
@@ -38,9 +46,16 @@ def read(path: Path, most_rows: int, most_characters: int) -> dict[str, Any]:
             # Every cell, even an empty one, takes about four characters of the response.
             if len(rows) > most_rows or characters + 4 * len(rows) * len(columns) > most_characters:
                 limits = f"{most_rows:,} rows or {most_characters:,} characters"
-                raise InputError(f"The table has more than {limits}", step="answer it as a job instead")
-        lines = [[row.get(name, "") for name in columns] for row in rows]
-        return {"columns": list(columns), "rows": lines, "description": table.description, "notes": table.notes}
+                raise TooLargeError(f"The table has more than {limits}", step="answer it as a job instead")
+        return {
+            "columns": list(columns),
+            "rows": [[row.get(name, "") for name in columns] for row in rows],
+            "errors": errors,
+            "description": table.description,
+            "notes": table.notes,
+            "delimiter": table.delimiter,
+            "bom": table.bom,
+        }
 
 
 def main() -> None:

@@ -48,6 +48,13 @@ def test_spreadsheets_and_other_tables_are_read(server: Server, tmp_path: Path) 
     assert not list(server.service.folder.glob("table-*"))
 
 
+def test_rows_that_cannot_be_read_are_named(server: Server) -> None:
+    table = send(server, "\ufeffsku;review\nA1;gut\nA2;gut;mehr\nA3;gut\n".encode(), "rows.csv").json
+    assert (table["delimiter"], table["bom"]) == (";", True)
+    assert [row[0] for row in table["rows"]] == ["A1", "A2", "A3"]
+    assert [fault["row"] for fault in table["errors"]] == [1]
+
+
 def test_a_long_name_keeps_its_ending(server: Server) -> None:
     table = send(server, xlsx(ROWS), "%F0%A0%AE%B7" * 80 + ".xlsx").json
     assert table["columns"] == ["Nr", "Review"]

@@ -1,9 +1,9 @@
 // Requests to the server that this page came from.
 
 export class ApiError extends Error {
-  constructor(status, { message, param, code }) {
+  constructor(status, { message, param, code }, seconds = 0) {
     super(message);
-    Object.assign(this, { status, param, code });
+    Object.assign(this, { status, param, code, seconds });
   }
 }
 
@@ -16,11 +16,12 @@ export async function post(path, body, signal) {
   return send(path, { method: "POST", headers, body: JSON.stringify(body), signal });
 }
 
-// Send a file's bytes to be read as a table; returns { columns, rows: [{ name: text }] }.
+// Send a file's bytes to be read as a table; returns { columns, rows: [{ name: text }], faults: { row number: message }, separator, marked }.
 export async function readOnServer(file) {
   const headers = { "Content-Type": "application/octet-stream" };
-  const { columns, rows } = await send(`/v1/tables?name=${encodeURIComponent(file.name.slice(-200))}`, { method: "POST", headers, body: file });
-  return { columns, rows: rows.map((cells) => Object.fromEntries(columns.map((column, place) => [column, cells[place]]))) };
+  const { columns, rows, errors, delimiter, bom } = await send(`/v1/tables?name=${encodeURIComponent(file.name.slice(-200))}`, { method: "POST", headers, body: file });
+  const faults = Object.fromEntries(errors.map(({ row, message }) => [row, message]));
+  return { columns, rows: rows.map((cells) => Object.fromEntries(columns.map((column, place) => [column, cells[place]]))), faults, separator: delimiter, marked: bom };
 }
 
 async function send(path, options) {
@@ -32,6 +33,6 @@ async function send(path, options) {
     throw new ApiError(0, { message: "The server does not answer. Is it still running?" });
   }
   const body = await response.json().catch(() => null);
-  if (!response.ok) throw new ApiError(response.status, body?.error ?? { message: `HTTP ${response.status}` });
+  if (!response.ok) throw new ApiError(response.status, body?.error ?? { message: `HTTP ${response.status}` }, Number(response.headers.get("Retry-After")));
   return body;
 }

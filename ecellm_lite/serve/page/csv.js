@@ -1,4 +1,6 @@
-// Tables as texts: CSV with commas, semicolons or tabs, and JSON Lines, in and out.
+// Tables as texts: CSV with commas, semicolons or tabs, and JSON Lines, in and out. The server reads tables better; this reads those that are too large for it.
+
+import { written } from "./fields.js";
 
 // Returns { columns: [name], rows: [{ name: text }], separator }.
 export function readTable(text, name) {
@@ -9,17 +11,25 @@ export function readTable(text, name) {
 function readLines(text) {
   const rows = text.split("\n").filter((line) => line.trim()).map((line) => JSON.parse(line));
   const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
-  const shown = (value) => (value === null || value === undefined ? "" : typeof value === "string" ? value : Array.isArray(value) ? value.join("\n") : JSON.stringify(value));
-  return { columns, rows: rows.map((row) => Object.fromEntries(columns.map((column) => [column, shown(row[column])]))) };
+  return { columns, rows: rows.map((row) => Object.fromEntries(columns.map((column) => [column, written(row[column])]))) };
 }
 
 function readCsv(text) {
   const first = text.slice(0, text.indexOf("\n") + 1 || text.length);
-  const [separator] = [",", ";", "\t"].sort((one, other) => first.split(other).length - first.split(one).length);
+  const [separator] = [",", ";", "\t"].filter((one) => first.includes(one)).sort((one, other) => first.split(other).length - first.split(one).length);
   const [names, ...lines] = cells(text, separator);
-  const columns = (names ?? []).map((name, place) => name.trim() || `column ${place + 1}`);
+  const width = lines.reduce((most, line) => Math.max(most, line.length), names?.length ?? 0);
+  const columns = [];
+  for (let place = 0; place < width; place += 1) columns.push(distinct(names[place]?.trim() || `column ${place + 1}`, columns));
   const rows = lines.filter((line) => line.some((cell) => cell.trim()));
   return { columns, separator, rows: rows.map((line) => Object.fromEntries(columns.map((column, place) => [column, line[place] ?? ""]))) };
+}
+
+function distinct(name, others) {
+  for (let count = 1; ; count += 1) {
+    const one = count === 1 ? name : `${name} (${count})`;
+    if (!others.includes(one)) return one;
+  }
 }
 
 function cells(text, separator) {
@@ -39,13 +49,14 @@ function cells(text, separator) {
       lines.push([]);
     } else cell += character;
   }
+  if (quoted) throw new Error("A quotation mark is never closed.");
   if (cell || lines.at(-1).length) end();
   return lines.filter((line) => line.length);
 }
 
 export function writeCsv(columns, rows, separator = ",") {
   // A cell that begins as a formula does would be computed by a spreadsheet.
-  const safe = (value) => (/^[=+\-@\t\r]/.test(value) && Number.isNaN(Number(value)) ? `'${value}` : value);
+  const safe = (value) => (/^[=+\-@\t\r]/.test(value) && !/^[+-]?\d[\d.,\s]*%?$/.test(value) ? `'${value}` : value);
   const cell = (value) => {
     const text = safe(String(value ?? ""));
     return /[",;\t\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;

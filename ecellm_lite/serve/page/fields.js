@@ -26,10 +26,19 @@ export function at(row, path) {
 // Put a text into a row, as the field wants it.
 export function put(row, leaf, text) {
   if (!text.trim()) return;
-  const value = leaf.list ? text.split("\n").map((line) => line.trim()).filter(Boolean).map(read) : text;
+  const value = leaf.list ? items(text, leaf) : text;
   const last = leaf.path.length - 1;
   const place = leaf.path.slice(0, last).reduce((inner, key) => (inner[key] ??= {}), row);
   place[leaf.path[last]] = value;
+}
+
+// The items of a list: of a JSON list, or one a line. Attributes may share a line.
+function items(text, leaf) {
+  if (text.trim().startsWith("[")) {
+    try { return JSON.parse(text); } catch { /* it is text */ }
+  }
+  const lines = text.split(leaf.path[0] === "attributes" && !text.includes("{") ? /[,;\n]/ : "\n");
+  return lines.map((line) => line.trim()).filter(Boolean).map(read);
 }
 
 const read = (line) => {

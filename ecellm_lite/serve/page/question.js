@@ -48,8 +48,8 @@ function questionForm([kind, instructions, lines]) {
     const question = { type: type.value, instructions: text.value };
     const parts = options.value.split("\n").map((line) => line.trim()).filter(Boolean);
     if (type.value === "choice") question.choices = parts.map((line) => {
-      const [value, ...rest] = line.split(":");
-      const description = rest.join(":").trim();
+      const [value, ...rest] = line.split(/:\s+/); // 16:9 is one value
+      const description = rest.join(": ").trim();
       return description ? { value: value.trim(), description } : { value: value.trim() };
     });
     if (type.value === "score") question.levels = parts.map((label) => ({ label }));

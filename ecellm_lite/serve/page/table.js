@@ -12,24 +12,20 @@ const AT_ONCE = 32; // rows of one request
 const PREVIEW = 5;
 
 export function startTable(tasks) {
-  let table, task, mapping, ids, results, answered, stop;
+  let table, task, mapping, ids, results, answered, stop, loads = 0;
   const select = byId("table-task");
   select.append(...taskOptions(tasks));
 
   async function load(file) {
+    const turn = loads += 1;
+    byId("table-form").hidden = byId("table-results").hidden = true;
+    byId("table-fault").replaceChildren(element("p", {}, `${file.name} is being read.`));
     try {
-      const data = await file.arrayBuffer();
-      if (isPacked(data)) {
-        open({ ...await readOnServer(file), name: file.name, marked: true });
-        return;
-      }
-      // A file that is not plain UTF-8 came from a spreadsheet: it reads the answers' letters rightly only with a mark before them.
-      let text, marked = String(new Uint8Array(data.slice(0, 3))) === "239,187,191";
-      try { text = new TextDecoder("utf-8", { fatal: true }).decode(data); } catch { text = new TextDecoder("windows-1252").decode(data); marked = true; }
-      open({ ...readTable(text, file.name), name: file.name, marked });
+      const read = await readFile(file);
+      if (turn === loads) open({ ...read, name: file.name }); // else another file was chosen meanwhile
     } catch (error) {
+      if (turn !== loads) return;
       table = null;
-      byId("table-form").hidden = byId("table-results").hidden = true;
       byId("table-fault").replaceChildren(failure({ message: error instanceof ApiError ? error.message : "This is neither CSV, TSV nor JSON Lines." }, "The file was not read"));
     }
   }
@@ -72,30 +68,35 @@ export function startTable(tasks) {
   async function run(event) {
     event.preventDefault();
     // What is changed above afterwards changes nothing in these answers.
-    answered = { task, table, ids: ids.value };
+    const run = answered = { task, table, ids: ids.value };
     const shown = mapping.filter(([leaf, column]) => leaf.required && column.value).map(([, column]) => column.value);
-    const rows = table.rows.map((source, number) => {
+    const rows = run.table.rows.map((source, number) => {
       const row = { id: number };
       for (const [leaf, column] of mapping) if (column.value) put(row, leaf, source[column.value]);
       return row;
     });
-    results = [];
+    const answers = results = [];
     stop = new AbortController();
     byId("table-results").hidden = true;
     working(true);
     byId("table-status").scrollIntoView({ block: "nearest" });
     const started = performance.now();
     try {
-      const { labels } = await post(`/v1/tasks/${task.name}/prompt`, { ...named(), row: rows[0] }, stop.signal).catch(() => ({ labels: {} }));
+      let labels;
       for (let start = 0; start < rows.length; start += AT_ONCE) {
-        const { answers } = await post(`/v1/tasks/${task.name}`, { ...named(), rows: rows.slice(start, start + AT_ONCE) }, stop.signal);
-        results.push(...answers.map((answer, place) => {
-          const source = table.rows[start + place];
-          return { answer, labels, source, text: shown.map((column) => source[column]).join(" · "), correction: null };
-        }));
-        const rate = results.length / ((performance.now() - started) / 1000);
-        byId("table-progress").value = results.length / rows.length;
-        say(`${results.length} of ${rows.length} rows, ${rate.toFixed(1)} a second, ${Math.ceil((rows.length - results.length) / rate)} s left.`);
+        const part = rows.slice(start, start + AT_ONCE).map((row) => [row, run.table.faults?.[row.id]]);
+        const asked = part.filter(([, fault]) => !fault).map(([row]) => row);
+        const given = asked.length ? (await patiently(() => post(`/v1/tasks/${run.task.name}`, { ...named(), rows: asked }, stop.signal))).answers : [];
+        const good = given.findIndex((answer) => !answer.error);
+        if (!labels && good >= 0) labels = await labelsOf(run.task, asked[good], stop.signal);
+        for (const [row, fault] of part) {
+          const answer = fault ? failed(fault) : given.shift();
+          const source = run.table.rows[row.id];
+          answers.push({ answer, labels: ownLabels(run.task, row, answer) ?? labels ?? {}, source, text: shown.map((column) => source[column]).join(" · "), correction: null });
+        }
+        const rate = answers.length / ((performance.now() - started) / 1000);
+        byId("table-progress").value = answers.length / rows.length;
+        say(`${answers.length} of ${rows.length} rows, ${rate.toFixed(1)} a second, ${Math.ceil((rows.length - answers.length) / rate)} s left.`);
       }
       say(`All ${rows.length} rows in ${((performance.now() - started) / 1000).toFixed(1)} s.`);
     } catch (error) {
@@ -104,7 +105,7 @@ export function startTable(tasks) {
     }
     working(false);
     byId("table-results").hidden = !results.length;
-    byId("table-answered").textContent = `Answers: ${title(task.name)}`;
+    byId("table-answered").textContent = `Answers: ${title(run.task.name)}`;
     review();
     if (results.length) byId("table-status").scrollIntoView();
   }
@@ -144,7 +145,8 @@ export function startTable(tasks) {
     // A table may have a column `answer` of its own.
     const free = (wanted) => (columns.includes(wanted) ? free(`${wanted}_2`) : wanted);
     const more = ["answer", "probability", "confidence", "correction", "final", "error"].map(free);
-    const rows = results.map(({ answer, labels, source, correction: corrected }) => {
+    const every = answered.table.rows.map((source, number) => results[number] ?? { answer: failed("not answered"), labels: {}, source, correction: null });
+    const rows = every.map(({ answer, labels, source, correction: corrected }) => {
       const value = answer.error || answer.abstained ? "" : shownValue(answer, labels);
       const cells = [answer.abstained ? "abstains" : value, answer.probability, answer.confidence, corrected, corrected ?? value, answer.error?.message];
       return { ...source, ...Object.fromEntries(more.map((column, place) => [column, cells[place]])) };
@@ -177,6 +179,7 @@ export function startTable(tasks) {
   byId("file").addEventListener("change", (event) => event.target.files[0] && load(event.target.files[0]));
   byId("table-sample").addEventListener("click", () => {
     byId("file").value = "";
+    loads += 1;
     open(sample());
   });
   select.addEventListener("change", () => table && show());
@@ -186,7 +189,51 @@ export function startTable(tasks) {
   byId("table-download").addEventListener("click", download);
 }
 
-// Spreadsheets, Parquet, Arrow, gzip and zstd: what begins so is read by the server, all else is text.
+// The server reads a file as jobs do. A text that is too large for it, or for which it lacks a library, is read here.
+async function readFile(file) {
+  const data = await file.arrayBuffer();
+  try {
+    const read = await readOnServer(file);
+    // A file that is not plain UTF-8 came from a spreadsheet: it reads the answers' letters rightly only with a mark before them.
+    return { ...read, marked: read.marked || decoded(data) === null };
+  } catch (error) {
+    const here = error instanceof ApiError && ["table_too_large", "body_too_large", "usage"].includes(error.code);
+    const text = decoded(data);
+    if (!here || isPacked(data) || text === null) throw error;
+    return { ...readTable(text, file.name), marked: String(new Uint8Array(data.slice(0, 3))) === "239,187,191" };
+  }
+}
+
+function decoded(data) {
+  try { return new TextDecoder("utf-8", { fatal: true }).decode(data); } catch { return null; }
+}
+
+// Ask again if the server is busy or away for a moment.
+async function patiently(ask) {
+  for (let tries = 1; ; tries += 1) {
+    try { return await ask(); } catch (error) {
+      if (tries === 4 || ![0, 429, 503].includes(error.status)) throw error;
+      await new Promise((resolve) => { setTimeout(resolve, 1000 * Math.min(10, error.seconds || tries)); });
+    }
+  }
+}
+
+// The texts of a task's options by their letters, and of a row's own options, such as the candidates of a history.
+async function labelsOf(task, row, signal) {
+  const { labels } = await post(`/v1/tasks/${task.name}/prompt`, { ...named(), row }, signal).catch(() => ({ labels: {} }));
+  return labels;
+}
+
+function ownLabels(task, row, answer) {
+  const keys = Object.keys(answer.probabilities ?? {});
+  const list = leaves(task).filter((leaf) => leaf.list).map((leaf) => row[leaf.path[0]]).find((items) => items?.length === keys.length);
+  if (answer.type !== "choice" || !list || keys.some((key) => !/^[A-Z]$/.test(key))) return null;
+  return Object.fromEntries([...keys].sort().map((key, place) => [key, `${key}: ${typeof list[place] === "string" ? list[place] : list[place]?.title ?? JSON.stringify(list[place])}`]));
+}
+
+const failed = (message) => ({ error: { message }, probability: null, confidence: null, probabilities: null, abstained: false, type: null, value: null });
+
+// Spreadsheets, Parquet, Arrow, gzip and zstd: what begins so is no text.
 const PACKED = [[0x50, 0x4b, 3, 4], [0x50, 0x41, 0x52, 0x31], [0x41, 0x52, 0x52, 0x4f], [0xd0, 0xcf, 0x11, 0xe0], [0x1f, 0x8b], [0x28, 0xb5, 0x2f, 0xfd]];
 
 function isPacked(data) {
@@ -211,7 +258,8 @@ function guesses(task, columns) {
 function guess(leaf, columns) {
   const plain = (name) => name.toLowerCase().replace(/[^a-z0-9]/g, "");
   const names = [nameOf(leaf), leaf.path.at(-1), leaf.path.join("")].map(plain);
-  return columns.find((column) => names.includes(plain(column))) ?? columns.find((column) => plain(column).includes(plain(leaf.path.at(-1))));
+  const likely = columns.filter((column) => !ID.test(column) && !/date|time|url|\bid\b/i.test(column));
+  return columns.find((column) => names.includes(plain(column))) ?? likely.find((column) => plain(column).includes(plain(leaf.path.at(-1))));
 }
 
 function shownValue(answer, labels) {
