@@ -40,6 +40,11 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def private_opener(name: str, flags: int) -> int:
+    """Open a file that only its owner can read. For the argument `opener` of the built-in function `open`."""
+    return os.open(name, flags, 0o600)
+
+
 def temporaries(path: Path) -> list[Path]:
     """Return the temporary files that `replacing` made for this path.
 

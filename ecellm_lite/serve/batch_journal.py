@@ -6,11 +6,12 @@ A server that is killed while it writes may leave an incomplete last line. It is
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
+
+from ecellm_lite.models.files import private_opener
 
 
 class Journal:
@@ -36,7 +37,7 @@ class Journal:
 
     def open(self) -> IO[bytes]:
         """Open the journal for more responses. Only the user account that runs the server can read it."""
-        return open(self.path, "ab", opener=_private)  # Path.open takes no opener
+        return open(self.path, "ab", opener=private_opener)  # Path.open takes no opener
 
     def mend(self) -> None:
         """Remove an incomplete last line, so that the next response begins a new line."""
@@ -48,7 +49,3 @@ class Journal:
 def is_good(response: Mapping[str, Any]) -> bool:
     """Return whether a response in a journal has a status below 400."""
     return bool(response["response"]["status_code"] < 400)
-
-
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)

@@ -7,7 +7,6 @@ file stays until a client deletes it. File names on disk never come from clients
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ecellm_lite.documents import read_document
-from ecellm_lite.models.files import replacing
+from ecellm_lite.models.files import private_opener, replacing
 from ecellm_lite.serve.errors import RefusedError
 from ecellm_lite.serve.leftovers import leftovers
 
@@ -96,7 +95,7 @@ class StoredFiles:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         stored: list[StoredFile] = []
         try:
-            with open(part, "xb", opener=_private) as file:  # Path.open takes no opener
+            with open(part, "xb", opener=private_opener) as file:  # Path.open takes no opener
                 yield file, stored
                 size = file.tell()
             stored.append(StoredFile(id_, owner, filename[:200], purpose, size, int(time.time())))
@@ -119,7 +118,3 @@ class StoredFiles:
             return read_document(StoredFile, path, largest=1 << 16, formats=(1,))
         except (OSError, ValueError):
             return None
-
-
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)

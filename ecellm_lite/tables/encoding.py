@@ -33,7 +33,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _SPACE = b" \t\r\n"
-_SAMPLE = 1 << 16  # bytes that charset-normalizer examines
+_SAMPLE = 1 << 16  # bytes that are examined
 
 # If several encodings fit equally well, the first of these is chosen.
 _CANDIDATES = (
