@@ -41,7 +41,11 @@ def row_of(answer: Answer, case: Case) -> Row:
     (claim, *others) = case.claims
     if others or claim.alike != 1 or answer.probabilities is None or len(answer.probabilities) < len(claim.shares):
         step = "leave the guarantee out, or choose a task with a few possible answers"
-        raise InputError(f"Answers of type {answer.type} have no sets", step=step, settings=("coverage_guarantee",))
+        raise InputError(
+            f"Answers of type {answer.type} have no sets of plausible answers",
+            step=step,
+            settings=("coverage_guarantee",),
+        )
     return Row(tuple(answer.probabilities.values()), claim.shares[claim.right])
 
 
@@ -58,7 +62,7 @@ def least_probability(rows: Sequence[Row], guarantee: float) -> float:
 
 
 def answer_sets(rows: Sequence[Row], guarantee: float, *, seed: int = 0) -> AnswerSets:
-    """Choose the threshold of a row's set of plausible answers, and measure the sets that it gives.
+    """Choose the threshold for sets of plausible answers, and measure the resulting sets.
 
     `guarantee`: the share of rows whose set should contain the right answer, such as 0.95.
 

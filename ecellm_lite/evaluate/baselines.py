@@ -17,17 +17,17 @@ from ecellm_lite.evaluate.metrics.measured import LOWER_IS_BETTER, Pair
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A baseline that gives every row the same answer. The space's method `constants` lists the possible answers.
+    """A baseline that gives every row the same answer.
 
     `golds`: the gold answers of the training rows, the most frequent first.
-    `place`: the index of the baseline's answer in the list that `constants` returns.
+    `place`: the index of the baseline's answer in the list that the answer space's method `constants` returns.
     """
 
     golds: tuple[str, ...]
     place: int
 
     def text(self, space: Space) -> str:
-        """Return the baseline's answer for a row with this space."""
+        """Return the baseline's answer for a row with this answer space."""
         return space.constants(self.golds)[self.place]
 
     def pairs(self, rows: Sequence[Labelled]) -> list[Pair]:

@@ -155,7 +155,7 @@ def calibrate_task(
     With enough rows, other methods are compared with a temperature (see evaluate/method_fitting.py). Rows whose
     instruction is not the task's own are left out, because a calibration holds for one instruction.
 
-    `adapter`: the name of the adapter that answers, or None for the model alone.
+    `adapter`: the name of the adapter to use, or None for the model alone.
     `target_precision`: of the answers above a threshold, the share that must be right, such as 0.95. With None, the
       result has no thresholds.
     `coverage_guarantee`: the share of rows whose set of plausible answers must contain the right answer, such as 0.95.
@@ -166,11 +166,11 @@ def calibrate_task(
     """
     pairs = [(row, question) for row in rows if (question := task.question(row.row)).wording == task.wording]
     if not pairs:
-        message = f"No row has the instruction of {task.name}, and a calibration holds only for that one"
+        message = f"No row has the instruction of {task.name}, and a calibration holds only for that instruction"
         raise InputError(message, step="give rows with the task's own instruction")
     space = pairs[0][1].space
     if not space.scored:
-        raise InputError(f"{task.name} has answers of type {space.type}, without a probability to calibrate.")
+        raise InputError(f"{task.name} has answers of type {space.type}, which have no probability to calibrate.")
     cases: list[Case] = []
     scored: list[tuple[Space, Answer, Labelled]] = []
     answers = answerer.answers(task, (row.row for row, _ in pairs), calibration=False, adapter=adapter)

@@ -76,7 +76,7 @@ def cascade_result(rows: Sequence[ComparedRow], agreement: float, *, seed: int =
     that sends the fewest rows to the last model is chosen. Raises InputError for fewer than 100 rows.
     """
     if len(rows) < LEAST_ROWS:
-        raise InputError(f"{len(rows)} rows have both answers", step=f"give at least {LEAST_ROWS} rows")
+        raise InputError(f"Only {len(rows)} rows were answered by both models", step=f"give at least {LEAST_ROWS} rows")
     halves = np.random.default_rng(seed).permutation(len(rows)) % 2
     agreed = 0.0
     for half in (0, 1):

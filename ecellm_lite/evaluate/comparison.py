@@ -78,7 +78,7 @@ def compare(before: Results, after: Results) -> Comparison:
     tasks = {}
     for name in before.tasks:
         if name not in after.tasks:
-            warnings.append(f"Only the first has {name}.")
+            warnings.append(f"Only the first evaluation has the task {name}.")
             continue
         old, new = before.tasks[name], after.tasks[name]
         if old.primary != new.primary:
@@ -86,11 +86,11 @@ def compare(before: Results, after: Results) -> Comparison:
             continue
         pairs = _common(old.records, new.records)
         if not pairs:
-            warnings.append(f"The two have no row of {name} in common.")
+            warnings.append(f"The evaluations have no row of {name} in common.")
             continue
         left_out = len(old.records) + len(new.records) - 2 * len(pairs)
         tasks[name] = _compared(old.abbreviation, old.primary, pairs, left_out)
-    warnings += [f"Only the second has {name}." for name in after.tasks if name not in before.tasks]
+    warnings += [f"Only the second evaluation has the task {name}." for name in after.tasks if name not in before.tasks]
     if not tasks:
         raise InputError("The two files of results have no row in common", step="evaluate the same rows twice")
     return Comparison(before.model, after.model, tasks, warnings)

@@ -227,8 +227,8 @@ def _model_result(task: Task, rows: Sequence[Labelled], answers: Sequence[Answer
 def _model_notes(primary: str, models: Sequence[ModelResult]) -> list[str]:
     total = sum(model.answers for model in models) or 1
     return [
-        f"{model.model} was asked {model.asked:,} rows in {model.seconds:.1f} s and gave {model.answers:,} answers "
-        f"({model.answers / total:.0%}{'' if model.metric is None else f', {primary} {model.metric:.3f}'})."
+        f"{model.model} answered {model.asked:,} rows in {model.seconds:.1f} s; its answer is final for "
+        f"{model.answers:,} rows ({model.answers / total:.0%}{'' if model.metric is None else f', {primary} {model.metric:.3f}'})."
         for model in models
     ]
 
@@ -242,13 +242,13 @@ def _setting_notes(rows: Sequence[Labelled], metrics: Mapping[str, float]) -> li
     settings = [str(row.row.get("setting") or "") for row in rows]
     notes = []
     if examples := sum("shot" in setting.lower() for setting in settings):
-        notes.append(f"{examples:,} rows are of a setting with worked examples, but were answered without.")
+        notes.append(f"{examples:,} rows have a setting with worked examples, but were answered without them.")
     outside = next((setting for setting in settings if setting.startswith("OOD")), None)
     if rows[0].task.abbreviation == "AVE" and outside:
         figures = paper_figures("AVE", "contained_f1", outside)
         notes.append(
-            f"The paper's out-of-domain F1* is contained_f1 here, which is {metrics['contained_f1']:.3f}; the paper "
-            f"reports {', '.join(f'{figure:.3f} for {model}' for model, figure in figures.items())}."
+            f"The paper's F1* for out-of-domain rows is called contained_f1 here. It is {metrics['contained_f1']:.3f}; "
+            f"the paper reports {', '.join(f'{figure:.3f} for {model}' for model, figure in figures.items())}."
         )
     return notes
 

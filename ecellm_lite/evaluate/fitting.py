@@ -48,8 +48,8 @@ class Fit:
 
     `gain`: by how much the mean logarithm of a row's likelihood rises, in nats.
     `error`: the standard error of this gain.
-    `log_ratio`: the logarithm of a factor. It says how many times as likely a half becomes, as the mean of both halves.
-    `least_ratio`: the smallest such factor that passes the test. A smaller one may be chance.
+    `log_ratio`: the logarithm of the factor by which a half's likelihood rises. The factor is the mean of both halves.
+    `least_ratio`: the smallest factor that passes the test. A smaller one may be chance.
     `by_option`: a correction with its own numbers for each option, or None. If there is one, it replaces the
       temperature, which is then 1.
     `methods`: the methods that were compared, by name, if there were enough rows.
@@ -72,7 +72,7 @@ class Fit:
     def refusal(self) -> str | None:
         """Why the fitted correction should not be kept, or None if it should be kept."""
         if self.gain <= 0:
-            return "held-out rows are no likelier with it"
+            return "it does not make the right answers of held-out rows likelier"
         if self.gain <= self.error:
             return (
                 f"on held-out rows it gains {self.gain:.3f} nats per row, "
@@ -80,8 +80,8 @@ class Fit:
             )
         if self.log_ratio < math.log(self.least_ratio):
             return (
-                f"held-out rows become {math.exp(self.log_ratio):.1f} times as likely, "
-                f"and fewer than {self.least_ratio:g} times may be chance"
+                f"the right answers of held-out rows become {math.exp(self.log_ratio):.1f} times as likely, "
+                f"and less than {self.least_ratio:g} times may be chance"
             )
         return None
 
@@ -206,7 +206,7 @@ class _Claims:
 
         `settings`: one temperature and bias per row. They are applied before the ECE and Brier score are computed.
 
-        Each claim's first option counts as the model's choice. It is the option that the model chose. Only in a
+        Each claim's first option counts as the model's choice. Usually, it is the option that the model chose. In a
         yes-or-no claim about one label, it is always `yes`.
         """
         firsts = np.exp(self._tempered(settings)[:, 0])

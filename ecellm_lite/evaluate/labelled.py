@@ -83,7 +83,7 @@ def labelled(task: Task, line: int, row: Mapping[str, Any]) -> Labelled:
     output = row.get("output")
     if not isinstance(output, str | list):
         what = "no output" if output is None else f"the output {shown(output)}"
-        raise InputError(f"The row has {what}", step="give its answer there, as a text", field="output")
+        raise InputError(f"The row has {what}", step="put the right answer there, as text", field="output")
     id_of(row)
     question = task.question(row)
     gold = encodable(question.space.written(output))

@@ -104,9 +104,7 @@ def labelled_files(path: Path, tasks: Sequence[Task], split: str = SPLIT) -> lis
         raise _unread(path, error) from None
     if not folder:
         if other:
-            raise InputError(
-                f"{path} is a pipe or a device, and rows are read twice (for their hash)", step="use a file"
-            )
+            raise InputError(f"{path} is a pipe or a device, but the rows must be read twice", step="use a file")
         return [LabelledFile(path, path.name)]
     files = [
         LabelledFile(file, f"{path.resolve().name}/{task.name}/{file.name}", task)
@@ -140,11 +138,11 @@ def gather(
 ) -> LabelledRows:
     """Return the rows of files, at most `limit` of each task.
 
-    `split`, `setting`: ECInstruct's names for parts of its data, such as `test` and `IND_Diverse_Instruction`. A row
-    that names another split or setting is left out.
+    If a task has more rows than `limit`, the chosen ones are spread evenly over the files. The same files give the same
+    rows each time.
 
-    If a task has more rows, the chosen ones are spread evenly over the files. The same files give the same rows each
-    time.
+    `split`, `setting`: ECInstruct's names for parts of its data, such as `test` and `IND_Diverse_Instruction`. A row
+      that names another split or setting is left out.
 
     Raises InputError if the files have neither a row of these tasks nor an unreadable line.
     """

@@ -117,8 +117,10 @@ def _behind(logs: Mapping[str, Floats], name: str, among: Sequence[str]) -> _Dif
 def _tested(fit: Callable[[OptionRows], Method], rows: OptionRows, temperature: Fit, seed: int) -> Fit:
     """Fit a calibration method to all rows, and measure on held-out rows how much it improves the probabilities.
 
-    For the measurement, the method is fitted to each half of the rows and tested on the other half. `temperature`: the
-    fit of a temperature to the same rows. The result keeps its figures that do not depend on the method.
+    For the measurement, the method is fitted to each half of the rows and tested on the other half.
+
+    `temperature`: the fit of a temperature to the same rows. The figures that do not depend on the method are copied
+      from it.
     """
     halves = random_parts(len(rows.right), 2, seed)
     shares = _held_out(rows, halves, fit)

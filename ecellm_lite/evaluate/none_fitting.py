@@ -96,7 +96,7 @@ def fit_none(rows: Sequence[NoneRow], *, seed: int = 0) -> NoneFit | None:
     gain, error = float(gains.mean()), float(gains.std(ddof=1)) / math.sqrt(len(rows))
     refusal = None
     if gain <= error or float(np.logaddexp(ratios[0], ratios[1])) - math.log(2) < math.log(LEAST_RATIO):
-        refusal = "it does not make held-out rows clearly likelier"
+        refusal = "it does not make the right answers of held-out rows clearly likelier"
     return NoneFit(
         rule=NoneRule(*_fitted(features, right).tolist()),
         rows=len(rows),

@@ -45,12 +45,12 @@ class Outputs:
                 raise InputError(message, step="give another place", settings=(setting,))
             if any(same_file(place, file) for place in (path, part_of(path)) for file in rows):
                 raise UsageError(
-                    f"The labelled rows are read from {path}, or from its unfinished file",
+                    f"{path} or its unfinished file is a file of labelled rows",
                     step="write the results to another file",
                     settings=(setting,),
                 )
         if self.output and self.report and same_file(self.output, self.report):
-            message = f"The results and the report have the same file, {self.output}"
+            message = f"The results and the report would be the same file, {self.output}"
             raise UsageError(message, step="give two files", settings=("output", "report"))
 
     def keep(self, results: Results) -> None:

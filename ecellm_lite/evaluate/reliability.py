@@ -45,12 +45,12 @@ def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliab
 
 
 def risk(probabilities: Sequence[float], right: Sequence[bool], rows: int) -> list[RiskPoint] | None:
-    """For several thresholds, return the share of rows that are answered and the share of their answers that are right.
-
-    `rows`: the number of all rows.
+    """Return the share of rows that are answered, and the share of right answers among these, for several thresholds.
 
     The first threshold keeps only the most probable answers, the last one keeps all answers. Returns None if there are
     no probabilities.
+
+    `rows`: the number of all rows.
     """
     if not probabilities:
         return None

@@ -87,7 +87,7 @@ class Evaluation:
         For a cascade, the results say what each model did. All its models must be in this process.
 
         `progress`: called with each answer.
-        `keep`: called with the results so far, each time a task is done and another one follows.
+        `keep`: called with the results so far, after each task except the last one.
         `warn`: called with a sentence for each task whose stored calibration is not used.
 
         Raises UsageError if the options name a calibration of another task.
@@ -201,7 +201,7 @@ def prepare_evaluation(
     limit: int | None = None,
     outputs: Outputs | None = None,
 ) -> Evaluation:
-    """Read the labelled rows of these tasks, at most `limit` of each, and check that the results can be written.
+    """Read at most `limit` labelled rows of each task, and check that the results can be written.
 
     `split`, `setting`: rows that name another split or setting of ECInstruct are left out. In a folder, the files
       TASK/SPLIT.jsonl are read.

@@ -116,8 +116,8 @@ def least_threshold(rows: Sequence[Judged], precision: float, doubt: float = DOU
     """Return the lowest threshold that reliably reaches the target `precision`, or None if there is none.
 
     `precision`: the share of right answers that must be reached at and above the threshold, such as 0.95.
-    `doubt`: the highest probability with which a threshold may be accepted although its true precision is lower. The
-      lower bound of Clopper and Pearson at the confidence 1 - `doubt` must be at least `precision`.
+    `doubt`: the highest probability with which a threshold may be accepted although its true precision is below
+      `precision`. The lower bound of Clopper and Pearson at the confidence 1 - `doubt` must be at least `precision`.
 
     Needs scipy.
     """

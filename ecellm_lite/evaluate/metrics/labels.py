@@ -31,9 +31,12 @@ _KINDS = 4
 def measure_labels(pairs: Sequence[Pair], space: SeveralLabels) -> Measured:
     """Measure answers with several labels.
 
-    For each label, the result's `more` counts four kinds of rows: those whose gold answer and model's answer both have
-    the label, those whose model's answer has it, those whose gold answer has it, and those of the latter that the model
-    did not answer. Macro-F1 is computed from these counts.
+    Macro-F1 is computed from the result's `more`. For each label, it counts four kinds of rows:
+
+    - both the gold answer and the model's answer have the label;
+    - the model's answer has the label;
+    - the gold answer has the label;
+    - the gold answer has the label, and the model gave no valid answer.
     """
     answers = [_labels_of(space, pair.text) for pair in pairs]
     columns: Numbers = np.zeros((len(pairs), 7))

@@ -67,7 +67,7 @@ def rouge_scorer() -> RougeScorer:
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError:
-        raise UsageError("Free text is measured by rouge-score", step="run `pip install 'ecellm-lite[eval]'`") from None
+        raise UsageError("Measuring texts needs rouge-score", step="run `pip install 'ecellm-lite[eval]'`") from None
     return RougeScorer(["rougeL"])
 
 

@@ -12,7 +12,7 @@ SHADES = 10  # steps of a cell's color, each a class of the style sheet
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One count, and its share of the row's total.
+    """One count in the matrix, and its share of the total of its row.
 
     `right`: whether the cell counts right answers. This decides the cell's color.
     `shade`: how strong the color is, from 0 to 10.

@@ -76,6 +76,6 @@ def _reading(total: int, claimed: float, right: float, ece: float) -> str:
     else:
         verdict = "it was right more often than it predicted"
     return (
-        f"{answers} the model gave {share(claimed)} on average and {share(right)} were right: {verdict}. "
+        f"{answers} the model's mean probability was {share(claimed)}, and {share(right)} were right: {verdict}. "
         f"The groups are off by {score(ece)} on average (the expected calibration error, ECE)."
     )

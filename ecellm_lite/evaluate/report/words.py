@@ -19,7 +19,7 @@ METRICS: Mapping[str, tuple[str, str]] = {
     "recall": ("Recall", "The share of everything there is to find that it finds."),
     "contained_f1": (
         "F1, near enough",
-        "F1 where a value also counts that contains the right one or is contained in it, as “blue” in “navy blue”.",
+        "F1 that also counts a value if it contains the right one or is a part of it, as “blue” of “navy blue”.",
     ),
     "contained_precision": ("Precision, near enough", "Precision counted in the same generous way."),
     "contained_recall": ("Recall, near enough", "Recall counted in the same generous way."),
@@ -36,7 +36,7 @@ METRICS: Mapping[str, tuple[str, str]] = {
     ),
     "micro_f1": (
         "Micro F1",
-        "F1 of all labels of all rows together: are the labels that it gives right, and does it give all that hold?",
+        "F1 of all labels of all rows together: are the labels that it gives right, and does it give all right labels?",
     ),
     "exact": ("All right", "The share of rows whose labels are all right."),
     "none_f1": ("F1 of none", "F1 of the answer that no label fits."),
@@ -51,7 +51,7 @@ METRICS: Mapping[str, tuple[str, str]] = {
     "hr_at_1": ("Hit rate at 1", "How often its first choice is the item that the customer really bought next."),
     "ndcg": (
         "NDCG",
-        "How good the order is: 1 when the most relevant product stands first. With lists of two to four products "
+        "How good the order is: 1 if the most relevant products come first. With lists of two to four products "
         "even a poor order earns much, so small differences matter.",
     ),
     "bertscore_f1": (
