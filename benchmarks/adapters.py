@@ -5,12 +5,12 @@
 Rows of three shops are answered in two ways:
 
 - `one_base`: one process runs the demo's base model with three adapters. Each of them is a copy of the demo's adapter,
-  scaled by a factor of its own.
+  scaled by a different factor.
 - `three_processes`: `convert` merges each adapter into the base. Each merged model runs in its own process.
 
 The two ways are measured in turn. All rows are submitted at once, with the shops' rows mixed at random. The rate covers
 the time from the first row to the last answer. Memory is measured as proportional set size, which counts shared memory
-once. The result is the peak of the memory that all processes of one way use together.
+once. The result is the peak of the total memory of all processes.
 
 In addition, one merged model answers all rows (`alone`). Compared with `alone`, `one_base` shows how much an unmerged
 adapter costs.
@@ -122,7 +122,7 @@ def written(folder: Path) -> Files:
 
 
 def convert(base: str, target: Path, *adapters: tuple[Path, float]) -> None:
-    """Merge any `adapters` (pairs of path and weight) into a base model, and write it in the demo's file type."""
+    """Merge the `adapters` (pairs of path and weight) into a base model, and write it in the demo's file type."""
     request = ConversionRequest(base, target, FILE_TYPE, adapters, envelope=ENVELOPE)
     with prepare_conversion(request) as conversion:
         conversion.run(threads=available_cores())
@@ -152,7 +152,7 @@ def started(way: str, files: Files) -> Iterator[dict[str, tuple[ChildRuntime, st
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Rows per second, the peak of the children's memory in MiB, and the answers in the rows' order."""
+    """Rows per second, the peak memory of all child processes in MiB, and the answers in the rows' order."""
 
     rate: float
     memory: float

@@ -56,7 +56,7 @@ def main(data: Path, rows: int, model: str, kernels: str, output: Path) -> None:
 def compared(pairs: list[tuple[Answer, Answer]], names: tuple[str, str]) -> dict[str, Any]:
     """Return how many answers agree, the largest difference in probability, and the rows whose answers differ.
 
-    `names`: the keys for the first and the second answer of such a row.
+    `names`: the result's keys for the first and the second answer of a row.
     """
     differences = [
         abs((one.probabilities or {})[key] - (other.probabilities or {})[key])

@@ -55,10 +55,11 @@ def main(data: Path, limit: int, model: str, output: Path) -> None:
 
 
 def measured(rows: Sequence[Row]) -> dict[str, float]:
-    """Split the rows at random SPLITS times, and return the coverage and the mean size of the answer sets.
+    """Split the rows at random SPLITS times. Return how often the answer sets contain the right answer, and their size.
 
-    A split's coverage is the fraction of its test rows whose set contains the right answer. `splits_below` counts the
-    splits with a coverage below `binomial_limit`. With an exact threshold, at most 1% of the splits are below it.
+    A split's coverage is the fraction of its test rows whose set contains the right answer. In the result,
+    `splits_below` counts the splits whose coverage is below `binomial_limit`. With an exact threshold, this happens in
+    at most 1% of the splits.
     """
     random = np.random.default_rng(0)
     count = round(len(rows) * CHOOSING)

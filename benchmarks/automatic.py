@@ -47,7 +47,7 @@ class Half(NamedTuple):
 @click.command()
 @click.argument("labelled", type=click.Path(exists=True, path_type=Path))
 @click.argument("answers", type=click.Path(exists=True, path_type=Path))
-@click.option("--halves", type=click.IntRange(1), default=100, show_default=True, help="Random ways to part the rows.")
+@click.option("--halves", type=click.IntRange(1), default=100, show_default=True, help="Random splits of the rows.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/automatic.json"))
 def main(labelled: Path, answers: Path, halves: int, output: Path) -> None:
     """Split the rows, choose thresholds on one half, check them on the other half, and write the results."""

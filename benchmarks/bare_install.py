@@ -2,8 +2,9 @@
 
     python -m benchmarks.bare_install --program FOLDER --wheels FOLDER
 
-The demo's bundle is copied to a bare Debian system. For a bundle with the standalone program, this system has only
-Debian's minimal packages. For a bundle with wheels, it also has python3. An ordinary user in an empty network namespace
+A bundle is one file with a model and, optionally, the program: as wheels, or as a folder that needs no Python (the
+standalone program). The demo's bundle is copied to a bare Debian system with only the minimal packages. For a bundle
+with wheels, the system also has python3. An ordinary user in an empty network namespace
 installs the bundle with its own script and asks a question. This is done with an empty file cache, and again with the
 files in the cache. The benchmark needs root and debootstrap. Instead of debootstrap, ECELLM_BARE_ROOT may name the
 folder of a bare system.
@@ -39,7 +40,7 @@ ANSWER = """cd; .local/share/ecellm-lite/bundles/till/current/ecellm-lite run --
 @click.option("--wheels", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/bare_install.json"))
 def main(program: Path, wheels: Path, output: Path) -> None:
-    """Measure how long an installation and a first answer take, with a bundle of wheels and with the program."""
+    """Measure how long an installation and a first answer take, with wheels and with the standalone program."""
     seconds = {}
     with tempfile.TemporaryDirectory() as place:
         seconds["standalone program"] = measured(bare_root(Path(place)), program=program)

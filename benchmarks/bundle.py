@@ -2,12 +2,14 @@
 
     python -m benchmarks.bundle --wheels FOLDER --program FOLDER
 
+A bundle is one file that installs a model on a machine without a network.
+
 A file of random bytes, as large as a model of 7 billion parameters (`--gigabytes`), is put into a bundle. Then the
 bundle is verified. Each step has its own process. For comparison, `cp` with `sync` and `sha256sum` are timed too. All
 results are medians of `--repeats` runs. The file is in the page cache as far as memory allows.
 
-Then a bundle of the demo is made, verified and installed. The bundle can contain wheels (`--wheels`) and the standalone
-program (`--program`).
+Then a bundle of the demo is made, verified and installed. The bundle can contain the program as wheels (`--wheels`) and
+as a folder that needs no Python (`--program`).
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ MOST_MEMORY = 150  # MiB, of which Python and its modules take about a third
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--wheels", type=click.Path(path_type=Path, exists=True), help="For the demo's bundle with wheels.")
 @click.option("--program", type=click.Path(path_type=Path, exists=True), help="For the demo's standalone bundle.")
-@click.option("--folder", type=click.Path(path_type=Path, exists=True), help="On the disk to measure.")
+@click.option("--folder", type=click.Path(path_type=Path, exists=True), help="A folder on the disk to measure.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/bundle.json"))
 def main(
     gigabytes: float, repeats: int, wheels: Path | None, program: Path | None, folder: Path | None, output: Path

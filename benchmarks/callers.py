@@ -33,7 +33,7 @@ Row = tuple[str, dict[str, Any]]  # a task and a row
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option("--rows", type=click.IntRange(CALLERS), default=2000, show_default=True, help="Of all tasks together.")
-@click.option("--idle", type=click.FloatRange(0), default=10.0, show_default=True, help="Seconds to measure it idle.")
+@click.option("--idle", type=click.FloatRange(0), default=10.0, show_default=True, help="Seconds of the idle Runtime.")
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/callers.json"))
 def main(data: Path, rows: int, idle: float, model: str, output: Path) -> None:

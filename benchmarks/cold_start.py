@@ -1,4 +1,4 @@
-"""Claim: a new process that finds the instruction's state on disk computes only the row.
+"""Claim: a new process that finds the instruction's state on disk reads only the row.
 
     python -m benchmarks.cold_start
 

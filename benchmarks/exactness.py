@@ -93,8 +93,8 @@ def adapter_of(folder: Path, kind: str) -> Path:
 
     `kind` is the name of a checkpoint's configuration.
 
-    For the models of tiny_checkpoints except Gemma 2, the adapter changes the output matrix too. In llama.cpp, Gemma 2
-    has no output matrix.
+    For the checkpoints of tests/support/tiny_checkpoints.py, the adapter changes the output matrix too. Gemma 2 is an
+    exception, because it has no output matrix in llama.cpp.
     """
     shapes = KINDS[kind].shapes({"vocab_size": 0, **KINDS[kind].CONFIGS[kind]})
     weights: dict[str, NDArray[np.float32]] = {}

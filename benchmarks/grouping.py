@@ -7,7 +7,7 @@ of the first `--candidates` rows. The pairs are shuffled, because a shop's file 
 two ways, one after the other:
 
 - as in a job, which answers rows with the same beginning together;
-- in the file's order, with only the instruction shared.
+- in the file's order, where the rows share only the instruction.
 """
 
 from __future__ import annotations

@@ -66,8 +66,8 @@ class Kill:
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option("--kills", type=click.IntRange(1), default=30, show_default=True)
-@click.option("--requests", type=click.IntRange(1), default=2000, show_default=True, help="The least in all.")
-@click.option("--pause", type=click.FloatRange(4), default=7.0, show_default=True, help="Seconds between kills: mean.")
+@click.option("--requests", type=click.IntRange(1), default=2000, show_default=True, help="The fewest in all.")
+@click.option("--pause", type=click.FloatRange(4), default=7.0, show_default=True, help="Mean seconds between kills.")
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/kills.json"))
 def main(data: Path, kills: int, requests: int, pause: float, model: str, output: Path) -> None:
@@ -164,9 +164,10 @@ class Load:
     def recovery(self, previous: float, killed: float, ready: float, until: float) -> Kill:
         """Return the figures of one kill.
 
-        `killed`: the time of the kill. `ready`: when the new child process was ready. `previous` and `until`: the times
-        of the kills before and after this one. For the first and the last kill, they are when the measurement began and
-        ended.
+        `previous`: the time of the kill before this one. For the first kill, it is the start of the measurement.
+        `killed`: the time of this kill.
+        `ready`: when the new child process was ready.
+        `until`: the time of the kill after this one. For the last kill, it is the end of the measurement.
         """
         before = self.rate(previous + RECOVERY, killed)
         first = min(moment for moment in self._moments if moment > ready)
@@ -206,7 +207,8 @@ class Load:
 def longest_back(each: Sequence[Kill]) -> dict[str, Any]:
     """Return the median and the longest time, in seconds, from a kill until the rate of answers had recovered.
 
-    Also counts the kills after which this took more than RECOVERY seconds, or did not happen before the next kill.
+    Also count the kills after which the rate took more than RECOVERY seconds to recover, or had not recovered by the
+    next kill.
     """
     back = [one.back for one in each if one.back is not None]
     late = sum(one.back is None or one.back > RECOVERY for one in each)

@@ -106,13 +106,13 @@ class Way:
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
-@click.option("--requests", "count", type=click.IntRange(8), default=4500, show_default=True, help="At most.")
-@click.option("--seconds", type=click.FloatRange(0), default=600, show_default=True, help="Of load on each server.")
+@click.option("--requests", "count", type=click.IntRange(8), default=4500, show_default=True, help="The most to send.")
+@click.option("--seconds", type=click.FloatRange(0), default=600, show_default=True, help="Load on each server.")
 @click.option("--part", "size", type=click.IntRange(1), default=PART, show_default=True, help="Requests in a part.")
 @click.option("--clients", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--model", default="demo", show_default=True)
 @click.option("--llama-server", "program", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--workers", type=click.IntRange(2), help="Also measure a server with so many.")
+@click.option("--workers", type=click.IntRange(2), help="Also measure a server with this many.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/load.json"))
 def main(
     data: Path,

@@ -2,10 +2,10 @@
 
     python -m benchmarks.memory --minutes 10
 
-First, the fake engine answers 20,000 made-up rows. This would show a leak in the scheduler, its prefix tree or its
-lists of rows. Then the demo model answers labelled rows of all tasks, over and over, for some minutes. Resident memory
-is sampled throughout. The result is how much the memory grows after the first tenth of the run, when everything has
-been allocated.
+First, the fake engine (a stub without a model) answers 20,000 made-up rows. This would show a leak in the scheduler,
+its prefix tree or its lists of rows. Then the demo model answers labelled rows of all tasks, over and over, for some
+minutes. Resident memory is sampled throughout. The result is how much the memory grows after the first tenth of the
+run, when everything has been allocated.
 """
 
 from __future__ import annotations

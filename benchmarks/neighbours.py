@@ -52,8 +52,8 @@ WAYS = ("plain", "ours")
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option("--seconds", type=click.FloatRange(1), default=4.0, show_default=True, help="Of each measurement.")
-@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Next to hogs.")
-@click.option("--pairs", type=click.IntRange(1), default=12, show_default=True, help="Of half as long turns alone.")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Rounds next to hogs.")
+@click.option("--pairs", type=click.IntRange(1), default=12, show_default=True, help="Half as long, without hogs.")
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/neighbours.json"))
 def main(data: Path, seconds: float, repeats: int, pairs: int, model: str, output: Path) -> None:
@@ -194,7 +194,7 @@ def summary(rates: dict[int, list[float]], shares: dict[int, list[float]]) -> di
     """Return these results for each number of hogs (processes that compute endlessly):
 
     - the median rows per second;
-    - the same as a fraction of the median rows per second without hogs;
+    - this rate divided by the rate without hogs;
     - the median processor time of one hog, and its fair share, as fractions of a core.
     """
     rate = {hogs: round(median(each), 3) for hogs, each in rates.items()}

@@ -10,8 +10,8 @@ alternately:
 - by llama.cpp, with the weights repacked for its own kernels;
 - with `--ik-python`, also by ik_llama.cpp.
 
-One model is SmolLM2-135M (the demo). The other models have random weights and a few layers, which have the sizes of the
-layers of a 1B or 7B model. Each model is measured in several file types.
+One model is SmolLM2-135M (the demo). The other models have random weights and a few layers, each as large as a layer
+of a 1B or 7B model. Each model is measured in several file types.
 
 Rates are medians. With one thread, they are based on processor time, which other programs hardly affect.
 

@@ -4,8 +4,8 @@
 
 A base model and its adapters are converted to each file type without an imatrix. If the type can use an imatrix, they
 are also converted with one. llama.cpp's llama-imatrix makes the imatrix from the F16 file and rows of `train.jsonl`. A
-file type is left out if an earlier one gives the same weights: the same tensor types, and both with or both without the
-imatrix.
+file type is left out if an earlier one gives the same weights: the same tensor types, and an imatrix for both or for
+neither.
 
 Rows of `test.jsonl` are answered in deterministic mode, so only the weights can cause a difference from F16. Tokens per
 second are measured as in `ecellm-lite bench`. All files are measured one after the other, several times, and rates are

@@ -1,8 +1,8 @@
-"""Claim: 40 questions about one state are answered at least as fast as by llama-server. The state is read only once.
+"""Claim: 40 questions about one text are answered at least as fast as by llama-server. The text is read only once.
 
     python -m benchmarks.questions --llama-server build/bin/llama-server
 
-A state is a text to ask questions about. Here it is 800 words of labelled reviews. `ecellm-lite serve` gets one request
+The text, called a state, is 800 words of labelled reviews. `ecellm-lite serve` gets one request
 with all 40 questions. llama.cpp's server gets 40 requests with the same prompts. A grammar allows only "yes" and "no"
 as answers. The 40 requests are sent in three ways:
 
@@ -10,7 +10,7 @@ as answers. The 40 requests are sent in three ways:
 - 8 at a time, with the server's prompt cache and 8 slots;
 - 8 at a time, without the server's prompt cache.
 
-Each round has a new state. Before the first round, all servers answer questions about another state, so that they have
+Each round has a new text. Before the first round, all servers answer questions about another text, so that they have
 the instruction in memory. The metrics of `ecellm-lite serve` tell how many tokens our engine read. This number is
 compared with the fewest tokens that must be read: the beginning that all prompts share counts once.
 """

@@ -8,7 +8,7 @@ attribute for which the gold answer has no value, the attribute's label counts a
 ways equally. The two ways are:
 
 - `labels`: a custom task with `type = "labels"`, which takes one request per row;
-- `questions`: one predicate per label, as in `/v1/decisions`: six requests per row with a common beginning.
+- `questions`: one yes-or-no question per label, as in `/v1/decisions`. A row takes six requests, which begin alike.
 
 Each way first answers all rows at once. Then it answers the first 20 rows one by one. The results have micro-F1 and
 macro-F1 at the threshold 0.5, and the area under the ROC curve over all decisions. For comparison, they have the F1 of

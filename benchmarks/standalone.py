@@ -2,7 +2,8 @@
 
     python -m benchmarks.standalone --python ENVIRONMENT/bin/python --program FOLDER [--file NAME=PATH]...
 
-ENVIRONMENT is the environment that the program was packed from. The two programs are started alternately. The sizes of
+The standalone program is a folder that needs no Python on the machine. ENVIRONMENT is the environment that it was
+packed from. The two programs are started alternately. The sizes of
 both are reported too. `--file` adds the size of a file, such as a wheel, to the results.
 """
 

@@ -1,4 +1,4 @@
-r"""Claim: the curves of the training show that the demo's adapter learned its tasks.
+r"""Claim: the training curves show that the demo's adapter learned its tasks.
 
     python -m benchmarks.training --sitting first/curves.json --sitting second/curves.json --beside slower/curves.json \
         --machine 'one H100 80GB'

@@ -2,8 +2,8 @@
 
     python -m benchmarks.demo_rows.blend fifth/adapter tenth/adapter --share 0.8 -o blended
 
-An adapter that went on learning from another one may gain on new rows and lose on old ones. A blend of both can keep
-most of the gain and lose less.
+If an adapter is trained further, it may get better at new rows and worse at old ones. A blend of the adapters from
+before and after this training can keep most of the gain and lose less.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main(first: Path, second: Path, share: float, output: Path) -> None:
     """Write an adapter whose weights are `share` of those of SECOND, and the rest of those of FIRST."""
     one, other = load_file(first / WEIGHTS), load_file(second / WEIGHTS)
     if {name: tensor.shape for name, tensor in one.items()} != {name: tensor.shape for name, tensor in other.items()}:
-        raise SystemExit(f"{first} and {second} have other tensors than each other; train the one from the other.")
+        raise SystemExit(f"{first} and {second} have different tensors; one must be trained further from the other.")
     output.mkdir(parents=True, exist_ok=True)
     blended = {
         name: (share * other[name].astype(np.float32) + (1 - share) * tensor.astype(np.float32)).astype(tensor.dtype)

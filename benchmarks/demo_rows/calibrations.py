@@ -11,8 +11,8 @@ every four from DATA. There are exceptions:
   them, the calibration would lower all probabilities too far.
 - If fewer than 80 rows of DATA were held out, all rows of DATA/more that were held out are added.
 
-Otherwise, if a task's possible answers are the same for all rows, its rows from DATA/more are sampled so that each
-answer is as frequent as among all rows of DATA.
+In some tasks, the possible answers are the same for all rows. If at least 80 rows of DATA were held out in such a task,
+its rows from DATA/more are sampled so that each answer is as frequent as among all rows of DATA.
 
 The demo is weak at two tasks, product_substitute_identification and multiclass_product_classification. So for these
 tasks, an answer also comes with a set of plausible answers. The calibrations of these tasks also have thresholds for

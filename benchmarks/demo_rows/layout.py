@@ -1,8 +1,7 @@
 """The rows of one pass of the demo's training. A pass is one round over the lessons (the training examples).
 
-It contains the tasks' labelled rows. If a task has few labelled rows, they are repeated.
-A pass also contains synthetic ("made") rows: usual rows of the tasks, and hard cases
-(ecellm_lite/training/hard_cases).
+A pass contains the tasks' labelled rows. If a task has few labelled rows, they are repeated. A pass also contains
+synthetic ("made") rows: usual rows of the tasks, and hard cases (ecellm_lite/training/hard_cases).
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def demo_layout(most: Mapping[str, int] | None = None) -> Layout:
 
 
 def _made(task: str, maker: Maker | None, rows: Rows, count: int, random: Random) -> list[Row]:
-    """Return `count` synthetic rows of a task. MADE and HARD say how many of them are usual rows and hard cases."""
+    """Return `count` synthetic rows of a task. MADE and HARD set the shares of usual rows and hard cases."""
     hard = count * HARD.get(task, 0) // (HARD.get(task, 0) + MADE.get(task, 0))
     usual = maker(rows, count - hard, random) if maker else []
     return usual + hard_rows(task, hard, random)

@@ -37,7 +37,7 @@ _BRAND = 2  # words at the start of a title, where its brand is
 
 
 def extraction_rows(rows: Sequence[Row], reviews: Iterable[str], count: int, random: Random) -> list[Row]:
-    """Return `count` new rows, each made from one of those `rows` that have only a title.
+    """Return `count` new rows. Each is made from one of the `rows` that have only a title.
 
     A new row can also have a description, features and a price. `reviews`: texts whose sentences are put into the
     descriptions.
