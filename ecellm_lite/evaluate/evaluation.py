@@ -227,8 +227,8 @@ def _model_result(task: Task, rows: Sequence[Labelled], answers: Sequence[Answer
 def _model_notes(primary: str, models: Sequence[ModelResult]) -> list[str]:
     total = sum(model.answers for model in models) or 1
     return [
-        f"{model.model} answered {model.asked:,} rows in {model.seconds:.1f} s; its answer is final for "
-        f"{model.answers:,} rows ({model.answers / total:.0%}{'' if model.metric is None else f', {primary} {model.metric:.3f}'})."
+        f"{model.model} answered {model.asked:,} rows in {model.seconds:.1f} s; {model.answers:,} answers are final "
+        f"({model.answers / total:.0%} of all{'' if model.metric is None else f', {primary} {model.metric:.3f}'})."
         for model in models
     ]
 

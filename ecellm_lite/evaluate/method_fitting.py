@@ -7,8 +7,8 @@ method has the highest mean log-likelihood. A simpler method is kept if its mean
 of the difference. This is the one-standard-error rule of Breiman et al., "Classification and Regression Trees" (1984),
 applied to paired differences.
 
-A method must also pass the two tests in evaluate/fitting.py. There, the likelihood of held-out rows must become 20
-times as large. Here, it must become 60 times as large, because each of three methods could pass by chance.
+A method must also pass the two tests in evaluate/fitting.py, but the likelihood of held-out rows must become 60 times
+as large instead of 20 times. The reason is that each of three methods could pass by chance.
 """
 
 from __future__ import annotations
