@@ -55,7 +55,7 @@ def main(data: Path, limit: int, model: str, output: Path) -> None:
 
 
 def measured(rows: Sequence[Row]) -> dict[str, float]:
-    """Split the rows at random SPLITS times. Return how often the answer sets contain the right answer, and their size.
+    """Split the rows at random SPLITS times. Return how often the sets contain the right answer, and their mean size.
 
     A split's coverage is the fraction of its test rows whose set contains the right answer. In the result,
     `splits_below` counts the splits whose coverage is below `binomial_limit`. With an exact threshold, this happens in

@@ -4,10 +4,9 @@
 
 A bundle is one file with a model and, optionally, the program: as wheels, or as a folder that needs no Python (the
 standalone program). The demo's bundle is copied to a bare Debian system with only the minimal packages. For a bundle
-with wheels, the system also has python3. An ordinary user in an empty network namespace
-installs the bundle with its own script and asks a question. This is done with an empty file cache, and again with the
-files in the cache. The benchmark needs root and debootstrap. Instead of debootstrap, ECELLM_BARE_ROOT may name the
-folder of a bare system.
+with wheels, the system also has python3. An ordinary user in an empty network namespace installs the bundle with its
+own script and asks a question. This is done with an empty file cache, and again with the files in the cache. The
+benchmark needs root and debootstrap. Instead of debootstrap, ECELLM_BARE_ROOT may name the folder of a bare system.
 """
 
 from __future__ import annotations

@@ -131,8 +131,8 @@ def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
 def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) -> dict[str, Any]:
     """Return the metric of each way of answering, and how much higher the first way's metric is.
 
-    A way's metric is measured on the rows that this way answered. The first way is
-    compared with each other way on the rows that both answered. The difference is given as a confidence interval.
+    A way's metric is measured on the rows that this way answered. The first way is compared with each
+    other way on the rows that both answered. The difference is given as a confidence interval.
     """
     first = next(iter(ways))
     values: dict[str, Any] = {}

@@ -53,7 +53,7 @@ WAYS = ("plain", "ours")
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option("--seconds", type=click.FloatRange(1), default=4.0, show_default=True, help="Of each measurement.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Rounds next to hogs.")
-@click.option("--pairs", type=click.IntRange(1), default=12, show_default=True, help="Half as long, without hogs.")
+@click.option("--pairs", type=click.IntRange(1), default=12, show_default=True, help="Pairs of runs without hogs.")
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/neighbours.json"))
 def main(data: Path, seconds: float, repeats: int, pairs: int, model: str, output: Path) -> None:

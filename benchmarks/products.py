@@ -97,7 +97,7 @@ def measure(path: Path, program: Path, turns: int) -> dict[str, Any]:
     """Time a model's matrix products and a prompt, and return the results.
 
     The results include the products' rates as fractions of the processor's peak rate, and the tokens per second.
-    `limit_times` says how many times as fast as llama.cpp a prompt would be read at the peak rate.
+    `limit_times` is the speed of reading a prompt at the peak rate, divided by llama.cpp's speed.
     """
     settings = Settings(context=512, threads=1, gpu_layers=0, micro_batch=COLUMNS)
     ways = backends(path, settings)

@@ -2,9 +2,9 @@
 
     python -m benchmarks.questions --llama-server build/bin/llama-server
 
-The text, called a state, is 800 words of labelled reviews. `ecellm-lite serve` gets one request
-with all 40 questions. llama.cpp's server gets 40 requests with the same prompts. A grammar allows only "yes" and "no"
-as answers. The 40 requests are sent in three ways:
+The text, called a state, is 800 words of labelled reviews. `ecellm-lite serve` gets one request with all 40 questions.
+llama.cpp's server gets 40 requests with the same prompts. A grammar allows only "yes" and "no" as answers. The 40
+requests are sent in three ways:
 
 - one after the other, with the server's prompt cache and one slot;
 - 8 at a time, with the server's prompt cache and 8 slots;

@@ -3,8 +3,8 @@
     python -m benchmarks.standalone --python ENVIRONMENT/bin/python --program FOLDER [--file NAME=PATH]...
 
 The standalone program is a folder that needs no Python on the machine. ENVIRONMENT is the environment that it was
-packed from. The two programs are started alternately. The sizes of
-both are reported too. `--file` adds the size of a file, such as a wheel, to the results.
+packed from. The two programs are started alternately. The sizes of both are reported too. `--file` adds the size of a
+file, such as a wheel, to the results.
 """
 
 from __future__ import annotations

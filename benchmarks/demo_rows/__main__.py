@@ -3,9 +3,9 @@ r"""Makes the lessons (training examples) of the demo's adapter.
     python -m benchmarks.demo_rows --data ../shared/data --data ../shared/data/more --passes 8 --seed 7 \
         --leave-out wdc_pave --leave-out wdc_lspc_medium/watches --held-out held-out -o lessons.npz
 
-The options and the lessons are those of `ecellm-lite train lessons`. In addition, there are
-synthetic rows: rows of tasks with little data, and hard cases. The adapter's card (ecellm_lite/demo/adapter/README.md)
-says which options were used for the demo.
+The options and the lessons are those of `ecellm-lite train lessons`. In addition, there are synthetic rows:
+rows of tasks with little data, and hard cases. The adapter's card (ecellm_lite/demo/adapter/README.md) says which
+options were used for the demo.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def exactness() -> str:
 
 
 def quantize() -> str:
-    """Return a table that says how many times as fast as ggml each kernel variant quantizes to each type."""
+    """Return a table of the kernel variants' speed relative to ggml, for each quantization type."""
     types = results("quantize")["types"]
     ways = [way for way in next(iter(types.values()))["times_ggml"] if way != "ggml"]
     rows = [

@@ -69,7 +69,7 @@ def demo_more() -> str:
 
 
 def ece() -> str:
-    """Return a table of the calibration error of the demo with its own calibrations, for the tasks with many rows."""
+    """Return a table of the calibrated demo's calibration errors, for the tasks with many rows."""
     tests = {name: task["test"] for name, task in results("calibration")["tasks"].items()}
     many = {name: test for name, test in tests.items() if test and test["rows"] >= 300}
     lines = table([short(name) for name in many], [[f"{test['ece']:.3f}" for test in many.values()]])

@@ -169,9 +169,9 @@ def _prompts(models: Mapping[str, Any], source: str) -> str:
 
 
 def prompt_lengths() -> str:
-    """Return a table that says how many times as fast as llama.cpp our kernels read prompts of several lengths.
+    """Return a table of our kernels' speed relative to llama.cpp, for prompts of several lengths.
 
-    Of llama.cpp's two kinds of kernels, the faster one is compared.
+    llama.cpp has two kinds of kernels. The comparison is with the faster kind.
     """
     return f"{_prompt_lengths(results('prompts')['models'])}\n\n{provenance('prompts')}"
 
