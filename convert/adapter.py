@@ -41,7 +41,7 @@ _BASE_LAYER = (".base_layer.weight", ".base_layer.bias")
 class WholeTensor:
     """A tensor, or some of its rows, that an adapter's file stores with all its values instead of as two factors.
 
-    It can be large, so its values are read only when they are needed. The file is opened anew for each read.
+    The tensor can be large, so its values are read only when they are needed. Each read opens the file again.
     """
 
     file: SafetensorsFile
@@ -56,9 +56,9 @@ class WholeTensor:
         return replace(self, first=self.first + first, shape=(max(0, end - first), *self.shape[1:]))
 
     def blocks(self, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield pairs: the number of a block's first row, and the block's values in float32.
+        """Yield the tensor in blocks of whole rows, each with about `size` values.
 
-        A block consists of whole rows and has about `size` values.
+        Each item is a pair: the number of the block's first row, and the block's values in float32.
         """
         with self.file.reopened() as file:
             if not self.shape:
@@ -80,12 +80,12 @@ class PeftAdapter:
     """A PEFT adapter. Its modules and tensors have the names of the base model's checkpoint.
 
     - `factors`: the LoRA matrices of each module.
-    - `magnitudes`: only with DoRA. For each module, the norm that each row of the merged matrix gets.
+    - `magnitudes`: for each module of a DoRA adapter, the norm that each row of the merged matrix gets.
     - `saved`: whole tensors that replace tensors of the base. Their values are read when needed.
     - `base_layers`: tensors of the base that PEFT saved with the adapter, unchanged. Their values are read when needed.
     - `inputs`: the files that were read.
-    - `targets`: endings of the names of the modules with factors, such as `q_proj`. Empty if the configuration chooses
-      modules in another way.
+    - `targets`: endings of module names, such as `q_proj`. Modules with these endings have factors. `targets` is empty
+      if the configuration chooses modules in another way.
     """
 
     path: Path
@@ -142,7 +142,10 @@ def read_adapter(folder: Path) -> PeftAdapter:
 
 
 def check_memory(path: Path, shapes: Iterable[Sequence[int]]) -> None:
-    """Raise ModelError if factors of these shapes, as float32, need more memory than is free."""
+    """Raise ModelError if there is too little free memory for float32 factors of these shapes.
+
+    `path`: the adapter's file, for the error message.
+    """
     needed, free = 4 * sum(map(math.prod, shapes)), psutil.virtual_memory().available
     if needed > free:
         raise ModelError(
@@ -158,7 +161,7 @@ def _read_tensors(
     """Return the matrices of each module, and the fields `saved` and `base_layers` of PeftAdapter.
 
     A module's matrices have the keys "a" and "b" (for an embedding "embedding_a" and "embedding_b"), and with DoRA also
-    "magnitude". `saved` are tensors that replace the base's. `base_layers` are unchanged tensors of the base.
+    "magnitude". `saved` has tensors that replace tensors of the base. `base_layers` has unchanged tensors of the base.
     """
     check_memory(file.path, [tensor.shape for key, tensor in file.tensors.items() if key.endswith(tuple(_FACTORS))])
     parts: dict[str, dict[str, NDArray[np.float32]]] = {}

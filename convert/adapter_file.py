@@ -4,8 +4,8 @@ For each changed tensor, the file has two factors A and B. The file also has one
 by alpha / rank, and adds the product to the base's tensor. B's rows are in the order of the base model's GGUF file, as
 in llama.cpp's convert_lora_to_gguf.py.
 
-Some adapters have several alphas (rsLoRA with several ranks, or alpha_pattern). If a tensor's alpha is twice the file's
-alpha, its B is multiplied by 2.
+If an adapter has several alphas (rsLoRA with several ranks, or alpha_pattern), the most frequent one becomes the file's
+alpha. Each B is multiplied by its tensor's alpha divided by the file's alpha.
 
 Only the base's architecture and shapes are read, not its weights.
 """
@@ -62,10 +62,14 @@ def write_adapter_file(
 ) -> AdapterFileFacts:
     """Write the adapter in a PEFT folder to the GGUF file `target`. After an error, no file is left.
 
-    `base` is the base model, as in ConversionRequest. Raises UsageError for an unknown file type, or a target that is
-    also an input. Raises ModelError for an adapter that does not fit the base, or that llama.cpp cannot apply at run
-    time. llama.cpp can only add a product of two factors. So it cannot apply DoRA, because DoRA scales rows by norms of
-    the merged weights. It cannot apply modules_to_save either, because these replace tensors.
+    `base`: the base model, as in ConversionRequest.
+    `weight`: a number by which the adapter's changes are multiplied.
+    `file_type`: the type of the factors, F16 or F32.
+
+    Raises UsageError for an unknown file type, or a target that is also an input. Raises ModelError for an adapter that
+    does not fit the base, or that llama.cpp cannot apply at run time. At run time, llama.cpp can only add a product of
+    two factors. So DoRA is refused, because it scales rows by norms of the merged weights. `modules_to_save` is refused
+    too, because it replaces whole tensors.
     """
     if file_type not in _FILE_TYPES:
         raise UsageError(
@@ -108,7 +112,9 @@ def write_adapter_file(
 
 
 def _applicable(attached: Blueprint, blueprint: Blueprint, folder: Path) -> list[TensorRecipe]:
-    """Return the recipes of the tensors that the adapter changes. These are the recipes that have LoRA factors.
+    """Return the recipes of the tensors that the adapter changes, which are the recipes with LoRA factors.
+
+    `attached`: the blueprint with the adapter's changes. `blueprint`: the same blueprint without them.
 
     Raises ModelError if the adapter makes a change that llama.cpp cannot apply while it runs.
     """

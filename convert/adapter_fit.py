@@ -120,7 +120,7 @@ def _in_layer(module: str) -> tuple[str, str] | None:
 def _can_be(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> bool:
     """Return whether a tensor that an adapter stores whole (not as factors) may be a copy of the base's tensor.
 
-    The values are compared. If the base is quantized, only the shapes are compared.
+    The two tensors' values are compared or, if the base is quantized, only their shapes.
     """
     tensor = source.tensor(recipe.source)
     return whole.shape == tensor.shape if tensor.type not in FLOATS else _equals(source, recipe, whole)

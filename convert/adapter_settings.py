@@ -1,4 +1,4 @@
-"""Reads adapter_config.json. It has the scale of each module's factors, and shows whether the adapter can be merged.
+"""Reads an adapter's adapter_config.json, which has the scale of each module's factors.
 
 The product of the factors is multiplied by the scale before it is added to a matrix. If a setting cannot be merged
 exactly, the adapter is refused. A merge without the setting would give a model that nobody trained. PEFT's LoraConfig
@@ -46,7 +46,7 @@ _CHOOSING = ("layers_to_transform", "layers_pattern", "exclude_modules")
 class AdapterSettings:
     """The settings in an adapter's configuration.
 
-    - `targets`: endings of module names, such as `q_proj`. In every layer, each module with such an ending has factors.
+    - `targets`: endings of module names, such as `q_proj`. Modules with these endings have factors, in every layer.
       `targets` is empty if the configuration chooses modules in another way.
     - `dora`: whether each module has a DoRA magnitude in addition to its factors.
     """

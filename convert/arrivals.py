@@ -1,9 +1,11 @@
 """Writes a GGUF file while its checkpoint is downloaded. Each shard is downloaded, converted and then deleted.
 
-The next shard is downloaded while the current one is converted, if the disk has room. The disk then holds at most the
-whole result and 1.2 times the largest shard. After each shard, the written part of the file is forced to the disk and
-recorded in the journal. Then the shard is deleted. So a run after an interruption downloads and converts only the
-missing shards.
+A shard is one of the checkpoint's weight files. If the disk has room, the next shard is downloaded while the current
+one is converted. The GGUF file and the downloaded shards never need more disk space than the complete GGUF file plus
+1.2 times the largest shard.
+
+After each shard, the written part of the GGUF file is flushed to the disk and recorded in the journal. Then the shard
+is deleted. After an interruption, the next run downloads and converts only the missing shards.
 """
 
 from __future__ import annotations
@@ -140,8 +142,11 @@ def _has_room(
 ) -> bool:
     """Return whether the disk has room to download the next shard while `part` is converted.
 
-    `written` is the size that the GGUF file has after `part` is converted, in bytes. The result is also False if the
-    file and both shards would take more than the whole result and 1.2 times the largest shard.
+    Also return False if the GGUF file and both shards together would need more disk space than the complete GGUF file
+    plus 1.2 times the largest shard.
+
+    `written`: the size in bytes that the GGUF file has after `part` is converted.
+    `following`: the next shard.
     """
     missing = following.size - following.shard.staged_bytes()
     return (

@@ -1,8 +1,8 @@
-"""A checkpoint whose weights are still on the hub. The headers are read first, and each shard is downloaded later.
+"""A checkpoint whose weights are still on the Hugging Face hub.
 
-The plan of a conversion needs only the headers. Sometimes a tensor is needed before its shard is downloaded. An example
-is the embedding, which is compared with an adapter's copy of it. Such a tensor is read from the hub in parts, by HTTP
-range requests.
+First, only the headers of the weight files (shards) are read, because planning a conversion needs nothing else. Each
+shard is downloaded later. If a tensor is needed before its shard is downloaded, it is read from the hub in parts, by
+HTTP range requests. For example, the embedding is needed early if it must be compared with an adapter's copy.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ecellm_lite.models.hub_file import HubFile
 class ArrivingShard(SafetensorsFile):
     """A safetensors file on the hub. `fetch` downloads it to the disk, and `drop` deletes it there.
 
-    `place` is the file's path on the disk. Its name is the sha256 of the file on the hub. So a changed file gets
-    another path, and its download starts from the beginning.
+    `place` is the path of the downloaded file. The file's name is the sha256 of the file on the hub. So if the file
+    changes on the hub, the new version gets another path and is downloaded from the beginning.
     """
 
     def __init__(self, path: Path, remote: HubFile, folder: Path) -> None:
@@ -45,7 +45,7 @@ class ArrivingShard(SafetensorsFile):
         """Download the file, or the rest of it, and open it.
 
         `received` is called with the number of bytes of each downloaded block. Raises ModelError if the download fails,
-        or if the file has another header or sha256 than the hub showed before.
+        or if the file's header or sha256 differs from what the hub returned before.
         """
         self._remote.fetch(self.place, received)
         self._descriptor = open_for_reading(self.place)
@@ -96,9 +96,9 @@ class ArrivingCheckpoint(Checkpoint):
         return sum(shard.staged_bytes() for shard in self.shards)
 
     def stage(self, done: Collection[str]) -> None:
-        """Make the staging folder, and delete the files that earlier runs left in it and that this run does not need.
+        """Make the staging folder for downloaded shards, and delete the files in it that this run does not need.
 
-        `done` has the names of the converted shards, which are not needed any more.
+        `done`: the names of the shards that are already converted, which are not needed any more.
         """
         self.staging.mkdir(exist_ok=True)
         pending = {shard.place for shard in self.shards if shard.path.name not in done}

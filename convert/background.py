@@ -1,4 +1,4 @@
-"""Two helpers that do the main thread's reading and writing in background threads.
+"""Two helpers that read and write in background threads, so that the main thread need not wait.
 
 If a background thread fails, its error is raised in the main thread at the next call.
 """

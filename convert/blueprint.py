@@ -29,13 +29,15 @@ class TensorRecipe:
       alone. The values of such a tensor are in `saved`, and adapters do not change it.
     - `shape`: the shape, whose last dimension is contiguous, as in NumPy.
     - `module`: the name that adapters use for the tensor. In most cases, it is the source's name without `.weight`.
-    - `order`: for each row of the file's tensor, the number of its row in the source. None if the order is the same.
-    - `adapter_order`: for each row of the source, the number of its row in an adapter. None if the order is the same.
-      The order differs for queries and keys if the source is a GGUF file, because a conversion permutes their rows.
+    - `order`: for each row of the file's tensor, the number of the source row that it comes from. None if the order is
+      the same.
+    - `adapter_order`: for each row of the source, the number of the matching row in an adapter. None if the order is
+      the same. It differs for queries and keys if the source is a GGUF file, because the conversion to GGUF permuted
+      their rows.
     - `added`: a number that is added to each value of the tensor (a vector). For example, Gemma's checkpoints store a
       norm's weights minus 1, and GGUF files store the weights.
-    - `adapter_added`: a number that is added to each value from an adapter. It differs from `added` if the source is a
-      GGUF file, because a GGUF file's values already include the number.
+    - `adapter_added`: a number that is added to each value of an adapter's tensor that replaces the source. It is 0
+      unless the source is a GGUF file, whose values already include the number, while the adapter's do not.
 
     The other fields are set when adapters are attached. Their rows are in the source's order:
 
@@ -60,7 +62,8 @@ class TensorRecipe:
     def key(self) -> str:
         """The tensor's name in an adapter.
 
-        An output matrix that is the embedding too (tied) has a name in adapters, but not in the checkpoint.
+        If a model uses its embedding as the output matrix too (tied), the checkpoint has no name for the output matrix.
+        Adapters have one.
         """
         return (
             f"{self.module}.weight" if self.module and self.source.endswith(".weight") else self.module or self.source

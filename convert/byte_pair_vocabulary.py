@@ -64,7 +64,8 @@ class BytePairs:
 
     - `merges`: the merges in order, as texts like "a b".
     - `pre`: llama.cpp's name for the rule that splits texts into words.
-    - `normal_form`: the Unicode normal form, such as NFC, that a text gets before it is split. None: it is unchanged.
+    - `normal_form`: the Unicode normal form, such as NFC, that a text gets before it is split. None if a text is left
+      as it is.
     """
 
     tokens: TokenList

@@ -1,9 +1,9 @@
 """Finds out, before a model runs, which chat form gives the same prompts as the model's chat template.
 
 A chat form is this project's own description of the text around a conversation. No template is rendered when a model
-runs, because a template is an untrusted program. A known template is recognized by its hash. An unknown template is
-rendered for a few fixed conversations. This is done in a child process with a sandbox, a time limit and a memory limit.
-The results are compared with the prompts of the chat forms.
+runs, because a template is an untrusted program. Instead, the chat form is found when a model is converted or added. A
+known template is recognized by its hash. An unknown template is rendered for a few fixed conversations, in a child
+process with a sandbox, a time limit and a memory limit. The results are compared with the prompts of the chat forms.
 """
 
 from __future__ import annotations

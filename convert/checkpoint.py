@@ -85,7 +85,7 @@ class Checkpoint:
         return self.file_of(name).tensors[name]
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
-        """Return `count` rows of a tensor, from row `first` on. `count=None` means all rows from there."""
+        """Return `count` rows of a tensor, or all remaining rows, beginning with row `first`."""
         return self.file_of(name).rows(name, first, count)
 
     def values(self, name: str) -> NDArray[np.float32]:
@@ -98,13 +98,13 @@ class Checkpoint:
             file.check_unchanged()
 
     def inputs(self) -> list[InputFile]:
-        """Return the weight files. Each has the size and time that it had when it was opened."""
+        """Return the weight files, with the sizes and modification times that they had when they were opened."""
         return [file.input for file in self.files]
 
     def configuration(self) -> list[InputFile]:
         """Return the files that describe the weights, such as config.json.
 
-        Each of them has the size and time that the file had when it was opened.
+        Their sizes and modification times are from before the files were read.
         """
         return list(self._configuration)
 

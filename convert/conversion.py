@@ -91,12 +91,15 @@ class Conversion:
     ) -> Manifest:
         """Write the GGUF file and then its manifest.
 
-        When the file has its final name, the manifest is written and `accept` is called. If the process is killed
-        between these steps, a later run with `resume` only writes the manifest and calls `accept`.
+        First the file gets its final name, then the manifest is written, then `accept` is called. If the process is
+        killed between these steps, a later run with `resume` only writes the manifest and calls `accept`.
 
-        Raises UsageError if the target is one of the inputs. Raises ModelError if there is too little room, if another
-        conversion is writing the target, if the unfinished file belongs to another conversion, if an input changes, if
-        a weight is not finite, or if a download or a write fails.
+        Raises UsageError if the target is one of the inputs. Raises ModelError in these cases:
+
+        - There is too little disk space or memory.
+        - Another conversion is writing the target, or the unfinished file belongs to another conversion.
+        - An input changes, or a weight is not finite.
+        - A download or a write fails.
         """
         if not (resume and only_named(self.request.target)):
             self.check_room()
@@ -187,7 +190,7 @@ def prepare_conversion(
 
 
 def blueprint_of(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint that the checkpoint's architecture makes, with the vocabulary."""
+    """Return the checkpoint's blueprint (metadata and tensors of the GGUF file to write), including the vocabulary."""
     from ecellm_lite.convert.vocabulary import vocabulary_metadata
 
     blueprint = blueprint_without_vocabulary(checkpoint)

@@ -1,7 +1,7 @@
 """Reads, writes and locks open files by their file descriptors.
 
-Windows has no pread, pwrite and flock, so other functions do the work there. Tests run these other functions on Linux.
-They have never run on Windows itself.
+Windows lacks pread, pwrite and flock, so this module has substitutes for them. The substitutes are tested on Linux, and
+have never run on Windows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Reads the weights to convert from a GGUF file. Adapters may be merged into them.
 
-Adapters use the tensor names of a checkpoint, so the file's names are translated. Quantized weights have already lost
-precision, and lose a little more when they are converted again. The manifest says that the base was a GGUF file.
+Adapters use the tensor names of a checkpoint, so the GGUF file's tensor names are translated. Quantized weights have
+already lost precision, and lose a little more when they are converted again. The manifest says that the base was a GGUF
+file.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class GgufBase(OpenFile):
         return values.reshape(-1) if is_vector else values
 
     def inputs(self) -> list[InputFile]:
-        """Return the base file, with the size and time that it had when it was opened."""
+        """Return the base file, with the size and modification time that it had when it was opened."""
         return [self.input]
 
     def configuration(self) -> list[InputFile]:

@@ -1,8 +1,8 @@
 """Adds the changes of adapters to the recipes of a blueprint.
 
 In a tied model, one tensor is both the embedding and the output matrix. If an adapter changes only one of the two, the
-file gets a separate tensor for each. The unchanged tensor keeps the base's values. So the merged model gives the same
-results as the base with the adapter in peft.
+file gets two tensors: a changed one, and one with the base's values. So the merged model gives the same results as the
+base with the adapter in peft.
 """
 
 from __future__ import annotations

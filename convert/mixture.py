@@ -28,7 +28,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """How many layers a model has, how many query heads, and how many key and value heads."""
+    """The number of a model's layers, of its query heads, and of its key and value heads."""
 
     layers: int
     heads: int

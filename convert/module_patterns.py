@@ -25,7 +25,7 @@ _PIECE = re.compile(r"(?P<digits>\\d\+)|(?P<all>\.\*)|(?P<any>\.)|\\?(?P<literal
 
 
 class ModulePatterns:
-    """Looks up a module's rank or alpha. Each pattern of names has a value, and the first pattern that matches counts.
+    """A list of patterns for module names, each with a rank or alpha. The first pattern that matches a name counts.
 
     A pattern is a simple regular expression. Raises ValueError for patterns that are too long or too complex.
     """

@@ -52,7 +52,7 @@ class WrittenFile:
 def unfinished_file(
     plan: Plan, source: TensorSource, target: Path, *, resume: bool = False, other_inputs: Sequence[Path] = ()
 ) -> UnfinishedFile:
-    """Open the unfinished file that will become `target`. With `resume`, the bytes that an earlier run wrote are kept.
+    """Open the unfinished file that will become `target`. With `resume`, keep the bytes that an earlier run wrote.
 
     `other_inputs` are input files in addition to the source's. Raises:
 
@@ -142,8 +142,8 @@ def write_blocks(
 ) -> None:
     """Convert the tensors in the order of the plan. Call `put` with the offset and the bytes of each block.
 
-    `done`: the number of bytes at the file's beginning that are already written; their blocks are skipped. `each` is
-    called after each block, with the block and its tensor.
+    `done`: the number of bytes that are already written, from the file's beginning. Their blocks are skipped.
+    `each`: called after each block with the tensor and the block.
     """
     with ReadAhead(read_blocks(plan, source, done), _AHEAD) as blocks, WriteBehind(put, _BEHIND) as writer:
         for tensor, first, block in blocks:

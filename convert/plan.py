@@ -85,7 +85,7 @@ class Plan:
 
         - `beside`: how many bytes of disk space the conversion needs in addition to its output, such as for a
           downloaded shard.
-        - `bytes_written`: how many bytes are already on the disk, of the output and of these additional files.
+        - `bytes_written`: how many bytes of the output and of these additional files are already on the disk.
         """
         folder = next((folder for folder in target.absolute().parents if folder.is_dir()), None)
         if folder is None:
@@ -163,7 +163,7 @@ def draw_plan(
 
 
 def _source_type(recipe: TensorRecipe, source: TensorSource) -> str:
-    """Return the type of a tensor's rows before their conversion: its type in the source, or F32 without a source.
+    """Return the type of a tensor's rows before their conversion: its type in the source or, without a source, F32.
 
     Raises ModelError if the source does not fit the recipe.
     """

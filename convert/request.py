@@ -93,12 +93,17 @@ class ConversionRequest:
     def choose_envelope(self, metadata: Mapping[str, MetadataValue]) -> str:
         """Return the envelope's name. It is never guessed, because answers with a wrong envelope are worthless.
 
-        Four places are searched, in this order: the request, the base's `metadata`, the catalogue's entry for the base
-        or the new model, and the base's chat template (see chat_template.py). An adapter may have been trained with
-        another envelope than the base's chat form. So if there are adapters, the chat template is ignored, and so are
-        catalogue entries of models that were not tuned on e-commerce data.
+        The first of these that exists is returned:
 
-        Raises UsageError if no place has the name of an envelope.
+        1. the envelope in this request,
+        2. the envelope in `metadata`, the metadata of the base,
+        3. the envelope of the base or the new model in the catalogue of published models (models/catalogue.py),
+        4. the chat form of the base's chat template (see chat_template.py).
+
+        An adapter may have been trained with another envelope than the base's chat form. So if there are adapters, the
+        chat template is ignored, and so are catalogue entries of models that were not tuned on e-commerce data.
+
+        Raises UsageError if none of these exists.
         """
         if self.envelope:
             return get_envelope(self.envelope).name

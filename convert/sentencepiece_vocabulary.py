@@ -2,7 +2,7 @@
 
 To split a text, llama.cpp merges pairs of tokens, as SentencePiece does. It begins with the pair that becomes the token
 with the highest score. tokenizer.json has no scores, so they are computed from the order of its merges. llama.cpp's own
-converter gives every token the same score, so its files split texts differently than in training.
+converter gives every token the same score, so a file from it splits texts in another way than the original tokenizer.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 def from_model(path: Path, size: int, added: Iterable[AddedToken]) -> tuple[TokenList, bool]:
     """Return the tokens of a tokenizer.model, and whether SentencePiece puts a space before a text.
 
-    `size` is the number of tokens that the model has. Raises ModelError if the file is damaged or has more tokens, or
-    if llama.cpp cannot reproduce its tokens.
+    `size` is the number of tokens that the model has. Raises ModelError if the file is damaged or has more than `size`
+    tokens, or if llama.cpp cannot reproduce its tokens.
     """
     model = read_sentencepiece(path)
     if len(model.pieces) > size:

@@ -35,7 +35,7 @@ class SourceTensor:
 class InputFile:
     """A file that a conversion reads: its size in bytes, and its modification time in nanoseconds.
 
-    A file that is still on the hub has no modification time (0). Instead, it has the sha256 that the hub states.
+    For a file that is still on the Hugging Face hub, the modification time is 0, and the sha256 is what the hub states.
     """
 
     path: Path

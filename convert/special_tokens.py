@@ -91,8 +91,9 @@ def _configured(value: object, size: int) -> int | None:
 def _added_automatically(tokenizer: Mapping[str, Any] | None, texts: Mapping[str, str | None]) -> dict[str, bool]:
     """Return whether tokenizer.json adds a BOS token ("bos") and an EOS token ("eos") to a text.
 
-    For example, {"bos": True} means that a BOS token is added, and that the file says nothing about EOS. `texts` has
-    the texts of both tokens.
+    For example, {"bos": True} means that a BOS token is added, and that the file says nothing about EOS.
+
+    `texts`: the texts of both tokens, with the same keys.
     """
     flags: dict[str, bool] = {}
     processor = (tokenizer or {}).get("post_processor")

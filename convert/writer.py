@@ -1,8 +1,8 @@
 """Writes a file under a temporary name. A journal records which of its bytes are on the disk.
 
-The file gets its final name only when it is complete and on the disk. A lock on the journal prevents a second
-conversion to the same target. The lock is held until the manifest is written. Bytes are flushed before the journal
-counts them. So the conversion can be resumed after a kill or a power failure.
+The file gets its final name only when it is complete and on the disk. Bytes are flushed to the disk before the journal
+counts them, so the conversion can be resumed after a kill or a power failure. Until the manifest is written, a lock on
+the journal prevents a second conversion to the same target.
 
     .NAME.unfinished    the file, at its full length from the start
     .NAME.journal       JSON lines. The first line has the facts that the file depends on. Each flush adds a line: how
@@ -209,7 +209,7 @@ class UnfinishedFile:
                     os.close(journal)
 
     def _give_up(self) -> None:
-        """Close the files, and delete the journal if it is empty."""
+        """Close the files. Delete the journal if nothing was written to it."""
         with suppress(OSError):
             if self._journal >= 0 and os.fstat(self._journal).st_size == 0:
                 if descriptors.KEEPS_OPEN_FILES:
@@ -276,7 +276,7 @@ def only_named(target: Path) -> bool:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Return whether `path` is the open file, and not another file that has taken its place."""
+    """Return whether the file at `path` is the open file, and has not been replaced by another file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
@@ -284,7 +284,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _read_journal(path: Path) -> dict[str, Any]:
-    """Return the last value of each key in the journal. A file that is not a journal gives an empty result."""
+    """Return the last value of each key in the journal. If the file is not a journal, the result is empty."""
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_JOURNAL_BYTES)

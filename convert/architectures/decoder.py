@@ -157,8 +157,10 @@ class Decoder:
     def take_vectors(self, name: str, source: str, length: int, *, added: float = 0.0) -> None:
         """Add the recipes of a vector that every layer has, such as the norm over a query head.
 
-        `name` is the vector's name in the GGUF file, without the layer. `source` is its name in the checkpoint.
-        `added` is added to each of its values.
+        `name`: the vector's name in the GGUF file, without the layer.
+        `source`: the vector's name in the checkpoint, without the layer.
+        `length`: how many values the vector has.
+        `added`: a number that is added to each value.
         """
         for layer in range(self.dimensions.layers):
             self.recipes.take(f"blk.{layer}.{name}", f"model.layers.{layer}.{source}", (length,), added=added)
@@ -199,8 +201,8 @@ class Decoder:
 def _check_tied(checkpoint: Checkpoint) -> None:
     """Raise ModelError if a checkpoint's embedding and output matrix differ.
 
-    This is called if the checkpoint has both, although config.json says that they are one matrix
-    (`tie_word_embeddings`).
+    This check is for a checkpoint that has both matrices although its config.json has `tie_word_embeddings`, which
+    means that they are one matrix.
     """
     embedding, output = checkpoint.tensor(EMBEDDING), checkpoint.tensor(OUTPUT)
     same = embedding.shape == output.shape and embedding.type == output.type

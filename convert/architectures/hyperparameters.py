@@ -52,14 +52,14 @@ class Hyperparameters:
         return value
 
     def part(self, name: str) -> Hyperparameters:
-        """Return the inner object with this name, or an empty object if there is none."""
+        """Return the setting `name`, which must be an object. If the setting is missing, return an empty object."""
         value = self.values.get(name)
         if value is not None and not isinstance(value, dict):
             raise _wrong(name, value, "it must be an object")
         return Hyperparameters(value or {})
 
     def refuse(self, name: str, reason: str) -> None:
-        """Raise ModelError with this reason, unless the setting is missing, null or false."""
+        """Raise ModelError with the given reason, unless the setting `name` is missing, null or false."""
         value = self.values.get(name)
         if value is not None and value is not False:
             raise _wrong(name, value, reason)
@@ -89,7 +89,7 @@ def rope_parameters(config: Hyperparameters) -> Hyperparameters:
 def refuse_windows(config: Hyperparameters) -> None:
     """Raise ModelError for a model with sliding-window attention.
 
-    This is checked for architectures that have only full attention in llama.cpp.
+    Call this for an architecture for which llama.cpp supports only full attention.
     """
     config.refuse("use_sliding_window", "llama.cpp has no sliding window for this architecture")
     kinds = config.values.get("layer_types")

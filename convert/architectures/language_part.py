@@ -60,7 +60,7 @@ class LanguagePart(Checkpoint):
         return self._whole.rows(self._names.get(name, name), first, count)
 
     def restored(self, blueprint: Blueprint) -> Blueprint:
-        """Return `blueprint` with each tensor's name in the whole checkpoint, such as `model.language_model.norm`."""
+        """Return `blueprint` with the tensor names of the whole checkpoint, such as `model.language_model.norm`."""
         recipes = tuple(self._restored(recipe) for recipe in blueprint.recipes)
         return replace(blueprint, recipes=recipes, output=blueprint.output and self._restored(blueprint.output))
 

@@ -1,7 +1,7 @@
 """Collects the recipes for a GGUF file's tensors (see blueprint.py), and checks the shapes of the checkpoint's tensors.
 
-A tensor must have the shape that the configuration implies. Each tensor of the checkpoint must be used by a recipe. So
-weights are never left out silently.
+A tensor must have the shape that the configuration implies. Each tensor of the checkpoint must be used by a recipe, so
+that no weights are left out silently.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Recipes:
         """Add the recipe of the file's tensor `name`, made from the checkpoint's tensor `source`.
 
         `shape`: the shape that the source must have.
-        `order`: for each row of the file's tensor, the number of its row in the source. None if the order is the same.
+        `order`: for each row of the file's tensor, the number of the source row that it comes from. None if the order
+          is the same.
         `added`: a number that is added to each value of the source.
 
         Raises ModelError if the source tensor is missing, has another shape, or does not hold weights.
@@ -60,10 +61,7 @@ class Recipes:
         self._recipes[source] = TensorRecipe(name, source, shape, module, order, added=added)
 
     def compute(self, name: str, values: NDArray[np.float32]) -> None:
-        """Add the recipe of a tensor that does not come from the checkpoint.
-
-        Its values are computed from the configuration.
-        """
+        """Add the recipe of a tensor that is computed from the configuration. `values` are its values."""
         self._computed.append(TensorRecipe(name, "", values.shape, saved=values))
 
     def take_if_present(

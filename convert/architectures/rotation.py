@@ -37,7 +37,10 @@ def rotation_metadata(
 ) -> dict[str, MetadataValue]:
     """Return the metadata about the rotary embedding.
 
-    `kinds` are the kinds of scaling that the architecture supports. `base` is transformers' default for rope_theta.
+    `rope`: the RoPE parameters in the checkpoint's configuration.
+    `kinds`: the kinds of scaling that the architecture supports.
+    `base`: transformers' default for rope_theta.
+
     Raises ModelError for another kind of scaling, or for invalid parameters.
     """
     kind = rope.one_of("rope_type", kinds, "default")
@@ -69,7 +72,7 @@ def rotation_factors(rope: Hyperparameters, size: int) -> NDArray[np.float32] | 
 
     The frequency of each pair of values in a head is divided by the pair's factor. The factor is 1 for high
     frequencies, the setting `factor` for low frequencies, and in between for medium frequencies. The formula is from
-    section 3.2 of https://arxiv.org/abs/2407.21783 and from Llama 3.1's own source.
+    section 3.2 of https://arxiv.org/abs/2407.21783 and from Llama 3.1's source code.
     """
     if rope.values.get("rope_type") != "llama3":
         return None
