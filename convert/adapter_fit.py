@@ -55,7 +55,7 @@ def fit(blueprint: Blueprint, source: TensorSource, adapter: PeftAdapter) -> Ada
     _check_targets(blueprint, adapter, {name for name, recipe in modules.items() if len(recipe.shape) == 2})
     for key, whole in adapter.base_layers.items():
         if not _can_be(source, tensors[key], whole):
-            raise _foreign(adapter, f"was saved with its base's {key}, which differs from the base's here")
+            raise _foreign(adapter, f"was saved with a copy of its base's {key}, which differs from that of this base")
     _check_shapes(adapter, modules, tensors)
     # peft also saves embeddings that were never trained: those equal the base's.
     saved = {tensors[key].name: key for key, whole in adapter.saved.items() if not _equals(source, tensors[key], whole)}

@@ -30,7 +30,7 @@ class ArrivingShard(SafetensorsFile):
     def __init__(self, path: Path, remote: HubFile, folder: Path) -> None:
         if not re.fullmatch("[0-9a-f]{64}", remote.sha256):
             raise ModelError(
-                f"The hub names no sha256 for {remote.name} of {remote.repository}, so its bytes could not be checked",
+                f"The hub names no sha256 for {remote.name} of {remote.repository}, so it could not be checked",
                 step="keep the download",
                 settings=("keep",),
             )

@@ -45,9 +45,9 @@ def attach_adapters(blueprint: Blueprint, source: TensorSource, adapters: Sequen
             if changed.changes({*tied, blueprint.output.name}):
                 if blueprint.inseparable:
                     raise _unusable(
-                        f"{weighted.adapter.path} changes the embedding or the output matrix alone, which are one "
-                        f"matrix in llama.cpp's {blueprint.architecture}",
-                        "train the adapter without them",
+                        f"{weighted.adapter.path} changes the embedding without the output matrix or the reverse, "
+                        f"but llama.cpp's {blueprint.architecture} uses one matrix for both",
+                        "train the adapter without changing these matrices",
                     )
                 recipes = (*blueprint.recipes, blueprint.output)
                 blueprint = replace(blueprint, recipes=recipes, tied=False, output=None)
@@ -102,7 +102,7 @@ def _with_factors(recipe: TensorRecipe, module: str, weighted: WeightedAdapter) 
 def _replaced(recipe: TensorRecipe, key: str, weighted: WeightedAdapter) -> TensorRecipe:
     path = weighted.adapter.path
     if weighted.weight != 1:
-        raise _unusable(f"{path} replaces the whole tensor {key!r}, to which no weight applies", "use it at weight 1")
+        raise _unusable(f"{path} replaces the whole tensor {key!r}, so it cannot have a weight", "use it at weight 1")
     if recipe.saved is not None:
         raise _unusable(f"{path} and another adapter both replace the whole tensor {key!r}", "use only one of them")
     saved, order = weighted.adapter.saved[key].values(), recipe.adapter_order

@@ -24,7 +24,7 @@ def check_config(config: Hyperparameters) -> None:
     """Raise ModelError for a setting that llama.cpp ignores or computes differently, or for a quantized checkpoint."""
     config.refuse("quantization_config", "only 16-bit checkpoints can be converted")
     config.refuse("attention_bias", "llama.cpp's Gemma has no biases")
-    config.refuse("use_bidirectional_attention", "llama.cpp generates text from what stands before only")
+    config.refuse("use_bidirectional_attention", "llama.cpp supports only attention to earlier tokens")
     config.one_of("hidden_activation", ("gelu_pytorch_tanh",), "gelu_pytorch_tanh")
 
 
@@ -58,7 +58,7 @@ def window_metadata(architecture: str, config: Hyperparameters, layers: int, per
         return {}
     if kinds != expected:
         raise unsupported(
-            f"has other layer_types than llama.cpp, where of every {period} layers only the last has no window",
+            f"has unsupported layer_types: llama.cpp has a window in all layers but the last of every {period}",
             "layer_types",
         )
     return {f"{architecture}.attention.sliding_window": ("UINT32", config.count("sliding_window", 4096))}
