@@ -68,7 +68,7 @@ class Archive:
             yield block[:count]
             left -= count
         if digest.hexdigest() != wanted.sha256:
-            raise _damaged(self.path, f"{wanted.path} has not the bytes that the index names")
+            raise _damaged(self.path, f"the bytes of {wanted.path} do not have the sha256 in the index")
 
     def verify(self, progress: Progress | None = None) -> None:
         """Read all files in the bundle, and raise ModelError if a file has the wrong sha256.
@@ -158,7 +158,7 @@ def _small_entry(path: Path, file: FileIO, place: int, name: str, largest: int) 
 def _check_starter(path: Path, file: FileIO, index: Index, start: int) -> None:
     sha256 = hashlib.sha256(_peek(file, 0, start)).hexdigest() if start else None
     if sha256 != index.starter:
-        raise _damaged(path, "what stands in front of the archive is not what the index names")
+        raise _damaged(path, "the script in front of the archive is not the one that the index names")
 
 
 def _check_layout(path: Path, file: FileIO, places: Layout) -> None:
@@ -167,7 +167,7 @@ def _check_layout(path: Path, file: FileIO, places: Layout) -> None:
         raise _damaged(path, f"it has {size:,} bytes, and its index names {places.size:,} ({size_text(places.size)})")
     for place, right in [*places.headers, places.tail]:
         if _peek(file, place, len(right)) != right:
-            raise _damaged(path, f"the archive's own bytes at offset {place:,} are not what the index implies")
+            raise _damaged(path, f"the archive's headers at offset {place:,} do not match the index")
 
 
 def _peek(file: FileIO, place: int, count: int) -> bytes:

@@ -36,9 +36,10 @@ _ADAPTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 class Contents:
     """The contents of a new bundle: a stored model, and files and folders that the user names.
 
-    `program` is the folder of a standalone program, with an executable `ecellm-lite` (or `ecellm-lite.exe`). `wheels`
-    is a folder of wheels for the Python of the machine where the bundle is installed. `adapters` are LoRA files, and
-    each key is the name that requests use. `tasks` are TOML files.
+    - `wheels`: a folder of Python wheels. They must fit the Python of the machine where the bundle is installed.
+    - `program`: the folder of a standalone program, with an executable `ecellm-lite` (or `ecellm-lite.exe`).
+    - `tasks`: TOML files of tasks.
+    - `adapters`: the LoRA files, each under the name by which requests choose it.
     """
 
     model: StoredModel
@@ -65,8 +66,8 @@ def create(
     - `serial`: the bundle's serial number. The default is the current time in seconds since 1970. A newer bundle of the
       same name needs a higher number.
     - `key`: the key that signs the bundle.
-    - `since`: the path of an older bundle. The new bundle is then a delta: files that are in the older bundle too are
-      left out.
+    - `since`: the path of an older bundle. The new bundle is then a delta: it leaves out files that the
+      older bundle already has.
 
     Raises UsageError for contents that cannot be bundled, and ModelError if a file cannot be read or written.
     """
@@ -137,7 +138,7 @@ def _tasks(paths: Sequence[Path]) -> Iterator[Source]:
         for name in files_beside(path):
             file = (path.parent / name).resolve()
             if beside.setdefault(name, file) != file:
-                message = f"Two tasks name a file {name}, and the files are not the same: {beside[name]} and {file}"
+                message = f"Two tasks refer to different files named {name}: {beside[name]} and {file}"
                 raise UsageError(message, step="rename one of them", settings=("task",))
     for name, file in beside.items():
         yield Source(f"{HOME}/tasks/{name}", file)
@@ -150,7 +151,7 @@ def _folder(model: StoredModel, store: Store) -> str:
 def _model(model: StoredModel, store: Store) -> Iterator[Source]:
     """Yield the model's file, manifest and calibrations.
 
-    Each file's path is its path in the store on the machine where the bundle is installed.
+    Each file gets the path that it will have in the store of the machine where the bundle is installed.
     """
     folder = _folder(model, store)
     manifest = replace(model.manifest, file="model.gguf")

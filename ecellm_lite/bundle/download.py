@@ -88,7 +88,10 @@ def fetch(address: str, target: Path, size: int, sha256: str, advance: Callable[
         target.unlink(missing_ok=True)
         if not present or attempt == 2:  # the beginning may have been of another file
             break
-    raise ModelError(f"The server has other bytes at {address} than its index names", step="have it pushed again")
+    raise ModelError(
+        f"The file at {address} is not the one that the feed's index names",
+        step="ask whoever runs the feed to push it again",
+    )
 
 
 def _resume(address: str, target: Path, size: int, advance: Callable[[int], None] | None) -> None:
@@ -116,7 +119,7 @@ def _resume(address: str, target: Path, size: int, advance: Callable[[int], None
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Put the file's path into an OSError of a write. Errors of the network have no path."""
+    """Add the file's path to an OSError that a write raises, so that `_repeated` does not take it for a network error."""
     try:
         yield
     except OSError as error:
@@ -132,10 +135,10 @@ def _open(address: str, headers: dict[str, str]) -> Any:
 
 
 def _repeated(address: str, progress: Callable[[], int], step: Callable[[], Any]) -> Any:
-    """Return the result of `step`, which is called again after a network error.
+    """Call `step` and return its result. Call it again after a network error or a temporary error of the server.
 
-    `progress` returns the number of bytes received so far. After TRIES failures in a row without new bytes, ModelError
-    is raised.
+    `progress` returns the number of bytes received so far. Raises ModelError after TRIES failures in a row without new
+    bytes, or after an error of the server that is not temporary.
     """
     fruitless, before = 0, progress()
     while True:
@@ -156,7 +159,7 @@ def _repeated(address: str, progress: Callable[[], int], step: Callable[[], Any]
         if fruitless >= TRIES:
             reason = " ".join(str(getattr(fault, "reason", fault)).split())[:200] or type(fault).__name__
             raise ModelError(
-                f"{address} could not be fetched ({reason})", step="check the connection and pull again: it goes on"
+                f"{address} could not be fetched ({reason})", step="check the connection, then pull again to continue"
             ) from None
         time.sleep(PAUSE * 2 ** (fruitless - 1))
 

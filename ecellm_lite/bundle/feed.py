@@ -5,10 +5,11 @@
     FOLDER/files/SHA256          a file of a model: weights, a manifest, a calibration
 
 `push` writes the files first and the index last. So a machine that downloads at the same time sees either the old index
-or the new one. `push` keeps the files of the old index too, so the files of both indexes are there.
+or the new one. `push` also keeps the files of the old index, so that a download that began with it can finish.
 
-Only one process at a time can push. The new index is complete in the file .index.json.next before its signature is
-replaced. So if a push is killed between the signature and the index, the next push with the same key finishes it.
+Only one process at a time can push. `push` writes the new index to the file .index.json.next, then replaces the
+signature, then moves the new index into its place. If a push is killed between the last two steps, the next push with
+the same key does the last one.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def read_feed_index(data: bytes, text: bytes, keys: Sequence[PublicKey], what: s
         index = parse_document(FeedIndex, data, formats=(FORMAT,))
         _check(index)
     except ValueError as error:
-        raise ModelError(f"{what} is damaged ({error})", step="have it pushed again") from None
+        raise ModelError(f"{what} is damaged ({error})", step="ask whoever runs the feed to push it again") from None
     return index, key
 
 
@@ -158,7 +159,7 @@ def _push(
 
 
 def _finish(folder: Path, key: SecretKey) -> None:
-    """Finish a push that was killed after the signature was replaced and before the index was."""
+    """Finish a push that was killed after it replaced the signature and before it replaced the index."""
     with suppress(FileNotFoundError, ModelError):  # its signature is still that of the old index
         read_feed_index(*_signed(folder, NEXT), [key.public], NEXT)
         (folder / NEXT).replace(folder / INDEX)
@@ -183,7 +184,7 @@ def _check(index: FeedIndex) -> None:
 def _present(folder: Path, key: SecretKey) -> FeedIndex | None:
     """Return the folder's current index, or None if there is none. Raises ModelError if `key` did not sign it.
 
-    `push` copies the other models of this index into the new one, so the origin of this index must be known.
+    `push` copies the entries of the other models into the new index, so the current index must be trustworthy.
     """
     path = folder / INDEX
     if not path.exists():
@@ -192,7 +193,7 @@ def _present(folder: Path, key: SecretKey) -> FeedIndex | None:
 
 
 def _signed(folder: Path, name: str) -> tuple[bytes, bytes]:
-    """Return the bytes of an index in a feed's folder, and those of the folder's signature."""
+    """Return the bytes of two files in a feed's folder: the index file `name`, and the signature."""
     with (folder / name).open("rb") as file, (folder / SIGNATURE).open("rb") as other:
         return file.read(LARGEST), other.read(signature.LARGEST + 1)
 

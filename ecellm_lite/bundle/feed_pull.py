@@ -1,9 +1,9 @@
 """Downloads the models of a feed into the store.
 
 Besides the feed's signed index, only files that it lists are downloaded. A file that the store already has is not
-downloaded again. A feed is known by its key and its name.
+downloaded again. Each feed has a folder for its downloads, which is named after the feed's key and the feed's name:
 
-    STORE/models/.downloads/KEY-NAME/SHA256   the files of a feed that are not complete, or not in their places yet
+    STORE/models/.downloads/KEY-NAME/SHA256   a file that is not complete, or not in the store yet
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _is_stored(model: FeedModel, file: FeedFile, store: Store) -> bool:
 
 
 def _update(model: FeedModel, store: Store, folder: Path, address: str, advance: Callable[[int], None]) -> None:
-    """Fetch those files of a model that are missing in the store. Store the model first, then its calibrations."""
+    """Fetch the files of a model that the store lacks. Store the model first, then its calibrations."""
     needed = [file for file in model.files if not _is_stored(model, file, store)]
 
     def fetched(file: FeedFile) -> Path:
@@ -162,7 +162,9 @@ def _update(model: FeedModel, store: Store, folder: Path, address: str, advance:
     for file in (file for file in needed if file.path == MANIFEST):
         manifest = read_manifest(fetched(file))
         if (manifest.name, manifest.sha256, manifest.size) != (model.name, weights.sha256, weights.size):
-            raise ModelError(f"The manifest of {model.name} is another model's", step="have it pushed again")
+            raise ModelError(
+                f"The manifest of {model.name} is another model's", step="ask whoever runs the feed to push it again"
+            )
         if weights in needed:
             store.update(fetched(weights), manifest)
         else:

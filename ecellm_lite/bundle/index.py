@@ -90,7 +90,7 @@ def read_index(data: bytes) -> Index:
     index = parse_document(Index, data, formats=(FORMAT,))
     check_index(index)
     if index.encode() != data:
-        raise ValueError("it is not written in the one way in which an index is written")
+        raise ValueError("its JSON is not in the exact form that ecellm-lite writes")
     return index
 
 

@@ -49,8 +49,9 @@ class Version:
     def check(self, *, own_model: bool = False) -> None:
         """Raise ModelError if a file of the version is missing or changed, or if the program does not start.
 
-        The version's own program may have replaced or removed calibrations. It may also have replaced the model, unless
-        `own_model` is True.
+        Calibrations may be missing or changed, because the version's program may have removed or replaced them.
+
+        `own_model`: whether the model must be the one from the bundle. If False, it may have been replaced too.
         """
         for file in self.index.files:
             path = self.folder / file.path
@@ -60,10 +61,10 @@ class Version:
         check_start(self.folder, _REMAKE)
 
     def _is_replaced(self, file: BundleFile, *, own_model: bool) -> bool:
-        """Return whether this file may differ from the shipped one.
+        """Return whether the version's program may have changed or removed this file, which is not as in the bundle.
 
-        It may if it is a calibration that is readable or removed, or a file of a model that fits its manifest. Of a
-        model, it may not if `own_model` is True.
+        This is so for a calibration that is missing or readable. It is also so for the model's file and manifest if
+        they fit each other and `own_model` is False.
         """
         if not file.model_file:
             return False
@@ -93,7 +94,7 @@ class Installation:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the lock for adding and removing versions during the `with` block.
+        """Lock the versions during the `with` block, so that no other process adds or removes any.
 
         Raises BusyError if another process holds the lock.
         """
@@ -135,7 +136,7 @@ class Installation:
         return self.versions_folder / f"{_NEW}{token}"
 
     def clear(self) -> None:
-        """Remove what interrupted installations left."""
+        """Remove the temporary files and folders that interrupted installations left behind."""
         for leftover in [*self.versions_folder.glob(f"{_NEW}*"), *self.root.glob(f".{pointer.LINK}.*")]:
             if leftover.is_dir() and not leftover.is_symlink():
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -176,7 +177,10 @@ class Installation:
         return [path for path in self.versions_folder.glob("[1-9]*") if _VERSION.fullmatch(path.name) and path.is_dir()]
 
     def _older(self, name: str) -> list[Version]:
-        """Return the versions that are older than the one in the folder `name`, whose index may be damaged."""
+        """Return the versions that are older than the one in the folder `name`.
+
+        That version's serial number is read from the folder's name, because its index may be damaged.
+        """
         match = _VERSION.fullmatch(name)
         return [version for version in self.versions() if match and version.index.serial < int(match["serial"])]
 

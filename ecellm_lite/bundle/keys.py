@@ -79,7 +79,7 @@ class SecretKey:
         Raises UsageError if the file exists.
         """
         if path.exists():
-            raise UsageError(f"{path} exists, and a lost key cannot be made again", step="choose another name")
+            raise UsageError(f"{path} exists, and a key that is overwritten is lost", step="choose another name")
         body = self.public.id + self.seed + self.public.key
         checksum = hashlib.blake2b(_ALGORITHM + body, digest_size=32).digest()
         text = base64.b64encode(_ALGORITHM + _NO_ENCRYPTION + body + checksum).decode()

@@ -43,7 +43,7 @@ def check_newer(path: Path, name: str, serial: int, sha256: str) -> None:
     if serial < newest.serial or (serial == newest.serial and sha256 != newest.index):
         raise ModelError(
             f"{name} has serial number {serial}, and {newest.serial} was accepted before",
-            step="get the newest one; one that was made again needs a higher number",
+            step="get the newest one, or ask its maker for one with a higher serial number",
         )
 
 

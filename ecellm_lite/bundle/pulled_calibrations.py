@@ -1,7 +1,8 @@
 """Brings a stored model's calibrations up to date with a feed, without touching what the user fitted or removed.
 
-A record beside the calibrations has the sha256 of each one that the feed had at the last pull, or that came with a
-bundle (see models/calibration_copies.py). Copies that came with the demo are recorded by the demo.
+A record file beside the calibrations has the name and the sha256 of each calibration that the feed had at the last
+pull, or that came with a bundle (see models/calibration_copies.py). Calibrations that came with the demo are in another
+record file, which the demo writes.
 """
 
 from __future__ import annotations
@@ -58,10 +59,10 @@ class PulledCalibrations:
         return is_replaceable(path, self._copies.get(path.name), self._weights)
 
     def update(self, fetched: Mapping[str, Path]) -> None:
-        """Copy the fetched calibrations, and remove unchanged copies that the feed has withdrawn.
+        """Copy the fetched calibrations, and remove copies that the feed no longer has, unless the user replaced them.
 
-        `fetched`: for each needed calibration, its file name and the path of the fetched file. Raises ModelError if one
-        is damaged.
+        `fetched`: the path of each fetched calibration, by the calibration's file name. Raises ModelError if a fetched
+        calibration is damaged.
         """
         for name, path in fetched.items():
             calibration = read_calibration(path)

@@ -114,8 +114,9 @@ def _read_wheel(path: Path) -> Wheel:
 def _python() -> str:
     """Return the path of the Python that makes the new virtual environment.
 
-    If this program runs in a virtual environment, which may be temporary, the result is the Python outside it. For a
-    standalone program, the result is the Python on the PATH. Raises ModelError if there is none.
+    If this program runs in a virtual environment, which may be temporary, the result is the Python that this
+    environment was made from. For a standalone program, the result is the Python on the PATH. Raises ModelError if the
+    PATH has no Python.
     """
     base = getattr(sys, "_base_executable", None)
     if base and not getattr(sys, "frozen", False):

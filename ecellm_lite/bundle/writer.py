@@ -186,9 +186,9 @@ def _unhashed(source: Source) -> BundleFile:
 def _compared(source: Source, blank: BundleFile, old: BundleFile | None) -> BundleFile:
     """Compare a file with the same file in the older bundle.
 
-    If it is unchanged, return its old index entry with `included` set to False. If it is new or changed, return
-    `blank`, its new index entry, which has no hashes yet. Do the same for a model's manifest and calibrations: the
-    installed program may replace them in the older version.
+    If the file is unchanged, return `old`, its index entry in the older bundle, with `included` set to False. If the
+    file is new or changed, return `blank`, its new index entry, which has no hashes yet. A model's manifest and
+    calibrations always count as changed, because the installed program may replace them in the older version.
     """
     small = blank.model_file not in {None, "model.gguf"}
     if old is None or small or (old.size, old.mode) != (blank.size, blank.mode):
