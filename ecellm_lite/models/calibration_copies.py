@@ -35,10 +35,13 @@ def write_record(path: Path, digests: Mapping[str, str]) -> None:
 
 
 def is_replaceable(path: Path, recorded: str | None, model: str) -> bool:
-    """Return whether a copy may be written to this path, or the file there removed.
+    """Return whether a copy may be written to `path`, or the file at `path` may be removed.
 
-    There are three such cases: the file there is the last copy, unchanged; there is no file, and none was copied
-    before; or the file was fitted to another model.
+    There are three cases in which this is allowed:
+
+    - The file at `path` is the last copy, unchanged.
+    - There is no file at `path`, and there was no copy before.
+    - The file at `path` is a calibration of another model.
 
     `recorded`: the sha256 of the last copy, or None if there was no copy. `model`: the sha256 of the model's file.
     """

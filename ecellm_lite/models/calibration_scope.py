@@ -11,8 +11,9 @@ class Scope:
     """The task, answer type, model, envelope, instruction and options that a calibration was fitted for.
 
     `model`: the sha256 of the model's file.
-    `instruction`, `options`: hashes of the texts. The options of a large choice are all its labels. `options` is None
-      if the task has no options, or if each row has its own.
+    `instruction`: a hash of the instruction, and of the worked examples if there are any.
+    `options`: a hash of the options or, if the prompt does not list them, of all possible labels. None if the task has
+      no options, or if each row has its own.
     `adapter`: the sha256 of the adapter, or None for the model alone.
     """
 
@@ -27,8 +28,8 @@ class Scope:
     def differs(self, other: Scope, subject: str = "the task") -> str | None:
         """Return why a calibration with this scope cannot be used for another scope, or None if it can be used.
 
-        The reason is a sentence such as "the row has other options than it was fitted with". `subject` is "the row" or
-        "the task".
+        The reason is, for example, "the row has other options than it was fitted with", where "it" is the calibration.
+        `subject` is "the row" or "the task".
         """
         if reason := self.differs_in_model(other.model, other.envelope, other.adapter):
             return reason

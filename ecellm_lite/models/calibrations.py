@@ -79,7 +79,7 @@ class Calibration:
     """A correction of a model's probabilities, with its scope and a record of how it was fitted.
 
     `temperature`: above 1, it makes the model less sure; below 1, surer (the formula is in answers/calibration.py).
-    `bias`: above 0, it makes an entry or a label likelier. It is used only for the answer types extraction and labels.
+    `bias`: above 0, it makes an extracted entry or a label likelier. Other answer types than these two do not use it.
     `rows`: the number of rows that the correction was fitted to.
     `vector`, `isotonic`: a correction that treats each option separately. It replaces the temperature, which is then 1.
       At most one of these two fields is set.
@@ -199,15 +199,21 @@ class Calibrations:
     def scope(self, task: str, kind: str, instruction: str, options: str | None) -> Scope:
         """Return the scope of a question to this model. A calibration is used only if it was fitted for this scope.
 
-        The scope consists of the arguments, the model, the envelope and the adapter. `kind` is the type of the answer,
-        such as `choice`. `options` is the text of the options (or what else Question.answers has), or None if each row
-        has its own or there are none.
+        The scope consists of the arguments, the model, the envelope and the adapter.
+
+        `kind`: the type of the answer, such as `choice`.
+        `instruction`: the instruction, with a hash of the worked examples (`Question.wording`).
+        `options`: a text that identifies the options or labels (`Question.answers`). None if there are none, or if each
+          row has its own.
         """
         hashed = None if options is None else text_hash(options)
         return Scope(task, kind, self._model, self._envelope, text_hash(instruction), hashed, self._adapter)
 
     def find(self, scope: Scope, keys: Sequence[str] = ()) -> Calibration | None:
-        """Return the calibration that applies to a question with this scope, or None. `keys`: its options' keys."""
+        """Return the calibration that applies to a question with this scope, or None.
+
+        `keys`: the keys of the question's options.
+        """
         calibration = self._of(scope.task)
         return calibration if calibration and calibration.differs(scope, keys) is None else None
 
@@ -223,8 +229,8 @@ class Calibrations:
         """Return the reason why the task's calibration is not used for a question with this scope.
 
         Return None if the calibration is used, or if the task has none. The scope has the question's task, answer type,
-        model, envelope, instruction and options. `keys` are the keys of the options. The reason speaks of "the row" if
-        `of_row` is true, and otherwise of "the task".
+        model, envelope, instruction and options. `keys` are the keys of the options. The reason calls the question "the
+        row" if `of_row` is true, and otherwise "the task".
         """
         calibration = self._of(scope.task)
         if unusable := self._unusable.get(scope.task):

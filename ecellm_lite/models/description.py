@@ -56,7 +56,7 @@ def describe_model(store: Store, name: str, *, verify: bool = False) -> dict[str
 def _calibrations(store: Store, model: StoredModel) -> list[str]:
     """Return the name of each of a model's calibrations. If a calibration is not used, the reason follows its name.
 
-    If a calibration's file cannot be read, the list has the error's message in place of the name.
+    If a calibration's file cannot be read, the list has the error's message instead of the name.
     """
     names = []
     for path in sorted(calibration_folder(store, model).glob("[!.]*.json")):

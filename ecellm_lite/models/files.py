@@ -41,7 +41,7 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
 
 
 def private_opener(name: str, flags: int) -> int:
-    """Open a file that only its owner can read. For the argument `opener` of the built-in function `open`."""
+    """Open a file that only its owner can read. Pass it to the built-in function `open` as `opener`."""
     return os.open(name, flags, 0o600)
 
 
@@ -68,7 +68,7 @@ def place_file(source: Path, target: Path, *, move: bool) -> str:
 
     With `move`, `target` becomes a hard link to the file, so that the caller can remove the original afterwards.
     Without `move`, the file is copied. A symbolic link's target or a file on another disk is copied even with `move`.
-    A file that is in its place already stays there.
+    If `source` and `target` are already the same file, nothing is copied.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for leftover in (target, *temporaries(target)):  # of a process that was killed

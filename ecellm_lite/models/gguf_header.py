@@ -163,7 +163,7 @@ def _value(reader: GgufReader, key: str, kind: int) -> Value:
     if item != _BOOL:
         return array
     if array.size and array.max() > 1:
-        raise reader.damaged(f"{printable(key)} holds the truth value {array.max()}, not 0 or 1")
+        raise reader.damaged(f"{printable(key)} holds the Boolean value {array.max()}, not 0 or 1")
     return array.astype(np.bool_)
 
 
@@ -174,7 +174,7 @@ def _scalar(reader: GgufReader, key: str, kind: int) -> int | float | bool:
     if kind != _BOOL:
         return value
     if value > 1:
-        raise reader.damaged(f"{printable(key)} is the truth value {value}, not 0 or 1")
+        raise reader.damaged(f"{printable(key)} is the Boolean value {value}, not 0 or 1")
     return bool(value)
 
 

@@ -60,8 +60,9 @@ class HubFile:
                 return
             path.unlink()
         raise ModelError(
-            f"{self.name} of {self.repository} arrived with other bytes than the hub's sha256 {self.sha256} names",
-            step="pull again to fetch it again; what is converted is kept",
+            f"The downloaded {self.name} of {self.repository} does not have the sha256 that the hub states, "
+            f"{self.sha256}",
+            step="pull again to download it again; what is converted is kept",
         )
 
     def _get(self, file: Any, size: int, *, resume_size: int = 0, **headers: str) -> None:

@@ -1,9 +1,9 @@
 """Checks that llama.cpp can run a model safely: its architecture, hyperparameters, vocabulary and tensor types.
 
 A file is refused if it would make llama.cpp abort the process, read other files, or silently use values that are not in
-the file. Only the listed architectures are accepted. For each of these, llama.cpp was tried on forged files that pass
-these checks, and none crashed it. Forged files of many other architectures crash llama.cpp, so such architectures are
-not listed.
+the file. Only the architectures in ARCHITECTURES are accepted. For each of them, llama.cpp was tested with forged files
+that pass the checks in this module, and no file crashed it. Many other architectures are not accepted, because forged
+files of them crash llama.cpp.
 """
 
 from __future__ import annotations

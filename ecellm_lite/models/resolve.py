@@ -26,9 +26,10 @@ Makers = Mapping[str, Callable[[Store], StoredModel]]
 def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | None = None) -> StoredModel:
     """Return the model that `name` means, after checking its header.
 
-    The returned manifest has the sha256 of the file's current bytes. If `name` is None, the environment variable
-    ECELLM_MODEL names the model. If that is not set, the model is the only one in the store besides the demo, or the
-    demo if there is no other.
+    The returned manifest has the sha256 of the file's current bytes.
+
+    If `name` is None, the environment variable ECELLM_MODEL names the model. If the variable is not set, the result is
+    the only model in the store, not counting the demo. If the store has no other model, the result is the demo.
 
     Raises ModelError if there is no such model or its file is damaged. Raises UsageError if no name is given and the
     store has several models besides the demo, or if the file's envelope is unknown.

@@ -1,7 +1,8 @@
 """The local store: a folder for each model, with its GGUF file and its manifest.
 
 A model is loaded only if its file's sha256 equals the one in its manifest. `Store.states` is a folder of saved engine
-states, so that an instruction need not be computed again. When a model's file changes, its saved states are removed.
+states, with which the engine need not read an instruction again. When a model's file changes, its saved states are
+removed.
 """
 
 from __future__ import annotations
@@ -223,8 +224,8 @@ class Store:
     def add(self, source: Path, name: str, envelope: str, *, licence: str = "", move: bool = False) -> StoredModel:
         """Copy or move a GGUF file into the store under a name. Raises UsageError if the name is taken.
 
-        If the file is a symbolic link, the file that it points to is copied. A move then removes only the link. A file
-        that is in its place already, without a manifest, stays there.
+        If the file is a symbolic link, the file that it points to is copied. A move then removes only the link. If the
+        file is already where the store would put it, and only its manifest is missing, the file is not copied.
         """
         with self.placing(name) as place:
             check_model(read_header(source))
