@@ -64,8 +64,7 @@ class BytePairs:
 
     - `merges`: the merges in order, as texts like "a b".
     - `pre`: llama.cpp's name for the rule that splits texts into words.
-    - `normal_form`: the Unicode normal form, such as NFC, that a text gets before it is split. None if a text is left
-      as it is.
+    - `normal_form`: the Unicode normal form, such as NFC, that a text gets before it is split. None if it gets none.
     """
 
     tokens: TokenList

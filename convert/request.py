@@ -26,7 +26,7 @@ ENVELOPE_KEY = "ecellm.envelope"
 class ConversionRequest:
     """The settings of a conversion.
 
-    - `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file.
+    - `base`: a checkpoint's folder, the id of a Hugging Face repository in the local cache, or a GGUF file.
     - `weights`: safetensors files that are still on the hub and not in the folder `base`. They are downloaded,
       converted and deleted one after another.
     - `adapters`: PEFT folders or GGUF files, each with a multiplier: 0.5 adds half of the adapter's change.

@@ -119,7 +119,10 @@ def _resume(address: str, target: Path, size: int, advance: Callable[[int], None
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Add the file's path to an OSError that a write raises, so that `_repeated` does not take it for a network error."""
+    """Add the file's path to an OSError that a write raises.
+
+    Network errors have no path, so `_repeated` can tell them from these errors.
+    """
     try:
         yield
     except OSError as error:

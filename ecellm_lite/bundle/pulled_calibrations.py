@@ -1,8 +1,8 @@
 """Brings a stored model's calibrations up to date with a feed, without touching what the user fitted or removed.
 
-A record file beside the calibrations has the name and the sha256 of each calibration that the feed had at the last
-pull, or that came with a bundle (see models/calibration_copies.py). Calibrations that came with the demo are in another
-record file, which the demo writes.
+A record file beside the calibrations has their names and sha256s (see models/calibration_copies.py). It lists the
+calibrations that the feed had at the last pull or, before the first pull, those that came with a bundle. Calibrations
+that came with the demo are in another record file, which the demo writes.
 """
 
 from __future__ import annotations
