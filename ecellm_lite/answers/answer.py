@@ -51,7 +51,7 @@ class ModelName:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelName:
-        """Return the model's name from a dict. Data from older versions has no `adapter`."""
+        """Return the ModelName that a dict describes. Dicts from older versions have no `adapter`."""
         adapter = data.get("adapter")
         return cls(**{**data, "adapter": AdapterName(**adapter) if adapter else None})
 
@@ -74,7 +74,7 @@ class RowError:
         return cls(error.code, str(error), error.field, error.step)
 
     def exception(self) -> EcellmError:
-        """Return an exception with this error's message, field and step. `code` decides its class."""
+        """Return an exception with this error's message, field and step. The exception's class depends on `code`."""
         message = self.message.removesuffix(f": {self.step}.") if self.step else self.message
         return error_of(self.code)(message, step=self.step, field=self.field)
 
@@ -91,11 +91,11 @@ class AnswerWarning:
 class Answer:
     """One row's answer.
 
-    - `value`: by the type of the answer space:
+    - `value`: its form depends on the type of the answer space:
         - predicate: true or false;
-        - choice: a key;
+        - choice: the key of an option;
         - labels: a list of the labels that apply, which may be empty;
-        - score: the mean of the levels' positions, weighted by the levels' probabilities;
+        - score: the mean position on the scale of levels, weighted by the levels' probabilities;
         - ranking: the keys, best first;
         - extraction: a list of {attribute, value, source, probability};
         - text: a string;
@@ -105,7 +105,8 @@ class Answer:
     - `confidence`: 0 if the answer is no likelier than a random guess, 1 if it is certain.
     - `coverage`: the total probability that the model gave to the allowed tokens, from 0 to 1.
     - `unexplored`: with very many labels, the total probability of the labels that were not compared; otherwise None.
-    - `plausible`: the keys of all plausible answers, the likeliest first; None if no calibration determines them.
+    - `plausible`: the keys of the likeliest answer and of all others that are probable enough, the likeliest first;
+      None without a calibration that says what is probable enough.
     - `abstained`: whether the model was not sure enough. An abstention has probabilities, but no `value` and no `text`.
     - `seconds`: the time from the row's start to its answer; None in deterministic mode.
     - `calibration`: the task, temperature, number of rows and hash of the calibration that was used, as in
@@ -169,7 +170,7 @@ class Answer:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Answer:
-        """Return the answer that `as_dict` made into a dict. The dict may have been written to JSON and read again."""
+        """Return the answer that a dict from `as_dict` describes. The dict may have been stored as JSON in between."""
         parts = {name: data[name] and kind(**data[name]) for name, kind in _PARTS.items()}
         parts["model"] = ModelName.from_dict(data["model"])
         warnings = data["warnings"] and [AnswerWarning(**warning) for warning in data["warnings"]]

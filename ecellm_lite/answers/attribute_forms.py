@@ -1,4 +1,4 @@
-"""How a user wants an attribute's values: how many there may be, in which form, and from which list."""
+"""What a user can require of an attribute's values: how many there may be, of which type, and from which list."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class AttributeForm:
     """The form of an attribute's values.
 
     - `at_most`: how many values the attribute may have.
-    - `reader`: reads each value as a number, a date or a quantity. It is None if the values stay texts.
-      If there are `values`, it is always None.
+    - `reader`: reads each value as a number, a date or a quantity. It is None if the values are plain texts, and
+      always None if there is a list of `values`.
     - `values`: the list of allowed values, or None if any value is allowed.
     """
 

@@ -42,7 +42,7 @@ class Correction:
         return tempered_odds(probability, self.temperature, self.bias)
 
     def then(self, other: Correction) -> Correction:
-        """Join two corrections: the result has the same effect as this correction and then `other`."""
+        """Return one correction with the effect of this correction followed by `other`."""
         return Correction(self.temperature * other.temperature, self.bias / other.temperature + other.bias)
 
 

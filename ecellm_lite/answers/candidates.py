@@ -73,9 +73,9 @@ class Candidates:
     def common_path(self, low: int, high: int, depth: int, most: int) -> list[int]:
         """Return the commonest path through the rows `low` to `high - 1`: up to `most` tokens, from column `depth` on.
 
-        In each column, the most frequent token is taken, and only the rows with this token remain. The result ends
-        before the last choice between tokens. The model need not read the token of that choice, because only forced
-        tokens follow. The result may be empty.
+        In each column, the path takes the most frequent token, and only the rows with this token remain. The path stops
+        before the last column in which these rows differ: the tokens after this column are forced, so the model need
+        not read further. The path may be empty.
         """
         tokens: list[int] = []
         ends = 0
@@ -162,9 +162,9 @@ def weigh(candidates: Candidates, tape: Tape, *, drafts: int = 0) -> Generator[S
     """Return the exact probability of each candidate. The model is asked at every position where two candidates differ.
 
     Each candidate is a whole answer, right after the prompt. Often all candidates have different first tokens, for
-    example the letters of options. Then the logits after the prompt are enough, and the model is not called again. One
-    call can ask at several positions, along a sequence of up to `drafts` tokens. This saves calls if "red" and "red
-    wine" are both candidates.
+    example the letters of options. Then the logits after the prompt are enough, and the model is not called again.
+    Otherwise, one call can ask at several positions along a path of up to `drafts` tokens. This saves calls if, for
+    example, "red" and "red wine" are both candidates.
     """
     shares = np.zeros(len(candidates.order))
     coverage: float | None = None

@@ -13,12 +13,11 @@ class Claim:
     """One decision within an answer, to be compared with the correct option.
 
     - `shares`: the probability of each option. There is at least one option. A calibration's bias (see
-      answers/calibration.py) is added to the log-odds of the first.
+      answers/calibration.py) is added to the log-odds of the first option.
     - `right`: the index of the correct option in `shares`.
-    - `alike`: how many options the last entry of `shares` stands for. If more than 1, the entry is the sum of their
-      probabilities.
-    - `chosen`: the index in `shares` of the option in the answer. It is 1 only if a task with several labels decides
-      against a label, and otherwise 0.
+    - `alike`: how many options share the last entry of `shares`. The entry is the sum of their probabilities.
+    - `chosen`: the index in `shares` of the option that the answer has. With several labels, it is 1 for each label
+      that the answer leaves out. Otherwise it is 0.
     """
 
     shares: tuple[float, ...]

@@ -53,9 +53,9 @@ class ClosedValues:
     ) -> Generator[Step, Logits, tuple[str, ChosenCandidate]]:
         """Find the likeliest value of the list. Return the value in lower case, and how likely it is.
 
-        The value is appended to the tape (the answer's JSON so far, as tokens), followed by the JSON key "source".
-        Before the call, the tape ends with the JSON key "value". If the model thinks that the product has no value, the
-        result is "None".
+        Before the call, the tape (the tokens of the answer's JSON so far) ends with the JSON key "value". The call
+        appends the value and then the JSON key "source". If it is likeliest that the product has no value, the result
+        is "None".
 
         `without`: values that were chosen before, in lower case. They cannot be chosen again. If there are any, "None"
         cannot be chosen either.

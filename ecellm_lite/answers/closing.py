@@ -39,8 +39,12 @@ class Closing:
 
         Otherwise return the likeliest token after which it can be closed.
 
-        The matcher has read `tokens`, which are the text so far. The closed text may have at most `limit` tokens.
-        Tokens that are not allowed have logits of -inf. If no way to close the text is found, `token` is returned.
+        If no way to close the text is found, return `token`.
+
+        `matcher`: llguidance's matcher for the text's grammar. It has read `tokens`.
+        `tokens`: the text so far.
+        `limit`: the maximum number of tokens of the closed text.
+        `logits`: the logits of the next token. They are -inf for tokens that the grammar does not allow.
         """
         text, most = self._vocabulary.detokenize(tokens), limit - len(tokens)
         if self._can_close(matcher, text, token, most) or not (closing := self._closing_tokens(matcher, text, most)):

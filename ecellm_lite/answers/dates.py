@@ -1,8 +1,9 @@
 """Reads dates as they are written in product texts, with the package dateutil.
 
-A date must have a day, a month, and a year of four digits. dateutil would fill in what is missing, so an incomplete
-date is refused here, and so is a range such as 3-5 April 2025. 03/04/2025 could mean April 3 or March 4. If `day_first`
-is True, it is read as April 3; if False, as March 4; if None, it is refused. After a year, the month comes first.
+A date must have a day, a month, and a year of four digits. dateutil would fill in missing parts, so this module refuses
+incomplete dates. It also refuses ranges such as 3-5 April 2025. 03/04/2025 could mean April 3 or March 4. If
+`day_first` is True, it is read as April 3; if False, as March 4; if None, it is refused. A date that begins with the
+year is always read as year, month, day.
 """
 
 from __future__ import annotations
@@ -65,12 +66,16 @@ class DateReader:
         if len({_parsed(text, orders[0], default, int(years[0])) for default in _DEFAULTS}) > 1:
             raise UnreadableError("it lacks the day or the month")
         if len(dates) > 1:
-            raise UnreadableError("the day or the month may come first, unless day_first is set")
+            raise UnreadableError("either the day or the month could come first; set day_first to decide")
         return dates.pop().isoformat()
 
 
 def _parsed(text: str, day_first: bool, default: datetime, year: int) -> date:
-    """Return the only date in a text. `year` is its year. Raises UnreadableError if there is none or more than one."""
+    """Return the date in a text. `year` is the year that the text contains.
+
+    `default` is the date from which dateutil fills in missing parts. Raises UnreadableError if the text has no date, or
+    more than one.
+    """
     try:
         parsed: datetime = date_parser().parse(text, dayfirst=day_first, default=default, ignoretz=True)
     except (ValueError, OverflowError, TypeError, AttributeError, ArithmeticError):

@@ -26,7 +26,7 @@ Probabilities = NDArray[np.float64]
 
 
 class Vocabulary(Protocol):
-    """A model's tokenizer, as far as the answer spaces need it."""
+    """The parts of a model's tokenizer that the answer spaces need."""
 
     identity: str  # the sha256 of the model's file; empty if there is no file
     size: int
@@ -80,7 +80,7 @@ class Outcome:
     - `coverage`: the probability of all allowed tokens together, at the answer's first choice. For an extraction: the
       lowest coverage of all its choices.
     - `unexplored`: the total probability of the labels that a search did not reach; None if all answers were compared.
-    - `shortened`: which limit ended the answer, if one did.
+    - `shortened`: which limit ended the answer; None if no limit did.
     - `warnings`: other problems of the answer.
     """
 
@@ -109,8 +109,8 @@ class AnswerForm:
     - `prompt_end`: the text at the prompt's end; an answer is tokenized as its continuation.
     - `lead`: what the model writes between the prompt's end and the answer, such as a space.
     - `end`: the token that ends an answer; None for the vocabulary's end-of-sequence token.
-    - `spellings`: whether other spellings of an option count as the option. This helps a general model, which was not
-      trained to write exactly the option.
+    - `spellings`: whether other spellings of an option count as the option. This helps general models, which were not
+      trained to write the options exactly.
     """
 
     prompt_end: str = RESPONSE
@@ -163,8 +163,8 @@ class Scene:
     def continuation(self, text: str, *, after: str | None = None) -> list[int]:
         """Return the tokens that `text` gets when it follows the text `after`, by default the end of the prompt.
 
-        If `text` is tokenized alone, it can get other tokens, because SentencePiece puts a space before it. `after`
-        must end where the tokenizer always starts a new token, such as after the newline at the end of every prompt.
+        If `text` is tokenized alone, it can get different tokens, because SentencePiece puts a space before it. `after`
+        must end where the tokenizer always starts a new token, for example with the newline that ends every prompt.
         Raises ModelError if one token of the vocabulary crosses the border between `after` and `text`.
         """
         if after is None:

@@ -13,10 +13,7 @@ _MATCH = 2
 
 
 class Lookup:
-    """Guesses the next tokens.
-
-    It finds where the latest tokens occurred before, and returns the tokens that followed them there.
-    """
+    """Guesses the next tokens: finds an earlier occurrence of the latest tokens, and copies the tokens after it."""
 
     def __init__(self, tokens: Sequence[int]) -> None:
         self._tokens: list[int] = []
@@ -26,7 +23,7 @@ class Lookup:
             self.append(token)
 
     def append(self, token: int) -> None:
-        """Append the answer's next token."""
+        """Append the next token of the prompt or the answer."""
         before = tuple(self._tokens[-_MATCH:])
         if len(before) == _MATCH:
             self._after[before] = len(self._tokens)

@@ -1,6 +1,6 @@
 """Makes the entries of an extraction's value. An entry is one attribute with its value, as a dict.
 
-The model wrote the value. The attribute's form may add more, such as the value as a number.
+The value is what the model wrote. The attribute's form may add further keys, such as the value as a number.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _place(span: Span, text: SourceText | None, origin: Origin) -> tuple[str | N
     """Return a value as it is written in the row, and its first place in the row's field.
 
     The place is a dict with the keys `field`, `item`, `start` and `end`. Both results are None if `text` does not
-    contain the value. Only the place is None if no single text of the row's field contains the value.
+    contain the value. Only the place is None if the field is a list and the value extends over several of its texts.
     """
     places = list(text.places(span.value.lower())) if text and span != NONE else []
     if not text or not places:

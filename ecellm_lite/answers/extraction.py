@@ -1,4 +1,4 @@
-"""The answer space of attributes and their values, which are always copied from the product's own texts.
+"""The answer space of attributes and their values. By default, each value is copied from one of the product's texts.
 
 The answer is JSON in exactly ECInstruct's form, for example `[{"attribute": "color", "value": "navy blue", "source":
 "product title"}, …]`. It has one object for each requested attribute, in the order of the request. If the model finds
@@ -6,7 +6,7 @@ no value, both the value and the source are `"None"`.
 
 A user may give an attribute a form (see attribute_forms.py). If the form allows several values, there may be an object
 for each value. After each value, the model chooses between another value and the next attribute. If the form has a
-closed list of values, the model chooses one of them, and the source that the value is from.
+closed list of values, the model chooses a value from the list, and then the source of this value.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ MAX_WORDS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Extraction(Space):
-    """A space whose answers give each attribute a value: a span of one of the product's texts, or None.
+    """A space whose answers give each attribute a value: by default a span of one of the product's texts, or None.
 
     - `attributes`: the names of the attributes, at least one.
     - `sources`: the product's texts by their names.
-    - `forms`: how many and which values an attribute may have, by the attribute's index. By default, it has one value
-      of any text.
+    - `forms`: how many and which values an attribute may have, by the attribute's index. By default, an attribute may
+      have one value, which may be any span.
     - `origins`: where a source's text is in the row. By default, it is the field with the source's name.
     """
 
@@ -67,14 +67,14 @@ class Extraction(Space):
 
         The model does not choose the JSON around the values.
 
-        A value's probability is the product of its choices' probabilities: whether there is a value, and which span it
-        is. The answer's probability is the product of its values' probabilities. The answer's coverage is the lowest
-        coverage of any choice.
+        For each value, the model chooses whether there is one, and which span it is. The value's probability is the
+        product of the probabilities of these choices. The answer's probability is the product of its values'
+        probabilities. The answer's coverage is the lowest coverage of any choice.
         """
         texts = self._texts
         words = sum(len(text.starts) for text in texts.values())
         if words > MAX_WORDS:
-            message = f"The product's texts have {words:,} words and signs"
+            message = f"The product's texts have {words:,} words and punctuation marks"
             raise InputError(message, step=f"shorten them to at most {MAX_WORDS:,}")
         grid = SpanGrid(scene, list(texts.values()))
         tape = Tape()
@@ -158,7 +158,8 @@ class Extraction(Space):
     def normalized(self, text: str) -> str:
         """Return the answer string for a JSON object {attribute: value}. A missing attribute has the value None.
 
-        The source of a value is the first text that contains it. If `text` is an answer string already, it is checked.
+        The source of a value is the first of the product's texts that contains it. If `text` is an answer string
+        already, check it and return it unchanged.
         """
         try:
             values = json.loads(text)

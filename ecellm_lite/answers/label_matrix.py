@@ -43,8 +43,8 @@ def label_matrix(
     """Return the candidates for an answer: a matrix with the tokens of each text in `texts`.
 
     `digest` is a hash that identifies `texts`. The answer follows the text `after`, by default the prompt. The matrix
-    is kept on disk if `lasting` is true and the vocabulary has an `identity`. `lasting` is false for texts that come
-    from a row. Disk errors are never raised.
+    is kept on disk if `lasting` is true and the vocabulary has an `identity` (the hash of its model's file). `lasting`
+    is false for texts that come from a row. Disk errors are never raised.
     """
     vocabulary = scene.vocabulary
     place = f"{scene.form.prompt_end!r} {scene.form.lead!r}" if after is None else repr(after)

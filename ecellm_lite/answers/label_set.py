@@ -60,7 +60,7 @@ class Labels:
     def find(self, name: str) -> str | None:
         """Return the text of the label whose text or key is `name`, or None if there is no such label.
 
-        Upper and lower case count as the same, unless two labels differ only in this.
+        Upper and lower case are treated as equal, unless two labels differ only in case.
         """
         if name in self.by_text:
             return name
@@ -123,11 +123,11 @@ class LabelSet(Space):
         """Return the key of the label with this text. Raises InputError if there is none."""
         if text in self.labels.by_text:
             return self.labels.by_text[text]
-        message = f"The answer {text[:80]!r} is none of the {len(self.labels.keys):,} labels"
+        message = f"The answer {text[:80]!r} is not one of the {len(self.labels.keys):,} labels"
         raise InputError(message, step="copy it from the file of labels")
 
     def written(self, output: str | list[Any]) -> str:
-        """Return the text of a row's right label. The row may name the label by its text or by its key."""
+        """Return the text of the label in a labelled row's output, which names the label by its text or key."""
         text = Space.written(self, output)
         return text if text in self.labels.by_text else self.labels.by_key.get(text, text)
 
@@ -143,9 +143,9 @@ class LabelSet(Space):
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
         """Return the outcome (the answer and its probabilities) with calibrated probabilities.
 
-        Not every label has a probability of its own. What is missing to 1 is shared equally by the other labels. This
-        missing part is calibrated too. `unexplored`, the total probability of the labels that the search did not reach,
-        is part of it and changes in proportion.
+        Only the likeliest labels have probabilities in `outcome`. The other labels are assumed to share the remaining
+        probability equally, and it is calibrated too. `unexplored`, the total probability of the labels that the search
+        did not reach, is a part of the remaining probability and changes in proportion.
         """
         if temperature == 1.0 or not outcome.probabilities or outcome.probability is None:
             return outcome

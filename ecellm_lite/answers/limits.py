@@ -4,7 +4,7 @@ llguidance reports most mistakes itself. This module refuses what would crash or
 
 - long chains of rules or references, which overflow its stack;
 - a schema with `allOf` and many patterns, which takes unbounded time and memory;
-- many or large numbers in `multipleOf`, because the cost grows with the result of multiplying them all;
+- many or large numbers in `multipleOf`, because the cost grows with their product;
 - operators that intersect or negate regular expressions, which take unbounded time and memory.
 
 The limits were found by experiment, with llguidance 1.9 on a stack of 1 MiB, the smallest that a thread usually has.

@@ -161,7 +161,7 @@ class OrNone(Space):
 
     @abstractmethod
     def label_claim(self, answer: Answer, gold: str) -> Claim:
-        """Return the claim (decision) about the likeliest label, as if a label always fitted.
+        """Return the claim (decision) that the likeliest label is right, as if "none of these" could not be chosen.
 
         `gold` must be a label.
         """
@@ -263,7 +263,7 @@ class LabelSetOrNone(OrNone, LabelSet):
         return self.none.key if self.is_none(text) else LabelSet.parse(self, text)
 
     def normalized(self, text: str) -> str:
-        """Return the answer string for a text that a person typed in upper or lower case."""
+        """Return the answer string for a text that a person typed. Upper and lower case are treated as equal."""
         if text.strip().casefold() == self.none.key.casefold():
             return self.none.text
         return LabelSet.normalized(self, text)
@@ -286,9 +286,10 @@ class LabelSetOrNone(OrNone, LabelSet):
 
 
 def shares_apart(probabilities: Mapping[str, float], none: str) -> tuple[dict[str, float], float]:
-    """Return the labels' probabilities as if "none of these" could not be chosen, and that of "none of these" itself.
+    """Separate the labels' probabilities from the probability of "none of these", and return both.
 
-    `none` is the key of "none of these".
+    The labels' probabilities are scaled up, as if "none of these" could not be chosen. `none` is the key of "none of
+    these".
     """
     probability = min(probabilities.get(none, 0.0), 1.0 - LEAST)
     shares = {key: min(1.0, share / (1.0 - probability)) for key, share in probabilities.items() if key != none}

@@ -73,9 +73,13 @@ def read_number(text: str, decimal: Decimal | None = None) -> float:
 def number_of(number: str, decimal: Decimal | None) -> float:
     """Return the value of a text that matches NUMBER: a number without a sign, or a fraction such as `1 1/2`.
 
-    `decimal` is the decimal separator, `.` or `,`. Raises UnreadableError if the text is not a number or has too many
-    digits. Without `decimal`, it is also raised for a text such as `1,500`, which may mean 1500 or 1.5. It is raised,
-    too, for two numbers with a slash, such as `110/220` and `12/16`.
+    `decimal` is the decimal separator, `.` or `,`. It is None if the separator is not known.
+
+    Raises UnreadableError for these texts:
+
+    - a text that is not a number, or has too many digits;
+    - two numbers with a slash between them, such as `110/220` or `12/16`;
+    - without `decimal`, a text such as `1,500`, which may mean 1500 or 1.5.
     """
     if sum(map(str.isdigit, number)) > MOST_DIGITS:
         raise UnreadableError(f"it has more than {MOST_DIGITS} digits")
@@ -88,7 +92,7 @@ def number_of(number: str, decimal: Decimal | None) -> float:
         return whole + part / parts
     values = {_decimal(number, sign) for sign in ((decimal,) if decimal else (".", ","))} - {None}
     if len(values) > 1:
-        raise UnreadableError(f"{number} has two meanings, unless the decimal sign is set")
+        raise UnreadableError(f"{number} can be read in two ways; set the decimal sign to decide")
     for value in values:
         if value is not None:
             return value
@@ -96,7 +100,7 @@ def number_of(number: str, decimal: Decimal | None) -> float:
 
 
 def tidy(value: float) -> float | int:
-    """Return a number without rounding errors in its last digits. A whole number keeps all digits, as an int."""
+    """Return a number without rounding errors in its last digits. Whole numbers keep all digits and become ints."""
     if not value.is_integer():
         value = float(f"{value:.12g}")
     return int(value) if value.is_integer() and abs(value) < 1 << 53 else value

@@ -148,8 +148,8 @@ class OneOf(Space):
     def corrected_by_option(self, outcome: Outcome, correction: OptionCorrection) -> Outcome:
         """Correct the probabilities. The answer is then the option with the highest corrected probability.
 
-        If several options share the highest probability, the answer is the one that was likeliest before. Its
-        probability is then made slightly higher than that of the other options.
+        If several options share the highest probability, the answer is the option that was likeliest before the
+        correction. Its probability is then made slightly higher than the others.
         """
         before = outcome.probabilities
         if not before:
@@ -184,7 +184,7 @@ class OneOf(Space):
         for option in self.offered:
             if option.text == text:
                 return option
-        raise self._refusal(f"The answer {text[:80]!r} is none of the possible ones")
+        raise self._refusal(f"The answer {text[:80]!r} is not one of the options")
 
     def _refusal(self, message: str) -> InputError:
         labels = [repr(option.label) for option in self.offered]

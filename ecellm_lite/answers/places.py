@@ -31,11 +31,15 @@ class Origin:
     pieces: tuple[Piece, ...] = ()
 
     def place(self, start: int, end: int) -> dict[str, Any] | None:
-        """Return the place in the row of the source's characters from `start` to `end`.
+        """Return where the characters from `start` to `end` of the source are in the row.
 
-        The result is a dict. `field` is the name of the field. `item` is the index of the text if the field is a list,
-        otherwise None. `start` and `end` count from the beginning of this text. If the characters are not all in the
-        same text of the list, the result is None.
+        The result is a dict with these keys:
+
+        - `field`: the name of the field.
+        - `item`: the index of the text in the field's list, or None if the field is a single text.
+        - `start`, `end`: the position of the characters in this text.
+
+        If the characters extend over several texts of the list, the result is None.
         """
         if not self.pieces:
             return {"field": self.field, "item": None, "start": start, "end": end}

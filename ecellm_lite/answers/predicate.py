@@ -23,7 +23,7 @@ class Predicate(OneOf):
         return _OPTIONS
 
     def spellings(self, option: Option) -> tuple[str, ...]:
-        """Return two spellings of an option, such as `yes` and `Yes`. Most general models write a capital letter."""
+        """Return two spellings of an option, such as `yes` and `Yes`, because most general models capitalize it."""
         return option.text, option.text.capitalize()
 
     def value(self, key: str) -> bool:

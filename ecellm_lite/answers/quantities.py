@@ -75,7 +75,7 @@ class QuantityReader:
         For "5 kg", `value`, `least` and `most` are 5. For the range "5 to 8 kg", `least` is 5, `most` is 8, and `value`
         is None. For the pack "6 x 330 ml", `count` is 6, and `value` is the total.
 
-        Raises UnreadableError for a text that is no quantity, or that can be read in more than one way.
+        Raises UnreadableError for a text that is not a quantity, or that can be read in more than one way.
         """
         text = cleaned(text)
         if match := _PACK.fullmatch(text) or _PACK_AFTER.fullmatch(text):

@@ -98,7 +98,7 @@ class Ranking(Space):
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
         """Return `outcome`, a decoded answer, with calibrated probabilities.
 
-        They are the probability of the whole order, and each product's probability of being the first.
+        Both the probability of the whole order and each letter's probability of being first are calibrated.
         """
         after = tempered_outcome(outcome, temperature)
         if after is outcome or outcome.probability is None:
@@ -144,7 +144,7 @@ class Ranking(Space):
         return tuple(labels)
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return one answer string: the letters in the row's own order. It is a baseline that needs no model."""
+        """Return one answer string: the letters in the order of `letters`. It is a baseline that needs no model."""
         return (",".join(self.letters),)
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:

@@ -18,8 +18,8 @@ class Score(OneOf):
     """An answer space of levels, the lowest first. The answer's value is a position on this scale.
 
     The lowest level has position 1. The value is the mean of all positions, weighted by their probabilities. If levels
-    4 and 5 are equally likely, the score is 4.5. A choice would return 4 or 5. `texts` is what the model writes for
-    each level. By default, the model writes the level itself.
+    4 and 5 are equally likely, the score is 4.5, whereas an answer of the type `choice` would be 4 or 5. `texts` is
+    what the model writes for each level. By default, the model writes the level itself.
     """
 
     levels: tuple[str, ...]

@@ -113,7 +113,7 @@ class SeveralLabels(Space):
             return output
         for label in output:
             if label not in self.labels:
-                raise InputError(f"The output has {str(label)[:80]!r}", step="list labels of the task", field="output")
+                raise InputError(f"The output has {str(label)[:80]!r}", step="use the task's labels", field="output")
         return self.text_of(output)
 
     def longest(self, scene: Scene) -> int:
@@ -178,7 +178,7 @@ class SeveralLabels(Space):
         for name in names:
             if name not in self.labels:
                 shown = ", ".join(self.labels[:26]) + (", …" if len(self.labels) > 26 else "")
-                raise InputError(f"{name[:80]!r} is none of the labels", step=f"write {NONE}, or some of {shown}")
+                raise InputError(f"{name[:80]!r} is not one of the labels", step=f"write {NONE}, or some of {shown}")
         wanted = set(names)
         value = [label for label in self.labels if label in wanted]
         if not self.at_least <= len(value) <= self.at_most:

@@ -66,7 +66,7 @@ class Space(ABC):
         raise InputError("The row's output is a list", step="give its answer as a text", field="output")
 
     def label(self, text: str) -> str:
-        """Return an answer string in the form in which a labelled row has it as its `output`."""
+        """Convert an answer string to the form that it has as the `output` of a labelled row."""
         return text
 
     def value_of(self, text: str) -> Any:
@@ -88,7 +88,7 @@ class Space(ABC):
 
     @property
     def digest(self) -> str | None:
-        """A text that identifies the possible answers where the prompt does not list them. None where it does."""
+        """A text that identifies the possible answers if the prompt does not list them, or None if it does."""
         return None
 
     def longest(self, scene: Scene) -> int:
@@ -110,9 +110,9 @@ class Space(ABC):
         return tempered_outcome(outcome, temperature)
 
     def corrected(self, outcome: Outcome, correction: Correction, own: Mapping[str, Correction]) -> Outcome:
-        """Return an outcome (the answer that was decided, with its probabilities) with calibrated probabilities.
+        """Return `outcome`, a decoded answer, with corrected probabilities.
 
-        `own` has the corrections of some labels, by label. For these labels they replace `correction`.
+        `own` has separate corrections for some labels, by label. All other labels are corrected by `correction`.
         """
         return self.calibrated(outcome, correction.temperature, correction.bias)
 
@@ -127,8 +127,7 @@ class Space(ABC):
         """Split an answer into claims (single decisions), each compared with the gold answer string.
 
         There is at least one claim. The answer is correct if every claim is correct. `labels` come from `read_labels`.
-        Raises InputError if the gold answer is outside the space. Also raises it if answers of this type have no
-        probability.
+        Raises InputError if the gold answer is not in the space, or if answers of this type have no probability.
         """
         raise InputError(f"Answers of type {self.type} have no probability", step="evaluate answers of another type")
 

@@ -23,9 +23,8 @@ class _End:
 class SpanGrid:
     """The spans (runs of words) of a row's texts that may be a value, tokenized in two steps.
 
-    The first step tokenizes only their beginnings (heads), and the second step the rest.
-    A title of 25 words has about 250 spans, and a description has thousands. Once a head is chosen, only the spans that
-    begin with it are tokenized in full.
+    A title of 25 words has about 250 spans, and a description has thousands. So the first step tokenizes only the
+    beginnings of the spans (heads). Once a head is chosen, the second step tokenizes the spans that begin with it.
 
     `words`: the number of different words of each text, summed over the texts.
     """

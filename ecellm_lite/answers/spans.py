@@ -1,8 +1,8 @@
 """The spans of a product's texts that may be an attribute's value.
 
-A span is 1 to 16 consecutive words. If its last letter is an s, the span without this s is offered too, for plurals. A
-word is a run of letters with their marks, a run of digits, or one other character. In this project's labelled rows,
-people marked 4,916 values. 97.4% of these values are spans of their product's texts.
+A span is 1 to 16 consecutive words. If it ends in an s, it is offered without the s too, because it may be a plural. A
+word is a run of letters with their accents and other combining marks, a run of digits, or one other character. In this
+project's labelled rows, people marked 4,916 values. 97.4% of these values are spans of their product's texts.
 """
 
 from __future__ import annotations

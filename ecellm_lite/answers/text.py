@@ -22,7 +22,7 @@ MAX_TOKENS = 100
 
 @dataclass(frozen=True, slots=True)
 class Text(Space):
-    """A space of free texts with at most `max_tokens` tokens. Control tokens end a text and never occur in it.
+    """A space of free texts with at most `max_tokens` tokens. An end token ends a text. No text has control tokens.
 
     - `temperature`: at 0, each token is the likeliest one; above 0, tokens are sampled with the request's seed.
     - `stop`: texts that end the answer. The answer ends before the first of them.
@@ -31,7 +31,7 @@ class Text(Space):
 
     With `logprobs`, the value is an object with three keys. `text` is the text. `ended` is true if the model or a
     stop text ended the text, and false if a limit of tokens did. `tokens` is a list with an object for each
-    token: its `bytes`, its `logprob`, and `top`, the likeliest tokens at that place.
+    token: its `bytes`, its `logprob`, and `top`, the likeliest tokens in the same position.
     """
 
     max_tokens: int = MAX_TOKENS

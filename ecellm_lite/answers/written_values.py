@@ -14,10 +14,11 @@ from ecellm_lite.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class WrittenValues:
-    """Finds the spans that a person means by the values that they wrote.
+    """Finds the spans of the values that a person wrote.
 
-    `attributes`: the names of the attributes. `forms`: the form of each attribute. `sources`: the product's texts by
-    their names.
+    `attributes`: the names of the attributes.
+    `forms`: the form of each attribute.
+    `sources`: the product's texts by their names.
     """
 
     attributes: Sequence[str]
@@ -25,7 +26,7 @@ class WrittenValues:
     sources: Mapping[str, str]
 
     def of_object(self, values: Mapping[str, Any]) -> list[tuple[int, Span]]:
-        """Return the index of the attribute and the span of each value in an object {attribute: value}.
+        """Return a pair for each value in an object {attribute: value}: the attribute's index and the value's span.
 
         A missing attribute has the value None. The source of a value is the first text that contains it. Raises
         InputError for an unknown attribute, for too many values, and for a value that is in no text.
@@ -48,13 +49,16 @@ class WrittenValues:
         return spans
 
     def of_entries(self, entries: Sequence[Any]) -> list[tuple[int, Span]]:
-        """Return the index of the attribute and the span of each value in a labelled row's output.
+        """Return a pair for each value in a labelled row's output: the attribute's index and the value's span.
 
-        An entry is an object such as {"attribute": "color", "value": "navy", "source": "title"}. An object without a
-        source gets the first source whose text contains the value or, if none does, the first source. For an attribute
-        with a closed list of values, `value` may also be an id. The values null, "" and "None" mean that there is none,
-        and so does a missing attribute. The result is in the order of the attributes. Raises InputError for a value
-        that is not in the closed list.
+        An entry is an object such as {"attribute": "color", "value": "navy", "source": "title"}.
+
+        - Without a source, it gets the first source whose text contains the value or, if none does, the first source.
+        - If the attribute has a closed list of values, `value` may also be an id from the list.
+        - The values null, "" and "None" mean that the attribute has no value. So does a missing entry.
+
+        The result is in the order of the attributes. Raises InputError for an unknown attribute, and for a value that
+        is not in its attribute's closed list.
         """
         spans: list[tuple[int, Span]] = []
         for entry in entries:
@@ -100,17 +104,17 @@ class WrittenValues:
         if closed:
             return Span(words, next(iter(self.sources)))
         message = f"The value {words[:80]!r} of {self._names[index]} is in none of the row's texts"
-        raise InputError(message, step="copy it from one")
+        raise InputError(message, step="copy it from one of the texts")
 
     def _listed(self, index: int, value: str, closed: ClosedValues) -> str:
-        """Return, in lower case, the text of a value from the attribute's closed list of values.
+        """Find a value in the attribute's closed list of values, and return its listed text in lower case.
 
         `value`: the listed text or its id, as a person wrote it. Raises InputError if it is not in the list.
         """
         place = closed.index(value)
         if place is None:
             reason = f"The value {value.strip()[:80]!r} of {self.attributes[index]} is not in its list of values"
-            raise InputError(reason, step="take one of the list")
+            raise InputError(reason, step="choose one from the list")
         return closed.labels.texts[place].lower()
 
 
