@@ -56,7 +56,7 @@ class Admission:
     def row_ended(self) -> None:
         """Note that a row has ended or was dropped.
 
-        If rows run one at a time because `retry` was called, this row is subtracted from those still to run alone.
+        If rows run one at a time after `retry`, one row fewer still has to run alone.
         """
         self._retries = max(0, self._retries - 1)
 
@@ -112,7 +112,7 @@ class Admission:
                 self._prefixes.forget()
 
     def _useful_cells(self, request: Request) -> int:
-        """Return the memory size, in tokens, beyond which more rows at once would not be faster.
+        """Return the largest useful memory size, in tokens. With more memory, more rows at once would not be faster.
 
         The size always has room for `request`.
         """

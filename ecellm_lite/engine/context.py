@@ -50,8 +50,8 @@ class Context:
     `sequences`: how many sequences the context can hold.
     `window`: the model's sliding window in tokens, or 0 if it has none. With a window, `pointer` must be made for twice
       as many sequences.
-    `stable`: whether each sequence's tokens must be in order in the memory. Only then do equal rows get logits
-      with equal bits.
+    `stable`: whether each sequence's tokens must be in order in the memory. Equal rows get bit-identical logits only
+      if they are in order.
 
     `is_loaded`: whether a state was loaded since the last call of the model.
     """
@@ -76,7 +76,10 @@ class Context:
         return status
 
     def logits(self, place: int, size: int) -> Logits:
-        """Return the `size` logits of the token at index `place` of the last batch. The next call overwrites them."""
+        """Return the logits after the token at index `place` of the last batch. The next call overwrites them.
+
+        `size` is the number of logits, which is the size of the vocabulary.
+        """
         return np.ctypeslib.as_array(llama.llama_get_logits_ith(self.pointer, place), (size,))
 
     def fork(self, source: int, target: int, length: int) -> None:
@@ -126,7 +129,7 @@ class Context:
     def load(self, sequence: int, state: bytes) -> bool:
         """Restore a state that `save` returned, and return whether this succeeded.
 
-        The state must be undamaged and of this model: llama.cpp does not check this. If the context is `stable`, the
+        The state must be undamaged and from this model: llama.cpp does not check this. If the context is `stable`, the
         memory must be empty, so that llama.cpp keeps the order of the tokens.
         """
         if self._stable and not self._is_empty:

@@ -39,7 +39,7 @@ class Driver:
         self._thread.start()
 
     def submit(self, request: Request, *, more: bool = False) -> None:
-        """Queue a request. `more` says that another request follows at once.
+        """Queue a request. `more`: whether the caller will submit another request at once.
 
         Raises ClosedError after `close`. If `close` is called during this call, the request ends with ClosedError.
         """
@@ -120,7 +120,7 @@ class Driver:
 
 
 def closed_error() -> ClosedError:
-    """Return the error for a request that was not answered before `close`, or that comes after it."""
+    """Return the error for a request that was not answered before `close`, or was submitted after it."""
     return ClosedError("The model was closed before the answer was ready", step="keep it open until all answers are in")
 
 

@@ -25,8 +25,8 @@ def by_family(requests: Sequence[Request]) -> list[Request]:
     """Return the requests, sorted so that related requests (a family) follow each other.
 
     Requests are related if their prompts begin with so much equal text that the model should read it only once.
-    `requests` are given in order of arrival, and the family of the oldest request comes first. The members of a family
-    are sorted by their prompts.
+    `requests` must be in order of arrival. The family of the oldest request comes first. The members of a family are
+    sorted by their prompts.
     """
     many = len({tuple(request.prompt[: request.opening]) for request in requests}) > INSTRUCTIONS
     families: list[list[int]] = []

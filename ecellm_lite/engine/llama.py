@@ -127,7 +127,7 @@ class LlamaBackend:
     def _why_unstable(self) -> str:
         """Return why a row's answer may depend on the other rows, or an empty text if it never does."""
         if not self._settings.deterministic:
-            return "it was not asked for"
+            return "deterministic mode is off"
         if not self.prompt_kernels.variant:
             return f"the prompt kernels are not used: {self.prompt_kernels.reason}"
         if self._settings.flash_attention == "off":
@@ -135,8 +135,8 @@ class LlamaBackend:
         if self._settings.kv_type != "f16":
             return f"the KV memory is {self._settings.kv_type}"
         if self._weights.window:
-            return "layers attend to a window"
-        return "llama.cpp computes the adapters" if self._adapters else ""
+            return "the model has sliding-window attention"
+        return "the prompt kernels do not compute adapters" if self._adapters else ""
 
     @property
     def repacks(self) -> bool:
@@ -149,7 +149,7 @@ class LlamaBackend:
 
         A state is loaded only if all of this is unchanged.
 
-        `flash_attention` may be `auto`. What llama.cpp then does depends only on the model and the other entries.
+        If `flash_attention` is `auto`, llama.cpp's choice depends only on the model and the other entries.
         """
         settings = self._settings
         facts = {
@@ -222,12 +222,15 @@ class LlamaBackend:
     def load(self, sequence: int, state: bytes) -> bool:
         """Restore a sequence's state that `save` returned, and return whether this succeeded.
 
-        The state must be undamaged and of this model: llama.cpp does not check this.
+        The state must be undamaged and from this model: llama.cpp does not check this.
         """
         return self._opened.load(sequence, state)
 
     def grow(self, cells: int) -> None:
-        """Replace the context by an empty one with `cells` cells. If that fails, make one of the old size."""
+        """Replace the context by an empty one with `cells` cells.
+
+        If that fails, make an empty context of the old size, and raise ModelError.
+        """
         before = self.cells
         if self._make_context(cells):
             return
@@ -245,7 +248,7 @@ class LlamaBackend:
         """Replace the context by a new one. Return False if llama.cpp cannot make it."""
         context = self._new_context(cells)
         if context and self.stable and (operation := prompt.declined()):
-            self._set_unstable(f"the prompt kernels do not compute {operation} as this model has it")
+            self._set_unstable(f"the prompt kernels cannot compute this model's {operation}")
             llama.llama_free(context)
             context = self._new_context(cells)
         if not context:
@@ -286,7 +289,7 @@ class LlamaBackend:
 
     @property
     def _opened(self) -> Context:
-        """The context. Use this only while there is one."""
+        """The context, which must exist."""
         assert self._context
         return self._context
 

@@ -28,7 +28,7 @@ def weight_bytes(header: Header) -> int:
 
 
 def weights_by_place(header: Header) -> list[int]:
-    """Return the size in bytes of each layer's tensors, followed by that of the output's tensors.
+    """Return the size in bytes of each layer's tensors, followed by the size of the output's tensors.
 
     The token embedding stays on the CPU and is not counted. If a model uses its embedding as the output matrix too,
     llama.cpp makes a copy of the embedding. This copy counts as an output tensor.
@@ -72,8 +72,7 @@ def cells_that_fit(header: Header, kv_type: str, room: int) -> int:
 def affordable_cells(header: Header, kv_type: str, available: int) -> int:
     """Return the largest context, in tokens, that a machine with `available` bytes of memory should hold.
 
-    The weights take as many bytes as in the file. KV memory may take half of what then remains. The result is at least
-    CELLS.
+    The weights take as many bytes as in the file. KV memory may take half of the rest. The result is at least CELLS.
     """
     return max(CELLS, cells_that_fit(header, kv_type, (available - weight_bytes(header)) // 2))
 
@@ -163,7 +162,7 @@ def _by_layer(header: Header, key: str, default: Sequence[int] | None = None) ->
 def _integers(header: Header, key: str, default: int | None = None) -> list[int]:
     """Return the whole numbers under a key of the header, as a list.
 
-    The header has an array or a single number there.
+    The header may have an array or a single number under this key.
     """
     numbers = np.atleast_1d(np.asarray(header.metadata.get(_name(header, key), default)))
     if numbers.dtype.kind not in "iu" or not numbers.size or numbers.min() < 0:

@@ -53,7 +53,7 @@ class Placement:
     """How many layers go to each GPU.
 
     `loads`: each GPU with its number of layers, in llama.cpp's order of the GPUs.
-    `description`: the same in words.
+    `description`: the placement in words.
     """
 
     loads: tuple[Load, ...]
@@ -66,7 +66,7 @@ class Placement:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """The names of the devices that take layers. llama.cpp is given only these devices."""
+        """The names of the devices that take layers. llama.cpp may use only these devices."""
         return tuple(load.device for load in self.loads if load.layers)
 
     @property
@@ -115,7 +115,7 @@ def place(
         raise UsageError(
             f"gpu_layers is {gpu_layers}, but {layers} of the {plan.places} layers of {header.path.name} take "
             f"{_shown(plan.needed(layers))} with a context of {cells:,} tokens, and {free}",
-            step=f"give auto, which puts {fitting} of them there, or use a smaller file or context",
+            step=f"use auto, which puts {fitting} layers on GPUs, or use a smaller file or context",
             settings=("gpu_layers", "context"),
         )
     return plan.placement(counts)
@@ -165,7 +165,7 @@ class _Plan:
         return next(counts for share in shares if (counts := self._filled(count, share, pipelined)))
 
     def placement(self, counts: tuple[int, ...] | None, reason: str = "") -> Placement:
-        """Return the placement in which `counts` says how many layers each device gets.
+        """Return the placement in which each device gets as many layers as `counts` says.
 
         `reason` is added to the placement's description. If `counts` is None, all layers stay on the CPU.
         """

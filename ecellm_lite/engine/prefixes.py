@@ -22,7 +22,7 @@ LEAST_SAVING = 32
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The prefix in memory that shares the most tokens with a prompt's start. `length` is the number of these tokens.
+    """The prefix that shares the most tokens with a prompt's start. `length` is the number of these tokens.
 
     If no prefix shares a token with the prompt, `prefix` is None and `length` is 0.
     """
@@ -136,7 +136,7 @@ class Prefixes:
     def unfilled(self, adapter: str | None = None) -> Iterator[Prefix]:
         """Yield an adapter's nodes that still have tokens to compute, the least recently used first.
 
-        A node is left out until the tokens that it shares with the node it forks from are in memory.
+        If a node forks from another one, it is left out until the tokens that the two share are in memory.
         """
         for node in self._nodes:
             if node.adapter != adapter:
@@ -174,7 +174,7 @@ class Prefixes:
     def evict(self) -> bool:
         """Drop the least recently used node that no row or node forks from. Return False if nothing can be freed.
 
-        If there is no such node, cut from the end of a node the tokens that no row and no other node uses.
+        If there is no such node, shorten a node: cut off the tokens at its end that no row and no other node uses.
         """
         if self._drop():
             return True

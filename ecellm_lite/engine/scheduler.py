@@ -186,9 +186,9 @@ class Scheduler:
         self._advance(slot, None)
 
     def _begin(self, slot: Slot) -> bool:
-        """Begin a running request if its prefix is in memory: fork the prefix.
+        """Let a running request fork its prefix, if the prefix is in memory and the request has not forked it yet.
 
-        Return whether the request has begun, now or earlier.
+        Return whether the request has forked its prefix, now or earlier.
         """
         if not slot.begun and slot.match.ready:
             slot.begun = True
@@ -288,7 +288,7 @@ class Scheduler:
         self._end(request, outcome, failure)
 
     def _too_long(self, request: Request, *, with_answer: bool = False) -> ContextError:
-        length = f"{len(request.prompt):,} tokens" + (" and more with its answer" if with_answer else "")
+        length = f"{len(request.prompt):,} tokens" + (", plus those of its answer" if with_answer else "")
         return context_error(length, self._backend.max_length, request.advice, request.settings)
 
     def _end(self, request: Request, outcome: Outcome | None = None, error: EcellmError | None = None) -> None:
@@ -337,7 +337,7 @@ class Scheduler:
 
 
 def _fault(error: Exception) -> EcellmError:
-    """Return an EcellmError unchanged, and any other exception wrapped in an EcellmError that calls it a bug."""
+    """Return an EcellmError unchanged, and any other exception as an EcellmError that reports an internal error."""
     if isinstance(error, EcellmError):
         return error
     fault = EcellmError(f"An internal error ended this row: {type(error).__name__}: {error}.")

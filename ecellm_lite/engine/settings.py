@@ -57,7 +57,7 @@ class Settings:
         layers = self.gpu_layers
         counted = isinstance(layers, int) and not isinstance(layers, bool) and layers >= 0
         if not counted and layers not in ("auto", "all"):
-            step = "give auto, all or a number of layers from 0"
+            step = "use auto, all or a number of layers, at least 0"
             raise UsageError(f"gpu_layers is {layers!r}", step=step, settings=("gpu_layers",))
 
     def most_cells(self, training_context: int) -> int:

@@ -65,7 +65,7 @@ class Waiting:
         return self._group[0] if self._group else None
 
     def pop(self) -> Request:
-        """Remove and return the next request. Call `first` before, which returns the same request."""
+        """Remove and return the next request. Call `first` beforehand: it returns the same request."""
         return self._group.popleft()
 
     def tokens(self, most: int) -> int:
