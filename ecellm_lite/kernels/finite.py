@@ -23,9 +23,9 @@ _PIECE = 1 << 18  # blocks at a time, which fit the processor's cache
 
 
 def first_not_finite(rows: NDArray[np.uint8], kind: TensorType) -> tuple[int, int] | None:
-    """Return the (row, column) at which the first quantized block with an infinity or NaN begins.
+    """Find the first quantized block with an infinity or NaN. Return the (row, column) at which it begins.
 
-    Return None if no block has one.
+    Return None if there is no such block.
 
     `rows`: (rows, bytes of a row), contiguous.
     """

@@ -1,4 +1,4 @@
-"""The kernels with numpy and ggml's quantizer, for machines without the native code of this package.
+"""The kernels in numpy and ggml's quantizer, for machines without the native code of this package.
 
 They compute the same bytes as the native code. Sums are computed in the order of kernels/merge.h, with one rounding per
 operation.

@@ -1,7 +1,7 @@
 """Runs the prompt kernels' trial in a separate process, so that a broken library cannot crash the program.
 
-The arguments are the library and the variant. The output says why the kernels cannot be used. If they can be used,
-there is no output.
+The arguments are the library's path and the variant's name. The output says why the kernels cannot be used. If they can
+be used, there is no output.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class Mode(IntEnum):
 
     `FAST`: only those that the kernels do faster than ggml.
     `STABLE`: all those in which ggml could make a row's logits depend on the other rows of a call.
-    `STABLE_LOADED`: as `STABLE`. Use it after saved sequences were loaded into an empty KV memory.
+    `STABLE_LOADED`: the same as `STABLE`, for calls after saved sequences were loaded into an empty KV memory.
     """
 
     FAST = 1
@@ -107,25 +107,26 @@ def runnable() -> tuple[str, ...]:
 def use(state: State, mode: Mode = Mode.FAST) -> None:
     """Turn the kernels on for this thread's next calls of llama.cpp, or off if `state` has no variant.
 
-    Turn them off again after the calls. If other code in this thread makes a llama.cpp context while they are on, and
-    leaves flash attention at `auto`, the context gets no flash attention.
+    The caller must turn them off again after these calls. If other code in this thread makes a llama.cpp context while
+    they are on, and leaves flash attention at `auto`, the context gets no flash attention.
     """
     if _registered.cache_info().currsize:
         library.library(library.path()).ecellm_prompt_use(state.variant.encode(), mode if state.variant else 0)
 
 
 def declined() -> str:
-    """Return the name of an operation that the kernels left to ggml, although a stable mode forbids it.
+    """Return the name of an operation that the kernels left to ggml, although a stable mode forbids this.
 
-    The stable modes are STABLE and STABLE_LOADED. They forbid this because ggml's result could depend on the other rows
-    of a call. The name is empty if there was no such operation since this thread last called `use` with a stable mode.
+    The stable modes are STABLE and STABLE_LOADED. In these modes, the kernels must compute each operation in which
+    ggml's result could depend on the other rows of a call. The name is empty if there was no such operation since this
+    thread last called `use` with a stable mode.
     """
     number = int(library.library(library.path()).ecellm_prompt_declined())
     return "" if number < 0 else ggml.operation(number)
 
 
 def _variant(choice: str) -> str:
-    """Return the variant to use. If there is none, raises EcellmError. The error's message is the reason."""
+    """Return the variant to use. Raises EcellmError if there is none; the error's message is the reason."""
     variants = library.variants(library.library(library.path()))
     if choice != "auto":
         if choice not in variants:

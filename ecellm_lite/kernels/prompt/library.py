@@ -52,7 +52,7 @@ class _Attention(ctypes.Structure):
 
 
 def path() -> Path:
-    """Return the library's path. A package that was installed without the library has no file there."""
+    """Return the library's path. The file is missing if the package was installed without the library."""
     # CMake gives a module the suffix .so on macOS too.
     name = "libecellm_prompt.dll" if sys.platform == "win32" else "libecellm_prompt.so"
     return Path(str(files("ecellm_lite").joinpath(name)))

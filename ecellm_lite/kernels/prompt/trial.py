@@ -75,7 +75,7 @@ def _attention_difference(generator: np.random.Generator) -> float:
 
 
 class _Parameters(ctypes.Structure):
-    """struct ggml_init_params of ggml.h."""
+    """The C struct `ggml_init_params` of ggml.h."""
 
     _fields_ = (("mem_size", ctypes.c_size_t), ("mem_buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool))
 
