@@ -1,1 +1,1 @@
-"""The HTTP server: answers tasks, decisions, texts and batches with an Answerer, and shows metrics and a web page."""
+"""The HTTP server. It answers tasks, typed decisions, text requests and batches, and has metrics and a web page."""

@@ -35,7 +35,7 @@ class Admission:
             raise self._full("The queue is full", "queue_full", self.waiting + rows - self._most)
         if key and key.rows is not None and self._of_key[key.name] + rows > key.rows:
             own = self._of_key[key.name]
-            raise self._full(f"{own:,} rows of this key wait already", "key_limit", own)
+            raise self._full(f"{own:,} rows of this key are already waiting", "key_limit", own)
         self.waiting += rows
         if key:
             self._of_key[key.name] += rows

@@ -66,7 +66,7 @@ class RefusedAnswer(Reply):
 
 
 class CachedTokens(Reply):
-    """Of the tokens in the prompt, `cached_tokens` were still in memory from an earlier request."""
+    """How many of the prompt's tokens were still in memory from an earlier request."""
 
     cached_tokens: int
     cache_write_tokens: Literal[0]
@@ -97,7 +97,7 @@ class DecisionsReply(Reply):
 
 
 class NoulReply(Reply):
-    """The answer to a yes-or-no question: the probability of yes."""
+    """The answer to a yes-or-no question, which TypeSafe calls `noul`: the probability of yes."""
 
     type: Literal["noul"]
     noul: float = Field(ge=0, le=1)
@@ -141,7 +141,7 @@ class SystemOneReply(Reply):
 
 
 class PromptTokens(Reply):
-    """Of the tokens in the prompt, `cached_tokens` were still in memory from an earlier request."""
+    """How many of the prompt's tokens were still in memory from an earlier request."""
 
     cached_tokens: int
 

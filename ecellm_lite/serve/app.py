@@ -94,9 +94,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _run_batches(app: FastAPI, tried: asyncio.Event) -> None:
-    """Run the batches of this user while no other server does, and resume those that an earlier server left.
+    """Run this user's batches, including those that an earlier server left unfinished.
 
-    `tried` is set when it is known whether this server runs them.
+    Only one of a user's servers runs batches at a time. If another one does, wait until it stops. `tried` is set as
+    soon as it is clear whether this server runs the batches or waits.
     """
     service: Service = app.state.service
     while True:

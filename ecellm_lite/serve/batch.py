@@ -31,7 +31,7 @@ class Batch:
 
     `total`, `completed`, `failed`: numbers of requests. A request failed if its response has a status from 400 up.
     `times`: when each status began, in Unix seconds. The keys are the statuses.
-    `errors`: why the batch's input file was refused.
+    `errors`: why the whole batch failed, such as errors in its input file.
     """
 
     id: str
@@ -100,7 +100,10 @@ class BatchStore:
         self._folder = folder
 
     def sweep(self) -> None:
-        """Remove what killed servers left: half-written records, and journals of no unfinished batch."""
+        """Remove half-written records and unneeded journals, which killed servers may leave.
+
+        A journal is needed only until its batch ends.
+        """
         for left in leftovers(self._folder, ".batch_*"):
             left.unlink(missing_ok=True)
         for journal in leftovers(self._folder, "batch_*.journal"):

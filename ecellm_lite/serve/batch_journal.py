@@ -15,7 +15,7 @@ from ecellm_lite.models.files import private_opener
 
 
 class Journal:
-    """The journal at a path. It need not exist yet."""
+    """A batch's journal, in a file that need not exist yet."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -32,7 +32,7 @@ class Journal:
             return
 
     def answered(self) -> dict[str, bool]:
-        """Return a dict from the custom_id of each answered request to whether its status is below 400."""
+        """Return {custom_id: whether the response's status is below 400} for all answered requests."""
         return {response["custom_id"]: is_good(response) for _, response in self}
 
     def open(self) -> IO[bytes]:

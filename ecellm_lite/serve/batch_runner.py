@@ -245,6 +245,9 @@ class BatchRunner:
 
 
 def _counted(batch: Batch, good: Collection[bool]) -> Batch:
-    """Return the batch with its counts. `good`: for each response, whether its status is below 400."""
+    """Return a copy of the batch with new numbers of completed and failed requests.
+
+    `good`: for each response, whether its status is below 400.
+    """
     completed = sum(good)
     return replace(batch, completed=completed, failed=len(good) - completed)

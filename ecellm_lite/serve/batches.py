@@ -43,17 +43,17 @@ class NewBatch(Form):
     "/v1/batches", summary="Run the requests of a file", responses=replies(BatchReply, 404, *BODY, 429, 503, 507)
 )
 async def made(body: NewBatch, request: Request, service: Served) -> dict[str, Any]:
-    """Create a batch and return it. Once earlier batches have ended, its file is checked and its requests are run."""
+    """Create a batch and return it. When the earlier batches have ended, its file is checked and its requests run."""
     owner = exchange_of(request).owner
     service.files.get(body.input_file_id, owner)
     if task := _TASK.fullmatch(body.endpoint):
         served_task(task[1])
     elif body.endpoint not in _ENDPOINTS:
-        message = "The endpoint is none that batches are for"
+        message = "Batches cannot use this endpoint"
         raise RefusedError(422, "endpoint", message, step=f"use {', '.join(_ENDPOINTS)}", field="endpoint")
     if sum(batch.owner == owner and not batch.ended for batch in service.batches) >= _MOST_OPEN:
         headers = {"Retry-After": "60"}
-        raise RefusedError(429, "too_many_batches", f"{_MOST_OPEN} batches wait already", headers=headers)
+        raise RefusedError(429, "too_many_batches", f"{_MOST_OPEN} batches have not ended yet", headers=headers)
     batch = Batch.made(owner, body.endpoint, body.input_file_id, body.metadata or {})
     service.runner.check()
     service.batches.put(batch)

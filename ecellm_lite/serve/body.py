@@ -80,7 +80,7 @@ async def read_body(request: Request, limits: Limits, expected: str = "applicati
     except ClientDisconnect:
         raise GoneError("The client closed its connection") from None
     except asyncio.TimeoutError:
-        message = f"The body was not there after {limits.body_seconds:g} s"
+        message = f"The body did not arrive within {limits.body_seconds:g} s"
         raise RefusedError(408, "slow_body", message, step="send it faster", headers={"Connection": "close"}) from None
     return _unpacked(data, limits) if packing == "zstd" else data
 

@@ -36,7 +36,7 @@ class Completions(Sampling):
     model_config = ConfigDict(json_schema_extra={"examples": [{"model": "demo", "prompt": "The best umbrella is"}]})
 
     prompt: Prompts
-    max_tokens: int | None = Field(default=16, ge=1, le=LONGEST_ANSWER, description="The default is OpenAI's.")
+    max_tokens: int | None = Field(default=16, ge=1, le=LONGEST_ANSWER, description="OpenAI has the same default.")
     logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
     suffix: str | None = only("", "Not supported.")
     best_of: int | None = only(1, "Only 1 is supported.")

@@ -71,7 +71,7 @@ class Choice(Form):
     @classmethod
     def _unique(cls, choices: list[OfferedChoice]) -> list[OfferedChoice]:
         if len({(type(choice.value), choice.value) for choice in choices}) < len(choices):
-            raise ValueError("each choice must be there once")
+            raise ValueError("two choices have the same value")
         return choices
 
 
@@ -131,7 +131,10 @@ class Decisions(Form):
     prompt_cache_options: dict[str, Any] | None = Field(default=None, description="Accepted, but has no effect.")
     safety_identifier: str | None = Field(default=None, description="Accepted, but has no effect.")
     option_orders: int = Field(
-        default=1, ge=1, le=MOST_ORDERS, description="Average choices over this many orders of their options."
+        default=1,
+        ge=1,
+        le=MOST_ORDERS,
+        description="Ask each choice question with its choices in this many orders, and average the probabilities.",
     )
 
 
@@ -178,7 +181,10 @@ def _questions(body: Decisions) -> list[Question]:
 
 
 def definition_of(question: Predicate | Choice | Score, instructions: str) -> Mapping[str, Any]:
-    """Return a question in the form of tasks/questions.py, with these `instructions`."""
+    """Return a question as data, in the format that tasks/questions.py reads.
+
+    `instructions`: the question's instructions as text.
+    """
     definition: dict[str, Any] = {"type": question.type, "instructions": instructions}
     if isinstance(question, Choice):
         texts = {choice.value for choice in question.choices if isinstance(choice.value, str)}

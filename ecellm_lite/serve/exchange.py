@@ -63,7 +63,7 @@ class Exchange:
 
 
 class Exchanges:
-    """The outermost ASGI middleware: gives each request an id and a log entry.
+    """The outermost ASGI middleware. It gives each request an id and a log entry.
 
     An unexpected exception becomes a response with status 500. A log entry contains no text from the client: the
     route's pattern replaces the path, and the API key's name replaces the key.

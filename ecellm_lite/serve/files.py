@@ -113,7 +113,10 @@ async def content(file_id: str, request: Request, service: Served) -> Response:
 
 @router.delete("/v1/files/{file_id}", summary="Delete a file", responses=replies(DeletedFile, 404))
 async def deleted(file_id: str, request: Request, service: Served) -> dict[str, Any]:
-    """Delete a file. A batch that has not run yet, or that a restarted server resumes, fails without it."""
+    """Delete a file.
+
+    If a batch still needs the file as input, the batch fails when it starts or when a restarted server resumes it.
+    """
     file = service.files.get(file_id, _owner(request))
     service.files.delete(file)
     return {"id": file.id, "object": "file", "deleted": True}

@@ -26,7 +26,7 @@ FAILED_SECONDS = 30.0  # how long a model that did not load is not tried again
 
 
 class OtherModels(Protocol):
-    """Finds further models that a request names, besides the models that the server was started with."""
+    """Finds the models that requests may name in addition to those that the server was started with."""
 
     def names(self) -> list[str]:
         """Return the models' names."""
@@ -39,7 +39,7 @@ class OtherModels(Protocol):
 class Resident:
     """A model's state in the server.
 
-    `answerer`: None while the model is not loaded.
+    `answerer`: answers rows with the model. None while the model is not loaded.
     `requests`: how many requests use the model or wait for it.
     `used`: when a request last stopped using the model, in seconds of the monotonic clock.
     `loads`: how often the model was loaded.
@@ -103,7 +103,7 @@ class Fleet:
                 raise UsageError(message, step="add one to the store under another name", settings=("model",))
             if self._too_large(source):
                 raise UsageError(
-                    f"{source.name} takes {_size(source.bytes)}, and the models have {_size(memory or 0)}",
+                    f"{source.name} needs {_size(source.bytes)}; all models together may use {_size(memory or 0)}",
                     step="give more memory, a smaller context, or fewer workers",
                     settings=("memory", "context", "workers"),
                 )
@@ -125,7 +125,7 @@ class Fleet:
 
     @property
     def ready(self) -> bool:
-        """Whether at least one model is loaded, or would be loaded for the next request."""
+        """Whether at least one model can answer: it is loaded, or the next request would load it."""
         return any(resident.state in ("ready", "unloaded") for resident in self.residents.values())
 
     def load(self) -> None:
@@ -170,7 +170,7 @@ class Fleet:
 
     @asynccontextmanager
     async def use(self, source: ModelSource) -> AsyncIterator[Answerer]:
-        """Yield the answerer of a model.
+        """Yield the Answerer of a model, to which rows can be submitted.
 
         The model is loaded first if necessary, and stays loaded inside the `with` block.
 
@@ -192,7 +192,7 @@ class Fleet:
     async def _loaded(self, resident: Resident) -> Answerer:
         name = resident.source.name
         if self._too_large(resident.source):
-            message = f"{name} takes {_size(resident.source.bytes)}, and the models here have {_size(self.memory or 0)}"
+            message = f"{name} needs {_size(resident.source.bytes)}; all models may use {_size(self.memory or 0)} here"
             # OpenAI's clients would ask again.
             headers = {"X-Should-Retry": "false"}
             raise RefusedError(
@@ -211,7 +211,7 @@ class Fleet:
             try:
                 await self._make_room(resident, time.monotonic() + self._room_seconds)
             except asyncio.TimeoutError:
-                message = f"There is no room for {name} now: the models that are loaded have requests"
+                message = f"There is no memory for {name} now, because the loaded models have requests"
                 headers = retry_after(self._room_seconds)
                 raise RefusedError(503, "no_room", message, step="ask again later", headers=headers) from None
             resident.failed = None
@@ -269,7 +269,7 @@ def _failed(name: str, error: EcellmError | None, seconds: float) -> RefusedErro
     """
     if error:
         log(f"{name} did not load: {error}")
-    message = f"{name} did not load: its reason is in the server's log"
+    message = f"{name} did not load; the reason is in the server's log"
     return RefusedError(
         503, "model_failed", message, step="ask for another", field="model", headers=retry_after(seconds)
     )

@@ -29,7 +29,7 @@ def by_type(*kinds: str, default: str | None = None) -> Discriminator:
 
 
 def text_or(other: str) -> Discriminator:
-    """Return a pydantic discriminator. A string gets the tag `~text`, any other value `~` followed by `other`."""
+    """Return a pydantic discriminator that tags a string `~text` and any other value `~` plus `other`."""
 
     def tag(value: Any) -> str | None:
         return f"{MARK}text" if isinstance(value, str) else f"{MARK}{other}"

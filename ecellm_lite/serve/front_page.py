@@ -1,4 +1,4 @@
-"""The web page at `/` and its files, which the server reads once. The page loads nothing from other sites."""
+"""The web page at `/` and its files. They are read from disk once. The page loads nothing from other sites."""
 
 from __future__ import annotations
 

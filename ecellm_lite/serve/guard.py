@@ -47,7 +47,7 @@ class Access:
 
 
 class Guard:
-    """ASGI middleware that refuses a request without a valid key, or from a web page of another site."""
+    """ASGI middleware that refuses requests without a valid key and requests from web pages of other sites."""
 
     def __init__(self, app: ASGIApp, keys: Keys, access: Access) -> None:
         self._app = app
@@ -84,7 +84,7 @@ class Guard:
                 421,
                 "foreign_host",
                 "The Host header names another server",
-                step="use this server's own address, or let it know the name",
+                step="use this server's own address, or start it with --allow-host and this name",
                 settings=("allow_host",),
             )
         origin = headers.get("origin")
@@ -93,7 +93,7 @@ class Guard:
                 403,
                 "foreign_origin",
                 "The request comes from a page of another site",
-                step="let the server know the page's origin",
+                step="start the server with --allow-origin and the page's origin",
                 settings=("allow_origin",),
             )
         if not self._keys or request.scope["path"] == _PUBLIC:

@@ -23,10 +23,10 @@ async def health() -> dict[str, str]:
 
 @router.get("/ready", summary="Check that a model answers", responses=replies(Ready, 404, 422, 503))
 async def ready(service: Served, model: str | None = None) -> Response:
-    """Return each model's state, and whether `model` can answer. Without `model`, one model that can answer is enough.
+    """Return each model's state. The status is 200 if `model` can answer, and 503 if it cannot.
 
-    A model can answer in the states `ready` and `unloaded`. An unloaded model is loaded when the next request comes.
-    The status is 503 if `model` cannot answer, or if no model can.
+    Without `model`, the status is 200 if at least one model can answer. A model can answer in the states `ready` and
+    `unloaded`. An unloaded model is loaded when the next request comes.
     """
     if model is not None:
         model = (await service.model(model)).name

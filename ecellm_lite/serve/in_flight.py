@@ -32,7 +32,7 @@ class _Work:
 class InFlight:
     """The requests that are being computed. Two requests are identical if their API key, path and body are equal.
 
-    `grace`: how many seconds the work on a request continues after the last client that waited for it has left.
+    `grace`: how many seconds the work on a request continues after all clients that waited for it have left.
 
     Use it only in the event loop's thread.
     """

@@ -1,4 +1,4 @@
-"""Sends requests from the server to itself. This handles a batch's requests in the same way as a client's requests."""
+"""Sends requests from the server to itself, so that a batch's requests are handled in the same way as a client's."""
 
 from __future__ import annotations
 

@@ -166,8 +166,8 @@ Input = Annotated[
 def input_text(value: str | Sequence[Any]) -> str:
     """Return an input as text. Each message begins with its role, and each call with the name of the function or tool.
 
-    If the input is a single user message, the role is left out. Raises RefusedError (400) for an image. Raises
-    RefusedError (422) for the output of a call that is not in the input before this output.
+    If the input is a single user message, the role is left out. Raises RefusedError (400) for an image, and
+    RefusedError (422) for a call's output if the call itself does not come before it.
     """
     if isinstance(value, str):
         return value

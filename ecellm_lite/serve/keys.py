@@ -46,7 +46,7 @@ class Key:
         if len(key) < SHORTEST or not _KEY.fullmatch(key):
             raise InputError(
                 f"The API key {name!r} has {len(key)} characters",
-                step=f"use at least {SHORTEST}, of ASCII and without spaces: `openssl rand -hex 24` makes one",
+                step=f"use at least {SHORTEST} ASCII characters without spaces: `openssl rand -hex 24` makes one",
                 settings=("api_keys",),
             )
         return cls(name, _digest(key), rows)
@@ -66,9 +66,9 @@ class Keys:
         return next((key for key in self._keys if key.name == name), None)
 
     def find(self, presented: str) -> Key | None:
-        """Return the accepted key that is equal to `presented`, the key in a request, or None.
+        """Return the accepted key that equals `presented`, the key in a request. Return None if there is none.
 
-        All accepted keys are compared with the presented key, so the time of the check reveals nothing.
+        `presented` is always compared with all accepted keys, so the time of the check reveals nothing.
         """
         digest = _digest(presented)
         match: Key | None = None

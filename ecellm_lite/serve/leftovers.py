@@ -10,7 +10,7 @@ OLD = 3600  # seconds; every upload, table and record takes less
 
 
 def leftovers(folder: Path, *patterns: str) -> Iterator[Path]:
-    """Yield the paths in a folder that match a pattern and were last written long ago."""
+    """Yield the paths in a folder that match a pattern and were last written more than an hour ago."""
     oldest = time.time() - OLD
     for pattern in patterns:
         for path in folder.glob(pattern):

@@ -60,8 +60,8 @@ def listen(host: str, port: int, path: Path | None = None) -> Listening:
         opened = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
         reason = error.strerror or error
-        message = f"The address {host}:{port} cannot be listened on ({reason})"
-        raise InputError(message, step="take another", settings=("host", "port")) from None
+        message = f"The server cannot listen on {host}:{port} ({reason})"
+        raise InputError(message, step="use another address or port", settings=("host", "port")) from None
     return _described(opened)
 
 

@@ -115,7 +115,7 @@ async def serve(answerer: Answerer) -> None:
 async def _decide(answerer: Answerer, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
     state, questions = arguments.get("state"), arguments.get("questions")
     if not isinstance(state, str) or not isinstance(questions, list) or not 0 < len(questions) <= MOST_QUESTIONS:
-        raise InputError("decide needs a state and a list of questions", step=f"give 1 to {MOST_QUESTIONS}")
+        raise InputError("decide needs a state and a list of questions", step=f"give 1 to {MOST_QUESTIONS} questions")
     if not all(isinstance(question, dict) for question in questions):
         raise InputError("A question is an object", step="give its type and instructions", field="questions")
     tasks = [question_task(question) for question in questions]

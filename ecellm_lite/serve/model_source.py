@@ -31,7 +31,7 @@ class ModelSource:
 
     `model`: the model's name and SHA-256, and the adapter that a request chose (None: no adapter).
     `bytes`: the memory that the loaded model takes.
-    `start`: loads the model, which may take minutes, and returns its Answerer. Raises an EcellmError if that fails.
+    `start`: loads the model and returns an Answerer. This may take minutes. Raises an EcellmError if it fails.
     `adapters`: the adapters that are loaded with the model, as {name: SHA-256 of the adapter's file}.
     """
 
@@ -84,7 +84,7 @@ def source_of(name: str | None, workers: int = 1, **settings: Any) -> ModelSourc
     """Return the model with this name or path, or the default model if `name` is None.
 
     `workers`: how many engine processes will load the model.
-    `settings`: the settings of ChildRuntime.
+    `settings`: the settings of each engine process (see ChildRuntime in pipe/child_runtime.py).
 
     Raises the errors of `find_model`. Raises UsageError if there are more workers than cores.
     """
@@ -155,8 +155,8 @@ def shared_cores(workers: int) -> Sequence[list[int] | None]:
     process, count = psutil.Process(), available_cores()
     if not hasattr(process, "cpu_affinity"):
         raise UsageError(
-            "Several workers need cores of their own, and cores cannot be chosen on this system",
-            step="use one",
+            "Each worker needs its own cores, but this system cannot assign cores to processes",
+            step="use one worker",
             settings=("workers",),
         )
     if workers > count:

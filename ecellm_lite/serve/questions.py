@@ -92,7 +92,7 @@ class Decided:
 
     @property
     def agreement(self) -> float:
-        """How close the probable levels of a score are to the most probable level: 1 if only that level is possible.
+        """How closely the probabilities of a score's levels gather at one level: 1 if that level has probability 1.
 
         The formula is that of llama.cpp's server: 1 - a / b, or 0 if that is negative:
 
@@ -106,7 +106,7 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How much a request made the model read.
+    """How many tokens the model read for a request.
 
     `tokens`: the tokens of all prompts. If all prompts begin with the same tokens, these are counted once.
     `cached`: how many of these tokens were still in the model's memory and did not have to be computed.

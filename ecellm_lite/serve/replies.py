@@ -69,8 +69,8 @@ class TableError(Reply):
 class TableReply(Reply):
     """A table that the server read: the columns, and each row as one text per column.
 
-    `errors` say which rows could not be read as a whole, and `notes` which part of the file was left out. `delimiter`
-    and `bom` say how a CSV file was written: what stands between two cells, and whether it has a byte-order mark.
+    `errors` lists the rows that have an error, and `notes` the parts of the file that were left out. For a CSV file,
+    `delimiter` is the character between cells, and `bom` says whether the file has a byte-order mark.
     """
 
     columns: list[str]
@@ -156,7 +156,7 @@ class FileList(Reply):
 
 
 class BatchFault(Reply):
-    """Why a batch's input file was refused."""
+    """A reason why a whole batch failed, such as an error in its input file."""
 
     code: str
     message: str
@@ -165,7 +165,7 @@ class BatchFault(Reply):
 
 
 class BatchFaults(Reply):
-    """The errors in a batch's input file."""
+    """The reasons why a whole batch failed."""
 
     object: Literal["list"]
     data: list[BatchFault]

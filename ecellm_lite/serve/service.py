@@ -66,7 +66,7 @@ class Service:
         self.metrics.watch_models(self.fleet.residents)
 
     def sweep(self) -> None:
-        """Remove what killed servers left in the folder."""
+        """Remove unfinished and unneeded files that killed servers left in the folder."""
         self.files.sweep()
         self.batches.sweep()
         for left in leftovers(self.folder, "table-*"):
@@ -109,7 +109,10 @@ class Service:
 
 
 async def _submitted(submit: Submit, engine: Submits) -> Sequence[Future[Answer]]:
-    """Call `submit` in a thread, and return its futures. The call may take long, because it may compile schemas."""
+    """Call `submit` in a thread, and return its futures.
+
+    The call may take long, because it may have to compile JSON schemas.
+    """
     thread = asyncio.ensure_future(asyncio.to_thread(submit, engine))
     try:
         return await asyncio.shield(thread)

@@ -54,7 +54,7 @@ class StoredFiles:
         self._folder = folder
 
     def sweep(self) -> None:
-        """Remove what killed servers left: unfinished uploads, and contents without a description."""
+        """Remove unfinished uploads, and contents without a description, which killed servers may leave."""
         for left in leftovers(self._folder, "*.part", ".file-*"):
             left.unlink(missing_ok=True)
         for content in leftovers(self._folder, "file-*.jsonl"):
@@ -78,7 +78,7 @@ class StoredFiles:
         return self._folder / f"{file.id}.jsonl"
 
     def check_room(self, size: int) -> None:
-        """Raise RefusedError (413) if all files together would be too large with another file of `size` bytes."""
+        """Raise RefusedError (413) if another file of `size` bytes would exceed the limit for all files together."""
         if sum(file.bytes for file in self) + size > MOST_BYTES:
             message = f"The server's files would have more than {MOST_BYTES >> 30} GiB"
             raise RefusedError(413, "storage_full", message, step="delete some")

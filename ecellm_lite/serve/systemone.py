@@ -38,7 +38,7 @@ class NoulCriteria(Form):
 
 
 class Noul(Form):
-    """A yes-or-no question."""
+    """A yes-or-no question, which TypeSafe calls `noul`."""
 
     type: Literal["noul"]
     instructions: Content | None = None

@@ -21,13 +21,13 @@ MEMORY = 2 << 30  # bytes
 
 
 class TooLargeError(InputError):
-    """The table has too many rows or characters for the page."""
+    """The table has too many rows or characters for the web page."""
 
     code = "table_too_large"
 
 
 def read(path: Path, most_rows: int, most_characters: int) -> dict[str, Any]:
-    """Return the fields of a TableReply.
+    """Return the table as the fields of the server's response (TableReply in serve/replies.py).
 
     Raises InputError if the file is not a table or is too large.
     """

@@ -49,15 +49,15 @@ class Options(Form):
     min_probability: float | None = Field(
         default=None, ge=0, le=1, description="If the answer is less probable, abstain."
     )
-    calibration: Literal["auto", False] | None = Field(default=None, description="Use the stored one, or none.")
+    calibration: Literal["auto", False] | None = Field(default=None, description="auto: the stored one. false: none.")
     seed: int | None = Field(default=None, ge=0, lt=1 << 32, description="Makes random text repeatable.")
     deadline_ms: float | None = Field(default=None, gt=0, le=LONGEST, description="The time limit of a row.")
     priority: Literal["normal", "urgent"] | None = Field(default=None, description="Urgent rows go before all others.")
     schema_: dict[str, Any] | None = Field(default=None, alias="schema", description="A JSON schema for the answer.")
     grammar: str | None = Field(default=None, description="A grammar for the answer, GBNF or Lark.")
-    max_tokens: int | None = Field(default=None, ge=1, le=LONGEST_ANSWER, description="The longest text, in tokens.")
+    max_tokens: int | None = Field(default=None, ge=1, le=LONGEST_ANSWER, description="The maximum length of a text.")
     temperature: float | None = Field(
-        default=None, ge=0, le=HOTTEST, description="0 takes the likeliest token each time."
+        default=None, ge=0, le=HOTTEST, description="With 0, each token is the most likely one."
     )
 
 

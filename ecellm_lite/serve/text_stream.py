@@ -63,7 +63,7 @@ def _quietly(call: Callable[..., object], *arguments: object) -> None:
 
 
 async def event_stream(pieces: AsyncIterator[Mapping[str, Any]]) -> StreamingResponse:
-    """Return a response that sends the pieces as server-sent events, and then OpenAI's end mark.
+    """Return a response that sends the pieces as server-sent events, and then OpenAI's end mark `[DONE]`.
 
     If the first piece fails, raise its error. Later errors are sent as events.
     """

@@ -67,8 +67,8 @@ async def generate_texts(
 
     The texts are in one list, in the order of `text_requests`. Raises the error of the first text that failed.
 
-    The same seed gives the same texts again only if the engine also forms the same batches. `listener` is called each
-    time the text grows, with the whole text so far. Give a listener only for a single text.
+    `seed`: gives the same texts again, but only if the engine also computes them in the same batches.
+    `listener`: called with the whole text so far each time the text grows. Give it only for a single text.
     """
     first = seed if seed is not None else secrets.randbits(32)
 

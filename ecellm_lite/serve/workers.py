@@ -1,4 +1,4 @@
-"""Several engines that run the same model, as one Answerer.
+"""Several engine processes that run the same model, and that are used like a single Answerer.
 
 Each row goes to the engine with the fewest waiting rows.
 """
@@ -78,7 +78,7 @@ class Worker:
 
 
 class Workers:
-    """Several engines that run the same model, as one Answerer. Thread-safe. `close` closes all engines."""
+    """Several engines that run the same model, used like a single Answerer. Thread-safe."""
 
     def __init__(self, answerers: Sequence[Answerer]) -> None:
         self.members = [Worker(answerer) for answerer in answerers]
@@ -88,7 +88,7 @@ class Workers:
 
     @property
     def ready(self) -> bool:
-        """Whether at least one engine can answer now."""
+        """Whether at least one engine can answer."""
         return any(member.ready for member in self.members)
 
     @property
@@ -117,7 +117,7 @@ class Workers:
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
     ) -> Iterator[Answer]:
-        """Yield one answer for each row, in order; see Answerer."""
+        """Yield one answer for each row, in order. The answer to a bad row holds the error."""
         checked = task if isinstance(task, Task) else get_task(task)
         yield from read_ahead(rows, lambda row: self.submit(checked, row, **options), most=WINDOW * len(self.members))
 
