@@ -19,10 +19,7 @@ Make = Callable[[], Answerer]
 
 
 class ClusterActor:
-    """A Ray actor, which answers batches of rows on one node.
-
-    It has its own Answerer with its own copy of the model.
-    """
+    """A Ray actor: a process on one node of a cluster, with a copy of the model. It answers batches of rows."""
 
     def __init__(self, make: Make) -> None:
         self._answerer: Answerer | None = None
@@ -43,13 +40,16 @@ class ClusterActor:
         return answerer.model, answerer.envelope.name, tuple(answerer.tasks), dict(answerer.adapters)
 
     def kept_calibration(self, task: Task, calibration: CalibrationChoice, adapter: str | None) -> Calibration | None:
-        """Return the calibration that the node's store has for a task, or None."""
+        """Return the calibration that this node uses for a task, or None."""
         if isinstance(self._answerer, KeepsCalibrations):
             return self._answerer.kept_calibration(task, calibration=calibration, adapter=adapter)
         return None
 
     def answers(self, rows: Sequence[tuple[Task, Row, Mapping[str, Any]]]) -> list[Answer]:
-        """Return the answers to rows, in order. Each row has its task and its options in the pipe's form."""
+        """Return the answers to rows, in order.
+
+        `rows`: for each row, its task, the row, and its options in the format of the pipe's protocol (docs/pipe.md).
+        """
         assert self._answerer
         submit = self._answerer.submit
         futures = [submit(task, row, **request_options(task, options)) for task, row, options in rows]

@@ -37,7 +37,7 @@ class Corrections:
     `stored`: the corrections in the journal, as answer texts.
     `entries`: the corrections in a review table.
     `space`: the answer space that the job uses in place of the task's, or None.
-    `name`: what error messages call the review table.
+    `name`: the review table's name in error messages.
     `applied`: the answer text of each row that `apply` corrected. The key is the hash of the row.
     `labelled`: each row that `apply` corrected, with its right answer.
     """
@@ -51,7 +51,7 @@ class Corrections:
     labelled: list[Mapping[str, Any]] = field(default_factory=list)
 
     def apply(self, row: Mapping[str, Any], key: bytes, answer: Answer) -> Answer:
-        """Return the answer with a person's correction. Without a correction, return it unchanged.
+        """Return the answer as a person corrected it, or unchanged if there is no correction for it.
 
         Raises InputError for an invalid correction.
         """
@@ -94,7 +94,7 @@ def read_corrections(path: Path) -> dict[str, Correction]:
             if not isinstance(key, str) or not key.strip():
                 raise InputError(
                     f"Line {row.line} of {path} has a correction and no {KEY}",
-                    step="keep the review table's keys; a row that had none could not be read, and cannot be corrected",
+                    step="keep the review table's keys; a row without a key could not be read and cannot be corrected",
                     line=row.line,
                 )
             entry = _correction(row)
@@ -109,10 +109,11 @@ def read_corrections(path: Path) -> dict[str, Correction]:
 
 
 def check_applied(review: Path, applied: Mapping[str, str]) -> None:
-    """Raise UsageError if a job that replaces this review table would lose what a person wrote into it.
+    """Raise UsageError if a job that replaces this review table would lose a person's corrections.
 
-    `applied`: the corrections that were applied, as the person wrote them, by row key (see Journal.entries). A file
-    that cannot be read as a review table is not replaced either.
+    The error is also raised if the file cannot be read as a review table.
+
+    `applied`: the corrections that were applied, as the person wrote them, by row key (see Journal.entries).
     """
     if not review.exists() or not review.stat().st_size:  # JSON Lines without rows
         return
@@ -167,7 +168,7 @@ def failed(task: Task, error: InputError, facts: Mapping[str, str]) -> Answer:
 def labelled_row(task: Task, row: Mapping[str, Any], output: str) -> dict[str, Any]:
     """Return a row with `output`, its right answer, in the format that `eval`, `calibrate` and `train` read.
 
-    `output` is made by Space.label.
+    `output`: the answer in the form that Space.label returns.
     """
     identity = {"id": row["id"]} if row.get("id") is not None else {}
     if "input" in row and "input" not in {each.name for each in task.fields}:  # as in ECInstruct's files

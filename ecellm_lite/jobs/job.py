@@ -117,7 +117,7 @@ class Job:
         check_options(options)
         if len(self.tasks) > 1 and (options.get("instruction") or options.get("space")):
             raise UsageError(
-                "An instruction or an answer's form is for one task, but there are several",
+                "An instruction or a form of the answer is for a single task, but the job has several",
                 step="leave it out, or ask one task",
                 settings=("instruction", "task"),
             )
@@ -269,9 +269,10 @@ def open_job(
 ) -> Iterator[Job]:
     """Open a job's table, and check its columns and its output before any model is loaded.
 
-    `rows` is a path, or `-` for standard input. `task` is one task, or several tasks to ask about each row. Raises
-    InputError for a table that cannot be read or an output that cannot be written. Raises UsageError for columns that
-    do not fit a task, or a file to write that would overwrite the table or another file of the job.
+    `rows` is a path, or `-` for standard input. `task` is one task, or several tasks to ask about each row.
+
+    Raises InputError if the table cannot be read or the output cannot be written. Raises UsageError if the columns do
+    not fit a task, or if the job would overwrite its table or another of its files.
     """
     options = options or JobOptions()
     if options.review_below is not None and (output is None or not is_replaceable(output)):

@@ -1,4 +1,4 @@
-"""Checks that a job's files are different files, so that none overwrites another one or the table that is read."""
+"""Checks that a job's files are all different, so that the job overwrites neither its table nor its other files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_files(
     for setting, path in others:
         if output and any(same_file(path, own) for own in _files_of(output)):
             raise UsageError(
-                f"The job with the output {output} writes to {path} itself",
+                f"The job with the output {output} already writes to {path}",
                 step="give another file",
                 settings=(setting,),
             )

@@ -59,13 +59,13 @@ def job_tasks(tasks: Sequence[Task], columns: Sequence[str] | None, options: Map
         return (JobTask(tasks[0], ColumnMap(tasks[0], columns, options)),)
     names = [task.name for task in tasks]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UsageError(f"The task {twice} is given twice", step="name it once", settings=("task",))
+        raise UsageError(f"Two tasks have the name {twice}", step="give each task once", settings=("task",))
     fields = {name for task in tasks for name in field_names(task)}
     for name in (*map(_field, options.map), *options.constants):
         if name not in fields:
             raise UsageError(
                 f"None of the tasks has a field {name!r}",
-                step=f"take one of {', '.join(sorted(fields))}",
+                step=f"use one of {', '.join(sorted(fields))}",
                 settings=("map",),
             )
     return tuple(JobTask(task, ColumnMap(task, columns, _of(options, task)), alone=False) for task in tasks)

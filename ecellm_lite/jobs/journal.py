@@ -89,10 +89,10 @@ class Journal:
             return dict(self._database.execute("SELECT key, text FROM entries"))
 
     def correct(self, corrections: Mapping[bytes, str], entries: Mapping[str, str]) -> None:
-        """Store the answers that a person corrected: `corrections` maps row keys to answer texts.
+        """Store the answers that a person corrected. If storing one of them fails, none is stored.
 
-        `entries` has these texts as the person wrote them, by the keys that the review table shows. If storing one of
-        them fails, none is stored.
+        `corrections`: the answer texts by row key.
+        `entries`: the same corrections as the person wrote them, by the keys that the review table shows.
         """
         with self._lock, _explained(self.path):
             self._commit()
@@ -197,7 +197,9 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if _BUSY in str(error):
             raise UsageError(
-                f"Another job is writing to {path}", step="let it end, or write to another file", settings=("output",)
+                f"Another job is writing to {path}",
+                step="wait until it ends, or write to another file",
+                settings=("output",),
             ) from None
         raise InputError(
             f"The journal {path} cannot be written ({error})",

@@ -1,9 +1,9 @@
 """An Answerer over a Ray cluster.
 
-Each Ray actor has its own copy of the model, and rows are sent to actors that are free. The job itself, with its table,
-journal and output, runs on the machine that started it. So the output's rows are in the same order as without a
-cluster. When a node dies, its unanswered rows are sent to other nodes. If a row killed several actors, it gets an error
-instead of an answer.
+A Ray actor is a process on one of the cluster's nodes, with its own copy of the model. Rows are sent to actors that are
+free. The job itself, with its table, journal and output, runs on the machine that started it. So the output's rows are
+in the same order as without a cluster. When an actor dies, its unanswered rows are sent to other actors. If a row
+killed several actors, it gets an error instead of an answer.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class RayRuntime:
 
     @property
     def window(self) -> int:
-        """How many unanswered rows keep every actor (worker process of Ray) busy."""
+        """How many rows must wait for an answer at a time, so that no actor is idle."""
         return 2 * BATCH * IN_FLIGHT * self._actors
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:

@@ -53,9 +53,8 @@ class Section:
     """The part of the page about one task.
 
     `answers`: the commonest answers.
-    `more`: how many rows have an answer that is not in `answers`.
-    `automatic`: the share of answers that needed no review, not counting corrected ones. None if there is no review
-      rule.
+    `more`: how many of the counted answers are not in `answers`.
+    `automatic`: the share of the uncorrected answers that needed no review. None if there is no review rule.
     """
 
     anchor: str
