@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--tune", is_flag=True, help="Find faster settings, and keep them for this model and machine.")
+@click.option("--tune", is_flag=True, help="Find faster settings, and store them for this model and machine.")
 @click.option("--lossy", is_flag=True, help="With --tune: also try an 8-bit KV memory, which changes answers.")
 @click.option("--rows", type=click.IntRange(1, 10_000), help="Rows per task.  [default: as many as take two seconds]")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -39,7 +39,7 @@ def bench(
     quiet: bool,
     **settings: Any,
 ) -> None:
-    """Measure this machine with this model: tokens read and written per second, rows of the ten tasks, memory.
+    """Measure how fast a model runs here: tokens read and written per second, rows of the ten tasks, memory.
 
     The rows are the shipped examples with their words shuffled. With --tune, each setting is compared with the
     defaults. Settings that are clearly faster become the defaults of later runs.

@@ -43,27 +43,35 @@ def trust_options(command: Command) -> Command:
     for option in (
         click.option("--unsigned", is_flag=True, help="Accept a bundle without a signature."),
         click.option(
-            "--key", type=_FILE, help="The public key of whoever made it.  [default: the keys that you trust already]"
+            "--key",
+            type=_FILE,
+            help="The public key of the bundle's maker.  [default: the keys that you trust already]",
         ),
     ):
         command = option(command)
     return debug_option(command)
 
 
-base_option = click.option("--to", "base", type=_FOLDER, help="Where bundles are.  [default: your data folder]")
+base_option = click.option(
+    "--to", "base", type=_FOLDER, help="The folder for installed bundles.  [default: your data folder]"
+)
 
 
 @bundle.command()
-@click.option("-o", "--output", type=_FILE, required=True, help="The bundle.")
+@click.option("-o", "--output", type=_FILE, required=True, help="The bundle to write.")
 @click.option("-m", "--model", type=ModelType(), required=True, help="A GGUF file, or a name in the store.")
 @click.option("--wheels", type=_FOLDER, help="A folder of wheels for the other machine's Python.")
 @click.option("--program", type=_FOLDER, help="The folder of the standalone program, which needs no Python.")
-@click.option("--task", "tasks", type=_FILE, multiple=True, help="The TOML file of a task of your own.")
+@click.option("--task", "tasks", type=_FILE, multiple=True, help="The TOML file of your own task.")
 @click.option("--adapter", "adapters", type=NamedAdapter(), multiple=True, help="A LoRA file for the model, NAME=FILE.")
-@click.option("--name", help="The bundle's name; a newer bundle of a name replaces the older one.  [default: OUTPUT's]")
-@click.option("--serial", type=click.IntRange(1), help="Its number, higher than the last one's.  [default: the time]")
+@click.option(
+    "--name", help="The bundle's name. A newer bundle replaces an older one of this name.  [default: OUTPUT's]"
+)
+@click.option(
+    "--serial", type=click.IntRange(1), help="The bundle's number, higher than the last one's.  [default: the time]"
+)
 @click.option("--sign", type=_FILE, help="Your secret key, from `bundle keygen`.")
-@click.option("--since", type=_FILE, help="An older bundle: write only what changed since.")
+@click.option("--since", type=_FILE, help="An older bundle; write only what changed since then.")
 @debug_option
 def create(
     output: Path,

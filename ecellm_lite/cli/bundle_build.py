@@ -37,7 +37,7 @@ def engine(output: Path, source: Path | None) -> None:
 
 
 @click.command()
-@click.option("-o", "--output", "folder", type=_FOLDER, required=True, help="The program's folder, which is made.")
+@click.option("-o", "--output", "folder", type=_FOLDER, required=True, help="The folder to make for the program.")
 @click.option("--native", is_flag=True, help="Accept a llama.cpp that was compiled for this machine's processor.")
 @debug_option
 def program(folder: Path, native: bool) -> None:

@@ -24,7 +24,7 @@ SHOWN = 10  # unreadable lines to name, at most
 
 
 @click.command()
-@click.option("-t", "--task", "tasks", type=TasksType(), help="The task, the TOML file of your own, or all.")
+@click.option("-t", "--task", "tasks", type=TasksType(), help="A task, your own task's TOML file, or all.")
 @click.option(
     "--question",
     "questions",
@@ -33,27 +33,37 @@ SHOWN = 10  # unreadable lines to name, at most
 )
 @click.option("-d", "--data", type=click.Path(path_type=Path), help="Labelled rows: a file, or a folder of them.")
 @click.option("--limit", type=click.IntRange(1), help="At most this many rows per task, spread over the file.")
-@click.option("--split", default="test", show_default=True, help="Of a folder, or of rows that name theirs.")
-@click.option("--setting", default="IND_Diverse_Instruction", show_default=True, help="Of rows that name theirs.")
+@click.option(
+    "--split",
+    default="test",
+    show_default=True,
+    help="The split to read, if the data is a folder or its rows name a split.",
+)
+@click.option(
+    "--setting",
+    default="IND_Diverse_Instruction",
+    show_default=True,
+    help="The setting to read, if the rows name a setting.",
+)
 @click.option(
     "--target-precision",
     type=click.FloatRange(0.5, 1, max_open=True),
     metavar="P",
-    help="Also choose the probability above which this share of answers is right (run --review-below auto).",
+    help="Also find the probability above which this share of answers is right, for `run --review-below auto`.",
 )
 @click.option(
     "--coverage-guarantee",
     type=click.FloatRange(0.5, 1, max_open=True),
     metavar="P",
-    help="Also give each answer the set of plausible answers; this share of the sets has the right one.",
+    help="Also give each answer a set of plausible answers; this share of the sets contains the right one.",
 )
 @click.option(
     "--target-agreement",
     type=click.FloatRange(0.5, 1),
     metavar="P",
-    help="With --model A,B: below which probability of A this share of answers is B's (run --escalate-below).",
+    help="With --model A,B: find when to ask B, so that this share of answers is B's (run --escalate-below).",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be kept, and keep nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be stored, and store nothing.")
 @click.option("--remove", is_flag=True, help="Remove the calibration.")
 @click.option("--show-prompt", is_flag=True, help="Print the prompt of each question's first row, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -175,7 +185,7 @@ def calibrate(
 
 
 def _names(tasks: Sequence[Task]) -> list[str | None]:
-    """Return [the task's name] for a single task, or else [None], which stands for all tasks."""
+    """Return [the task's name] for a single task. For several tasks, return [None], which means all tasks."""
     return [tasks[0].name] if len(tasks) == 1 else [None]
 
 

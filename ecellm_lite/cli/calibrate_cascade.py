@@ -45,7 +45,7 @@ def calibrate_cascade(
 
     `agreement`: the share of the cascade's answers, 0 to 1, that must equal the last model's answers.
 
-    Raises InputError if no row has an answer with a probability.
+    Raises InputError if an answer of the first model has no probability.
     """
     labelled, _ = read_tasks(data, tasks, **reading)
     names = cascade_names(model["model"])

@@ -26,12 +26,12 @@ _OF_ADAPTERS = {"base", "adapters", "adapter_only", "file_type", "target", "as_j
     "adapters",
     type=WeightedFolder(),
     multiple=True,
-    help="An adapter to merge, a PEFT folder or a GGUF file; DIR:0.5 gives it a weight.",
+    help="An adapter to merge: a PEFT folder or a GGUF file. DIR:0.5 gives it a weight.",
 )
 @click.option(
     "--adapter-only",
     is_flag=True,
-    help="Write the adapter alone, for `run --adapter`: as many as you like then share one base.",
+    help="Write only the adapter, for `run --adapter`. Any number of adapters can share one base.",
 )
 @click.option(
     "--quant",
@@ -39,18 +39,18 @@ _OF_ADAPTERS = {"base", "adapters", "adapter_only", "file_type", "target", "as_j
     help="The file's type: Q4_K_M, Q8_0, F16 and so on.  [default: Q4_K_M; F16 with --adapter-only]",
 )
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path), help="The GGUF file to write.")
-@click.option("--name", type=ModelType(), help="Put it into the store under this name instead.")
+@click.option("--name", type=ModelType(), help="Put the file into the store under this name, instead of --output.")
 @click.option(
-    "--envelope", type=click.Choice(list(ENVELOPES)), help="The text around its prompts, if the model does not say."
+    "--envelope", type=click.Choice(list(ENVELOPES)), help="The text around prompts, if the model does not name it."
 )
 @click.option(
     "--tasks",
     type=TaskNames(),
     default=(),
-    help="The tasks that it is for, such as a,b.  [default: those of BASE; none with --lora]",
+    help="The tasks that the model is for, such as a,b.  [default: those of BASE; none with --lora]",
 )
 @click.option(
-    "--tensor-type", "overrides", type=TensorTypeOverride(), multiple=True, help="Another type for some tensors."
+    "--tensor-type", "overrides", type=TensorTypeOverride(), multiple=True, help="A different type for some tensors."
 )
 @click.option("--imatrix", type=click.Path(path_type=Path), help="llama.cpp's importance matrix, in its GGUF form.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads to compute with.  [default: one per core]")
@@ -84,9 +84,9 @@ def convert(
 ) -> None:
     """Convert a checkpoint, with adapters merged into it, to a quantized GGUF file in one pass.
 
-    BASE is a folder of safetensors, a hub id that is in the cache, or a GGUF file. The target file is written as a
-    whole or not at all. A manifest beside it lists the files that it was made from. --resume continues an interrupted
-    run.
+    BASE is a folder of safetensors, a Hugging Face model in the hub's cache (OWNER/NAME), or a GGUF file. The target
+    file is written as a whole or not at all. A manifest beside it lists the files that it was made from. --resume
+    continues an interrupted run.
     """
     if adapter_only:
         _refuse_other_options()

@@ -21,7 +21,9 @@ _MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "bad": ("✗", "red"
 
 @click.command()
 @click.option("--offload", is_flag=True, help="Run one row on the CPU and on the GPU, and compare.")
-@click.option("-m", "--model", type=ModelType(), help="A model, as in `run`: does it batch with --deterministic?")
+@click.option(
+    "-m", "--model", type=ModelType(), help="A model, as in `run`: can it answer rows together with --deterministic?"
+)
 @click.option("--envelope", type=click.Choice(list(ENVELOPES)), help="The model's envelope, as in `run`.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @debug_option
@@ -31,7 +33,7 @@ def doctor(offload: bool, model: str | None, envelope: str | None, as_json: bool
         _offload(model, envelope, as_json)
         return
     if envelope and not model:
-        raise UsageError("--envelope is a model's: give --model, too.")
+        raise UsageError("--envelope belongs to a model: give --model, too.")
     from ecellm_lite import doctor as examination
     from ecellm_lite.cli.loading import find_model
     from ecellm_lite.models.store import Store

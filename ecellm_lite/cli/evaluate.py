@@ -21,20 +21,22 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.option("-t", "--task", "tasks", type=TasksType(), help="The task, one of your own, or all.")
+@click.option("-t", "--task", "tasks", type=TasksType(), help="A task, your own task's TOML file, or all.")
 @click.option("--data", type=click.Path(path_type=Path), help="Labelled rows: a file, or a folder of TASK/SPLIT.jsonl.")
-@click.option("--split", default="test", show_default=True, help="The split, of a folder or of dataset.json.")
-@click.option("--setting", default="IND_Diverse_Instruction", show_default=True, help="The setting, of dataset.json.")
+@click.option("--split", default="test", show_default=True, help="Which split of a folder or of dataset.json.")
+@click.option("--setting", default="IND_Diverse_Instruction", show_default=True, help="Which setting of dataset.json.")
 @click.option("--limit", type=click.IntRange(1), help="At most this many rows per task, spread evenly.")
-@click.option("--instruction", help="An instruction in place of the task's own; dataset.json's rows have theirs.")
+@click.option(
+    "--instruction", help="An instruction in place of the task's own; the rows of dataset.json have their own."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write all results here, as JSON.")
-@click.option("--report", type=click.Path(path_type=Path), help="Write a page for a browser here.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write the results here as an HTML page.")
 @click.option(
     "--compare",
     type=click.Path(path_type=Path),
     nargs=2,
     metavar="A.json B.json",
-    help="Show what changed from one --output to another, and stop.",
+    help="Show what changed from one file of --output to another, and stop.",
 )
 @escalate_option
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")

@@ -31,7 +31,7 @@ def find_model(model: str | None, envelope: str | None) -> tuple[Store, StoredMo
 
 
 def envelope_of(model: str | None, envelope: str | None, escalate_below: float | None = None) -> Envelope:
-    """Return the envelope with this name. If `envelope` is None, return the model's own. The model is not loaded.
+    """Return the envelope named `envelope`, or the model's own if it is None. The model is not loaded.
 
     With `escalate_below`, `model` names the models of a cascade, and the first model's envelope is returned.
     """

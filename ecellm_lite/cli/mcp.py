@@ -11,7 +11,7 @@ from ecellm_lite.cli.options import model_options
 
 @click.command()
 @click.option("--memory-bytes", type=click.IntRange(1 << 24), help="The most memory the engine may allocate.")
-@click.option("--nice", type=click.IntRange(0, 19), help="Lower the engine's priority: the higher, the more.")
+@click.option("--nice", type=click.IntRange(0, 19), help="Lower the engine's priority; 19 is the lowest.")
 @click.option("--prefix-files/--no-prefix-files", default=True, help="Keep processed instructions on disk.")
 @model_options
 def mcp(**model: Any) -> None:

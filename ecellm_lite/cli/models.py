@@ -43,7 +43,7 @@ def list_(as_json: bool) -> None:
         click.echo(plain(f"{name:24}  {problem}"))
     if not listed["store"] and not listed["damaged"]:
         click.echo("The store is empty; the demo is made when it is first used.")
-    click.echo("\nTo be had with `models pull`:")
+    click.echo("\nAvailable with `models pull`:")
     for entry in listed["catalogue"]:
         terms = f"{entry['licence'] or 'licence not known'}{', accepted on the hub' if entry['gated'] else ''}"
         known = f"{entry['parameters'] or '?':>9}      {entry['envelope'] or '?':12}"
@@ -79,7 +79,7 @@ def add(file: Path, name: str, envelope: str | None, move: bool) -> None:
     "adapters",
     type=WeightedFolder(),
     multiple=True,
-    help="A PEFT adapter to merge, a folder or a repository; NAME:0.5 gives it a weight.",
+    help="A PEFT adapter to merge: a folder or a repository. NAME:0.5 gives it a weight.",
 )
 @click.option("--name", type=ModelType(), help="Its name in the store.  [default: its own name and type]")
 @click.option(
@@ -87,7 +87,7 @@ def add(file: Path, name: str, envelope: str | None, move: bool) -> None:
 )
 @click.option("--revision", help="A branch, tag or commit of the repository.  [default: the newest]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads to compute with.  [default: one per core]")
-@click.option("--keep", is_flag=True, help="Keep the weights in the hub's cache, for other file types.")
+@click.option("--keep", is_flag=True, help="Keep the downloaded weights in the hub's cache, to convert them again.")
 @click.option("--quiet", is_flag=True, help="No progress and no summary.")
 @debug_option
 @click.option(
@@ -116,7 +116,7 @@ def pull(
     """
     if "://" in model:
         if any((file_type, adapters, name, envelope, revision, keep, threads)):
-            raise UsageError("The models of an address are taken as they are", step="give no option but the key")
+            raise UsageError("Models from an address are stored unchanged", step="give no option except --key")
         pull_models(model, key, quiet=quiet)
         return
     from ecellm_lite.cli.progress import conversion_progress
@@ -179,7 +179,7 @@ def pull_models(address: str, key: Path | None, *, quiet: bool) -> None:
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
-    help="A folder, which a web server may serve.",
+    help="The folder to write, for a web server.",
 )
 @click.option(
     "--sign",
@@ -187,8 +187,10 @@ def pull_models(address: str, key: Path | None, *, quiet: bool) -> None:
     required=True,
     help="Your secret key, from `bundle keygen`.",
 )
-@click.option("--name", help="The name of the folder's index, when it is new.  [default: the folder's]")
-@click.option("--serial", type=click.IntRange(1), help="Its number, higher than the last one's.  [default: the time]")
+@click.option("--name", help="The index's name, if the folder is new.  [default: the folder's name]")
+@click.option(
+    "--serial", type=click.IntRange(1), help="The index's number, higher than the last one's.  [default: the time]"
+)
 @debug_option
 def push(model: str, folder: Path, sign: Path, name: str | None, serial: int | None) -> None:
     """Put a model into a folder from which other machines pull it by `models pull https://…/index.json`."""

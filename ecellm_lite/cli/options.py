@@ -32,7 +32,7 @@ def certainty_options(command: Command) -> Command:
             type=CalibrationType(),
             default="auto",
             show_default=True,
-            help="The calibration that `calibrate` kept for this model, none, or a file.",
+            help="`auto`: the one that `calibrate` stored for this model; `off`: none; or a calibration's file.",
         ),
         click.option("--min-probability", type=click.FloatRange(0, 1), help="Abstain below this probability."),
     ):
@@ -57,7 +57,7 @@ def adapters_option(command: Command) -> Command:
         "adapters",
         type=NamedAdapter(),
         multiple=True,
-        help="An adapter of `convert --adapter-only`, which requests choose by its name; give as many as you like.",
+        help="An adapter made by `convert --adapter-only`. Requests choose it by its name. May be given several times.",
     )(command)
 
 
@@ -112,14 +112,14 @@ def engine_options(command: Command) -> Command:
             click.option(
                 "--envelope",
                 type=click.Choice(list(ENVELOPES)),
-                help="The text around the prompt, if the model does not say.",
+                help="The text around prompts, if the model does not name it.",
             ),
             click.option(
                 "--gpu-layers",
                 type=GpuLayers(),
                 default="auto",
                 show_default=True,
-                help="Layers on the GPU: as many as fit, all, or N.",
+                help="Layers on the GPU: as many as fit (auto), all, or N.",
             ),
             click.option(
                 "--threads", type=click.IntRange(1, 1024), help="Threads to compute with.  [default: one per core]"
@@ -134,9 +134,15 @@ def engine_options(command: Command) -> Command:
                 show_default=True,
                 help="Kernels that read prompts: the fastest for this machine, or `off` for llama.cpp's own.",
             ),
-            click.option("--deterministic", is_flag=True, help="Give a row the same bytes, whatever else runs."),
             click.option(
-                "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="For sampled text."
+                "--deterministic", is_flag=True, help="Give a row the same answer, byte for byte, whatever else runs."
+            ),
+            click.option(
+                "--seed",
+                type=click.IntRange(0, 2**32 - 1),
+                default=0,
+                show_default=True,
+                help="The seed of sampled text.",
             ),
             click.option("--quiet", is_flag=True, help="No progress and no summary."),
         ]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--socket", type=click.Path(path_type=Path), help="Serve several programs on this Unix socket.")
-@click.option("--isolated", is_flag=True, help="Run the engine in a child process, started again if it dies.")
+@click.option("--isolated", is_flag=True, help="Run the engine in a child process, which is restarted if it dies.")
 @click.option(
     "--idle",
     type=click.FloatRange(0, min_open=True),
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option("--cores", type=Cores(), help="Use only this many cores, or the cores of a list such as 0,2 or 2-3.")
 @click.option("--memory-bytes", type=click.IntRange(1 << 24), help="The most memory to allocate, besides the model.")
-@click.option("--nice", type=click.IntRange(0, 19), help="Lower the priority: the higher, the more.")
+@click.option("--nice", type=click.IntRange(0, 19), help="Lower the priority; 19 is the lowest.")
 @click.option("--prefix-files/--no-prefix-files", default=True, help="Keep processed instructions on disk.")
 @escalate_option
 @adapters_option

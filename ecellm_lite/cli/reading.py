@@ -20,7 +20,7 @@ _EXAMPLE = 'give an object such as \'{"review": "I like it"}\''
 
 
 def read_row(value: str) -> Mapping[str, Any]:
-    """Return the row that `--input` gives: JSON, or the name of a file with JSON."""
+    """Return the row in the value of `--input`, which is JSON or the name of a file with JSON."""
     if not value.strip():
         raise InputError("--input is empty", step=f"{_EXAMPLE}, or a file")
     text = value if value.lstrip().startswith(("{", "[")) else _read_text(value, "--input")
@@ -46,7 +46,7 @@ def read_space(
         raise UsageError("Give --schema or --grammar, not both.")
     if schema is None and grammar is None:
         if task.free_text is None:
-            message = f"--max-tokens and --temperature are for free text, which {task.name} does not answer with"
+            message = f"--max-tokens and --temperature are for free text, but {task.name} has no free-text answers"
             raise UsageError(message, step="leave them out")
         return replace(task.free_text, max_tokens=max_tokens or task.free_text.max_tokens, temperature=temperature)
     from ecellm_lite.answers import structured

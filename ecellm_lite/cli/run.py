@@ -28,22 +28,27 @@ if TYPE_CHECKING:
     type=TaskType(),
     required=True,
     multiple=True,
-    help="The task, or the TOML file of your own; several for --rows.",
+    help="A task, or your own task's TOML file. May be given several times with --rows.",
 )
 @click.option("-i", "--input", "value", help="One row: a JSON object, a file's path, or - for standard input.")
 @click.option(
     "--rows",
     type=click.Path(path_type=Path, allow_dash=True),
-    help="A table of rows, or -.",
+    help="A table of rows, or - for standard input.",
 )
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, allow_dash=True), help="Where a job's answers go, or -."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="The file for a job's answers, or - for standard output.",
 )
 @click.option("--instruction", help="An instruction in place of the task's own.")
 @click.option("--schema", type=click.Path(path_type=Path), help="A JSON schema that the answer must have.")
 @click.option("--grammar", type=click.Path(path_type=Path), help="A GBNF or Lark grammar that the answer must have.")
 @click.option(
-    "--max-tokens", type=click.IntRange(1, 1 << 16), help="The longest text answer.  [default: 100; 512 with a schema]"
+    "--max-tokens",
+    type=click.IntRange(1, 1 << 16),
+    help="The longest text answer, in tokens.  [default: 100; 512 with a schema]",
 )
 @click.option(
     "--temperature", type=click.FloatRange(0, 10), default=0.0, show_default=True, help="Above 0, text is sampled."
@@ -65,7 +70,7 @@ if TYPE_CHECKING:
 @click.option("--address", help="The Ray cluster's address.  [default: RAY_ADDRESS, else this machine]")
 @click.option("--shorten", is_flag=True, help="Cut a row that is too long; the answer says what was cut.")
 @click.option("--show-prompt", is_flag=True, help="Print the exact prompt and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, also on a terminal.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON even on a terminal.")
 @table_options
 @certainty_options
 @adapter_option

@@ -15,35 +15,41 @@ from ecellm_lite.errors import UsageError
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address; others than loopback need API keys.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address; any but loopback needs API keys.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="The port; 0 uses a free one."
+)
 @click.option("--socket", type=click.Path(path_type=Path), help="A Unix socket instead of an address.")
 @click.option(
     "--api-keys",
     type=click.Path(path_type=Path),
-    help="A file with NAME KEY [ROWS] a line.  [default: ECELLM_API_KEY, a single key, else none]",
+    help="A file with lines NAME KEY [ROWS].  [default: the single key in ECELLM_API_KEY, else none]",
 )
-@click.option("--allow-host", multiple=True, help="A further name that the server is called by.")
-@click.option("--allow-origin", multiple=True, help="A page's origin that may ask from a browser (https://…).")
+@click.option("--allow-host", multiple=True, help="Another host name that clients may use for the server.")
+@click.option("--allow-origin", multiple=True, help="A web site whose pages may send requests (https://…).")
 @click.option(
     "--alias",
     multiple=True,
     default=["jev-*"],
     show_default=True,
-    help="A further name, or a pattern of names, that the first model answers to.",
+    help="Another name for the first model, or a pattern of names.",
 )
 @click.option(
-    "--body-bytes", type=click.IntRange(1024, 16 << 20), default=4 << 20, show_default=True, help="The largest body."
+    "--body-bytes",
+    type=click.IntRange(1024, 16 << 20),
+    default=4 << 20,
+    show_default=True,
+    help="The largest request body, in bytes.",
 )
 @click.option(
-    "--rows", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="The most rows of one request."
+    "--rows", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="The most rows in one request."
 )
 @click.option(
     "--waiting",
     type=click.IntRange(1, 100_000),
     default=4000,
     show_default=True,
-    help="The most rows without an answer.",
+    help="The most rows that may wait for an answer.",
 )
 @click.option(
     "-m",
@@ -51,24 +57,24 @@ from ecellm_lite.errors import UsageError
     "models",
     type=ModelType(),
     multiple=True,
-    help="GGUF files or names in the store, the first loaded at once, others on demand; `all` for the whole store.  "
+    help="A GGUF file or a name in the store; the first is loaded at once, others on demand. `all`: the whole store.  "
     "[default: ECELLM_MODEL, else your only one, else demo]",
 )
 @click.option(
     "--memory",
     type=Size(),
-    help="What loaded models may take together (8GiB); the least recently used makes room.  [default: what is free]",
+    help="The limit for all loaded models (8GiB); the least recently used is unloaded.  [default: the free memory]",
 )
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="Engines of each model, each on its share of the cores.",
+    help="Engine processes for each model. They divide the cores.",
 )
 @escalate_option
 @click.option("--memory-bytes", type=click.IntRange(1 << 24), help="The most memory an engine may allocate.")
-@click.option("--nice", type=click.IntRange(0, 19), help="Lower the engine's priority: the higher, the more.")
+@click.option("--nice", type=click.IntRange(0, 19), help="Lower the engine's priority; 19 is the lowest.")
 @click.option("--prefix-files/--no-prefix-files", default=True, help="Keep processed instructions on disk.")
 @adapters_option
 @engine_options

@@ -126,7 +126,7 @@ class TableJob:
 
 
 def _estimated(result: Estimate) -> str:
-    """Return sentences that say how many rows a job has, and how long it will probably take."""
+    """Return an estimate as sentences: how many rows a job has, and how long it will probably take."""
     about = "" if result.counted else "about " if result.whole else "the first "
     rows = f"{about}{result.rows:,} rows, of which {result.duplicates:,} are duplicates and not answered again"
     failed = f", {result.failed} with an error" if result.failed else ""

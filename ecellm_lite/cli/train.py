@@ -83,25 +83,25 @@ def lesson_options(command: Command) -> Command:
                 "--most",
                 type=Most(),
                 multiple=True,
-                help="Most rows of each task in a pass, drawn anew each time; TASK=N for one task.  [default: all]",
+                help="At most N rows of each task, drawn anew in each pass; TASK=N for one task.  [default: all]",
             ),
             click.option(
                 "--leave-out",
                 multiple=True,
                 metavar="SOURCE",
-                help='Do not learn the rows with this "source", and validate on them.',
+                help='Do not train on rows with this "source", but validate on them.',
             ),
             click.option(
                 "--most-held-out",
                 type=click.IntRange(1),
                 default=MOST_HELD_OUT,
                 show_default=True,
-                help="Most held-out rows of a task, and of its left-out sources.",
+                help="At most this many held-out rows of a task, and of its left-out sources.",
             ),
             click.option(
                 "--held-out",
                 type=click.Path(path_type=Path, file_okay=False),
-                help="Write the held-out rows here, as TASK/test.jsonl, for `calibrate` for example.",
+                help="Write the held-out rows here, as TASK/test.jsonl, for example for `calibrate`.",
             ),
             click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True),
         ]
@@ -185,7 +185,13 @@ def write_lessons(
     help="The highest learning rate.",
 )
 @click.option("--rows", type=click.IntRange(1), default=32, show_default=True, help="Rows per step.")
-@click.option("--tokens", type=click.IntRange(1), default=8192, show_default=True, help="Tokens at a time, for memory.")
+@click.option(
+    "--tokens",
+    type=click.IntRange(1),
+    default=8192,
+    show_default=True,
+    help="Tokens computed at a time; fewer need less memory.",
+)
 @click.option("--bfloat16", is_flag=True, help="Compute in 16 bits: for a GPU, or a CPU with AMX.")
 @click.option(
     "--length-penalty",
@@ -196,7 +202,7 @@ def write_lessons(
 )
 @click.option("--seed", type=int, default=7, show_default=True)
 @click.option("--first-pass", type=click.IntRange(1), default=1, show_default=True, help="The pass to start with.")
-@click.option("--passes", type=click.IntRange(1), help="At most this many.  [default: all that remain]")
+@click.option("--passes", type=click.IntRange(1), help="At most this many passes.  [default: all that remain]")
 @click.option(
     "--from",
     "start",
@@ -229,7 +235,9 @@ def learn(
     from ecellm_lite.training.lessons import read_lessons
 
     if (output / "checkpoint.pt").exists() and not resume:
-        raise UsageError(f"{output} already has a training", step="continue it with --resume, or give another folder")
+        raise UsageError(
+            f"{output} already has a training run", step="continue it with --resume, or give another folder"
+        )
     recipe = Recipe(**settings)  # type: ignore[arg-type]
     learning = Learning(
         load_base(model or base()),

@@ -19,7 +19,7 @@ from ecellm_lite.errors import ModelError, UsageError
     "--against",
     "base",
     metavar="BASE",
-    help="The source checkpoint, a folder or a cached hub id, with which tokens and predictions are compared.",
+    help="The source checkpoint to compare tokens and predictions with: a folder or a cached hub id.",
 )
 @click.option("--lora", "adapters", type=WeightedFolder(), multiple=True, help="An adapter that was merged in.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")

@@ -29,7 +29,7 @@ def worded(error: EcellmError, options: Mapping[str, str]) -> str:
 def options_of(command: click.Command) -> dict[str, str]:
     """Return the command's option for each argument of the Python API, such as {"gpu_layers": "--gpu-layers"}.
 
-    If a parameter's name differs from its option, both are keys: `task` and `tasks` both lead to `--task`.
+    If a parameter's name differs from its option, both names are keys: `task` and `tasks` both have the value `--task`.
     """
     options: dict[str, str] = {}
     for parameter in command.params:
