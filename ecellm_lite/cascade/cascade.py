@@ -38,9 +38,9 @@ class Cascade:
     At the end of a `with` block, the cascade closes its models.
 
     `answerers`: at least two, the cheapest first.
-    `escalate_below`: a row goes to the next model if its answer's calibrated probability is lower than this. It also
-      goes there if the answer has no probability or a warning of low coverage, or if the row is too long for the model.
-      The last model's answers are final.
+    `escalate_below`: a row goes to the next model if its answer's calibrated probability is lower than this, if the
+      answer has no probability or a warning of low coverage, or if the row is too long for the model. The last model's
+      answers are final.
 
     Raises UsageError if `escalate_below` is not from 0 to 1, or if there are fewer than two models.
     """
@@ -95,15 +95,17 @@ class Cascade:
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
         """Submit a row, and return a future for its answer.
 
-        The next model gets the row if the answer's confidence is too low, or its probability below `min_probability`.
-        Only the last model abstains. Raises UsageError if an adapter or a calibration file is given.
+        The next model also gets the row if the answer's probability is below `min_probability`. Only the last model
+        abstains. Raises UsageError if the options contain an adapter or a calibration file.
         """
         check_options(options)
         if options.get("adapter") is not None:
             raise UsageError("A cascade has no adapters", step="leave the adapter out", field="adapter")
         if options.get("calibration", "auto") not in ("auto", False):
             step = "leave it out, so that each model uses its own"
-            raise UsageError("A calibration's file is for one model of a cascade", step=step, field="calibration")
+            raise UsageError(
+                "A calibration file is for one model, but a cascade has several", step=step, field="calibration"
+            )
         min_probability = checked_probability(options.pop("min_probability", None))
         deadline_ms = checked_deadline(options.pop("deadline_ms", None))
         checked_task = task if isinstance(task, Task) else get_task(task)
@@ -137,7 +139,7 @@ class Cascade:
     def _is_unscored(self, task: Task, options: RequestOptions) -> bool:
         """Whether the task's answers have no probability.
 
-        Without a probability, nothing says when to ask the next model. So the last model answers all rows.
+        Without a probability, the cascade cannot decide when to ask the next model, so the last model answers all rows.
         """
         space = options.get("space") or task.free_text
         return space is not None and not space.scored

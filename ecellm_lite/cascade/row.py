@@ -43,7 +43,7 @@ class CascadeRow:
     def enter(self, place: int) -> None:
         """Submit the row to the stage at index `place`.
 
-        Raises DeadlineError if the row's deadline has passed, and the errors of the model's `submit`.
+        Raises DeadlineError if the row's deadline has passed. Also raises the errors of the model's `submit`.
         """
         stage = self._stages[place]
         options = self._options.copy()
@@ -78,7 +78,7 @@ class CascadeRow:
         """Tell the stage at index `place` that it has finished this row, and submit waiting rows to the next stage.
 
         Rows wait for the next stage until there are enough of them, until they have waited for LONGEST_WAIT seconds, or
-        until the stage before it has no more rows.
+        until the stage at `place` has no more rows.
         """
         idle = self._stages[place].end()
         for next_stage in self._stages[place + 1 : place + 2]:

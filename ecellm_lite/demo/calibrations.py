@@ -2,7 +2,8 @@
 
 The shipped files `calibrations/TASK.json` were fitted to rows that the adapter was not trained on (see
 adapter/README.md). A record in the model's calibration folder lists the copied files (see
-models/calibration_copies.py), so that what the user fitted or removed stays so.
+models/calibration_copies.py). So a user's own calibration is not overwritten, and one that the user removed is not
+copied again.
 """
 
 from __future__ import annotations

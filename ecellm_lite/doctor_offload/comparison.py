@@ -88,7 +88,7 @@ class _Side:
     """The settings for a run on the CPU or on the GPU.
 
     `gpu_layers`: how many layers are on the GPU.
-    `layers`: the same in words.
+    `layers`: this number in words, such as "no layers on the GPU".
     `advice`: what the user can do if the run fails.
     """
 
@@ -118,7 +118,7 @@ class _Result:
 
     `model`: the model's name.
     `run`: the answer and its times, or None.
-    `error`: the error that it reported in place of an answer, or None.
+    `error`: the error that the process reported instead of an answer, or None.
     `problem`: what to tell the user about an error, a crash or a hang, or None.
     """
 
