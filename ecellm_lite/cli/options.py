@@ -125,7 +125,9 @@ def engine_options(command: Command) -> Command:
                 "--threads", type=click.IntRange(1, 1024), help="Threads to compute with.  [default: one per core]"
             ),
             click.option(
-                "--context", type=click.IntRange(256, 1 << 20), help="Tokens that fit in memory.  [default: up to 4096]"
+                "--context",
+                type=click.IntRange(256, 1 << 20),
+                help="The context: how many tokens fit in memory.  [default: up to 4096]",
             ),
             click.option(
                 "--prompt-kernels",
