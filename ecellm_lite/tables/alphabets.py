@@ -1,7 +1,8 @@
-"""Recognizes European text in an encoding of one byte per character by the alphabets of single languages.
+"""Recognizes the single-byte encoding of European text by the alphabets of single languages.
 
-The bytes of Czech in Windows-1250 are accented letters in Windows-1252 too. But then no language has all of them, or a
-capital follows a small letter, or a sign stands inside a word.
+A text that is decoded in a wrong encoding may still consist of letters. For example, the Czech letters of Windows-1250
+become other accented letters in Windows-1252. But then no single language has all these letters, a capital follows a
+small letter, or a sign such as `£` is inside a word.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ _SIGN = re.compile(
 
 
 def european_encoding(sample: bytes) -> str | None:
-    """Return the encoding in which a sample is text of one European language, or None if it is in none of them."""
+    """Return the encoding in which a sample is text in one European language, or None if no encoding fits."""
     high = sum(1 for byte in sample if byte > 127)
     best, encoding = 0, None
     for codec, alphabets in _ENCODINGS:
@@ -66,9 +67,10 @@ def european_encoding(sample: bytes) -> str | None:
 
 
 def _fitting(text: str) -> tuple[Counter[str], int]:
-    """Count each letter beyond ASCII, and the signs, where they can occur in real text.
+    """Return how often each non-ASCII letter occurs, and how many signs such as `£` there are.
 
-    Left out are a capital after a small letter, and words of two letters or more without an ASCII letter.
+    A capital after a small letter is not counted. Words of two or more letters are skipped if they have no ASCII
+    letter. Signs inside a word are not counted, except apostrophes.
     """
     letters: Counter[str] = Counter()
     for word in _WORD.findall(text):

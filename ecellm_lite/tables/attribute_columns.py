@@ -2,8 +2,8 @@
 
 Each attribute has a column with its value, such as `Color`. An attribute with options (see tasks/attributes.py) also
 has a column `Color.place`, which says where the value is in the row: `title:0-9` or `feature[1]:4-8`. A typed value has
-a third column: `Size.number`, `Made.date` or `Weight.kg`. An attribute with a closed list has a column `Color.id` for
-the value's id. Several values of an attribute share a cell, with semicolons between them.
+a third column: `Size.number`, `Made.date` or `Weight.kg`. An attribute with a list of allowed values has a column
+`Color.id` for the value's id. Several values of an attribute share a cell, with semicolons between them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _different(attributes: Sequence[Attribute]) -> Iterable[Attribute]:
 
 
 def extracted(value: Any) -> Mapping[str, Any]:
-    """Return the values of an extraction by attribute name: a text, None, or a list of several values.
+    """Return a mapping from each attribute's name to its value: a text, None, or a list of several values.
 
     `value`: the list of the extraction's entries, or None.
     """

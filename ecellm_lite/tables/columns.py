@@ -175,7 +175,7 @@ class ColumnMap:
         """Raise UsageError if the table was read as a single column although its header contains a delimiter."""
         if self._columns and len(self._columns) == 1 and any(each in self._columns[0] for each in DELIMITERS):
             raise UsageError(
-                f"The table was read as the one column {self._columns[0][:60]!r}, as its lines differ in their cells",
+                f"The table was read as one column {self._columns[0][:60]!r}: its lines have unequal numbers of cells",
                 step="name its delimiter",
                 settings=("delimiter",),
             )
@@ -238,7 +238,7 @@ def field_names(task: Task) -> list[str]:
 
 
 def _leaves(task: Task) -> dict[str, Field]:
-    """Return a task's fields by name. A field inside a record is named `record.field`."""
+    """Return a task's fields by name. A field inside a record (an object) has a name such as `product_1.title`."""
     leaves: dict[str, Field] = {}
     for each in task.fields:
         if isinstance(each, RecordField):
@@ -265,7 +265,7 @@ def _plain(name: str) -> str:
 
 
 def _near(name: str, columns: Sequence[str]) -> str:
-    """Return a text for an error message that lists columns. Columns with a name similar to `name` come first."""
+    """Return a list of columns as text, for an error message. Columns with a name similar to `name` come first."""
     plain = {_plain(column): column for column in columns}
     plain_name = _plain(name.rpartition(".")[2])
     near = [plain[each] for each in get_close_matches(plain_name, list(plain), n=5, cutoff=_LEAST_ALIKE)]

@@ -56,7 +56,7 @@ class Reading:
 
     @property
     def even(self) -> bool:
-        """Whether there are several cells in a record, and from the first record of this width on, all have it."""
+        """Whether `width` is more than 1, and all records from index `first` on are well formed and have this width."""
         return self.width > 1 and all(_fits(record, self.width) for record in self.records[self.first :])
 
     @property

@@ -41,7 +41,7 @@ def field_value(field: Field | None, values: Sequence[Any]) -> Any:
     """Return a field's value, made from the values of the cells that are mapped to the field.
 
     A field that accepts a list gets the values as one list. Any other field gets several texts joined with spaces.
-    Attributes may share a text, with commas or semicolons between them. Texts of other lists are never split, because
+    In a list of attributes, a text is split at commas and semicolons. Texts in other lists are never split, because
     titles and sentences have commas.
     """
     if isinstance(field, AttributesField):
@@ -70,9 +70,9 @@ def put_value(row: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _attributes(values: Sequence[Any]) -> Any:
-    """Return the attributes in some cells as one list. The text `Color, Size` has two.
+    """Return the attributes in some cells as one list. A cell with the text `Color, Size` has two attributes.
 
-    A text that begins like JSON and is no list is returned unchanged, so that the field refuses it.
+    A text that begins like JSON but is not a JSON list is returned unchanged. The field then refuses it.
     """
     attributes: list[Any] = []
     for value in values:
@@ -86,7 +86,7 @@ def _attributes(values: Sequence[Any]) -> Any:
 
 
 def _listed(value: Any) -> list[Any] | None:
-    """Return `value` if it is a list. If `value` is JSON text such as `["a", "b"]`, return the list it stands for.
+    """Return `value` if it is a list. If `value` is JSON text such as `["a", "b"]`, return the parsed list.
 
     Return None for any other value.
     """

@@ -34,7 +34,9 @@ class Frame:
                 step="give a frame of pandas or polars, or a table of pyarrow",
             ) from None
         except narwhals.exceptions.DuplicateError:
-            raise InputError("The frame has two columns of one name", step="give its columns different names") from None
+            raise InputError(
+                "The frame has two columns with the same name", step="give its columns different names"
+            ) from None
         self.columns = tuple(self._frame.columns)
         if wrong := [name for name in self.columns if not isinstance(name, str)]:
             raise InputError(f"The frame has the column {wrong[0]!r}", step="give all columns names that are texts")

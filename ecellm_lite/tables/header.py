@@ -133,7 +133,11 @@ def _identifiers(row: SampleRow, width: int) -> bool:
 
 
 def _is_item(row: SampleRow, others: Sequence[SampleRow]) -> bool:
-    """Return whether at least half of a row's texts such as `MUG_02` stand in columns of such texts."""
+    """Return whether a row with texts such as `MUG_02` is an item, and not a header.
+
+    It is an item if at least half of these texts are in columns in which most texts of the other rows look like this
+    too.
+    """
     places = [index for index, cell in enumerate(row.cells) if "_" in text_of(cell)]
     alike = 0
     for index in places:
@@ -169,7 +173,8 @@ def _is_data(row: SampleRow, data: Sequence[SampleRow]) -> bool:
 def _is_value(name: str, column: Sequence[str]) -> bool:
     """Return whether a text is one of a column's frequent values.
 
-    A column that has no other value is a flag, such as the column `sale` with the cell `sale` in some rows.
+    False if the column has no other value. Such a column is a flag: for example, the column `sale` may have only the
+    value `sale`, in some rows.
     """
     return set(column) != {name} and column.count(name) >= 0.05 * len(column)
 
@@ -192,7 +197,7 @@ def _mostly(column: Sequence[str], test: Callable[[str], bool]) -> bool:
 def _fitted(names: list[str], width: int, data: Sequence[SampleRow]) -> tuple[list[str], tuple[str, ...]]:
     """Return the names of the columns, and phrases that say how the names were changed.
 
-    If at least 90% of the rows have `width` cells, the list of names is filled up or cut to that length.
+    If at least 90% of the rows have `width` cells, the list of names is filled up or cut to `width` names.
     """
     agree = sum(1 for row in data if len(row.cells) == width)
     if len(names) == width or len(data) < 3 or agree < 0.9 * len(data):
@@ -203,7 +208,7 @@ def _fitted(names: list[str], width: int, data: Sequence[SampleRow]) -> tuple[li
     columns = names[:width]
     last = columns[-1].removesuffix(columns[0]).removesuffix('"')  # two quoted headers meet in a doubled quote
     if names[width:] == [*columns[1:-1], last]:
-        return [*columns[:-1], last], ("the header stands twice in one line",)
+        return [*columns[:-1], last], ("the header is repeated in the same line",)
     return columns, (f"the header has {len(names)} names for {width} columns, of which the first are used",)
 
 

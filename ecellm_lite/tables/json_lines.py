@@ -59,7 +59,7 @@ def check_form(file: BufferedReader, name: str) -> None:
     if begin and not begin.startswith(b"{"):
         first = begin.splitlines()[0].decode("utf-8", "replace")
         raise InputError(
-            f"{name} begins with {first!r}, and rows are JSON Lines: write one object per line, "
+            f"{name} begins with {first!r}, but rows must be JSON Lines: write one object per line, "
             'as in {"review": "I like it"}.'
         )
 

@@ -107,7 +107,7 @@ def _column_file(source: Source, form: str, schema: Any, batches: Iterator[Any],
 def _values(column: Any) -> Sequence[Any]:
     """Return a column's values as Python values.
 
-    Values that Python cannot represent, such as nanoseconds or the year 10000, become RawTexts.
+    Values that Python cannot represent, such as nanoseconds or the year 10000, become RawText objects (see cells.py).
     """
     try:
         values: list[Any] = column.to_pylist()

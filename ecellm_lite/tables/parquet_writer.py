@@ -74,7 +74,8 @@ class ParquetWriter:
 class _Sink:
     """A file that ignores what is written to it after it was closed.
 
-    pyarrow writes the end of a table also if an error stopped the job, when it deletes the unfinished writer.
+    If an error stops the job, the file may be closed before pyarrow's writer is deleted. When this writer is deleted,
+    it still writes the end of the table.
     """
 
     def __init__(self, file: IO[bytes]) -> None:

@@ -247,7 +247,9 @@ def _unreadable(cells: list[str]) -> Fault:
         if "\0" in cell:
             return Fault("has a NUL character", "delete it", index)
         if INVALID in cell:
-            return Fault("has bytes that are not valid in the file's encoding", "correct them, or name another", index)
+            return Fault(
+                "has bytes that are not valid in the file's encoding", "correct them, or name another encoding", index
+            )
     return Fault("has characters that are not text", "delete them")
 
 

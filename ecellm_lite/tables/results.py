@@ -1,8 +1,7 @@
 """The columns that a job adds for a row's answer, and their values.
 
-The column `answer` has the answer's text, such as `yes` or `B: positive`. The answer to a score is a number. The answer
-to a ranking is the order, such as `B, A, C`. If a choice's text does not begin with its value, as when the model writes
-a letter in place of the value, the column has the value.
+The column `answer` has the answer's text, such as `yes` or `B: positive`. For a score, it has a number. For a ranking,
+it has the order, such as `B, A, C`. If the model wrote only a letter for the chosen value, the column has the value.
 
 For an extraction in which all rows have the same attributes, there is one column for each attribute. Otherwise, an
 extraction's column `answer` has a JSON object with the attributes.
@@ -126,8 +125,8 @@ class AnswerColumns:
 def shown_text(answer: Answer) -> str | None:
     """Return an answer's text for people to read.
 
-    A choice's text may not begin with the chosen option's key (`answer.value`), for example if the text is only a
-    letter. The key is returned then.
+    If a choice's text does not begin with the chosen value (`answer.value`), the value is returned instead. For
+    example, the text may be only a letter.
     """
     if answer.type == "choice" and answer.text is not None and not answer.text.startswith(str(answer.value)):
         return str(answer.value)

@@ -31,9 +31,9 @@ def fault_of(text: str) -> str | None:
 class TableRow:
     """One row of a table: its number from 1, and its unchanged cells by column.
 
-    `line` says where the row begins: the line in a text file, or the row in a spreadsheet. For other files, `line`
-    equals `number`. If the row cannot be used, `error` is the reason, and `cells` has only the cells that could be
-    read.
+    `line`: where the row begins. This is the line in a text file or the row in a spreadsheet. For other files, it
+      equals `number`.
+    `error`: the reason why the row cannot be used, if any. `cells` then has only the cells that could be read.
     """
 
     number: int

@@ -38,9 +38,10 @@ _DAMAGED = (EOFError, OSError, zlib.error, ValueError)
 class Source:
     """The decompressed bytes of an open table.
 
-    `stream` reads the table from its beginning. `head` has the first bytes of the table. If `whole` is true, `head` has
-    the whole table. For JSON Lines from a pipe, `head` has only the bytes that have arrived so far. The first rows can
-    then be answered at once.
+    `stream`: reads the table from its beginning.
+    `head`: the first bytes of the table. For JSON Lines from a pipe, these are only the bytes that have arrived so far.
+      The first rows can then be answered at once.
+    `whole`: whether `head` has the whole table.
     """
 
     def __init__(self, raw: IO[bytes], name: str, size: int | None) -> None:
@@ -85,10 +86,11 @@ class Source:
         return copy
 
     def beyond_ascii(self) -> bytes:
-        """Return some lines after `head` (the file's first bytes) that are not ASCII, to detect the encoding.
+        """Return a part of the file that is not ASCII, to detect the encoding if `head` is ASCII.
 
-        The file is read in blocks. The result begins with the first line that is not ASCII, and ends with that line's
-        block. It is empty if the 64 MiB after `head` are ASCII, or if the table is a compressed file or a pipe.
+        The 64 MiB after `head` are read block by block. The result is the end of the first block that is not ASCII,
+        from the first line with a non-ASCII byte. It is empty if there is no such block, or if the table is a
+        compressed file or a pipe.
         """
         if self.packing or self._size is None:
             return b""

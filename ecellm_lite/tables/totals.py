@@ -18,7 +18,10 @@ _FIGURE = re.compile(r"[\s\d.,:%+\u2013\u2014<>$\u20ac£¥-]*|[A-Z]{3}\s?[\d.,]+
 
 
 def is_total(row: TableRow) -> bool:
-    """Return whether a row has a word such as "Total" first, and otherwise only numbers. Empty cells do not count."""
+    """Return whether a row's first text is a word such as "Total" and all others are numbers.
+
+    Empty cells are ignored.
+    """
     cells = (text for cell in row.cells.values() if (text := "" if cell is None else str(cell)).strip())
     first = next(cells, None)
     if first is None or _TOTAL.fullmatch(first) is None:

@@ -62,8 +62,8 @@ class RowWriter(Protocol):
 def form_of(name: str) -> str:
     """Return the file type for a file's name: csv, tsv, xlsx, parquet, or jsonl for any other name.
 
-    Raises UsageError for a file type that can be read but not written (.xls, .ods, .arrow, .feather), and for the
-    ending of a packed file, such as .gz.
+    Raises UsageError for a file type that can be read but not written (.xls, .ods, .arrow, .feather), and for a
+    compressed file, such as one that ends in .gz.
     """
     suffix = PurePath(name).suffix.lower()
     if suffix in _PACKED:
