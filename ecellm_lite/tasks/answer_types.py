@@ -9,7 +9,7 @@
 | ranking | over: the list field whose items are ranked | the items' letters, A for the first item, best first |
 | extraction | attributes: texts, or attributes_from: a list field | an entry for each attribute, from the text fields |
 | text | max_tokens (optional) | a text |
-| schema | schema: a table, or file: a JSON file beside the task's; max_tokens (optional) | a JSON value |
+| schema | schema: a table, or file: a JSON file beside the task's file; max_tokens (optional) | a JSON value |
 | grammar | grammar: GBNF or Lark, or file; max_tokens (optional) | a text |
 
 In the prompt, levels have letters, as ECInstruct's options do, and the model answers with the letter. The keys of
@@ -54,7 +54,7 @@ TARGET = "target attributes"
 def answers_of(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     """Return the answers that the table [answer] defines.
 
-    A wrong table raises an InputError with the name of the wrong key.
+    Raises InputError that names the wrong key.
     """
     kind = table.text("type", most=20)
     if kind not in _KINDS:
@@ -110,7 +110,7 @@ def _extraction(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     if not texts:
         raise table.error("type", "is extraction, and no field is a text", "add a text field to [[fields]]")
     if any(field.name == TARGET != names_field for field in fields):
-        reason = f"is extraction, which writes the attributes as {TARGET!r}, and that is a field here"
+        reason = f"is extraction, which writes the attributes under the key {TARGET!r}, but a field has this name"
         raise table.error("type", reason, "rename the field")
 
     def write(row: Row) -> Wire:

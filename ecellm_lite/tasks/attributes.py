@@ -2,8 +2,8 @@
 
     ["Color", { name = "Material", at_most = 3 }, { name = "Weight", type = "quantity", unit = "kg" }]
 
-For an attribute given as an object, the answer also says how the row spells the value, and where. The object's keys are
-`name` and:
+For an attribute that is an object, the answer also says how the row spells the value, and where in the row the value
+is. The object's keys are `name` and:
 
 | key | |
 |---|---|
@@ -11,8 +11,8 @@ For an attribute given as an object, the answer also says how the row spells the
 | type | number, date or quantity: each value is also converted to this type |
 | unit | of a quantity: the unit to convert to |
 | system | of a quantity: us or imperial, for gallons, fluid ounces and tons; by default us |
-| decimal | of a number or quantity: the decimal sign, "." or ","; by default, an unclear 1,500 is not converted |
-| day_first | of a date: whether 03/04/2025 is in April; by default, such unclear dates are not converted |
+| decimal | of a number or quantity: the decimal sign, "." or ","; by default, an ambiguous 1,500 is not converted |
+| day_first | of a date: whether 03/04/2025 is in April; by default, such ambiguous dates are not converted |
 | values | the allowed values, in place of `type`: a list of texts or objects {id, value}, or a file (see label_files) |
 """
 
@@ -151,7 +151,9 @@ def _values(table: TaskTable) -> ClosedValues:
     table.require_unique("values", lowered)
     table.require_unique("values", ids)
     if (misleading := misleading_id(labels)) is not None:
-        raise table.error("values", f"has the id {ids[misleading]!r}, which is another value", "give it another id")
+        raise table.error(
+            "values", f"has the id {ids[misleading]!r}, which is the text of another value", "give it another id"
+        )
     if NONE.value.lower() in (*lowered, *(id_.lower() for id_ in ids)):
         raise table.error("values", f"has {NONE.value!r}, which says that there is no value", "write another word")
     return ClosedValues(Labels(ids, texts), lasting=table.path is not None)
@@ -177,8 +179,8 @@ def listed_values(attributes: Sequence[Attribute]) -> str | None:
 def extraction(attributes: Sequence[Attribute], sources: Mapping[str, str], fields: Mapping[str, str]) -> Extraction:
     """Return the answer space of an extraction.
 
-    Each value must be part of one of the texts in `sources` or, if the attribute has a list of allowed values, be one
-    of these.
+    If an attribute has a list of allowed values, its value must be one of them. Otherwise, the value must be part of
+    one of the texts in `sources`.
 
     `sources`: the product's texts by name.
     `fields`: for each source, the name of the row's field that it comes from.

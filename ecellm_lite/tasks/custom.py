@@ -67,7 +67,7 @@ def read_task(path: Path, reserved: Collection[str] = ()) -> Task:
     answers = answers_of(table.table("answer"), fields)
     long = [field.name for field, part in zip(fields, parts, strict=True) if part.flag("long", default=False)]
     if answers.subject in long:
-        raise table.error("answer", f"is made of {answers.subject!r}, which must not be cut", "remove its key long")
+        raise table.error("answer", f"uses the field {answers.subject!r}, which must not be cut", "remove its key long")
     task = Task(
         name=name,
         hub_name="",

@@ -56,7 +56,10 @@ def same_for_rows(description: str, fields: tuple[Field, ...], space: Space, opt
 
 
 def input_text(fields: Sequence[Field], row: Row) -> str:
-    """Return a row as the string `input` of the prompt: a lone text as it is, and anything else as JSON."""
+    """Return a row as the string `input` of the prompt.
+
+    If the task has a single text field, this is the field's text. Otherwise it is the row as JSON.
+    """
     if len(fields) == 1 and isinstance(fields[0], TextField):
         text: str = row[fields[0].name]
         return text
@@ -64,7 +67,7 @@ def input_text(fields: Sequence[Field], row: Row) -> str:
 
 
 def json_text(value: Any) -> str:
-    """Return a value as JSON in which every script stays readable."""
+    """Return a value as JSON. Non-ASCII characters are not escaped."""
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -74,6 +77,6 @@ def lettered(lines: Sequence[str]) -> str:
 
 
 def one_key_error(table: TaskTable, key: str, other: str) -> InputError:
-    """Return the error of a table that has both of two keys, or neither."""
+    """Return the error for a table that must have exactly one of two keys, but has both or neither."""
     reason = f"is given as well as {other}" if key in table else "is missing"
     return table.error(key, reason, f"give either {key} or {other}")

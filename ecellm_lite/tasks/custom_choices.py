@@ -1,17 +1,17 @@
 """The answer types `choice` and `labels` of a user's task file.
 
-`choices` are 2 to 255 tables with the keys value and description (optional). For the type `labels`, a choice may have a
-threshold of its own, too. In place of `choices`, the type `choice` may have the key `labels`: a table that names a file
+`choices` are 2 to 255 tables with the keys value and description (optional). For the type `labels`, each table may also
+have the key threshold. In place of `choices`, the type `choice` may have the key `labels`: a table that names a file
 (see label_files). With `labels`, the keys `best` and `detours` are allowed too.
 
 In the prompt, the options of a choice have letters, as ECInstruct's options do, and the model answers with the letter.
-If there are more than 26 with "none" included, the prompt lists them without letters, and the model answers with the
-value itself. For the type `labels`, the model is asked yes or no for each label.
+If there are more than 26 options (including "none"), the prompt lists them without letters, and the model answers with
+the value itself. For the type `labels`, the model is asked yes or no for each label.
 
-If the labels of a choice are too many for the prompt, the prompt does not contain them. A search then finds the most
-probable labels, at most `best` of them. `detours` limits how long the search may take (see label_search). With a
-`shortlist` in the file's table, the prompt contains the labels that are most similar to the row's texts. The answer may
-still be any label.
+If a choice has too many labels for the prompt, the prompt does not contain them. A search then finds the most probable
+labels, at most `best` of them. `detours` limits how long the search may take (see label_search). If the table `labels`
+has the key `shortlist`, the prompt contains the labels that are most similar to the row's texts. The answer may still
+be any label.
 
 `none = true` adds the answer "none" to a choice, for rows that no label fits (see answers/none_of_these). `none =
 "other"` adds this answer with the text "other". If the prompt lists labels, this answer is the last in the list.
@@ -88,9 +88,9 @@ def choice(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
 
 
 def _of_file(table: TaskTable) -> tuple[list[Label], int]:
-    """Return the labels in a file, and the task's `shortlist`, which is 0 if it has none.
+    """Return the labels in a file, and the value of `shortlist` (0 if it is missing).
 
-    The shortlist is how many labels each prompt lists: those most similar to the row.
+    `shortlist` is how many labels each prompt lists. They are those most similar to the row.
     """
     return read_labels(table), table.number("shortlist", least=0, most=MAX_SHORTLIST, default=0)
 

@@ -118,7 +118,7 @@ def _example(task: Task, row: Mapping[str, Any], output: object, refuse: Refuse)
     try:
         question = task.question(row)
     except EcellmError as error:
-        raise refuse("input", f"is no row of the task ({error.message})", error.step or "correct it") from None
+        raise refuse("input", f"is not a row of the task ({error.message})", error.step or "correct it") from None
     if question.values is None:
         raise refuse("input", f"is {shown(question.text)}", "write an object with the task's fields")
     if not isinstance(output, str | list):

@@ -3,8 +3,9 @@
 Each field checks its value. An error names the field and shows a valid value. A field's method `read` converts a JSON
 value to the form that the task needs, such as a text or a list of texts. It raises InputError for an invalid value.
 
-A number is accepted as a text and keeps its spelling. A blank text is refused. A field that is null, NaN, blank or an
-empty list counts as missing. Lone surrogates, which JSON allows and UTF-8 does not, become U+FFFD.
+A number is accepted as a text and keeps its spelling. A required field must not be null, NaN, blank or an empty list.
+An optional field with such a value counts as missing. Lone surrogates, which JSON allows and UTF-8 does not, become
+U+FFFD.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Joined(str):
     pieces: tuple[Piece, ...]
 
     def __new__(cls, text: str, pieces: Sequence[Piece] = ()) -> Self:
-        """Make the object from the joined text, and from where each of the joined texts begins and ends in it."""
+        """Return the joined `text`. `pieces` says where each of the list's texts begins and ends in it."""
         joined = super().__new__(cls, text)
         joined.pieces = tuple(pieces)
         return joined

@@ -71,7 +71,7 @@ def read_labels(table: TaskTable) -> list[Label]:
     file = _LabelFile(path, text)
     if path.suffix.lower() not in (*_DELIMITERS, ".jsonl"):
         if columns:
-            reason = f"names a column, and {path.name} is read as a text without columns"
+            reason = f"names a column, but {path.name} is plain text without columns"
             raise table.error(next(iter(columns)), reason, "save a table as .csv, .tsv or .jsonl, or remove the key")
         rows: list[tuple[int, Mapping[str, object]]] = [(line, {"value": value}) for line, value in file.lines()]
         columns = {"value": "value"}
@@ -136,7 +136,7 @@ class _LabelFile:
             for cells in reader:
                 if any(cells[len(header) :]):
                     reason = f"has {len(cells)} cells, and the header {len(header)}"
-                    raise self.error(line, reason, "put a text with the delimiter in it into quotes")
+                    raise self.error(line, reason, "put quotes around a text that contains the delimiter")
                 if any(cells):
                     yield line, dict(zip_longest(header, cells[: len(header)]))
                 line = reader.line_num + 1
@@ -183,7 +183,7 @@ def _labels(
             reason = f"has a label of {len(text):,} characters"
             raise file.error(line_of[value], reason, f"shorten it to {LONGEST_PATH}")
         if text in labels:
-            raise file.error(line_of[value], f"makes {text[:80]!r} a second time", "give each path once")
+            raise file.error(line_of[value], f"repeats the path {text[:80]!r}", "give each path once")
         labels[text] = Label(value, text, parts.get("description", ""))
     misleading = misleading_id([(label.value, label.text) for label in labels.values()])
     if misleading is not None:
@@ -218,5 +218,5 @@ def _path(
             raise file.error(line_of[path[-1]], reason, "add it as a label, or leave the parent empty")
         path.append(above)
         if len(path) > DEEPEST:
-            raise file.error(line_of[value], f"is more than {DEEPEST} levels deep", "check the parents for a circle")
+            raise file.error(line_of[value], f"is more than {DEEPEST} levels deep", "check the parents for a cycle")
     return separator.join(cells[label].get("name", label) for label in reversed(path))

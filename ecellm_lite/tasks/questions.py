@@ -1,4 +1,4 @@
-"""A typed question about any text: a task that a request defines, as in other decision APIs.
+"""A typed question about any text: a task that a request defines.
 
     {"type": "predicate", "instructions": "Does the customer want a refund?"}
     {"type": "choice", "instructions": "Which desk?", "choices": [{"value": "billing", "description": "invoices"}, …]}
@@ -80,7 +80,7 @@ class QuestionForm:
 def question_task(definition: Mapping[str, Any]) -> Task:
     """Return the task that asks a question. The task's name contains a hash of the question.
 
-    A definition such as {"type": "chat"} asks for free text, so it gives a task whose answers are free text.
+    For a definition such as {"type": "chat"}, return the task of this type from texts.py, whose answers are free text.
 
     Raises InputError that names the wrong part of the definition.
     """
@@ -108,7 +108,7 @@ def question_task(definition: Mapping[str, Any]) -> Task:
         hub_name="",
         abbreviation="",
         summary="A question about a state.",
-        answers="One of the question's own.",
+        answers="One of the question's possible answers.",
         instruction=INSTRUCTION,
         fields=(STATE,),
         write=write,

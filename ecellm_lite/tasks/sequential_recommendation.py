@@ -51,7 +51,7 @@ TASK = Task(
         ItemsField(
             "history", "What the user bought, oldest first; the last 50 count.", ["Tent, 2 person", "Camping stove"]
         ),
-        ItemsField("candidates", "What could be next.", ["Sleeping bag", "Desk lamp"], least=2, most=26),
+        ItemsField("candidates", "The items to choose from.", ["Sleeping bag", "Desk lamp"], least=2, most=26),
     ),
     write=_write,
     read=_read,

@@ -70,7 +70,8 @@ def _at_once(name: str, flags: int) -> int:
 class TaskTable:
     """One table of a TOML file. Each value is checked when it is read, and an unknown key is an error.
 
-    `path`: the TOML file. It is None for an object in a row, which is checked in the same way but cannot name files.
+    `path`: the TOML file, or None for an object in a row. Such an object is checked in the same way, but cannot name
+      files.
     `place`: the table's path in the file, such as `answer.choices[1]`. It is empty for the top-level table.
     """
 

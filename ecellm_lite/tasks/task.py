@@ -226,7 +226,7 @@ class Task:
     def example(self) -> dict[str, Any]:
         """Return an example of a row.
 
-        In a user's task, each field has an example value, and these values make the row.
+        For a user's task or a question, the row has the example value of each field.
         """
         if self.source or self.definition:
             return {field.name: field.example for field in self.fields}

@@ -69,7 +69,7 @@ def _task(kind: str, field: Field, space: Text, write: Callable[[Mapping[str, An
 TEXTS = {
     "text": _task(
         "text",
-        TextField("text", "What is said to the model.", "Hello!"),
+        TextField("text", "The text that the model answers.", "Hello!"),
         Text(),
         lambda row: Wire(row["text"], None, Text()),
         "Answer the user.",
@@ -83,7 +83,7 @@ TEXTS = {
     ),
     "prompt": _task(
         "prompt",
-        TextField("prompt", "What the model goes on with.", "Hello"),
+        TextField("prompt", "The text that the model continues.", "Hello"),
         Text(whole=True),
         lambda row: Wire(row["prompt"], None, Text(whole=True), bare=True),
         "Answer the user.",
