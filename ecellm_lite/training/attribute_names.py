@@ -55,10 +55,10 @@ def other_name(name: str, others: Collection[str], random: Random) -> str:
 
     `others`: the names of the row's other attributes.
 
-    `name` always stays the same in these cases:
+    The result is always `name` in these cases:
 
-    - It belongs to two attributes, as Quantity does, or to none in `NAMES`.
-    - Its attribute is one of `_KEPT`.
+    - No attribute in `NAMES` has this name, or two have it, as with Quantity.
+    - `_KEPT` contains its attribute.
     - One of `others` is a name of the same attribute.
     """
     wordings = [names for key, names in NAMES.items() if name in names and key not in _KEPT]

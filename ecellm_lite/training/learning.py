@@ -40,7 +40,7 @@ _SAME = ("recipe", "steps", "first_pass", "passes", "lessons")  # must not chang
 def is_merged(recipe: Recipe, device: str) -> bool:
     """Return whether each training step computes with a copy of the base that has the adapter merged into it.
 
-    This is so on a CPU, where it is faster, if the recipe has no dropout.
+    This is faster on a CPU. It is not done on other devices or with dropout.
     """
     return device == "cpu" and not recipe.dropout
 
@@ -157,13 +157,15 @@ class Learning:
     def resume(self) -> None:
         """Continue from the folder's checkpoint if there is one.
 
-        Raises UsageError if the checkpoint was written by a training with other lessons or settings.
+        Raises UsageError if the checkpoint was written by a training run with other lessons or settings.
         """
         path = self.folder / "checkpoint.pt"
         if path.is_file():
             state = torch.load(path, map_location=self.device, weights_only=True)
             if any(state["curves"].get(key) != self._curves()[key] for key in _SAME):
-                raise UsageError(f"{path} is of another training", step="resume it with the same lessons and settings")
+                raise UsageError(
+                    f"{path} is from another training run", step="resume it with the same lessons and settings"
+                )
             set_peft_model_state_dict(self.model, state["adapter"])
             self._optimizer.load_state_dict(state["optimizer"])
             self.step, self.best = state["step"], state["best"]
@@ -172,7 +174,7 @@ class Learning:
     def start_from(self, folder: Path) -> None:
         """Start from the weights of the trained adapter in a folder.
 
-        Raises ModelError if there is no adapter, or if its rank, alpha or matrices differ from this training's.
+        Raises ModelError if there is no adapter, or if its rank, alpha or matrices differ from this run's.
         """
         if not all((folder / name).is_file() for name in ("adapter_config.json", "adapter_model.safetensors")):
             raise ModelError(

@@ -28,9 +28,10 @@ VALIDATION = -1  # the pass of the held-out rows: nothing is learned from it
 class Lesson:
     """A row's tokens. The last `answer` tokens are the answer and the end-of-sequence token.
 
-    `choices` are the first tokens of the possible answers, and `gold` is the index of the right one. If the first token
-    does not decide the answer, `choices` is empty and `gold` is -1. `turn` is the number of the pass (from 0), or
-    VALIDATION for a held-out row. `left_out`: whether the row's source is used only for validation.
+    `choices`: the first tokens of the possible answers. Empty if the first token does not decide the answer.
+    `gold`: the index of the right answer in `choices`, or -1 if `choices` is empty.
+    `turn`: the number of the pass (from 0), or VALIDATION for a held-out row.
+    `left_out`: whether the row's source is used only for validation.
     """
 
     task: str

@@ -5,7 +5,7 @@ forward pass and one in the backward pass. For the gradients of A and B, only pr
 (`_Product`).
 
 Nothing is padded. If neighboring lessons (training examples) begin with the same tokens, these tokens are computed once
-(`packed`). After its attention, the last layer computes only the states that predict an answer's token. There is no
+(`packed`). After the attention, the last layer computes only the states that predict an answer's token. There is no
 dropout. All numbers are float32; torch may compute their products in bfloat16 (`torch.set_float32_matmul_precision`).
 """
 
@@ -38,7 +38,7 @@ class MergedLlama:
         self._layers = [_Layer(layer) for layer in self._llama.layers]
 
     def merge(self) -> None:
-        """Merge the adapter's present weights into copies of the base's weights."""
+        """Merge the adapter's current weights into copies of the base's weights."""
         with torch.no_grad():
             for layer in self._layers:
                 for matrices in (layer.query_key_value, layer.output, layer.gate_up, layer.down):

@@ -24,7 +24,7 @@ Varied = tuple[Fields, str]
 def varied(task: str, fields: Fields, answer: str, random: Random) -> Varied:
     """Change what should not matter in a row, such as the order of the attributes to extract.
 
-    The answer is changed to match. Rows of tasks that have no such change stay as they are.
+    The answer is changed to match. If the task has no such details, the row is returned unchanged.
     """
     change = _CHANGES.get(task)
     return change(fields, answer, random) if change else (fields, answer)
@@ -113,9 +113,10 @@ def perhaps_a_price(random: Random) -> dict[str, str]:
 
 
 def _candidates(fields: Fields, answer: str, random: Random) -> Varied:
-    """Shuffle the candidates for the next purchase. Half of the time, also cut off the end of the purchase history.
+    """Shuffle the candidates for the next purchase. Sometimes, also cut off the end of the purchase history.
 
-    The first purchase that is cut off is then the one to predict, so it replaces the correct candidate.
+    The first purchase that was cut off is then the correct answer. It replaces the old correct answer among the
+    candidates.
     """
     history, candidates = list(fields["history"]), list(fields["candidates"])
     gold = ascii_uppercase.index(answer)

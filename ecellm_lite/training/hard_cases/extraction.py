@@ -81,9 +81,9 @@ def _row(random: Random) -> Row:
 
 
 def _second_value(good: Good, moved: str | None, random: Random) -> tuple[str, str] | None:
-    """Return an attribute's key and a second value for it, or None. Chance decides; most products get None.
+    """Return an attribute's key and a second value for it, or None. The choice is random, and most often None.
 
-    `moved`: the attribute that is not in the title but in another field, if any. It never gets a second value.
+    `moved`: the attribute that is stated in another field than the title, or None. It never gets a second value.
     """
     keys = [key for key in _TWO if key in good.facts and key != moved]
     if not keys or random.random() < 0.6:
