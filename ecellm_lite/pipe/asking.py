@@ -100,8 +100,8 @@ class PendingRequest:
 class RequestQueue:
     """The requests of a ChildRuntime: those sent to the child, those that wait, and the hashes of refused requests.
 
-    If two children died while they had the same request, this request is a suspect. A suspect is sent when the child
-    has no other request. If this child dies too, the suspect is taken to be the cause.
+    If two children died while they worked on the same request, this request is a suspect. A suspect is sent when the
+    child has no other request. If this child dies too, the suspect is taken to be the cause.
 
     An urgent request is sent at once, even if the child already has many requests. The engine starts urgent requests
     before requests that are not urgent. But while there is a suspect, no other request is sent.
@@ -158,8 +158,8 @@ class RequestQueue:
         """Put the dead child's requests back at the front of their queues, so that the next child gets them.
 
         Return two lists of requests that are not put back. The first has the cancelled requests. The second has the
-        request that killed the child, if that is certain: it was sent alone, because two earlier children had died
-        while they had it. From now on, identical requests are refused.
+        request that is taken to have killed the child: two earlier children had died while they worked on it, and this
+        child had no other request. From now on, identical requests are refused.
         """
         lost, cancelled = [], []
         for number, request in reversed(self._sent.items()):
@@ -179,7 +179,8 @@ class RequestQueue:
     def refuses(self, request: PendingRequest) -> bool:
         """Return whether this request is refused.
 
-        It is refused if three children died while they had an identical request. The third child had no other request.
+        It is refused if three children died while they worked on an identical request. The third child had no other
+        request.
         """
         return bool(self._refused) and request.key in self._refused
 

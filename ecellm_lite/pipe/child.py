@@ -26,10 +26,10 @@ PATIENCE = 5.0  # seconds to wait until a write to a dead process has ended
 class Child:
     """A process started from a command.
 
-    `received` is called with each message from the process. `ended` is called once, after the process has exited. This
-    object calls both functions in its own thread. If `received` raises an error for a message, the process is killed,
-    and `misunderstood` keeps the start of that message. The child's standard error goes to `errors`, by default to
-    the parent's standard error.
+    `received`: called with each message from the process. If it raises an error, the process is killed, and
+      `misunderstood` has the start of the message.
+    `ended`: called once, after the process has exited. Both functions are called in a separate thread.
+    `errors`: the file to which the process writes its standard error; by default, the parent's standard error.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """An Answerer whose engine runs in a child process, so this process survives a crash of the engine.
 
-A child that dies or hangs is replaced, and the new child gets its requests again. If two children die while they run
-the same request, a third child gets this request and no other. If that child dies too, the request fails, and identical
-requests are refused from then on.
+A child that dies or hangs is replaced, and its unanswered requests are sent to the new child. If two children die while
+they run the same request, a third child gets this request and no other. If the third child dies too, the request fails,
+and identical requests are refused from then on.
 """
 
 from __future__ import annotations

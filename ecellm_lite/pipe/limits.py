@@ -52,7 +52,9 @@ def use_only_cores(cores: int | Sequence[int]) -> None:
     if not chosen or not set(chosen) <= set(allowed):
         numbers = ", ".join(map(str, allowed))
         raise UsageError(
-            f"cores is {cores}", step=f"give how many, or some of the numbers {numbers}", settings=("cores",)
+            f"cores is {cores}",
+            step=f"give the number of cores, or a list with some of the cores {numbers}",
+            settings=("cores",),
         )
     if hasattr(os, "sched_setaffinity"):
         for thread in _threads():

@@ -24,7 +24,7 @@ Id = str | int
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request to answer a row. `task` is the name of a task, or an object that defines a question of its own."""
+    """A request to answer a row. `task` is the name of a task, or an object that defines a question."""
 
     id: Id
     task: str | Mapping[str, Any]

@@ -105,7 +105,7 @@ def _space(task: Task, options: Mapping[str, Any]) -> Space | None:
         return structured.grammar(options["grammar"], **limits)
     if task.free_text is None:
         raise ProtocolError(
-            f"max_tokens, temperature, stop and logprobs are for free text, which {task.name} does not answer with",
+            f"max_tokens, temperature, stop and logprobs are for free text, and {task.name} has no free-text answers",
             step="leave them out",
             field="options",
         )

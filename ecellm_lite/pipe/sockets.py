@@ -50,7 +50,7 @@ class SocketServer:
             threading.Thread(target=self._serve, args=(host,), name="ecellm-lite host", daemon=True).start()
 
     def close(self) -> None:
-        """Accept no more connections, and remove the socket's file. A file that another server has put there stays."""
+        """Accept no more connections, and remove the socket's file, unless another server has replaced this file."""
         self._closing = True
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)

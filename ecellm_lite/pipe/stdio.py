@@ -51,4 +51,4 @@ def _moved(descriptor: int, name: str) -> int:
 
 
 def _closed(name: str) -> InputError:
-    return InputError(f"Standard {name} is closed", step="start the command with a pipe there")
+    return InputError(f"Standard {name} is closed", step="connect it to a pipe when you start the command")
