@@ -23,7 +23,7 @@ class TurnForm:
     after: tuple[Part, ...]
 
     def parts(self, text: str) -> tuple[Part, ...]:
-        """Return the control tokens and texts of a turn that says `text`."""
+        """Return the control tokens and texts of a turn with the text `text`."""
         return (*self.before, text, *self.after)
 
 
