@@ -167,7 +167,9 @@ def _identify(model: str, file_type: str | None) -> tuple[CatalogueModel | None,
     name, _, suffix = model.partition(":")
     if suffix and file_type and suffix.upper() != file_type.upper():
         raise UsageError(
-            f"{model[:100]!r} and {file_type} are two file types", step="give one of them", settings=("file_type",)
+            f"{model[:100]!r} names a file type other than {file_type}",
+            step="give one of them",
+            settings=("file_type",),
         )
     by_hub_id = {entry.hub_id.lower(): entry for entry in CATALOGUE.values()}
     entry = by_hub_id.get(name.lower()) if "/" in name else catalogue_entry(name)
