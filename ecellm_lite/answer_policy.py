@@ -85,8 +85,8 @@ class AnswerPolicy:
         )
         if other and not own:
             return (
-                f"The calibration of {task.name} is not used: it was fitted with the task's own instruction, and "
-                "another is given; leave that out to use it."
+                f"The calibration of {task.name} is not used, because it was fitted with the task's own instruction: "
+                "leave out the other instruction to use the calibration."
             )
         return other
 
@@ -243,7 +243,7 @@ def _abstains(outcome: Outcome, row: Submission) -> bool:
 def _covers_less(outcome: Outcome, row: Submission, least: float) -> bool:
     """Return whether an answer's coverage is below `least`. For the answer "none of these", return False.
 
-    A low coverage is a sign that no label fits. The answer "none of these" says so already.
+    A low coverage is a sign that no label fits, which the answer "none of these" already says.
     """
     space = row.request.space if row.request else None
     none = isinstance(space, OrNone) and space.is_none(outcome.text)
@@ -254,8 +254,8 @@ def _plausible(sets: AnswerSets, before: Mapping[str, float], after: Mapping[str
     """Return the keys of a row's plausible answers, the likeliest first.
 
     `before` and `after` are the probabilities before and after calibration. The set of plausible answers is chosen by
-    the probabilities before calibration. The likeliest answer after calibration is added if it is missing. This
-    only enlarges the set, so the guarantee for it (see evaluate/answer_sets.py) still holds.
+    the probabilities before calibration. If it lacks the likeliest answer after calibration, this answer is added.
+    A larger set still contains the right answer as often as guaranteed (see evaluate/answer_sets.py).
     """
     order = sorted(after, key=lambda key: (after[key], before[key]), reverse=True)
     plausible = {order[0], *sets.answers(before)}

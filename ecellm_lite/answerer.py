@@ -1,7 +1,7 @@
 """The interface through which every front end (command line, pipe, server, jobs) gets answers.
 
-A Runtime answers in this process. A child process and a cascade of two models answer through the same protocol. So a
-front end need not know which one it uses.
+A Runtime answers in this process. A child process and a cascade of two models have the same interface. So a front end
+need not know which of the three it uses.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class RequestOptions(TypedDict, total=False):
 
     - `instruction`: replaces the task's own instruction.
     - `space`: replaces the row's own answer space, for example by a JSON schema.
-    - `shorten`: whether a row that is too long may be cut, in the fields where its task allows it. The answer says what
-      was cut.
-    - `min_probability`: an answer with a lower probability becomes an abstention. With a calibration, an answer with a
-      very low coverage becomes an abstention too. The limit is the coverage that 99% of the calibration's rows exceed.
+    - `shorten`: whether a row that is too long may be cut. Only fields that its task allows to be cut are cut. The
+      answer says what was cut.
+    - `min_probability`: an answer with a lower probability becomes an abstention. With a calibration, an answer also
+      becomes an abstention if its coverage is below the coverage that 99% of the calibration's rows reached.
     - `calibration`: "auto" uses the model's stored calibration if it applies, False uses none, and a path uses the
       calibration in that file.
     - `seed`: the random seed for sampled text (a Text space with a temperature).
@@ -43,8 +43,8 @@ class RequestOptions(TypedDict, total=False):
       and the engine drops it before the next call of the model.
     - `priority`: `urgent` rows start before all waiting `normal` rows, in order of arrival. While urgent rows keep
       coming, no normal row starts.
-    - `listener`: a function that gets the free text so far each time it grows. Another thread calls it. If two
-      identical requests run at the same time, only the earlier one's listener is called.
+    - `listener`: a function that is called with the whole free text so far, each time the text grows. Another thread
+      calls it. If two identical requests run at the same time, only the listener of the earlier one is called.
     """
 
     instruction: str | None

@@ -24,7 +24,7 @@ _SUFFIX = ".dll" if sys.platform == "win32" else ".so"
 
 @dataclass(frozen=True, slots=True)
 class CpuVariant:
-    """One of the libraries with ggml's code for the processor. ggml loads the one with the highest score.
+    """One of the libraries with ggml's code for the processor. ggml loads the library with the highest score.
 
     `score` has a bit for each kind of instructions that the library uses. It is 0 if this processor lacks one of these
     kinds.

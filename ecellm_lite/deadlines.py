@@ -1,6 +1,6 @@
 """Calls functions at set times, in a thread that runs only while calls are scheduled.
 
-The engine's own thread cannot do this. It may be in a long call of the model when a deadline passes.
+The engine's own thread cannot make these calls, because it may be in a long call of the model when a deadline passes.
 """
 
 from __future__ import annotations

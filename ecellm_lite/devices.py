@@ -90,7 +90,7 @@ def gpus(candidates: Sequence[Device]) -> list[Device]:
     """Return the devices among `candidates` that llama.cpp itself would offload layers to.
 
     If two devices are the same card, only the first is returned. Integrated GPUs are returned only if there is no other
-    GPU, and only those of one back end. A device without a memory size gets the host's memory size.
+    GPU. All of them must have the back end of the first. A device without a memory size gets the host's memory size.
 
     Sources: llama.cpp's functions llama_prepare_model_devices (src/llama.cpp) and load_tensors (src/llama-model.cpp).
     """

@@ -110,7 +110,7 @@ def _kernels() -> Check:
             "kernels", "note", f"ggml's own, slower (native ones are available: {others})", "unset ECELLM_KERNELS"
         )
     bytes_made = "the same bytes but slower" if exact else "slower, and this build of ggml rounds differently"
-    return Check("kernels", "note", f"ggml's own, {bytes_made}", "install a C++ compiler, then ecellm-lite again")
+    return Check("kernels", "note", f"ggml's own, {bytes_made}", "install a C++ compiler, then reinstall ecellm-lite")
 
 
 def _prompt_kernels() -> Check:
@@ -189,7 +189,7 @@ def _models(store: Store) -> list[Check]:
 
 
 def _tunings(store: Store) -> list[Check]:
-    """Report which tunings in the store are used. A tuning that was measured on another machine is not used."""
+    """Report which tunings (fastest settings of a model) are used. A tuning from another machine is not used."""
     from ecellm_lite.engine.settings import available_cores
     from ecellm_lite.models.tuning import read_tuning, this_machine
 

@@ -1,7 +1,8 @@
 """Reads this package's JSON documents as hostile input, and decodes them into dataclasses.
 
 A file is opened once, must be a regular file, and is read up to a limit. Its JSON is strict: UTF-8, no NaN or infinity,
-no duplicate keys. The format number is checked first. So if another version wrote the document, the error says so.
+no duplicate keys. The format number is checked first. So the error for a document of another version of this package
+names the format, not one of its unknown keys.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def answers_frame(
     constants: Mapping[str, Any] | None = None,
     **options: Unpack[RequestOptions],
 ) -> Any:
-    """Answer each row of a data frame (pandas, polars or pyarrow). Return a copy with columns for the answers added.
+    """Return a copy of a data frame (pandas, polars or pyarrow) with each row's answer in added columns.
 
     As in a job, the columns are `answer`, `probability`, `confidence`, `abstained`, `warnings` and `error`. For an
     extraction, there is also a column for each attribute, if the attributes are the same in all rows. A failed row has

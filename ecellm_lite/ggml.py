@@ -102,7 +102,7 @@ def address(name: str) -> int | None:
 
 @cache
 def cpu_variant() -> CpuVariant | None:
-    """Return the library with code for this processor that ggml has chosen, or None.
+    """Return the library that ggml has chosen for this processor, or None.
 
     Only a portable build of llama.cpp has several such libraries. For an ordinary build, the result is None.
     """

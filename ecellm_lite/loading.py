@@ -50,7 +50,7 @@ class LoadedModel:
 
 
 def find_model(model: str | Path | None, envelope: str | None = None) -> tuple[Store, StoredModel]:
-    """Return the store, and the model with this name or path. The model is checked but not loaded.
+    """Return the user's store, and the model with this name or path. The model is checked but not loaded.
 
     The demo is made if it is missing. Raises ModelError if there is no such model or its file is damaged, and
     UsageError for an unknown envelope.

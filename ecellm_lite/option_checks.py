@@ -9,7 +9,7 @@ from ecellm_lite.errors import DeadlineError, UsageError
 
 
 def checked_probability(least: float | None) -> float | None:
-    """Return the option `min_probability`. Raises UsageError if it is not from 0 to 1."""
+    """Return the option `min_probability` unchanged. Raises UsageError if it is not from 0 to 1."""
     if least is None or (isinstance(least, (int, float)) and 0 <= least <= 1):
         return least
     raise UsageError(

@@ -49,8 +49,8 @@ class Prompts:
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
         """Return the scheduler's request for a question: the prompt's tokens, and the length of its shared beginning.
 
-        The shared beginning is also in the prompts of other rows. It is the instruction, then the worked examples if
-        all rows have the same ones, then text that other questions share.
+        The prompts of other rows have the same beginning: the instruction, then the worked examples if all rows have
+        the same examples, then the part of the question's text that other questions share.
 
         Raises ContextError for a prompt that is too long even to be tokenized.
         """

@@ -25,7 +25,7 @@ def read_ahead(
     next row has not arrived. So a program may wait for an answer before it sends the next row. The thread calls
     `finish` after the last row.
 
-    If `rows` or `submit` raises an exception for a row, the exception is raised when this row's answer is due. If the
+    If `rows` or `submit` raises an exception for a row, this exception is raised in place of the row's answer. If the
     caller stops early, the remaining answers are cancelled.
     """
     queue: SimpleQueue[Future[Result] | BaseException | None] = SimpleQueue()

@@ -60,8 +60,8 @@ class Runtime:
     `prefix_files`: whether to save to a file what the model computed for an instruction. The next process reads this
       file and computes less. Rows are never stored. With layers on a GPU, nothing is stored.
     `grouped`: whether rows whose prompts have the same beginning run together. Answers still come in the rows' order.
-    `drafts`: whether to guess the next words of a free text by looking for them in the prompt. This is done while few
-      rows run. The model then checks several guesses in one call.
+    `drafts`: whether to guess the next words of a free text from the prompt. The model then checks several guesses in
+      one call. This is done only while few rows run.
     `adapters`: LoRA adapters to load with the model. The key is the name that requests use, the value is the adapter's
       file (see convert/adapter_file.py).
 
@@ -170,7 +170,7 @@ class Runtime:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The names of the available tasks: the ten of eCeLLM, CASLIE's, and the user's own."""
+        """The names of the available tasks: the ten tasks of eCeLLM, the task of CASLIE, and the user's own tasks."""
         return task_names()
 
     @property
@@ -252,7 +252,7 @@ class Runtime:
         A calibration applies only to the instruction that it was fitted with.
 
         `instruction`: an instruction in place of the task's own.
-        `row`: a row to check. It matters if the row is in ECInstruct's form, because it may then have its own
+        `row`: a row to check. It is needed only if the row is in ECInstruct's form, in which a row may have its own
           instruction.
 
         Raises UsageError if `calibration` names a file that does not apply. If the task has a calibration, raises
@@ -283,9 +283,9 @@ class Runtime:
         return str(self._prompts.prompt(question))
 
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
-        """Return a question as a request to the scheduler. It has the prompt's tokens.
+        """Return the scheduler's request for a question. The request has the prompt's tokens.
 
-        `space`: the possible answers, in place of the question's own.
+        `space`: an answer space that replaces the question's own.
         """
         return self._prompts.request(question, space, seed=seed)
 

@@ -5,7 +5,7 @@
     /etc/ecellm-lite                 the service's settings; an upgrade keeps changes to them
     /var/lib/ecellm-lite             the models and other data of the service; a purge deletes this folder
 
-Building the package needs dpkg-deb, but no administrator's rights.
+Building the package needs dpkg-deb, but no administrator rights.
 """
 
 from __future__ import annotations

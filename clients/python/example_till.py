@@ -1,4 +1,4 @@
-"""Reads one review per line, and prints what the customer thinks: python example_till.py [MODEL]."""
+"""Reads one review per line, and prints the sentiment of each review: python example_till.py [MODEL]."""
 
 import sys
 
@@ -9,7 +9,7 @@ ENOUGH = 0.8  # below it a person decides
 
 
 def main() -> None:
-    """Answer until standard input ends."""
+    """Print an answer for each line of standard input, until it ends."""
     with ChildRuntime(*sys.argv[1:2]) as runtime:
         for line in sys.stdin:
             try:
