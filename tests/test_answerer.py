@@ -1,6 +1,6 @@
 """Tests that a Runtime works as an Answerer.
 
-They test submitted rows, many callers, closing, forked processes, and input that pauses.
+This includes submitted rows, many callers, closing, forked processes, and input that pauses.
 """
 
 from __future__ import annotations

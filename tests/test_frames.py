@@ -1,4 +1,4 @@
-"""Data frames of pandas, polars and pyarrow: their columns stay unchanged, and columns with the answers are added."""
+"""Tests that data frames (pandas, polars, pyarrow) keep their columns, and get columns with the answers."""
 
 from __future__ import annotations
 

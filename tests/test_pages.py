@@ -1,4 +1,4 @@
-"""Tests README.md and docs/: links lead somewhere, code blocks run, and tables equal the results files."""
+"""Tests README.md and docs/: the targets of links exist, code blocks run, and tables equal the results files."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_json_blocks_are_valid(page: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in RUN if any(block.reason is None for block in blocks_of(RUN[page]))])
 def test_code_blocks_run(page: str, demo_model: StoredModel, tmp_path: Path) -> None:
-    """The code blocks of each page run in order, with a store of their own and the files that a reader would have."""
+    """The code blocks of each page run in order, with a separate store and the files that a reader would have."""
     folder = tmp_path / "folder"
     folder.mkdir()
     for name in ("ecellm_lite", "benchmarks", "clients"):

@@ -1,4 +1,4 @@
-"""Tests the runtime with the fake engine: order of answers, errors of single rows, threads, interrupts."""
+"""Tests the runtime with the fake engine: the order of answers, errors of single rows, threads and interrupts."""
 
 from __future__ import annotations
 

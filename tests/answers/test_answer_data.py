@@ -41,7 +41,7 @@ VALUES: Mapping[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def answers(draw: st.DrawFn) -> Answer:
-    """Draw an answer with arbitrary values, even in combinations that never occur."""
+    """Draw an answer with arbitrary values, even in combinations that no task produces."""
     type_ = draw(st.sampled_from(list(VALUES)))
     return Answer(
         id=draw(st.none() | TEXTS | st.integers(-(1 << 63), 1 << 63)),

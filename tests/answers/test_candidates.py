@@ -1,4 +1,4 @@
-"""Tests candidate answers in a matrix: which tokens may come next, where an answer ends, and its probability."""
+"""Tests candidate answers, whose tokens are the rows of a matrix: their next tokens, ends and probabilities."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(
 ) -> tuple[T, list[Step]]:
     """Run a generator as the scheduler does. The logits of each step depend on all tokens of the answer so far.
 
-    `answer`: a list to which the tokens of the answer are written.
+    `answer`: a list that is changed to hold the tokens of the answer so far.
     `tries`: the number of drafted tokens to try in the first step, in the second step, and so on. A step without a
     number tries all of its drafted tokens.
     """
@@ -53,7 +53,7 @@ def run(
 
 
 def exact(rows: Sequence[Sequence[int]]) -> list[float]:
-    """Return the probability of each row, computed by brute force."""
+    """Return the probability of each candidate, computed by brute force. `rows` are the candidates' tokens."""
     closed = [(*row, END) for row in rows]
     shares = []
     for row in closed:

@@ -1,4 +1,4 @@
-"""Tests that the cache of labels' token matrices drops the least recently used matrix, and is thread-safe."""
+"""Tests the cache of label matrices, each with the tokens of a set of labels: what it drops, and thread safety."""
 
 from __future__ import annotations
 

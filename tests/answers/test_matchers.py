@@ -1,4 +1,4 @@
-"""Tests that each grammar is compiled only once, and that the matchers made from it do not share their state."""
+"""Tests that each grammar is compiled only once, although each answer has its own matcher for the grammar."""
 
 from __future__ import annotations
 

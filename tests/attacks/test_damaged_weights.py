@@ -56,7 +56,7 @@ def in_its_place(path: Path, change: Callable[[bytes], bytes]) -> None:
 
 
 def states(home: Path) -> dict[str, int]:
-    """Return how many saved states each model has on disk, by the SHA-256 of the model."""
+    """Return the number of saved states on disk for each model, by the model's SHA-256."""
     return {folder.name: len(list(folder.iterdir())) for folder in (home / "prefixes").glob("*")}
 
 

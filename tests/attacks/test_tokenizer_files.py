@@ -1,6 +1,6 @@
-"""Tokenizer files and configurations with arbitrary content.
+"""Tests tokenizer files and configurations with arbitrary content.
 
-They may cause errors, but no crash and no hang.
+They may raise a ModelError, but must not cause a crash or a hang.
 """
 
 from __future__ import annotations

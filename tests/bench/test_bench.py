@@ -271,7 +271,7 @@ def test_a_server_that_does_not_start_is_reported(tiny: Path, labelled: Path, tm
 
 
 def test_a_server_that_answers_nothing_fails_on_every_row(tmp_path: Path) -> None:
-    """This server reports that it is healthy, but refuses every completion."""
+    """The server in this test reports that it is healthy, but refuses every completion."""
     program = tmp_path / "llama-server"
     program.write_text(
         "#!/usr/bin/env python3\n"

@@ -1,4 +1,7 @@
-"""Fixtures: a shop that makes bundles, an empty folder into which bundles are installed, and a feed of models."""
+"""Fixtures: a shop that makes bundles, an empty folder into which bundles are installed, and a feed.
+
+A bundle is a signed archive with a program, models and tasks. A feed is a folder from which other machines copy models.
+"""
 
 from __future__ import annotations
 

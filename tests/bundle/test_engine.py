@@ -1,4 +1,4 @@
-"""Tests the build of the portable engine: the arguments for pip, and the checks of the built engine.
+"""Tests the build of the portable engine, which runs on many processors: pip's arguments, and checks of the result.
 
 The compilation itself takes too long for a test.
 """

@@ -1,4 +1,4 @@
-"""Tests that models are copied from one machine's store to those of others, through a folder and a web server."""
+"""Tests feeds: folders, or web servers, through which models are copied from one machine's store to other stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that a pull says when the disk is full, works across disks, and keeps several feeds apart."""
+"""Tests pulls from a feed (a signed folder of models): a full disk, several disks, and several feeds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.refusals import refusal
 
 
 def filled(disk: Path, free: int) -> None:
-    """Fill a disk up to some free bytes."""
+    """Fill a disk until only `free` bytes are free."""
     with (disk / "filler").open("wb") as file:
         file.write(bytes(shutil.disk_usage(disk).free - free))
 

@@ -1,4 +1,4 @@
-"""Tests what happens to the installed versions when their programs write into them, and after a rollback."""
+"""Tests installed versions of a bundle after their programs have written into them, and after a rollback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.tiny_models import write_tiny_model
 
 
 def calibrate(store: Store, temperature: float) -> Path:
-    """Store a calibration of the only model of a store, and return its path."""
+    """Store a calibration of the store's only model, and return the calibration's path."""
     model = store.load("tiny:F32")
     fitted = calibration_of("sentiment_analysis", temperature)
     scope = replace(fitted.scope, model=model.manifest.sha256)
@@ -54,7 +54,7 @@ def test_a_calibration_made_in_a_version_hinders_neither_deltas_nor_rollback(cha
 
 
 def replace_model(store: Store, source: Path) -> StoredModel:
-    """Put other weights into a store under the name of its only model, as a pull does."""
+    """Replace the weights of the store's only model, as a pull does. The model keeps its name."""
     write_tiny_model(source, seed=5)
     manifest = store.load("tiny:F32").manifest
     return store.update(source, replace(manifest, size=source.stat().st_size, sha256=sha256_of(source)))

@@ -1,4 +1,4 @@
-"""Tests when building the standalone program is refused. Also tests the script that starts the program.
+"""Tests which installations cannot be packed into a standalone program, and the script that starts the program.
 
 test_bare_system.py tests the built program.
 """

@@ -24,7 +24,10 @@ class Killed(BaseException):
 
 
 def kill_at(patch: pytest.MonkeyPatch, rename: int) -> list[Path]:
-    """Let the process be killed before its rename of this number, counted from 1. Return the renamed paths."""
+    """Make the process fail just before it renames a file for the `rename`-th time.
+
+    Return a list, to which the new path is added after each rename.
+    """
     renamed: list[Path] = []
     replace = Path.replace
 

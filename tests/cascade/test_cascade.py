@@ -1,4 +1,4 @@
-"""A cascade of models: which model answers a row, and how rows, deadlines and cancellations pass to the next model."""
+"""Tests a cascade: which model answers a row, and how rows, deadlines and cancellations pass to the next model."""
 
 from __future__ import annotations
 
@@ -105,9 +105,9 @@ def test_an_unknown_option_raises_before_a_row_is_sent() -> None:
 
 
 class Prepared:
-    """The first model of a cascade. The test sets its answers.
+    """The first model of a cascade. A test decides when it answers.
 
-    When the row with the id 1 is submitted, `submit` first gives the first row its answer, and then raises UsageError.
+    It refuses the row with the id 1: `submit` answers the row that was submitted first, and then raises UsageError.
     """
 
     model = SMALL

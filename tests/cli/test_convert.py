@@ -45,7 +45,7 @@ QUERY = "model.layers.1.self_attn.q_proj"
 
 @pytest.fixture(autouse=True)
 def _drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Use a small hand-written blueprint (the list of a model's tensors), with a vocabulary that llama.cpp accepts."""
+    """Make `convert` use a small hand-written blueprint (list of tensors), and a vocabulary that llama.cpp accepts."""
     letters = [chr(0x4E00 + number) for number in range(TOKENS)]
     header = read_header(write_tiny_model(tmp_path / "tiny.gguf", words=["ab"]))
     named, merges = (header.metadata[f"tokenizer.ggml.{key}"] for key in ("tokens", "merges"))

@@ -1,6 +1,6 @@
-"""Tests that progress bars leave standard output alone.
+"""Tests that progress bars do not write to standard output.
 
-They also test that a conversion's bar appears only when the first block is written.
+Also tests that a conversion's bar appears only when the first block is written.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def test_json_is_read_and_written(language: str, check: Command) -> None:
 
 @pytest.fixture
 def bin_folder(tmp_path: Path) -> Path:
-    """Return a folder to put on PATH. Its program `ecellm-lite pipe` uses the fake engine."""
+    """Return a folder to put on PATH. It has a program `ecellm-lite` whose command `pipe` uses the fake engine."""
     folder = tmp_path / "bin"
     folder.mkdir()
     script = folder / "ecellm-lite"

@@ -1,7 +1,8 @@
 """Tests the conversion of a checkpoint while it is downloaded.
 
-The tests check that the GGUF file is the same as from a local checkpoint, that the downloaded files take little space
-on the disk, and that a run after an interruption neither downloads nor converts finished shards again.
+- The GGUF file is the same as from a local checkpoint.
+- The downloaded files take little space on the disk.
+- After an interruption, finished shards are neither downloaded nor converted again.
 """
 
 from __future__ import annotations

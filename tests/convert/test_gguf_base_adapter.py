@@ -40,7 +40,7 @@ def tensors(path: Path) -> dict[str, tuple[str, bytes]]:
 
 
 def modules(kind: str) -> dict[str, tuple[int, int]]:
-    """Return the shapes of matrices that an adapter can change: those of layer 1 and, except for Gemma 2, `lm_head`."""
+    """Return the shapes of the matrices to adapt: those of layer 1, and `lm_head` unless the model is Gemma 2."""
     named = {name_alone(name).removesuffix(".weight"): shape for name, shape in shapes(CONFIGS[kind]).items()}
     found = {name: (shape[0], shape[1]) for name, shape in named.items() if len(shape) == 2 and "layers.1." in name}
     rows, columns = named["model.embed_tokens"]

@@ -1,4 +1,4 @@
-"""Tests files that mix tensor types, such as Q4_K_M: types and bytes are those that llama.cpp's quantizer writes."""
+"""Tests that files of mixed types, such as Q4_K_M, have the types and bytes that llama.cpp's quantizer writes."""
 
 from __future__ import annotations
 

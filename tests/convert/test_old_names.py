@@ -1,4 +1,4 @@
-"""Tests that the module names of Phi-2's original code, in an adapter, become the names in today's checkpoints."""
+"""Tests that old module names in an adapter for Phi-2 are replaced by the names that today's checkpoints have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests the list of tasks that a model is made for, which its file contains. Any other task gives a warning."""
+"""Tests that a model's file lists the tasks that the model is made for. Any other task gives a warning."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def test_token_ids_of_current_decoders_are_the_tokenizers_own(name: str, tmp_pat
 def differing(folder: Path, size: int) -> list[str]:
     """Return the texts for which llama.cpp and the folder's own tokenizer give different tokens.
 
-    Only texts whose characters are all `known_to_both` are tried.
+    A text is tried only if `known_to_both` is true for all its characters.
     """
     own = own_tokenizer(folder)
     with loaded(folder, size) as vocabulary:

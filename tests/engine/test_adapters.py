@@ -57,7 +57,7 @@ def asked(runtime: Runtime | ChildRuntime, count: int) -> Iterator[tuple[str | N
 
 
 def likeness(one: Answer, other: Answer) -> float:
-    """Return the KL divergence between the probabilities of two answers, in nats."""
+    """Return the KL divergence between the probabilities of two answers, in nats. It is 0 for equal probabilities."""
     assert one.probabilities
     assert other.probabilities
     shares = np.array([one.probabilities[name] for name in other.probabilities])

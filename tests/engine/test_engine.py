@@ -42,8 +42,8 @@ def test_every_example_gets_an_answer_from_its_answer_set(name: str, demo: Runti
 def tail_of(backend: LlamaBackend, runtime: Runtime, name: str, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
     """Answer a row, and return two lists of tokens, which should be equal.
 
-    The first list has the tokens that the model read and wrote. The second list has the tokens that the tokenizer makes
-    of the whole text.
+    The first list has the tokens that the model read and wrote. The second list has the tokens that the tokenizer
+    returns for the whole text.
     """
     request = runtime.request(TASKS[name].question(row))
     scheduler = Scheduler(backend)

@@ -1,4 +1,4 @@
-"""Tests which layers go to which GPU. llama.cpp's rule is written again in Python here, to compare with."""
+"""Tests which layers go to which GPU, by comparison with a copy of llama.cpp's rule in Python."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def test_an_empty_state_is_not_saved(tmp_path: Path) -> None:
 
 
 def test_deterministic_mode_takes_no_part_of_a_longer_prefix() -> None:
-    """A row that shares all but the last token of a stored prefix does not use it, but computes a shorter prefix.
+    """A row that shares all but the last token of a stored prefix computes a separate, shorter prefix.
 
     In practice, this happens when the tokenizer joins the instruction's last token with the row's first character.
     """

@@ -74,7 +74,7 @@ def test_the_length_of_calls_changes_no_bit(backend: LlamaBackend, alone: Bits, 
 def test_other_rows_and_the_place_in_memory_change_no_bit(backend: LlamaBackend, alone: Bits) -> None:
     """A row's logits stay the same, wherever its tokens are in memory and whatever else is computed with them.
 
-    The row's first tokens are a prefix that another sequence holds too. Earlier rows have freed cells here and there in
+    The row's first tokens are a prefix that another sequence shares. Earlier rows have freed cells here and there in
     memory, and the row's later tokens are put into these cells.
     """
     backend.clear()

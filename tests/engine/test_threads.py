@@ -33,7 +33,7 @@ class Office(Machine):
 
 
 def watched(threads: Threads, machine: Office, programs: int, used: float) -> int:
-    """Update `threads` ten times, as before calls of the model, and return the number of threads that it then chooses.
+    """Update `threads` ten times, and return the number of threads that it then chooses.
 
     Meanwhile, `programs` other programs keep `used` cores busy.
     """

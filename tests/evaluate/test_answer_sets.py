@@ -1,4 +1,4 @@
-"""Sets of plausible answers: how often they contain the correct answer, and how a calibration stores them."""
+"""Tests sets of plausible answers: how often they contain the right answer, and how a calibration stores them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def drawn(count: int, seed: int, trust: float) -> list[Row]:
 def test_the_guarantee_holds_for_good_and_bad_models(trust: float) -> None:
     """Check that sets of plausible answers contain the right answer in 90% of the rows, as guaranteed.
 
-    The mean share over 200 random splits may be lower by three standard errors and one row of 300.
+    The share is the mean over 200 random splits. It may be lower than 90% by three standard errors plus one row of 300.
     """
     rows = drawn(600, 1, trust)
     random = np.random.default_rng(2)

@@ -37,8 +37,9 @@ def too_sure(tokens: Sequence[int]) -> Logits:
 def reviews(count: int, seed: int, **more: Any) -> list[Labelled]:
     """Return rows for which the engine is overconfident: a temperature of 3 calibrates it.
 
-    Each row's label is drawn at random. The labels' probabilities are the engine's, tempered by 3. `more`: fields that
-    each row has in addition to its review.
+    Each row's label is drawn with the engine's probabilities at a temperature of 3.
+
+    `more`: fields that each row has in addition to its review.
     """
     generator = np.random.default_rng(seed)
     rows = [{"review": f"row {seed} {number}", **more} for number in range(count)]

@@ -53,7 +53,7 @@ def test_ten_rows_are_too_few_to_tell() -> None:
 
 
 def test_ten_right_answers_do_not_justify_a_temperature() -> None:
-    """Ten right answers may be chance: with probability 0.8, they happen one time in ten (0.8 ** 10 is 0.107)."""
+    """Ten right answers may be chance: at a probability of 0.8 each, all ten are right one time in ten (0.8 ** 10)."""
     fitted = fit([Case((Claim((0.8, 0.2), 0),), 1.0)] * 10)
     assert fitted.temperature == pytest.approx(LOWEST, rel=0.01)
     assert fitted.gain == pytest.approx(-math.log(0.8), abs=1e-3)
@@ -125,7 +125,7 @@ def entries(count: int, seed: int) -> list[Case]:
 
 
 def test_mostly_wrong_entries_get_a_bias() -> None:
-    """A temperature alone never brings a probability of 0.9 below 0.5. A bias does."""
+    """A temperature alone cannot bring a probability of 0.9 below 0.5, but a bias can."""
     plain, fitted = fit(entries(300, seed=1)), fit(entries(300, seed=1), biased=True)
     assert plain.bias == 0
     assert plain.temperature == pytest.approx(HIGHEST, rel=0.01)

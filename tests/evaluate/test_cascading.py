@@ -1,6 +1,6 @@
 """Tests the choice of the probability below which a cascade passes a row on to the next model.
 
-As few rows as possible are passed on, but enough for the agreement with the last model that the user wants.
+The cascade should agree with its last model as often as the user wants, and pass on as few rows as possible.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def test_the_curves_are_those_of_scikit_learn() -> None:
 
 
 def test_vector_scaling_has_the_best_figures_by_hand() -> None:
-    """The first option is right in 90% of the rows, so its corrected probability is nearly 0.9."""
+    """The first option is right in 90% of the rows, so vector scaling must bring its probability near 0.9."""
     shares = np.tile([0.5, 0.5], (1000, 1))
     rows = OptionRows(("yes", "no"), shares, np.array([0] * 900 + [1] * 100, dtype=np.intp))
     after = METHODS[VECTOR](rows).corrected(shares)

@@ -181,7 +181,7 @@ def test_metrics_of_constant_answers_are_as_computed_by_hand() -> None:
 
 @pytest.mark.parametrize("task", ANSWERS)
 def test_a_resample_by_counts_equals_repeated_rows(task: str) -> None:
-    """Counting a row three times gives the same metrics as three copies of the row in the list."""
+    """A row that is counted three times gives the same metrics as three copies of the row."""
 
     pairs = st.builds(Pair, ANSWERS[task], ANSWERS[task] | st.none())
 

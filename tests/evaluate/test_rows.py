@@ -1,4 +1,4 @@
-"""Labelled rows from files: every row is read in order, and every damaged row is reported with its line."""
+"""Tests that labelled rows are read from files in order, and that every damaged row is reported with its line."""
 
 from __future__ import annotations
 

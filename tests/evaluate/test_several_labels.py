@@ -169,8 +169,8 @@ SHARED = Correction(1.0, -2.0)
 def drawn(task: Task, count: int, seed: int, **own: Correction) -> list[Labelled]:
     """Return rows with random gold labels.
 
-    A row has a label with the model's probability for this label, corrected by the label's Correction in `own`. For a
-    label that is not in `own`, the Correction is SHARED.
+    Whether a row has a label is random. The probability is the model's probability for the label, corrected by the
+    label's Correction in `own`, or by SHARED if the label is not in `own`.
     """
     generator = np.random.default_rng(seed)
     rows = [{"mail": f"mail {seed} {number}"} for number in range(count)]

@@ -1,4 +1,4 @@
-"""Checks thresholds: answers with at least this probability must be right often enough, such as in 95% of cases."""
+"""Tests thresholds: of the answers whose probability reaches a threshold, enough are right, such as 95%."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def test_a_threshold_for_95_percent_holds_on_other_rows_of_product_matching(
 ) -> None:
     """The threshold is chosen on one half of the rows and tested on the other half, for several ways of halving.
 
-    An answer that reaches the threshold is automatic. At least 93% of the automatic answers must be right. Fewer may be
-    right in at most 5% of the tests, and only if the halves are random.
+    At least 93% of the answers that reach the threshold must be right. For random halves, fewer may be right, but in at
+    most 5% of all tests.
     """
     task = TASKS["product_matching"]
     lines = (data / task.name / "test.jsonl").read_text("utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""Tests that no file of a job overwrites another one or the table that is read, and that links and pipes are kept."""
+"""Tests that a job never overwrites its input or another of its files, and that it writes through links and pipes."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def write_rows(path: Path, count: int) -> Path:
 
 
 def whole(rows: Path, output: Path) -> bytes:
-    """Run the same job without a cluster, and return its output."""
+    """Run the job on one machine, without a cluster, and return its output."""
     with open_job(rows, output, TASK) as job, fake() as runtime:
         job.run(runtime)
     return output.read_bytes()

@@ -72,7 +72,7 @@ needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not 
 @needs_compiler
 @REFERENCE
 def test_the_widest_variant_gives_the_bytes_of_ggml(tmp_path: Path) -> None:
-    """The compiler splits vectors that the processor lacks into shorter ones, so any processor can run this variant."""
+    """The compiler splits vectors that are too long for the processor, so any processor can run this variant."""
     program = build("g++", tmp_path, "driver.cpp", {"baseline": ["-DECELLM_LANES=16"]}, "-O2")
     compare([str(program)], "baseline")
 

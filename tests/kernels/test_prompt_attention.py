@@ -1,4 +1,4 @@
-"""The attention of the prompt kernels, compared with attention in float64 over the same arrays."""
+"""Compares the prompt kernels' attention with attention of the same arrays in float64."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Call:
         return kernels.attend(*operands, self.scale, variant=variant, threads=threads, order=order)
 
     def expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the result in float64, and the largest difference that float32 arithmetic may cause."""
+        """Return the result in float64, and the largest error that float32 arithmetic may cause."""
         q, k, v, mask = (array.astype(np.float64) for array in (self.q, self.k, self.v, self.mask))
         sharing = q.shape[1] // k.shape[1]
         k, v = np.repeat(k, sharing, axis=1), np.repeat(v, sharing, axis=1)

@@ -1,4 +1,4 @@
-"""Tests downloads from the hub: they are complete or fail, they resume, and cached repositories need no network."""
+"""Tests downloads from the Hugging Face hub: they are complete or fail, resume, and cached ones need no network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests reading and downloading a file on the hub. A broken download is continued, and wrong bytes are deleted."""
+"""Tests that a file on the Hugging Face hub is read and downloaded, even if a download breaks or has wrong bytes."""
 
 from __future__ import annotations
 

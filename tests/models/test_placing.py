@@ -1,4 +1,4 @@
-"""Tests that a file is added to the store without loss if it lies in its place already."""
+"""Tests that a file is not lost if it is added to the store but is already where the store would put it."""
 
 from __future__ import annotations
 

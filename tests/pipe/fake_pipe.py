@@ -1,4 +1,4 @@
-"""`ecellm-lite pipe` with the fake engine.
+"""Runs `ecellm-lite pipe` with the fake engine.
 
 A review that contains `poison` kills the process, and a review that contains `hang` makes the process hang.
 

@@ -1,4 +1,4 @@
-"""The pipe's protocol: each request gets one line with its id, and nothing else is written to standard output."""
+"""Tests that each request to the pipe gets one line with its id, and that standard output has nothing else."""
 
 from __future__ import annotations
 

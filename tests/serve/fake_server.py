@@ -1,4 +1,4 @@
-"""`ecellm-lite serve` with the fake engine in a child process. The process first prints the number of its port."""
+"""Runs `ecellm-lite serve` with the fake engine in a child process, which first prints the number of its port."""
 
 from __future__ import annotations
 

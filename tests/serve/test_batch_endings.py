@@ -1,4 +1,4 @@
-"""Tests that no answer of a batch is lost: on a full disk, after cancels, beside other servers, and after a kill."""
+"""Tests that no answer of a batch is lost by a full disk, a cancel, a kill, or a second server on the same folder."""
 
 from __future__ import annotations
 

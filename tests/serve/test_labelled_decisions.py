@@ -1,4 +1,4 @@
-"""Tests labelled questions: which lines are read or refused, and how a question's calibration changes its answers."""
+"""Tests files of labelled questions: which lines are valid, and how a question is calibrated with them."""
 
 from __future__ import annotations
 

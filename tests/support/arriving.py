@@ -18,7 +18,7 @@ PIECE = 1 << 16
 
 
 class FolderFile(HubFile):
-    """Stands in for a file on the hub: the bytes come from a folder. `repository` is the path of this folder.
+    """A simulated file on the hub. Its bytes come from a file in the folder `repository`.
 
     `sent` counts the downloaded bytes of all FolderFiles together. Reading a range is not counted.
     """
@@ -62,7 +62,7 @@ def resharded(base: Path, folder: Path, shards: int) -> Path:
 def arriving(checkpoint: Path, folder: Path) -> tuple[Path, tuple[FolderFile, ...]]:
     """Copy a checkpoint to `folder`, but without its weights.
 
-    Return the folder, and a FolderFile for each file of weights, from which this file can be downloaded later.
+    Return the folder, and a FolderFile for each file of weights, which simulates the download of this file.
     """
     folder.mkdir(parents=True)
     weights = []

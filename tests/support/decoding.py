@@ -19,7 +19,7 @@ ROOM = 1 << 14
 def decoded(space: Space, logits: Callable[[Sequence[int]], Logits]) -> Outcome:
     """Decode one answer of `space` without a model, and return the answer with its probabilities.
 
-    `logits` stands in for the model: it returns the next token's logits for the answer's tokens so far.
+    `logits` simulates the model: it returns the next token's logits for the answer's tokens so far.
     """
     decoding = space.decode(Scene(FakeVocabulary(), ROOM))
     tokens: list[int] = []
@@ -34,7 +34,7 @@ def decoded(space: Space, logits: Callable[[Sequence[int]], Logits]) -> Outcome:
 
 
 def writes(text: str) -> Callable[[Sequence[int]], Logits]:
-    """Return a function from an answer's tokens so far to the model's logits. With it, the model writes `text`."""
+    """Return a simulated model that writes `text`: a function that returns logits for the answer's tokens so far."""
     wanted = [*FakeVocabulary().tokenize(text), FakeVocabulary.end]
 
     def logits(tokens: Sequence[int]) -> Logits:

@@ -1,4 +1,7 @@
-"""A feed on a local web server, which supports range requests and can simulate faults."""
+"""A feed on a local web server, which supports range requests and can simulate faults.
+
+A feed is a folder of signed models, from which other machines copy models into their stores.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ class FolderServer:
         self._server.server_close()
 
     def files(self) -> list[int]:
-        """Return the first byte's offset in the file for each download of a file since the last call of this method.
+        """Return, for each download since the last call of this method, the offset at which it began in the file.
 
         The offset is 0, or more if an interrupted download was continued.
         """

@@ -64,8 +64,8 @@ def forgeries(header: Header, keys: Iterable[str]) -> Iterator[tuple[str, Metada
 def crashes(path: Path, keys: Iterable[str]) -> list[tuple[str, MetadataValue, int]]:
     """Return the forged keys and values that check_model accepts, but that crash llama.cpp or make it hang.
 
-    The third item is the number of the signal that ended the process. Each forged file is loaded in a process of its
-    own, which decodes a few tokens in two sequences.
+    The third item is the number of the signal that ended the process. Each forged file is loaded in a separate
+    process, which decodes a few tokens in two sequences.
     """
     ended = []
     forged = path.with_name("forged.gguf")

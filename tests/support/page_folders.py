@@ -55,7 +55,7 @@ def _evaluate(folder: Path, open_things: ExitStack) -> Environment:
 
 
 def _jobs(folder: Path, _: ExitStack) -> Environment:
-    """Write labelled pairs of the same product or of clearly different ones, and a table of such pairs."""
+    """Write labelled pairs of products, either the same or clearly different, and a table of some of them."""
     pairs = [(f"oak table model {number}", f"oak table model {number}", "yes") for number in range(30)]
     pairs += [(f"oak table model {number}", f"garden hose {number} ft", "no") for number in range(30)]
     labelled = [

@@ -15,7 +15,7 @@ def refusal(kind: type[EcellmError], *values: object, **place: object) -> Iterat
     """Check that the `with` block raises an error of this class.
 
     `place`: attributes that the error must have (file, field, line, settings).
-    `values`: names, numbers or words that its text must contain: the message, or the advice (`step`) after it.
+    `values`: names, numbers or words that its text must contain. The text is the message and the advice (`step`).
     """
     with pytest.raises(kind) as caught:
         yield

@@ -37,7 +37,7 @@ def _mixed(count: int, generator: Generator) -> NDArray[np.floating]:
 
 
 def _near(count: int, generator: Generator) -> NDArray[np.floating]:
-    """Return values that differ only in their last bits. With them, the quantizer's search divides by almost zero."""
+    """Return values that differ only in their last bits. For them, the quantizer's search divides by almost zero."""
     base = generator.normal() * 10.0 ** generator.integers(-3, 6)
     return base * (1 + generator.integers(-3, 4, count) * 2.0**-23)
 

@@ -85,7 +85,7 @@ def test_an_endless_line_is_not_held_in_memory(tmp_path: Path, monkeypatch: pyte
 
 
 def test_an_endless_line_takes_bounded_memory(tmp_path: Path) -> None:
-    """A line of 60 MB is never held in memory as a whole."""
+    """A line of 60 MB is never in memory as a whole."""
     path = tmp_path / "x.csv.gz"
     with gzip.open(path, "wb", compresslevel=1) as file:
         file.write(b"a,b\n1,2\n3,")

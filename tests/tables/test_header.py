@@ -1,4 +1,4 @@
-"""Tests that a table's header is found, and that no row is taken for it or left out with it."""
+"""Tests that a table's header is found, and that no row is mistaken for the header or dropped with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Captions of pictures: a row with a caption gives CASLIE's prompt, and a row without one gives ECInstruct's."""
+"""Tests captions of pictures: a row with a caption gets CASLIE's prompt, and any other row gets ECInstruct's."""
 
 from __future__ import annotations
 

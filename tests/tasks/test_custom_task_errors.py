@@ -1,6 +1,6 @@
 """Tests that an invalid task file raises an error that names the wrong place.
 
-They also test that a hostile file takes little time and memory.
+Also tests that a hostile file takes little time and memory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests that rows from ECInstruct's files are used unchanged, even if this project would write their texts otherwise.
+"""Tests that rows from ECInstruct's files are used unchanged, even if this project would format them differently.
 
 Also tests rows whose fields are nested under the key `input`.
 """

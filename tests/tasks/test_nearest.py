@@ -1,4 +1,4 @@
-"""Tests the search for the most similar texts (BM25), and the shortlist of labels that a prompt gets from it."""
+"""Tests the search for the most similar texts (BM25), which chooses a shortlist of labels for a prompt."""
 
 from __future__ import annotations
 

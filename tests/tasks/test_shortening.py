@@ -112,7 +112,7 @@ def test_as_little_as_possible_is_cut(case: Case, size: int) -> None:
 
 
 def test_the_long_rows_of_this_test_exceed_the_context() -> None:
-    """Check the cases: if no row were too long, the test above would pass without any cut."""
+    """Check that the long row of each case must be cut, and the short row need not be."""
     for case in CASES:
         with over(case.context) as runtime:
             assert runtime.needs(case.task, case.row(1)) <= case.context

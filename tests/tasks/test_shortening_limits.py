@@ -1,4 +1,4 @@
-"""Checks that equal rows are cut at the same place, between words or items, and that few tokenizations find it."""
+"""Tests that equal rows are cut at the same place, between words or items. Few tokenizations find this place."""
 
 from __future__ import annotations
 

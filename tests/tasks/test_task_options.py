@@ -1,4 +1,4 @@
-"""The options of each task, its answers, and prompts with and without options."""
+"""Tests the options of each task, its answers, and its prompts with and without options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks the blend of two adapters."""
+"""Tests the blend of two adapters: a new adapter whose weights lie between those of the two."""
 
 from __future__ import annotations
 

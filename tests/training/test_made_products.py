@@ -1,4 +1,4 @@
-"""Tests that an attribute's value in a synthetic row is in the field that the answer names.
+"""Tests synthetic rows about a product's attributes: the field that the answer names contains the attribute's value.
 
 If the answer is "None", no field contains a value of this attribute.
 """

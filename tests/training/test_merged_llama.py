@@ -1,4 +1,4 @@
-"""Tests training with a merged adapter: hidden states, gradients and loss curve are those that peft computes."""
+"""Tests training with a merged adapter: hidden states, gradients and loss curve are the same as with peft."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def peft_states(model: Any, lessons: Sequence[Lesson]) -> Any:
 def gradients(model: Any, states: Any) -> dict[str, Any]:
     """Return the gradients of the adapter's matrices.
 
-    The loss is the sum of all numbers in `states`, each multiplied by a random number of its own.
+    The loss is the sum of all numbers in `states`, each multiplied by a different random number.
     """
     random = torch.Generator().manual_seed(4)
     model.zero_grad()

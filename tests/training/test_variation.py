@@ -1,4 +1,4 @@
-"""Checks that training rows have the right answers: varied rows, and synthetic rows."""
+"""Tests that varied and synthetic training rows have the right answers."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def from_ranks(ranks: Mapping[bytes, int]) -> tuple[dict[str, int], list[Pair]]:
 
 
 def byte_letters() -> list[str]:
-    """Return the character that stands for each byte in a byte-level vocabulary."""
+    """Return the character that represents each byte in a byte-level vocabulary."""
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     hidden = iter(range(0x100, 0x200))
     return [chr(byte) if byte in visible else chr(next(hidden)) for byte in range(256)]
