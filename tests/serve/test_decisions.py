@@ -16,6 +16,7 @@ import pytest
 
 from ecellm_lite import Runtime
 from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.errors import ClosedError
 from ecellm_lite.serve.in_flight import InFlight
 from ecellm_lite.serve.keys import Key, Keys
 from ecellm_lite.tasks.questions import question_task
@@ -247,12 +248,24 @@ def test_the_other_error_classes() -> None:
                     content=b"{",
                     options={"headers": {"Content-Type": "application/json"}},
                 )
-            runtime.close()
+            closing = threading.Thread(target=runtime.close)
+            closing.start()
+            until(lambda: _closed(runtime))
             backend.gate.set()
+            closing.join(PATIENCE)
             with pytest.raises(openai.InternalServerError):
                 waiting.result()
             with pytest.raises(openai.InternalServerError):
                 decide(client, questions=[PREDICATE])
+
+
+def _closed(runtime: Runtime) -> bool:
+    """Return whether the runtime accepts no more requests. Its engine may still be in a call."""
+    try:
+        runtime.tokenize("Mug")
+    except ClosedError:
+        return True
+    return False
 
 
 def test_the_models_are_listed(client: Any, server: Server) -> None:
