@@ -94,7 +94,7 @@ def main(model: str, data: Path, count: int, output: Path) -> None:
 
 
 def labels_of(setting: Setting) -> dict[str, str]:
-    """Return the labels of the setting's task as {letter: label}, including the label that the setting removes."""
+    """Return all labels of the task that a setting changes, as {letter: label}. The label to remove is among them."""
     task = get_task(setting.task)
     lines: list[str] = json.loads(str(task.question(task.example()).options))
     return {line[0]: line[3:].rstrip(".") for line in lines}

@@ -154,10 +154,10 @@ def backends(path: Path, settings: Settings) -> dict[str, LlamaBackend]:
 def measure(
     path: Path, settings: Settings, sizes: Sequence[int], turns: int, ik_python: Path | None
 ) -> tuple[dict[str, Any], str]:
-    """Return the tokens per second for each prompt size, and the name of the prompt kernels' variant.
+    """Return the results for each prompt size, and the name of the prompt kernels' variant.
 
-    In the results, `times` is the rate of the prompt kernels divided by llama.cpp's rate. llama.cpp is measured with
-    and without repacked weights, and its higher rate counts.
+    A result has the tokens per second of each way to read a prompt. Its `times` is the prompt kernels' rate divided by
+    llama.cpp's rate with or without repacked weights, whichever is higher.
     """
     ways = backends(path, settings)
     fork = IkLlama(ik_python, path, settings.threads or 1, settings.micro_batch) if ik_python else None

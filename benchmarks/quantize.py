@@ -69,7 +69,7 @@ def main(rows: int, repeats: int, output: Path, figure: Path) -> None:
 
 
 def picture(facts: dict[str, Any]) -> str:
-    """Return an SVG bar chart that shows how many times as fast as ggml each variant is, for each K-quant."""
+    """Return an SVG bar chart of each variant's speed with each K-quant, as a multiple of ggml's speed."""
     types = {name: one for name, one in facts["types"].items() if name.split()[0] in K_QUANTS}
     legend = [way for way in next(iter(types.values()))["times_ggml"] if way != "ggml"]
     groups = [

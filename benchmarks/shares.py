@@ -66,7 +66,7 @@ class TimedVocabulary:
         self._clock = clock
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
-        """Tokenize as the vocabulary does, and count the time."""
+        """Tokenize as the vocabulary does, and add the time to the clock."""
         with self._clock.part(TOKENIZE):
             return self._vocabulary.tokenize(text, begin=begin)
 
@@ -88,7 +88,7 @@ class TimedBackend:
         self.tokens = self.calls = 0
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
-        """Decode as the backend does, and count the time."""
+        """Decode as the backend does. Count the call and its tokens, and add its time to the clock."""
         answers = any(chunk.sequence in self._answering for chunk in chunks)
         self._answering.update(chunk.sequence for chunk in chunks if chunk.ask)
         self.tokens += sum(len(chunk.tokens) for chunk in chunks)

@@ -173,7 +173,10 @@ def write(path: Path, rows: list[TableRow]) -> int:
 
 
 def memory(folder: Path, count: int) -> dict[str, float]:
-    """Return the peak memory in MiB of two processes. One reads, maps and writes a short file, the other a long one."""
+    """Return the peak memory in MiB of two processes. Each reads a CSV file, maps its columns to fields, and writes it.
+
+    The first process gets a file of FEW rows, the second one a file of `count` rows.
+    """
     peaks = {}
     for rows in (FEW, count):
         path = folder / f"memory-{rows}.csv"

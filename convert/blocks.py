@@ -25,9 +25,10 @@ class NotFiniteError(ModelError):
 
 
 def read_blocks(plan: Plan, source: TensorSource, done: int) -> Iterator[tuple[PlannedTensor, int, Block]]:
-    """Yield all blocks in the order of the GGUF file, except those that an earlier run has written (`done` bytes).
+    """Yield the blocks of all rows in the order of the GGUF file, except the rows that an earlier run has written.
 
-    Each item is a tuple: the tensor, the number of the block's first row in the tensor, and the block.
+    `done`: how many bytes of the file, from its beginning, that run has written. Each item is a tuple: the tensor, the
+    number of the block's first row in the tensor, and the block.
     """
     for tensor in plan.tensors:
         step = max(1, plan.block_weights // tensor.columns)

@@ -232,9 +232,10 @@ class UnfinishedFile:
         descriptors.sync_folder(self.target.parent)
 
     def _resumable_bytes(self, facts: Any) -> int:
-        """Set `parts` and `whole` from the journal, and return how many bytes of the file an earlier run wrote.
+        """Return how many bytes of the file an earlier run wrote, as its journal says.
 
-        Raises NotResumableError if the earlier run was another conversion: its journal has other `facts`.
+        This also sets the attributes `parts` and `whole`. Raises NotResumableError if the journal is of another
+        conversion, which had other `facts`.
         """
         journal = _read_journal(self.journal)
         if "facts" not in journal:

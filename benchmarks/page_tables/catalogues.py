@@ -23,7 +23,7 @@ def tables() -> str:
 
 
 def job_cost() -> str:
-    """Return a paragraph on the time and memory that a job takes without the model, and on the size of its journal."""
+    """Return a paragraph on a job's time and memory, not counting the model's, and on the size of its journal."""
     facts = results("job_cost")
     peak, parquet = facts["peak_memory_mib"], facts["parquet"]
     return (

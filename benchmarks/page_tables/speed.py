@@ -226,7 +226,7 @@ _WAYS = {
 
 
 def labels() -> str:
-    """Return a table of how fast one of thousands of labels is chosen for a row.
+    """Return a table of the speed at which rows get one of thousands of labels.
 
     It compares our search among the labels with JSON schemas that have the labels as an enum.
     """
@@ -249,7 +249,7 @@ def labels() -> str:
 
 
 def learning_speed() -> str:
-    """Return a table of the speed and memory of training on a CPU: `train learn` and peft's own layers."""
+    """Return a table that compares the speed and memory of `train learn` and of peft's own layers on a CPU."""
     facts = results("learning_speed")
     rows = [
         [name, f"{one['tokens_per_second']:.0f}", gb(one["peak_memory"])]

@@ -32,7 +32,7 @@ def check_scale(config: Hyperparameters, sizes: Dimensions, largest: int) -> Non
     """Raise ModelError if llama.cpp would not scale the queries as config.json says.
 
     A GGUF file has no key for this scale. llama.cpp computes the scale from the number of values in a head. For the
-    model with `largest` layers (the 27B), llama.cpp computes the scale from width / heads instead.
+    27B model, which has `largest` layers, it uses a hidden state's width divided by the number of heads instead.
     """
     scalar = config.number("query_pre_attn_scalar", 256)
     expected = sizes.width // sizes.heads if sizes.layers == largest else sizes.size

@@ -36,7 +36,7 @@ class Score(OneOf):
         return self.levels.index(key) + 1
 
     def decode(self, scene: Scene) -> Decoding:
-        """Compute the probability of each level, and average the positions."""
+        """Compute the probability of each level, and the mean of the positions weighted by these probabilities."""
         return _averaged((yield from OneOf.decode(self, scene)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:

@@ -14,7 +14,7 @@ from ecellm_lite.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class WrittenValues:
-    """Finds the spans of the values that a person wrote.
+    """Turns values that a person wrote into spans: each value with the source (product text) that it comes from.
 
     `attributes`: the names of the attributes.
     `forms`: the form of each attribute.

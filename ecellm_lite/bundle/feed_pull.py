@@ -150,7 +150,7 @@ def _is_stored(model: FeedModel, file: FeedFile, store: Store) -> bool:
 
 
 def _update(model: FeedModel, store: Store, folder: Path, address: str, advance: Callable[[int], None]) -> None:
-    """Fetch the files of a model that the store lacks. Store the model first, then its calibrations."""
+    """Fetch those files of a feed's model that are not in the store. Store the model first, then its calibrations."""
     needed = [file for file in model.files if not _is_stored(model, file, store)]
 
     def fetched(file: FeedFile) -> Path:

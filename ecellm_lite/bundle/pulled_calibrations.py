@@ -23,7 +23,10 @@ SHIPPED = "shipped.sha256"  # the record of the demo, ecellm_lite/demo/calibrati
 
 
 def record_copies(folder: Path, index: Index) -> None:
-    """Record the calibrations of a bundle's version as copies. `folder`: the version's folder."""
+    """Write the record files of the calibrations that came with a bundle.
+
+    `folder`: the folder with the bundle's unpacked files. `index`: the bundle's index.
+    """
     digests: dict[Path, dict[str, str]] = {}
     for file in index.files:
         if file.model_file and file.model_file.startswith(f"{CALIBRATION}/"):

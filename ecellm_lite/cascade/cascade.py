@@ -95,8 +95,8 @@ class Cascade:
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
         """Submit a row, and return a future for its answer.
 
-        The next model also gets the row if the answer's probability is below `min_probability`. Only the last model
-        abstains. Raises UsageError if the options contain an adapter or a calibration file.
+        A row whose answer's probability is below `min_probability` goes to the next model, as with `escalate_below`.
+        Only the last model abstains. Raises UsageError if the options contain an adapter or a calibration file.
         """
         check_options(options)
         if options.get("adapter") is not None:

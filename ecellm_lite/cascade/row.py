@@ -75,7 +75,7 @@ class CascadeRow:
         self._leave(place)
 
     def _leave(self, place: int) -> None:
-        """Tell the stage at index `place` that it has finished this row, and submit waiting rows to the next stage.
+        """Tell the stage (model) at index `place` that it has finished this row. Submit waiting rows to the next stage.
 
         Rows wait for the next stage until there are enough of them, until they have waited for LONGEST_WAIT seconds, or
         until the stage at `place` has no more rows.

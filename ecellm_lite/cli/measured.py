@@ -55,7 +55,7 @@ def show_results(results: Results, console: Console | None = None) -> None:
 
 
 def _show_labels(task: TaskResult, console: Console) -> None:
-    """Print the task's remaining metrics, and a table with a line for each label."""
+    """Print the task's secondary metrics, and a table with a line for each label."""
     console.print(Text(f"\n{plain(task.abbreviation)}: {_others(task)}".removesuffix(": ")))
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for name in ("label", "gold", "answered", "precision", "recall", "F1"):

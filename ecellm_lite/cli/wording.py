@@ -27,9 +27,10 @@ def worded(error: EcellmError, options: Mapping[str, str]) -> str:
 
 
 def options_of(command: click.Command) -> dict[str, str]:
-    """Return the command's option for each argument of the Python API, such as {"gpu_layers": "--gpu-layers"}.
+    """Return the command's options by the names of Python arguments, such as {"gpu_layers": "--gpu-layers"}.
 
-    If a parameter's name differs from its option, both names are keys: `task` and `tasks` both have the value `--task`.
+    If an option's name differs from its parameter's name, both names are keys. For example, the keys `task` and `tasks`
+    both have the value `--task`.
     """
     options: dict[str, str] = {}
     for parameter in command.params:

@@ -41,7 +41,7 @@ class Waiting:
         return len(self._group) + len(self._urgent) + len(self._arrived)
 
     def __contains__(self, request: Request) -> bool:
-        """Return whether a request is in the current group, not in a later one."""
+        """Return whether a request is in the group that leaves now, not in one that leaves later."""
         return request in self._group
 
     def advance_urgent(self) -> None:
@@ -65,7 +65,7 @@ class Waiting:
         return self._group[0] if self._group else None
 
     def pop(self) -> Request:
-        """Remove and return the next request. Call `first` beforehand: it returns the same request."""
+        """Remove and return the request that `first` returned. `first` must be called before each `pop`."""
         return self._group.popleft()
 
     def tokens(self, most: int) -> int:

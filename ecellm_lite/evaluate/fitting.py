@@ -49,7 +49,7 @@ class Fit:
     `gain`: by how much the mean logarithm of a row's likelihood rises, in nats.
     `error`: the standard error of this gain.
     `log_ratio`: the logarithm of the factor by which a half's likelihood rises. The factor is the mean of both halves.
-    `least_ratio`: the smallest factor that passes the test. A smaller one may be chance.
+    `least_ratio`: the smallest such factor with which the correction is kept. A smaller factor may be chance.
     `by_option`: a correction with its own numbers for each option, or None. If there is one, it replaces the
       temperature, which is then 1.
     `methods`: the methods that were compared, by name, if there were enough rows.
@@ -195,7 +195,7 @@ class _Claims:
         return np.array([1 / float(minimum.x[0]), float(minimum.x[1])])
 
     def log_likelihoods(self, settings: Floats) -> Floats:
-        """Return the logarithm of each row's likelihood. `settings` has one temperature and bias per row."""
+        """Return the logarithm of each row's likelihood. `settings` (rows, 2): each row's temperature and bias."""
         logs = self._tempered(settings)
         likelihoods = np.zeros(self.count)
         np.add.at(likelihoods, self.rows, logs[np.arange(len(self.right)), self.right])

@@ -108,9 +108,10 @@ def fit_none(rows: Sequence[NoneRow], *, seed: int = 0) -> NoneFit | None:
 
 
 def _fitted(features: Floats, right: NDArray[np.bool_]) -> Floats:
-    """Fit the weights of the logistic regression by maximum likelihood.
+    """Return the weights of a rule (a logistic regression), fitted by maximum likelihood.
 
-    The log-likelihood is concave, so any starting point leads to the same maximum.
+    The arguments are those of `_log_likelihoods`. The log-likelihood is concave, so any starting point leads to the
+    same maximum.
     """
     from scipy.optimize import minimize
 

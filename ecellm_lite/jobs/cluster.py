@@ -57,9 +57,9 @@ class ClusterActor:
 
 
 def node_share(nodes: Sequence[Mapping[str, Any]], threads: int | None) -> dict[str, float]:
-    """Return the resources that each actor reserves: its cores, and one GPU if any node has a GPU.
+    """Return the resources that each actor (a process with a model) reserves: cores, and one GPU if any node has a GPU.
 
-    `threads`: the number of cores. By default, CORES, or fewer if no node has that many.
+    `threads`: the number of cores of an actor. By default, CORES, or fewer if no node has that many.
 
     The result's keys are Ray's names of the resources.
     """

@@ -101,7 +101,10 @@ def review_columns(*, alone: bool) -> tuple[str, ...]:
 
 
 def review_cells(task: str | None, reason: str, key: bytes | None) -> dict[str, str | None]:
-    """Return a row's cells in the columns that only a review table has. `task` is None if the job has only one task."""
+    """Return a row's cells in the columns of `review_columns`. The cell for the correct answer is empty.
+
+    `task`: None if the job has only one task. `reason`: why the answer needs a review. `key`: identifies the row.
+    """
     named = {} if task is None else {TASK: task}
     return {**named, REASON: reason, CORRECTION: None, KEY: shown_key(key)}
 

@@ -19,7 +19,10 @@ from ecellm_lite.models.files import replacing, sha256_of
 
 
 def read_record(path: Path) -> Mapping[str, str]:
-    """Return the sha256 of each recorded copy by its name. A missing or damaged record names no copies."""
+    """Return a record: the sha256 of each copied calibration, by its file name.
+
+    A record that is missing or cannot be read is empty. Damaged lines are left out.
+    """
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, ValueError):
@@ -29,7 +32,7 @@ def read_record(path: Path) -> Mapping[str, str]:
 
 
 def write_record(path: Path, digests: Mapping[str, str]) -> None:
-    """Write the sha256 of each copy by its name, atomically."""
+    """Write a record atomically. `digests`: the sha256 of each copied calibration, by its file name."""
     with replacing(path) as temporary:
         temporary.write_text("".join(f"{digest}  {name}\n" for name, digest in digests.items()), "utf-8")
 

@@ -22,7 +22,7 @@ from ecellm_lite.models.hub import explained_error
 
 
 class StoppedError(Exception):
-    """Stops a download, if the function `received` that was passed to HubFile.fetch raises it."""
+    """The function `received` that a caller passes to HubFile.fetch may raise this, to stop the download."""
 
 
 @dataclass(frozen=True, slots=True)

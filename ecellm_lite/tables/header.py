@@ -135,8 +135,8 @@ def _identifiers(row: SampleRow, width: int) -> bool:
 def _is_item(row: SampleRow, others: Sequence[SampleRow]) -> bool:
     """Return whether a row with texts such as `MUG_02` is an item, and not a header.
 
-    It is an item if at least half of these texts are in columns in which most texts of the other rows look like this
-    too.
+    Such a text fits its column if most of the column's other texts look like it. The row is an item if at least half of
+    its texts of this kind fit.
     """
     places = [index for index, cell in enumerate(row.cells) if "_" in text_of(cell)]
     alike = 0

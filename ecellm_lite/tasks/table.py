@@ -68,10 +68,11 @@ def _at_once(name: str, flags: int) -> int:
 
 
 class TaskTable:
-    """One table of a TOML file. Each value is checked when it is read, and an unknown key is an error.
+    """One table of a TOML file, or a JSON object in a field of a row.
 
-    `path`: the TOML file, or None for an object in a row. Such an object is checked in the same way, but cannot name
-      files.
+    Each value is checked when it is read, and an unknown key is an error.
+
+    `path`: the TOML file, or None for a JSON object. A JSON object cannot name files.
     `place`: the table's path in the file, such as `answer.choices[1]`. It is empty for the top-level table.
     """
 

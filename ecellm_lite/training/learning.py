@@ -277,7 +277,7 @@ class Learning:
             self._keep()
 
     def _keep(self) -> None:
-        """Write the adapter into the folder, in PEFT's format with 16-bit weights."""
+        """Write the adapter into the training's folder, in PEFT's format with 16-bit weights."""
         halves = {
             name: tensor.to(torch.float16)
             for name, tensor in get_peft_model_state_dict(self.model, save_embedding_layers=False).items()

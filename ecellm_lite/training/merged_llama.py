@@ -45,9 +45,9 @@ class MergedLlama:
                     matrices.merge()
 
     def answer_states(self, lessons: Sequence[Lesson]) -> Any:
-        """Return the hidden states that predict the tokens of the answers, one lesson after the other.
+        """Return the hidden states that predict the tokens of the lessons' answers, in the order of the lessons.
 
-        Their shape is (tokens, width).
+        A lesson is a training example. The states have the shape (tokens, width).
         """
         packing = packed(lessons)
         rows = [
@@ -221,9 +221,9 @@ def _rotated(x: Any, heads: int, cosines: Any, sines: Any) -> Any:
 
 
 class _Row:
-    """The positions of a lesson's tokens among the computed tokens of all lessons (training examples).
+    """Where a lesson's tokens are in the list of all tokens to compute. A lesson is a training example.
 
-    The lesson's first `shared` tokens are the same as in the lesson before it, and are computed only once.
+    The lesson's first `shared` tokens are the same as in the lesson before it, and are only once in the list.
     """
 
     def __init__(self, places: Any, shared: int) -> None:

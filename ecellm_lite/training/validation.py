@@ -46,8 +46,8 @@ class Validation:
     def result(self) -> dict[str, Any]:
         """Return {"score", "tasks": {task: {"rows", "loss", "exact", "accuracy", "macro_f1"}}}.
 
-        Rows from left-out sources are measured separately. Their results are in "left_out", in the same form as
-        "tasks".
+        Rows from sources that were left out of the training are measured separately. Their results are in "left_out",
+        in the same form as "tasks".
 
         The score is the mean of one figure per task, for all tasks in "tasks" and "left_out" that have at least
         LEAST_ROWS rows. The figure is the task's "macro_f1" or, if it has none, "exact" (the fraction of exact

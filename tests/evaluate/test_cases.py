@@ -1,4 +1,4 @@
-"""Checks how an answer is compared with its gold answer (a case), and the temperature fitted to many such cases."""
+"""Checks cases (answers compared with their gold answers), and the temperature that is fitted to many cases."""
 
 from __future__ import annotations
 

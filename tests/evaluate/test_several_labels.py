@@ -169,8 +169,8 @@ SHARED = Correction(1.0, -2.0)
 def drawn(task: Task, count: int, seed: int, **own: Correction) -> list[Labelled]:
     """Return rows with random gold labels.
 
-    Whether a row has a label is random. The probability is the model's probability for the label, corrected by the
-    label's Correction in `own`, or by SHARED if the label is not in `own`.
+    A row gets each label with the model's probability for it, after a correction. `own` has the Correction of some
+    labels. SHARED is the Correction of all others.
     """
     generator = np.random.default_rng(seed)
     rows = [{"mail": f"mail {seed} {number}"} for number in range(count)]

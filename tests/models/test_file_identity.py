@@ -39,7 +39,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def identities(tmp_path: Path) -> FileIdentities:
-    """Return the stored hashes as a new process would read them."""
+    """Return a new FileIdentities, which reads the stored hashes from disk like a new process."""
     return FileIdentities(tmp_path / "hashes.json")
 
 

@@ -2,8 +2,8 @@
 
 A review that contains `poison` kills the process, and a review that contains `hang` makes the process hang.
 
-The argument says how the model loads, such as `missing`, `crash`, `slow`, or `isolated` (in a child process). With
-`crash FILE`, the process crashes at its start if FILE exists, after it has added a line to FILE.
+The first argument says how the model loads, such as `missing`, `crash`, `slow`, or `isolated` (in a child process).
+With `crash FILE`, loading crashes the process only if FILE exists. Before each crash, a line is added to FILE.
 """
 
 from __future__ import annotations

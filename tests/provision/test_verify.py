@@ -76,9 +76,9 @@ def test_verify_names_each_failed_check(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_the_weights_of_adapters_are_applied_to_the_original(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The attribute `scaling` of peft's layers is a dict. An adapter's weight is multiplied into it.
+    """In peft's layers, the attribute `scaling` has a number per adapter. It is multiplied by the adapter's weight.
 
-    Some modules of transformers have an attribute `scaling` too. It is a number and must not change.
+    Some modules of transformers have an attribute `scaling` too. It is a single number and must not change.
     """
     first, second = {"adapter_0": 2.0, "adapter_1": 4.0}, {"adapter_1": 8.0}
     active: list[list[str]] = []

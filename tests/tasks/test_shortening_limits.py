@@ -1,4 +1,4 @@
-"""Tests that equal rows are cut at the same place, between words or items. Few tokenizations find this place."""
+"""Tests that equal rows are cut at the same place, between words or items, after tokenizing them only a few times."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 A triple is right if it equals a gold triple. Order and repetition do not matter, and an attribute may have several
 triples. An attribute without a value has the triple (attribute, "None", "None"), which counts like any other. The
 triples of all rows are counted together, so a row with many attributes weighs more. As in the authors' script, an
-unreadable answer has no triples, but the row's gold triples still count in recall. The paper's metrics thus count all
-rows, so `paper` and `all` are the same.
+unreadable answer has no triples, but the row's gold triples still count in recall. So the paper's metrics count all
+rows, and the fields `paper` and `all` of the result (see metrics/measured.py) are the same.
 
 For out-of-domain rows, the authors' script uses weaker metrics. Their names begin with `contained_`. For these metrics,
 two triples match if the attributes are equal, one value contains the other, and one source contains the other.
