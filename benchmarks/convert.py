@@ -367,7 +367,7 @@ def picture(results: dict[str, Any]) -> str:
 
 
 def say(steps: dict[str, dict[str, Any]]) -> None:
-    """Print the figures of the conversion step that ended last."""
+    """Print the figures of the last step in `steps`."""
     step, each = list(steps.items())[-1]
     click.echo(f"{step}: {each}", err=True)
 

@@ -92,7 +92,7 @@ class Way:
     The requests are sent in parts of a few hundred requests each.
 
     - `every`: 1 if this way answers all parts, 2 if it answers every second part, and so on.
-    - `parts`: for each part's number, the seconds that it took.
+    - `parts`: how many seconds each part took, by the part's number.
     - `requests`: for each task, the seconds of its requests.
     - `statuses`: how often each HTTP status came back.
     """

@@ -10,9 +10,10 @@ such a task. There are two kinds of rows that fit no label:
 
 The rows are answered in three ways:
 
-- `unlisted`: the prompt lists only the labels. A rule decides by the coverage and the likeliest label's probability;
+- `unlisted`: the prompt lists only the labels. A rule decides whether no label fits, from the coverage and the
+  likeliest label's probability;
 - `default`: the prompt lists "none" as the last option. There is no rule;
-- `calibrated`: the prompt lists "none" as the last option, and a rule decides.
+- `calibrated`: the prompt lists "none" as the last option, and a rule corrects its probability.
 
 Each rule is fitted to one half of the rows and measured on the other half. Then the halves are swapped. For each kind
 of row and each way, the results have the precision, recall and F1 of the answer "none". They also have the accuracy

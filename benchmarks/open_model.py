@@ -2,11 +2,13 @@
 
     python -m benchmarks.open_model --model qwen2.5-coder-0.5b-instruct-q4_k_m.gguf --data ../shared/data
 
-For each task, the results have the accuracy and F1. For a task with the answers "yes" and "no", F1 is computed for the
-answer "yes", and the results have the area under the ROC curve too. For other tasks, F1 is the mean of all labels' F1.
-Each metric has its 95% interval over 2,000 resamples of the rows. For comparison, the results have the accuracy and F1
-of a program that always gives the most frequent label. The model also answers each task's example and one further
-question. Speed is not measured.
+The tasks are product matching and sentiment analysis. For each, the results have the accuracy and F1. For a task with
+the answers "yes" and "no", F1 is computed for the answer "yes", and the results have the area under the ROC curve too.
+For other tasks, F1 is the mean of all labels' F1. Each metric has its 95% interval over 2,000 resamples of the rows.
+For comparison, the results have the accuracy and F1 of a program that always gives the most frequent label.
+
+The model also answers the example row of every built-in task, and a custom question about a customer's message. Speed
+is not measured.
 """
 
 from __future__ import annotations

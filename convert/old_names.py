@@ -67,7 +67,11 @@ def with_current_names(adapter: PeftAdapter, architecture: str) -> PeftAdapter:
 
 
 def _of_language(values: Mapping[str, Named], path: Path) -> dict[str, Named]:
-    """Drop the values for image modules. Return the other values, by their names in a model that cannot see images."""
+    """Return `values` without the values for image modules.
+
+    `values`: the LoRA factors or other values, by the module's name. In the result, each module has the name that it
+    has in a model that cannot see images.
+    """
     renamed: dict[str, Named] = {}
     for name, value in values.items():
         if is_of_images(name):

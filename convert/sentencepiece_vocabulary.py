@@ -1,8 +1,9 @@
-"""A SentencePiece vocabulary for llama.cpp, read from tokenizer.model or else from tokenizer.json.
+"""A SentencePiece vocabulary for llama.cpp, read from tokenizer.model or, if this is missing, from tokenizer.json.
 
 To split a text, llama.cpp merges pairs of tokens, as SentencePiece does. It begins with the pair that becomes the token
-with the highest score. tokenizer.json has no scores, so they are computed from the order of its merges. llama.cpp's own
-converter gives every token the same score, so a file from it splits texts in another way than the original tokenizer.
+with the highest score. tokenizer.json has no scores, so they are computed from the order of its merges. In this case,
+llama.cpp's own converter gives every token the same score. With such scores, llama.cpp splits texts in another way than
+the original tokenizer.
 """
 
 from __future__ import annotations

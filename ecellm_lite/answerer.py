@@ -104,7 +104,7 @@ class Answerer(Protocol):
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
     ) -> Iterator[Answer]:
-        """Yield one answer for each row, in order. Later rows are read in advance.
+        """Yield one answer for each row, in order. Rows are read ahead, while earlier rows are answered.
 
         The answer to a bad row holds the error. If the caller could not read a row, it passes the InputError instead,
         and the answer holds this error.

@@ -90,7 +90,8 @@ def gpus(candidates: Sequence[Device]) -> list[Device]:
     """Return the devices among `candidates` that llama.cpp itself would offload layers to.
 
     If two devices are the same card, only the first is returned. Integrated GPUs are returned only if there is no other
-    GPU. All of them must have the back end of the first. A device without a memory size gets the host's memory size.
+    GPU, and only those with the same ggml back end as the first one. A device that does not report its memory gets the
+    memory sizes of the host.
 
     Sources: llama.cpp's functions llama_prepare_model_devices (src/llama.cpp) and load_tensors (src/llama-model.cpp).
     """

@@ -1,8 +1,8 @@
 """llama-cpp-python's `Llama` class, used as its documentation shows: one completion after the other.
 
-The class keeps the last prompt's tokens in memory. If the next prompt begins with the same tokens, it does not read
-them again. So it reads the instruction only once, as our Runtime does. Apart from the threads and the context, its
-settings are the defaults. For example, flash attention is off.
+The class keeps the last prompt's tokens in memory. If the next prompt begins with the same tokens, they are not read
+again. So the instruction is read only once, as in our Runtime. Apart from the threads and the context, the class has
+its default settings. For example, flash attention is off.
 """
 
 from __future__ import annotations

@@ -127,7 +127,10 @@ class LabelSet(Space):
         raise InputError(message, step="copy it from the file of labels")
 
     def written(self, output: str | list[Any]) -> str:
-        """Return the text of the label in a labelled row's output, which names the label by its text or key."""
+        """Return the text of a labelled row's label. `output` is the label's text or key.
+
+        Any other text is returned unchanged.
+        """
         text = Space.written(self, output)
         return text if text in self.labels.by_text else self.labels.by_key.get(text, text)
 

@@ -124,8 +124,8 @@ class OneOf(Space):
 
         For the option "B: positive", "B", "b" or "Positive" is enough.
 
-        Exact keys are tried first, then exact texts, then keys and texts in any case. Raises InputError if no option,
-        or more than one, has this key or text.
+        Exact keys are tried first, then exact texts. Then keys, and then texts, are compared without regard to case.
+        Raises InputError if no option, or more than one, has this key or text.
         """
         name = text.strip()
         for named, folded in ((name, False), (name.casefold(), True)):

@@ -59,7 +59,7 @@ class SourceText:
 
     @property
     def words(self) -> set[str]:
-        """The different words of the text."""
+        """The distinct words of the text."""
         return {self.text[start:end] for start, end in zip(self.starts, self.ends, strict=True)}
 
     def spans(self, word: int, *, most: int = LONGEST) -> Iterator[Span]:

@@ -1,4 +1,4 @@
-"""Values that a person wrote for an extraction: as JSON, or as the output of a labelled row."""
+"""Reads the values that a person wrote for an extraction: as a JSON object, or as a labelled row's list of entries."""
 
 from __future__ import annotations
 
@@ -119,5 +119,5 @@ class WrittenValues:
 
 
 def _is_none(value: Any) -> bool:
-    """Return whether a person wrote that an attribute has no value: null, an empty text, or "none" in any case."""
+    """Return whether a person gave an attribute no value: null, an empty text, or "none" in any letter case."""
     return value is None or str(value).strip().lower() in ("", "none")

@@ -73,8 +73,8 @@ def tune_model(
 
     `fixed`: settings that are not tried, with their values.
     `lossy`: whether to try KV cache types that lose accuracy, too.
-    `rows`: the number of rows of each task that a measurement answers. By default, answering them takes about
-    bench.rates.SECONDS.
+    `rows`: how many rows of each task are answered in a measurement. By default, as many as take about
+      bench.rates.SECONDS.
     """
     cores = available_cores()
     start = Settings(**{"threads": cores, **fixed})

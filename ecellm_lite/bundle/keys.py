@@ -136,9 +136,9 @@ def trusted_keys(base: Path | None = None) -> Sequence[PublicKey]:
 
 
 def keys_for(path: Path | None, base: Path | None = None) -> Sequence[PublicKey]:
-    """Return the public key in the file at `path`, or without a path, all keys that the user trusts.
+    """Return the public key in the file at `path`. If `path` is None, return all keys that the user trusts.
 
-    `base`: the folder above the folder keys/ with the trusted keys. By default, the folder for bundles.
+    `base`: the folder whose subfolder keys/ has the trusted keys. By default, the folder for bundles.
     """
     return [read_public_key(path)] if path else trusted_keys(base)
 

@@ -18,7 +18,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """The newest index of a bundle or feed that was accepted: its name, its serial number and its sha256."""
+    """The newest accepted index of one bundle or feed. `index` is the sha256 of this index."""
 
     format: int
     name: str

@@ -96,8 +96,8 @@ def _script() -> str:
 def _requirements(name: str) -> set[str]:
     """Return the names of a distribution and of all installed distributions that it needs, directly or indirectly.
 
-    The extras of ecellm-lite count as needed, but not those of other distributions. The program gets the metadata of
-    all these distributions, because `doctor` reports their versions and the bundle lists their licences.
+    The extras of ecellm-lite count as needed, but not those of other distributions. The standalone program contains the
+    metadata of all these distributions, because `doctor` reports their versions and the bundle lists their licences.
     """
     names: set[str] = set()
     waiting = [name]

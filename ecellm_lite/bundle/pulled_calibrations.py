@@ -55,7 +55,7 @@ class PulledCalibrations:
         return self._recorded == self._digests
 
     def needs(self, file: FeedFile) -> bool:
-        """Return whether a calibration of the feed must be copied."""
+        """Return whether `file`, a calibration in the feed, must be copied."""
         path = self._folder / Path(file.path).name
         if path.is_file() and sha256_of(path) == file.sha256:
             return False

@@ -172,9 +172,10 @@ class Prefixes:
         return True
 
     def evict(self) -> bool:
-        """Drop the least recently used node that no row or node forks from. Return False if nothing can be freed.
+        """Drop the least recently used node that no row and no other node forks from.
 
-        If there is no such node, shorten a node: cut off the tokens at its end that no row and no other node uses.
+        If there is no such node, shorten one: cut off the tokens at its end that no row and no other node uses. Return
+        False if this is not possible either.
         """
         if self._drop():
             return True

@@ -206,8 +206,8 @@ class _Claims:
 
         `settings`: one temperature and bias per row. They are applied before the ECE and Brier score are computed.
 
-        Each claim's first option counts as the model's choice. Usually, it is the option that the model chose. In a
-        yes-or-no claim about one label, it is always `yes`.
+        Each claim's first option counts as the model's choice. This is usually correct. But in a yes-or-no claim about
+        one label, the first option is always `yes`, even if the model chose `no`.
         """
         firsts = np.exp(self._tempered(settings)[:, 0])
         reliable = reliability(firsts.tolist(), (self.right == 0).tolist())

@@ -42,7 +42,7 @@ class AdapterFile:
 def find_adapters(
     adapters: Mapping[str, str | Path] | None, store: Store, base: StoredModel
 ) -> tuple[AdapterFile, ...]:
-    """Check that adapters fit the base model, and return their files. llama.cpp must load only the returned files.
+    """Check that adapters fit the base model, and return their files. Only these files are safe for llama.cpp to load.
 
     `adapters`: the path of each adapter's file, by the adapter's name.
 

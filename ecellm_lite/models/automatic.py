@@ -12,7 +12,7 @@ EVERY = ""
 
 @dataclass(frozen=True, slots=True)
 class Automatic:
-    """Thresholds of probability for one task. An answer that reaches its threshold needs no review by a person.
+    """Probability thresholds for one task. An answer that reaches its threshold needs no review by a person.
 
     The thresholds are chosen so that the answers that reach them are right often enough: at least 95% of them if
     `precision` is 0.95.

@@ -15,11 +15,11 @@ from ecellm_lite.models.store import Store, StoredModel
 
 
 def describe_store(store: Store) -> dict[str, Any]:
-    """Return the models in the store, and the published models.
+    """Return a dict that describes the models in the store and the published models. It has these keys:
 
-    `store`: the manifests of the stored models.
-    `damaged`: what is wrong with each damaged model in the store, by its name.
-    `catalogue`: the published models.
+    - `store`: the manifests of the stored models.
+    - `damaged`: what is wrong with each damaged model in the store, by the model's name.
+    - `catalogue`: the published models.
     """
     manifests, damaged = [], {}
     for name in store.names():

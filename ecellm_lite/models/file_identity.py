@@ -61,7 +61,7 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class _Remembered:
-    """What FileIdentities stores: the identity of each file by its absolute path, the oldest identity first."""
+    """What FileIdentities stores. `files` maps absolute paths to identities, with the oldest identity first."""
 
     files: dict[str, FileIdentity]
     format: int

@@ -177,10 +177,9 @@ class RequestQueue:
         return cancelled, lost
 
     def refuses(self, request: PendingRequest) -> bool:
-        """Return whether this request is refused.
+        """Return whether this request must be refused, because an identical request was refused before.
 
-        It is refused if three children died while they worked on an identical request. The third child had no other
-        request.
+        That request was refused because three children died while they worked on it. The third had no other request.
         """
         return bool(self._refused) and request.key in self._refused
 

@@ -80,9 +80,9 @@ class Output:
         return not self.broken.is_set()
 
     def put(self, line: Line, size: int) -> None:
-        """Queue the answer to a request of `size` bytes.
+        """Queue `line`, the answer to a request. `size`: the size of the request in bytes.
 
-        When the answer is written, the room that `take_room` reserved for it becomes free again.
+        After the answer is written, the room that `take_room` reserved for it is free again.
         """
         self._queue.put((line, size))
 

@@ -57,9 +57,9 @@ class Batch:
         return cls(id_, owner, endpoint, input_file_id, int(time.time()), metadata=dict(metadata))
 
     def at(self, status: str, **changes: Any) -> Batch:
-        """Return a copy of the batch with a new status, which begins now.
+        """Return a copy of the batch that has this status from now on.
 
-        `changes` are new values of other fields.
+        `changes`: new values of other fields.
         """
         return replace(self, status=status, times={**self.times, status: int(time.time())}, **changes)
 

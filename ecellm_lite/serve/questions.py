@@ -173,7 +173,7 @@ def calibration_header(decided: Sequence[Decided]) -> dict[str, str]:
 
 
 def log_rows(request: Request, questions: int) -> None:
-    """Set how many rows the log entry of this request reports."""
+    """Set the number of rows in the log entry of this request. Each question counts as a row."""
     exchange_of(request).rows = questions
 
 

@@ -25,7 +25,7 @@ class RawText(str):
     raw: int
 
     def __new__(cls, text: str, raw: int) -> Self:
-        """Return the text of the value `raw`."""
+        """Return `text` with the attribute `raw`: the value that the text stands for."""
         value = super().__new__(cls, text)
         value.raw = raw
         return value

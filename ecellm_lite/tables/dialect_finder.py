@@ -56,7 +56,7 @@ class Reading:
 
     @property
     def even(self) -> bool:
-        """Whether `width` is more than 1, and all records from index `first` on are well formed and have this width."""
+        """Whether `width` is more than 1, and all records from index `first` on are well formed with `width` cells."""
         return self.width > 1 and all(_fits(record, self.width) for record in self.records[self.first :])
 
     @property

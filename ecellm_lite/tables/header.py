@@ -186,7 +186,7 @@ def _is_number(cell: Any) -> bool:
 
 
 def _is_coded(text: str) -> bool:
-    """Return whether a text begins with a digit or is a web address. Such a text is hardly a column's name."""
+    """Return whether a text begins with a digit or is a web address. Such a text is unlikely to be a column name."""
     return re.match(r"\d|https?://", text) is not None
 
 

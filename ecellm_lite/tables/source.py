@@ -39,8 +39,8 @@ class Source:
     """The decompressed bytes of an open table.
 
     `stream`: reads the table from its beginning.
-    `head`: the first bytes of the table. For JSON Lines from a pipe, these are only the bytes that have arrived so far.
-      The first rows can then be answered at once.
+    `head`: the first bytes of the table. For JSON Lines from a pipe, these are only the bytes that have arrived so far,
+      so that the first rows can be answered at once.
     `whole`: whether `head` has the whole table.
     """
 

@@ -74,7 +74,7 @@ class Wire:
     `text`, `options`: the strings `input` and `options` of ECInstruct's own form (the wire format).
     `space`: the possible answers.
     `warnings`: which parts of the row are missing in these strings.
-    `stem`: the beginning of `text` that other questions share; empty if there is none.
+    `stem`: the beginning of `text` that all questions about the same state share; empty if there is none.
     `bare`: whether `text` is the whole prompt, with no envelope around it.
     `turns`: a conversation that replaces `text`.
     """

@@ -1,6 +1,6 @@
 """Loads the base model in torch, with the dequantized weights of the GGUF file into which the adapter is merged later.
 
-This needs torch, transformers and gguf, but no llama.cpp.
+This needs torch, transformers and gguf, but not llama.cpp.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Validation:
         self._left_out: dict[str, _Totals] = {}  # of the rows from sources that were left out
 
     def add(self, lesson: Lesson, logits: NDArray[np.float32]) -> None:
-        """Add a row. `logits` has one row of the vocabulary's logits for each token of the right answer."""
+        """Add a held-out row. `logits` has the shape (tokens of the right answer, tokens of the vocabulary)."""
         totals = (self._left_out if lesson.left_out else self._tasks).setdefault(lesson.task, _Totals())
         labels = np.asarray(lesson.tokens[-lesson.answer :])
         peak = logits.max(axis=1)

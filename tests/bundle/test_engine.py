@@ -1,6 +1,7 @@
-"""Tests the build of the portable engine, which runs on many processors: pip's arguments, and checks of the result.
+"""Tests how the portable engine, which runs on many kinds of processors, is built.
 
-The compilation itself takes too long for a test.
+The tests look at the compiler's options, pip's arguments, and the checks of the finished wheel. The compilation itself
+takes too long for a test.
 """
 
 from __future__ import annotations

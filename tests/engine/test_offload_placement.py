@@ -115,9 +115,10 @@ def test_invalid_gpu_layers_are_refused(gpu_layers: Any) -> None:
 def divided_by_llama_cpp(layers: int, n_gpu_layers: int, tensor_split: Sequence[float]) -> list[int | None]:
     """Return the index of the device for each layer and for the output, or None for the CPU.
 
-    This is the rule of load_tensors in src/llama-model.cpp. Each device gets the running sum of `tensor_split` up to
-    its own number, divided by the total, in float32. A layer's position is its index divided by the number of layers on
-    devices. The layer goes to the first device whose running sum is greater than this position (std::upper_bound).
+    This is the rule of load_tensors in src/llama-model.cpp, in float32. The last `n_gpu_layers` layers are on devices,
+    and the output counts as the last layer. Each of these layers has a position: its index among them, divided by their
+    number. Each device has a bound: the sum of its own and all earlier entries of `tensor_split`, divided by the sum of
+    all entries. A layer goes to the first device whose bound is greater than the layer's position (std::upper_bound).
     """
     splits = [np.float32(part) for part in accumulate(tensor_split)]
     splits = [np.float32(part / splits[-1]) for part in splits]

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tell
 
 
 class Office(Machine):
-    """A simulated machine. `programs` other programs run on it, and keep `used` of its `cores` busy."""
+    """A simulated machine. `programs`: how many other programs run on it. `used`: how many cores they keep busy."""
 
     def __init__(self, cores: int = 4) -> None:
         self.cores = cores

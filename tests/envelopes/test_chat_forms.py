@@ -42,7 +42,10 @@ def control_tokens() -> list[str]:
 
 
 def write_tokenizer(folder: Path, tokenizer: dict[str, Any], first: int, rstrip: frozenset[str]) -> int:
-    """Write a tokenizer.json that also has the special tokens of all chat forms. Return its number of tokens."""
+    """Write `tokenizer` as tokenizer.json, and add the tokens of all chat forms. Return the number of tokens.
+
+    `first`: the id of the first added token. `rstrip`: the added tokens that take in the white space after them.
+    """
     present = {token["content"] for token in tokenizer["added_tokens"]}
     added = [text for text in control_tokens() if text not in present]
     tokenizer = tokenizer | {

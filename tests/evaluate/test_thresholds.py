@@ -54,7 +54,7 @@ def test_the_least_threshold_is_as_computed_by_hand() -> None:
 def test_answers_above_a_threshold_have_the_requested_precision() -> None:
     """The rows' probabilities are spread evenly from 0.5 to 1.
 
-    So with the threshold t, (1 + t) / 2 of the answers are right.
+    So of the answers above a threshold t, (1 + t) / 2 are right on average.
     """
     thresholds = [least_threshold(rows(400, seed), 0.9) for seed in range(200)]
     finite = [threshold for threshold in thresholds if threshold is not None]

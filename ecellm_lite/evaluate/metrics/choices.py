@@ -122,7 +122,7 @@ def _occurring(space: Choice | LabelSet, keys: set[str | None]) -> list[str]:
 
 
 def _key_of(space: Choice | LabelSet, text: str | None) -> str | None:
-    """Return the key of an answer string, or None if it is no answer of the space."""
+    """Return the key of an answer string, or None if there is no answer or the space does not allow it."""
     try:
         return None if text is None else str(space.parse(text))
     except InputError:

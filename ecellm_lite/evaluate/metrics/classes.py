@@ -83,7 +83,7 @@ class ConfusionTable:
         return self.counts(sums)[..., :-1]
 
     def right(self, sums: Numbers) -> Numbers:
-        """Return how many answers are right. `sums`: `columns`, summed over rows."""
+        """Return how many answers are right. `sums`: the attribute `columns`, summed over rows."""
         hits: Numbers = np.diagonal(self.counts(sums), axis1=-2, axis2=-1).sum(axis=-1)
         return hits
 

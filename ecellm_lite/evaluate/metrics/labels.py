@@ -109,7 +109,7 @@ def _metrics(labels: int, *, answered_only: bool) -> Mapping[str, Metric]:
 
 
 def _table(labels: Sequence[str], sums: Numbers) -> list[LabelResult]:
-    """Return each label's counts and metrics over all rows."""
+    """Return each label's counts and metrics. `sums`: the numbers of each row, added up over all rows."""
     counts = _Counts.of(sums, len(labels), answered_only=False)
     precision, recall = ratio(counts.right, counts.answered), ratio(counts.right, counts.gold)
     return [

@@ -20,7 +20,8 @@ class Curve:
 
     `path`: the curve as an SVG path.
     `ends`: the first and the last point of the path.
-    `description`, `reading`: what the curve shows, in words.
+    `description`: the listed points in words.
+    `reading`: one or two sentences that sum up the curve.
     `listed`: the points in the table beside the curve.
     """
 

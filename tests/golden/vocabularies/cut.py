@@ -53,7 +53,7 @@ def main(llama_cpp: str, tiktoken: str) -> None:
 
 
 def write(name: str, ids: Mapping[str, int], merges: Sequence[Sequence[str]]) -> None:
-    """Write the small vocabulary: the needed tokens with their ids, and the needed merges in order."""
+    """Write a small vocabulary: only the tokens (with their ids) and merges (in order) that the test texts need."""
     ranks: dict[Pair, int] = {(left, right): rank for rank, (left, right) in enumerate(merges)}
     tokens, used = {letter for letter in byte_letters() if letter in ids}, set[Pair]()
     splits = Tokenizer.from_str(
