@@ -57,7 +57,7 @@ Mixed = Sequence[tuple[str, Row]]
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/adapters.json"))
 def main(data: Path, count: int, repeats: int, output: Path) -> None:
-    """Measure one process with three adapters and three processes in turn, and write their rates and memory."""
+    """Measure each way to answer the rows of three shops, and write the ways' rates and memory."""
     rows = mixed_rows(data / TASK / "test.jsonl", count)
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
     memory: dict[str, float] = dict.fromkeys(WAYS, 0.0)

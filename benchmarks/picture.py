@@ -22,7 +22,7 @@ COMMAND = "ecellm-lite run --task sentiment_analysis --input ecellm_lite/tasks/e
 @click.command()
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/figures/answer.svg"))
 def main(output: Path) -> None:
-    """Answer the example and save it as a terminal would show it."""
+    """Answer the example of sentiment analysis, and save the answer as a terminal would show it."""
     task = TASKS["sentiment_analysis"]
     with Path(os.devnull).open("w") as nowhere, Runtime("demo") as runtime:
         console = Console(record=True, width=106, file=nowhere, force_terminal=True, color_system="truecolor")

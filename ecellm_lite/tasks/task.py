@@ -34,7 +34,7 @@ class Question:
     `advice`: what to do if the prompt is too long.
     `settings`: the settings that the advice is about.
     `warnings`: which parts of the row the model cannot see.
-    `stem`: the beginning of `text` that other questions share; empty if there is none.
+    `stem`: the beginning of `text`, if all questions about the same state share it, and otherwise empty.
     `bare`: whether `text` is the whole prompt, with no envelope around it.
     `turns`: a conversation that replaces `text`. The instruction is its system message.
     `examples`: worked examples. In the prompt, they come between the instruction and the text.
