@@ -35,7 +35,7 @@ PART = 150  # rows
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/cluster.json"))
 def main(data: Path, rows: int, model: str, output: Path) -> None:
-    """Measure how many rows per second clusters of 1, 2, … actors answer, and how many a Runtime answers."""
+    """Measure the rows per second of clusters with 1, 2, … actors, and of a Runtime."""
     import ray
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

@@ -37,7 +37,7 @@ def golden(kind: str) -> dict[str, Any]:
 
 
 def blueprint(folder: Path) -> Blueprint:
-    """Return the blueprint (the list of tensors and metadata) that the converter makes for a checkpoint."""
+    """Return the blueprint (the list of tensors and metadata) that our converter makes for a checkpoint."""
     with Checkpoint(folder) as checkpoint:
         return blueprint_without_vocabulary(checkpoint)
 
@@ -55,7 +55,7 @@ def tensors_of(folder: Path) -> dict[str, list[Any]]:
 
 
 def metadata_of(folder: Path) -> dict[str, list[Any]]:
-    """Return the GGUF metadata that the converter makes for a checkpoint."""
+    """Return the GGUF metadata that our converter makes for a checkpoint."""
     with Checkpoint(folder) as checkpoint:
         metadata = blueprint_of(checkpoint).metadata
     return {key: _described(*value) for key, value in metadata.items()}
