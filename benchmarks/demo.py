@@ -129,10 +129,10 @@ def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
 
 
 def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) -> dict[str, Any]:
-    """Return the metric of each way of answering, and how much higher the first way's metric is.
+    """Return the metric of each way of answering, and how far the first way's metric is above each other way's.
 
-    A way's metric is measured on the rows that this way answered. The first way is compared with each
-    other way on the rows that both answered. The difference is given as a confidence interval.
+    A way's metric is measured on the rows that this way answered. The first way and another way are compared on the
+    rows that both answered. Their difference is given as a confidence interval.
     """
     first = next(iter(ways))
     values: dict[str, Any] = {}

@@ -4,7 +4,7 @@
 
 A base model and its adapters are converted to each file type without an imatrix. If the type can use an imatrix, they
 are also converted with one. llama.cpp's llama-imatrix makes the imatrix from the F16 file and rows of `train.jsonl`. A
-file type is left out if an earlier one gives the same weights: the same tensor types, and an imatrix for both or for
+file is left out if an earlier file has the same weights: the same tensor types, with an imatrix for both files or for
 neither.
 
 Rows of `test.jsonl` are answered in deterministic mode, so only the weights can cause a difference from F16. Tokens per

@@ -3,8 +3,8 @@
     pip install polars
     python -m benchmarks.tables
 
-Reading, mapping and writing are measured separately, in rows per second. The tables are a made-up catalogue. It has the
-columns sku, title, brand, price, and body (HTML with line ends and quotes), and seven columns that no task reads. The
+Reading, mapping and writing are measured separately, in rows per second. The tables hold a made-up catalogue.
+Its columns are sku, title, brand, price, body (HTML with line ends and quotes), and seven that no task reads. The
 measurements are:
 
 - reading: the catalogue as CSV, JSON Lines, Parquet and XLSX. polars reads the same files except XLSX, in the same run.
@@ -12,7 +12,7 @@ measurements are:
   memory. Both readers have their default settings.
 - mapping (turning columns into a task's fields): rows in memory, once with the body as HTML and once as plain text.
 - writing: rows in memory, with an answer for each.
-- memory: the peak memory of a separate process that reads, maps and writes a CSV file of 2,000 rows, and of one with
+- memory: the peak memory of two processes. One reads, maps and writes a CSV file of 2,000 rows, the other a CSV file of
   all rows.
 - short rows: a Parquet file of short rows is read, and written with answers.
 """

@@ -69,8 +69,8 @@ def divergence(reference: Sequence[Answer], answers: Sequence[Answer]) -> float 
 def recommended(files: Mapping[str, Rated], lows: Mapping[str, float]) -> Recommendation:
     """Return the files that are suitable, the smallest of them, and the fastest of them.
 
-    A file is suitable if its metric in every task is within the 95% interval of the reference file's metric or above,
-    and if at least LEAST_AGREEMENT of its answers are the same as the reference file's answers.
+    A file is suitable if in every task, its metric is not below the 95% interval of the reference file's metric. In
+    addition, at least the fraction LEAST_AGREEMENT of its answers must be the same as the reference file's answers.
 
     `lows`: the lower end of the reference file's interval, by task. The reference file must be one of `files`, so at
     least one file is suitable.

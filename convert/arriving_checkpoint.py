@@ -58,7 +58,7 @@ class ArrivingShard(SafetensorsFile):
         return self.place.stat().st_size if self.place.is_file() else 0
 
     def drop(self) -> None:
-        """Delete the file from the disk, if it is there."""
+        """Close the file, and delete what was downloaded of it."""
         self.close()
         self.place.unlink(missing_ok=True)
 

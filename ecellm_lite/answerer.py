@@ -31,8 +31,8 @@ class RequestOptions(TypedDict, total=False):
 
     - `instruction`: replaces the task's own instruction.
     - `space`: replaces the row's own answer space, for example by a JSON schema.
-    - `shorten`: whether a row that is too long may be cut. Only fields that its task allows to be cut are cut. The
-      answer says what was cut.
+    - `shorten`: whether a row that is too long may be cut. The task decides which of its fields may be cut. The answer
+      says what was cut.
     - `min_probability`: an answer with a lower probability becomes an abstention. With a calibration, an answer also
       becomes an abstention if its coverage is below the coverage that 99% of the calibration's rows reached.
     - `calibration`: "auto" uses the model's stored calibration if it applies, False uses none, and a path uses the

@@ -49,8 +49,8 @@ class Prompts:
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
         """Return the scheduler's request for a question: the prompt's tokens, and the length of its shared beginning.
 
-        The prompts of other rows have the same beginning: the instruction, then the worked examples if all rows have
-        the same examples, then the part of the question's text that other questions share.
+        The prompts of other rows share this beginning. It has the instruction, then the worked examples if all rows
+        have the same examples, then `question.stem`, the part of the text that other questions have too.
 
         Raises ContextError for a prompt that is too long even to be tokenized.
         """

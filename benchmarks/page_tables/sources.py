@@ -1,4 +1,4 @@
-"""Reads results files and formats the parts that all tables have."""
+"""Reads results files, and formats what many tables need, such as intervals, sizes and the machine's description."""
 
 from __future__ import annotations
 

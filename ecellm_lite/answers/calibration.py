@@ -86,10 +86,10 @@ def tempered_among(probability: float, count: int, temperature: float) -> float:
 
 
 def tempered_listed(shares: Sequence[float], others: int, temperature: float) -> list[float]:
-    """Calibrate the probabilities of the likeliest answers. Besides them, `others` more answers are possible.
+    """Calibrate `shares`, the probabilities of the likeliest answers.
 
-    The other answers share the remaining probability, and are assumed to be equally likely. So the sum of the result
-    may be less than 1.
+    Besides them, `others` more answers are possible. These share the remaining probability, and are assumed to be
+    equally likely. The result leaves them out, so its sum may be less than 1.
     """
     rest = [max(0.0, 1.0 - math.fsum(shares))] if others else []
     count = np.ones(len(shares) + len(rest))

@@ -29,10 +29,11 @@ def plain_entry(attribute: str, span: Span, probability: float | None) -> dict[s
 def add_form(
     entry: dict[str, Any], form: AttributeForm, span: Span, text: SourceText | None, origin: Origin
 ) -> list[AnswerWarning]:
-    """Add keys to an attribute's entry: the value's place in the row, and what the attribute's form asks for.
+    """Add keys to an attribute's entry: the value as the row writes it (`written`), and its `place` in the row.
 
-    A form with a list of values adds the `id` of the value. A form with a type, such as a number, adds the value in
-    this type as `normalized`, or returns a warning if the value cannot be read.
+    If `form` has a list of values, the entry gets the listed value and its `id`. If `form` has a type, such as a
+    number, the entry gets the value in this type as `normalized`. If the value cannot be read, `normalized` is None,
+    and a warning is returned.
 
     `span` was found in `text`, and `origin` is the field of the row that `text` comes from.
     """

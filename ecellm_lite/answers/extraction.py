@@ -238,7 +238,7 @@ class Extraction(Space):
         return tuple(claims)
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return the only constant baseline: the answer string in which every attribute has the value "None"."""
+        """Return one answer string: every attribute has the value "None". There are no other constant baselines."""
         return (self._answer([(index, NONE) for index in range(len(self.attributes))]),)
 
     def headline(self, answer: Answer) -> str:
@@ -273,7 +273,7 @@ class Extraction(Space):
         )
 
     def _answer(self, spans: Sequence[tuple[int, Span]]) -> str:
-        """Return the answer string in which the attributes with these indices have these values."""
+        """Return the answer string for `spans`, which are pairs of an attribute's index and its value."""
         objects = (f'{{"attribute": {json.dumps(self._names[index])}, "value":{span.json}' for index, span in spans)
         return f"[{', '.join(objects)}]"
 

@@ -147,8 +147,8 @@ class LabelSet(Space):
         """Return the outcome (the answer and its probabilities) with calibrated probabilities.
 
         Only the likeliest labels have probabilities in `outcome`. The other labels are assumed to share the remaining
-        probability equally, and it is calibrated too. `unexplored`, the total probability of the labels that the search
-        did not reach, is a part of the remaining probability and changes in proportion.
+        probability equally. The remaining probability is calibrated too. A part of it is `unexplored`, the total
+        probability of the labels that the search did not reach. `unexplored` changes in proportion.
         """
         if temperature == 1.0 or not outcome.probabilities or outcome.probability is None:
             return outcome

@@ -1,8 +1,9 @@
 """Brings a stored model's calibrations up to date with a feed, without touching what the user fitted or removed.
 
-A record file beside the calibrations has their names and sha256s (see models/calibration_copies.py). It lists the
-calibrations that the feed had at the last pull or, before the first pull, those that came with a bundle. Calibrations
-that came with the demo are in another record file, which the demo writes.
+A feed is a signed folder of models. A record file beside the calibrations lists the calibrations that the feed had at
+the last pull, each with its name and sha256 (see models/calibration_copies.py). Before the first pull, the file lists
+the calibrations that came with a bundle. Another record file, which the demo writes, lists those that came with the
+demo.
 """
 
 from __future__ import annotations

@@ -188,7 +188,7 @@ def _compared(source: Source, blank: BundleFile, old: BundleFile | None) -> Bund
 
     If the file is unchanged, return `old`, its index entry in the older bundle, with `included` set to False. If the
     file is new or changed, return `blank`, its new index entry, which has no hashes yet. A model's manifest and
-    calibrations always count as changed, because the installed program may replace them in the older version.
+    calibrations always count as changed, because the program may replace them wherever the older bundle is installed.
     """
     small = blank.model_file not in {None, "model.gguf"}
     if old is None or small or (old.size, old.mode) != (blank.size, blank.mode):

@@ -116,7 +116,7 @@ def _ending(child: Child) -> str:
 def _stop(child: Child, failure: str) -> str:
     """End a process that failed. If it can still react, it first prints a stack trace.
 
-    Return `failure`, followed by whether the process could be ended.
+    Return one text: `failure`, and then whether the process could be ended.
     """
     child.abort()
     if not child.wait(_GRACE / 10):

@@ -56,7 +56,7 @@ class Admission:
     def row_ended(self) -> None:
         """Note that a row has ended or was dropped.
 
-        If rows run one at a time after `retry`, one row fewer still has to run alone.
+        After `retry`, this lowers the number of rows that still have to run one at a time.
         """
         self._retries = max(0, self._retries - 1)
 

@@ -92,7 +92,7 @@ class Context:
             self._shadow(target, 0)
 
     def _shadow(self, sequence: int, start: int) -> None:
-        """Keep llama.cpp from overwriting a sequence's cells from `start` on: a spare sequence shares them.
+        """Let a spare sequence share a sequence's cells from `start` on, so that llama.cpp does not overwrite them.
 
         With sliding-window attention, llama.cpp overwrites a cell outside the window if only one sequence uses it. But
         the cell is needed again when the sequence is truncated or forked.

@@ -97,7 +97,7 @@ class LlamaBackend:
     def _open_with_less(self, path: Path, settings: Settings, planned: int, failure: str) -> None:
         """Load the model with half of the `planned` layers on the GPUs or, if this fails too, with none.
 
-        `failure`: why the model did not load with all planned layers. It is added to the `placement`'s description.
+        `failure`: why the model did not load with all planned layers. This text is added to `placement.description`.
         """
         for layers in dict.fromkeys((planned // 2, 0)):
             try:

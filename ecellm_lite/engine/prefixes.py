@@ -61,7 +61,7 @@ class Prefix:
 
     @property
     def ready(self) -> bool:
-        """Whether all tokens of the node are in memory."""
+        """Whether all tokens of this prefix are in memory."""
         return self.filled == len(self.tokens)
 
     @property

@@ -45,7 +45,7 @@ class Waiting:
         return request in self._group
 
     def advance_urgent(self) -> None:
-        """Move new urgent requests to the front. This must not be called between `first` and `pop`."""
+        """Move new urgent requests to the front. Do not call this between a call of `first` and the call of `pop`."""
         if not self._urgent:
             return
         place = max((place for place, request in enumerate(self._group, start=1) if request.urgent), default=0)

@@ -20,7 +20,7 @@ class Constant:
     """A baseline that gives every row the same answer.
 
     `golds`: the gold answers of the training rows, the most frequent first.
-    `place`: the index of the baseline's answer in the list that the answer space's method `constants` returns.
+    `place`: the index of the baseline's answer among the answers that `Space.constants` returns.
     """
 
     golds: tuple[str, ...]
@@ -45,7 +45,7 @@ def majority(training: Sequence[Labelled]) -> Constant:
 
 
 def best_constant(training: Sequence[Labelled]) -> Constant:
-    """Return the constant answer with the best primary metric on the rows of one task. At least one row is needed."""
+    """Return the constant answer whose main metric is best on the rows of one task. There must be at least one row."""
 
     def primary(constant: Constant) -> float:
         measured = measure(training[0].task, constant.pairs(training))

@@ -125,9 +125,9 @@ def _compared(abbreviation: str, primary: str, pairs: Pairs, left_out: int) -> T
 
 
 def _columns(primary: str, pairs: Pairs) -> tuple[Numbers, Numbers, Metric]:
-    """Return the numbers from which the metric `primary` is computed, as (table before, table after, metric).
+    """Return what the metric `primary` is computed from: a table before, a table after, and the metric's function.
 
-    Each table has one line of numbers for each row. The metric is a function of the sums of a table's columns.
+    Each table has one line of numbers for each row. The function takes the sums of a table's columns.
     """
     gold = [record.gold for record, _ in pairs]
     if len({isinstance(record.score, list) for pair in pairs for record in pair}) > 1:

@@ -236,8 +236,8 @@ def _model_notes(primary: str, models: Sequence[ModelResult]) -> list[str]:
 def _setting_notes(rows: Sequence[Labelled], metrics: Mapping[str, float]) -> list[str]:
     """Return notes for the user about the rows' settings (ECInstruct's field `setting`).
 
-    There is a note for rows whose setting has worked examples, because the examples are left out here. There is a note
-    for out-of-domain extractions, because the paper uses another metric for these.
+    There is a note for rows whose setting has worked examples, because they were answered without these examples. There
+    is a note for out-of-domain extractions, because the paper measures them with another metric.
     """
     settings = [str(row.row.get("setting") or "") for row in rows]
     notes = []

@@ -121,7 +121,7 @@ def labelled_files(path: Path, tasks: Sequence[Task], split: str = SPLIT) -> lis
 class LabelledRows:
     """The rows to evaluate, and the lines that could not be read, by task name.
 
-    `unreadable`: the lines of an unknown task are under None.
+    In `unreadable`, lines whose task is not known have the key None.
     """
 
     rows: dict[str, list[Labelled]]

@@ -81,9 +81,9 @@ class _Sample:
 
 
 def estimate(job: Job, answerer: Answerer, **options: Unpack[RequestOptions]) -> Estimate:
-    """Read a job's table or its beginning, answer about 50 of the rows, and return an estimate for the whole job.
+    """Answer about 50 rows of a job's table, and return an estimate for the whole job.
 
-    Raises InputError if no row can be answered.
+    Of a long table, only the beginning is read. Raises InputError if no row can be answered.
     """
     sample, ended, share = _read(job)
     if not sample.rows:

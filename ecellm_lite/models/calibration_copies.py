@@ -38,15 +38,15 @@ def write_record(path: Path, digests: Mapping[str, str]) -> None:
 
 
 def is_replaceable(path: Path, recorded: str | None, model: str) -> bool:
-    """Return whether a copy may be written to `path`, or the file at `path` may be removed.
+    """Return whether a new copy may be written to `path`, or the file at `path` may be removed.
 
-    There are three cases in which this is allowed:
+    A copy is a calibration from this package or from a feed. There are three cases in which this is allowed:
 
     - The file at `path` is the last copy, unchanged.
-    - There is no file at `path`, and there was no copy before.
+    - There is no file at `path`, and nothing was copied to `path` before.
     - The file at `path` is a calibration of another model.
 
-    `recorded`: the sha256 of the last copy, or None if there was no copy. `model`: the sha256 of the model's file.
+    `recorded`: the sha256 of the last copy, or None if nothing was copied. `model`: the sha256 of the model's file.
     """
     digest = sha256_of(path) if path.is_file() else None
     if digest == recorded:

@@ -197,9 +197,9 @@ class Calibrations:
                 raise ModelError(f"The calibration {named} cannot be used: {reason}", step="calibrate this one")
 
     def scope(self, task: str, kind: str, instruction: str, options: str | None) -> Scope:
-        """Return the scope of a question to this model. A calibration is used only if it was fitted for this scope.
+        """Return the scope of a question: the arguments, with the model, the envelope and the adapter.
 
-        The scope consists of the arguments, the model, the envelope and the adapter.
+        A calibration is used for the question only if it was fitted for the same scope.
 
         `kind`: the type of the answer, such as `choice`.
         `instruction`: the instruction, with a hash of the worked examples (`Question.wording`).

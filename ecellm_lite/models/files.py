@@ -41,7 +41,7 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
 
 
 def private_opener(name: str, flags: int) -> int:
-    """Open a file that only its owner can read. Pass it to the built-in function `open` as `opener`."""
+    """Open a file, as the `opener` of the built-in function `open`. Only its owner can read a newly created file."""
     return os.open(name, flags, 0o600)
 
 

@@ -61,7 +61,7 @@ def request_options(task: Task, wire: Mapping[str, Any]) -> RequestOptions:
 
 
 def wire_options(options: RequestOptions) -> dict[str, Any]:
-    """Return options in the protocol's form.
+    """Return request options in the form of the pipe's protocol.
 
     Raises UsageError if the option `space` cannot be sent. The protocol can send only a JSON schema, a grammar, or
     limits for free text.

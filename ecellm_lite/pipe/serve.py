@@ -29,7 +29,7 @@ Load = Callable[[], tuple[Answerer, Progress | None]]
 def limit_process(
     *, memory_bytes: int | None = None, nice: int | None = None, cores: int | Sequence[int] | None = None
 ) -> None:
-    """Limit the memory, the priority and the cores of this process. None changes nothing.
+    """Limit the memory, the priority and the cores of this process. An argument that is None sets no limit.
 
     `memory_bytes`: how many bytes the process may allocate. The memory-mapped model file does not count.
     `nice`: the priority, from 0 (unchanged) to 19 (lowest).

@@ -1,4 +1,4 @@
-"""The protocol over a Unix socket, for several hosts that share one engine."""
+"""The pipe's protocol (docs/pipe.md) over a Unix socket, for several host programs that share one engine."""
 
 from __future__ import annotations
 

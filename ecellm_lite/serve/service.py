@@ -66,7 +66,7 @@ class Service:
         self.metrics.watch_models(self.fleet.residents)
 
     def sweep(self) -> None:
-        """Remove unfinished and unneeded files that killed servers left in the folder."""
+        """Remove the unfinished and unneeded files that killed servers left in `folder`."""
         self.files.sweep()
         self.batches.sweep()
         for left in leftovers(self.folder, "table-*"):

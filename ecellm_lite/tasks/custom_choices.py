@@ -53,7 +53,7 @@ MAX_SHORTLIST = 100
 
 
 def choice(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
-    """Return the answers of the type `choice`: one of the choices, or of a file's labels.
+    """Return the answers of the type `choice`: one of the choices in `table`, or one of the labels in a file.
 
     Raises InputError if the table is wrong, and UsageError if a shortlist is wanted and bm25s is not installed.
     """

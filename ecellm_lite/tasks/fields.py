@@ -80,7 +80,7 @@ class Joined(str):
     pieces: tuple[Piece, ...]
 
     def __new__(cls, text: str, pieces: Sequence[Piece] = ()) -> Self:
-        """Return the joined `text`. `pieces` says where each of the list's texts begins and ends in it."""
+        """Return `text`, which was joined from several texts. `pieces` says where each of them begins and ends."""
         joined = super().__new__(cls, text)
         joined.pieces = tuple(pieces)
         return joined

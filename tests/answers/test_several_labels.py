@@ -53,7 +53,7 @@ def answer_of(value: list[str], shares: Mapping[str, float], probability: float)
 @given(spaces(), st.text("xyz", min_size=1))
 @example(SeveralLabels((":", ":: :"), (0.5, 0.5), 0, 2), "x")  # one is asked where the other one's tokens lead through
 def test_each_label_has_the_probability_that_it_has_when_asked_alone(space: SeveralLabels, mail: str) -> None:
-    """Compare each label's probability with the logits of "yes" and "no" after a prompt that ends with the label."""
+    """The probability follows from the logits of "yes" and "no" after a prompt that ends with the label."""
     task, vocabulary = task_of(space), FakeVocabulary()
     with Runtime.over(FakeBackend()) as runtime:
         answer = runtime.answer(task, {"mail": mail})

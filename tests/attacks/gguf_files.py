@@ -20,7 +20,7 @@ def u64(value: int) -> bytes:
 def string(text: bytes, length: int | None = None) -> bytes:
     """Return a text as GGUF stores it: its length, then its bytes.
 
-    `length` is a false length to write, if it is not None.
+    `length`: a false length to write, or None for the true one.
     """
     return u64(len(text) if length is None else length) + text
 

@@ -54,10 +54,7 @@ def too_sure(count: int, times: float, seed: int = 1) -> OptionRows:
 
 
 def leaning(count: int, seed: int = 2) -> OptionRows:
-    """Return rows of a simulated model.
-
-    It gives too much probability to the first option, and too little to the last.
-    """
+    """Return rows of a simulated model that gives the first option too much probability, and the last too little."""
     logits = np.random.default_rng(seed).normal(size=(count, 4)) * 2
     return rows_of(softmax(logits + np.array([2.5, 0.0, 0.0, -1.0])), softmax(logits), seed + 1)
 

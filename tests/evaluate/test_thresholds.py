@@ -1,4 +1,4 @@
-"""Tests thresholds: of the answers whose probability reaches a threshold, enough are right, such as 95%."""
+"""Tests that a threshold is high enough: a given share, such as 95%, of the answers that reach it is right."""
 
 from __future__ import annotations
 

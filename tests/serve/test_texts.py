@@ -1,4 +1,4 @@
-"""Tests completions and chat with OpenAI's client: texts, log-probabilities, JSON by a schema, streams and errors."""
+"""Tests completions and chat with OpenAI's client: texts, log-probabilities, JSON with a schema, streams and errors."""
 
 from __future__ import annotations
 

@@ -54,8 +54,8 @@ def class_table(gold: Sequence[str], texts: Sequence[str | None], labels: Sequen
 class ConfusionTable:
     """A table that counts the answers: one line for each gold label, and one column for each answer.
 
-    The last column is for rows without an answer. `columns` has the shape (rows, cells of the table). Each row has the
-    number 1 for its own cell, and 0 for all other cells.
+    The last column is for rows without an answer. `columns` is an array of the shape (rows to evaluate, cells of the
+    table). It is 1 where the cell counts the row, and 0 elsewhere.
     """
 
     def __init__(self, gold: Sequence[str], answers: Sequence[str | None], labels: Sequence[str]) -> None:

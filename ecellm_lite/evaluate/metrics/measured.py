@@ -28,8 +28,8 @@ class Pair:
     """A row's gold answer string, and the model's answer string or None.
 
     `labels`: the relevance of each product of a ranking (see metrics/ranking.py).
-    `typed`: how many typed values the model got right, and how many typed values the gold answer has (see
-      metrics/typed.py).
+    `typed`: how many of the gold answer's typed values, such as numbers or dates, the model got right, and how many
+      there are (see metrics/typed.py).
     `position`: the model's position on the scale, if the answer is a score (see metrics/scores.py).
     """
 

@@ -51,9 +51,9 @@ def _metrics(table: ConfusionTable, *, paper: bool) -> dict[str, Metric]:
         return table.answered(sums) if paper else table.counts(sums)
 
     def share(row: int, column: int, axis: int) -> Metric:
-        """Return a metric: a cell of the confusion table, at `row` and `column`, divided by a sum.
+        """Return a metric: the cell of the confusion table at `row` and `column`, as a share of its row or column.
 
-        `axis`: -1 for the sum of the cell's row, or -2 for the sum of its column.
+        `axis`: -1 to divide by the sum of the row, -2 to divide by the sum of the column.
         """
 
         def metric(sums: Numbers) -> Numbers:

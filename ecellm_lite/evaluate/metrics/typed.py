@@ -18,9 +18,9 @@ TOLERANCE = 1e-3
 
 
 def typed_counts(space: Space, gold: str, value: Sequence[Mapping[str, Any]] | None) -> tuple[int, int]:
-    """Count the gold answer's typed values. Return (values that the model's answer has too, all values).
+    """Return how many of the gold answer's typed values the model's answer has too, and how many there are.
 
-    A gold value that cannot be read is not counted.
+    `value`: the entries of the model's answer. A gold value that cannot be read is not counted.
     """
     if not isinstance(space, Extraction) or not space.forms:
         return 0, 0

@@ -28,7 +28,7 @@ _ENDS = ("", "", "", " NEW", " - Free Shipping", " | Online Shop", " (Retail)")
 
 
 def matching_rows(count: int, random: Random) -> list[Row]:
-    """Return `count` new rows. Half of them have the answer "no"."""
+    """Return `count` made-up rows of product_matching. Half of them have the answer "no"."""
     return [_row(random, matches=number % 2 == 0) for number in range(count)]
 
 
