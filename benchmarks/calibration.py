@@ -1,4 +1,4 @@
-"""Claim: the demo's probabilities can be trusted out of the box: of answers with probability 0.8, about 80% are right.
+"""Claim: without any calibration by the user, about 80% of the demo's answers with probability 0.8 are right.
 
     ecellm-lite eval --task all --data ../shared/data --model demo --output demo.json
     ecellm-lite eval --task all --data ../shared/data/more --model demo --output more.json

@@ -119,7 +119,7 @@ def short_rows(path: Path) -> list[Row]:
 
 
 def kill(child: ChildRuntime) -> tuple[float, float]:
-    """Kill the child process, and wait until the next one is ready. Returns the times of both events."""
+    """Kill the child process. Return the time of the kill, and the time when the next child process is ready."""
     pid, restarts = child.pid, child.restarts
     assert pid
     os.kill(pid, signal.SIGKILL)

@@ -71,7 +71,7 @@ def main(sittings: Sequence[Path], beside: Sequence[Path], machine: str, output:
 def picture(facts: dict[str, Any]) -> str:
     """Return an SVG chart with two panels: the loss, and the results on held-out rows.
 
-    The x axis counts learned rows.
+    The x axis is the number of rows learned so far.
     """
     runs: list[Run] = [("kept", [_up_to_best(one) for one in facts["sittings"]])]
     runs += [(f"first sitting, rate {one['recipe']['rate']:g}", [one]) for one in facts["beside"]]

@@ -41,8 +41,8 @@ _STACKED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 def with_current_names(adapter: PeftAdapter, architecture: str) -> PeftAdapter:
     """Return the adapter with the module names of its base model's blueprint.
 
-    Raises ModelError if two modules get the same name, or if the rows of a stacked matrix cannot be split into three
-    equal parts.
+    Raises ModelError if two modules get the same name, or if the rows of a Phi-2 adapter's matrix `mixer.Wqkv` cannot
+    be split into three equal parts.
     """
     if architecture == "gemma3":
         return replace(

@@ -1,8 +1,9 @@
 """All errors of this package.
 
-Each error says what is wrong and where, with the wrong value, and what to do next. Every fault of a user, a file or a
-machine is reported by one of these errors. The command line, Python and HTTP show the same text, so `step` never names
-an option, argument or field. If a setting helps, `settings` names it. Each front end shows this name in its own form.
+Each error says what is wrong and where, with the wrong value, and what to do next (`step`). Every fault of a user, a
+file or a machine is reported by one of these errors. The command line, Python and HTTP show the same text, so `step`
+never names an option, argument or field. If a setting helps, `settings` names it. Each front end shows this name in its
+own form.
 
 >>> error = ContextError("The prompt has 5,000 tokens", step="shorten the row", settings=("context",))
 >>> str(error)

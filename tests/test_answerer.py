@@ -1,7 +1,4 @@
-"""Tests that a Runtime works as an Answerer.
-
-This includes submitted rows, many callers, closing, forked processes, and input that pauses.
-"""
+"""Tests a Runtime as an Answerer: many callers, cancelled rows, closing, forked processes, deadlines, slow input."""
 
 from __future__ import annotations
 

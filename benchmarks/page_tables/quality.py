@@ -135,7 +135,7 @@ def quantization() -> str:
 
 
 def automatic() -> str:
-    """Return a paragraph on the precision of thresholds, chosen on one half of the rows and checked on the other."""
+    """Return a paragraph that says how precise thresholds are on rows that they were not chosen on."""
     facts = results("automatic")
     random = facts["random"]
     named = [

@@ -1,4 +1,4 @@
-"""Qwen3. Each query and key head is normalized before it is rotated.
+"""Qwen3. Each query and key head is normalized before the rotary position embedding.
 
 The names of tensors and metadata come from llama.cpp's converter (conversion/qwen.py) and loader
 (src/models/qwen3.cpp).

@@ -1,6 +1,7 @@
 """Makes the entries of an extraction's value. An entry is one attribute with its value, as a dict.
 
-The value is what the model wrote. The attribute's form may add further keys, such as the value as a number.
+The value is what the model wrote or, if the attribute has a list of allowed values, the spelling in this list. The
+attribute's list or type adds further keys, such as the value's id, or the value as a number.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ class Reader(Protocol):
 
     @property
     def description(self) -> str:
-        """What the text should be, in words for an error message, such as "a number"."""
+        """What `read` expects, for an error message, such as "a number"."""
 
     def read(self, text: str) -> Any:
         """Return the value as a number, a text or a dict.

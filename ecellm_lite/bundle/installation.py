@@ -61,10 +61,10 @@ class Version:
         check_start(self.folder, _REMAKE)
 
     def _is_replaced(self, file: BundleFile, *, own_model: bool) -> bool:
-        """Return whether the version's program may have changed or removed this file, which is not as in the bundle.
+        """Return whether the version's program may have changed or removed a file that is not as in the bundle.
 
-        This is so for a calibration that is missing or readable. It is also so for the model's file and manifest if
-        they fit each other and `own_model` is False.
+        Return True for a calibration that is missing or readable. Also return True for the model's file and its
+        manifest, if they fit each other and `own_model` is False.
         """
         if not file.model_file:
             return False

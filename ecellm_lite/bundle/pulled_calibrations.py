@@ -63,7 +63,9 @@ class PulledCalibrations:
         return is_replaceable(path, self._copies.get(path.name), self._weights)
 
     def update(self, fetched: Mapping[str, Path]) -> None:
-        """Copy the fetched calibrations, and remove copies that the feed no longer has, unless the user replaced them.
+        """Copy the fetched calibrations. Remove the copies of calibrations that are no longer in the feed.
+
+        A copy that the user replaced is not removed.
 
         `fetched`: the path of each fetched calibration, by the calibration's file name. Raises ModelError if a fetched
         calibration is damaged.

@@ -112,9 +112,9 @@ class Admission:
                 self._prefixes.forget()
 
     def _useful_cells(self, request: Request) -> int:
-        """Return the largest useful memory size, in tokens. With more memory, more rows at once would not be faster.
+        """Return how much memory is useful, in tokens. With more memory, rows would not be answered faster.
 
-        The size always has room for `request`.
+        The result is always enough for `request`. If `grouped` is False, it is just enough.
         """
         least = len(request.prompt) + RESERVE
         if not self._grouped:

@@ -13,7 +13,7 @@ from ecellm_lite.engine.interface import Chunk
 
 
 class Batch:
-    """The tokens of a call, in llama.cpp's struct llama_batch. All calls of the model use the same numpy arrays."""
+    """The tokens of one call of the model, in llama.cpp's struct llama_batch. Each call reuses the numpy arrays."""
 
     def __init__(self, most: int) -> None:
         self._tokens = np.zeros(most, dtype=np.int32)

@@ -50,8 +50,8 @@ class Context:
     `sequences`: how many sequences the context can hold.
     `window`: the model's sliding window in tokens, or 0 if it has none. With a window, `pointer` must be made for twice
       as many sequences.
-    `stable`: whether each sequence's tokens must be in order in the memory. Equal rows get bit-identical logits only
-      if they are in order.
+    `stable`: whether each sequence's tokens must be in order in the memory. Only then do equal rows get bit-identical
+      logits.
 
     `is_loaded`: whether a state was loaded since the last call of the model.
     """

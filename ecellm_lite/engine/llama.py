@@ -145,9 +145,9 @@ class LlamaBackend:
 
     @property
     def circumstances(self) -> str:
-        """Everything that a saved state depends on, except the model, as JSON.
+        """A JSON object of the settings, versions and devices that a saved state depends on, besides the model.
 
-        A state is loaded only if all of this is unchanged.
+        A state is loaded only if the whole object is unchanged.
 
         If `flash_attention` is `auto`, llama.cpp's choice depends only on the model and the other entries.
         """

@@ -156,7 +156,7 @@ def calibrate_task(
     instruction is not the task's own are left out, because a calibration holds for one instruction.
 
     `adapter`: the name of the adapter to use, or None for the model alone.
-    `target_precision`: of the answers above a threshold, the share that must be right, such as 0.95. With None, the
+    `target_precision`: the share of the answers above a threshold that must be right, such as 0.95. With None, the
       result has no thresholds.
     `coverage_guarantee`: the share of rows whose set of plausible answers must contain the right answer, such as 0.95.
       With None, the result has no rule for such sets.

@@ -66,7 +66,7 @@ class NoneFit:
 
 
 def none_row(space: OrNone, outcome: Outcome, gold: str) -> NoneRow:
-    """Return what the fit needs to know about a row: whether a label fits, and what the model answered.
+    """Return what `fit_none` needs to know about a row: if "none of these" is right, and the model's probabilities.
 
     `outcome`: the model's answer. Its probabilities of labels must be calibrated already.
     `gold`: the right answer, as text.
@@ -126,7 +126,7 @@ def _fitted(features: Floats, right: NDArray[np.bool_]) -> Floats:
 def _log_likelihoods(features: Floats, right: NDArray[np.bool_], weights: Floats) -> Floats:
     """Return, for each row, the logarithm of the probability that the logistic regression gives to the right answer.
 
-    `features`: the numbers of each row that the weights multiply, one line per row.
+    `features`: one line of numbers for each row. Each number is multiplied by its weight.
     `right`: whether "none of these" is the right answer of the row.
     `weights`: one set of weights for all rows, or one line of weights for each row.
     """

@@ -84,7 +84,7 @@ class Evaluation:
     ) -> Results:
         """Answer the rows of all tasks, measure the answers, and return the results.
 
-        For a cascade, the results say what each model did. All its models must be in this process.
+        For a cascade, the results say what each of its models did. All these models must be in this process.
 
         `progress`: called with each answer.
         `keep`: called with the results so far, after each task except the last one.

@@ -1,7 +1,7 @@
-"""The kernels in numpy and ggml's quantizer, for machines without the native code of this package.
+"""Python versions of the quantization kernels, for machines without this package's native code.
 
-They compute the same bytes as the native code. Sums are computed in the order of kernels/merge.h, with one rounding per
-operation.
+They use numpy and ggml's quantizer, and compute the same bytes as the native code. Sums are computed in the order of
+kernels/merge.h, with one rounding per operation.
 """
 
 from __future__ import annotations

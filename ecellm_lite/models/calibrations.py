@@ -218,7 +218,7 @@ class Calibrations:
         return calibration if calibration and calibration.differs(scope, keys) is None else None
 
     def get(self, task: str) -> Calibration | None:
-        """Return a task's calibration, or None. The calibration may not apply to every question of the task."""
+        """Return a task's calibration, or None. It does not necessarily apply to every question of the task."""
         return self._of(task)
 
     def has(self, task: str) -> bool:
@@ -229,8 +229,10 @@ class Calibrations:
         """Return the reason why the task's calibration is not used for a question with this scope.
 
         Return None if the calibration is used, or if the task has none. The scope has the question's task, answer type,
-        model, envelope, instruction and options. `keys` are the keys of the options. The reason calls the question "the
-        row" if `of_row` is true, and otherwise "the task".
+        model, envelope, instruction and options.
+
+        `keys`: the keys of the options.
+        `of_row`: whether the reason is about "the row" and gives no advice. Otherwise it is about "the task".
         """
         calibration = self._of(scope.task)
         if unusable := self._unusable.get(scope.task):

@@ -51,7 +51,8 @@ def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | N
 def resolve_envelope(name: str | None, store: Store, demo_envelope: str) -> str:
     """Return the name of a model's envelope. The model is not converted, hashed or loaded.
 
-    `name`: a stored or published model, or a path. By default, ECELLM_MODEL, then the only stored model, then the demo.
+    `name`: a stored or published model, or a path. None stands for the model named in ECELLM_MODEL. If that is not set,
+      it stands for the only stored model or, without one, for the demo.
     `demo_envelope`: the result for the demo if it is not in the store.
     """
     name = name or os.environ.get("ECELLM_MODEL") or _only_model(store) or DEMO

@@ -63,9 +63,9 @@ class Output:
         self._thread.start()
 
     def take_room(self, size: int) -> bool:
-        """Reserve room in the queue for the answer to a request of `size` bytes. Waits until the queue has room.
+        """Wait until the queue has room for the answer to a request of `size` bytes, and reserve this room.
 
-        Return False if the reader is gone.
+        Return False if the program that reads the answers is gone.
         """
         with self._room:
             self._room.wait_for(

@@ -154,7 +154,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _disk_error(_: Request, error: Exception) -> Response:
-    """Return the response (507) to a request that could not be stored. Raise any other OSError again."""
+    """Return a response with status 507 if the disk is full or read-only. Raise any other OSError again."""
     fault = cast("OSError", error)
     if not is_disk_full(fault):
         raise fault

@@ -19,7 +19,8 @@ _SHARES = (0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1)
 class Metrics:
     """The metrics of one server.
 
-    The metrics' labels are routes, codes, and names of tasks and models, never text from a client.
+    The metrics' labels are routes, HTTP statuses, names of models and tasks, and fixed words such as error codes.
+    They are never text from a client.
     """
 
     def __init__(self) -> None:

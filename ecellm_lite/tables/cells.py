@@ -19,7 +19,7 @@ EXACT = 1 << 53  # floats hold every whole number up to this one exactly
 class RawText(str):
     """The text of a value that Python cannot represent, such as a date past the year 9999.
 
-    `raw` is the value as a whole number, in the unit of its Arrow type.
+    `raw` is the whole number that Arrow stores for the value. Its unit, such as nanoseconds, is that of the column.
     """
 
     raw: int

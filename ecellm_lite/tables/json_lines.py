@@ -73,7 +73,7 @@ def read_rows(file: IO[bytes]) -> Iterator[Mapping[str, Any] | InputError]:
 
 
 def numbered_rows(file: IO[bytes]) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
-    """Yield the line number, from 1, and the row. If the line cannot be read, the row is an InputError.
+    """Yield each line's number, from 1, and its row. If a line cannot be read, its row is an InputError.
 
     Blank lines are skipped.
     """

@@ -88,9 +88,9 @@ class Source:
     def beyond_ascii(self) -> bytes:
         """Return a part of the file that is not ASCII, to detect the encoding if `head` is ASCII.
 
-        The 64 MiB after `head` are read block by block. The result is the end of the first block that is not ASCII,
-        from the first line with a non-ASCII byte. It is empty if there is no such block, or if the table is a
-        compressed file or a pipe.
+        The 64 MiB after `head` are searched block by block for a byte that is not ASCII. The result is the block with
+        the first such byte, without the lines before the byte's line. It is empty if there is no such byte, or if the
+        table is a compressed file or a pipe.
         """
         if self.packing or self._size is None:
             return b""

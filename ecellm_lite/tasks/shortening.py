@@ -71,10 +71,10 @@ class Words:
         return len(self._counts(values))
 
     def size(self, values: Values) -> int:
-        """Return the number of words that `cut` must keep so that nothing is removed.
+        """Return a size with which `cut` removes nothing.
 
-        `cut` allows each field with a text equally many words. So this is the number of words in the longest of these
-        fields, times the number of these fields.
+        It is the number of fields that have a text, times the number of words in the longest field. `cut` divides a
+        size equally among the fields that have a text.
         """
         counts = self._counts(values)
         return max(counts.values(), default=0) * len(counts)

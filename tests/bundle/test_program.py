@@ -1,4 +1,4 @@
-"""Tests which installations cannot be packed into a standalone program, and the script that starts the program.
+"""Tests the script that starts a standalone program, and that some installations cannot be packed into one.
 
 test_bare_system.py tests the built program.
 """

@@ -1,4 +1,4 @@
-"""The command `convert --adapter-only`, and the commands that accept an adapter."""
+"""Tests the command `convert --adapter-only`, and commands that accept an adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks that llama.cpp gives the same token ids with a converted file's vocabulary as the model's own tokenizer."""
+"""Checks that llama.cpp, with a converted file's vocabulary, and the model's own tokenizer give the same token ids."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def known_to_both(character: str) -> bool:
 
 @pytest.mark.parametrize("form", ["tokenizer.model", "tokenizer.json"])
 def test_token_ids_of_llama_2_are_as_expected(form: str, tmp_path: Path) -> None:
-    """The vocabulary and the expected ids come from llama.cpp's sources, because no package contains Llama 2's file."""
+    """The vocabulary and the expected ids are from llama.cpp's sources: no package has Llama 2's tokenizer.model."""
     source = llama_cpp_vocabulary("ggml-vocab-llama-spm.gguf")
     pieces = pieces_of(source)
     base = write_checkpoint(tmp_path / "base", "llama", tokenizer=False)

@@ -24,7 +24,7 @@ CLIENTS = 32
 
 
 def row(task: int, *text: int, instruction: int = 40) -> Request:
-    """Return a request. Its prompt repeats the token `task` `instruction` times, and then has the tokens `text`."""
+    """Return a request whose prompt is `instruction` copies of the token `task`, followed by the tokens `text`."""
     return Request([task] * instruction + list(text), instruction, Text(1), opening=instruction)
 
 

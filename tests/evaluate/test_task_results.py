@@ -74,7 +74,7 @@ def test_a_ranking_is_right_only_if_its_whole_order_is() -> None:
 def test_an_extraction_is_right_only_if_all_its_entries_are() -> None:
     """An answer has one value for each attribute.
 
-    The label may list several values, and any of them counts as right.
+    The gold answer may list several values for an attribute. Any of them is right.
     """
     [one] = rows_of("AVE", 1)
     second = {"attribute": "color", "value": "blue", "source": "product title"}

@@ -102,7 +102,7 @@ def test_a_threshold_for_95_percent_holds_on_other_rows_of_product_matching(
 ) -> None:
     """The threshold is chosen on one half of the rows and tested on the other half, for several ways of halving.
 
-    At least 93% of the answers that reach the threshold must be right. For random halves, fewer may be right, but in at
+    At least 93% of the answers that reach the threshold must be right. Random halves may miss this goal, but in at
     most 5% of all tests.
     """
     task = TASKS["product_matching"]

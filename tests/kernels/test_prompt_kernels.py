@@ -45,7 +45,9 @@ def bfloat16(x: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def compare_bfloat16(weights: NDArray[np.float64], x: NDArray[np.float32], result: NDArray[np.float32]) -> None:
-    """Check that products equal those of the weights and activations in bfloat16, up to rounding in float32.
+    """Check that `result` is the product of `x` and the weights, both rounded to bfloat16.
+
+    The sums may have rounding errors of float32.
 
     A weight that is nearly in the middle between two numbers of bfloat16 may be rounded to either of them.
     """

@@ -46,7 +46,7 @@ def test_verify_passes_a_good_model(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_verify_passes_nemos_texts_with_combining_marks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """llama.cpp alone would fail this test: it splits such texts in another way than Nemo's tokenizer."""
+    """llama.cpp alone would fail this test: it splits such texts differently from Mistral Nemo's tokenizer."""
     assert any("\u0301" in text for text in TEXTS)
     # One prompt is enough, because 131,072 logits for each of its tokens take long to compare.
     monkeypatch.setattr(verification, "TASKS", {"sentiment_analysis": TASKS["sentiment_analysis"]})

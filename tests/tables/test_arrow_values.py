@@ -1,4 +1,4 @@
-"""Tests that values of Parquet files that Python cannot represent are read and written unchanged."""
+"""Tests that Parquet values are read and written unchanged, even if Python has no type that can hold them."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def test_tables_keep_every_script(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("escaped", [True, False])
 def test_the_pipe_keeps_every_script(escaped: bool, tmp_path: Path) -> None:
-    """A row with any texts gets the same answer from `ecellm-lite pipe` as from a Runtime in this process."""
+    """A row gets the same answer through the pipe's protocol as directly from the Runtime, whatever its script."""
     values = [*TEXTS.values(), LONE] if escaped else [*TEXTS.values()]
     task = own(tmp_path, choices(list(TEXTS.values())))
     written: list[bytes] = []

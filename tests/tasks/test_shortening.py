@@ -112,7 +112,7 @@ def test_as_little_as_possible_is_cut(case: Case, size: int) -> None:
 
 
 def test_the_long_rows_of_this_test_exceed_the_context() -> None:
-    """Check that the long row of each case must be cut, and the short row need not be."""
+    """Check that each case's long row exceeds the context, and that its short row fits."""
     for case in CASES:
         with over(case.context) as runtime:
             assert runtime.needs(case.task, case.row(1)) <= case.context

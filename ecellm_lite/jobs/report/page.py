@@ -53,8 +53,9 @@ class Section:
     """The part of the page about one task.
 
     `answers`: the commonest answers.
-    `more`: how many of the counted answers are not in `answers`.
-    `automatic`: the share of the uncorrected answers that needed no review. None if there is no review rule.
+    `more`: the number of given answers that are not listed in `answers`.
+    `automatic`: the share of answers that needed no review. Answers that a person corrected do not count. None if
+      there is no review rule, or if no answer counts.
     """
 
     anchor: str
