@@ -58,8 +58,8 @@ def measured(rows: Sequence[Row]) -> dict[str, float]:
     """Split the rows at random SPLITS times. Return how often the sets contain the right answer, and their mean size.
 
     A split's coverage is the fraction of its test rows whose set contains the right answer. In the result,
-    `splits_below` counts the splits whose coverage is below `binomial_limit`. With an exact threshold, this happens in
-    at most 1% of the splits.
+    `splits_below` counts the splits whose coverage is below `binomial_limit`. If the threshold were exactly right, this
+    would happen in at most 1% of the splits.
     """
     random = np.random.default_rng(0)
     count = round(len(rows) * CHOOSING)

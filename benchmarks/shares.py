@@ -102,7 +102,7 @@ class TimedBackend:
         self._backend.fork(source, target, length)
 
     def truncate(self, sequence: int, length: int) -> None:
-        """Truncate the sequence. If `length` is 0, its later time counts as reading a prompt, not as answering."""
+        """Truncate the sequence. If `length` is 0, time spent on it from now on counts as reading a prompt."""
         if not length:
             self._answering.discard(sequence)
         self._backend.truncate(sequence, length)

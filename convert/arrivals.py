@@ -156,7 +156,7 @@ def _has_room(
 
 
 class _Meter:
-    """Counts the downloaded bytes. The end of its `with` block stops the download."""
+    """Counts the downloaded bytes, and stops the download at the end of the meter's `with` block."""
 
     def __init__(
         self, source: ArrivingCheckpoint, done: int, progress: Callable[[ConversionProgress], None] | None

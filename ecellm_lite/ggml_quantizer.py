@@ -29,7 +29,7 @@ class _TypeTraits(ctypes.Structure):
 def to_float(kind: TensorType) -> int:
     """Return the address of ggml's function that turns blocks of a type into float32.
 
-    Its arguments are pointers to the blocks and to the float32 weights, and the count of weights as int64.
+    The function's arguments are pointers to the blocks and to the float32 weights, and the count of weights as int64.
 
     Raises EcellmError if the library's struct does not have the expected layout.
     """

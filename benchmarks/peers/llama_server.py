@@ -68,9 +68,9 @@ class LlamaServer:
         return self._process.pid
 
     def cpu_seconds(self) -> float | None:
-        """Return the server's processor time on Linux, otherwise None.
+        """Return the processor time of the server's process on Linux, otherwise None.
 
-        The clients' time, which is short, is not included.
+        The processor time of the clients is not included, because it is short.
         """
         try:
             # proc(5): after the name in parentheses, utime and stime are the 12th and 13th fields, in ticks.

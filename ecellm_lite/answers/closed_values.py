@@ -51,7 +51,7 @@ class ClosedValues:
     def choose(
         self, scene: Scene, tape: Tape, without: Collection[str] = ()
     ) -> Generator[Step, Logits, tuple[str, ChosenCandidate]]:
-        """Find the likeliest value of the list. Return the value in lower case, and how likely it is.
+        """Find the attribute's likeliest value. Return the value in lower case, and how likely it is.
 
         Before the call, the tape (the tokens of the answer's JSON so far) ends with the JSON key "value". The call
         appends the value and then the JSON key "source". If it is likeliest that the product has no value, the result

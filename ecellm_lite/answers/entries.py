@@ -61,7 +61,7 @@ def _place(span: Span, text: SourceText | None, origin: Origin) -> tuple[str | N
     """Return a value as it is written in the row, and its first place in the row's field.
 
     The place is a dict with the keys `field`, `item`, `start` and `end`. Both results are None if `text` does not
-    contain the value. Only the place is None if the field is a list and the value extends over several of its texts.
+    contain the value. If the field is a list and the value extends over several of its texts, only the place is None.
     """
     places = list(text.places(span.value.lower())) if text and span != NONE else []
     if not text or not places:

@@ -204,10 +204,10 @@ class Extraction(Space):
         return len(scene.continuation(self._answer(spans)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return an answer with calibrated probabilities: of each entry, and of the whole answer.
+        """Return the answer, with calibrated probabilities of each entry and of the whole answer.
 
         An entry is an attribute with its value. The calibration treats it as a choice between this value and all other
-        values together, and corrects its probability by `temperature` and `bias`.
+        values together, and corrects the entry's probability by `temperature` and `bias`.
         """
         if temperature == 1.0 and bias == 0.0:
             return outcome

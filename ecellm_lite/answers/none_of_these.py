@@ -234,7 +234,7 @@ class LabelSetOrNone(OrNone, LabelSet):
 
     @property
     def digest(self) -> str:
-        """The hash of the labels, followed by the text of "none of these"."""
+        """The hash of the labels and the text of "none of these", in one string with a space between them."""
         return f"{self.labels.digest} {self.none.text}"
 
     @property

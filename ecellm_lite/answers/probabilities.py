@@ -42,7 +42,7 @@ def restrict(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Rest
 def shares(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Probabilities:
     """Return the probabilities of the token ids in `allowed`, scaled to sum to 1.
 
-    Their coverage is not computed. So this is far faster than `restrict` if the vocabulary is large.
+    Unlike `restrict`, this function does not compute the coverage. So it is far faster for a large vocabulary.
 
     Raises ModelError if a logit is NaN or infinite.
     """

@@ -148,9 +148,9 @@ class Ranking(Space):
         return (",".join(self.letters),)
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return one line for each position, which shows its product.
+        """Return one line for each product, in the order of the ranking.
 
-        An abstention has no order. For an abstention, each line shows a product and its probability of being first.
+        An abstention has no order. Its lines show the products and their probabilities of being first.
         """
         lines = dict(zip(self.letters, self.lines, strict=False))
         if answer.abstained:

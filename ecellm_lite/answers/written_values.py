@@ -28,8 +28,10 @@ class WrittenValues:
     def of_object(self, values: Mapping[str, Any]) -> list[tuple[int, Span]]:
         """Return a pair for each value in an object {attribute: value}: the attribute's index and the value's span.
 
-        A missing attribute has the value None. The source of a value is the first text that contains it. Raises
-        InputError for an unknown attribute, for too many values, and for a value that is in no text.
+        An attribute that the object lacks gets the span NONE. The source of a value is the first text that contains it.
+
+        Raises InputError for an unknown attribute and for too many values. Also raises it for a value that is in no
+        text, unless the attribute's closed list has the value.
         """
         lowered = {str(name).lower(): value for name, value in values.items()}
         if unknown := lowered.keys() - set(self._names):
@@ -53,7 +55,7 @@ class WrittenValues:
 
         An entry is an object such as {"attribute": "color", "value": "navy", "source": "title"}.
 
-        - Without a source, it gets the first source whose text contains the value or, if none does, the first source.
+        - An entry without a source gets the first source that contains the value or, if none does, the first source.
         - If the attribute has a closed list of values, `value` may also be an id from the list.
         - The values null, "" and "None" mean that the attribute has no value. So does a missing entry.
 

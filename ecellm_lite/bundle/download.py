@@ -121,7 +121,7 @@ def _resume(address: str, target: Path, size: int, advance: Callable[[int], None
 def _naming(path: Path) -> Iterator[None]:
     """Add the file's path to an OSError that a write raises.
 
-    Network errors have no path, so `_repeated` can tell them from these errors.
+    Network errors have no path. So `_repeated` can tell a failed write from a network error.
     """
     try:
         yield

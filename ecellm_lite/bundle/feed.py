@@ -184,7 +184,8 @@ def _check(index: FeedIndex) -> None:
 def _present(folder: Path, key: SecretKey) -> FeedIndex | None:
     """Return the folder's current index, or None if there is none. Raises ModelError if `key` did not sign it.
 
-    `push` copies the entries of the other models into the new index, so the current index must be trustworthy.
+    `push` copies the entries of all models that it does not replace into the new index. So the current index must be
+    trustworthy.
     """
     path = folder / INDEX
     if not path.exists():

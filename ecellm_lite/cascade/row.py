@@ -88,7 +88,7 @@ class CascadeRow:
     def escalate(self, place: int) -> None:
         """Submit the row to the stage at index `place`.
 
-        If that fails, the row's future gets the error or a failed answer.
+        If the submission fails, the row's future gets the error or, after the row's deadline, a failed answer.
         """
         try:
             if not self.future.cancelled():

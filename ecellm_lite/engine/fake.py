@@ -60,7 +60,7 @@ class FakeVocabulary:
         return [BEGIN] * begin + _ids(text.encode("utf-8", "replace"))
 
     def special_token_id(self, text: str) -> int | None:
-        """Return the id of a special token of a chat form, or None."""
+        """Return the id of the chat forms' special token `text`, or None if there is no such token."""
         return _IDS[text.encode()] if text in _CONTROL_TEXTS else None
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:

@@ -1,6 +1,6 @@
 """Prefixes that stay in the KV memory.
 
-A row whose prompt begins with such a prefix does not compute these tokens again.
+If a row's prompt begins with such a prefix, the model does not compute the prefix's tokens again.
 
 The prefixes form a tree. For example, the instruction is a node, and below it are the texts of several products. The
 rows that compare a product with its candidates use the product's node.

@@ -30,7 +30,7 @@ class Request:
     `storable`: whether the instruction may be stored on disk. This is allowed if the instruction comes from the task or
       the caller, and not from a row.
     `urgent`: whether the request is admitted before all others.
-    `advice`, `settings`: the next step and the settings that the ContextError names if the row is too long.
+    `advice`, `settings`: if the row is too long, the ContextError tells the user this next step and these settings.
     `ended`: a function that the engine's thread calls once, when the request is done or was dropped.
     `cancelled`: any thread may set it, at any time, when the answer is no longer needed.
 

@@ -50,9 +50,9 @@ class Turns:
         return sum(map(len, self._queues.values()))
 
     def __contains__(self, request: Request) -> bool:
-        """Return whether a request is in the group of requests that leaves its adapter's queue next.
+        """Return whether a request is in the current group of its adapter's queue, not in a later one.
 
-        Requests leave a queue in groups of up to GROUP (see waiting.py). A later group does not count.
+        Requests leave a queue in groups of up to GROUP requests (see waiting.py). The current group leaves next.
         """
         return request in self._queues[request.adapter]
 

@@ -81,11 +81,11 @@ class Waiting:
         return total
 
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
-        """Yield pairs (tokens, rows): how many rows of the current group begin with the same tokens.
+        """Yield pairs (tokens, rows): how many rows of the next group begin with the same tokens.
 
         For example, (40, 2) and (25, 3) mean that two rows begin with the same 40 tokens, and three rows with the same
-        25 tokens. Each pair counts the first row of the group, whose prompt is `prompt`. Only pairs with more than
-        `least` tokens are yielded.
+        25 tokens. The next group is the one that leaves the queue next. Its first row has the prompt `prompt`, and each
+        pair counts this row too. Only pairs with more than `least` tokens are yielded.
         """
         lengths = (common_length(prompt, other.prompt) for other in islice(self._group, 1, None))
         for rows, shared in enumerate(sorted(lengths, reverse=True), start=2):

@@ -25,7 +25,7 @@ _AT_ONCE = 1 << 22  # counts in memory: 32 MiB
 def interval(columns: Numbers, metric: Metric) -> Interval:
     """Return a metric's 95% interval.
 
-    `columns`: an array with one line of numbers for each row. `metric` computes its value from the sums of the lines.
+    `columns`: one line of numbers for each row. `metric`: computes the metric from the sum of all lines.
     """
     return _ends(np.concatenate([metric(counts @ columns) for counts in _resamples(len(columns))]))
 

@@ -215,7 +215,7 @@ class _Claims:
         return Measures(float(log_likelihoods.mean()), reliable.ece, reliable.brier)
 
     def _tempered(self, settings: Floats) -> Floats:
-        """Return the logarithms in `logs`, corrected by each row's temperature and bias.
+        """Return the options' log probabilities (`logs`), corrected by each row's temperature and bias.
 
         `settings` has the shape (rows, 2): a temperature and a bias for each row.
         """

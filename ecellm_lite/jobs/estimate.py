@@ -1,7 +1,7 @@
 """Estimates how long a job will take. It answers a sample of the rows, and extrapolates by the rows' lengths.
 
-The time for a row is assumed to be proportional to the row's number of characters. More characters make more tokens. A
-duplicate row adds no time, because a job answers equal rows once.
+The time for a row is assumed to be proportional to the row's number of characters, because more characters make more
+tokens. A duplicate row adds no time, because a job answers equal rows once.
 """
 
 from __future__ import annotations

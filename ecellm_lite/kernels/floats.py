@@ -16,7 +16,7 @@ FLOATS: Mapping[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16, 
 
 
 def widened(values: NDArray[Any], kind: str) -> NDArray[np.float32]:
-    """Return values of a type in FLOATS as float32. The result is exact."""
+    """Return values as float32, without rounding. `kind` is their type, one of the keys of FLOATS."""
     if kind == "BF16":
         return (values.astype(np.uint32) << 16).view(np.float32)
     return values.astype(np.float32)

@@ -138,7 +138,7 @@ class Calibration:
 
         `scope`: the question's task, answer type, model, adapter, envelope, instruction and options.
         `keys`: the keys of the question's options.
-        `subject`: what the reason calls the question, "the task" or "the row".
+        `subject`: "the task" or "the row". The returned reason uses these words for the question.
         """
         reason = self.scope.differs(scope, subject)
         if reason is None and self.by_option and set(self.by_option.keys) != set(keys):

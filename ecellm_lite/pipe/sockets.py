@@ -24,7 +24,7 @@ _LOOK = 0.2  # seconds between checks whether to end, where accepting hosts is n
 class SocketServer:
     """Serves an Answerer to every process that connects to a Unix socket.
 
-    Only this user may connect (file mode 0600).
+    Only the user who runs this process may connect (file mode 0600).
     """
 
     def __init__(self, path: Path, answerer: Answerer, progress: Progress | None = None) -> None:

@@ -202,9 +202,9 @@ class BatchRunner:
         }
 
     async def _finish(self, batch: Batch, status: str, errors: Sequence[Mapping[str, Any]] = ()) -> Batch:
-        """End a batch in a thread, and return it. If it has ended already, return it unchanged.
+        """End a batch, and return it. If it has ended already, return it unchanged.
 
-        A cancelled call waits until the batch has ended.
+        The files are written in another thread. If this call is cancelled, it still waits until the batch has ended.
         """
         work = asyncio.ensure_future(self._finish_once(batch, status, errors))
         try:

@@ -23,7 +23,7 @@ async def stream_text(
 ) -> AsyncIterator[str | tuple[Text, dict[str, Any]]]:
     """Yield the parts of a text as the model writes them, and at the end a pair (whole text, token counts).
 
-    Raises the text's error if the text fails.
+    If the model fails to write the text, raises the error.
     """
     loop = asyncio.get_running_loop()
     updates: asyncio.Queue[str] = asyncio.Queue()

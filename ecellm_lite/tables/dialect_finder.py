@@ -50,7 +50,7 @@ class Reading:
 
     @property
     def first(self) -> int:
-        """The index of the first well-formed record that has this width, or the number of records if there is none."""
+        """The index of the first well-formed record with `width` cells, or the number of records if there is none."""
         fits = (index for index, record in enumerate(self.records) if _fits(record, self.width))
         return next(fits, len(self.records))
 

@@ -1,6 +1,6 @@
 """Writes Parquet in groups of rows.
 
-The columns' types are fixed before the first row is written, so a column may begin with empty cells.
+The columns get their types before the first row is written, not from their cells. So the first cells may be empty.
 """
 
 from __future__ import annotations

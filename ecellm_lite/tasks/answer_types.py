@@ -3,17 +3,17 @@
 | type | its keys | the answer's value |
 |---|---|---|
 | predicate | | true or false |
-| choice | choices, or the key labels; none (optional) | a value |
+| choice | choices, or labels: a table about a file of labels; none (optional) | the chosen value |
 | labels | choices; at_least, at_most, threshold (optional) | a list of values |
-| score | levels: 2 to 10 texts, the lowest first | the position, 1 for the lowest, weighted by probability |
+| score | levels: 2 to 10 texts, the lowest first | the mean of the levels' numbers, weighted by probability |
 | ranking | over: the list field whose items are ranked | the items' letters, A for the first item, best first |
 | extraction | attributes: texts, or attributes_from: a list field | an entry for each attribute, from the text fields |
 | text | max_tokens (optional) | a text |
 | schema | schema: a table, or file: a JSON file beside the task's file; max_tokens (optional) | a JSON value |
 | grammar | grammar: GBNF or Lark, or file; max_tokens (optional) | a text |
 
-In the prompt, levels have letters, as ECInstruct's options do, and the model answers with the letter. The keys of
-choices and labels are explained in custom_choices.py.
+Levels are numbered from 1 for the lowest. In the prompt, they have letters, as ECInstruct's options do, and the model
+answers with the letter. The keys of choices and labels are explained in custom_choices.py.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class TitleField:
     kind: ClassVar[str] = "text, or an object with title and image_caption (optional)"
 
     def read(self, value: Any, place: str) -> str | Mapping[str, Any]:
-        """Return the title as a text, or as an object with the title and the caption."""
+        """Return the title as a text or, if `value` is an object, as an object with the title and the caption."""
         if isinstance(value, Mapping):
             return read_fields((TextField("title", self.doc, self.example), CAPTION), value, f"{place}.")
         return TextField(self.name, self.doc, self.example).read(value, place)

@@ -27,7 +27,7 @@ def text(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
 
 
 def schema(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
-    """Return the answers of the type `schema`: JSON that fits a schema. Raises InputError if the table is wrong."""
+    """Return the answers of the type `schema`: JSON that fits a schema. Raises InputError if `table` is invalid."""
     table.only("type", "schema", "file", "max_tokens")
     key = _source_key(table, "schema")
     definition: Any = table.value(key)

@@ -113,7 +113,7 @@ def _line_error(path: Path, line: int, reason: str, step: str, field: str | None
 def _example(task: Task, row: Mapping[str, Any], output: object, refuse: Refuse) -> WorkedExample:
     """Check that an example fits its task, and return it.
 
-    `refuse` makes the exception for an invalid example.
+    If the example is invalid, raises the exception that `refuse` returns.
     """
     try:
         question = task.question(row)

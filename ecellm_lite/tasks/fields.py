@@ -42,7 +42,7 @@ class Field(Protocol):
 
     @property
     def example(self) -> Any:
-        """A valid value."""
+        """A valid value of the field."""
 
     @property
     def required(self) -> bool:

@@ -36,7 +36,7 @@ class Question:
     `warnings`: which parts of the row the model cannot see.
     `stem`: the beginning of `text`, if all questions about the same state share it, and otherwise empty.
     `bare`: whether `text` is the whole prompt, with no envelope around it.
-    `turns`: a conversation that replaces `text`. The instruction is its system message.
+    `turns`: a conversation that replaces `text`. Its system message is the instruction.
     `examples`: worked examples. In the prompt, they come between the instruction and the text.
     `nearest`: whether the examples were chosen for this row. If not, all rows of the task have the same examples.
     `wording`: the instruction, and a hash of the task's examples if it has any. A calibration is fitted to one wording.

@@ -1,4 +1,4 @@
-"""Tests candidate answers, whose tokens are the rows of a matrix: their next tokens, ends and probabilities."""
+"""Tests the choice among candidate answers: their probabilities, and how few calls of the model are needed."""
 
 from __future__ import annotations
 

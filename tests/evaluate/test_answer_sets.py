@@ -48,7 +48,7 @@ def drawn(count: int, seed: int, trust: float) -> list[Row]:
 def test_the_guarantee_holds_for_good_and_bad_models(trust: float) -> None:
     """Check that sets of plausible answers contain the right answer in 90% of the rows, as guaranteed.
 
-    The share is the mean over 200 random splits. It may be lower than 90% by three standard errors plus one row of 300.
+    The mean share of 200 random splits is checked. It must be above 90% minus three standard errors, minus 1/300.
     """
     rows = drawn(600, 1, trust)
     random = np.random.default_rng(2)

@@ -84,9 +84,10 @@ def test_each_answer_has_its_own_threshold() -> None:
 
 
 def test_answers_share_the_allowed_error() -> None:
-    """The allowed error of 5% is split between the two answers, so each threshold must be right with 97.5% confidence.
+    """The allowed error of 5% is split between the two answers: each threshold may be wrong with a probability of 2.5%.
 
-    72 right answers are enough, because 0.95 ** 72 is 0.0249. 71 are too few, because 0.95 ** 71 is 0.0262.
+    At a precision of 95%, all of 72 answers are right with the probability 0.95 ** 72 = 0.0249, which is low enough.
+    With 71 answers, the probability is 0.95 ** 71 = 0.0262, which is too high.
     """
     yes = [Judged("yes", 0.9, True)] * 72
     no = [Judged("no", 0.8, True)] * 71

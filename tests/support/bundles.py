@@ -43,7 +43,7 @@ class Shop:
         return create(target, contents, self.store, name="till", serial=serial, key=key, **options)
 
     def say(self, words: str) -> None:
-        """Let the bundle's program print these words, whatever its arguments are."""
+        """Make the bundle's program print these words, whatever its arguments are."""
         write_program(self.folder / "program", words)
 
 

@@ -79,7 +79,7 @@ class ConfusionTable:
         return sums.reshape(*sums.shape[:-1], size, size + 1)
 
     def answered(self, sums: Numbers) -> Numbers:
-        """Return the tables of `counts` without their last column, so without the rows that have no answer."""
+        """Return the same tables as `counts`, but without the last column, which counts the rows without an answer."""
         return self.counts(sums)[..., :-1]
 
     def right(self, sums: Numbers) -> Numbers:
@@ -98,7 +98,7 @@ class ConfusionTable:
     def macro_f1(self, counts: Numbers) -> Numbers:
         """Return the mean F1 of the labels that occur in `counts`.
 
-        `counts` are tables (…, gold labels, answers). They may have a last column for rows without an answer.
+        `counts`: tables that the method `counts` or `answered` returned, of shape (…, gold labels, answers).
         """
         gold = counts.sum(axis=-1)
         answered = counts.sum(axis=-2)[..., : len(self.labels)]

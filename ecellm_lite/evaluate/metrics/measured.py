@@ -67,7 +67,7 @@ class Measured:
     more: Sequence[float] | Numbers = ()
 
     def values(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Return the metrics by name, as two dictionaries: those of `paper` and those of `all`."""
+        """Return two dictionaries of metrics by name: the metrics in `paper`, and the metrics in `all`."""
         sums = np.concatenate([self.columns.sum(axis=0), self.more])
         return tuple({name: float(metric(sums)) for name, metric in group.items()} for group in (self.paper, self.all))  # type: ignore[return-value]
 

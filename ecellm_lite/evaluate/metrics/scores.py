@@ -1,10 +1,10 @@
 """Metrics of scores: the mean absolute error of the position, and its correlation with the gold position.
 
 A position is a level's number, counted from 1 for the lowest level. The model's position is a mean of the levels'
-numbers, weighted by their probabilities. If levels 3 and 4 have 50% each, it is 3.5. `mae` is the mean distance from
-the gold position, in levels; 0 is best. `pearson` is the linear correlation of the two positions. `spearman` is the
-correlation of their ranks. Both are 0 if all gold positions are equal, or if all of the model's positions are equal.
-`accuracy` is the share of rows whose likeliest level is the gold one.
+numbers, weighted by their probabilities. If levels 3 and 4 have 50% each, the model's position is 3.5. `mae` is the
+mean distance from the gold position, in levels; 0 is best. `pearson` is the linear correlation of the two positions.
+`spearman` is the correlation of their ranks. Both correlations are 0 if all gold positions are equal, or if all of the
+model's positions are equal. `accuracy` is the share of rows whose likeliest level is the gold one.
 
 In the metrics `all` (see measured.py), a row without an answer is wrong: its error is the largest that is possible for
 its gold position. In the metrics `paper`, such a row is left out. The correlations never include such a row.

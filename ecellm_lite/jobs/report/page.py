@@ -1,4 +1,4 @@
-"""The HTML page about a finished job: its answers, their probabilities, and the rows that need review or failed."""
+"""The HTML page about a finished job: its answers, their probabilities, the rows to review, and the failed rows."""
 
 from __future__ import annotations
 

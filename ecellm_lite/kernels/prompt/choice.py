@@ -89,7 +89,7 @@ def automatic() -> str:
 
 
 def is_set() -> bool:
-    """Whether the environment variable ECELLM_PROMPT_KERNELS is set. The choice `auto` then uses its value."""
+    """Return whether the environment variable ECELLM_PROMPT_KERNELS is set. If so, the choice `auto` uses its value."""
     return bool(os.environ.get("ECELLM_PROMPT_KERNELS"))
 
 
