@@ -64,10 +64,10 @@ def main(
 
 
 def measured(folder: Path, size: int, repeats: int) -> dict[str, Any]:
-    """Time creating and verifying a bundle of a file with `size` random bytes, and `cp` and `sha256sum` on this file.
+    """Measure how long it takes to create and to verify a bundle with one file of `size` random bytes.
 
-    Returns the median seconds and the megabytes per second of each step, and the peak memory in MiB of creating and of
-    verifying.
+    For comparison, `cp` and `sha256sum` are timed on the same file. Returns the median seconds and the megabytes per
+    second of each step, and the peak memory in MiB of creating and of verifying.
     """
     source, bundle, copy = folder / "model.gguf", folder / "large.ecb", folder / "copy"
     with source.open("wb") as file:

@@ -73,7 +73,7 @@ def limits(throughput: Facts, quantization: Facts, job_cost: Facts, cold_start: 
 
 
 def weights_per_second(throughput: Facts, size: int) -> float:
-    """Return how many bytes of weights a core reads per second, in the task where this is highest.
+    """Return the bytes of weights that a core reads per second, in the task where it reads the most.
 
     Each call of the model reads the whole model file, which has `size` bytes.
     """

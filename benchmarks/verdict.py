@@ -54,7 +54,7 @@ def agreement(reference: Sequence[Answer], answers: Sequence[Answer]) -> float:
 
 
 def divergence(reference: Sequence[Answer], answers: Sequence[Answer]) -> float | None:
-    """Return the mean KL divergence, in nats, between the probabilities of the answers and of the reference's answers.
+    """Return how far the probabilities in `answers` are from those in `reference`: the mean KL divergence, in nats.
 
     Rows without probabilities do not count. Returns None if no row has probabilities.
     """

@@ -104,7 +104,7 @@ class Checkpoint:
     def configuration(self) -> list[InputFile]:
         """Return the files that describe the weights, such as config.json.
 
-        Their sizes and modification times are from before the files were read.
+        Their sizes and modification times are those that they had before they were read.
         """
         return list(self._configuration)
 

@@ -50,7 +50,7 @@ INSEPARABLE = frozenset({"gemma", "gemma2"})
 
 
 def module_of(architecture: str, name: str) -> str:
-    """Return a GGUF tensor's name in a checkpoint, without `.weight` at the end. The name of a bias ends in `.bias`.
+    """Return the name that a checkpoint has for a GGUF tensor, without `.weight` at the end. For a bias, `.bias` stays.
 
     The result is empty for a tensor that adapters cannot change.
     """

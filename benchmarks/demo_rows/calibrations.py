@@ -2,10 +2,11 @@
 
     python -m benchmarks.demo_rows.calibrations --data ../shared/data
 
-All of these rows were held out from training. Half of a task's calibration rows are from DATA, and the other half from
-the sources in DATA/more, if enough rows were held out there. The rows from DATA/more are needed because they are more
-like a shop's rows, and a model is most overconfident on them. With `--others 0.25`, there is one row from DATA/more for
-every four from DATA. There are exceptions:
+All of these rows were held out from training. They come from the folder of `--data` (here called DATA), and from the
+folder DATA/more. By default, half of a task's calibration rows are from each of the two, if enough rows of DATA/more
+were held out. With `--others 0.25`, there is one row from DATA/more for every four from DATA. The rows from DATA/more
+are needed because they are more like a shop's rows, and a model is most overconfident on them. There are two
+exceptions:
 
 - For extraction, only a fifth of the rows are from DATA/more, because most answers to such rows are wrong. With more of
   them, the calibration would lower all probabilities too far.

@@ -196,7 +196,10 @@ def _prompt_lengths(models: Mapping[str, Any]) -> str:
 
 
 def products() -> str:
-    """Return the table that compares the prompt kernels' speed with the peak rate of the processor's registers."""
+    """Return the table that compares the prompt kernels' speed with the processor's peak rate.
+
+    The peak rate is that of multiplying numbers that are in registers already.
+    """
     rows = []
     for name, one in results("products")["models"].items():
         shares = one["of_peak"].values()

@@ -62,9 +62,10 @@ class Candidates:
         return candidates
 
     def branches(self, low: int, high: int, depth: int) -> Branches:
-        """Return the tokens that may come next: those in column `depth` of the matrix's rows `low` to `high - 1`.
+        """Return the tokens that may come next: those in column `depth` of the matrix, in its rows `low` to `high - 1`.
 
-        Each row has the tokens of one candidate. These rows must have the same tokens before column `depth`.
+        Each row of `self.matrix` has the tokens of one candidate. The rows from `low` to `high - 1` must have the same
+        tokens before column `depth`.
         """
         column = self.matrix[low:high, depth]
         starts = np.concatenate(([0], np.flatnonzero(column[1:] != column[:-1]) + 1))
@@ -163,8 +164,8 @@ def weigh(candidates: Candidates, tape: Tape, *, drafts: int = 0) -> Generator[S
 
     Each candidate is a whole answer, right after the prompt. Often all candidates have different first tokens, for
     example the letters of options. Then the logits after the prompt are enough, and the model is not called again.
-    Otherwise, one call can ask at several positions along a path of up to `drafts` tokens. This saves calls if, for
-    example, "red" and "red wine" are both candidates.
+    Otherwise, the model reads up to `drafts` tokens in advance, on the way to the most candidates. One call then gives
+    the logits at several positions. This saves calls if, for example, "red" and "red wine" are both candidates.
     """
     shares = np.zeros(len(candidates.order))
     coverage: float | None = None

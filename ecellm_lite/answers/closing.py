@@ -35,15 +35,14 @@ class Closing:
         self._between = self._tokens(_BETWEEN)
 
     def closable_token(self, matcher: Any, tokens: Sequence[int], limit: int, logits: Logits, token: int) -> int:
-        """Return `token` if the text can be closed after it.
+        """Return `token` if the JSON text can be completed after it, within the token limit.
 
-        Otherwise return the likeliest token after which it can be closed.
-
-        If no way to close the text is found, return `token`.
+        Otherwise return another token after which it can be completed. Likely tokens are tried first. If no way to
+        complete the text is found, return `token`.
 
         `matcher`: llguidance's matcher for the text's grammar. It has read `tokens`.
         `tokens`: the text so far.
-        `limit`: the maximum number of tokens of the closed text.
+        `limit`: the maximum number of tokens of the complete text.
         `logits`: the logits of the next token. They are -inf for tokens that the grammar does not allow.
         """
         text, most = self._vocabulary.detokenize(tokens), limit - len(tokens)
@@ -57,7 +56,7 @@ class Closing:
         return closing[0]
 
     def _can_close(self, matcher: Any, text: bytes, token: int, most: int) -> bool:
-        """Return whether the text can be closed with at most `most` tokens, the first of which is `token`."""
+        """Return whether at most `most` tokens, the first of which is `token`, can complete the JSON text."""
         if token in self._vocabulary.ends:
             return True
         matcher = matcher.deep_copy()

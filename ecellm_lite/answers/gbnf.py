@@ -140,7 +140,7 @@ class _GrammarReader:
         return quoted[0] if len(quoted) == 1 else f"({' '.join(quoted)})"
 
     def _class(self, text: str) -> str:
-        """Return the inside of a character class as a regular expression.
+        """Return the text between the brackets of a GBNF character class, written as in a regular expression.
 
         Characters that are special in regular expressions, but not in GBNF, are escaped.
         """

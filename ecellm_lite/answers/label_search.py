@@ -44,8 +44,9 @@ class SearchResult:
     - `labels`: a pair for each label, the likeliest label first: its index in the original order, and its probability.
       There is at least one label.
     - `tokens`: the tokens of the likeliest label, without the token that ends it.
-    - `unexplored`: the total probability of the nodes (labels with the same beginning) that the search did not explore.
-    - `coverage`: the coverage when the model was first asked; 1 if it was not asked.
+    - `unexplored`: the total probability of the nodes that the search did not explore. A node stands for all labels
+      that begin with the same tokens.
+    - `coverage`: the coverage of the first question to the model, or 1 if the model was not asked.
     """
 
     labels: tuple[tuple[int, float], ...]

@@ -68,9 +68,9 @@ class Labels:
 
     @cached_property
     def _by_name(self) -> Mapping[str, str | None]:
-        """Each label's text by its key and by its text, both in lower case.
+        """A mapping from names to label texts. A label has two names: its key and its text, both in lower case.
 
-        A key or text that belongs to two labels has the value None.
+        A name that belongs to two labels is mapped to None.
         """
         names: dict[str, str | None] = {}
         for key, text in zip(self.keys, self.texts, strict=True):

@@ -88,7 +88,7 @@ class Space(ABC):
 
     @property
     def digest(self) -> str | None:
-        """A text that identifies the possible answers if the prompt does not list them, or None if it does."""
+        """A text that identifies the possible answers, if the prompt does not list them. Otherwise None."""
         return None
 
     def longest(self, scene: Scene) -> int:

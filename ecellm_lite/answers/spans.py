@@ -80,7 +80,7 @@ class SourceText:
     def places(self, value: str) -> Iterator[tuple[int, int]]:
         """Yield the start and the end of each occurrence of a value in the original text.
 
-        The value consists of whole words in lower case, and may lack a plural s.
+        The value consists of whole words in lower case. In the text, a plural "s" may follow: "mug" is found in "Mugs".
         """
         starts, ends = set(self.starts), set(self.ends)
         start = self.text.find(value) if value else -1

@@ -109,9 +109,12 @@ class WrittenValues:
         raise InputError(message, step="copy it from one of the texts")
 
     def _listed(self, index: int, value: str, closed: ClosedValues) -> str:
-        """Find a value in the attribute's closed list of values, and return its listed text in lower case.
+        """Return the text of a value in an attribute's closed list (`closed`), in lower case.
 
-        `value`: the listed text or its id, as a person wrote it. Raises InputError if it is not in the list.
+        `index`: the index of the attribute.
+        `value`: the listed text or its id, as a person wrote it.
+
+        Raises InputError if the value is not in the list.
         """
         place = closed.index(value)
         if place is None:

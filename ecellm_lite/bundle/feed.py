@@ -113,7 +113,8 @@ def push(
     """Put a model into a feed's folder, replacing any model of the same name. Return the folder's new index.
 
     `name`: the index's name. By default, the index keeps its name. A new index is named like the folder.
-    `serial`: the index's new serial number. By default, the current Unix time, or the old number plus 1 if higher.
+    `serial`: the index's new serial number. By default, it is the current Unix time or the old number plus 1, whichever
+      is higher.
 
     Raises UsageError for a wrong name or serial number. Raises ModelError if a file cannot be written, or if the old
     index was not signed with `key`. Raises BusyError if another process pushes into the same folder.

@@ -48,6 +48,9 @@ def check_newer(path: Path, name: str, serial: int, sha256: str) -> None:
 
 
 def remember(path: Path, name: str, serial: int, sha256: str) -> None:
-    """Record in the file at `path` that this index is the newest accepted one."""
+    """Record an index in the file at `path` as the newest accepted one.
+
+    `name`, `serial`, `sha256`: the index's name, serial number and hash.
+    """
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(asdict(Newest(_FORMAT, name, serial, sha256))) + "\n", "utf-8")

@@ -99,9 +99,9 @@ def place(
     """Return which layers go to which devices. `gpus` are the devices that llama.cpp would use.
 
     `gpu_layers` is `auto`, `all` or a number. With `auto`, as many layers go to the GPUs as fit with MARGIN bytes to
-    spare. A number larger than the number of layers means `all`. If the device with the most free memory has room for
-    all the layers to offload, it gets them. Otherwise they are divided among the devices. Raises UsageError if the
-    layers do not fit.
+    spare. A number larger than the number of layers means `all`. The device with the most free memory gets all layers
+    that go to GPUs if it has room for them. Otherwise these layers are divided among the devices. Raises UsageError if
+    they do not fit.
     """
     plan = _Plan(header, gpus, cells, kv_type, micro_batch, flash_attention)
     fitting = next((count for count in range(plan.places, 0, -1) if plan.divided(count, MARGIN)), 0)

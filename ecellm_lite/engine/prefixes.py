@@ -110,7 +110,7 @@ class Prefixes:
             self._nodes.append(node)
 
     def release(self, match: Match) -> None:
-        """Record that a row or node no longer uses the matched node. This undoes one call of `hold`."""
+        """Undo one call of `hold`: a row, or another node of the tree, no longer uses the node in `match`."""
         if match.prefix:
             match.prefix.uses.remove(match.length)
 
@@ -149,15 +149,18 @@ class Prefixes:
                 yield node
 
     def chunk(self, node: Prefix, most: int) -> Chunk:
-        """Return the next `most` tokens of a node, or fewer if fewer are left.
+        """Return the next `most` tokens of a node of the tree, or fewer if fewer are left.
 
-        The caller must include these tokens in the next call of the model: `filled` already counts them.
+        The caller must include these tokens in the next call of the model, because `node.filled` already counts them.
         """
         start, node.filled = node.filled, min(node.filled + most, len(node.tokens))
         return Chunk(node.sequence, start, node.tokens[start : node.filled], ask=0)
 
     def unsaved(self) -> Iterator[Prefix]:
-        """Yield the instructions that the caller must now save. Each instruction is yielded only once."""
+        """Yield the instructions whose state is complete in memory but not saved yet. The caller must save it.
+
+        Each instruction is yielded only once.
+        """
         for node in self._nodes:
             if node.instruction and node.ready and not node.saved:
                 node.saved = True

@@ -66,7 +66,7 @@ class Turns:
         return self._queues[self.current].first()
 
     def pop(self) -> Request:
-        """Remove and return the request that `first` returned."""
+        """Remove and return the current adapter's next request. Call `first` before: it returns the same request."""
         return self._queues[self.current].pop()
 
     def tokens(self, most: int) -> int:

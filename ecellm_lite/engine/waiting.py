@@ -1,4 +1,4 @@
-"""The queue of waiting requests. The oldest request leaves first, followed by requests that share text with it."""
+"""The queue of waiting requests. Urgent requests leave first, then groups of the oldest, ordered by shared text."""
 
 from __future__ import annotations
 

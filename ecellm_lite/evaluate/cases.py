@@ -19,7 +19,8 @@ from ecellm_lite.errors import InputError
 class Case:
     """One row's answer, compared with the gold answer.
 
-    `claims`: the decisions in the answer, at least one. An extraction has one for each attribute.
+    `claims`: the decisions in the answer, at least one. An extraction has one for each value that it found, and one for
+      each attribute without a value.
     `coverage`: the answer's coverage.
     """
 

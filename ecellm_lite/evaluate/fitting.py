@@ -176,7 +176,9 @@ class _Claims:
         return _Claims(self.logs[chosen], self.alike[chosen], self.right[chosen], self.rows[chosen], self.count)
 
     def fitted(self, biased: bool) -> Floats:
-        """Return the temperature and the bias that make the right options likeliest, as an array of two numbers.
+        """Return the temperature and the bias with the greatest likelihood, as an array of two numbers.
+
+        With these numbers, the model gives the highest total probability to the right options of all claims.
 
         If `biased` is False, the bias is 0.
         """

@@ -69,9 +69,9 @@ class OptionRows:
         return OptionRows(self.keys, self.shares[rows], self.right[rows])
 
     def log_likelihoods(self, shares: Floats) -> Floats:
-        """Return the logarithm of the right option's probability in each row.
+        """Return, for each row, the logarithm of the right option's probability.
 
-        `shares` has the probabilities to use, for example corrected ones.
+        `shares` (rows, options): the options' probabilities, which may be corrected ones.
         """
         logs: Floats = log_shares(shares[np.arange(len(self.right)), self.right])
         return logs

@@ -39,7 +39,10 @@ class Tally:
     notes: list[str] = field(default_factory=list)
 
     def count(self, *answers: Answer) -> None:
-        """Count a row with these answers: whether any failed, was shortened or abstained, and which models answered."""
+        """Count a row with these answers, one for each task.
+
+        The row counts as failed, shortened or abstained if any of its answers is.
+        """
         self.rows += 1
         self.failed += any(answer.error is not None for answer in answers)
         self.shortened += any(answer.shortened is not None for answer in answers)

@@ -29,7 +29,10 @@ def by_type(*kinds: str, default: str | None = None) -> Discriminator:
 
 
 def text_or(other: str) -> Discriminator:
-    """Return a pydantic discriminator that tags a string `~text` and any other value `~` plus `other`."""
+    """Return a pydantic discriminator for a union of a string with another type.
+
+    The tag of a string is `~text`. The tag of any other value is `~` followed by `other`.
+    """
 
     def tag(value: Any) -> str | None:
         return f"{MARK}text" if isinstance(value, str) else f"{MARK}{other}"

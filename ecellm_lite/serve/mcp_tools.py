@@ -1,6 +1,6 @@
-"""Offers the tasks and typed questions as MCP tools (Model Context Protocol), over standard input and output.
+"""Offers tools over MCP (Model Context Protocol), on standard input and output: one for each task, and `decide`.
 
-The tool for typed questions is `decide`.
+`decide` answers typed questions about a text: yes or no, one of several choices, or a score.
 """
 
 from __future__ import annotations

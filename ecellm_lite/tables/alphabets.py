@@ -1,8 +1,8 @@
 """Recognizes the single-byte encoding of European text by the alphabets of single languages.
 
 A text that is decoded in a wrong encoding may still consist of letters. For example, the Czech letters of Windows-1250
-become other accented letters in Windows-1252. But then no single language has all these letters, a capital follows a
-small letter, or a sign such as `£` is inside a word.
+become other accented letters in Windows-1252. But such a text has faults: letters that no single language has together,
+a capital after a small letter, or a sign such as `£` inside a word.
 """
 
 from __future__ import annotations

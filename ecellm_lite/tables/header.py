@@ -109,7 +109,8 @@ def _spans(row: SampleRow, width: int) -> bool:
 def _below(rows: Sequence[SampleRow], first: int, width: int) -> int:
     """Return the index of the header row: `first`, or one of the next three rows.
 
-    A later row is the header if it has names such as `item_name`, and the other rows have ordinary words.
+    One of the next rows is the header if its texts are names such as `item_name`, while the texts of row `first` and of
+    most rows further down are not.
     """
     data = rows[first + 4 : first + 4 + _ROWS]
     if _identifiers(rows[first], width) or sum(1 for row in data if _identifiers(row, width)) * 2 > len(data):
@@ -171,10 +172,10 @@ def _is_data(row: SampleRow, data: Sequence[SampleRow]) -> bool:
 
 
 def _is_value(name: str, column: Sequence[str]) -> bool:
-    """Return whether a text is one of a column's frequent values.
+    """Return whether `name`, a text that may be the column's name, is one of the column's frequent values.
 
-    False if the column has no other value. Such a column is a flag: for example, the column `sale` may have only the
-    value `sale`, in some rows.
+    If the column has no other value, return False. Such a column is a flag. For example, a column that is called `sale`
+    may have the value `sale` in some rows.
     """
     return set(column) != {name} and column.count(name) >= 0.05 * len(column)
 

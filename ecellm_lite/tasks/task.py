@@ -60,9 +60,9 @@ class Question:
 
     @property
     def answers(self) -> str | None:
-        """A text that identifies the possible answers: `options`, or a hash of labels that the prompt does not list.
+        """A text that identifies the possible answers, to which a calibration is fitted.
 
-        None if there is neither. A calibration is fitted to these answers.
+        If the prompt does not list the labels, it is a hash of them. Otherwise it is `options`, which may be None.
         """
         return self.space.digest or self.options
 

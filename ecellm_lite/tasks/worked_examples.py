@@ -28,7 +28,7 @@ class WorkedExamples:
 
     @property
     def count(self) -> str:
-        """The number of examples as a text, such as `4 of 1,000`."""
+        """The number of examples as text: `1,000` if a row gets them all, or `4 of 1,000` if it gets the nearest 4."""
         return f"{len(self._examples):,}" if self.nearest is None else f"{self.nearest} of {len(self._examples):,}"
 
     @property

@@ -51,15 +51,15 @@ _KEPT = frozenset(("type", "model", "length", "diameter", "age"))
 
 
 def other_name(name: str, others: Collection[str], random: Random) -> str:
-    """Return a random name of the same attribute, such as Colour for Color. The result may be `name` itself.
+    """Return a random name for the attribute that is called `name`. For Color, it may be Colour, or Color itself.
 
     `others`: the names of the row's other attributes.
 
     The result is always `name` in these cases:
 
     - No attribute in `NAMES` has this name, or two have it, as with Quantity.
-    - `_KEPT` contains its attribute.
-    - One of `others` is a name of the same attribute.
+    - The attribute's key is in `_KEPT`.
+    - One of `others` is another name for this attribute.
     """
     wordings = [names for key, names in NAMES.items() if name in names and key not in _KEPT]
     if len(wordings) != 1 or any(other in wordings[0] for other in others):

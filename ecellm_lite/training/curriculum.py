@@ -119,7 +119,7 @@ def make_curriculum(
 ) -> Curriculum:
     """Return the lessons of several passes over the rows. `passes` is the number of passes.
 
-    `left_out`: for each task, rows from sources that are used for validation only. No row of these sources is learned.
+    `left_out`: for each task, further rows for validation. The model learns no row of the sources that they come from.
 
     Raises InputError if a row's output is not an answer of its task.
     """

@@ -61,8 +61,8 @@ class Packing:
     - `positions`: for each token, its position in its lesson.
     - `rows`: for each lesson, the indices of its tokens in `tokens`.
     - `shared`: for each lesson, how many of its first tokens are also those of the lesson before it.
-    - `answers`: for each token of an answer, lesson after lesson, the index in `tokens` of the token before it. The
-      logits after that token predict the answer's token.
+    - `answers`: where the logits that predict the answers are, lesson after lesson. A token is predicted by the logits
+      after the token before it. So for each token of an answer, this is the index in `tokens` of the token before it.
     """
 
     tokens: Sequence[int]

@@ -114,7 +114,7 @@ def path(model: StoredModel) -> Path:
 
 @pytest.fixture(scope="module")
 def fresh_calibration(task: str, rows: Path, path: Path) -> Calibration:
-    """Return the calibration that the command fits for the model."""
+    """Run the command `calibrate` on the rows, and return the calibration that it writes to `path`."""
     assert run_command(["calibrate", "--task", task, "--data", str(rows), "--quiet"]) == 0
     calibration = read_calibration(path)
     assert calibration is not None

@@ -61,9 +61,11 @@ def test_tensors_have_the_module_names_that_adapters_use(tmp_path: Path) -> None
 
 
 def rewritten(folder: Path, **tensors: np.ndarray[Any, Any] | None) -> Path:
-    """Write the checkpoint `smollm` with 8 tokens. All its weights have the value 0.
+    """Write a checkpoint of the kind `smollm` to a folder, and return the folder.
 
-    `tensors` replaces some of its tensors. A value of None removes the tensor.
+    It has a vocabulary of 8 tokens, and all its weights are 0.
+
+    `tensors`: tensors to replace or add, by name. None removes a tensor.
     """
     write_checkpoint(folder, "smollm", tokenizer=False, **SMALL)
     all_of = shapes({**CONFIGS["smollm"], **SMALL})

@@ -1,4 +1,7 @@
-"""Checks that the demo comes with calibrations, keeps the user's own, and does not restore removed ones."""
+"""Checks that the demo comes with calibrations, and that installing them respects what the user changed.
+
+A calibration of the user's own is not replaced, and one that the user removed is not installed again.
+"""
 
 from __future__ import annotations
 

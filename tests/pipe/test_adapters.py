@@ -13,7 +13,10 @@ from tests.pipe.host import MESSAGE
 
 
 def conversation(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the messages of a session with the adapters of two shops. Each message must fit the schema."""
+    """Send requests to a pipe session with the adapters of two shops, and return the session's messages.
+
+    Each message must fit the JSON schema of the pipe's messages.
+    """
     written: list[bytes] = []
     output = Output(written.append)
     adapters = {"shop-a": lambda tokens: scattered([1, *tokens]), "shop-b": lambda tokens: scattered([2, *tokens])}

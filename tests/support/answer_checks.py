@@ -37,9 +37,9 @@ HOSTILE = [
 
 
 def hard(kind: str) -> Callable[[Sequence[int]], Logits]:
-    """Return a function that gives logits of a kind.
+    """Return a function that gives logits for tokens, to test answers with extreme or invalid logits.
 
-    `kind`: one of KINDS, such as `equal` or `huge`, or one of NOT_FINITE, such as `nan`.
+    `kind`: the kind of logits, one of KINDS, such as `equal` or `huge`, or one of NOT_FINITE, such as `nan`.
     """
 
     def logits(tokens: Sequence[int]) -> Logits:

@@ -1,4 +1,4 @@
-"""Rows that compare products and share prefixes, and a function that computes all prefixes in a tree."""
+"""Rows that compare products and share prefixes, and a function that computes the tokens of a tree of prefixes."""
 
 from __future__ import annotations
 

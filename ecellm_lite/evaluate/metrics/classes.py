@@ -71,9 +71,12 @@ class ConfusionTable:
         self.columns[np.arange(len(gold)), cells] = 1
 
     def counts(self, sums: Numbers) -> Numbers:
-        """Return tables of counts, with one line for each gold label and one column for each answer.
+        """Return the table of counts, with one line for each gold label and one column for each answer.
 
-        `sums`: the attribute `columns`, summed over rows. The last column of a table counts the rows without an answer.
+        The last column counts the rows without an answer.
+
+        `sums`: the attribute `columns`, summed over rows. If it has several sums, of shape (…, cells), each of them
+        becomes a table.
         """
         size = len(self.labels)
         return sums.reshape(*sums.shape[:-1], size, size + 1)

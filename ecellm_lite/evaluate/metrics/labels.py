@@ -31,7 +31,7 @@ _KINDS = 4
 def measure_labels(pairs: Sequence[Pair], space: SeveralLabels) -> Measured:
     """Measure answers with several labels.
 
-    Macro-F1 is computed from the result's `more`. For each label, it counts four kinds of rows:
+    Macro-F1 is computed from the field `more` of the result. For each label, this field counts four kinds of rows:
 
     - both the gold answer and the model's answer have the label;
     - the model's answer has the label;

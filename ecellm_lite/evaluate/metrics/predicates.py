@@ -42,7 +42,7 @@ def word_table(gold: Sequence[str], texts: Sequence[str | None]) -> ConfusionTab
 
 
 def f1_of_yes(table: ConfusionTable) -> Metric:
-    """Return the metric F1 of the answer `yes`: a function of `table.columns` summed over rows."""
+    """Return the F1 of the answer `yes` as a function. Its argument is `table.columns`, summed over rows."""
     return _metrics(table, paper=False)["f1"]
 
 

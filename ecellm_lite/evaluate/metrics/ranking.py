@@ -31,7 +31,8 @@ _BY_RANK = (1.0, 0.1, 0.01)
 def measure_rankings(pairs: Sequence[Pair]) -> Measured:
     """Measure rankings.
 
-    Each row has three columns: its NDCG, a 1 (whose sum is the number of rows), and its NDCG by the paper's formula.
+    The result's `columns` has three numbers for each row: its NDCG, 1 (to count the rows), and its NDCG by the paper's
+    formula.
     """
     gains = [_gains(pair) for pair in pairs]
     orders = [_order(pair.text, letter_gains) for pair, letter_gains in zip(pairs, gains, strict=True)]

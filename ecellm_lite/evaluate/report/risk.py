@@ -34,9 +34,11 @@ class Curve:
 
 
 def draw(risk_points: Sequence[RiskPoint], rows: int) -> Curve | None:
-    """Return the curve of how accurate a task's answers are if only the surest are kept.
+    """Return a task's curve: how often its answers are right if only the surest of them are kept.
 
-    Return None if too few rows were answered. `rows` is the number of the task's rows.
+    `risk_points`: the points of the curve. `rows`: the number of the task's rows.
+
+    Return None if too few rows were answered.
     """
     points = sorted(
         (point for point in risk_points if point.answered * rows >= FEWEST - 0.5), key=lambda point: point.answered

@@ -120,7 +120,7 @@ def _alike(key: str, known: list[str]) -> bool:
 
 
 def _own_names(key: str, keys: set[str]) -> list[str]:
-    """Return the names of the attribute `key` that no other attribute in `keys` has."""
+    """Return those names of the attribute `key` that are not also names of another attribute in `keys`."""
     others = {name for other in keys - {key} for name in NAMES[other]}
     return [name for name in NAMES[key] if name not in others]
 
