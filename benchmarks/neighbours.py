@@ -126,7 +126,7 @@ class Measurement:
 
 
 def undisturbed(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
-    """Repeat a measurement up to TRIES times, until other programs take at most DISTURBED of a core.
+    """Repeat a measurement up to TRIES times, until other programs use less than the limit DISTURBED, in cores.
 
     If every measurement is disturbed more than that, return the least disturbed one.
     """

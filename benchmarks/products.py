@@ -1,4 +1,4 @@
-"""Claim: the prompt kernels multiply matrices at more than half of the peak rate of the processor's registers.
+"""Claim: the prompt kernels multiply matrices at more than half of the rate at which the processor can multiply.
 
     python -m benchmarks.products --types Q8_0,Q4_0,Q4_K_M,Q5_K_M,Q6_K
 

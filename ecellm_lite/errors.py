@@ -1,7 +1,7 @@
 """All errors of this package.
 
-Each error says what is wrong and where, with the wrong value, and what to do next (`step`). Every fault of a user, a
-file or a machine is reported by one of these errors. The command line, Python and HTTP show the same text, so `step`
+Each error says what is wrong and where, with the wrong value, and what to do next (its `step`). Every fault of a user,
+a file or a machine is reported by one of these errors. The command line, Python and HTTP show the same text, so `step`
 never names an option, argument or field. If a setting helps, `settings` names it. Each front end shows this name in its
 own form.
 

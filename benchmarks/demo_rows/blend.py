@@ -24,7 +24,7 @@ WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 @click.option("--share", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="How much of SECOND.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True)
 def main(first: Path, second: Path, share: float, output: Path) -> None:
-    """Write an adapter whose weights are `share` of those of SECOND, and the rest of those of FIRST."""
+    """Write an adapter whose weights are a weighted mean: SECOND's weight is `share`, FIRST's is 1 - `share`."""
     one, other = load_file(first / WEIGHTS), load_file(second / WEIGHTS)
     if {name: tensor.shape for name, tensor in one.items()} != {name: tensor.shape for name, tensor in other.items()}:
         raise SystemExit(f"{first} and {second} have different tensors; one must be trained further from the other.")

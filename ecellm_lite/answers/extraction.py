@@ -247,7 +247,9 @@ class Extraction(Space):
         return f"{len(present)} of {len({*self.attributes})} attributes found"
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return a line for each attribute. The line has the attribute's value, source, typed value and probability.
+        """Return a line for each value that was found, and for each attribute without a value.
+
+        A line has the attribute's name, and the value with its source, typed value and probability.
 
         An abstention has no lines.
         """

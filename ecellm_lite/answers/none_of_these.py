@@ -249,8 +249,7 @@ class LabelSetOrNone(OrNone, LabelSet):
     def decode(self, scene: Scene) -> Decoding:
         """Search for the likeliest label.
 
-        The probability of "none of these" is the probability that the model gives, at the first choice, to tokens
-        that no label begins with.
+        "None of these" gets the probability of all tokens with which no label begins, at the first token of the answer.
         """
         outcome = yield from LabelSet.decode(self, scene)
         return self.joined(outcome, 1.0 - (outcome.coverage or 0.0))

@@ -216,7 +216,7 @@ class LlamaBackend:
             self._context.clear()
 
     def save(self, sequence: int) -> bytes:
-        """Return the state of a sequence, or empty bytes if the state could not be restored exactly."""
+        """Return the state of a sequence, or empty bytes if `load` would not restore the state exactly."""
         return self._opened.save(sequence)
 
     def load(self, sequence: int, state: bytes) -> bool:

@@ -50,10 +50,10 @@ def row_of(answer: Answer, case: Case) -> Row:
 
 
 def least_probability(rows: Sequence[Row], guarantee: float) -> float:
-    """Return the threshold: the lowest probability of an answer that belongs to a set of plausible answers.
+    """Return the probability that an answer needs to belong to its row's set of plausible answers.
 
     `guarantee`: the share of rows whose set should contain the right answer, such as 0.95. If there are too few rows
-    for this guarantee, the threshold is 0, so every set contains all answers.
+    for this guarantee, the result is 0, so every set contains all answers.
     """
     place = math.ceil((len(rows) + 1) * guarantee)
     if place > len(rows):

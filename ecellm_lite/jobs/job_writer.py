@@ -23,7 +23,11 @@ from ecellm_lite.tables.writers import ResultWriter, WriteOptions, form_of
 
 
 class JobWriter:
-    """Writes and counts rows. `rules` has a review rule for each task, or is empty if there is no review table."""
+    """Writes a job's answers, and counts them.
+
+    `review`: writes the rows that a person should check, or None if there is no such table.
+    `rules`: for each task, which rows a person should check. Empty if `review` is None.
+    """
 
     def __init__(
         self,

@@ -82,7 +82,7 @@ class Output:
     def put(self, line: Line, size: int) -> None:
         """Queue `line`, the answer to a request. `size`: the size of the request in bytes.
 
-        After the answer is written, the room that `take_room` reserved for it is free again.
+        After the answer is written, the room that `take_room` reserved for the request is free again.
         """
         self._queue.put((line, size))
 

@@ -125,8 +125,8 @@ class AnswerColumns:
 def shown_text(answer: Answer) -> str | None:
     """Return an answer's text for people to read.
 
-    If a choice's text does not begin with the chosen value (`answer.value`), the value is returned instead. For
-    example, the text may be only a letter.
+    For a choice, this is the text if it begins with the chosen value (`answer.value`), as in "A: very positive" with
+    the value "A". Otherwise it is the value: if an option's text is "A" and its value "mugs", people look for "mugs".
     """
     if answer.type == "choice" and answer.text is not None and not answer.text.startswith(str(answer.value)):
         return str(answer.value)

@@ -55,7 +55,7 @@ MAX_SHORTLIST = 100
 def choice(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     """Return the answers of the type `choice`: one of the choices in `table`, or one of the labels in a file.
 
-    Raises InputError if the table is wrong, and UsageError if a shortlist is wanted and bm25s is not installed.
+    Raises InputError if `table` is invalid, and UsageError if a shortlist is wanted and bm25s is not installed.
     """
     table.only("type", "choices", "labels", "detours", "best", "none")
     if ("choices" in table) == ("labels" in table):
@@ -132,7 +132,7 @@ def _with_shortlist(
 
 
 def several_labels(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
-    """Return the answers of the type `labels`: any of the choices. Raises InputError if the table is wrong."""
+    """Return the answers of the type `labels`: any of the choices. Raises InputError if `table` is invalid."""
     table.only("type", "choices", "at_least", "at_most", "threshold")
     threshold = table.share("threshold", default=THRESHOLD)
     parts = table.tables("choices", least=2, most=MAX_CHOICES)

@@ -19,7 +19,7 @@ LONGEST_ANSWER = 1 << 16  # tokens
 
 
 def text(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
-    """Return the answers of the type `text`: free text. Raises InputError if the table is wrong."""
+    """Return the answers of the type `text`: free text. Raises InputError if `table` is invalid."""
     table.only("type", "max_tokens")
     space = Text(table.number("max_tokens", least=1, most=LONGEST_ANSWER, default=MAX_TOKENS))
     description = f"Free text of at most {space.max_tokens:,} tokens."
@@ -42,7 +42,7 @@ def schema(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
 
 
 def grammar(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
-    """Return the answers of the type `grammar`: a text that fits a grammar. Raises InputError if the table is wrong."""
+    """Return the answers of the type `grammar`: a text that fits a grammar. Raises InputError if `table` is invalid."""
     table.only("type", "grammar", "file", "max_tokens")
     key = _source_key(table, "grammar")
     rules = _read_beside(table) if key == "file" else table.text(key, most=1 << 16, lines=True)

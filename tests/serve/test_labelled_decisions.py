@@ -1,4 +1,4 @@
-"""Tests files of labelled questions: which lines are valid, and how a question is calibrated with them."""
+"""Tests of files with labelled questions: which lines are valid, and how such a file calibrates a question."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of scores: the mean absolute error of the position, and its correlation with the gold position.
+"""Metrics of tasks whose answer is a level on a scale: the mean error, in levels, and two correlations.
 
 A position is a level's number, counted from 1 for the lowest level. The model's position is a mean of the levels'
 numbers, weighted by their probabilities. If levels 3 and 4 have 50% each, the model's position is 3.5. `mae` is the

@@ -42,7 +42,7 @@ class Good:
     def title(self, random: Random, *, without: Sequence[str] = ()) -> str:
         """Return a title with the brand, the noun and the facts.
 
-        `without`: the keys of facts to leave out. `brand` leaves out the brand.
+        `without`: the keys of the facts to leave out. The key "brand" leaves out the brand.
         """
         facts = {key: value for key, value in self.facts.items() if key not in without}
         early = [key for key in facts if key in _PLACES and random.random() < 0.6]
