@@ -1,9 +1,8 @@
-"""Brings a stored model's calibrations up to date with a feed, without touching what the user fitted or removed.
+"""Brings a stored model's calibrations up to date with a feed. What the user fitted or removed stays so.
 
 A feed is a signed folder of models. A record file beside the calibrations lists the calibrations that the feed had at
 the last pull, each with its name and sha256 (see models/calibration_copies.py). Before the first pull, the file lists
-the calibrations that came with a bundle. Another record file, which the demo writes, lists those that came with the
-demo.
+the calibrations that came with a bundle. Another record file lists those that came with the demo model.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Row:
 
 
 def row_of(answer: Answer, case: Case) -> Row:
-    """Return a Row with the probabilities in an uncalibrated answer, and the probability of the right answer.
+    """Return a Row: all probabilities of an uncalibrated answer, and which of them is the right answer's.
 
     Raises InputError if the answer does not have a probability for every possible answer.
     """

@@ -25,9 +25,9 @@ class AnswerSets:
     size: float
 
     def answers(self, probabilities: Mapping[str, float]) -> list[str]:
-        """Return the answers in a row's set, the most likely first. `probabilities` has the probability of each answer.
+        """Return a row's plausible answers: the likeliest one, and all others that are probable enough.
 
-        The most likely answer is always included.
+        `probabilities`: the probability of each possible answer. The result begins with the likeliest answer.
         """
         order = sorted(probabilities, key=probabilities.__getitem__, reverse=True)
         return [key for place, key in enumerate(order) if not place or probabilities[key] >= self.least]

@@ -29,8 +29,8 @@ _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancel
 class Batch:
     """A batch of requests and its progress.
 
-    `total`, `completed`, `failed`: numbers of requests. A request failed if its response has a status from 400 up.
-    `times`: when each status began, in Unix seconds. The keys are the statuses.
+    `total`, `completed`, `failed`: numbers of requests. A request failed if its HTTP status is 400 or more.
+    `times`: when the batch got each `status` that it has had, in Unix seconds.
     `errors`: why the whole batch failed, such as errors in its input file.
     """
 

@@ -1,4 +1,4 @@
-"""Answers questions about a state. A state is a text or data, such as a customer's mail.
+"""Answers questions about a text or data, such as a customer's mail. The standards call it the state.
 
 The endpoints in decisions.py and systemone.py use this module. All questions of a request are answered together.
 """
@@ -87,7 +87,7 @@ class Decided:
 
     @property
     def mean(self) -> float:
-        """The mean of the levels' indices (from 0), weighted by the levels' probabilities."""
+        """The mean position on the scale: the levels' indices from 0, weighted by the levels' probabilities."""
         return sum(place * share for place, share in enumerate(self.shares))
 
     @property

@@ -7,8 +7,8 @@
 A row has one field, `state`: the text that the question is about. In the prompt, the question comes after the state, so
 the model reads a state only once for several questions.
 
-The prompt lists levels, and up to 26 choices, with letters, like ECInstruct's options. The model then answers with a
-letter. If there are more choices, they are listed without letters, and the model answers with the value itself.
+In the prompt, the levels or choices have letters, like ECInstruct's options, and the model answers with a letter. If
+there are more than 26 choices, they have no letters, and the model answers with the value itself.
 """
 
 from __future__ import annotations

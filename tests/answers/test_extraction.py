@@ -1,4 +1,4 @@
-"""Tests extractions: the place of each value in the row, and attributes with several values."""
+"""Tests of extractions: the place of each value in the row, and attributes with several values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests tokenizer files and configurations with arbitrary content.
+"""Tests of tokenizer files and configurations with arbitrary content.
 
 They may raise a ModelError, but must not cause a crash or a hang.
 """

@@ -1,4 +1,4 @@
-"""Tests feeds: folders, or web servers, through which models are copied from one machine's store to other stores."""
+"""Tests of feeds: folders, or web servers, through which models are copied from one machine's store to other stores."""
 
 from __future__ import annotations
 

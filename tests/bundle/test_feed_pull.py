@@ -1,4 +1,4 @@
-"""Tests pulls from a feed (a signed folder of models): a full disk, several disks, and several feeds."""
+"""Tests of pulls from a feed (a signed folder of models): a full disk, several disks, and several feeds."""
 
 from __future__ import annotations
 

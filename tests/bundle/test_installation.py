@@ -1,4 +1,4 @@
-"""Tests installed versions of a bundle after their programs have written into them, and after a rollback."""
+"""Tests of installed versions of a bundle after their programs have written into them, and after a rollback."""
 
 from __future__ import annotations
 

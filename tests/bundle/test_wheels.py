@@ -1,4 +1,4 @@
-"""Tests bundles that contain wheels, which are installed without a network.
+"""Tests of bundles that contain wheels, which are installed without a network.
 
 Each installed version of the bundle gets a virtual environment of its own for the wheels.
 """

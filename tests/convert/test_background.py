@@ -1,4 +1,4 @@
-"""Tests background threads that read and write: items stay in order, errors reach the caller, all threads end."""
+"""Tests of background threads that read and write: items stay in order, errors reach the caller, all threads end."""
 
 from __future__ import annotations
 

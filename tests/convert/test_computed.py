@@ -1,4 +1,4 @@
-"""Tests tensors whose values are computed from the configuration, and tensors to which a constant is added."""
+"""Tests of tensors whose values are computed from the configuration, and tensors to which a constant is added."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests conversions whose base is a GGUF file.
+"""Tests of conversions whose base is a GGUF file.
 
 The converted file has the same bytes as a file that llama.cpp quantized. The rows of an adapter are put into the order
 of the GGUF file before they are merged.

@@ -1,4 +1,4 @@
-"""Tests deterministic mode with the prompt kernels.
+"""Tests of deterministic mode with the prompt kernels.
 
 A row's logits must be the same, bit for bit, whether the row is computed alone or together with other rows.
 """

@@ -1,4 +1,4 @@
-"""Tests sets of plausible answers: how often they contain the right answer, and how a calibration stores them."""
+"""Tests of sets of plausible answers: how often they contain the right answer, and how a calibration stores them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests eval and calibrate on a user's task whose answer is one of several labels or "none of these"."""
+"""Tests of eval and calibrate on a user's task whose answer is one of several labels or "none of these"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests results files: what they contain, and how they are read."""
+"""Tests of results files: what they contain, and how they are read."""
 
 from __future__ import annotations
 

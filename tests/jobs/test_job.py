@@ -1,4 +1,4 @@
-"""Tests jobs: every row is written once and in order, even after an interruption, and no row is answered twice."""
+"""Tests of jobs: every row is written once and in order, even after an interruption, and no row is answered twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for a job's output file, which gets its final name only when it is complete."""
+"""Tests of a job's output file, which gets its final name only when it is complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests review tables: which answers a person must check, and how a person's corrections are used."""
+"""Tests of review tables: which answers a person must check, and how a person's corrections are used."""
 
 from __future__ import annotations
 

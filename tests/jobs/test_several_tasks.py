@@ -1,4 +1,4 @@
-"""Tests jobs that ask several tasks about each row.
+"""Tests of jobs that ask several tasks about each row.
 
 Each task has its own columns, and text that tasks share is computed once.
 """

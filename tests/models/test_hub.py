@@ -1,4 +1,4 @@
-"""Tests downloads from the Hugging Face hub: they are complete or fail, resume, and cached ones need no network."""
+"""Tests of downloads from the Hugging Face hub: they are complete or fail, resume, and cached ones need no network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests files and batches with OpenAI's own client: complete, cancelled, damaged, and continued after a restart."""
+"""Tests of files and batches with OpenAI's own client: complete, cancelled, damaged, and continued after a restart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests request bodies: only JSON is accepted, plain or compressed with zstd. Size and time are limited."""
+"""Tests of request bodies: only JSON is accepted, plain or compressed with zstd. Size and time are limited."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests decisions that OpenAI's own client asks for.
+"""Tests of decisions that OpenAI's own client asks for.
 
 The client must understand the responses, and get the engine's probabilities unchanged.
 """

@@ -1,4 +1,4 @@
-"""Tests every operation of the OpenAPI document with valid and invalid data, made by the library schemathesis."""
+"""Tests of every operation of the OpenAPI document with valid and invalid data, made by the library schemathesis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests decisions that TypeSafe's own client asks for. All tests run twice: with zstd compression and without."""
+"""Tests of decisions that TypeSafe's own client asks for. All tests run twice: with zstd compression and without."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests tasks over HTTP: the answers equal those of an Answerer, and an error names the wrong part of the request."""
+"""Tests of tasks over HTTP: the answers equal those of an Answerer, and an error names the part that is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests completions and chat with OpenAI's client: texts, log-probabilities, JSON with a schema, streams and errors."""
+"""Tests of completions and chat with OpenAI's client: texts, log-probabilities, JSON by a schema, streams, errors."""
 
 from __future__ import annotations
 

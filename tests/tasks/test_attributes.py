@@ -1,4 +1,4 @@
-"""Tests attributes with a type, a closed list of values, or several values.
+"""Tests of attributes with a type, a closed list of values, or several values.
 
 A row or a user's task can define such attributes.
 """

@@ -1,4 +1,4 @@
-"""Tests captions of pictures: a row with a caption gets CASLIE's prompt, and any other row gets ECInstruct's."""
+"""Tests of captions of pictures: a row with a caption gets CASLIE's prompt, and any other row gets ECInstruct's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests tasks whose labels are in a file: what is read, which answers are possible, and which lines are refused."""
+"""Tests of tasks whose labels are in a file: what is read, which answers are possible, and which lines are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests questions that a request defines: their prompts and their possible answers."""
+"""Tests of questions that a request defines: their prompts and their possible answers."""
 
 from __future__ import annotations
 

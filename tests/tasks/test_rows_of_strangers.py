@@ -1,4 +1,4 @@
-"""Tests rows like those of real shops: blank and missing texts, numbers, other scripts and non-ASCII characters."""
+"""Tests of rows like those of real shops: blank and missing texts, numbers, other scripts and non-ASCII characters."""
 
 from __future__ import annotations
 

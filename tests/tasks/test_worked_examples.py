@@ -1,4 +1,4 @@
-"""Tests worked examples in a user's task: their place in the prompt, their tokens, and which ones are refused."""
+"""Tests of worked examples in a user's task: their place in the prompt, their tokens, and which ones are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests synthetic rows about a product's attributes: the field that the answer names contains the attribute's value.
+"""Tests of synthetic rows about a product's attributes: the field that the answer names contains the attribute's value.
 
 If the answer is "None", no field contains a value of this attribute.
 """

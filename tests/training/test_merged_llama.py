@@ -1,4 +1,4 @@
-"""Tests training with a merged adapter: hidden states, gradients and loss curve are the same as with peft."""
+"""Tests of training with a merged adapter: hidden states, gradients and loss curve are the same as with peft."""
 
 from __future__ import annotations
 

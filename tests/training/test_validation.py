@@ -1,4 +1,4 @@
-"""Tests validation during training: macro-F1 as in scikit-learn, the share of exact answers, and the likelihood."""
+"""Tests of validation during training: macro-F1 as in scikit-learn, the share of exact answers, and the likelihood."""
 
 from __future__ import annotations
 

@@ -53,9 +53,9 @@ class Section:
     """The part of the page about one task.
 
     `answers`: the commonest answers.
-    `more`: the number of given answers that are not listed in `answers`.
-    `automatic`: the share of answers that needed no review. Answers that a person corrected do not count. None if
-      there is no review rule, or if no answer counts.
+    `more`: how many rows have an answer that is not in `answers`.
+    `automatic`: the share of answers that needed no review. Answers that a person corrected are left out of both
+      numbers. None if there is no review rule, or if all answers are left out.
     """
 
     anchor: str
