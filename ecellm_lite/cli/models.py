@@ -108,8 +108,8 @@ def pull(
     """Download a model, convert it, check it and put it into the store.
 
     MODEL is a published model (eCeLLM-M, qwen3-0.6b, or eCeLLM-M:Q8_0 to choose the file type) or a repository of the
-    Hugging Face hub (OWNER/NAME). It is converted while it is downloaded. The disk needs room for the result and for 1.2 times the
-    largest file of the repository. Run the same command again to continue after an interruption.
+    Hugging Face hub (OWNER/NAME). It is converted while it is downloaded. The disk needs room for the result and for
+    1.2 times the largest file of the repository. Run the same command again to continue after an interruption.
 
     MODEL may also be the address of a folder that `models push` wrote, https://HOST/index.json. All its models are then
     brought up to date, and only what changed is downloaded.
