@@ -129,18 +129,16 @@ def _sources(contents: Contents, store: Store, *, signed: bool) -> Iterator[Sour
 def _tasks(paths: Sequence[Path]) -> Iterator[Source]:
     """Yield the files of the tasks, and the other files that they refer to.
 
-    If two tasks refer to the same file, it is yielded once. Raises UsageError if they refer to different files by the
-    same name.
+    A file of several tasks is yielded once. Raises UsageError if two tasks need different files of the same name.
     """
-    beside: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in paths:
-        yield Source(f"{HOME}/tasks/{load_task(path).name}.toml", path)
-        for name in files_beside(path):
-            file = (path.parent / name).resolve()
-            if beside.setdefault(name, file) != file:
-                message = f"Two tasks refer to different files named {name}: {beside[name]} and {file}"
+        named = {f"{load_task(path).name}.toml": path, **{name: path.parent / name for name in files_beside(path)}}
+        for name, file in named.items():
+            if files.setdefault(name, file.resolve()) != file.resolve():
+                message = f"Two tasks need different files named {name}: {files[name]} and {file.resolve()}"
                 raise UsageError(message, step="rename one of them", settings=("task",))
-    for name, file in beside.items():
+    for name, file in files.items():
         yield Source(f"{HOME}/tasks/{name}", file)
 
 

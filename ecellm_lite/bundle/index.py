@@ -24,6 +24,11 @@ MODES = (0o644, 0o755)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<![.])")
 _MODEL_FILE = re.compile(r"home/models/[^/]+/(?P<file>.+)")
+_NAMED = {
+    "tasks": re.compile(r"home/tasks/([^/]+)\.toml"),
+    "calibrations": re.compile(r"home/models/[^/]+/calibration/(?:[^/]+/)?([^/]+)\.json"),
+    "adapters": re.compile(r"adapters/([^/]+)\.gguf"),
+}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CRC32 = re.compile(r"[0-9a-f]{8}")
 
@@ -79,6 +84,12 @@ class Index:
     def included(self) -> Sequence[BundleFile]:
         """The files whose bytes are in this bundle, in order."""
         return [file for file in self.files if file.included]
+
+    @property
+    def named(self) -> Mapping[str, Sequence[str]]:
+        """The names of the user's own tasks, of the tasks with a calibration, and of the adapters."""
+        matches_of = {kind: [form.fullmatch(file.path) for file in self.files] for kind, form in _NAMED.items()}
+        return {kind: sorted({match[1] for match in matches if match}) for kind, matches in matches_of.items()}
 
     def encode(self) -> bytes:
         """Return the index as JSON. The length does not depend on the hashes, because they have a fixed width."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,7 +13,10 @@ from ecellm_lite.cli.bundle_build import engine, program
 from ecellm_lite.cli.forms import NamedAdapter
 from ecellm_lite.cli.options import debug_option
 from ecellm_lite.cli.plain import plain
-from ecellm_lite.cli.types import ModelType
+from ecellm_lite.cli.types import ModelType, TaskType
+
+if TYPE_CHECKING:
+    from ecellm_lite.tasks.task import Task
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -62,7 +65,13 @@ base_option = click.option(
 @click.option("-m", "--model", type=ModelType(), required=True, help="A GGUF file, or a name in the store.")
 @click.option("--wheels", type=_FOLDER, help="A folder of wheels for the other machine's Python.")
 @click.option("--program", type=_FOLDER, help="The folder of the standalone program, which needs no Python.")
-@click.option("--task", "tasks", type=_FILE, multiple=True, help="The TOML file of your own task.")
+@click.option(
+    "--task",
+    "tasks",
+    type=TaskType(),
+    multiple=True,
+    help="A task of your own: its name or its TOML file.  [default: all in the store]",
+)
 @click.option("--adapter", "adapters", type=NamedAdapter(), multiple=True, help="A LoRA file for the model, NAME=FILE.")
 @click.option(
     "--name", help="The bundle's name. A newer bundle replaces an older one of this name.  [default: OUTPUT's]"
@@ -78,7 +87,7 @@ def create(
     model: str,
     wheels: Path | None,
     program: Path | None,
-    tasks: Sequence[Path],
+    tasks: Sequence[Task],
     adapters: Sequence[tuple[str, str]],
     name: str | None,
     serial: int | None,
@@ -92,17 +101,22 @@ def create(
     from ecellm_lite.cli.progress import bytes_progress
     from ecellm_lite.loading import find_model
     from ecellm_lite.models.files import size_text
+    from ecellm_lite.tasks.registry import load_own, own_files
 
     key = read_secret_key(sign) if sign else None
     store, stored = find_model(model)
-    contents = Contents(stored, wheels, program, tasks, {adapter: Path(path) for adapter, path in adapters})
+    own = tasks or [load_own(path) for path in own_files().values()]
+    files = [task.source for task in own if task.source]  # a built-in task has none, and is in every program
+    contents = Contents(stored, wheels, program, files, {adapter: Path(path) for adapter, path in adapters})
     with bytes_progress("writing") as progress:
         index = create_bundle(
             output, contents, store, name=name, serial=serial, key=key, since=since, progress=progress
         )
-    files = f"{len(index.included)} of {len(index.files)} files" if since else f"{len(index.files)} files"
+    count = f"{len(index.included)} of {len(index.files)} files" if since else f"{len(index.files)} files"
     signed = f"signed with the key {key.public.name}" if key else "not signed"
-    click.echo(f"{output}: {index.name}, serial number {index.serial}, {files}, {signed}")
+    click.echo(f"{output}: {index.name}, serial number {index.serial}, {count}, {signed}")
+    for kind, names in index.named.items():
+        click.echo(plain(f"{kind}: {', '.join(names) or 'none'}"))
     click.echo(f"{size_text(output.stat().st_size)}")
 
 
@@ -128,6 +142,7 @@ def verify(file: Path, key: Path | None, unsigned: bool, as_json: bool) -> None:
         "key": archive.key.name if archive.key else None,
         "sha256": archive.sha256,
         "base": index.base,
+        **index.named,
         "files": len(index.files),
         "bytes": sum(file.size for file in index.included),
     }
@@ -135,8 +150,9 @@ def verify(file: Path, key: Path | None, unsigned: bool, as_json: bool) -> None:
         click.echo(json.dumps(facts, indent=2))
         return
     for name, value in facts.items():
-        if value is not None:
-            click.echo(plain(f"{name:10} {value}"))
+        text = ", ".join(value) if isinstance(value, list) else value
+        if text not in (None, ""):
+            click.echo(plain(f"{name:12} {text}"))
     click.echo("It is whole.")
 
 

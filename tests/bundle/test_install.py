@@ -16,7 +16,7 @@ from ecellm_lite.bundle.launcher import HOME, write_command
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.store import Store
-from tests.support.bundles import Shop
+from tests.support.bundles import TASK, Shop
 from tests.support.commands import answered, refused
 from tests.support.refusals import refusal
 
@@ -165,6 +165,41 @@ def test_the_commands_create_verify_and_install_a_bundle(
     refused(capsys, 4, "bundle", "rollback")
     refused(capsys, 2, "bundle", "rollback", "other")
     refused(capsys, 4, "bundle", "verify", str(tmp_path / "absent.ecb"))
+
+
+def test_own_tasks_of_the_store_go_along(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ECELLM_HOME", str(shop.store.root))
+    tasks = shop.store.root / "tasks"
+    tasks.mkdir()
+    for name in ("desk", "kind"):
+        (tasks / f"{name}.toml").write_text(TASK.replace("routing", name), "utf-8")
+    create = ["bundle", "create", "--model", "tiny:F32", "--name", "till"]
+
+    def named(file: str, *options: str) -> list[str]:
+        path = str(shop.folder / file)
+        assert run_command([*create, "--output", path, *options]) == 0
+        assert "kind" in capsys.readouterr().out
+        facts = answered(capsys, "bundle", "verify", path, "--unsigned", "--json")
+        assert run_command(["bundle", "install", path, "--unsigned"]) == 0
+        installed = find_installation("till").current()
+        assert installed
+        assert sorted(path.stem for path in (installed.folder / "home/tasks").iterdir()) == facts["tasks"]
+        capsys.readouterr()
+        return list(facts["tasks"])
+
+    assert named("one.ecb", "--serial", "1") == ["desk", "kind"]
+    (tasks / "later.toml").write_text(TASK.replace("routing", "later"), "utf-8")
+    since = ["--serial", "2", "--since", str(shop.folder / "one.ecb")]
+    assert named("two.ecb", *since) == ["desk", "kind", "later"]
+    chosen = ["--task", "kind", "--task", str(shop.folder / "routing.toml"), "--task", "sentiment_analysis"]
+    assert named("three.ecb", "--serial", "3", *chosen) == ["kind", "routing"]
+    (shop.folder / "kind.toml").write_text(TASK.replace("routing", "kind") + "# another\n", "utf-8")
+    clash = ["--task", "kind", "--task", str(shop.folder / "kind.toml")]
+    refused(capsys, 2, *create, "--output", str(shop.folder / "four.ecb"), *clash)
+    (tasks / "later.toml").write_text("name = 3", "utf-8")
+    refused(capsys, 3, *create, "--output", str(shop.folder / "four.ecb"))
 
 
 def test_unsigned_bundles_need_the_option_unsigned(shop: Shop, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
