@@ -25,7 +25,7 @@ MODES = (0o644, 0o755)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<![.])")
 _MODEL_FILE = re.compile(r"home/models/[^/]+/(?P<file>.+)")
 _NAMED = {
-    "tasks": re.compile(r"home/tasks/([^/]+)\.toml"),
+    "own tasks": re.compile(r"home/tasks/([^/]+)\.toml"),
     "calibrations": re.compile(r"home/models/[^/]+/calibration/(?:[^/]+/)?([^/]+)\.json"),
     "adapters": re.compile(r"adapters/([^/]+)\.gguf"),
 }

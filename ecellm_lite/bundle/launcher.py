@@ -1,14 +1,16 @@
 """Writes the script `ecellm-lite`, which starts an installed version of a bundle.
 
 The script starts ecellm-lite with the version's models and tasks. It starts the bundle's standalone program or, if the
-bundle has none, the program installed from the bundle's wheels. Without wheels, it starts the `ecellm-lite` on the
-PATH. The script looks up the current version once. So a running program keeps its files when another version is
-installed.
+bundle has none, the program installed from the bundle's wheels. Without wheels, it starts the program that installed
+the bundle or, if that was removed, the `ecellm-lite` on the PATH. The script looks up the current version once. So a
+running program keeps its files when another version is installed.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from pathlib import Path
 
 from ecellm_lite.bundle.pointer import FILE
@@ -21,8 +23,14 @@ _SHELL = """\
 #!/bin/sh
 here=$(dirname "$(readlink -f "$0")")
 export ECELLM_HOME="$here/home" ECELLM_BUNDLES="${{here%/*/*/*/*}}"
-exec {program} "$@"
+{start}
 """
+
+_SHELL_WITHOUT_PROGRAM = """\
+if [ -x {installer} ]; then exec {command} "$@"; fi
+if command -v ecellm-lite > /dev/null; then exec ecellm-lite "$@"; fi
+echo "The program that installed this bundle was removed: install ecellm-lite again, so that it is on the PATH." >&2
+exit 127"""
 
 _COMMAND = """\
 @echo off
@@ -31,19 +39,26 @@ set /p VERSION=<"%~dp0{pointer}"
 set "HERE=%~dp0versions\\%VERSION%"
 set "ECELLM_HOME=%HERE%\\home"
 set "ECELLM_BUNDLES=%~dp0..\\.."
-{program} %*
+{start} %*
 """
+
+_COMMAND_WITHOUT_PROGRAM = """\
+set PROGRAM=ecellm-lite.exe
+if exist "{installer}" set PROGRAM="{installer}" {arguments}
+%PROGRAM%"""
 
 
 def write_launcher(version: Path) -> Path:
     """Write the script `ecellm-lite` into a version's folder, and return the script's path."""
-    program = "ecellm-lite"
     if (version / "program").is_dir():
-        program = '"$here/program/ecellm-lite"'
+        start = 'exec "$here/program/ecellm-lite" "$@"'
     elif (version / WHEELS).is_dir():
-        program = '"$here/venv/bin/python" -I -m ecellm_lite'
+        start = 'exec "$here/venv/bin/python" -I -m ecellm_lite "$@"'
+    else:
+        command = shlex.join([sys.executable, *_own_arguments()])
+        start = _SHELL_WITHOUT_PROGRAM.format(installer=shlex.quote(sys.executable), command=command)
     path = version / NAME
-    path.write_text(_SHELL.format(program=program), "utf-8")
+    path.write_text(_SHELL.format(start=start), "utf-8")
     path.chmod(path.stat().st_mode | 0o111)
     return path
 
@@ -53,13 +68,16 @@ def write_command(root: Path, version: Path) -> Path:
 
     When the script runs, it reads which version is current and starts that version.
     """
-    program = "ecellm-lite.exe"
     if (version / "program").is_dir():
-        program = '"%HERE%\\program\\ecellm-lite.exe"'
+        start = '"%HERE%\\program\\ecellm-lite.exe"'
     elif (version / WHEELS).is_dir():
-        program = '"%HERE%\\venv\\Scripts\\python.exe" -I -m ecellm_lite'
+        start = '"%HERE%\\venv\\Scripts\\python.exe" -I -m ecellm_lite'
+    else:
+        start = _COMMAND_WITHOUT_PROGRAM.format(
+            installer=sys.executable.replace("%", "%%"), arguments=" ".join(_own_arguments())
+        )
     path = root / f"{NAME}.cmd"
-    path.write_text(_COMMAND.format(pointer=FILE, program=program), "utf-8", newline="\r\n")
+    path.write_text(_COMMAND.format(pointer=FILE, start=start), "utf-8", newline="\r\n")
     return path
 
 
@@ -74,3 +92,11 @@ def command_of(version: Path) -> list[str]:
     if (version / WHEELS).is_dir():
         return [str(environment_python(version / "venv")), "-I", "-m", "ecellm_lite"]
     return []
+
+
+def _own_arguments() -> list[str]:
+    """Return the arguments with which sys.executable starts the running program again."""
+    if getattr(sys, "frozen", False):
+        return []
+    safe_path = ["-P"] if sys.version_info >= (3, 11) else []  # no module of the current folder in place of ours
+    return [*safe_path, "-m", "ecellm_lite"]

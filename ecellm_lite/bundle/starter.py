@@ -4,6 +4,7 @@ The script installs the bundle on a machine without ecellm-lite. The user calls 
 the standalone program or the wheels to a temporary folder, and checks their sha256. Then it starts the program, or
 installs the wheels there and starts ecellm-lite from them. ecellm-lite checks the bundle's signature and installs the
 bundle. The script needs a POSIX shell with tail, head, mktemp and sha256sum (or shasum). Wheels also need Python.
+A bundle without a program has a script that only says how to install it.
 
 No signature protects the script or the program that it starts. So the first installation trusts whoever brought the
 file (docs/offline.md).
@@ -43,6 +44,13 @@ if command -v sha256sum > /dev/null; then check=sha256sum; else check='shasum -a
 exit 0
 """
 
+_WITHOUT_PROGRAM = """\
+#!/bin/sh
+# The bundle {name}, serial number {serial}. A ZIP archive with all files begins behind this script.
+echo "The bundle {name} cannot install itself: run ecellm-lite bundle install '$0' --key KEY.pub" >&2
+exit 2
+"""
+
 _WITH_WHEELS = """\
 python3 -m venv --without-pip "$folder/venv" || {{ echo "Python 3 is needed (apt install python3)." >&2; exit 1; }}
 "$folder/venv/bin/python" -I "$folder/wheels/{pip}/pip" {options} \\
@@ -55,14 +63,15 @@ def starter_of(index: Index, offsets: Sequence[int]) -> bytes:
 
     `offsets`: where the data of each included file begins, in bytes from the archive's start.
 
-    The script is empty for a bundle that has neither a program nor wheels. A delta has no script either: an older
-    version of the bundle is already installed, and its program installs the delta.
+    If the bundle has neither a program nor wheels, the script ends with an error that says how to install it. So does
+    the script of a delta: an older version of the bundle is already installed, and its program installs the delta.
     """
     paths = {file.path for file in index.files}
     folder = "program" if PROGRAM in paths else WHEELS
     needed = [(file, place) for file, place in zip(index.included, offsets, strict=True) if _is_in(file, folder)]
     if not needed or index.base:
-        return b""
+        advice = _WITHOUT_PROGRAM.format(name=index.name, serial=index.serial).encode("utf-8")
+        return advice.ljust(_whole_steps(advice), b"\n")
     start_program = f'"$folder/{PROGRAM}"'
     if folder == WHEELS:
         names = sorted(PurePosixPath(file.path).name for file, _ in needed)
@@ -75,9 +84,12 @@ def starter_of(index: Index, offsets: Sequence[int]) -> bytes:
             name=index.name, serial=index.serial, start=start, table=table, start_program=start_program
         ).encode("utf-8")
 
-    longest = len(script(10**9))
-    size = -(-longest // STARTER_STEP) * STARTER_STEP
+    size = _whole_steps(script(10**9))  # the longest that it can be
     return script(size).ljust(size, b"\n")
+
+
+def _whole_steps(script: bytes) -> int:
+    return -(-len(script) // STARTER_STEP) * STARTER_STEP
 
 
 def _is_in(file: BundleFile, folder: str) -> bool:

@@ -142,7 +142,7 @@ def verify(file: Path, key: Path | None, unsigned: bool, as_json: bool) -> None:
         "key": archive.key.name if archive.key else None,
         "sha256": archive.sha256,
         "base": index.base,
-        **index.named,
+        **{kind.replace(" ", "_"): names for kind, names in index.named.items()},
         "files": len(index.files),
         "bytes": sum(file.size for file in index.included),
     }
@@ -172,6 +172,7 @@ def install(file: Path, key: Path | None, unsigned: bool, base: Path | None) -> 
         trust(installed.key, base)
     index = installed.version.index
     click.echo(f"{index.name}, serial number {index.serial}, is installed. Start it with\n{installed.command}")
+    click.echo("It has its own store: only this command shows and uses the bundle's models and tasks.")
 
 
 @bundle.command()

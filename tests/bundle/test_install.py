@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from ecellm_lite.bundle.launcher import HOME, write_command
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.store import Store
-from tests.support.bundles import TASK, Shop
+from tests.support.bundles import TASK, Shop, write_program
 from tests.support.commands import answered, refused
 from tests.support.refusals import refusal
 
@@ -143,6 +144,24 @@ def test_the_bundles_script_starts_its_installer(shop: Shop, base: Path, tmp_pat
     assert subprocess.run(["sh", shop.bundle("bad.ecb")], check=False).returncode == 7
 
 
+@pytest.mark.parametrize("kind", ["model alone", "delta"])
+def test_the_script_of_a_bundle_that_cannot_install_itself_ends_with_a_sentence(kind: str, shop: Shop) -> None:
+    contents = Contents(shop.contents.model)
+    path = shop.bundle(contents=contents) if kind == "model alone" else shop.bundle("2.ecb", 2, since=shop.bundle())
+    ended = subprocess.run(["sh", path, "--key", "shop.pub"], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (2, "", 1)
+    assert str(path) in ended.stderr
+    assert zipfile.ZipFile(path).testzip() is None
+
+
+def test_a_bundle_without_a_script_is_installed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bundles of a model alone once began with the archive."""
+    monkeypatch.setattr("ecellm_lite.bundle.writer.starter_of", lambda index, offsets: b"")
+    path = shop.bundle(contents=Contents(shop.contents.model))
+    assert path.read_bytes().startswith(b"PK")
+    assert install(path, [shop.key.public]).version.index.starter is None
+
+
 def test_the_commands_create_verify_and_install_a_bundle(
     shop: Shop, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,9 +204,9 @@ def test_own_tasks_of_the_store_go_along(
         assert run_command(["bundle", "install", path, "--unsigned"]) == 0
         installed = find_installation("till").current()
         assert installed
-        assert sorted(path.stem for path in (installed.folder / "home/tasks").iterdir()) == facts["tasks"]
+        assert sorted(path.stem for path in (installed.folder / "home/tasks").iterdir()) == facts["own_tasks"]
         capsys.readouterr()
-        return list(facts["tasks"])
+        return list(facts["own_tasks"])
 
     assert named("one.ecb", "--serial", "1") == ["desk", "kind"]
     (tasks / "later.toml").write_text(TASK.replace("routing", "later"), "utf-8")
@@ -239,5 +258,23 @@ def test_a_damaged_file_of_the_newest_serial_is_refused(shop: Shop, base: Path) 
 
 def test_a_bundle_of_a_model_alone_is_installed(shop: Shop, base: Path) -> None:
     version = install(shop.bundle(contents=Contents(shop.contents.model)), [shop.key.public]).version
-    assert 'exec ecellm-lite "$@"' in (version.folder / "ecellm-lite").read_text("utf-8")
     assert Installation("till").current() == version
+
+
+def test_a_bundle_without_a_program_starts_the_one_that_installed_it(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = Contents(shop.contents.model)
+    bare = {"PATH": "/usr/bin:/bin"}
+
+    def start(command: Path, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+        path = bare if folder is None else {"PATH": f"{folder}:/usr/bin:/bin"}
+        return subprocess.run([command, "models", "list", "--json"], env=path, capture_output=True, text=True)
+
+    command = install(shop.bundle(contents=contents), [shop.key.public]).command
+    assert [model["name"] for model in json.loads(start(command).stdout)["store"]] == ["tiny:F32"]
+    monkeypatch.setattr("sys.executable", str(tmp_path / "it's gone"))
+    command = install(shop.bundle("two.ecb", 2, contents=contents), [shop.key.public]).command
+    ended = start(command)
+    assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (127, "", 1)
+    assert start(command, write_program(tmp_path / "on path", "it starts")).stdout == "it starts\n"
