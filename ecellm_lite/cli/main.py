@@ -18,7 +18,7 @@ from ecellm_lite.version import __version__
 # The short help of each command; a command is imported only when it is called, so that `--help` is fast.
 COMMANDS = {
     "run": "Answer a row, or every row of a file.",
-    "tasks": "List the tasks, or describe one.",
+    "tasks": "List and describe the tasks, and add your own.",
     "convert": "Convert a checkpoint and its adapters to a quantized file.",
     "verify": "Check a converted file against its source.",
     "models": "List, pull, push, add, show and remove models.",

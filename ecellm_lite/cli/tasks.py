@@ -1,8 +1,9 @@
-"""`ecellm-lite tasks`: lists the tasks, or describes one."""
+"""`ecellm-lite tasks`: lists the tasks, describes one, and adds and removes the user's own."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -16,11 +17,28 @@ if TYPE_CHECKING:
     from ecellm_lite.tasks.task import Task
 
 
-@click.command()
+class _TasksGroup(click.Group):
+    """A group that takes `tasks TASK` for `tasks list TASK`, and `tasks` alone for `tasks list`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in [*self.commands, *ctx.help_option_names]:
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_TasksGroup)
+def tasks() -> None:
+    """List the tasks, describe one, and keep tasks of your own in the store.
+
+    `ecellm-lite tasks` lists them, and `ecellm-lite tasks TASK` describes one.
+    """
+
+
+@tasks.command("list")
 @click.argument("task", required=False, type=TaskType())
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @debug_option
-def tasks(task: Task | None, as_json: bool) -> None:
+def list_(task: Task | None, as_json: bool) -> None:
     """List the tasks.
 
     Your own tasks come last. With TASK (a name or a file), show its fields, answers and an example.
@@ -42,6 +60,35 @@ def tasks(task: Task | None, as_json: bool) -> None:
         click.echo(f"{task.name:{width}}  {task.abbreviation or 'own':3}  {plain(task.summary)}")
     for name, problem in broken.items():
         click.echo(plain(" ".join(f"{name:{width}}  own  {problem}".splitlines())))
+
+
+@tasks.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--replace", is_flag=True, help="Replace a task of the same name.")
+@debug_option
+def add(file: Path, replace: bool) -> None:
+    """Check a task's TOML file, and copy it into the store with the files that it names.
+
+    From then on the task's name is enough: for the commands here, for `serve` and for `pipe`.
+    """
+    from ecellm_lite.provision.own_tasks import add_task
+
+    task = add_task(file, replace=replace)
+    click.echo(f"{task.name}: {task.source}")
+
+
+@tasks.command()
+@click.argument("name")
+@debug_option
+def remove(name: str) -> None:
+    """Delete a task of your own from the store, with the files that no other task there needs.
+
+    Its calibrations stay.
+    """
+    from ecellm_lite.provision.own_tasks import remove_task
+
+    for path in remove_task(name):
+        click.echo(f"{path} is removed.")
 
 
 def _own() -> tuple[list[Task], dict[str, str]]:

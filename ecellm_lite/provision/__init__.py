@@ -1,1 +1,1 @@
-"""Makes a model ready for use: downloads, converts, checks and stores it. Uses both the converter and the engine."""
+"""Makes models and own tasks ready for use: downloads, converts, checks and stores them."""

@@ -26,7 +26,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ecellm_lite.tasks.answer_types import answers_of
 from ecellm_lite.tasks.example_files import read_examples
@@ -86,13 +86,15 @@ def read_task(path: Path, reserved: Collection[str] = ()) -> Task:
 
 
 def files_beside(path: Path) -> list[str]:
-    """Return the paths of the files that a task's TOML file refers to, relative to the TOML file's folder.
+    """Return the normalized paths of the files that a task's TOML file names, relative to the file's folder.
 
     Call `read_task` first, which checks the TOML file.
     """
     table = TaskTable.read(path)
     examples = table.value("examples") if "examples" in table else None
-    return [*_files(table.value("answer")), *_files(examples)]
+    # A list of examples names no files: a key `file` in it is a field of the task.
+    files = [*_files(table.value("answer")), *(_files(examples) if isinstance(examples, Mapping) else [])]
+    return [str(PurePosixPath(name)) for name in files]
 
 
 def _files(value: object) -> Iterator[str]:

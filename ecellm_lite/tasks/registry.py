@@ -70,6 +70,7 @@ def get_task(name: str) -> Task:
     near = get_close_matches(key, [*_NAMES, *own], n=3, cutoff=0.5)
     names = dict.fromkeys(_NAMES[match].name if match in _NAMES else match for match in near)
     step = f"use {' or '.join(names)}" if names else f"use one of {', '.join([*TASKS, *own][:20])}"
+    step += ", or add your own by `ecellm-lite tasks add FILE`"
     raise UsageError(f"There is no task {name[:80]!r}", step=step, settings=("task",))
 
 
