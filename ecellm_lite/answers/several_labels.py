@@ -97,15 +97,20 @@ class SeveralLabels(Space):
     def normalized(self, text: str) -> str:
         """Return the answer string for labels that a person wrote, as `size, color` or as a JSON list.
 
-        The order of the labels and their letter case do not matter.
+        The order of the labels does not matter. Upper and lower case are treated as equal, unless two labels differ
+        only in case.
         """
         try:
             names = json.loads(text)
         except (ValueError, RecursionError):
             names = None
         names = [str(name).strip() for name in names] if isinstance(names, list) else _split(text)
-        by_name = {label.casefold(): label for label in self.labels}
-        return self.text_of(self._checked([by_name.get(name.casefold(), name) for name in names]))
+        return self.text_of(self._checked([self._named(name) for name in names]))
+
+    def _named(self, name: str) -> str:
+        """Return the label that a name means, or the name itself if it means none or several."""
+        alike = [label for label in self.labels if label.casefold() == name.casefold()]
+        return alike[0] if len(alike) == 1 else name
 
     def written(self, output: str | list[Any]) -> str:
         """Return a labelled row's `output` as an answer string. The output may be a list of labels."""

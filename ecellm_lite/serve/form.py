@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator
+from pydantic import BaseModel, ConfigDict, Discriminator, model_validator
+from pydantic_core import PydanticCustomError
 
 # The first character of a union's tags, so that they can be recognized and left out of a fault's place.
 MARK = "~"
@@ -14,6 +15,15 @@ class Form(BaseModel):
     """A JSON object without unknown keys. Types are strict: neither a string nor a boolean is accepted as a number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _object(cls, value: Any) -> Any:
+        if isinstance(value, dict | BaseModel):
+            return value
+        keys = [f'"{name}": …' for name, field in cls.model_fields.items() if field.is_required()]
+        message = f"Write an object such as {{{', '.join(keys) or '…'}}}"
+        raise PydanticCustomError("model_attributes_type", "{message}", {"message": message})
 
 
 def by_type(*kinds: str, default: str | None = None) -> Discriminator:

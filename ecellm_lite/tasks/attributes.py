@@ -137,7 +137,7 @@ def _reader(table: TaskTable) -> tuple[Reader | None, Sequence[str]]:
 def _values(table: TaskTable) -> ClosedValues:
     """Return an attribute's allowed values. `table` either lists them or names a file that has them."""
     if isinstance(table.value("values"), Mapping):
-        of_file = table.table("values")
+        of_file = table.table("values", first="file")
         if "shortlist" in of_file:
             raise of_file.error("shortlist", "is for the labels of a choice", "remove it")
         labels = [(label.value, label.text) for label in read_labels(of_file)]

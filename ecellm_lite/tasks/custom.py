@@ -59,12 +59,12 @@ def read_task(path: Path, reserved: Collection[str] = ()) -> Task:
         raise table.error("name", f"is {name!r}, which is a built-in task", "choose another name")
     summary = table.text("summary", most=LONGEST_LINE)
     instruction = table.text("instruction", most=LONGEST_INSTRUCTION, lines=True)
-    parts = table.tables("fields", least=1, most=MAX_FIELDS)
+    parts = table.tables("fields", least=1, most=MAX_FIELDS, first="name")
     fields = tuple(map(_field, parts))
     table.require_unique("fields", tuple(field.name for field in fields))
     if not any(field.required for field in fields):
         raise table.error("fields", "has no required field", "make at least one required")
-    answers = answers_of(table.table("answer"), fields)
+    answers = answers_of(table.table("answer", first="type"), fields)
     long = [field.name for field, part in zip(fields, parts, strict=True) if part.flag("long", default=False)]
     if answers.subject in long:
         raise table.error("answer", f"uses the field {answers.subject!r}, which must not be cut", "remove its key long")

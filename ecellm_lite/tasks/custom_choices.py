@@ -60,7 +60,7 @@ def choice(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     table.only("type", "choices", "labels", "detours", "best", "none")
     if ("choices" in table) == ("labels" in table):
         raise one_key_error(table, "choices", "labels")
-    labels, shortlist = _of_file(table.table("labels")) if "labels" in table else (_choices(table), 0)
+    labels, shortlist = _of_file(table.table("labels", first="file")) if "labels" in table else (_choices(table), 0)
     detours = table.number("detours", least=0, most=MAX_DETOURS, default=DETOURS)
     best = table.number("best", least=1, most=MAX_BEST, default=BEST)
     none = _none(table, labels)
@@ -135,7 +135,7 @@ def several_labels(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     """Return the answers of the type `labels`: any of the choices. Raises InputError if `table` is invalid."""
     table.only("type", "choices", "at_least", "at_most", "threshold")
     threshold = table.share("threshold", default=THRESHOLD)
-    parts = table.tables("choices", least=2, most=MAX_CHOICES)
+    parts = table.tables("choices", least=2, most=MAX_CHOICES, first="value")
     values, lines, thresholds = [], [], []
     for part in parts:
         part.only("value", "description", "threshold")
@@ -146,7 +146,7 @@ def several_labels(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
         description = part.text("description", most=LONGEST_LABEL, default="")
         lines.append(f"{value}: {description}" if description else value)
         thresholds.append(part.share("threshold", default=threshold))
-    table.require_unique("choices", tuple(value.casefold() for value in values))
+    table.require_unique("choices", tuple(values))
     options = json_text(lines)
     if len(options) > LONGEST_OPTIONS:
         raise _too_long(table, options)
@@ -161,7 +161,7 @@ def several_labels(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
 
 def _choices(table: TaskTable) -> list[Label]:
     labels: list[Label] = []
-    for part in table.tables("choices", least=2, most=MAX_CHOICES):
+    for part in table.tables("choices", least=2, most=MAX_CHOICES, first="value"):
         part.only("value", "description")
         value = part.text("value", most=LONGEST_LABEL)
         labels.append(Label(value, value, part.text("description", most=LONGEST_LABEL, default="")))

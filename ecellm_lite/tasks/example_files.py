@@ -48,9 +48,9 @@ def read_examples(table: TaskTable, task: Task) -> WorkedExamples:
     Raises InputError that names the wrong key or line.
     """
     if isinstance(table.value("examples"), Mapping):
-        return _from_file(table.table("examples"), task)
+        return _from_file(table.table("examples", first="file"), task)
     examples = []
-    for entry in table.tables("examples", least=1, most=MOST):
+    for entry in table.tables("examples", least=1, most=MOST, first="input"):
         entry.only("input", "output")
         examples.append(_example(task, _row(entry, task), entry.value("output"), entry.error))
     return WorkedExamples(examples)
@@ -60,7 +60,7 @@ def _row(entry: TaskTable, task: Task) -> Mapping[str, Any]:
     value = entry.value("input")
     if isinstance(value, str) and len(task.fields) == 1 and isinstance(task.fields[0], TextField):
         return {task.fields[0].name: value}
-    entry.table("input").only(*(field.name for field in task.fields))
+    entry.table("input", first=task.fields[0].name).only(*(field.name for field in task.fields))
     row: Mapping[str, Any] = value
     return row
 

@@ -26,6 +26,7 @@ else:
 MAX_BYTES = 1 << 16
 MAX_PARTS = 64  # of a dotted key
 LONGEST_PATH = 200  # characters
+LONGEST_SHOWN = 60  # characters of a text that an error repeats
 
 # tomllib's time is quadratic in a key's parts: more than a minute for a key as long as a file. A text that looks like
 # such a key is refused too; no task needs one.
@@ -183,21 +184,21 @@ class TaskTable:
             raise self.error(key, f"is {name!r}, and a row cannot name files", "give the values themselves")
         return self.path.parent / inside
 
-    def table(self, key: str) -> TaskTable:
-        """Return the value of `key`, which must be a table."""
+    def table(self, key: str, *, first: str) -> TaskTable:
+        """Return the value of `key`, which must be a table. `first` is a key that it may have, for an error's step."""
         value = self.value(key)
         if not isinstance(value, Mapping):
-            raise self.error(key, f"is {shown(value)}", "write a table")
+            raise self.error(key, f"is {shown(value)}", f"write {_form(first, value)}")
         return TaskTable(self.path, self._at(key), value)
 
-    def tables(self, key: str, *, least: int, most: int) -> list[TaskTable]:
-        """Return the value of `key`, which must be a list of `least` to `most` tables."""
-        values = self._list(key, least, most, "tables")
+    def tables(self, key: str, *, least: int, most: int, first: str) -> list[TaskTable]:
+        """Return the value of `key`, which must be a list of `least` to `most` tables. For `first`, see `table`."""
+        values = self._list(key, least, most, f"entries such as {_form(first, None)}")
         tables: list[TaskTable] = []
         for index, value in enumerate(values):
             place = f"{self._at(key)}[{index}]"
             if not isinstance(value, Mapping):
-                raise self._error(place, f"is {shown(value)}", "write a table")
+                raise self._error(place, f"is {shown(value)}", f"write {_form(first, value)}")
             tables.append(TaskTable(self.path, place, value))
         return tables
 
@@ -247,3 +248,9 @@ class TaskTable:
     def _at(self, key: str) -> str:
         name = key if _BARE.fullmatch(key) else json.dumps(key)
         return f"{self._place}.{name}" if self._place else name
+
+
+def _form(key: str, value: object) -> str:
+    """Return a table with one key as TOML, such as `{ name = "mail" }`. Only a short text is repeated as its value."""
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) and len(value) <= LONGEST_SHOWN else '"…"'
+    return f"{{ {key} = {text} }}"

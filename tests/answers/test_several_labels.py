@@ -151,6 +151,14 @@ def test_labels_are_read_from_what_people_write() -> None:
             space.written(output)
 
 
+def test_labels_that_differ_only_in_case_are_told_apart() -> None:
+    space = SeveralLabels(("Küche", "küche", "Bad"), (0.5,) * 3, 0, 3)
+    assert space.normalized("küche, BAD") == "küche, Bad"
+    assert space.normalized("Küche") == "Küche"
+    with pytest.raises(InputError):
+        space.normalized("KÜCHE")
+
+
 def test_an_answer_has_as_many_labels_as_the_task_wants() -> None:
     space = SeveralLabels(("a", "b", "c"), (0.5,) * 3, 1, 2)
     assert space.parse("a, b") == ["a", "b"]

@@ -220,6 +220,10 @@ def test_prompts_are_shown_without_asking_the_model(server: Server) -> None:
     doubled = {"type": "choice", "instructions": "Which?", "choices": [{"value": "a"}, {"value": " "}]}
     refused = server.post("/v1/decisions/prompt", {**body, "questions": [PREDICATE, doubled]})
     assert (refused.status, refused.error["param"]) == (422, "questions.1.choices")
+    texts = {"type": "choice", "instructions": "Which?", "choices": ["a", "b"]}
+    refused = server.post("/v1/decisions", {**body, "questions": [texts]})
+    assert (refused.status, refused.error["param"]) == (422, "questions.0.choices.0")
+    assert '{"value": …}' in refused.error["message"]
 
 
 def test_the_other_error_classes() -> None:

@@ -80,7 +80,7 @@ def test_errors_name_the_file_and_the_key(old: str, new: str, write: Write) -> N
     ("answer", "field", "value"),
     [
         (LABELS + '{ value = "a" }]', "answer.choices", "1"),
-        (LABELS + '{ value = "a" }, { value = "A" }]', "answer.choices", "'a'"),
+        (LABELS + '{ value = "a" }, { value = "a" }]', "answer.choices", "'a'"),
         (LABELS + '{ value = "a" }, { value = "b, c" }]', "answer.choices[1].value", "'b, c'"),
         (LABELS + '{ value = "None" }, { value = "b" }]', "answer.choices[0].value", "'None'"),
         (LABELS + '{ value = "a", threshold = 1.2 }, { value = "b" }]', "answer.choices[0].threshold", "1.2"),
@@ -121,6 +121,23 @@ def test_errors_in_the_answer_table_name_the_key(answer: str, field: str, value:
     assert value in error.message
     assert error.step
     assert len(str(error).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "form"),
+    [
+        (ROUTING.replace('{ value = "B" },', '"Küche",'), "answer.choices[2]", '{ value = "Küche" }'),
+        (ROUTING.replace('{ value = "B" },', "7,"), "answer.choices[2]", '{ value = "…" }'),
+        (task_text(ANSWERS["text"], 'fields = ["mail"]'), "fields[0]", '{ name = "mail" }'),
+        (task_text('type = "choice"\nlabels = "all.txt"'), "answer.labels", '{ file = "all.txt" }'),
+        (task_text('type = "choice"\nchoices = "a"'), "answer.choices", '{ value = "…" }'),
+    ],
+)
+def test_an_error_shows_the_form_of_a_table(text: str, field: str, form: str, write: Write) -> None:
+    with pytest.raises(InputError) as raised:
+        load_task(write(text))
+    assert raised.value.field == field
+    assert form in (raised.value.step or "")
 
 
 def test_a_ranked_list_cannot_be_shortened(write: Write) -> None:
