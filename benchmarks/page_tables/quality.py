@@ -139,17 +139,19 @@ def automatic() -> str:
     facts = results("automatic")
     random = facts["random"]
     named = [
-        f"{half[1]:.1%} with {half[0]:.0%} automatic"
+        f"{half[1]:.1%} are right with {half[0]:.0%} automatic"
         for name in ("in_the_file", "every_second_line")
         for half in facts[name]
     ]
     return (
-        f"On {facts['rows']:,} labelled pairs, half to choose on and half to check: in {random['below_0.93']} of "
-        f"{random['halves']} random halves fewer than 93% of the automatic answers were right, at least "
-        f"{random['least_precision']:.1%}, {random['mean_precision']:.1%} on average. {random['mean_share']:.0%} of "
-        f"the rows were automatic (in {random['none_automatic']} halves none); with thresholds from all rows it is "
-        f"{facts['share_by_all_rows']:.0%}. Halves as they stand in the file: {named[0]}, and {named[1]}; every second "
-        f"line: {named[2]}, and {named[3]} {provenance('automatic')}."
+        f"{facts['rows']:,} labelled pairs, of which one half chose the thresholds and the other checked them. With "
+        f"{random['halves']} random halves, fewer than 93% of the automatic answers were right in "
+        f"{random['below_0.93']}; the lowest share was {random['least_precision']:.1%}, the mean "
+        f"{random['mean_precision']:.1%}. On average {random['mean_share']:.0%} of the rows were automatic (none in "
+        f"{random['none_automatic']} of the halves). Thresholds chosen on all rows make "
+        f"{facts['share_by_all_rows']:.0%} of them automatic. Checked on the first and on the second half of the file, "
+        f"{named[0]} and {named[1]}; on every second line and on the lines between, {named[2]} and {named[3]} "
+        f"{provenance('automatic')}."
     )
 
 

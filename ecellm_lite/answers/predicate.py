@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,6 +10,12 @@ from ecellm_lite.answers.decoding import Scene
 from ecellm_lite.answers.options import OneOf, Option
 
 _OPTIONS = (Option("yes", "yes"), Option("no", "no"))
+
+# The words for yes and no, and for the truth values of a spreadsheet, in English, German, French, Italian, Spanish,
+# Dutch, Polish and Portuguese. No word means yes in one of them and no in another.
+_YES = "yes true ja wahr oui vrai sì si vero sí verdadero waar tak prawda sim verdadeiro"
+_NO = "no false nein falsch non faux falso nee onwaar nie fałsz não nao"
+_WORDS = {**dict.fromkeys(_YES.split(), "yes"), **dict.fromkeys(_NO.split(), "no")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +40,10 @@ class Predicate(OneOf):
     def normalized(self, text: str) -> str:
         """Return `yes` or `no`.
 
-        `True` and `False` are accepted too, because a spreadsheet may store `yes` and `no` in this form.
+        A truth value of a spreadsheet is accepted too, and these words in other languages, such as `WAHR` and `oui`.
         """
-        return OneOf.normalized(self, {"true": "yes", "false": "no"}.get(text.strip().casefold(), text))
+        word = unicodedata.normalize("NFC", text.strip()).casefold()
+        return OneOf.normalized(self, _WORDS.get(word, text))
 
     def longest(self, scene: Scene) -> int:
         """Return how many tokens to reserve: 1, because every vocabulary has `yes` and `no` as one token."""

@@ -289,6 +289,16 @@ def test_a_review_rule_passes_sure_answers() -> None:
 
 def test_answers_written_by_people_are_normalized() -> None:
     assert [Predicate().normalized(text) for text in ("Yes", " no ", "TRUE", "false")] == ["yes", "no", "yes", "no"]
+    for words, answer in {
+        "WAHR VRAI Vero VERDADERO waar PRAWDA Verdadeiro ja oui Sì sí SÍ si tak sim": "yes",
+        "FALSCH FAUX Falso ONWAAR FAŁSZ nein non nee nie não nao": "no",
+    }.items():
+        assert {Predicate().normalized(word) for word in words.split()} == {answer}
+    for word in ("J", "1", "vielleicht", ""):
+        with pytest.raises(InputError):
+            Predicate().normalized(word)
+    with pytest.raises(InputError):
+        Predicate().parse("WAHR")  # the output of a labelled row, which is JSON
     ranking = Ranking(("A", "B", "C"))
     assert [ranking.normalized(text) for text in ("b, a, c", "B>A>C", "B,A,C")] == ["B,A,C"] * 3
     with pytest.raises(InputError):
