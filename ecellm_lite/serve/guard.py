@@ -84,7 +84,7 @@ class Guard:
                 421,
                 "foreign_host",
                 "The Host header names another server",
-                step="use this server's own address, or start it with --allow-host and this name",
+                step="use this server's own address, or start the server with this name allowed",
                 settings=("allow_host",),
             )
         origin = headers.get("origin")
@@ -93,7 +93,7 @@ class Guard:
                 403,
                 "foreign_origin",
                 "The request comes from a page of another site",
-                step="start the server with --allow-origin and the page's origin",
+                step="start the server with the page's origin allowed",
                 settings=("allow_origin",),
             )
         if not self._keys or request.scope["path"] == _PUBLIC:
