@@ -42,7 +42,11 @@ def table_options(command: Command) -> Command:
             ),
             click.option("--sheet", help="The sheet of a spreadsheet: its name or number."),
             click.option("--total-rows", is_flag=True, help="Keep rows of totals at the end."),
-            click.option("--bom", is_flag=True, help="Write CSV with the mark that tells Excel it is UTF-8."),
+            click.option(
+                "--bom/--no-bom",
+                default=None,
+                help="Mark CSV as UTF-8 for Excel.  [default: unless the table is plain UTF-8]",
+            ),
             click.option("--safe-cells", is_flag=True, help="Prevent CSV cells from running as formulas."),
             click.option("--resume", is_flag=True, help="Resume an unfinished job (the default)."),
             click.option("--restart", is_flag=True, help="Answer every row again."),

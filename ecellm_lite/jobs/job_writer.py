@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, cast
 
@@ -85,7 +84,7 @@ def job_writer(
     Both files get their final names when the `with` block ends without an error.
     """
     form = form_of(output.name) if output else "jsonl"
-    options = replace(options, delimiter=table.delimiter, bom=options.bom or table.bom)
+    options = options.of(table)
     names = () if form == "jsonl" else table.all_columns()
 
     def writer(file: IO[bytes], answers: Sequence[AnswerColumns]) -> ResultWriter:

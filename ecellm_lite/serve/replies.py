@@ -69,8 +69,9 @@ class TableError(Reply):
 class TableReply(Reply):
     """A table that the server read: the columns, and each row as one text per column.
 
-    `errors` lists the rows that have an error, and `notes` the parts of the file that were left out. For a CSV file,
-    `delimiter` is the character between cells, and `bom` says whether the file has a byte-order mark.
+    `errors` lists the rows that have an error, and `notes` the parts of the file that were left out. The other fields
+    say how to write a CSV file that the same spreadsheet program opens: the `delimiter` between cells, whether the file
+    begins with a byte-order mark (`bom`), and whether it is in UTF-16 (`utf16`).
     """
 
     columns: list[str]
@@ -80,6 +81,7 @@ class TableReply(Reply):
     notes: list[str]
     delimiter: str
     bom: bool
+    utf16: bool
 
 
 class PromptList(Reply):

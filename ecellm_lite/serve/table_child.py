@@ -55,6 +55,7 @@ def read(path: Path, most_rows: int, most_characters: int) -> dict[str, Any]:
             "notes": table.notes,
             "delimiter": table.delimiter,
             "bom": table.bom,
+            "utf16": table.utf16,
         }
 
 

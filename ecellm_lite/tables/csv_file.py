@@ -111,12 +111,15 @@ def open_csv(source: Source, options: TableOptions) -> CsvFile:
     first_line = max(header.last, lines[0].number - 1) + 1
     width = len(header.columns)
     parts = [encoding.label, reading.dialect.label, *header.findings]
+    # Excel's "Unicode Text". A file like it opens in columns in every country, whatever delimiter Excel has there.
+    unicode_text = encoding.codec.startswith("utf-16") and reading.dialect.delimiter == "\t"
     return CsvFile(
         source=source,
         columns=header.columns,
         description=f"{source.name}: CSV, {', '.join(parts)}; {width} {'column' if width == 1 else 'columns'}",
-        delimiter=";" if reading.dialect.delimiter == ";" else ",",
-        bom=encoding.mark,
+        delimiter="\t" if unicode_text else ";" if reading.dialect.delimiter == ";" else ",",
+        bom=not encoding.plain,
+        utf16=unicode_text,
         encoding=encoding,
         dialect=reading.dialect,
         end=end,

@@ -22,7 +22,7 @@ _NUMBER = re.compile(r"[+-]?\d[\d.,]*%?")
 
 
 class CsvWriter:
-    """Writes rows of CSV in UTF-8."""
+    """Writes rows of CSV in UTF-8, or in UTF-16 with a byte-order mark."""
 
     def __init__(
         self,
@@ -31,13 +31,14 @@ class CsvWriter:
         *,
         delimiter: str = ",",
         bom: bool = False,
+        utf16: bool = False,
         safe_cells: bool = False,
     ) -> None:
         self.notes: list[str] = []
         self._safe_cells = safe_cells
-        if bom:
-            file.write(codecs.BOM_UTF8)
-        self._text = io.TextIOWrapper(file, "utf-8", newline="")
+        if bom or utf16:
+            file.write(codecs.BOM_UTF16_LE if utf16 else codecs.BOM_UTF8)
+        self._text = io.TextIOWrapper(file, "utf-16-le" if utf16 else "utf-8", newline="")
         self._writer = csv.writer(self._text, delimiter=delimiter, lineterminator="\r\n")
         self._writer.writerow([self._input(column) for column in columns])
 

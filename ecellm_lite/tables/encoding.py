@@ -61,6 +61,11 @@ class Encoding:
     mark: bool = False
 
     @property
+    def plain(self) -> bool:
+        """Whether the file is UTF-8 or ASCII without a byte-order mark. Spreadsheet programs write other files."""
+        return not self.mark and self.codec in {"utf-8", "ascii"}
+
+    @property
     def label(self) -> str:
         """The encoding's name for people, such as `Windows-1252` or `UTF-8 with a byte-order mark`."""
         name = _LABELS.get(self.codec, self.codec.replace("cp12", "Windows-12") if "cp12" in self.codec else self.codec)

@@ -69,8 +69,11 @@ class Table(ABC):
     `columns`: the names of the columns, or None if each row has its own columns (JSON Lines).
     `description`: one sentence about the detected type, encoding and header.
     `notes`: sentences about parts of the file that were left out. They are complete after the last row is read.
-    `delimiter`: the character between two cells. An output file in CSV gets the same delimiter.
-    `bom`: whether the file begins with a byte-order mark. If so, an output file in CSV begins with one too.
+    The other attributes say how to write a CSV file of answers, so that the program that wrote this table opens it:
+
+    `delimiter`: the character between two cells.
+    `bom`: whether the CSV file begins with a byte-order mark, as spreadsheet programs need it.
+    `utf16`: whether the CSV file is in UTF-16. Otherwise it is in UTF-8.
     """
 
     source: Source
@@ -79,6 +82,7 @@ class Table(ABC):
     notes: list[str] = field(default_factory=list)
     delimiter: str = ","
     bom: bool = False
+    utf16: bool = False
 
     @abstractmethod
     def rows(self) -> Iterator[TableRow]:

@@ -102,6 +102,7 @@ def open_spreadsheet(source: Source, options: TableOptions) -> Spreadsheet:
         last_place=header.last,
         total_rows=options.total_rows,
         height=sheet.total_height,
+        bom=True,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -18,7 +18,7 @@ from ecellm_lite.answers.answer import Answer
 from ecellm_lite.errors import UsageError
 from ecellm_lite.tables.cells import exact_text
 from ecellm_lite.tables.results import AnswerColumns, OwnColumn
-from ecellm_lite.tables.row import TableRow
+from ecellm_lite.tables.row import Table, TableRow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,15 +32,30 @@ _PACKED = frozenset((".gz", ".tgz", ".zst", ".zip", ".bz2", ".xz", ".lz4", ".br"
 class WriteOptions:
     """Options for writing a table.
 
-    `bom`: whether a CSV file begins with a byte-order mark, which tells Excel that the file is UTF-8.
+    `bom`: whether a CSV file begins with a byte-order mark, which tells Excel that the file is UTF-8. If `bom` is None,
+      there is no mark, or `of` decides.
     `safe_cells`: whether the input's cells are guarded in CSV, so that no spreadsheet runs them as formulas. Added
       cells are always guarded.
     `delimiter`: the delimiter of a CSV file.
+    `utf16`: whether a CSV file is in UTF-16, with a byte-order mark.
     """
 
-    bom: bool = False
+    bom: bool | None = None
     safe_cells: bool = False
     delimiter: str = ","
+    utf16: bool = False
+
+    def of(self, table: Table) -> WriteOptions:
+        """Return the options for a CSV file that opens in the spreadsheet program that wrote `table`.
+
+        What these options leave open is taken from `table`. With `bom=False`, the file is in plain UTF-8.
+        """
+        return replace(
+            self,
+            bom=table.bom if self.bom is None else self.bom,
+            delimiter=table.delimiter,
+            utf16=table.utf16 and self.bom is not False,
+        )
 
 
 class RowWriter(Protocol):
@@ -147,7 +162,8 @@ def _row_writer(
         file,
         [*columns, *(column.name for column in own)],
         delimiter="\t" if form == "tsv" else options.delimiter,
-        bom=options.bom,
+        bom=bool(options.bom),
+        utf16=options.utf16,
         safe_cells=options.safe_cells,
     )
 

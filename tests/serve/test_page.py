@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import os
@@ -238,8 +239,9 @@ def answered_table(page: Any, path: Path, task: str | None = None) -> list[dict[
     page.locator("#table-results").wait_for()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download as CSV").click()
-    text = Path(download.value.path()).read_text("utf-8").lstrip("\ufeff")
-    delimiter = ";" if ";answer;" in text or text.startswith("answer;") else ","
+    data = Path(download.value.path()).read_bytes()
+    text = data.decode("utf-16" if data.startswith(codecs.BOM_UTF16_LE) else "utf-8-sig")
+    delimiter = next(one for one in ";\t," if f"{one}answer{one}" in text or text.startswith(f"answer{one}"))
     return list(csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter))
 
 
@@ -255,6 +257,8 @@ def test_files_of_shops_are_read_as_jobs_read_them(page: Any, tmp_path: Path) ->
     assert "6" in long["error"]  # cells
     path.write_bytes("sku;review\r\nA1;-5,50\r\n".encode("utf-16"))
     assert [row["review"] for row in answered_table(page, path)] == ["-5,50"]
+    path.write_bytes("sku\treview\r\nA1\tschön \U0001f600\r\n".encode("utf-16"))  # Excel's "Unicode Text"
+    assert [row["review"] for row in answered_table(page, path)] == ["schön \U0001f600"]
 
 
 @pytest.mark.parametrize("refusals", [1, 9])

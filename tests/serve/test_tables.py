@@ -51,8 +51,24 @@ def test_spreadsheets_and_other_tables_are_read(server: Server, tmp_path: Path) 
 def test_rows_that_cannot_be_read_are_named(server: Server) -> None:
     table = send(server, "\ufeffsku;review\nA1;gut\nA2;gut;mehr\nA3;gut\n".encode(), "rows.csv").json
     assert (table["delimiter"], table["bom"]) == (";", True)
+    assert not table["utf16"]
     assert [row[0] for row in table["rows"]] == ["A1", "A2", "A3"]
     assert [fault["row"] for fault in table["errors"]] == [1]
+
+
+@pytest.mark.parametrize(
+    ("data", "delimiter", "bom", "utf16"),
+    [
+        ("sku;review\nA1;schön\n".encode("cp1252"), ";", True, False),
+        ("sku\treview\nA1\tschön\n".encode("utf-16"), "\t", True, True),
+        ("sku\treview\nA1\tschön\n".encode(), ",", False, False),
+    ],
+)
+def test_a_reply_says_how_the_answers_are_written(
+    server: Server, data: bytes, delimiter: str, bom: bool, utf16: bool
+) -> None:
+    table = send(server, data, "rows.csv").json
+    assert (table["delimiter"], table["bom"], table["utf16"]) == (delimiter, bom, utf16)
 
 
 def test_a_long_name_keeps_its_ending(server: Server) -> None:

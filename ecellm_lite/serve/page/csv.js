@@ -2,10 +2,11 @@
 
 import { written } from "./fields.js";
 
-// Returns { columns: [name], rows: [{ name: text }], separator }.
+// Returns { columns: [name], rows: [{ name: text }], form: { delimiter, bom } }; form is that of the CSV file to write.
 export function readTable(text, name) {
   const clean = text.replace(/^\ufeff/, "");
-  return /\.(jsonl|ndjson)$/i.test(name) ? readLines(clean) : readCsv(clean);
+  const { separator, ...read } = /\.(jsonl|ndjson)$/i.test(name) ? readLines(clean) : readCsv(clean);
+  return { ...read, form: { delimiter: separator === ";" ? ";" : ",", bom: clean !== text } };
 }
 
 function readLines(text) {
@@ -54,12 +55,15 @@ function cells(text, separator) {
   return lines.filter((line) => line.length);
 }
 
-export function writeCsv(columns, rows, separator = ",") {
+// Returns the content of a file.
+export function writeCsv(columns, rows, { delimiter = ",", bom = false, utf16 = false }) {
   // A cell that begins as a formula does would be computed by a spreadsheet.
   const safe = (value) => (/^[=+\-@\t\r]/.test(value) && !/^[+-]?\d[\d.,\s]*%?$/.test(value) ? `'${value}` : value);
   const cell = (value) => {
     const text = safe(String(value ?? ""));
     return /[",;\t\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
-  return [columns, ...rows.map((row) => columns.map((column) => row[column]))].map((line) => line.map(cell).join(separator)).join("\r\n");
+  const lines = [columns, ...rows.map((row) => columns.map((column) => row[column]))].map((line) => line.map(cell).join(delimiter));
+  const text = (bom ? "\ufeff" : "") + lines.join("\r\n");
+  return utf16 ? Uint16Array.from({ length: text.length }, (_, place) => text.charCodeAt(place)) : text;
 }

@@ -141,7 +141,7 @@ export function startTable(tasks) {
   }
 
   function download() {
-    const { columns, separator, marked, name } = answered.table;
+    const { columns, form, name } = answered.table;
     // A table may have a column `answer` of its own.
     const free = (wanted) => (columns.includes(wanted) ? free(`${wanted}_2`) : wanted);
     const more = ["answer", "probability", "confidence", "correction", "final", "error"].map(free);
@@ -151,8 +151,8 @@ export function startTable(tasks) {
       const cells = [answer.abstained ? "abstains" : value, answer.probability, answer.confidence, corrected, corrected ?? value, answer.error?.message];
       return { ...source, ...Object.fromEntries(more.map((column, place) => [column, cells[place]])) };
     });
-    const text = (marked ? "\ufeff" : "") + writeCsv([...columns, ...more], rows, separator === ";" ? ";" : ",");
-    const link = element("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: `${name.replace(/\.[^.]*$/, "")}-${answered.task.name}.csv` });
+    const content = writeCsv([...columns, ...more], rows, form);
+    const link = element("a", { href: URL.createObjectURL(new Blob([content], { type: "text/csv" })), download: `${name.replace(/\.[^.]*$/, "")}-${answered.task.name}.csv` });
     link.click();
     URL.revokeObjectURL(link.href);
   }
@@ -191,21 +191,19 @@ export function startTable(tasks) {
 
 // The server reads a file as jobs do. A text that is too large for it, or for which it lacks a library, is read here.
 async function readFile(file) {
-  const data = await file.arrayBuffer();
   try {
-    const read = await readOnServer(file);
-    // A file that is not plain UTF-8 came from a spreadsheet: it reads the answers' letters rightly only with a mark before them.
-    return { ...read, marked: read.marked || decoded(data) === null };
+    return await readOnServer(file);
   } catch (error) {
+    const data = await file.arrayBuffer();
     const here = error instanceof ApiError && ["table_too_large", "body_too_large", "usage"].includes(error.code);
     const text = decoded(data);
     if (!here || isPacked(data) || text === null) throw error;
-    return { ...readTable(text, file.name), marked: String(new Uint8Array(data.slice(0, 3))) === "239,187,191" };
+    return readTable(text, file.name);
   }
 }
 
 function decoded(data) {
-  try { return new TextDecoder("utf-8", { fatal: true }).decode(data); } catch { return null; }
+  try { return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(data); } catch { return null; }
 }
 
 // Ask again if the server is busy or away for a moment.
@@ -276,5 +274,5 @@ function sample() {
     "Love it, works as it should.", "It broke after two days.", "Fine for the price, nothing special.", "The colour is not the one in the picture, but it fits.",
     "Best purchase of the year!", "Never arrived, and nobody answers.",
   ];
-  return { name: "sample", columns: ["review"], rows: reviews.map((review) => ({ review })) };
+  return { name: "sample", columns: ["review"], rows: reviews.map((review) => ({ review })), form: {} };
 }
