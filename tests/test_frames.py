@@ -77,7 +77,7 @@ def test_a_frame_is_returned_with_its_answers(kind: str, runtime: Runtime, tmp_p
         table = list(csv.DictReader(file))
     assert [row["answer"] or None for row in table] == columns["answer"]
     assert [row["probability"] for row in table] == [
-        "" if value is None else repr(float(value)) for value in columns["probability"]
+        "" if value is None else repr(round(float(value), 4)) for value in columns["probability"]
     ]
 
 

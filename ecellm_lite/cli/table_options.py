@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _TABLE = ("encoding", "delimiter", "quote", "header_row", "sheet", "total_rows")
 _MAP = ("map", "only_where", "fill_down", "html")
-_WRITE = ("bom", "safe_cells")
+_WRITE = ("bom", "decimal_comma", "safe_cells")
 
 
 def table_options(command: Command) -> Command:
@@ -46,6 +46,11 @@ def table_options(command: Command) -> Command:
                 "--bom/--no-bom",
                 default=None,
                 help="Mark CSV as UTF-8 for Excel.  [default: unless the table is plain UTF-8]",
+            ),
+            click.option(
+                "--decimal-comma/--no-decimal-comma",
+                default=None,
+                help="Write added numbers in CSV as 0,95 or as 0.95.  [default: as the table's numbers]",
             ),
             click.option("--safe-cells", is_flag=True, help="Prevent CSV cells from running as formulas."),
             click.option("--resume", is_flag=True, help="Resume an unfinished job (the default)."),

@@ -71,7 +71,7 @@ class TableReply(Reply):
 
     `errors` lists the rows that have an error, and `notes` the parts of the file that were left out. The other fields
     say how to write a CSV file that the same spreadsheet program opens: the `delimiter` between cells, whether the file
-    begins with a byte-order mark (`bom`), and whether it is in UTF-16 (`utf16`).
+    begins with a byte-order mark (`bom`), whether it is in UTF-16 (`utf16`), and whether numbers have a decimal comma.
     """
 
     columns: list[str]
@@ -82,6 +82,7 @@ class TableReply(Reply):
     delimiter: str
     bom: bool
     utf16: bool
+    decimal_comma: bool
 
 
 class PromptList(Reply):

@@ -56,6 +56,7 @@ def read(path: Path, most_rows: int, most_characters: int) -> dict[str, Any]:
             "delimiter": table.delimiter,
             "bom": table.bom,
             "utf16": table.utf16,
+            "decimal_comma": table.decimal_comma,
         }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import dropwhile
 
 from ecellm_lite.errors import InputError
+from ecellm_lite.tables.decimal_sign import has_decimal_commas
 from ecellm_lite.tables.dialect_finder import Reading, find_dialect
 from ecellm_lite.tables.dialects import Dialect
 from ecellm_lite.tables.encoding import Encoding, find_encoding
@@ -113,13 +114,16 @@ def open_csv(source: Source, options: TableOptions) -> CsvFile:
     parts = [encoding.label, reading.dialect.label, *header.findings]
     # Excel's "Unicode Text". A file like it opens in columns in every country, whatever delimiter Excel has there.
     unicode_text = encoding.codec.startswith("utf-16") and reading.dialect.delimiter == "\t"
+    data = (cell for record in reading.records if record.line >= first_line for cell in record.cells)
+    decimal_comma = has_decimal_commas(data, reading.dialect.delimiter)
     return CsvFile(
         source=source,
         columns=header.columns,
         description=f"{source.name}: CSV, {', '.join(parts)}; {width} {'column' if width == 1 else 'columns'}",
-        delimiter="\t" if unicode_text else ";" if reading.dialect.delimiter == ";" else ",",
+        delimiter="\t" if unicode_text else ";" if decimal_comma or reading.dialect.delimiter == ";" else ",",
         bom=not encoding.plain,
         utf16=unicode_text,
+        decimal_comma=decimal_comma,
         encoding=encoding,
         dialect=reading.dialect,
         end=end,

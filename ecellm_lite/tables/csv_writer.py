@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 from ecellm_lite.tables.cells import exact_text
+from ecellm_lite.tables.results import OwnColumn
 from ecellm_lite.tasks.fields import encodable
 
 _STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are full-width forms of the first four
@@ -28,19 +29,23 @@ class CsvWriter:
         self,
         file: IO[bytes],
         columns: Sequence[str],
+        own: Sequence[OwnColumn],
         *,
         delimiter: str = ",",
         bom: bool = False,
         utf16: bool = False,
+        decimal_comma: bool = False,
         safe_cells: bool = False,
     ) -> None:
         self.notes: list[str] = []
+        self._own = tuple(own)
+        self._decimal_comma = decimal_comma
         self._safe_cells = safe_cells
         if bom or utf16:
             file.write(codecs.BOM_UTF16_LE if utf16 else codecs.BOM_UTF8)
         self._text = io.TextIOWrapper(file, "utf-16-le" if utf16 else "utf-8", newline="")
         self._writer = csv.writer(self._text, delimiter=delimiter, lineterminator="\r\n")
-        self._writer.writerow([self._input(column) for column in columns])
+        self._writer.writerow([self._input(column) for column in (*columns, *(column.name for column in own))])
 
     def write(self, cells: Sequence[Any], own: Sequence[Any]) -> None:
         """Write a row: the input's `cells`, then the job's `own` cells.
@@ -48,7 +53,8 @@ class CsvWriter:
         The job's cells are written so that no spreadsheet runs them as formulas. The input's cells are written
         unchanged by default. With `safe_cells`, they are guarded against formulas too.
         """
-        self._writer.writerow([*map(self._input, cells), *map(_own, own)])
+        shown = (column.shown(value) for column, value in zip(self._own, own, strict=True))
+        self._writer.writerow([*map(self._input, cells), *map(self._added, shown)])
 
     def close(self) -> None:
         """Write the rows that are still in memory. The file stays open."""
@@ -61,6 +67,13 @@ class CsvWriter:
         text = _text(cell)
         return guarded(text) if self._safe_cells and not _NUMBER.fullmatch(text) else text
 
+    def _added(self, value: Any) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, float):
+            return repr(value).replace(".", ",") if self._decimal_comma else repr(value)
+        return guarded(_text(value))
+
 
 def guarded(text: str) -> str:
     """Return a cell's text, with a quote before it if a spreadsheet would read it as a formula.
@@ -69,12 +82,6 @@ def guarded(text: str) -> str:
     ("'=1+1", 'yes')
     """
     return f"'{text}" if text.startswith(_STARTS) else text
-
-
-def _own(value: Any) -> str:
-    if value is None or isinstance(value, float):
-        return "" if value is None else repr(value)
-    return guarded(_text(value))
 
 
 def _text(cell: Any) -> str:

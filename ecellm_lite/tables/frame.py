@@ -55,6 +55,7 @@ class Frame:
         kinds = {
             Kind.TEXT: self._narwhals.String,
             Kind.NUMBER: self._narwhals.Float64,
+            Kind.ESTIMATE: self._narwhals.Float64,
             Kind.TRUTH: self._narwhals.Boolean,
         }
         backend = self._frame.implementation

@@ -33,7 +33,12 @@ class ParquetWriter:
         self._arrow = arrow = library("pyarrow", "Writing Parquet")
         parquet = library("pyarrow.parquet", "Writing Parquet")
         self.notes: list[str] = []
-        kinds = {Kind.TEXT: arrow.string(), Kind.NUMBER: arrow.float64(), Kind.TRUTH: arrow.bool_()}
+        kinds = {
+            Kind.TEXT: arrow.string(),
+            Kind.NUMBER: arrow.float64(),
+            Kind.ESTIMATE: arrow.float64(),
+            Kind.TRUTH: arrow.bool_(),
+        }
         inputs = [(name, arrow.string() if types is None else types.field(name).type) for name in columns]
         self._schema = arrow.schema([*inputs, *((column.name, kinds[column.kind]) for column in own)])
         self._writer = parquet.ParquetWriter(_Sink(file), self._schema)

@@ -22,8 +22,8 @@ from ecellm_lite.tasks.attributes import Attribute
 from ecellm_lite.tasks.task import Task
 
 _BESIDE = {
-    "probability": Kind.NUMBER,
-    "confidence": Kind.NUMBER,
+    "probability": Kind.ESTIMATE,
+    "confidence": Kind.ESTIMATE,
     "abstained": Kind.TRUTH,
     "warnings": Kind.TEXT,
     "error": Kind.TEXT,
@@ -31,6 +31,7 @@ _BESIDE = {
 
 
 _NOTHING: Mapping[str, str | None] = {}
+_DECIMALS = 4  # of a probability in tables for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,10 @@ class OwnColumn:
 
     name: str
     kind: Kind
+
+    def shown(self, value: Any) -> Any:
+        """Return a value as tables for people show it: an estimate is rounded, and other values are unchanged."""
+        return round(value, _DECIMALS) if self.kind is Kind.ESTIMATE and isinstance(value, float) else value
 
 
 class AnswerColumns:
@@ -59,7 +64,7 @@ class AnswerColumns:
         more: Sequence[str] = (),
         task: str | None = None,
     ) -> None:
-        kinds = attribute_columns(attributes) or [("answer", Kind.NUMBER if scores else Kind.TEXT)]
+        kinds = attribute_columns(attributes) or [("answer", Kind.ESTIMATE if scores else Kind.TEXT)]
         own = [*kinds, *_BESIDE.items(), *((name, Kind.TEXT) for name in more)]
         before = f"{task}." if task else ""
         names = distinct([*columns, *(before + name for name, _ in own)])[len(columns) :]

@@ -69,11 +69,12 @@ class Table(ABC):
     `columns`: the names of the columns, or None if each row has its own columns (JSON Lines).
     `description`: one sentence about the detected type, encoding and header.
     `notes`: sentences about parts of the file that were left out. They are complete after the last row is read.
-    The other attributes say how to write a CSV file of answers, so that the program that wrote this table opens it:
 
+    The other attributes say how to write a CSV file of answers, so that the program that wrote this table opens it:
     `delimiter`: the character between two cells.
     `bom`: whether the CSV file begins with a byte-order mark, as spreadsheet programs need it.
     `utf16`: whether the CSV file is in UTF-16. Otherwise it is in UTF-8.
+    `decimal_comma`: whether the added numbers in the CSV file have a decimal comma.
     """
 
     source: Source
@@ -83,6 +84,7 @@ class Table(ABC):
     delimiter: str = ","
     bom: bool = False
     utf16: bool = False
+    decimal_comma: bool = False
 
     @abstractmethod
     def rows(self) -> Iterator[TableRow]:

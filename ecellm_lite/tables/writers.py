@@ -38,23 +38,29 @@ class WriteOptions:
       cells are always guarded.
     `delimiter`: the delimiter of a CSV file.
     `utf16`: whether a CSV file is in UTF-16, with a byte-order mark.
+    `decimal_comma`: whether the added numbers in a CSV file have a decimal comma. If it is None, they have a decimal
+      point, or `of` decides.
     """
 
     bom: bool | None = None
     safe_cells: bool = False
     delimiter: str = ","
     utf16: bool = False
+    decimal_comma: bool | None = None
 
     def of(self, table: Table) -> WriteOptions:
         """Return the options for a CSV file that opens in the spreadsheet program that wrote `table`.
 
-        What these options leave open is taken from `table`. With `bom=False`, the file is in plain UTF-8.
+        What these options leave open is taken from `table`. With `bom=False`, the file is in plain UTF-8. With decimal
+        commas, there are semicolons between cells instead of commas.
         """
+        decimal_comma = table.decimal_comma if self.decimal_comma is None else self.decimal_comma
         return replace(
             self,
             bom=table.bom if self.bom is None else self.bom,
-            delimiter=table.delimiter,
+            delimiter=";" if decimal_comma and table.delimiter == "," else table.delimiter,
             utf16=table.utf16 and self.bom is not False,
+            decimal_comma=decimal_comma,
         )
 
 
@@ -160,10 +166,12 @@ def _row_writer(
 
     return CsvWriter(
         file,
-        [*columns, *(column.name for column in own)],
+        columns,
+        own,
         delimiter="\t" if form == "tsv" else options.delimiter,
         bom=bool(options.bom),
         utf16=options.utf16,
+        decimal_comma=bool(options.decimal_comma),
         safe_cells=options.safe_cells,
     )
 

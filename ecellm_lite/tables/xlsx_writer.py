@@ -25,6 +25,7 @@ class XlsxWriter:
     def __init__(self, file: IO[bytes], columns: Sequence[str], own: Sequence[OwnColumn]) -> None:
         xlsxwriter = library("xlsxwriter", "Writing XLSX")
         self.notes: list[str] = []
+        self._own = tuple(own)
         self._header = [*columns, *(column.name for column in own)]
         if len(self._header) > COLUMNS:
             raise UsageError(
@@ -48,7 +49,8 @@ class XlsxWriter:
         """Write a row: first the input's cells, then the added cells (`own`)."""
         if self._row == ROWS:
             self._next_sheet()
-        for place, cell in enumerate((*cells, *own)):
+        shown = (column.shown(value) for column, value in zip(self._own, own, strict=True))
+        for place, cell in enumerate((*cells, *shown)):
             if cell is not None and cell != "":
                 self._write(place, cell)
         self._row += 1

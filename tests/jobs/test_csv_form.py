@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+import re
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,41 @@ def test_tables_that_are_not_plain_utf8_have_answers_with_a_mark(data: bytes, st
     output = answered(rows, tmp_path / "answers.csv")
     assert output.read_bytes().startswith(start)
     assert review_of(output).read_bytes().startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "delimiter", "sign"),
+    [
+        ("Nr;review;price\n1;good;19,90\n", WriteOptions(), ";", ","),
+        ("Nr;review;price\n1;good;19.90\n", WriteOptions(), ";", "."),
+        ("Nr;review;price\n1;good;19,90\n", WriteOptions(decimal_comma=False), ";", "."),
+        ("Nr,review,price\n1,good,19.90\n", WriteOptions(), ",", "."),
+        ("Nr,review,price\n1,good,19.90\n", WriteOptions(decimal_comma=True), ";", ","),
+    ],
+)
+def test_numbers_have_the_decimal_sign_of_the_table(
+    table: str, options: WriteOptions, delimiter: str, sign: str, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text(table)
+    output = answered(rows, tmp_path / "answers.csv", options)
+    for file in (output, review_of(output)):
+        [row] = csv.DictReader(file.read_text("utf-8").splitlines(), delimiter=delimiter)
+        assert row["price"] in table
+        assert re.fullmatch(rf"0\{sign}\d{{1,4}}", row["probability"])
+
+
+def test_a_threshold_is_compared_with_the_exact_probability(tmp_path: Path) -> None:
+    rows, output = tmp_path / "rows.csv", tmp_path / "answers.csv"
+    rows.write_text("Nr,review\n1,good\n")
+    with Runtime.over(FakeBackend(), deterministic=True) as runtime:
+        [probability] = [answer.probability for answer in runtime.answers(TASK, [{"review": "good"}])]
+    assert probability
+    assert probability != round(probability, 4)
+    for threshold, reviewed in ((probability, 0), (math.nextafter(probability, 1), 1)):
+        options = JobOptions(review_below=threshold)
+        with open_job(rows, output, TASK, options) as job, Runtime.over(FakeBackend(), deterministic=True) as runtime:
+            assert job.run(runtime).to_review == reviewed
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])

@@ -220,7 +220,9 @@ def test_a_download_has_the_encoding_and_delimiter_of_the_upload(page: Any, tmp_
     assert download.value.suggested_filename == "mine-sentiment_analysis.csv"
     text = Path(download.value.path()).read_text("utf-8")
     assert text.startswith("\ufeffsku;text;answer;")
-    assert [line.split(";")[1] for line in text.splitlines()[1:]] == ['"schön, aber laut"', "Broke"]
+    lines = [line.split(";") for line in text.splitlines()[1:]]
+    assert [cells[1] for cells in lines] == ['"schön, aber laut"', "Broke"]
+    assert all(re.fullmatch(r'"?0,\d{1,4}"?', cells[3]) for cells in lines)
     page.get_by_role("button", name="Try a small sample").click()
     page.get_by_text("sample: the first 5 rows").wait_for()
     assert page.locator("#file").input_value() == ""

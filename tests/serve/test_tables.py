@@ -57,18 +57,19 @@ def test_rows_that_cannot_be_read_are_named(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "delimiter", "bom", "utf16"),
+    ("data", "delimiter", "bom", "utf16", "decimal_comma"),
     [
-        ("sku;review\nA1;schön\n".encode("cp1252"), ";", True, False),
-        ("sku\treview\nA1\tschön\n".encode("utf-16"), "\t", True, True),
-        ("sku\treview\nA1\tschön\n".encode(), ",", False, False),
+        ("sku;review\nA1;schön\n".encode("cp1252"), ";", True, False, True),
+        ("sku\treview\nA1\tschön\n".encode("utf-16"), "\t", True, True, False),
+        ("sku\treview\nA1\tschön\n".encode(), ",", False, False, False),
     ],
 )
 def test_a_reply_says_how_the_answers_are_written(
-    server: Server, data: bytes, delimiter: str, bom: bool, utf16: bool
+    server: Server, data: bytes, delimiter: str, bom: bool, utf16: bool, decimal_comma: bool
 ) -> None:
     table = send(server, data, "rows.csv").json
     assert (table["delimiter"], table["bom"], table["utf16"]) == (delimiter, bom, utf16)
+    assert table["decimal_comma"] == decimal_comma
 
 
 def test_a_long_name_keeps_its_ending(server: Server) -> None:

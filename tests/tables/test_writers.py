@@ -16,6 +16,8 @@ import pytest
 
 from ecellm_lite import Runtime
 from ecellm_lite.answers.answer import Answer, AnswerWarning, ModelName, RowError
+from ecellm_lite.answers.attribute_forms import AttributeForm
+from ecellm_lite.answers.typed_values import NumberReader
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.errors import UsageError
 from ecellm_lite.tables import xlsx_writer
@@ -81,8 +83,9 @@ def test_the_inputs_columns_come_first_and_unchanged(tmp_path: Path, ending: str
         assert [row[name] for name in COLUMNS] == [source[name] or empty for name in COLUMNS]
         assert list(row) == [*COLUMNS, *OWN]
     first, second, third = ([row[name] for name in OWN] for row in result)
+    probability = "0.8123456789" if ending == "parquet" else "0.8123"
     assert [str(cell).lower() for cell in first] == [
-        "yes", "0.8123456789", "0.6", "false", "shortened: its title; html was read.", str(empty).lower(),
+        "yes", probability, "0.6", "false", "shortened: its title; html was read.", str(empty).lower(),
     ]  # fmt: skip
     assert second[-1] == "No title."
     assert second[0] == second[1] == empty
@@ -168,6 +171,27 @@ def test_safe_cells_guards_input_cells_except_numbers(tmp_path: Path) -> None:
 def test_a_byte_order_mark_is_written_on_request(tmp_path: Path) -> None:
     assert written(tmp_path / "x.csv", bom=True).read_bytes().startswith(b"\xef\xbb\xbfsku")
     assert written(tmp_path / "x.csv").read_bytes().startswith(b"sku")
+
+
+@pytest.mark.parametrize("decimal_comma", [False, True])
+def test_csv_has_the_decimal_sign_on_request_in_added_numbers_alone(tmp_path: Path, decimal_comma: bool) -> None:
+    one = answer(1.23456789, "1", "score", probability=0.00004, confidence=None)
+    own = AnswerColumns(["price"], scores=True)
+    path = written(
+        tmp_path / "x.csv", [{"price": 2.5}], [one], ["price"], own, delimiter=";", decimal_comma=decimal_comma
+    )
+    [row] = csv.DictReader(path.read_text("utf-8").splitlines(), delimiter=";")
+    expected = ["2.5", "1,2346", "0,0", ""] if decimal_comma else ["2.5", "1.2346", "0.0", ""]
+    assert [row[name] for name in ("price", "answer", "probability", "confidence")] == expected
+
+
+def test_a_typed_number_of_an_extraction_is_not_rounded(tmp_path: Path) -> None:
+    entry = {"attribute": "Weight", "value": "20 lb", "source": "title", "probability": 0.9, "written": "20 lb"}
+    value = [{**entry, "place": None, "normalized": 9.0718474}]
+    own = AnswerColumns([], attributes=[Attribute("Weight", AttributeForm(reader=NumberReader()))])
+    path = written(tmp_path / "x.csv", [{}], [answer(value, "text", "extraction")], [], own, decimal_comma=True)
+    [row] = csv.DictReader(path.read_text("utf-8").splitlines())
+    assert (row["Weight.number"], row["probability"]) == ("9,0718474", "0,8123")
 
 
 def test_parquet_keeps_types_even_if_nulls_come_first(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ export async function post(path, body, signal) {
 }
 
 // Send a file's bytes to be read as a table; returns { columns, rows: [{ name: text }], faults: { row number: message }, form },
-// where form says how a CSV file is written that the same spreadsheet program opens: { delimiter, bom, utf16 }.
+// where form says how a CSV file is written that the same spreadsheet program opens: { delimiter, bom, utf16, decimalComma }.
 export async function readOnServer(file) {
   const headers = { "Content-Type": "application/octet-stream" };
-  const { columns, rows, errors, delimiter, bom, utf16 } = await send(`/v1/tables?name=${encodeURIComponent(file.name.slice(-200))}`, { method: "POST", headers, body: file });
+  const { columns, rows, errors, delimiter, bom, utf16, decimal_comma: decimalComma } = await send(`/v1/tables?name=${encodeURIComponent(file.name.slice(-200))}`, { method: "POST", headers, body: file });
   const faults = Object.fromEntries(errors.map(({ row, message }) => [row, message]));
-  return { columns, rows: rows.map((cells) => Object.fromEntries(columns.map((column, place) => [column, cells[place]]))), faults, form: { delimiter, bom, utf16 } };
+  return { columns, rows: rows.map((cells) => Object.fromEntries(columns.map((column, place) => [column, cells[place]]))), faults, form: { delimiter, bom, utf16, decimalComma } };
 }
 
 async function send(path, options) {

@@ -55,12 +55,13 @@ function cells(text, separator) {
   return lines.filter((line) => line.length);
 }
 
-// Returns the content of a file.
-export function writeCsv(columns, rows, { delimiter = ",", bom = false, utf16 = false }) {
+// Returns the content of a file. Numbers are probabilities, of which nobody needs more than four decimals.
+export function writeCsv(columns, rows, { delimiter = ",", bom = false, utf16 = false, decimalComma = false }) {
   // A cell that begins as a formula does would be computed by a spreadsheet.
   const safe = (value) => (/^[=+\-@\t\r]/.test(value) && !/^[+-]?\d[\d.,\s]*%?$/.test(value) ? `'${value}` : value);
   const cell = (value) => {
-    const text = safe(String(value ?? ""));
+    const rounded = typeof value === "number" ? String(Number(value.toFixed(4))).replace(".", decimalComma ? "," : ".") : value;
+    const text = safe(String(rounded ?? ""));
     return /[",;\t\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   const lines = [columns, ...rows.map((row) => columns.map((column) => row[column]))].map((line) => line.map(cell).join(delimiter));
