@@ -52,7 +52,7 @@ EXTRACTION = replace(
     ANSWER,
     type="extraction",
     value=[
-        {"attribute": name, "value": "blue", "source": "product title", "probability": 0.8123456789}
+        {"attribute": name, "value": "blue", "source": "product title", "probability": 0.8123456789, "written": "Blue"}
         for name in ATTRIBUTES["attributes"]
     ],
     usage=Usage(180, 62, 24, 40),

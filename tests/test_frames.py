@@ -90,7 +90,7 @@ def test_attributes_get_columns_of_distinct_names(runtime: Runtime) -> None:
         constants={"attributes": ["Color", "Size"]},
     )
     assert answered.column_names[:2] == ["title", "error"]
-    assert answered.column_names[2:4] == ["Color", "Size"]
+    assert answered.column_names[2:6] == ["Color", "Color.written", "Size", "Size.written"]
     assert answered.column_names[-1] == "error (2)"
     assert answered.schema.field("probability").type == pa.float64()
 

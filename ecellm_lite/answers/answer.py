@@ -97,7 +97,7 @@ class Answer:
         - labels: a list of the labels that apply, which may be empty;
         - score: the mean position on the scale of levels, weighted by the levels' probabilities;
         - ranking: the keys, best first;
-        - extraction: a list of {attribute, value, source, probability};
+        - extraction: a list of {attribute, value, source, probability, written}. The row writes the value as `written`;
         - text: a string;
         - schema: an object.
     - `text`: the answer exactly as ECInstruct writes it.

@@ -16,21 +16,30 @@ from ecellm_lite.answers.places import Origin
 from ecellm_lite.answers.spans import NONE, SourceText, Span
 
 
-def plain_entry(attribute: str, span: Span, probability: float | None) -> dict[str, Any]:
-    """Return an attribute's entry with the keys that every entry has: attribute, value, source and probability."""
+def plain_entry(
+    attribute: str, span: Span, text: SourceText | None, origin: Origin, probability: float | None
+) -> dict[str, Any]:
+    """Return an attribute's entry with the keys that every entry has.
+
+    The keys are `attribute`, `value`, `source`, `probability` and `written`. The model writes the value in lower case,
+    and `written` is the value as the row writes it.
+
+    `span` was found in `text`, and `origin` is the field of the row that `text` comes from.
+    """
     has_value = span != NONE
     return {
         "attribute": attribute,
         "value": span.value if has_value else None,
         "source": span.source if has_value and span.source != NONE.source else None,
         "probability": probability,
+        "written": _place(span, text, origin)[0],
     }
 
 
 def add_form(
     entry: dict[str, Any], form: AttributeForm, span: Span, text: SourceText | None, origin: Origin
 ) -> list[AnswerWarning]:
-    """Add keys to an attribute's entry: the value as the row writes it (`written`), and its `place` in the row.
+    """Add keys to the entry of an attribute with a form: the value's `place` in the row, and what the form asks for.
 
     If `form` has a list of values, the entry gets the listed value and its `id`. If `form` has a type, such as a
     number, the entry gets the value in this type as `normalized`. If the value cannot be read, `normalized` is None,
@@ -42,7 +51,7 @@ def add_form(
         index = form.values.by_text.get(span.value.lower()) if span != NONE else None
         entry["value"] = entry["value"] if index is None else form.values.labels.texts[index]
         entry["id"] = None if index is None else form.values.labels.keys[index]
-    entry["written"], entry["place"] = _place(span, text, origin)
+    entry["place"] = _place(span, text, origin)[1]
     if form.reader is None:
         return []
     entry["normalized"] = None

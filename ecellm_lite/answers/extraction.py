@@ -304,10 +304,10 @@ class Extraction(Space):
         warnings: list[AnswerWarning],
     ) -> dict[str, Any]:
         """Return the entry of an attribute and its value. Problems with the value are added to `warnings`."""
-        entry = plain_entry(self.attributes[index], span, probability)
+        text, origin = texts.get(span.source), self.origins.get(span.source) or Origin(span.source)
+        entry = plain_entry(self.attributes[index], span, text, origin, probability)
         if form := self.forms.get(index):
-            origin = self.origins.get(span.source) or Origin(span.source)
-            warnings += add_form(entry, form, span, texts.get(span.source), origin)
+            warnings += add_form(entry, form, span, text, origin)
         return entry
 
     def parse(self, text: str) -> list[dict[str, str | None]]:

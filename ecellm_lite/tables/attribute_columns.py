@@ -1,8 +1,9 @@
 """The columns that hold an extraction's answers, if all rows ask for the same attributes.
 
-Each attribute has a column with its value, such as `Color`. An attribute with options (see tasks/attributes.py) also
+Each attribute has a column with its value, such as `Color`, and a column `Color.written` with the value as the row
+writes it. The model writes `lego` where the row has `LEGO`. An attribute with options (see tasks/attributes.py) also
 has a column `Color.place`, which says where the value is in the row: `title:0-9` or `feature[1]:4-8`. A typed value has
-a third column: `Size.number`, `Made.date` or `Weight.kg`. An attribute with a list of allowed values has a column
+one more column: `Size.number`, `Made.date` or `Weight.kg`. An attribute with a list of allowed values has a column
 `Color.id` for the value's id. Several values of an attribute share a cell, with semicolons between them.
 """
 
@@ -31,7 +32,7 @@ def attribute_columns(attributes: Sequence[Attribute]) -> list[tuple[str, Kind]]
     own: list[int] = []  # the places of the columns that have an attribute's name
     for attribute in _different(attributes):
         own.append(len(columns))
-        columns.append((attribute.name, Kind.TEXT))
+        columns += [(attribute.name, Kind.TEXT), (f"{attribute.name}.written", Kind.TEXT)]
         if attribute.form:
             columns.append((f"{attribute.name}.place", Kind.TEXT))
             if typed := _typed_column(attribute):
@@ -48,6 +49,7 @@ def attribute_cells(attributes: Sequence[Attribute], value: Any) -> list[Any]:
     for attribute in _different(attributes):
         entries = [entry for entry in value or () if entry["attribute"] == attribute.name]
         cells.append(_joined(entry["value"] for entry in entries))
+        cells.append(_joined(entry.get("written") for entry in entries))  # an older journal's entries may have none
         if attribute.form:
             cells.append(_joined(map(_place, entries)))
             if _typed_column(attribute):

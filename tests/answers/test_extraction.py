@@ -149,11 +149,12 @@ def test_a_value_is_found_where_it_stands_as_whole_words() -> None:
     assert not list(source.places(""))
 
 
-def test_only_attributes_that_are_objects_have_places() -> None:
+def test_the_text_of_the_row_is_in_every_entry_and_the_place_in_those_of_objects() -> None:
     row = {"title": "Navy Blue Mug", "attributes": ["Color", {"name": "Material"}]}
     plain, placed = asked(row).value
-    assert list(plain) == ["attribute", "value", "source", "probability"]
-    assert list(placed) == [*plain, "written", "place"]
+    assert list(plain) == ["attribute", "value", "source", "probability", "written"]
+    assert list(placed) == [*plain, "place"]
+    assert plain["written"] in row["title"]
     names = {**row, "attributes": ["Color", "Material"]}
     assert TASKS[AVE].question(row).text == TASKS[AVE].question(names).text
     assert [{name: each[name] for name in plain} for each in asked(row).value] == asked(names).value

@@ -25,6 +25,7 @@ from ecellm_lite.jobs.tally import Tally
 from ecellm_lite.models.automatic import EVERY, Automatic
 from ecellm_lite.models.calibration_scope import Scope, text_hash
 from ecellm_lite.models.calibrations import Calibration, Calibrations, Measures
+from ecellm_lite.tables.columns import MapOptions
 from ecellm_lite.tables.opening import open_table
 from ecellm_lite.training.rows import read_rows
 
@@ -311,12 +312,27 @@ def test_answers_written_by_people_are_normalized() -> None:
     ]
     assert space.normalized(text) == text
     assert space.value_of(text) == [
-        {"attribute": "Color", "value": "red", "source": "product title", "probability": None},
-        {"attribute": "Size", "value": None, "source": None, "probability": None},
+        {"attribute": "Color", "value": "red", "source": "product title", "probability": None, "written": "Red"},
+        {"attribute": "Size", "value": None, "source": None, "probability": None, "written": None},
     ]
     for wrong in ('{"color": "blue"}', '{"weight": "1 kg"}', "red"):
         with pytest.raises(InputError):
             space.normalized(wrong)
+
+
+def test_a_corrected_value_is_also_shown_as_the_row_writes_it(tmp_path: Path) -> None:
+    rows, output = tmp_path / "rows.csv", tmp_path / "answers.csv"
+    rows.write_text("sku,title\nA1,LEGO Classic Bricks\nA2,Bosch Drill\n")
+    task, options = TASKS["attribute_value_extraction"], MapOptions(constants={"attributes": "Brand,Color"})
+    with open_job(rows, output, task, JobOptions(map=options, review_below=1.0)) as job, runtime() as answerer:
+        job.run(answerer)
+    lines = read(review_of(output))
+    lines[0][CORRECTION] = '{"brand": "LEGO"}'
+    write(tmp_path / "corrected.csv", lines)
+    with open_job(rows, output, task, JobOptions(map=options)) as job:
+        assert job.correct(tmp_path / "corrected.csv").corrected == 1
+    [row, _] = read(output)
+    assert [row[name] for name in ("Brand", "Brand.written", "Color", "Color.written")] == ["lego", "LEGO", "", ""]
 
 
 def test_a_review_needs_an_output_file() -> None:

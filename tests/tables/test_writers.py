@@ -99,18 +99,20 @@ def test_json_lines_contain_the_answers(tmp_path: Path) -> None:
     assert lines[2] == {"row": 3, "skipped": True}
 
 
-def test_an_extraction_has_a_column_for_each_attribute(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["csv", "tsv", "xlsx", "parquet"])
+def test_an_extraction_has_columns_for_each_attribute(tmp_path: Path, ending: str) -> None:
     value = [
-        {"attribute": "Color", "value": "blue", "source": "title", "probability": 0.9},
-        {"attribute": "Size", "value": None, "source": None, "probability": 0.9},
+        {"attribute": "Color", "value": "blue", "source": "title", "probability": 0.9, "written": "BLUE"},
+        {"attribute": "Size", "value": None, "source": None, "probability": 0.9, "written": None},
     ]
     one = answer(value, "text", "extraction")
     own = AnswerColumns(["sku"], attributes=[Attribute("Color"), Attribute("Size")])
-    [row] = cells(read(written(tmp_path / "x.csv", [{"sku": "1"}], [one], ["sku"], own))[1])
-    assert (row["Color"], row["Size"]) == ("blue", "")
+    [row] = cells(read(written(tmp_path / f"x.{ending}", [{"sku": "1"}], [one], ["sku"], own))[1])
+    assert (row["Color"], row["Color.written"]) == ("blue", "BLUE")
+    assert (row["Size"] or None, row["Size.written"] or None) == (None, None)
     assert "answer" not in row
     assert AnswerColumns(["sku"]).values(one)[0] == '{"Color": "blue", "Size": null}'
-    assert own.values(FAILED)[:2] == (None, None)
+    assert own.values(FAILED)[:4] == (None,) * 4
 
 
 def test_rankings_and_scores_have_readable_cells() -> None:

@@ -263,10 +263,15 @@ function guess(leaf, columns) {
 function shownValue(answer, labels) {
   if (answer.abstained) return "abstains";
   if (answer.type === "predicate") return answer.value ? "yes" : "no";
-  if (answer.type === "extraction") return answer.value.map((entry) => `${entry.attribute}: ${entry.value ?? "none"}`).join("; ");
+  if (answer.type === "extraction") return answer.value.map((entry) => `${entry.attribute}: ${extracted(entry) ?? "none"}`).join("; ");
   if (answer.type === "ranking") return answer.value.join(" ");
   if (answer.type === "labels") return answer.text;
   return labels[answer.value] ?? answer.text ?? written(answer.value);
+}
+
+// The model writes values in lower case: shown is what stands in the row, but of a listed value the list's spelling.
+function extracted(entry) {
+  return entry.id === undefined ? entry.written ?? entry.value : entry.value;
 }
 
 function sample() {
