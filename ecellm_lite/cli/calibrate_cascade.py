@@ -94,10 +94,10 @@ def _lines(task: str, first: str, last: str, result: CascadeResult) -> list[str]
         f"  {first} alone is right in {result.first_accuracy:.1%}, {last} in {result.last_accuracy:.1%}",
         "  escalate below   rows to the last model   agreement   right",
         *(
-            f"  {point.escalate_below:>14.3f}   {point.escalated:>22.1%}"
+            f"  {point.escalate_below:>14}   {point.escalated:>22.1%}"
             f"   {point.agreement:>9.1%}   {point.accuracy:>5.1%}"
             for point in points
         ),
-        f"  Use --escalate-below {chosen.escalate_below:.3f}: {chosen.escalated:.1%} of the rows go to {last}, and"
+        f"  Use --escalate-below {chosen.escalate_below}: {chosen.escalated:.1%} of the rows go to {last}, and"
         f" {chosen.agreement:.1%} of the answers are its own ({result.held_out:.1%} on held-out rows).",
     ]

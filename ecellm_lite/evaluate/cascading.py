@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from decimal import ROUND_FLOOR, Decimal
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -96,12 +98,24 @@ def cascade_result(rows: Sequence[ComparedRow], agreement: float, *, seed: int =
 
 
 def curve(rows: Sequence[ComparedRow]) -> tuple[Point, ...]:
-    """Return the results of a cascade for each value of `escalate_below`: 0, the probability of each row, and 1.
+    """Return the results of a cascade for each value of `escalate_below` that makes a difference, from 0 to 1.
 
-    With 0, no row is passed on.
+    With 0, no row is passed on. Between two neighboring probabilities all values pass on the same rows, so the one with
+    the fewest decimals stands for all of them.
     """
-    levels = sorted({0.0, *(row.probability for row in rows if row.probability < 1.0), 1.0})
+    probabilities = sorted({row.probability for row in rows if row.probability < 1.0})
+    levels = [0.0, *(_shortest(*pair) for pair in pairwise(probabilities)), 1.0]
     return tuple(_point(rows, level) for level in levels)
+
+
+def _shortest(above: float, most: float) -> float:
+    """Return the number with the fewest decimals that is larger than `above`, and at most `most`.
+
+    >>> _shortest(0.9991, 0.999423)
+    0.9994
+    """
+    rounded = (float(Decimal(most).quantize(Decimal(1).scaleb(-places), ROUND_FLOOR)) for places in range(1, 18))
+    return next((level for level in rounded if level > above), most)
 
 
 def _point(rows: Sequence[ComparedRow], level: float) -> Point:

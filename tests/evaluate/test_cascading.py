@@ -48,3 +48,18 @@ def test_an_unreachable_agreement_escalates_every_row() -> None:
 def test_few_rows_are_refused() -> None:
     with pytest.raises(InputError):
         cascade_result([ComparedRow(0.5, True, True, True)] * 99, 0.9)
+
+
+def test_a_level_has_few_decimals_and_passes_on_exactly_the_rows_that_it_says() -> None:
+    rows = [ComparedRow(0.9990001 + n / 250_000, n >= 40, n >= 40, True) for n in range(200)]
+    chosen = cascade_result(rows, 0.97).chosen
+    assert len(repr(chosen.escalate_below)) <= len("0.999137")
+    assert chosen.escalated == 34 / 200
+    assert sum(row.probability < chosen.escalate_below for row in rows) == 34
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_the_levels_tell_all_probabilities_apart(probabilities: list[float]) -> None:
+    points = curve([ComparedRow(each, True, True, True) for each in probabilities])
+    counts = {sum(each < level for each in probabilities) for level in [*probabilities, 1.0]}
+    assert {round(point.escalated * len(probabilities)) for point in points} == counts
