@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ecellm_lite.answers.answer import Answer
-from ecellm_lite.cli.loading import cascade_names, load_runtime
+from ecellm_lite.cli.loading import load_runtime
 from ecellm_lite.cli.progress import rows_progress
-from ecellm_lite.errors import InputError
+from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.evaluate.calibrating import read_tasks
 from ecellm_lite.evaluate.cascading import CascadeResult, ComparedRow, cascade_result
 from ecellm_lite.evaluate.cases import case_of
@@ -45,11 +45,13 @@ def calibrate_cascade(
 
     `agreement`: the share of the cascade's answers, 0 to 1, that must equal the last model's answers.
 
-    Raises InputError if an answer of the first model has no probability.
+    Raises InputError if an answer of the first model has no probability. Raises UsageError unless two models are named.
     """
+    names = [name.strip() for name in (model["model"] or "").split(",")]
+    if len(names) != 2 or not all(names):
+        raise UsageError("--target-agreement compares two models, the cheaper one first: give --model demo,eCeLLM-M.")
+    first, last = names
     labelled, _ = read_tasks(data, tasks, **reading)
-    names = cascade_names(model["model"])
-    first, last = names[0], names[-1]
     answers: dict[str, list[list[Answer]]] = {}
     for name in (first, last):
         with load_runtime({**model, "model": name}, quiet=quiet) as runtime:

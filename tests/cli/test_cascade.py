@@ -1,0 +1,56 @@
+"""Tests the commands with two models: `run --escalate-below`, and `calibrate --target-agreement`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecellm_lite import Runtime
+from ecellm_lite import runtime as runtime_module
+from ecellm_lite.answers.answer import ModelName
+from ecellm_lite.answers.decoding import Logits
+from ecellm_lite.engine.fake import FakeBackend, scattered
+from tests.support.commands import answered, refused
+from tests.support.labelled_rows import row, write_lines
+
+CALIBRATE = ("calibrate", "-t", "PM", "--model", "small,large", "--target-agreement", "0.9", "--quiet")
+
+
+def better(tokens: Sequence[int]) -> Logits:
+    return 3 * scattered(tokens)
+
+
+@pytest.fixture(autouse=True)
+def models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load fake engines. The model `large` has half the context of the other models."""
+
+    def fake(*, model: str, **_: Any) -> Runtime:
+        backend = FakeBackend(better, cells=2048) if model == "large" else FakeBackend()
+        return Runtime.over(backend, name=ModelName(model, "0" * 64))
+
+    monkeypatch.setattr(runtime_module, "Runtime", fake)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> list[dict[str, Any]]:
+    labelled = [row("product_matching", number) for number in range(120)]
+    return [
+        {**each, "input": {**each["input"], "product_1": {"title": f"cup {number}"}}}
+        for number, each in enumerate(labelled)
+    ]
+
+
+def test_a_threshold_is_found_for_two_models(
+    rows: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = str(write_lines(tmp_path / "rows.jsonl", rows))
+    report = answered(capsys, *CALIBRATE, "--data", data, "--json")
+    assert report["models"] == ["small", "large"]
+    task = report["tasks"]["product_matching"]
+    assert task["rows"] == 120
+    assert task["chosen"]["agreement"] >= 0.9
+    for names in ("small,medium,large", "small", "small,"):
+        assert "--target-agreement" in refused(capsys, 2, *CALIBRATE, "--data", data, "--model", names)
