@@ -65,7 +65,7 @@ class CascadeRow:
     def _answered(self, place: int, inner: Future[Answer]) -> None:
         next_stage = self._stages[place + 1 : place + 2]
         if inner.cancelled() or self.future.cancelled():
-            self.future.cancel()
+            self._end_cancelled()
         elif failure := inner.exception():
             complete(self.future, failure)
         elif next_stage and self._is_unsure(inner.result()):
@@ -90,9 +90,11 @@ class CascadeRow:
 
         If the submission fails, the row's future gets the error or, after the row's deadline, a failed answer.
         """
+        if self.future.cancelled():
+            self._end_cancelled()
+            return
         try:
-            if not self.future.cancelled():
-                self.enter(place)
+            self.enter(place)
         except DeadlineError as error:
             answerer = self._stages[place].answerer
             name, envelope = answerer.model, answerer.envelope.name
@@ -105,6 +107,11 @@ class CascadeRow:
             return answer.error.code == ContextError.code  # the next model may have a larger context
         odd = any(warning.code == "low_coverage" for warning in answer.warnings or ())
         return odd or answer.probability is None or answer.probability < self._escalate_below
+
+    def _end_cancelled(self) -> None:
+        """Cancel the row's future, and tell those that wait for it (`concurrent.futures.wait`)."""
+        self.future.cancel()
+        self.future.set_running_or_notify_cancel()
 
     def _cancel(self, future: Future[Answer]) -> None:
         if future.cancelled() and self._inner:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import Any
 
@@ -175,6 +175,20 @@ def test_a_cancelled_row_is_not_escalated() -> None:
         other = models.submit(TASK, ROWS[1]).result(PATIENCE)
     assert other.model.name == "large"
     assert future.cancelled()
+
+
+@pytest.mark.parametrize("answered", [0, 1])
+def test_those_who_wait_for_a_cancelled_row_are_told(answered: int) -> None:
+    with Runtime.over(FakeBackend(), name=LARGE) as large:
+        small: Any = Prepared()
+        models = Cascade([small, large], escalate_below=1.0)
+        rows = [models.submit(TASK, ROWS[0]), models.submit(TASK, ROWS[2])]
+        for place in range(answered):  # an answered row waits for others before it goes to the next model
+            small.finish(place)
+        assert rows[0].cancel()
+        small.finish(1)
+        assert wait(rows, PATIENCE / 10).not_done == set()
+        assert rows[0].cancelled()
 
 
 def test_many_callers_each_get_their_own_answer() -> None:
