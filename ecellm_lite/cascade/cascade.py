@@ -95,8 +95,8 @@ class Cascade:
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
         """Submit a row, and return a future for its answer.
 
-        A row whose answer's probability is below `min_probability` goes to the next model, as with `escalate_below`.
-        Only the last model abstains. Raises UsageError if the options contain an adapter or a calibration file.
+        If a model abstains (because of `min_probability`), the row goes to the next model. Only the last model's
+        abstention is final. Raises UsageError if the options contain an adapter or a calibration file.
         """
         check_options(options)
         if options.get("adapter") is not None:
@@ -106,11 +106,10 @@ class Cascade:
             raise UsageError(
                 "A calibration file is for one model, but a cascade has several", step=step, field="calibration"
             )
-        min_probability = checked_probability(options.pop("min_probability", None))
+        checked_probability(options.get("min_probability"))
         deadline_ms = checked_deadline(options.pop("deadline_ms", None))
         checked_task = task if isinstance(task, Task) else get_task(task)
-        limit = max(self.escalate_below, min_probability or 0.0)
-        cascade_row = CascadeRow(self._stages, checked_task, row, options, limit, min_probability, deadline_ms)
+        cascade_row = CascadeRow(self._stages, checked_task, row, options, self.escalate_below, deadline_ms)
         cascade_row.enter(len(self._stages) - 1 if self._is_unscored(checked_task, options) else 0)
         return cascade_row.future
 

@@ -25,7 +25,6 @@ class CascadeRow:
         row: Row | InputError,
         options: RequestOptions,
         escalate_below: float,
-        min_probability: float | None,
         deadline_ms: float | None,
     ) -> None:
         self.future: Future[Answer] = Future()
@@ -34,7 +33,6 @@ class CascadeRow:
         self._row = row
         self._options = options
         self._escalate_below = escalate_below
-        self._min_probability = min_probability
         self._deadline_ms = deadline_ms
         self._started = time.monotonic()
         self._inner: Future[Answer] | None = None
@@ -47,8 +45,6 @@ class CascadeRow:
         """
         stage = self._stages[place]
         options = self._options.copy()
-        if place == len(self._stages) - 1 and self._min_probability is not None:
-            options["min_probability"] = self._min_probability
         if self._deadline_ms is not None:
             left = self._deadline_ms - 1000 * (time.monotonic() - self._started)
             if left <= 0:
@@ -106,7 +102,7 @@ class CascadeRow:
         if answer.error:
             return answer.error.code == ContextError.code  # the next model may have a larger context
         odd = any(warning.code == "low_coverage" for warning in answer.warnings or ())
-        return odd or answer.probability is None or answer.probability < self._escalate_below
+        return odd or answer.abstained or answer.probability is None or answer.probability < self._escalate_below
 
     def _end_cancelled(self) -> None:
         """Cancel the row's future, and tell those that wait for it (`concurrent.futures.wait`)."""

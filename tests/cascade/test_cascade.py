@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,9 @@ from ecellm_lite.answers.answer import ModelName
 from ecellm_lite.cascade.stage import GATHERED
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.errors import ClosedError
+from ecellm_lite.models.calibrations import Calibrations
 from tests.support.answer_checks import EXAMPLES
+from tests.support.calibrations import calibration_of
 from tests.support.gated import PATIENCE, Gated
 
 SMALL, LARGE = ModelName("small", "a" * 64), ModelName("large", "b" * 64)
@@ -75,6 +79,19 @@ def test_only_the_last_model_abstains() -> None:
         answers = list(models.answers(TASK, ROWS, min_probability=0.9))
     assert all(answer.abstained == (answer.probability < 0.9) for answer in answers if answer.probability is not None)
     assert {answer.model.name for answer in answers if answer.abstained} == {"large"}
+
+
+def test_a_model_that_abstains_for_an_unusual_coverage_passes_the_row_on(tmp_path: Path) -> None:
+    fitted = calibration_of(TASK, least_coverage=1.0)  # no answer of the fake engine has this coverage
+    replace(fitted, scope=replace(fitted.scope, model=SMALL.sha256)).write(tmp_path / f"{TASK}.json")
+    calibrations = Calibrations(SMALL.sha256, "alpaca", tmp_path)
+    small = Runtime.over(FakeBackend(), name=SMALL, calibrations=calibrations)
+    row = next(row for row in ROWS if not small.answer(TASK, row).warnings)
+    assert small.answer(TASK, row, min_probability=0.0).abstained
+    with Cascade([small, Runtime.over(FakeBackend(), name=LARGE)], escalate_below=0.0) as models:
+        assert models.answer(TASK, row).model.name == "small"
+        answer = models.answer(TASK, row, min_probability=0.0)
+        assert (answer.model.name, answer.abstained) == ("large", False)
 
 
 def test_a_row_too_long_is_escalated_but_an_invalid_row_is_not() -> None:
