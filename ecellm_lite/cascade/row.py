@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 
 from ecellm_lite.answerer import RequestOptions, Row, complete
-from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.answer import Answer, AnswerWarning
 from ecellm_lite.cascade.stage import Stage
 from ecellm_lite.errors import ContextError, DeadlineError, InputError
 from ecellm_lite.option_checks import deadline_error
@@ -36,6 +37,7 @@ class CascadeRow:
         self._deadline_ms = deadline_ms
         self._started = time.monotonic()
         self._inner: Future[Answer] | None = None
+        self._unsure: Answer | None = None  # the latest model's answer without an error
         self.future.add_done_callback(self._cancel)
 
     def enter(self, place: int) -> None:
@@ -65,10 +67,25 @@ class CascadeRow:
         elif failure := inner.exception():
             complete(self.future, failure)
         elif next_stage and self._is_unsure(inner.result()):
+            if not inner.result().error:
+                self._unsure = inner.result()
             next_stage[0].gather(self)
         else:
-            complete(self.future, inner.result())
+            complete(self.future, self._final(place, inner.result()))
         self._leave(place)
+
+    def _final(self, place: int, answer: Answer) -> Answer:
+        """Return the answer of the model at index `place`, or an earlier model's if the row does not fit its context.
+
+        The earlier model was not sure of its answer, so the answer has a warning.
+        """
+        if not self._unsure or not answer.error or answer.error.code != ContextError.code:
+            return answer
+        name = self._stages[place].answerer.model.name
+        warning = AnswerWarning(
+            "not_escalated", f"The model is not sure of this answer, and the row is too long for {name}."
+        )
+        return replace(self._unsure, warnings=[*(self._unsure.warnings or ()), warning])
 
     def _leave(self, place: int) -> None:
         """Tell the stage (model) at index `place` that it has finished this row. Submit waiting rows to the next stage.

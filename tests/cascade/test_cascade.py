@@ -105,6 +105,30 @@ def test_a_row_too_long_is_escalated_but_an_invalid_row_is_not() -> None:
             models.answer(TASK, {"id": 2})
 
 
+def test_an_answer_is_kept_if_the_row_is_too_long_for_the_next_model() -> None:
+    row = {"id": 1, "review": "word " * 400}
+    with cascade(1.0, large=FakeBackend(cells=512)) as models:
+        answer = models.answer(TASK, row)
+        abstention = models.answer(TASK, row, min_probability=1.0)
+    with Runtime.over(FakeBackend(), name=SMALL) as small:
+        own = small.answer(TASK, row)
+    assert (answer.model, answer.value, answer.probability) == (SMALL, own.value, own.probability)
+    assert [warning.code for warning in answer.warnings or ()][-1] == "not_escalated"
+    assert (abstention.model, abstention.value, abstention.abstained) == (SMALL, None, True)
+
+
+def test_of_three_models_the_latest_answer_is_kept() -> None:
+    row = {"id": 1, "review": "word " * 400}
+    backends = [FakeBackend(), FakeBackend(), FakeBackend(cells=512), FakeBackend(cells=512)]
+    runtimes = [Runtime.over(backend, name=ModelName(str(n), str(n) * 64)) for n, backend in enumerate(backends)]
+    with Cascade(runtimes, escalate_below=1.0) as models:
+        assert models.answer(TASK, row).model.name == "1"
+    with Cascade([Runtime.over(backend) for backend in backends[2:]], escalate_below=1.0) as models:
+        failed = models.submit(TASK, row).result(PATIENCE)
+    assert failed.error
+    assert failed.error.code == "context_exceeded"
+
+
 def test_escalated_rows_are_answered_in_batches() -> None:
     with Runtime.over(FakeBackend(), name=SMALL) as small, Runtime.over(FakeBackend(), name=LARGE) as large:
         answers = list(Cascade([small, large], escalate_below=1.0).answers(TASK, ROWS))
