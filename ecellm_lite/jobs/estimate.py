@@ -98,7 +98,8 @@ def estimate(job: Job, answerer: Answerer, **options: Unpack[RequestOptions]) ->
             task_rows = [row for each in group if (row := each[place]) is not None]
             for answer in answerer.answers(part.task, task_rows, **options):
                 failed += answer.error is not None
-                models[answer.model.title] += 1
+                if answer.error is None:
+                    models[answer.model.title] += 1
         seconds = time.perf_counter() - started
         answered += len(group)
         rates.append(seconds / sum(map(_size, group)))

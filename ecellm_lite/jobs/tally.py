@@ -47,4 +47,4 @@ class Tally:
         self.failed += any(answer.error is not None for answer in answers)
         self.shortened += any(answer.shortened is not None for answer in answers)
         self.abstained += any(answer.abstained for answer in answers)
-        self.models.update(answer.model.title for answer in answers)
+        self.models.update(answer.model.title for answer in answers if answer.error is None)

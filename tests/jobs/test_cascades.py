@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,9 +37,10 @@ def run(
     folder: Path,
     temperatures: tuple[float | None, float | None] = (2.0, 3.0),
     envelopes: tuple[str, str] = ("alpaca", "alpaca"),
+    more: Sequence[str] = (),
 ) -> Tally:
-    """Answer a table with a cascade of two models."""
-    rows = write_table(folder / "rows.jsonl", reviews(10))
+    """Answer a table of ten reviews, and `more`, with a cascade of two models."""
+    rows = write_table(folder / "rows.jsonl", [*reviews(10), *more])
     models = [
         model(name, folder, temperature, envelope)
         for name, temperature, envelope in zip(MODELS, temperatures, envelopes, strict=True)
@@ -65,3 +67,9 @@ def test_a_cascades_job_goes_on_only_with_the_same_calibrations_and_envelopes(
         run(tmp_path, temperatures, envelopes)
     assert error.value.settings == ("restart",)
     assert run(tmp_path).reused == 10
+
+
+def test_a_row_that_failed_counts_for_no_model(tmp_path: Path) -> None:
+    tally = run(tmp_path, more=["", "word " * 2000])
+    assert (tally.rows, tally.failed) == (12, 2)
+    assert sum(tally.models.values()) == 10
