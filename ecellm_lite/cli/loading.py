@@ -115,15 +115,25 @@ def warn_of_pace(answerer: Runtime | Cascade | RayRuntime) -> None:
             click.echo(f"{plain(model.model.title)} answers one row at a time: {reason}.", err=True)
 
 
-def warn(runtime: Runtime, task: Task, options: RequestOptions) -> None:
-    """Print which layers are on a GPU, if any. Warn if the answers to the task may be unreliable or uncalibrated."""
+def warn(answerer: Runtime | Cascade | RayRuntime, task: Task, options: RequestOptions) -> None:
+    """Print which layers are on a GPU, if any. Warn if the answers to the task may be unreliable or uncalibrated.
+
+    The models of a cascade are checked one by one, and the lines about each begin with its name.
+    """
+    models = getattr(answerer, "answerers", (answerer,))
+    for model in models:
+        if hasattr(model, "uncalibrated"):  # only a model in this process can say
+            _warn(model, task, options, f"{plain(model.model.name)}: " if len(models) > 1 else "")
+
+
+def _warn(runtime: Runtime, task: Task, options: RequestOptions, name: str) -> None:
     adapter = options.get("adapter")  # its tasks are not known
     if runtime.placement and runtime.placement.loads:
-        click.echo(f"{runtime.placement.description}.", err=True)
+        click.echo(f"{name}{runtime.placement.description}.", err=True)
     if not adapter and runtime.intended_tasks and task.name not in runtime.intended_tasks:
         tasks = plain(", ".join(runtime.intended_tasks))
         click.echo(f"{runtime.model.name} is for {tasks}: do not rely on its answers to {task.name}.", err=True)
     instruction, calibration = options.get("instruction"), options.get("calibration", "auto")
     refusal = runtime.uncalibrated(task, instruction=instruction, calibration=calibration, adapter=adapter)
     if refusal and options.get("space") is None:
-        click.echo(refusal, err=True)
+        click.echo(f"{name}{refusal}", err=True)

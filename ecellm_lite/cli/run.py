@@ -201,11 +201,10 @@ def _answer(
     quiet: bool,
 ) -> None:
     from ecellm_lite.cli.loading import load_answerer, warn
-    from ecellm_lite.runtime import Runtime
 
     question = task.question(row, instruction=options["instruction"])  # checked before a model is loaded
     with load_answerer(model, quiet=quiet, escalate_below=escalate_below) as runtime:
-        if isinstance(runtime, Runtime) and not quiet:
+        if not quiet:
             warn(runtime, task, options)
         answer = runtime.answer(task, row, **options)
     if as_json or not sys.stdout.isatty():

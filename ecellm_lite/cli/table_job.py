@@ -18,7 +18,6 @@ from ecellm_lite.jobs.job import Job, JobOptions, open_job
 from ecellm_lite.jobs.preview import preview
 from ecellm_lite.jobs.tally import Tally
 from ecellm_lite.report.shown import span
-from ecellm_lite.runtime import Runtime
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from ecellm_lite.cascade import Cascade
     from ecellm_lite.envelopes import Envelope
     from ecellm_lite.jobs.ray_cluster import RayRuntime
+    from ecellm_lite.runtime import Runtime
     from ecellm_lite.tasks.task import Task
 
 
@@ -58,10 +58,9 @@ class TableJob:
             if not self.quiet and job.table.columns is not None:
                 _describe(job)
             with self._load(model) as runtime:
-                if isinstance(runtime, Runtime) and not self.quiet:
+                if not self.quiet:
                     for task in self.tasks:
                         warn(runtime, task, options)
-                if not self.quiet:
                     warn_of_pace(runtime)
                 with job_progress(hidden=self.quiet) as progress:
                     tally = job.run(runtime, progress=progress, **options)

@@ -12,8 +12,11 @@ from ecellm_lite import Runtime
 from ecellm_lite import runtime as runtime_module
 from ecellm_lite.answers.answer import ModelName
 from ecellm_lite.answers.decoding import Logits
+from ecellm_lite.cli.main import run_command
 from ecellm_lite.engine.fake import FakeBackend, scattered
-from tests.support.commands import answered, refused
+from ecellm_lite.models.calibrations import Calibrations
+from tests.support.calibrations import SHA256, calibration_of
+from tests.support.commands import REVIEW, answered, refused
 from tests.support.labelled_rows import row, write_lines
 
 CALIBRATE = ("calibrate", "-t", "PM", "--model", "small,large", "--target-agreement", "0.9", "--quiet")
@@ -24,12 +27,13 @@ def better(tokens: Sequence[int]) -> Logits:
 
 
 @pytest.fixture(autouse=True)
-def models(monkeypatch: pytest.MonkeyPatch) -> None:
+def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Load fake engines. The model `large` has half the context of the other models."""
 
     def fake(*, model: str, **_: Any) -> Runtime:
         backend = FakeBackend(better, cells=2048) if model == "large" else FakeBackend()
-        return Runtime.over(backend, name=ModelName(model, "0" * 64))
+        calibrations = Calibrations(SHA256, "alpaca", tmp_path)
+        return Runtime.over(backend, name=ModelName(model, SHA256), calibrations=calibrations)
 
     monkeypatch.setattr(runtime_module, "Runtime", fake)
 
@@ -54,3 +58,19 @@ def test_a_threshold_is_found_for_two_models(
     assert task["chosen"]["agreement"] >= 0.9
     for names in ("small,medium,large", "small", "small,"):
         assert "--target-agreement" in refused(capsys, 2, *CALIBRATE, "--data", data, "--model", names)
+
+
+@pytest.mark.parametrize("form", ["--input", "--rows"])
+def test_run_says_of_each_model_that_its_calibration_is_not_used(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calibration_of("sentiment_analysis").write(tmp_path / "sentiment_analysis.json")
+    value = REVIEW if form == "--input" else str(write_lines(tmp_path / "rows.jsonl", [REVIEW]))
+    command = ["run", "-t", "SA", form, value, "--model", "small,large", "--escalate-below", "0.5"]
+    assert run_command(command) == 0
+    assert "sentiment_analysis" not in capsys.readouterr().err
+    assert run_command([*command, "--instruction", "Well?"]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "sentiment_analysis" in line]
+    assert [line.split(":")[0] for line in lines] == ["small", "large"]
+    assert run_command([*command, "--instruction", "Well?", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
