@@ -12,6 +12,7 @@ model that gave it.
 from __future__ import annotations
 
 from ecellm_lite.cascade.cascade import Cascade, cascade_name
+from ecellm_lite.cascade.row import is_unsure
 from ecellm_lite.cascade.stage import Work
 
-__all__ = ["Cascade", "Work", "cascade_name"]
+__all__ = ["Cascade", "Work", "cascade_name", "is_unsure"]

@@ -66,7 +66,7 @@ class CascadeRow:
             self._end_cancelled()
         elif failure := inner.exception():
             complete(self.future, failure)
-        elif next_stage and self._is_unsure(inner.result()):
+        elif next_stage and is_unsure(inner.result(), self._escalate_below):
             if not inner.result().error:
                 self._unsure = inner.result()
             next_stage[0].gather(self)
@@ -115,12 +115,6 @@ class CascadeRow:
         except Exception as error:  # noqa: BLE001 - whatever it is, the other rows that go on with this one must not be lost
             complete(self.future, error)
 
-    def _is_unsure(self, answer: Answer) -> bool:
-        if answer.error:
-            return answer.error.code == ContextError.code  # the next model may have a larger context
-        odd = any(warning.code == "low_coverage" for warning in answer.warnings or ())
-        return odd or answer.abstained or answer.probability is None or answer.probability < self._escalate_below
-
     def _end_cancelled(self) -> None:
         """Cancel the row's future, and tell those that wait for it (`concurrent.futures.wait`)."""
         self.future.cancel()
@@ -129,3 +123,11 @@ class CascadeRow:
     def _cancel(self, future: Future[Answer]) -> None:
         if future.cancelled() and self._inner:
             self._inner.cancel()
+
+
+def is_unsure(answer: Answer, escalate_below: float) -> bool:
+    """Return whether a cascade passes a row with this answer on to the next model."""
+    if answer.error:
+        return answer.error.code == ContextError.code  # the next model may have a larger context
+    odd = any(warning.code == "low_coverage" for warning in answer.warnings or ())
+    return odd or answer.abstained or answer.probability is None or answer.probability < escalate_below

@@ -115,7 +115,8 @@ def calibrate(
     if target_agreement is not None:
         from ecellm_lite.cli.calibrate_cascade import calibrate_cascade
 
-        if not tasks or data is None or settings["adapter"] or target_precision is not None:
+        fitting = (settings["adapter"], target_precision, coverage_guarantee, dry_run or None)
+        if not tasks or data is None or any(option is not None for option in fitting):
             raise UsageError("--target-agreement compares two models on labelled rows: give --task and --data alone.")
         loading = {"model": model, "envelope": envelope, **settings}
         split_options(loading)
@@ -139,7 +140,7 @@ def calibrate(
     else:
         assert data
         labelled, unreadable = read_tasks(data, tasks or [], split=split, setting=setting, limit=limit)
-        _show_unreadable(unreadable)
+        show_unreadable(unreadable)
     options: dict[str, Any] = {"model": model, "envelope": envelope, **settings}
     request = split_options(options)
     results: list[dict[str, Any]] = []
@@ -175,10 +176,7 @@ def calibrate(
                 if result.refusal and not path and existing.is_file():
                     click.echo("  The existing calibration stays in use.")
     if not results:
-        raise InputError(
-            f"{questions or data} has no row to calibrate with",
-            step="give labelled rows, each with its input and its right answer",
-        )
+        raise no_labelled_rows(questions or data)
     if as_json:
         identity = {"name": stored.manifest.name, "sha256": stored.manifest.sha256}
         click.echo(json.dumps({"model": identity, "tasks": results}, indent=2))
@@ -199,7 +197,7 @@ def _read_questions(path: Path) -> list[LabelledTask]:
     from ecellm_lite.serve.labelled_decisions import read_labelled_questions
 
     labelled, unreadable = read_labelled_questions(path)
-    _show_unreadable(unreadable)
+    show_unreadable(unreadable)
     return labelled
 
 
@@ -214,7 +212,15 @@ def _show_prompts(questions: Path | None, envelope: str | None, model: str | Non
         click.echo(wrapping.prompt(question.instruction, question.text, question.options) + "\n")
 
 
-def _show_unreadable(lines: Sequence[Unreadable]) -> None:
+def no_labelled_rows(data: Path | None) -> InputError:
+    """Return the error for a file or folder from which no row can be used."""
+    return InputError(
+        f"{data} has no row to calibrate with", step="give labelled rows, each with its input and its right answer"
+    )
+
+
+def show_unreadable(lines: Sequence[Unreadable]) -> None:
+    """Print the first lines that could not be read, each with the reason, and how many more there are."""
     for line in lines[:SHOWN]:
         click.echo(f"Line {line.line} is left out: {line.message}", err=True)
     if len(lines) > SHOWN:

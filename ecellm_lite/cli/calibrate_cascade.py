@@ -7,22 +7,21 @@ be asked below this threshold.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ecellm_lite.answers.answer import Answer
+from ecellm_lite.cli.calibrate import no_labelled_rows, show_unreadable
 from ecellm_lite.cli.loading import load_runtime
 from ecellm_lite.cli.progress import rows_progress
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.evaluate.calibrating import read_tasks
-from ecellm_lite.evaluate.cascading import CascadeResult, ComparedRow, cascade_result
-from ecellm_lite.evaluate.cases import case_of
+from ecellm_lite.evaluate.cascading import CascadeResult, cascade_result, compared_rows
 
 if TYPE_CHECKING:
-    from ecellm_lite.evaluate.labelled import Labelled
     from ecellm_lite.tasks.task import Task
 
 # How many points of the curve are shown on a terminal.
@@ -45,13 +44,17 @@ def calibrate_cascade(
 
     `agreement`: the share of the cascade's answers, 0 to 1, that must equal the last model's answers.
 
-    Raises InputError if an answer of the first model has no probability. Raises UsageError unless two models are named.
+    Raises InputError if there are too few rows, or if the task's answers have no probability. Raises UsageError unless
+    two models are named.
     """
     names = [name.strip() for name in (model["model"] or "").split(",")]
     if len(names) != 2 or not all(names):
         raise UsageError("--target-agreement compares two models, the cheaper one first: give --model demo,eCeLLM-M.")
     first, last = names
-    labelled, _ = read_tasks(data, tasks, **reading)
+    labelled, unreadable = read_tasks(data, tasks, **reading)
+    show_unreadable(unreadable)
+    if not labelled:
+        raise no_labelled_rows(data)
     answers: dict[str, list[list[Answer]]] = {}
     for name in (first, last):
         with load_runtime({**model, "model": name}, quiet=quiet) as runtime:
@@ -64,35 +67,28 @@ def calibrate_cascade(
                 answers.setdefault(task.name, []).append(task_answers)
     results: dict[str, Any] = {}
     for task, rows, _ in labelled:
-        result = cascade_result(_compared(task, rows, *answers[task.name]), agreement)
+        try:
+            result = cascade_result(compared_rows(rows, *answers[task.name]), agreement)
+        except InputError as error:
+            if len(labelled) == 1:
+                raise
+            click.echo(f"{task.name}: {error}", err=True)
+            continue
         results[task.name] = result.as_dict()
         if not as_json:
-            click.echo("\n".join(_lines(task.name, first, last, result)))
+            click.echo("\n".join(_lines(task.name, first, last, len(rows), result)))
+    if not results:
+        raise no_labelled_rows(data)
     if as_json:
         click.echo(json.dumps({"models": [first, last], "agreement": agreement, "tasks": results}, indent=2))
 
 
-def _compared(
-    task: Task, rows: Sequence[Labelled], first: Sequence[Answer], last: Sequence[Answer]
-) -> list[ComparedRow]:
-    compared: list[ComparedRow] = []
-    for row, first_answer, last_answer in zip(rows, first, last, strict=True):
-        if first_answer.error or last_answer.error:
-            continue
-        if first_answer.probability is None:
-            message = f"{task.name} has answers of type {first_answer.type}, without a probability"
-            raise InputError(message, step="choose another task: the last model answers all rows of this one")
-        space = task.question(row.row).space
-        right = [case_of(space, answer, row.gold, row.labels).correct for answer in (first_answer, last_answer)]
-        compared.append(ComparedRow(first_answer.probability, first_answer.text == last_answer.text, *right))
-    return compared
-
-
-def _lines(task: str, first: str, last: str, result: CascadeResult) -> list[str]:
+def _lines(task: str, first: str, last: str, count: int, result: CascadeResult) -> list[str]:
     chosen = result.chosen
+    left_out = f", {count - result.rows:,} without an answer left out" if count > result.rows else ""
     points = result.curve[:: max(1, len(result.curve) // SHOWN)]
     return [
-        f"{task}: {result.rows:,} rows",
+        f"{task}: {result.rows:,} rows{left_out}",
         f"  {first} alone is right in {result.first_accuracy:.1%}, {last} in {result.last_accuracy:.1%}",
         "  escalate below   rows to the last model   agreement   right",
         *(

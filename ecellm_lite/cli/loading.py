@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -120,7 +120,7 @@ def warn(answerer: Runtime | Cascade | RayRuntime, task: Task, options: RequestO
 
     The models of a cascade are checked one by one, and the lines about each begin with its name.
     """
-    models = getattr(answerer, "answerers", (answerer,))
+    models: Sequence[Any] = getattr(answerer, "answerers", (answerer,))
     for model in models:
         if hasattr(model, "uncalibrated"):  # only a model in this process can say
             _warn(model, task, options, f"{plain(model.model.name)}: " if len(models) > 1 else "")

@@ -13,7 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.cascade import is_unsure
 from ecellm_lite.errors import InputError
+from ecellm_lite.evaluate.cases import case_of
+from ecellm_lite.evaluate.labelled import Labelled
 
 # Fewer rows say little: with 100 rows, an agreement of 0.97 is known to within 0.04.
 LEAST_ROWS = 100
@@ -21,12 +25,15 @@ LEAST_ROWS = 100
 
 @dataclass(frozen=True, slots=True)
 class ComparedRow:
-    """A row that the first and the last model of a cascade answered.
+    """A row that a cascade's first and last model were asked about.
 
-    It has the probability of the first model's answer, whether the answers agree, and whether each answer is right.
+    `probability`: the probability of the first model's answer. None if the row goes to the last model in any case.
+    `agree`: whether both answers are the same. True if only one model has an answer, because the cascade then gives it.
+    `first_right`: whether the first model's answer is right.
+    `last_right`: whether the answer is right that the cascade gives if the row goes to the last model.
     """
 
-    probability: float
+    probability: float | None
     agree: bool
     first_right: bool
     last_right: bool
@@ -56,7 +63,7 @@ class CascadeResult:
     `held_out`: the share of rows for which the cascade and the last model agree. It is measured on one half of the
       rows, with the threshold chosen on the other half.
     `first_accuracy`: the share of rows that the first model answers right.
-    `last_accuracy`: the share of rows that the last model answers right.
+    `last_accuracy`: the share of rows that are answered right if all go to the last model.
     """
 
     rows: int
@@ -71,6 +78,35 @@ class CascadeResult:
         return asdict(self)
 
 
+def compared_rows(rows: Sequence[Labelled], first: Sequence[Answer], last: Sequence[Answer]) -> list[ComparedRow]:
+    """Compare the answers of a cascade's first and last model to labelled rows.
+
+    A row that is too long for one model counts, because the cascade gives the other model's answer. Rows that the first
+    model cannot answer for another reason are left out. Raises InputError if the task's answers have no probability.
+    """
+    compared: list[ComparedRow] = []
+    for row, *answers in zip(rows, first, last, strict=True):
+        early, late = answers
+        escalated = is_unsure(early, 0.0)
+        if early.error and not escalated:
+            continue
+        if not early.error and early.probability is None:
+            message = f"{row.task.name} has answers of type {early.type}, without a probability"
+            raise InputError(message, step="choose another task: the last model answers all rows of this one")
+        first_right, last_right = (
+            not answer.error and case_of(row.space, answer, row.gold, row.labels).correct for answer in answers
+        )
+        compared.append(
+            ComparedRow(
+                None if escalated else early.probability,
+                bool(early.error or late.error) or early.text == late.text,
+                first_right,
+                first_right if late.error else last_right,
+            )
+        )
+    return compared
+
+
 def cascade_result(rows: Sequence[ComparedRow], agreement: float, *, seed: int = 0) -> CascadeResult:
     """Choose the threshold of a cascade. Rows with a lower probability go to the last model.
 
@@ -78,14 +114,14 @@ def cascade_result(rows: Sequence[ComparedRow], agreement: float, *, seed: int =
     that sends the fewest rows to the last model is chosen. Raises InputError for fewer than 100 rows.
     """
     if len(rows) < LEAST_ROWS:
-        raise InputError(f"Only {len(rows)} rows were answered by both models", step=f"give at least {LEAST_ROWS} rows")
+        raise InputError(f"Only {len(rows)} rows were answered", step=f"give at least {LEAST_ROWS} rows")
     halves = np.random.default_rng(seed).permutation(len(rows)) % 2
     agreed = 0.0
     for half in (0, 1):
         own = [row for row, place in zip(rows, halves, strict=True) if place == half]
         others = [row for row, place in zip(rows, halves, strict=True) if place != half]
         least = _chosen(curve(others), agreement).escalate_below
-        agreed += sum(row.agree or row.probability < least for row in own)
+        agreed += sum(row.agree or _escalated(row, least) for row in own)
     points = curve(rows)
     return CascadeResult(
         rows=len(rows),
@@ -100,10 +136,10 @@ def cascade_result(rows: Sequence[ComparedRow], agreement: float, *, seed: int =
 def curve(rows: Sequence[ComparedRow]) -> tuple[Point, ...]:
     """Return the results of a cascade for each value of `escalate_below` that makes a difference, from 0 to 1.
 
-    With 0, no row is passed on. Between two neighboring probabilities all values pass on the same rows, so the one with
+    Between two neighboring probabilities all values pass on the same rows, so the one with
     the fewest decimals stands for all of them.
     """
-    probabilities = sorted({row.probability for row in rows if row.probability < 1.0})
+    probabilities = sorted({row.probability for row in rows if row.probability is not None and row.probability < 1.0})
     levels = [0.0, *(_shortest(*pair) for pair in pairwise(probabilities)), 1.0]
     return tuple(_point(rows, level) for level in levels)
 
@@ -119,7 +155,7 @@ def _shortest(above: float, most: float) -> float:
 
 
 def _point(rows: Sequence[ComparedRow], level: float) -> Point:
-    escalated = [row.probability < level for row in rows]
+    escalated = [_escalated(row, level) for row in rows]
     count = len(rows)
     return Point(
         level,
@@ -127,6 +163,10 @@ def _point(rows: Sequence[ComparedRow], level: float) -> Point:
         sum(passed or row.agree for row, passed in zip(rows, escalated, strict=True)) / count,
         sum(row.last_right if passed else row.first_right for row, passed in zip(rows, escalated, strict=True)) / count,
     )
+
+
+def _escalated(row: ComparedRow, level: float) -> bool:
+    return row.probability is None or row.probability < level
 
 
 def _chosen(points: Sequence[Point], agreement: float) -> Point:

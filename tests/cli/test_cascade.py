@@ -60,6 +60,43 @@ def test_a_threshold_is_found_for_two_models(
         assert "--target-agreement" in refused(capsys, 2, *CALIBRATE, "--data", data, "--model", names)
 
 
+def test_lines_that_cannot_be_used_are_shown_and_nothing_left_is_an_error(
+    rows: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "rows.jsonl"
+    write_lines(data, [*rows[:3], "{broken", *rows[3:], {**rows[0], "output": "perhaps"}])
+    assert run_command([*CALIBRATE, "--data", str(data)]) == 0
+    output = capsys.readouterr()
+    assert [any(f"Line {number} " in line for line in output.err.splitlines()) for number in (3, 4, 122)] == [
+        False,
+        True,
+        True,
+    ]
+    assert "120" in output.out
+    write_lines(data, ["{broken", {**rows[0], "output": "perhaps"}])
+    assert run_command([*CALIBRATE, "--data", str(data)]) == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert str(data) in lines[-1]
+    assert len(lines) == 3
+
+
+def test_rows_that_are_too_long_for_one_model_count(
+    rows: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = [{**each, "input": {**each["input"], "product_2": {"title": "word " * 500}}} for each in rows[:10]]
+    data = str(write_lines(tmp_path / "rows.jsonl", [*rows, *long]))
+    for names in ("small,large", "large,small"):
+        report = answered(capsys, *CALIBRATE, "--data", data, "--json", "--model", names)
+        assert report["tasks"]["product_matching"]["rows"] == 130
+
+
+@pytest.mark.parametrize("option", [["--coverage-guarantee", "0.9"], ["--dry-run"], ["--target-precision", "0.9"]])
+def test_options_that_fit_a_calibration_have_no_meaning_for_two_models(
+    option: list[str], rows: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(capsys, 2, *CALIBRATE, "--data", str(write_lines(tmp_path / "rows.jsonl", rows)), *option)
+
+
 @pytest.mark.parametrize("form", ["--input", "--rows"])
 def test_run_says_of_each_model_that_its_calibration_is_not_used(
     form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
