@@ -8,13 +8,12 @@ from ecellm_lite.deadlines import LONGEST
 from ecellm_lite.errors import DeadlineError, UsageError
 
 
-def checked_probability(least: float | None) -> float | None:
-    """Return the option `min_probability` unchanged. Raises UsageError if it is not from 0 to 1."""
-    if least is None or (isinstance(least, (int, float)) and 0 <= least <= 1):
+def checked_probability(least: float | None, name: str = "min_probability") -> float | None:
+    """Return the option `name` unchanged, a probability or None. Raises UsageError if it is not from 0 to 1."""
+    number = isinstance(least, (int, float)) and not isinstance(least, bool)
+    if least is None or (number and 0 <= least <= 1):
         return least
-    raise UsageError(
-        f"min_probability is {least!r}", step="give a probability from 0 to 1", settings=("min_probability",)
-    )
+    raise UsageError(f"{name} is {least!r}", step="give a probability from 0 to 1", settings=(name,))
 
 
 def checked_deadline(milliseconds: float | None) -> float | None:

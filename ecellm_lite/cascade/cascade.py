@@ -48,7 +48,9 @@ class Cascade:
     def __init__(self, answerers: Sequence[Answerer], *, escalate_below: float) -> None:
         if len(answerers) < 2:
             raise UsageError("A cascade has two models or more", step="name at least two", settings=("model",))
-        checked_probability(escalate_below)
+        if checked_probability(escalate_below, "escalate_below") is None:
+            step = "give a probability from 0 to 1"
+            raise UsageError("escalate_below is None", step=step, settings=("escalate_below",))
         self._stages = [Stage(answerer) for answerer in answerers]
         self.escalate_below = escalate_below
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ecellm_lite.cli.forms import Probability
 from ecellm_lite.cli.options import adapter_option, model_options, split_options
 from ecellm_lite.cli.types import TasksType
 from ecellm_lite.errors import InputError, UsageError
@@ -47,19 +48,19 @@ SHOWN = 10  # unreadable lines to name, at most
 )
 @click.option(
     "--target-precision",
-    type=click.FloatRange(0.5, 1, max_open=True),
+    type=Probability(0.5, 1, max_open=True),
     metavar="P",
     help="Also find the probability above which this share of answers is right, for `run --review-below auto`.",
 )
 @click.option(
     "--coverage-guarantee",
-    type=click.FloatRange(0.5, 1, max_open=True),
+    type=Probability(0.5, 1, max_open=True),
     metavar="P",
     help="Also give each answer a set of plausible answers; this share of the sets contains the right one.",
 )
 @click.option(
     "--target-agreement",
-    type=click.FloatRange(0.5, 1),
+    type=Probability(0.5, 1),
     metavar="P",
     help="With --model A,B: find when to ask B, so that this share of answers is B's (run --escalate-below).",
 )

@@ -15,7 +15,7 @@ import click
 
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.cli.calibrate import no_labelled_rows, show_unreadable
-from ecellm_lite.cli.loading import load_runtime
+from ecellm_lite.cli.loading import load_one_of_several
 from ecellm_lite.cli.progress import rows_progress
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.evaluate.calibrating import read_tasks
@@ -57,7 +57,7 @@ def calibrate_cascade(
         raise no_labelled_rows(data)
     answers: dict[str, list[list[Answer]]] = {}
     for name in (first, last):
-        with load_runtime({**model, "model": name}, quiet=quiet) as runtime:
+        with load_one_of_several(model, name, quiet=quiet) as runtime:
             for task, rows, _ in labelled:
                 with rows_progress(len(rows), hidden=quiet, name=f"{task.name} by {name}") as progress:
                     task_answers = []

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ecellm_lite.cli.options import adapter_option, certainty_options, escalate_option, model_options, split_options
+from ecellm_lite.cli.options import (
+    adapter_option,
+    certainty_options,
+    check_cascade,
+    escalate_option,
+    model_options,
+    split_options,
+)
 from ecellm_lite.cli.types import TasksType
 from ecellm_lite.errors import JobError, UsageError
 
@@ -74,8 +81,7 @@ def evaluate(
         raise UsageError("Give --task (or all) and --data, or --compare with two files of results.")
     if instruction and len(tasks) > 1:
         raise UsageError("--instruction replaces one task's own: give that task with --task, and not all.")
-    if escalate_below is not None and (model["adapter"] or model["calibration"] not in ("auto", False)):
-        raise UsageError("--escalate-below uses each model's own calibrations: leave --adapter and --calibration out.")
+    check_cascade(escalate_below, model)
     from ecellm_lite.cli.loading import load_cascade, load_runtime, warn_of_pace
     from ecellm_lite.cli.progress import rows_progress
     from ecellm_lite.evaluate.outputs import Outputs

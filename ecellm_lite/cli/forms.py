@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -24,6 +25,17 @@ class GpuLayers(click.ParamType):  # type: ignore[type-arg]
         if str(value).isdecimal():
             return int(value)
         return self.fail(f"{value!r} is not auto, all or a number of layers", param, ctx)
+
+
+class Probability(click.FloatRange):
+    """A number in a range, which click itself lets `nan` pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not a probability from 0 to 1", param, ctx)
+        return number
 
 
 class Cores(click.ParamType):  # type: ignore[type-arg]
@@ -78,6 +90,9 @@ class NamedAdapter(click.ParamType):  # type: ignore[type-arg]
             name, file = Path(value).stem, str(value)
         if not name or not file:
             self.fail(f"{value!r} is not NAME=FILE, such as shop-a=shop-a.gguf", param, ctx)
+        if os.path.exists(Path(file) / "adapter_config.json"):  # noqa: PTH110 - Path.exists raises for a long name
+            step = f"convert BASE --lora {file} --adapter-only --output {name}.gguf"
+            self.fail(f"{file} is a PEFT folder, not a GGUF file: make one by `{step}`", param, ctx)
         return name, file
 
 

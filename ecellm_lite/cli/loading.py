@@ -92,12 +92,26 @@ def load_cascade(model: Mapping[str, Any], escalate_below: float, *, quiet: bool
     runtimes: list[Runtime] = []
     try:
         for name in reversed(names):
-            runtimes.insert(0, load_runtime({**model, "model": name}, quiet=quiet))
+            runtimes.insert(0, load_one_of_several(model, name, quiet=quiet))
         return Cascade(runtimes, escalate_below=escalate_below)
     except BaseException:
         for runtime in runtimes:
             runtime.close()
         raise
+
+
+def load_one_of_several(model: Mapping[str, Any], name: str, *, quiet: bool) -> Runtime:
+    """Load the model `name` with options that are for several models.
+
+    Raises UsageError if its envelope is unknown. The option for an envelope would change the other models', too.
+    """
+    try:
+        return load_runtime({**model, "model": name}, quiet=quiet)
+    except UsageError as error:
+        if "envelope" not in error.settings:
+            raise
+        step = f"store it with its envelope, by `ecellm-lite models add {name} --name NAME --envelope ENVELOPE`"
+        raise UsageError(error.message, step=step) from None
 
 
 def cascade_names(model: str | None) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from ecellm_lite.cli.forms import GpuLayers, NamedAdapter
+from ecellm_lite.cli.forms import GpuLayers, NamedAdapter, Probability
 from ecellm_lite.cli.types import CalibrationType, ModelType
 from ecellm_lite.envelopes import ENVELOPES
 from ecellm_lite.errors import UsageError
@@ -34,7 +34,7 @@ def certainty_options(command: Command) -> Command:
             show_default=True,
             help="`auto`: the one that `calibrate` stored for this model; `off`: none; or a calibration's file.",
         ),
-        click.option("--min-probability", type=click.FloatRange(0, 1), help="Abstain below this probability."),
+        click.option("--min-probability", type=Probability(0, 1), help="Abstain below this probability."),
     ):
         command = option(command)
     return command
@@ -43,8 +43,18 @@ def certainty_options(command: Command) -> Command:
 def adapter_option(command: Command) -> Command:
     """Add --adapter, the adapter that answers all rows of a command."""
     return click.option(
-        "--adapter", type=NamedAdapter(), help="Answer with this adapter, made by `convert --adapter-only`."
+        "--adapter",
+        type=NamedAdapter(),
+        multiple=True,
+        callback=_single,
+        help="Answer with this adapter, made by `convert --adapter-only`.",
     )(command)
+
+
+def _single(context: click.Context, parameter: click.Parameter, adapters: Sequence[tuple[str, str]]) -> Any:
+    if len(adapters) > 1:
+        raise UsageError("All rows of a command are answered with one adapter: give --adapter once.")
+    return adapters[0] if adapters else None
 
 
 def adapters_option(command: Command) -> Command:
@@ -65,10 +75,19 @@ def escalate_option(command: Command) -> Command:
     """Add --escalate-below, which makes a cascade of the models in --model."""
     return click.option(
         "--escalate-below",
-        type=click.FloatRange(0, 1),
+        type=Probability(0, 1),
         metavar="P",
         help="With --model A,B: rows that A answers with a lower probability are answered by B.",
     )(command)
+
+
+def check_cascade(escalate_below: float | None, options: Mapping[str, Any]) -> None:
+    """Raise UsageError if a cascade gets an adapter or a calibration's file, which are for one model."""
+    if escalate_below is not None and (options["adapter"] or options["calibration"] not in ("auto", False)):
+        raise UsageError(
+            "--escalate-below makes a cascade, which takes no adapter and uses each model's own calibrations: "
+            "leave --adapter and --calibration out."
+        )
 
 
 def split_options(options: dict[str, Any]) -> RequestOptions:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ecellm_lite.cli.options import adapter_option, certainty_options, escalate_option, model_options, split_options
+from ecellm_lite.cli.options import (
+    adapter_option,
+    certainty_options,
+    check_cascade,
+    escalate_option,
+    model_options,
+    split_options,
+)
 from ecellm_lite.cli.table_options import job_options, table_options
 from ecellm_lite.cli.types import TaskType
 from ecellm_lite.errors import UsageError
@@ -127,6 +134,7 @@ def run(
         raise UsageError("--address is a Ray cluster's: give --engine ray with it.")
     if escalate_below is not None and engine == "ray":
         raise UsageError("--escalate-below is for models on this machine: leave --engine ray out.")
+    check_cascade(escalate_below, model)
     if preview is not None and rows is None:
         raise UsageError("--preview shows rows of a table: give --rows.")
     if estimate and rows is None:

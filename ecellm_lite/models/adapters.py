@@ -64,7 +64,7 @@ def find_adapters(
                 step="use letters, digits, '.', '_' and '-', at most 64",
                 settings=("adapters",),
             )
-        own = read_header(Path(path))
+        own = read_header(Path(path), "adapter")
         check_adapter(own, architecture, shapes)
         file = AdapterFile(name, Path(path), store.identify(Path(path)))
         check_finite(own)

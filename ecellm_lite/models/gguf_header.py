@@ -74,8 +74,10 @@ class Header:
     kinds: Mapping[str, int] = field(default_factory=dict)
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, noun: str = "model") -> Header:
     """Return the header of the GGUF file at `path`. Raises ModelError for an invalid header.
+
+    `noun`: what an error calls the file.
 
     Accepts little-endian files of GGUF versions 2 and 3. A file without tensors (only a vocabulary) is accepted here,
     but model_check refuses it.
@@ -86,34 +88,34 @@ def read_header(path: Path) -> Header:
         descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        message = f"The model {path} cannot be opened ({reason})"
+        message = f"The {noun} {path} cannot be opened ({reason})"
         raise ModelError(message, step="check the path and its permissions") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ModelError(f"The model {path} is not a regular file", step="give the path of a GGUF file")
-        return _parse(GgufReader(path, descriptor, status.st_size))
+            raise ModelError(f"The {noun} {path} is not a regular file", step="give the path of a GGUF file")
+        return _parse(GgufReader(path, descriptor, status.st_size), noun)
     except OSError as error:
-        message = f"The model {path} cannot be read ({error.strerror})"
+        message = f"The {noun} {path} cannot be read ({error.strerror})"
         raise ModelError(message, step="check the disk or copy it again") from None
     finally:
         os.close(descriptor)
 
 
-def _parse(reader: GgufReader) -> Header:
+def _parse(reader: GgufReader, noun: str) -> Header:
     magic = reader.take(min(4, reader.size))
     if magic != b"GGUF":
         raise ModelError(
-            f"The model {reader.path} is not a GGUF file: it begins with {magic!r}", step="give a GGUF file"
+            f"The {noun} {reader.path} is not a GGUF file: it begins with {magic!r}", step="give a GGUF file"
         )
     version: int = reader.number("<I")
     if version & 0xFFFF == 0:
-        raise ModelError(f"The model {reader.path} is big-endian", step="convert it again for this machine")
+        raise ModelError(f"The {noun} {reader.path} is big-endian", step="convert it again for this machine")
     if version == 1:
-        message = f"The model {reader.path} has GGUF version 1, which llama.cpp no longer reads"
+        message = f"The {noun} {reader.path} has GGUF version 1, which llama.cpp no longer reads"
         raise ModelError(message, step="convert it again")
     if version not in (2, 3):
-        raise ModelError(f"The model {reader.path} has GGUF version {version}", step="get it in version 3")
+        raise ModelError(f"The {noun} {reader.path} has GGUF version {version}", step="get it in version 3")
     tensor_count = reader.count(MAX_TENSORS, _LEAST_TENSOR_BYTES, "tensors")
     key_count = reader.count(MAX_KEYS, _LEAST_KEY_BYTES, "metadata keys")
     metadata: dict[str, Value] = {}

@@ -261,8 +261,11 @@ def test_invalid_settings_are_refused() -> None:
     with Runtime.over(FakeBackend()) as one, Runtime.over(FakeBackend()) as other:
         with pytest.raises(UsageError):
             Cascade([one], escalate_below=0.5)
-        with pytest.raises(UsageError):
-            Cascade([one, other], escalate_below=1.5)
+        wrong: Any
+        for wrong in (1.5, None, True, float("nan"), "0.5"):
+            with pytest.raises(UsageError) as error:
+                Cascade([one, other], escalate_below=wrong)
+            assert error.value.settings == ("escalate_below",)
         models = Cascade([one, other], escalate_below=0.5)
         for options in ({"adapter": "shop"}, {"calibration": "file.json"}, {"min_probability": 2}, {"deadline_ms": -1}):
             with pytest.raises(UsageError):

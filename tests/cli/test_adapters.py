@@ -61,9 +61,13 @@ def test_options_that_need_a_whole_model_are_refused(
 
 def test_unusable_adapters_are_refused(shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = ("--model", str(shop / "base.gguf"))
-    assert "missing.gguf" in refused(capsys, 4, *RUN, *base, "--adapter", str(tmp_path / "missing.gguf"))
+    missing = refused(capsys, 4, *RUN, *base, "--adapter", str(tmp_path / "missing.gguf"))
+    assert "missing.gguf" in missing
+    assert "model" not in missing
+    assert "--adapter-only" in refused(capsys, 2, *RUN, *base, "--adapter", str(shop / "peft"))
     assert "base.gguf" in refused(capsys, 4, *RUN, *base, "--adapter", str(shop / "base.gguf"))
     assert "'a+b'" in refused(capsys, 2, *RUN, *base, "--adapter", f"a+b={shop / 'shop-a.gguf'}")
     two = [f"--adapter=a={shop / 'shop-a.gguf'}"] * 2
     refused(capsys, 2, "pipe", *base, "--envelope", "alpaca", *two)
+    assert "--adapter" in refused(capsys, 2, *RUN, *base, *two)
     assert "'adapter'" in refused(capsys, 4, *RUN, "--model", str(shop / "shop-a.gguf"))

@@ -14,6 +14,8 @@ from ecellm_lite.answers.answer import ModelName
 from ecellm_lite.answers.decoding import Logits
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.engine.fake import FakeBackend, scattered
+from ecellm_lite.envelopes import envelope_step
+from ecellm_lite.errors import UsageError
 from ecellm_lite.models.calibrations import Calibrations
 from tests.support.calibrations import SHA256, calibration_of
 from tests.support.commands import REVIEW, answered, refused
@@ -111,3 +113,30 @@ def test_run_says_of_each_model_that_its_calibration_is_not_used(
     assert [line.split(":")[0] for line in lines] == ["small", "large"]
     assert run_command([*command, "--instruction", "Well?", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        (["--adapter", "shop=a.gguf"], "--adapter"),
+        (["--calibration", "a.json"], "--calibration"),
+        (["--escalate-below", "nan"], "--escalate-below"),
+    ],
+)
+def test_what_does_not_fit_a_cascade_is_refused_before_a_model_is_loaded(
+    option: list[str], named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runtime_module, "Runtime", None)
+    command = ["run", "-t", "SA", "-i", REVIEW, "--model", "small,large", "--escalate-below", "0.5"]
+    assert named in refused(capsys, 2, *command, *option)
+
+
+def test_a_model_without_an_envelope_is_to_be_stored_with_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fake(**_: Any) -> Runtime:
+        raise UsageError("It does not say its envelope", step=envelope_step(), settings=("envelope",))
+
+    monkeypatch.setattr(runtime_module, "Runtime", fake)
+    command = ["run", "-t", "SA", "-i", REVIEW, "--model", "small,large.gguf", "--escalate-below", "0.5"]
+    assert "models add large.gguf" in refused(capsys, 2, *command)
