@@ -11,6 +11,7 @@ import click
 
 from ecellm_lite.cli.forms import Probability
 from ecellm_lite.cli.options import adapter_option, model_options, split_options
+from ecellm_lite.cli.table_options import labelled_options, read_labelled_options
 from ecellm_lite.cli.types import TasksType
 from ecellm_lite.errors import InputError, UsageError
 
@@ -32,7 +33,9 @@ SHOWN = 10  # unreadable lines to name, at most
     type=click.Path(path_type=Path),
     help="Instead of a task: JSON Lines of questions with their right answers (docs/calibrate.md).",
 )
-@click.option("-d", "--data", type=click.Path(path_type=Path), help="Labelled rows: a file, or a folder of them.")
+@click.option(
+    "-d", "--data", type=click.Path(path_type=Path), help="Labelled rows: a file, a table, or a folder of them."
+)
 @click.option("--limit", type=click.IntRange(1), help="At most this many rows per task, spread over the file.")
 @click.option(
     "--split",
@@ -68,6 +71,7 @@ SHOWN = 10  # unreadable lines to name, at most
 @click.option("--remove", is_flag=True, help="Remove the calibration.")
 @click.option("--show-prompt", is_flag=True, help="Print the prompt of each question's first row, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@labelled_options
 @adapter_option
 @model_options
 def calibrate(
@@ -98,12 +102,14 @@ def calibrate(
 
     \b
     ecellm-lite calibrate --task sentiment_analysis --data reviews.jsonl
+    ecellm-lite calibrate --task sentiment_analysis --data reviews.xlsx --map review=Body
     ecellm-lite calibrate --question labelled-questions.jsonl
     """  # noqa: D301 - click needs a real backspace character
     from ecellm_lite.cli.loading import find_model, load_runtime
     from ecellm_lite.models.adapters import find_adapters
     from ecellm_lite.models.calibration_files import calibration_path, keep_calibration, remove_calibrations
 
+    labels = read_labelled_options(settings, quiet=quiet)
     if (tasks is None) == (questions is None):
         raise UsageError("Give either --task or --question.")
     if tasks and remove == (data is not None):
@@ -121,7 +127,7 @@ def calibrate(
             raise UsageError("--target-agreement compares two models on labelled rows: give --task and --data alone.")
         loading = {"model": model, "envelope": envelope, **settings}
         split_options(loading)
-        reading = {"split": split, "setting": setting, "limit": limit}
+        reading = {"split": split, "setting": setting, "limit": limit, "reading": labels}
         calibrate_cascade(tasks, data, loading, target_agreement, as_json=as_json, quiet=quiet, **reading)
         return
     store, stored = find_model(model, envelope)
@@ -140,7 +146,7 @@ def calibrate(
         labelled = _read_questions(questions)
     else:
         assert data
-        labelled, unreadable = read_tasks(data, tasks or [], split=split, setting=setting, limit=limit)
+        labelled, unreadable = read_tasks(data, tasks or [], split=split, setting=setting, limit=limit, reading=labels)
         show_unreadable(unreadable)
     options: dict[str, Any] = {"model": model, "envelope": envelope, **settings}
     request = split_options(options)

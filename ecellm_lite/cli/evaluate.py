@@ -17,6 +17,7 @@ from ecellm_lite.cli.options import (
     model_options,
     split_options,
 )
+from ecellm_lite.cli.table_options import labelled_options, read_labelled_options
 from ecellm_lite.cli.types import TasksType
 from ecellm_lite.errors import JobError, UsageError
 
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
 @click.command("eval")
 @click.option("-t", "--task", "tasks", type=TasksType(), help="A task, your own task's TOML file, or all.")
-@click.option("--data", type=click.Path(path_type=Path), help="Labelled rows: a file, or a folder of TASK/SPLIT.jsonl.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Labelled rows: a file, a table, or a folder of TASK/SPLIT.jsonl."
+)
 @click.option("--split", default="test", show_default=True, help="Which split of a folder or of dataset.json.")
 @click.option("--setting", default="IND_Diverse_Instruction", show_default=True, help="Which setting of dataset.json.")
 @click.option("--limit", type=click.IntRange(1), help="At most this many rows per task, spread evenly.")
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 )
 @escalate_option
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@labelled_options
 @certainty_options
 @adapter_option
 @model_options
@@ -69,9 +73,11 @@ def evaluate(
 
     \b
     ecellm-lite eval --task all --data ROWS/ --report report.html
+    ecellm-lite eval --task SA --data reviews.xlsx --map review=Body --answer-column Mood
     ecellm-lite eval --task AVE --data dataset.json --setting OOD_Diverse_Instruction --limit 500
     ecellm-lite eval --compare before.json after.json
     """  # noqa: D301 - click needs a real backspace character
+    reading = read_labelled_options(model, quiet=quiet)
     if compare:
         if data or tasks or output or report:
             raise UsageError("--compare reads two files of results and runs nothing: leave the other options out.")
@@ -88,7 +94,9 @@ def evaluate(
     from ecellm_lite.evaluate.run import prepare_evaluation
 
     outputs = Outputs(output, report)
-    evaluation = prepare_evaluation(data, tasks, split=split, setting=setting, limit=limit, outputs=outputs)
+    evaluation = prepare_evaluation(
+        data, tasks, split=split, setting=setting, limit=limit, outputs=outputs, reading=reading
+    )
     options = split_options(model) | {"instruction": instruction}
     try:
         loaded: Runtime | Cascade

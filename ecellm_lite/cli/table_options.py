@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ecellm_lite.cli.forms import ReviewBelow
+from ecellm_lite.cli.plain import plain
 from ecellm_lite.errors import UsageError
 
 if TYPE_CHECKING:
     from ecellm_lite.cli.options import Command
     from ecellm_lite.jobs.job import JobOptions
+    from ecellm_lite.tables.columns import MapOptions
+    from ecellm_lite.tables.labelled_table import LabelledOptions
+    from ecellm_lite.tables.row import TableOptions
 
 _TABLE = ("encoding", "delimiter", "quote", "header_row", "sheet", "total_rows")
 _MAP = ("map", "only_where", "fill_down", "html")
 _WRITE = ("bom", "decimal_comma", "safe_cells")
 
 
-def table_options(command: Command) -> Command:
-    """Add the options of a job over a table."""
+def reading_options(command: Command) -> Command:
+    """Add the options that say how a table is read, and which column fills which field."""
     for option in reversed(
         [
             click.option("--map", multiple=True, metavar="FIELD=COLUMN", help="Read a field from a column."),
@@ -42,6 +46,25 @@ def table_options(command: Command) -> Command:
             ),
             click.option("--sheet", help="The sheet of a spreadsheet: its name or number."),
             click.option("--total-rows", is_flag=True, help="Keep rows of totals at the end."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def labelled_options(command: Command) -> Command:
+    """Add the options of a command that reads labelled rows: those of any table, and --answer-column."""
+    return click.option(
+        "--answer-column",
+        metavar="COLUMN",
+        help="A table's column with the right answers.  [default: output, answer, label or gold]",
+    )(reading_options(command))
+
+
+def table_options(command: Command) -> Command:
+    """Add the options of a job over a table."""
+    for option in reversed(
+        [
             click.option(
                 "--bom/--no-bom",
                 default=None,
@@ -81,27 +104,51 @@ def table_options(command: Command) -> Command:
         ]
     ):
         command = option(command)
-    return command
+    return reading_options(command)
 
 
 def job_options(options: dict[str, Any]) -> JobOptions:
     """Remove the options of a job from `options`, and return them."""
     from ecellm_lite.jobs.job import JobOptions
-    from ecellm_lite.tables.columns import MapOptions
-    from ecellm_lite.tables.row import TableOptions
     from ecellm_lite.tables.writers import WriteOptions
 
     if options.pop("resume") and options["restart"]:
         raise UsageError("--resume continues a job and --restart starts it anew: give one of them.")
-    constants = _constants(options.pop("constants"))
+    table, mapping = _reading(options)
     return JobOptions(
-        table=TableOptions(**{name: options.pop(name) for name in _TABLE}),
-        map=MapOptions(constants=constants, **{name: options.pop(name) for name in _MAP}),
+        table=table,
+        map=mapping,
         write=WriteOptions(**{name: options.pop(name) for name in _WRITE}),
         restart=options.pop("restart"),
         retry_failed=options.pop("retry_failed"),
         review_below=options.pop("review_below"),
         report=options.pop("report"),
+    )
+
+
+def read_labelled_options(options: dict[str, Any], *, quiet: bool) -> LabelledOptions:
+    """Remove the options for reading labelled rows from `options`, and return them.
+
+    Unless `quiet`, standard error says how each table was read.
+    """
+    from ecellm_lite.tables.labelled_table import LabelledOptions
+
+    table, mapping = _reading(options)
+    return LabelledOptions(table, mapping, options.pop("answer_column"), None if quiet else _describe)
+
+
+def _describe(sentence: str) -> None:
+    click.echo(plain(sentence), err=True)
+
+
+def _reading(options: dict[str, Any]) -> tuple[TableOptions, MapOptions]:
+    from ecellm_lite.tables.columns import MapOptions
+    from ecellm_lite.tables.row import TableOptions
+
+    constants = _constants(options.pop("constants"))
+    return (
+        TableOptions(**{name: options.pop(name) for name in _TABLE}),
+        MapOptions(constants=constants, **{name: options.pop(name) for name in _MAP}),
     )
 
 

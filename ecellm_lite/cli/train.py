@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ecellm_lite.cli.options import debug_option
+from ecellm_lite.cli.table_options import labelled_options, read_labelled_options
 from ecellm_lite.envelopes import ENVELOPES, get_envelope
 from ecellm_lite.errors import UsageError
 
 if TYPE_CHECKING:
     from random import Random
 
+    from ecellm_lite.tables.labelled_table import LabelledOptions
     from ecellm_lite.training.curriculum import Curriculum, Layout
     from ecellm_lite.training.rows import Row, Rows
 
@@ -73,7 +75,8 @@ def lesson_options(command: Command) -> Command:
                 type=click.Path(path_type=Path, exists=True, file_okay=False),
                 multiple=True,
                 required=True,
-                help='A folder of TASK/train.jsonl, one {"input", "output"} per line. May be given several times.',
+                help='A folder of TASK/train.jsonl, one {"input", "output"} per line, or of tables such as '
+                "TASK/train.xlsx. May be given several times.",
             ),
             model_option,
             click.option("--envelope", type=click.Choice(list(ENVELOPES)), default="alpaca", show_default=True),
@@ -112,6 +115,7 @@ def lesson_options(command: Command) -> Command:
 
 @train.command()
 @lesson_options
+@labelled_options
 @click.option(
     "--hard",
     type=Most(),
@@ -123,12 +127,13 @@ def lessons(most: Sequence[tuple[str | None, int]], hard: Sequence[tuple[str | N
     from ecellm_lite.training.curriculum import Layout
     from ecellm_lite.training.hard_cases import MAKERS
 
+    reading = read_labelled_options(options, quiet=False)
     counts = limits(hard)
     for task, _ in hard:
         if task and task not in MAKERS:
             raise UsageError(f"No rule makes hard cases of {task}", step=f"use one of {', '.join(MAKERS)}")
     made = {task: (partial(_hard_rows, task), counts[task]) for task in MAKERS if task in counts}
-    write_lessons(Layout(most=limits(most), made=made), **options)
+    write_lessons(Layout(most=limits(most), made=made), reading=reading, **options)
 
 
 def _hard_rows(task: str, rows: Rows, count: int, random: Random) -> list[Row]:
@@ -149,10 +154,12 @@ def write_lessons(
     most_held_out: int,
     held_out: Path | None,
     output: Path,
+    reading: LabelledOptions | None = None,
 ) -> None:
     """Make lessons (tokens to train on) from labelled rows, and write them to `output`.
 
     `layout`: which lessons are made in each pass over the rows.
+    `reading`: how a table of labelled rows is read.
     """
     from ecellm_lite.training.curriculum import read_curriculum
 
@@ -165,6 +172,7 @@ def write_lessons(
         layout=layout,
         sources=leave_out,
         most_held_out=most_held_out,
+        reading=reading,
     )
     curriculum.write(output, held_out)
     click.echo(summary(curriculum), err=True)

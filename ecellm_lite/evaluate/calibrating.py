@@ -36,6 +36,7 @@ from ecellm_lite.models.answer_sets import AnswerSets
 from ecellm_lite.models.automatic import Automatic
 from ecellm_lite.models.calibration_scope import Scope, text_hash
 from ecellm_lite.models.calibrations import FORMAT, Calibration
+from ecellm_lite.tables.labelled_table import LabelledOptions
 from ecellm_lite.tasks.task import Question, Task
 from ecellm_lite.version import __version__
 
@@ -119,15 +120,23 @@ class CalibrationResult:
 
 
 def read_tasks(
-    data: Path, tasks: Sequence[Task], *, split: str = SPLIT, setting: str = SETTING, limit: int | None = None
+    data: Path,
+    tasks: Sequence[Task],
+    *,
+    split: str = SPLIT,
+    setting: str = SETTING,
+    limit: int | None = None,
+    reading: LabelledOptions | None = None,
 ) -> tuple[list[LabelledTask], list[Unreadable]]:
     """Return the tasks that have labelled rows in a file or folder, and the lines that could not be read.
+
+    `reading`: how a table of labelled rows is read.
 
     Raises InputError if there are no labelled rows. Raises UsageError if scipy or scikit-learn is not installed,
     because fitting needs both.
     """
     check_installed()
-    files = labelled_files(data, tasks, split)
+    files = labelled_files(data, tasks, split, reading)
     gathered = gather(files, tasks, split=split, setting=setting, limit=limit)
     hashes = {file.task and file.task.name: file.hashed for file in files}
     labelled = [

@@ -10,7 +10,7 @@ from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.submission import id_of
 from ecellm_lite.tasks.fields import encodable, shown
-from ecellm_lite.tasks.registry import TASKS, get_task
+from ecellm_lite.tasks.registry import CASLIE_TASKS, TASKS, get_task
 from ecellm_lite.tasks.task import Task
 
 # Two tasks as the authors' own scripts spell them.
@@ -68,7 +68,7 @@ def task_of(row: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
             if task := own.get(name.strip().lower().replace("-", "_")):
                 return task
             task = get_task(_SPELT.get(name.strip().lower(), name))
-            if task.name in TASKS:
+            if task.name in TASKS or task.name in CASLIE_TASKS:
                 return task
     except UsageError as error:
         raise InputError(str(error)) from None

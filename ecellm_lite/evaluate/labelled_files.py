@@ -1,9 +1,9 @@
-"""Files of labelled rows: JSON Lines, a folder of such files, or ECInstruct's dataset.json.
+"""Files of labelled rows: JSON Lines, a table, a folder of such files, or ECInstruct's dataset.json.
 
-Files are read row by row. A folder has a file TASK/SPLIT.jsonl for each task. dataset.json is a JSON array or JSON
-Lines. Each of its rows names its split (such as `test`) and its setting (such as `IND_Diverse_Instruction`). Only the
-rows of one split and one setting are read. An unusable row does not stop the reading. Its line is reported with the
-reason.
+Files are read row by row. A folder has a file TASK/SPLIT.jsonl, or a table such as TASK/SPLIT.csv, for each task (see
+tables/labelled_table.py). dataset.json is a JSON array or JSON Lines. Each of its rows names its split (such as `test`)
+and its setting (such as `IND_Diverse_Instruction`). Only the rows of one split and one setting are read. An unusable
+row does not stop the reading. Its line is reported with the reason.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.evaluate.labelled import Labelled, dataset_keys, labelled, task_of
 from ecellm_lite.evaluate.results import DataFile, Unreadable
 from ecellm_lite.models.files import sha256_of
-from ecellm_lite.tables.json_lines import LONGEST_LINE, check_form, numbered_rows
+from ecellm_lite.tables.json_lines import LONGEST_LINE, check_form
+from ecellm_lite.tables.labelled_table import LabelledOptions, labelled_file, labelled_rows
 from ecellm_lite.tasks.fields import shown
 from ecellm_lite.tasks.task import Task
 
@@ -33,11 +34,16 @@ _MARK = b"\xef\xbb\xbf"
 
 @dataclass(slots=True)
 class LabelledFile:
-    """A file of labelled rows. `task` is the task of all its rows, or None if each row names its own task."""
+    """A file of labelled rows.
+
+    `task`: the task of all its rows, or None if each row names its own task.
+    `options`: how a table is read.
+    """
 
     path: Path
     name: str
     task: Task | None = None
+    options: LabelledOptions = field(default_factory=LabelledOptions)
     settings: set[str] = field(default_factory=set)  # all that its rows have
 
     def rows(
@@ -50,23 +56,33 @@ class LabelledFile:
         """
         expected = self.task or (tasks[0] if len(tasks) == 1 else None)
         own = {task.name: task for task in tasks if task.source}
-        with _opened(self.path) as file:
-            for line, row in _numbered(file, self.path):
-                if isinstance(row, InputError):
-                    yield expected, Unreadable(line, str(row))
+        for line, row in self._numbered(expected):
+            if isinstance(row, InputError):
+                yield expected, Unreadable(line, str(row))
+                continue
+            task = expected
+            keys = dataset_keys(row, expected)
+            try:
+                if self._is_unselected(keys, split, setting):  # whatever its task is
                     continue
-                task = expected
-                keys = dataset_keys(row, expected)
-                try:
-                    if self._is_unselected(keys, split, setting):  # whatever its task is
-                        continue
-                    task = self._task(keys, own) or expected
-                    if task and task.name not in {chosen.name for chosen in tasks}:
-                        continue
-                    _check_places(keys)
-                    yield labelled(_checked_task(task), line, row)
-                except InputError as error:
-                    yield task, Unreadable(line, str(error))
+                task = self._task(keys, own) or expected
+                if task and task.name not in {chosen.name for chosen in tasks}:
+                    continue
+                _check_places(keys)
+                yield labelled(_checked_task(task), line, row)
+            except InputError as error:
+                yield task, Unreadable(line, str(error))
+
+    def _numbered(self, task: Task | None) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
+        with _opened(self.path) as file:
+            begin = file.peek(1 << 12).removeprefix(_MARK).lstrip()
+            if begin.startswith(b"["):
+                yield from _array(file)
+                return
+            if self.path.suffix == ".jsonl":
+                check_form(file, str(self.path))
+        if begin:
+            yield from labelled_rows(self.path, task, self.options)
 
     def _task(self, keys: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
         task = task_of(keys, own)
@@ -93,11 +109,14 @@ class LabelledFile:
             raise _unread(self.path, error) from None
 
 
-def labelled_files(path: Path, tasks: Sequence[Task], split: str = SPLIT) -> list[LabelledFile]:
-    """Return the files at a path: the file itself, or the files TASK/SPLIT.jsonl in a folder.
+def labelled_files(
+    path: Path, tasks: Sequence[Task], split: str = SPLIT, options: LabelledOptions | None = None
+) -> list[LabelledFile]:
+    """Return the files at a path: the file itself, or the files of a folder, such as TASK/SPLIT.jsonl.
 
-    Raises InputError if there are none.
+    `options`: how a table is read. Raises InputError if there are no files.
     """
+    options = options or LabelledOptions()
     try:
         folder, other = path.is_dir(), path.exists() and not path.is_file()
     except OSError as error:  # a name may be too long, or a folder closed to us
@@ -105,11 +124,11 @@ def labelled_files(path: Path, tasks: Sequence[Task], split: str = SPLIT) -> lis
     if not folder:
         if other:
             raise InputError(f"{path} is a pipe or a device, but the rows must be read twice", step="use a file")
-        return [LabelledFile(path, path.name)]
+        return [LabelledFile(path, path.name, options=options)]
     files = [
-        LabelledFile(file, f"{path.resolve().name}/{task.name}/{file.name}", task)
+        LabelledFile(file, f"{path.resolve().name}/{task.name}/{file.name}", task, options)
         for task in tasks
-        if (file := path / task.name / f"{split}.jsonl").is_file()
+        if (file := labelled_file(path / task.name, split))
     ]
     if not files:
         others = ", and likewise for each task" if len(tasks) > 1 else ""
@@ -220,14 +239,6 @@ def _opened(path: Path) -> Iterator[BufferedReader]:
 
 def _unread(path: Path, error: OSError) -> InputError:
     return InputError(f"{path} cannot be read ({error.strerror})", step="give a file of labelled rows")
-
-
-def _numbered(file: BufferedReader, path: Path) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
-    begin = file.peek(1 << 12).removeprefix(_MARK).lstrip()
-    if begin.startswith(b"["):
-        return _array(file)
-    check_form(file, str(path))
-    return numbered_rows(file)
 
 
 def _array(file: BufferedReader) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:

@@ -20,6 +20,7 @@ from ecellm_lite.evaluate.metrics.kinds import check_measurable
 from ecellm_lite.evaluate.outputs import Outputs
 from ecellm_lite.evaluate.results import DataFile, EvaluationSettings, Results, TaskResult
 from ecellm_lite.models.calibrations import CalibrationChoice
+from ecellm_lite.tables.labelled_table import LabelledOptions
 from ecellm_lite.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -200,18 +201,20 @@ def prepare_evaluation(
     setting: str = SETTING,
     limit: int | None = None,
     outputs: Outputs | None = None,
+    reading: LabelledOptions | None = None,
 ) -> Evaluation:
     """Read at most `limit` labelled rows of each task, and check that the results can be written.
 
     `split`, `setting`: rows that name another split or setting of ECInstruct are left out. In a folder, the files
-      TASK/SPLIT.jsonl are read.
+      TASK/SPLIT.jsonl, or tables such as TASK/SPLIT.csv, are read.
+    `reading`: how a table of labelled rows is read.
 
     Raises InputError if a file has no rows of these tasks or an output cannot be written. Raises UsageError if a task
     cannot be measured here or an output would overwrite the rows.
     """
     for task in tasks:
         check_measurable(task)
-    files = labelled_files(data, tasks, split)
+    files = labelled_files(data, tasks, split, reading)
     if outputs:
         outputs.check([file.path for file in files])
     rows = gather(files, tasks, split=split, setting=setting, limit=limit)

@@ -17,6 +17,7 @@ from ecellm_lite.errors import EcellmError, InputError, UsageError
 from ecellm_lite.jobs.output import write_whole
 from ecellm_lite.jobs.review import CORRECTION, KEY, shown_key
 from ecellm_lite.tables.cells import cell_text, is_empty
+from ecellm_lite.tables.labelled_table import labelled_row
 from ecellm_lite.tables.opening import open_table
 from ecellm_lite.tables.row import TableRow
 from ecellm_lite.tasks.task import Task
@@ -163,18 +164,6 @@ def failed(task: Task, error: InputError, facts: Mapping[str, str]) -> Answer:
     name, _, sha256 = facts.get("model", "").rpartition(" ")
     adapter = AdapterName(*facts["adapter"].rsplit(" ", 1)) if "adapter" in facts else None
     return Answer.failed(task.name, error, model=ModelName(name, sha256, adapter), envelope=facts.get("envelope", ""))
-
-
-def labelled_row(task: Task, row: Mapping[str, Any], output: str) -> dict[str, Any]:
-    """Return a row with `output`, its right answer, in the format that `eval`, `calibrate` and `train` read.
-
-    `output`: the answer in the form that Space.label returns.
-    """
-    identity = {"id": row["id"]} if row.get("id") is not None else {}
-    if "input" in row and "input" not in {each.name for each in task.fields}:  # as in ECInstruct's files
-        return {"task": task.name, **row, "output": output}
-    fields = {name: value for name, value in row.items() if name != "id"}
-    return {**identity, "task": task.name, "input": fields, "output": output}
 
 
 def write_labelled(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -20,6 +20,7 @@ from random import Random
 
 from ecellm_lite.answers.decoding import AnswerForm, Scene, Vocabulary
 from ecellm_lite.envelopes import Envelope
+from ecellm_lite.tables.labelled_table import LabelledOptions
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons
 from ecellm_lite.training.paraphrases import PARAPHRASES
@@ -71,11 +72,13 @@ def read_curriculum(
     layout: Layout | None = None,
     sources: Sequence[str] = (),
     most_held_out: int = MOST_HELD_OUT,
+    reading: LabelledOptions | None = None,
 ) -> Curriculum:
     """Make lessons (training examples) from the rows in the files TASK/train.jsonl of `folders`.
 
     `model`: the GGUF file whose vocabulary is used to tokenize the rows.
     `passes`: how many passes over the rows to make lessons for.
+    `reading`: how a table of labelled rows is read. A folder may have one such as TASK/train.csv.
 
     A tenth of each task's rows is held out, but at most `most_held_out` rows. The model learns nothing from rows whose
     source is one of `sources`. At most `most_held_out` of these rows per task are used for validation.
@@ -87,7 +90,7 @@ def read_curriculum(
     from ecellm_lite.engine.settings import Settings
 
     random = Random(seed)  # noqa: S311 - nothing secret is drawn
-    rows, of_sources = leave_out(read_rows(*folders), sources)
+    rows, of_sources = leave_out(read_rows(*folders, options=reading), sources)
     learned, held_out = split_rows(rows, random, most=most_held_out)
     left_out = {task: random.sample(own, min(len(own), most_held_out)) for task, own in of_sources.items()}
     backend = LlamaBackend(model, Settings(context=256, gpu_layers=0))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.models.files import replacing
+from ecellm_lite.tables.labelled_table import LabelledOptions, labelled_file, labelled_rows
 from ecellm_lite.tasks.registry import TASKS, get_task
 
 Row = Mapping[str, Any]
@@ -18,19 +19,21 @@ Rows = Mapping[str, Sequence[Row]]  # by task
 SHARE_HELD_OUT, MOST_HELD_OUT = 0.1, 250  # of a task's rows
 
 
-def read_rows(*folders: Path) -> dict[str, list[Row]]:
+def read_rows(*folders: Path, options: LabelledOptions | None = None) -> dict[str, list[Row]]:
     """Return the rows in the files FOLDER/TASK/train.jsonl of all folders, by task.
+
+    A file may also be a table, such as train.csv or train.xlsx. `options` say how it is read.
 
     Raises InputError for a line that is not a valid labelled row, and for a folder without rows.
     """
     rows: dict[str, list[Row]] = {}
     for folder in folders:
-        paths = {task: folder / task / "train.jsonl" for task in TASKS}
-        own = {task: _read(path, task) for task, path in paths.items() if path.is_file()}
+        paths = {task: path for task in TASKS if (path := labelled_file(folder / task, "train"))}
+        own = {task: _read(path, task, options) for task, path in paths.items()}
         if not any(own.values()):
             raise InputError(
                 f"{folder} has no rows to train on",
-                step="write them to TASK/train.jsonl in it, one per line",
+                step="write them to TASK/train.jsonl in it, one per line, or to a table TASK/train.csv",
                 file=str(folder),
             )
         for task, labelled in own.items():
@@ -38,34 +41,42 @@ def read_rows(*folders: Path) -> dict[str, list[Row]]:
     return rows
 
 
-def _read(path: Path, task: str) -> list[Row]:
+def _read(path: Path, task: str, options: LabelledOptions | None) -> list[Row]:
+    table = path.suffix != ".jsonl"
+    rows: list[Row] = []
+    for number, row in labelled_rows(path, get_task(task), options) if table else _parsed(path):
+        try:
+            rows.append(_labelled(row, task))
+        except InputError as error:
+            raise InputError(
+                f"Line {number} of {path} cannot be learned: {error.message}",
+                step=error.step,
+                field=error.field,
+                line=number,
+                file=str(path),
+            ) from None
+    return rows
+
+
+def _parsed(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield the number and the row of each line of JSON Lines. The row is None if the line is not JSON."""
     try:
         lines = path.read_text("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path} is not UTF-8 ({error.reason} at byte {error.start})", step="save it as UTF-8", file=str(path)
         ) from None
-    rows: list[Row] = []
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                rows.append(_labelled(line, task))
-            except InputError as error:
-                raise InputError(
-                    f"Line {number} of {path} cannot be learned: {error.message}",
-                    step=error.step,
-                    field=error.field,
-                    line=number,
-                    file=str(path),
-                ) from None
-    return rows
+                yield number, json.loads(line)
+            except (ValueError, RecursionError):
+                yield number, None
 
 
-def _labelled(line: str, task: str) -> Row:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        row = None
+def _labelled(row: Any, task: str) -> Row:
+    if isinstance(row, InputError):
+        raise row
     if not isinstance(row, dict) or not isinstance(row.get("input"), dict) or not isinstance(row.get("output"), str):
         raise InputError("it is not a labelled row", step='write {"input": {…}, "output": "…"} on one line')
     if row.setdefault("task", task) != task:

@@ -198,6 +198,17 @@ def test_eval_takes_an_instruction(rows: Path, capsys: pytest.CaptureFixture[str
     assert report["settings"]["instruction"] == "Well?"
 
 
+def test_eval_reads_a_table_and_says_how(tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes("Text;Urteil\nSchön.;B\nSchlecht.;E\n".encode("cp1252"))
+    options = ("--map", "review=Text", "--answer-column", "Urteil")
+    text, error = output_of(capsys, 0, "-t", "SA", "--data", str(path), *options, "--json")
+    assert json.loads(text)["tasks"]["sentiment_analysis"]["answered"] == 2
+    assert "'Urteil'" in error
+    _, error = output_of(capsys, 2, "-t", "SA", "--data", str(path), "--map", "review=Text")
+    assert "--answer-column" in error
+
+
 def test_wrong_options_are_refused(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--data" in output_of(capsys, 2, "--task", "SA")[1]
     assert "--task" in output_of(capsys, 2, "--data", str(rows))[1]
