@@ -8,6 +8,18 @@ from typing import Any
 
 from ecellm_lite.errors import EcellmError, error_of
 
+UNCORRECTED = "without correction"
+"""The words in the name of a calibration that has only thresholds or sets of plausible answers."""
+
+
+def corrects(calibration: str | None) -> bool:
+    """Return whether the calibration with this name corrects probabilities. None means that there is no calibration.
+
+    >>> corrects("sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)"), corrects("desk without correction (60 rows, 0a1b)")
+    (True, False)
+    """
+    return calibration is not None and f" {UNCORRECTED} " not in calibration
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -110,7 +122,8 @@ class Answer:
     - `abstained`: whether the model was not sure enough. An abstention has probabilities, but no `value` and no `text`.
     - `seconds`: the time from the row's start to its answer; None in deterministic mode.
     - `calibration`: the task, temperature, number of rows and hash of the calibration that was used, as in
-      `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`.
+      `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`. Without a correction, it has the words `without correction` in
+      place of the temperature: it has thresholds or sets of plausible answers, and the probabilities stay as they are.
     - `shortened`: what was cut from the row or the answer, or None.
     - `warnings`: other problems of the row or its answer, or None.
     - `error`: why the row has no answer, or None. With an error, `value` and `text` are None.

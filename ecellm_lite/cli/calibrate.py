@@ -16,9 +16,8 @@ from ecellm_lite.cli.types import TasksType
 from ecellm_lite.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from ecellm_lite.evaluate.calibrating import CalibrationResult, LabelledTask
+    from ecellm_lite.evaluate.calibrating import LabelledTask
     from ecellm_lite.evaluate.results import Unreadable
-    from ecellm_lite.models.automatic import Automatic
     from ecellm_lite.models.store import StoredModel
     from ecellm_lite.tasks.task import Task
 
@@ -105,6 +104,7 @@ def calibrate(
     ecellm-lite calibrate --task sentiment_analysis --data reviews.xlsx --map review=Body
     ecellm-lite calibrate --question labelled-questions.jsonl
     """  # noqa: D301 - click needs a real backspace character
+    from ecellm_lite.cli.calibration_text import calibration_lines, existing_lines
     from ecellm_lite.cli.loading import find_model, load_runtime
     from ecellm_lite.models.adapters import find_adapters
     from ecellm_lite.models.calibration_files import calibration_path, keep_calibration, remove_calibrations
@@ -178,10 +178,10 @@ def calibrate(
             if not as_json:
                 if task.definition:
                     click.echo(task.definition["instructions"])
-                click.echo("\n".join(_lines(result, path)))
-                existing = calibration_path(store, stored, task.name, result.scope.adapter)
-                if result.refusal and not path and existing.is_file():
-                    click.echo("  The existing calibration stays in use.")
+                click.echo("\n".join(calibration_lines(result, path)))
+                if result.calibration is None:
+                    existing = calibration_path(store, stored, task.name, result.scope.adapter)
+                    click.echo("".join(existing_lines(result, existing)), nl=False)
     if not results:
         raise no_labelled_rows(questions or data)
     if as_json:
@@ -240,66 +240,3 @@ def _show_removed(model: StoredModel, task: str | None, removed: Sequence[str]) 
         click.echo(f"{model.manifest.name} has no {which}.")
     for name in removed:
         click.echo(f"The calibration of {name} is removed.")
-
-
-def _lines(result: CalibrationResult, path: str | None) -> list[str]:
-    from ecellm_lite.answers.option_corrections import VectorScaling
-    from ecellm_lite.models.calibrations import HIGHEST
-
-    fit = result.fit
-    counts = {"without an answer": result.failed, "with another instruction": result.others}
-    left_out = "".join(f", {count:,} {reason} left out" for reason, count in counts.items() if count)
-    if fit is None:
-        return [f"{result.scope.task}: not kept: {result.refusal}{left_out}."]
-    bias = f", bias {fit.bias:.3g}" if fit.bias else ""
-    kind = f"temperature {fit.temperature:.3g}{bias}"
-    if fit.by_option:
-        kind = "vector scaling" if isinstance(fit.by_option, VectorScaling) else "isotonic regression"
-    lines = [f"{result.scope.task}: {kind}, fitted to {fit.rows:,} rows{left_out}"]
-    lines.append(f"  {'on held-out rows':24}{'before':>9}{'after':>9}")
-    for name, label in (("log_likelihood", "log-likelihood per row"), ("ece", "ECE"), ("brier", "Brier")):
-        lines.append(f"  {label:24}{getattr(fit.before, name):9.3f}{getattr(fit.after, name):9.3f}")
-    lines.append(f"  {'least coverage':24}{fit.least_coverage:9.3g}")
-    if fit.methods:
-        lines.append("  log-likelihood per row by method, on rows of ten parts that were each held out")
-        for name, figures in fit.methods.items():
-            behind = f"{figures.behind:9.3f} \u00b1 {figures.error:.3f} behind" if figures.behind else "     best"
-            lines.append(f"    {name:22}{figures.log_likelihood:9.3f}{behind}")
-    if fit.temperature > 0.99 * HIGHEST:
-        lines.append("  The probabilities mean little: at such a high temperature all answers are nearly equal.")
-    if result.refusal:
-        lines.append(f"  {'correction ' if result.calibration else ''}not kept: {result.refusal}.")
-    for label, own in (result.labels or {}).items():
-        lines.append(f"  {label}: temperature {own.temperature:.3g}, bias {own.bias:.3g}, of its own")
-    if none := result.none:
-        lines.append(f"  none of these: a rule fitted to {none.rows:,} rows, {none.unfitting:,} of which fit no label")
-        lines += [
-            f"    {name:22}{getattr(none.before, name):9.3f}{getattr(none.after, name):9.3f}"
-            for name in ("precision", "recall", "f1")
-        ]
-        if none.refusal:
-            lines.append(f"    not kept: {none.refusal}.")
-    if result.automatic:
-        lines += _thresholds(result.automatic)
-    if sets := result.sets:
-        lines.append(f"  sets of plausible answers: those with a probability of {sets.least:.3g} or more, uncalibrated")
-        lines.append(
-            f"    on held-out rows {sets.reached:.1%} have the right answer, of {sets.size:.2f} answers on average"
-        )
-    if result.calibration:
-        lines.append(f"  kept in {path}" if path else "  would be kept.")
-    return lines
-
-
-def _thresholds(automatic: Automatic) -> list[str]:
-    lines = []
-    for key, threshold in automatic.thresholds.items():
-        answers = f"answers {key}" if key else "answers"
-        if threshold is None:
-            lines.append(
-                f"  {answers} always need review: these rows show {automatic.precision:.0%} right at no probability"
-            )
-        else:
-            lines.append(f"  {answers} are automatic from probability {threshold:.3g}")
-    reached = "" if automatic.reached is None else f", {automatic.reached:.1%} of them right"
-    return [*lines, f"  on held-out rows {automatic.share:.1%} are automatic{reached}"]

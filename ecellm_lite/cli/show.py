@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.answer import Answer, corrects
 from ecellm_lite.answers.details import Detail
 from ecellm_lite.answers.space import Space
 from ecellm_lite.cli.plain import plain
@@ -64,7 +64,7 @@ def _footer(answer: Answer) -> Text:
     if answer.coverage is not None:
         facts.append(f"coverage {answer.coverage:.1%}")
     if answer.calibration is not None:
-        facts.append(f"calibrated: {answer.calibration}")
+        facts.append(f"{'calibrated' if corrects(answer.calibration) else 'calibration'}: {answer.calibration}")
     if answer.usage:
         facts.append(f"{answer.usage.prompt_tokens} prompt tokens")
     if answer.seconds is not None:

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from heapq import nlargest, nsmallest
 from importlib.metadata import PackageNotFoundError, version
 
-from ecellm_lite.answers.answer import Answer, ModelName
+from ecellm_lite.answers.answer import Answer, ModelName, corrects
 from ecellm_lite.answers.claims import Claim
 from ecellm_lite.answers.extraction import Extraction
 from ecellm_lite.answers.score import Score
@@ -186,7 +186,7 @@ def results(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         model=model,
         envelope=envelope,
-        calibrated=any(task.calibration for task in tasks.values()),
+        calibrated=any(corrects(task.calibration) for task in tasks.values()),
         versions=Versions(_version("ecellm-lite"), _version("llama-cpp-python"), platform.python_version()),
         data=list(data),
         settings=settings,

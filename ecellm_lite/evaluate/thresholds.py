@@ -19,6 +19,7 @@ were chosen on the other half.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -110,6 +111,21 @@ def reaches(row: Judged, thresholds: Mapping[str, float | None]) -> bool:
     """
     threshold = thresholds[EVERY] if EVERY in thresholds else thresholds.get(row.key)
     return row.usual and threshold is not None and row.probability >= threshold
+
+
+def least_rows(precision: float, answers: int, wrong: int = 0) -> int:
+    """Return how many rows of one answer a threshold needs at least.
+
+    `precision`: the target, such as 0.95. `answers`: how many answers have a threshold of their own. `wrong`: how many
+    of the rows are answered wrongly.
+
+    >>> least_rows(0.95, 1), least_rows(0.95, 2, wrong=1)
+    (59, 110)
+    """
+    from scipy.special import bdtr
+
+    counts = itertools.count(wrong + 1)
+    return next(count for count in counts if bdtr(wrong, count, 1 - precision) <= DOUBT / answers)
 
 
 def least_threshold(rows: Sequence[Judged], precision: float, doubt: float = DOUBT) -> float | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import heappush, heappushpop
 
-from ecellm_lite.answers.answer import Answer, ModelName
+from ecellm_lite.answers.answer import Answer, ModelName, corrects
 from ecellm_lite.answers.several_labels import NONE
 from ecellm_lite.models.automatic import likeliest
 from ecellm_lite.tables.mapped_row import MappedRow
@@ -77,6 +77,11 @@ class TaskStatistics:
     model: ModelName | None = None
     calibration: str | None = None
     _slow: list[SlowRow] = field(default_factory=list)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether a calibration corrected the probabilities. It may also have only thresholds."""
+        return corrects(self.calibration)
 
     @property
     def slowest(self) -> list[SlowRow]:

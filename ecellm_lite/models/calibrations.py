@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from ecellm_lite.answers.answer import UNCORRECTED
 from ecellm_lite.answers.calibration import Correction
 from ecellm_lite.answers.decoding import Outcome
 from ecellm_lite.answers.none_of_these import NoneRule, OrNone
@@ -123,6 +124,11 @@ class Calibration:
         """The correction that treats each option separately, or None."""
         return self.vector or self.isotonic
 
+    @property
+    def corrects(self) -> bool:
+        """Whether it corrects probabilities. If not, it has only thresholds or a rule for sets of plausible answers."""
+        return bool(self.temperature != 1.0 or self.bias or self.by_option or self.labels or self.none)
+
     def applied(self, space: Space, outcome: Outcome) -> Outcome:
         """Return `outcome` (a decoded answer) with corrected probabilities. Another answer may become the likeliest.
 
@@ -158,6 +164,7 @@ class Calibration:
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         bias = f" b={self.bias:.3g}" if self.bias else ""
         method = "vector" if self.vector else "isotonic" if self.isotonic else f"T={self.temperature:.3g}{bias}"
+        method = method if self.corrects else UNCORRECTED
         return f"{self.scope.task} {method} ({self.rows} rows, {digest[:8]})"
 
     def write(self, path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from ecellm_lite.answers.answer import Answer, RowError
+from ecellm_lite.answers.answer import Answer, RowError, corrects
 from ecellm_lite.answers.probabilities import confidence
 from ecellm_lite.errors import InputError
 from ecellm_lite.models.calibrations import CalibrationChoice
@@ -168,7 +168,7 @@ def calibration_header(decided: Sequence[Decided]) -> dict[str, str]:
 
     Its value `2/3` means that 2 of 3 questions have calibrated probabilities.
     """
-    count = sum(all(answer.calibration for answer in each.answers) for each in decided)
+    count = sum(all(corrects(answer.calibration) for answer in each.answers) for each in decided)
     return {"X-Ecellm-Calibrated": f"{count}/{len(decided)}"}
 
 

@@ -57,10 +57,15 @@ function headline(answer, labels) {
   return labels[answer.value] ?? answer.text ?? "";
 }
 
+/** Return whether the calibration with this name corrects probabilities: it may have only thresholds or sets. */
+function corrects(calibration) {
+  return calibration !== null && !calibration.includes(" without correction ");
+}
+
 function remarks(answer) {
   const lines = [];
   if (answer.probability !== null && !answer.abstained) lines.push(`With a limit above ${answer.probability.toFixed(3)} it would abstain.`);
-  if (answer.probability !== null && !answer.calibration) lines.push("Not calibrated: take the percentages as an order, not as odds.");
+  if (answer.probability !== null && !corrects(answer.calibration)) lines.push("Not calibrated: take the percentages as an order, not as odds.");
   if (answer.shortened) lines.push(`Shortened: ${answer.shortened}.`);
   for (const warning of answer.warnings ?? []) lines.push(warning.message);
   return lines.map((line) => element("p", { class: "hint" }, line));
