@@ -20,7 +20,7 @@ from ecellm_lite.envelopes import Envelope
 from ecellm_lite.evaluate.calibrating import calibrate_task
 from ecellm_lite.evaluate.labelled import labelled
 from ecellm_lite.evaluate.results import DataFile
-from ecellm_lite.evaluate.thresholds import Judged, automatic, least_threshold, least_thresholds
+from ecellm_lite.evaluate.thresholds import Judged, automatic, least_rows, least_threshold, least_thresholds
 from ecellm_lite.jobs.review import ReviewRule
 from ecellm_lite.models.automatic import EVERY, Automatic
 from ecellm_lite.tasks.registry import TASKS
@@ -49,6 +49,23 @@ def test_the_least_threshold_is_as_computed_by_hand() -> None:
     assert least_threshold([*right[:60], Judged("yes", right[59].probability, False)], 0.95) == right[58].probability
     assert least_threshold([Judged("yes", 1.0, True, usual=False)] * 93, 0.95) is None
     assert least_threshold([], 0.95) is None
+
+
+@pytest.mark.parametrize("precision", [0.8, 0.95])
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_the_least_number_of_rows_is_the_rule_of_the_thresholds(precision: float, wrong: int) -> None:
+    count = least_rows(precision, 5, wrong)
+    answers = [Judged("a", 0.9, place >= wrong) for place in range(count)]
+    keys = ["a", "b", "c", "d", "e"]
+    assert least_thresholds(answers, precision, keys)["a"] == 0.9
+    assert least_thresholds(answers[:-1], precision, keys)["a"] is None
+
+
+def test_the_page_says_how_many_rows_each_answer_needs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "calibrate.md").read_text("utf-8")
+    for target in (0.8, 0.9, 0.95):
+        counts = [f"{least_rows(target, answers)} ({least_rows(target, answers, 1)})" for answers in (1, 2, 5, 10)]
+        assert f"| {target:.0%} | {' | '.join(counts)} |" in page
 
 
 def test_answers_above_a_threshold_have_the_requested_precision() -> None:
