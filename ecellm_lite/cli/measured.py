@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from rich.console import Console
 from rich.table import Table
@@ -12,7 +13,7 @@ from ecellm_lite.answers.answer import ModelName
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.evaluate.comparison import ChangedRows, Comparison
 from ecellm_lite.evaluate.metrics.measured import LOWER_IS_BETTER
-from ecellm_lite.evaluate.paper import paper_figures
+from ecellm_lite.evaluate.paper import in_paper, paper_figures
 from ecellm_lite.evaluate.results import Interval, Results, TaskResult, Unreadable
 
 _BESIDE = ("eCeLLM-S", "eCeLLM-M", "eCeLLM-L", "GPT-4 Turbo")
@@ -30,14 +31,23 @@ _NAMES = {
 
 
 def show_results(results: Results, console: Console | None = None) -> None:
-    """Print each task's main metric with its 95% interval, beside the figures of the models in eCeLLM's paper."""
+    """Print each task's main metric with its 95% interval, beside the figures of the models in eCeLLM's paper.
+
+    The paper's figures and its way of counting are left out if the paper has none of the tasks.
+    """
     console = console or Console()
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    heads = ("task", "rows", "metric", "all\nrows", "95%\ninterval", "paper's\nway")
-    for name in (*heads, *(model.replace("eCeLLM-", "eCeLLM\n").replace(" Turbo", "\nTurbo") for model in _BESIDE)):
+    paper = any(in_paper(task.abbreviation) for task in results.tasks.values())
+    heads = ["task", "rows", "metric", "all\nrows", "95%\ninterval"]
+    if paper:
+        heads += [
+            "paper's\nway",
+            *(model.replace("eCeLLM-", "eCeLLM\n").replace(" Turbo", "\nTurbo") for model in _BESIDE),
+        ]
+    for name in heads:
         table.add_column(name, justify="left" if name in {"task", "metric"} else "right", no_wrap=True)
     for task in results.tasks.values():
-        table.add_row(*_row(task, results.settings.setting))
+        table.add_row(*islice(_row(task, results.settings.setting), len(heads)))
     console.print(table)
     for task in results.tasks.values():
         if task.labels:
@@ -122,7 +132,9 @@ def show_comparison(comparison: Comparison, console: Console | None = None) -> N
             _named(task.worse),
         )
     console.print(table)
-    console.print(Text(f"\nfrom {_model(comparison.before)} to {_model(comparison.after)}", style="dim"))
+    legend = "better, worse: how many rows, and the first of them by id, or by line where a row has no id"
+    console.print(Text(f"\n{legend}", style="dim"))
+    console.print(Text(f"from {_model(comparison.before)} to {_model(comparison.after)}", style="dim"))
     for warning in comparison.warnings:
         console.print(Text(plain(warning), style="yellow"))
 

@@ -55,6 +55,11 @@ OUT_OF_DOMAIN: Mapping[str, Mapping[str, float]] = _table(
 )
 
 
+def in_paper(abbreviation: str) -> bool:
+    """Return whether the paper has a task with this abbreviation. It has no task of a user's own."""
+    return abbreviation in METRICS
+
+
 def paper_figures(abbreviation: str, metric: str, setting: str | None = None) -> dict[str, float]:
     """Return the paper's result on a task for each model, or an empty dictionary if the paper does not use this metric.
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,13 @@ def test_the_table_shows_the_papers_figures(results_file: tuple[Path, Results]) 
     assert re.search(r"^QPR: 6 of 6 ", text, re.M)
     text = shown(show_comparison, compare(results, read_results(path)))
     assert re.search(r"^SA +6 macro-F1 .* \+0\.000 \+0\.000…\+0\.000 0 +0", text, re.M)
+
+
+def test_the_table_of_an_own_task_has_no_figures_of_the_paper(results_file: tuple[Path, Results]) -> None:
+    _, results = results_file
+    task = replace(results.tasks["sentiment_analysis"], abbreviation="desk")
+    [line] = [line for line in shown(show_results, replace(results, tasks={"desk": task})).splitlines() if "F1" in line]
+    assert re.fullmatch(r"desk +6 macro-F1 +[\d.]{5} [\d.]{5}…[\d.]{5} *", line)
 
 
 def test_compare_shows_the_difference_of_two_results(

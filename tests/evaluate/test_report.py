@@ -149,6 +149,15 @@ def test_the_overview_shows_the_papers_models(results: Results, parsed: Page) ->
     assert set(models) == set(OUT_OF_DOMAIN)
 
 
+def test_the_paper_is_left_out_if_it_has_none_of_the_tasks(results: Results) -> None:
+    task = replace(results.tasks["sentiment_analysis"], abbreviation="desk")
+    parsed = Page(page(replace(results, tasks={"desk": task})))
+    assert [element.text for element in parsed.all("th") if "paper" in element.text] == []
+    [head] = [element for element in parsed.all("th") if element.attributes.get("colspan")]
+    cells = [each for each in parsed.all("td") if "ours" in (each.attributes.get("class") or "")]
+    assert head.attributes["colspan"] == str(len(cells))
+
+
 def calibrated(source: str) -> str:
     return next(element.text for element in Page(source).all("dd") if element.text.startswith(("yes:", "no")))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ecellm_lite.evaluate.metrics.measured import LOWER_IS_BETTER
-from ecellm_lite.evaluate.paper import paper_figures
+from ecellm_lite.evaluate.paper import in_paper, paper_figures
 from ecellm_lite.evaluate.report.words import label
 from ecellm_lite.evaluate.results import Results, TaskResult
 
@@ -37,9 +37,13 @@ class OverviewRow:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A table with a column for each model of the paper (eCeLLM first), and a line for each task."""
+    """A table with a column for each model of the paper (eCeLLM first), and a line for each task.
+
+    `in_paper`: whether the paper has one of the tasks.
+    """
 
     models: list[str]
+    in_paper: bool
     domain: str
     lines: list[OverviewRow]
 
@@ -55,7 +59,8 @@ def draw(results: Results) -> Overview:
         for task, figures in zip(results.tasks.values(), task_figures, strict=True)
     ]
     domain = "on products of other kinds (out of domain)" if (setting or "").startswith("OOD") else "in domain"
-    return Overview(models, domain, lines)
+    paper = any(in_paper(task.abbreviation) for task in results.tasks.values())
+    return Overview(models, paper, domain, lines)
 
 
 def _line(task: TaskResult, figures: list[float | None]) -> OverviewRow:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ecellm_lite.evaluate.paper import in_paper
 from ecellm_lite.evaluate.report import confusion, overview, reliability, risk, standing
 from ecellm_lite.evaluate.report.words import label, meaning, summary, title
 from ecellm_lite.evaluate.results import Results, TaskResult
@@ -27,11 +28,12 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A task's part of the page. A figure without data is None."""
+    """A task's part of the page. A figure without data is None. `in_paper`: whether the paper has the task."""
 
     anchor: str
     title: str
     summary: str
+    in_paper: bool
     task: TaskResult
     metrics: list[Metric]
     confusion: confusion.Matrix | None
@@ -73,6 +75,7 @@ def _section(index: int, name: str, task: TaskResult) -> Section:
         anchor=f"task-{index}",
         title=title(name),
         summary=summary(name),
+        in_paper=in_paper(task.abbreviation),
         task=task,
         metrics=[
             Metric(
