@@ -70,8 +70,8 @@ def task_of(row: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
             task = get_task(_SPELT.get(name.strip().lower(), name))
             if task.name in TASKS or task.name in CASLIE_TASKS:
                 return task
-    except UsageError as error:
-        raise InputError(str(error)) from None
+    except UsageError as error:  # without its list of tasks: many rows may have the same error
+        raise InputError(error.message, step="see the list of `ecellm-lite tasks`") from None
     mismatch = f"neither {' nor '.join(own)} nor one" if own else "none"
     raise InputError(
         f"The row's task is {shown(name)}, which is {mismatch} of the ten", step="see the list of `ecellm-lite tasks`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -52,6 +53,9 @@ _NAMES: dict[str, Task] = {
 }
 
 
+MOST_NAMED = 10  # own tasks to name in an error, at most
+
+
 def get_task(name: str) -> Task:
     """Return a task by its name. Case does not matter.
 
@@ -67,11 +71,20 @@ def get_task(name: str) -> Task:
     own = own_files()
     if key in own:
         return load_own(own[key])
-    near = get_close_matches(key, [*_NAMES, *own], n=3, cutoff=0.5)
-    names = dict.fromkeys(_NAMES[match].name if match in _NAMES else match for match in near)
-    step = f"use {' or '.join(names)}" if names else f"use one of {', '.join([*TASKS, *own][:20])}"
-    step += ", or add your own by `ecellm-lite tasks add FILE`"
-    raise UsageError(f"There is no task {name[:80]!r}", step=step, settings=("task",))
+    raise UsageError(f"There is no task {name[:80]!r}", step=_advice(key, list(own)), settings=("task",))
+
+
+def _advice(key: str, own: Sequence[str]) -> str:
+    """Return which tasks to use instead of the unknown task `key`: similar ones, and the user's own (`own`)."""
+    possible = [*_NAMES, *own]
+    begun = [name for name in possible if len(key) > 2 and name.startswith(key)]
+    near = begun or get_close_matches(key, possible, n=3, cutoff=0.5)
+    names = list(dict.fromkeys(_NAMES[match].name if match in _NAMES else match for match in near))[:3]
+    others = [name for name in own if name not in names]
+    more = ", …" if len(others) > MOST_NAMED else ""
+    of_own = f"one of your own, {', '.join(others[:MOST_NAMED])}{more}"
+    tasks = " or ".join(names) if names else f"one of {', '.join(task.abbreviation for task in TASKS.values())}"
+    return f"use {tasks}, or {of_own}" if others else f"use {tasks}, or add your own by `ecellm-lite tasks add FILE`"
 
 
 def task_names() -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ecellm_lite.errors import UsageError
@@ -38,7 +40,26 @@ def test_an_unknown_task_names_near_ones(unknown: str, near: str) -> None:
     assert near in (caught.value.step or "")
 
 
-def test_an_unknown_task_with_none_near_lists_them() -> None:
+def test_an_unknown_task_with_none_near_lists_them_and_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECELLM_HOME", str(tmp_path))
+    (tmp_path / "tasks").mkdir()
+    for number in range(12):
+        (tmp_path / "tasks" / f"desk_{number:02}.toml").write_text("")
     with pytest.raises(UsageError) as caught:
         get_task("qqqq")
-    assert all(name in (caught.value.step or "") for name in TASKS)
+    step = caught.value.step or ""
+    assert all(task.abbreviation in step for task in TASKS.values())
+    assert ("desk_09" in step, "desk_10" in step) == (True, False)
+    with pytest.raises(UsageError) as caught:
+        get_task("sentiment_analisys")
+    assert "sentiment_analysis" in (caught.value.step or "")
+    assert "desk_00" in (caught.value.step or "")
+    assert "AVE" not in (caught.value.step or "")
+
+
+def test_the_begin_of_a_name_is_near() -> None:
+    with pytest.raises(UsageError) as caught:
+        get_task("senti")
+    assert caught.value.step == "use sentiment_analysis"
