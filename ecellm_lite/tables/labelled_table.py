@@ -195,11 +195,15 @@ class _LabelledTable:
             return attributes
         if len(missing) < len(attributes):
             message = f"{self._table.name} has no column {_listed(missing)}, an attribute"
-            raise UsageError(message, step="give each attribute a column of its right values", settings=("map",))
+            raise UsageError(message, step="give each attribute a column of its right values")
+        step, settings = f"name the column that has them, one of {_listed(columns)}", ["answer_column"]
+        if self._task.question(self._task.example()).space.type == "extraction":
+            step += ", or name attributes that are the same for all rows, with a column for each"
+            settings.append("constants")
         raise UsageError(
             f"{self._table.name} has no column {', '.join(ANSWERS[:-1])} or {ANSWERS[-1]} with the right answers",
-            step=f"name the column that has them, one of {_listed(columns)}",
-            settings=("answer_column",),
+            step=step,
+            settings=settings,
         )
 
 
