@@ -59,7 +59,7 @@ function headline(answer, labels) {
 
 /** Return whether the calibration with this name corrects probabilities: it may have only thresholds or sets. */
 function corrects(calibration) {
-  return calibration !== null && !calibration.includes(" without correction ");
+  return Boolean(calibration) && !calibration.includes(" without correction ");
 }
 
 function remarks(answer) {
