@@ -83,7 +83,8 @@ def _advice(key: str, own: Sequence[str]) -> str:
     others = [name for name in own if name not in names]
     more = ", …" if len(others) > MOST_NAMED else ""
     of_own = f"one of your own, {', '.join(others[:MOST_NAMED])}{more}"
-    tasks = " or ".join(names) if names else f"one of {', '.join(task.abbreviation for task in TASKS.values())}"
+    built_in = [task.abbreviation for task in (*TASKS.values(), *CASLIE_TASKS.values())]
+    tasks = " or ".join(names) if names else f"one of {', '.join(built_in)}"
     return f"use {tasks}, or {of_own}" if others else f"use {tasks}, or add your own by `ecellm-lite tasks add FILE`"
 
 
