@@ -128,7 +128,7 @@ export class Client {
     this.#holdHost(true);
     const ended = new Promise((resolve) => child.program.once("close", resolve));
     const timer = setTimeout(() => child.program.kill("SIGKILL"), isIdle ? FAREWELL : 0);
-    child.program.stdin.end();
+    child.program.stdin?.end();
     await ended;
     clearTimeout(timer);
   }
@@ -136,16 +136,24 @@ export class Client {
   #startChild() {
     const { command, stderr, startTimeout } = this.#settings;
     const [file, ...args] = command;
-    const program = spawn(file, args, { stdio: ["pipe", "pipe", stderr], windowsHide: true });
-    const child = { program, isReady: false, answered: 0, failure: null };
+    const child = { program: null, isReady: false, answered: 0, failure: null };
+    const fail = (error) => (child.failure ??= new EcellmError("crashed", `${file} does not run: ${error.message}.`));
+    try {
+      child.program = spawn(file, args, { stdio: ["pipe", "pipe", stderr], windowsHide: true });
+    } catch (error) {
+      fail(error);
+      return this.#ended(child);
+    }
+    const { program } = child;
     this.#child = child;
     const timer = setTimeout(() => this.#dismiss(child, `was not ready in ${startTimeout} ms`), startTimeout);
-    program.stdin.on("error", () => {}); // it is gone, as "close" says too
-    program.on("error", (error) => (child.failure ??= new EcellmError("crashed", `${file} does not run: ${error.message}.`)));
+    program.on("error", fail);
     program.on("close", (code, cause) => {
       clearTimeout(timer);
       this.#ended(child, code ?? cause);
     });
+    if (!program.stdin) return; // too many files are open: "error" and "close" follow
+    program.stdin.on("error", () => {}); // it is gone, as "close" says too
     createInterface({ input: program.stdout }).on("line", (line) => {
       try {
         this.#received(child, JSON.parse(line));
@@ -223,7 +231,7 @@ export class Client {
   #holdHost(isNeeded = this.#open.size > 0) {
     if (!this.#child) return;
     const { program } = this.#child;
-    for (const part of [program, program.stdin, program.stdout]) isNeeded ? part.ref() : part.unref();
+    for (const part of [program, program.stdin, program.stdout]) isNeeded ? part?.ref() : part?.unref();
   }
 }
 

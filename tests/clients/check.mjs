@@ -1,6 +1,6 @@
-// node check.mjs talk|die|start COMMAND...: the client for Node against the pipe over the fake engine.
+// node check.mjs talk|die|start|refuse COMMAND...: the client for Node against the pipe over the fake engine.
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client, EcellmError } from "../../clients/node/index.js";
@@ -122,7 +122,37 @@ async function start() {
   // No close: the program ends all the same, and the child with it.
 }
 
+/** Restarts that the system refuses: no file may be opened any more, or `spawn` throws. */
+async function refuse() {
+  const changing = [...command];
+  const client = await Client.start({ command: changing });
+  kill(client.pid);
+  while (client.pid) await new Promise(setImmediate);
+  const files = [];
+  try {
+    for (;;) files.push(openSync("/dev/null"));
+  } catch (error) {
+    assert.equal(error.code, "EMFILE");
+  }
+  await fails("crashed", client.ask(TASK, good));
+  await fails("crashed", client.ask(TASK, good));
+  files.forEach(closeSync);
+  assert.ok((await client.ask(TASK, good)).text);
+
+  const { pid } = client;
+  const [program] = changing;
+  changing[0] = "a name that no program has\0";
+  const hanging = fails("crashed", client.ask(TASK, { review: "hang" }));
+  kill(pid);
+  await hanging;
+  await fails("crashed", client.ask(TASK, good));
+  await fails("crashed", Client.start({ command: changing }));
+  changing[0] = program;
+  assert.ok((await client.ask(TASK, good)).text);
+  await client.close();
+}
+
 process.on("warning", (warning) => {
   throw warning;
 });
-await { talk, die, start }[scenario]();
+await { talk, die, start, refuse }[scenario]();

@@ -77,6 +77,11 @@ def test_a_client_gets_answers_and_survives_faults_of_its_child(language: str, c
     run([*check, scenario, *([shlex.join(FAKE_PIPE)] if language == "c" else FAKE_PIPE)])
 
 
+def test_nodes_client_survives_a_restart_that_the_system_refuses() -> None:
+    few_files = ["sh", "-c", 'ulimit -n 128; exec "$@"', "sh"]
+    run([*few_files, tool("node"), CHECKS / "check.mjs", "refuse", *FAKE_PIPE])
+
+
 def test_json_is_read_and_written(language: str, check: Command) -> None:
     if language == "node":
         pytest.skip("node has JSON itself")
