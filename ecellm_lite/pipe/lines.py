@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
@@ -13,6 +15,9 @@ MOST_MESSAGES = 1 << 14
 MOST_BYTES = 64 << 20
 
 _PIECE = 1 << 16  # bytes read at once
+
+# The errors of a write whose reader is gone.
+_NO_READER = {errno.EPIPE, errno.ECONNRESET, *((errno.EINVAL,) if sys.platform == "win32" else ())}
 
 Line = Callable[[], bytes]
 
@@ -50,7 +55,7 @@ class Output:
     before it writes the line.
 
     `write` must write all bytes or raise OSError. After an error, the event `broken` is set, and later lines are
-    dropped.
+    dropped. If the error is anything but a reader that is gone, such as a full disk, `failure` holds it.
     """
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
@@ -59,6 +64,7 @@ class Output:
         self._room = threading.Condition()
         self._messages = self._bytes = 0
         self.broken = threading.Event()
+        self.failure: OSError | None = None
         self._thread = threading.Thread(target=self._run, name="ecellm-lite output", daemon=True)
         self._thread.start()
 
@@ -107,7 +113,9 @@ class Output:
             if not self.broken.is_set():
                 try:
                     self._write(line())
-                except OSError:
+                except OSError as error:
+                    if error.errno not in _NO_READER:
+                        self.failure = error
                     self.broken.set()
                 except BaseException:
                     self.broken.set()  # otherwise `take_room` would wait forever

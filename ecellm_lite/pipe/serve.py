@@ -64,7 +64,8 @@ def load_runtime(
 def serve_standard_streams(load: Load) -> None:
     """Read requests from standard input, and write their answers to standard output, until the input ends.
 
-    If the model does not load, the error is written to standard output and raised.
+    If the model does not load, the error is written to standard output and raised. Raises OSError if an answer cannot
+    be written, as on a full disk. A reader that is gone is no error.
     """
     if _is_pipe(0):
         end_with_parent()
@@ -115,7 +116,9 @@ def _run(session: Session, read: Callable[[int], bytes], output: Output) -> None
     while not output.broken.is_set():
         if wait([ended], 0.5).done:
             ended.result()
-            return
+            break
+    if output.failure:
+        raise output.failure
 
 
 def _unloaded(error: Exception) -> EcellmError:
