@@ -138,8 +138,8 @@ export class Client {
   ask(task: TaskName | Question, row: Row, settings?: AskSettings): Promise<Answer>;
 
   /**
-   * One result for each row, as they finish: `index` is the row's place, from 0. At most 256 rows are on their way at
-   * once. Breaking off the loop cancels them.
+   * One result for each row, as they finish: `index` is the row's place, from 0. A result does not wait for the next
+   * row. At most 256 rows are on their way at once. Breaking off the loop cancels them.
    */
   askMany(
     task: TaskName | Question,

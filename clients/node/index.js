@@ -86,6 +86,7 @@ export class Client {
   }
 
   async *askMany(task, rows, { options, timeout = 600_000, signal } = {}) {
+    const source = rows[Symbol.asyncIterator]?.() ?? rows[Symbol.iterator]();
     const stop = new AbortController();
     const stopNow = () => stop.abort();
     if (signal?.aborted) stopNow();
@@ -93,29 +94,55 @@ export class Client {
     const results = [];
     let asked = 0;
     let given = 0;
+    let isReading = false; // the next row, until it was asked
+    let arrival = null; // what the source gave: {done, row}, or {done, failure}
+    let isRead = false; // to its end, or until it failed
     let wake = () => {};
+    const read = async () => {
+      isReading = true;
+      try {
+        const { done, value } = await source.next();
+        arrival = { done, row: done ? null : await value };
+      } catch (failure) {
+        arrival = { done: true, failure };
+      }
+      wake();
+    };
     const finish = (result) => {
       results.push(result);
       wake();
     };
-    const next = async () => {
-      if (!results.length) await new Promise((resolve) => (wake = resolve));
-      given++;
-      return results.shift();
+    const ask = (row) => {
+      const index = asked++;
+      this.ask(task, row, { options, timeout, signal: stop.signal }).then(
+        (answer) => finish({ index, answer, error: null }),
+        (error) => finish({ index, answer: null, error }),
+      );
     };
     try {
-      for await (const row of rows) {
-        const index = asked++;
-        this.ask(task, row, { options, timeout, signal: stop.signal }).then(
-          (answer) => finish({ index, answer, error: null }),
-          (error) => finish({ index, answer: null, error }),
-        );
-        while (results.length || asked - given >= WINDOW) yield await next();
+      while (!isRead || given < asked) {
+        if (!isRead && !isReading && asked - given < WINDOW) read();
+        if (arrival) {
+          const { done, row } = arrival;
+          if ((isRead = done) && "failure" in arrival) throw arrival.failure;
+          if (!done) ask(row);
+          isReading = false;
+          arrival = null;
+        } else if (results.length) {
+          given++;
+          yield results.shift();
+        } else {
+          await new Promise((resolve) => (wake = resolve));
+        }
       }
-      while (given < asked) yield await next();
     } finally {
       signal?.removeEventListener("abort", stopNow);
       stopNow(); // who breaks off the loop wants no more answers
+      if (!isRead) {
+        const ending = Promise.resolve(source.return?.());
+        if (isReading && !arrival) ending.catch(() => {}); // it may wait for its next row, and that for ever
+        else await ending;
+      }
     }
   }
 

@@ -5,13 +5,17 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
 import java.util.HashMap;
+import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Semaphore;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.IntConsumer;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 
 /** Check talk|die|start COMMAND...: the client for Java against the pipe over the fake engine. */
 final class Check {
@@ -86,10 +90,35 @@ final class Check {
         }
         check(client.ask(TASK, GOOD).text() != null);
 
+        asksWhileItsSourceWaits(client);
         client.close();
         client.close();
         check(client.restarts() == 0 && !isAlive(pid));
         fails("closed", () -> client.ask(TASK, GOOD));
+    }
+
+    /** A result is given while the next row is awaited, at most 256 rows are on their way, and a fault is thrown. */
+    private static void asksWhileItsSourceWaits(Client client) throws Exception {
+        Semaphore given = new Semaphore(1);
+        Iterable<Map<String, Object>> conversation = () -> rows(3).stream().peek(row -> given.acquireUninterruptibly()).iterator();
+        int count = 0;
+        for (Result result : client.askMany(TASK, conversation, new Options(), LIMIT)) {
+            check(result.index() == count++ && result.error() == null);
+            given.release();
+        }
+        check(count == 3);
+
+        AtomicInteger read = new AtomicInteger();
+        Iterable<Map<String, Object>> endless = () -> Stream.generate(() -> GOOD).peek(row -> read.incrementAndGet()).iterator();
+        Iterator<Result> results = client.askMany(TASK, endless, new Options(), LIMIT).iterator();
+        check(results.next().answer() != null);
+        Thread.sleep(1000);
+        check(read.get() <= 257);
+
+        Iterable<Map<String, Object>> failing = () -> Stream.of(1).<Map<String, Object>>map(number -> {
+            throw new ArithmeticException();
+        }).iterator();
+        fails(ArithmeticException.class, () -> client.askMany(TASK, failing, new Options(), LIMIT).iterator().next());
     }
 
     private static void die(String[] command) throws Exception {

@@ -69,11 +69,60 @@ async function talk() {
   }
   assert.ok((await client.ask(TASK, good)).text);
 
+  await asksWhileItsSourceWaits(client);
   await client.close();
   await client.close();
   assert.equal(client.restarts, 0);
   assert.ok(!isAlive(pid));
   await fails("closed", client.ask(TASK, good));
+}
+
+/** A result is given while the next row is awaited, and the source is ended as `for await` ends it. */
+async function asksWhileItsSourceWaits(client) {
+  let given = 0;
+  let wake = () => {};
+  let isEnded = false;
+  async function* conversation() {
+    try {
+      for (const row of rows(3)) {
+        yield row;
+        while (given <= row.id) await new Promise((resolve) => (wake = resolve));
+      }
+    } finally {
+      isEnded = true;
+    }
+  }
+  for await (const { index, answer } of client.askMany(TASK, conversation())) {
+    assert.equal(answer.id, index);
+    given++;
+    wake();
+  }
+  assert.ok(given === 3 && isEnded);
+
+  const silent = { next: () => new Promise(() => {}), return: () => Promise.reject(new Error("late")), sent: rows(1) };
+  const waiting = { [Symbol.asyncIterator]: () => ({ ...silent, next: () => (silent.sent.length ? { value: silent.sent.pop() } : silent.next()) }) };
+  for await (const { answer } of client.askMany(TASK, waiting)) {
+    assert.ok(answer);
+    break; // and with it ends the wait for a row that never comes
+  }
+
+  let read = 0;
+  let returned = 0;
+  const endless = { next: () => ({ value: Promise.resolve({ id: read, review: `row ${read++}` }) }), return: () => ({ done: true, returned: returned++ }) };
+  for await (const { answer } of client.askMany(TASK, { [Symbol.iterator]: () => endless })) {
+    assert.ok(answer);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    if (answer.id === 2) break;
+  }
+  assert.ok(read <= 256 + 4 && returned === 1, `${read} ${returned}`);
+
+  async function* failing() {
+    yield good;
+    throw new RangeError("no more rows");
+  }
+  await assert.rejects(async () => {
+    for await (const result of client.askMany(TASK, failing())) assert.ok(result);
+  }, RangeError);
 }
 
 async function die() {

@@ -100,8 +100,8 @@ public final class Client implements AutoCloseable {
     }
 
     /**
-     * Return one result for each row, as they finish; a row has the time limit from when it is sent. Rows are read as
-     * the results are, and at most 256 are on their way at once.
+     * Return one result for each row, as they finish; a row has the time limit from when it is sent. Rows are read on a
+     * thread of their own, and at most 256 are on their way at once.
      */
     public Iterable<Result> askMany(Object task, Iterable<? extends Map<String, ?>> rows, Options options, Duration limit) {
         return () -> new Results(rows.iterator(), row -> submit(task, row, options, limit));
