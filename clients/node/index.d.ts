@@ -103,7 +103,10 @@ export class EcellmError extends Error {
 
 export interface AskSettings {
   options?: Options;
-  /** Milliseconds until the request is given up and cancelled: a minute, for each row of askMany ten. */
+  /**
+   * Milliseconds until the request is given up and cancelled: a minute, for each row of askMany ten. More than 25 days,
+   * or Infinity, are 25 days.
+   */
   timeout?: number;
   /** Cancels the request. */
   signal?: AbortSignal;

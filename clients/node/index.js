@@ -11,6 +11,7 @@ const PROTOCOL = 1;
 const FAREWELL = 5_000; // ms that a child has to end by itself
 const WINDOW = 256; // rows of askMany that are on their way at once
 const DEATHS = 2; // of children, that fail a request that they had
+const LONGEST_WAIT = 2 ** 31 - 1; // ms, some 25 days: a longer timer of Node ends at once
 const STARTS = 3; // that fail in a row, and with them all requests that wait
 
 /** Why there is no answer: `code` for programs, `message` for people; `field` and `step` where there are any. */
@@ -44,6 +45,7 @@ export class Client {
   }
 
   static async start({ command = ["ecellm-lite", "pipe"], stderr = "inherit", startTimeout = 600_000 } = {}) {
+    checkWait("startTimeout", startTimeout);
     const client = new Client({ command, stderr, startTimeout });
     await new Promise((resolve, reject) => {
       client.#started = { resolve, reject };
@@ -61,6 +63,7 @@ export class Client {
     return new Promise((resolve, reject) => {
       if (this.#isClosed) throw closed();
       if (signal?.aborted) throw cancelled();
+      checkWait("timeout", timeout);
       const id = ++this.#lastId;
       const line = asLine({ id, task, row, options });
       if (line.length > this.ready.limits.line_bytes) {
@@ -71,7 +74,7 @@ export class Client {
         this.#settle(id, "reject", error);
       };
       const abort = () => drop(cancelled());
-      const timer = setTimeout(() => drop(new EcellmError("timeout", `There was no answer in ${timeout} ms.`)), timeout);
+      const timer = setTimeout(() => drop(new EcellmError("timeout", `There was no answer in ${timeout} ms.`)), Math.min(timeout, LONGEST_WAIT));
       const release = () => {
         clearTimeout(timer);
         signal?.removeEventListener("abort", abort);
@@ -173,7 +176,8 @@ export class Client {
     }
     const { program } = child;
     this.#child = child;
-    const timer = setTimeout(() => this.#dismiss(child, `was not ready in ${startTimeout} ms`), startTimeout);
+    const late = () => this.#dismiss(child, `was not ready in ${startTimeout} ms`);
+    const timer = setTimeout(late, Math.min(startTimeout, LONGEST_WAIT));
     program.on("error", fail);
     program.on("close", (code, cause) => {
       clearTimeout(timer);
@@ -262,7 +266,19 @@ export class Client {
   }
 }
 
-const asLine = (message) => Buffer.from(`${JSON.stringify(message)}\n`);
+function asLine(message) {
+  try {
+    return Buffer.from(`${JSON.stringify(message)}\n`);
+  } catch (error) {
+    throw new EcellmError("input", `The request is not JSON: ${error.message.split("\n")[0]}.`);
+  }
+}
+
+function checkWait(name, milliseconds) {
+  if (milliseconds >= 0) return;
+  throw new EcellmError("usage", `${name} is ${milliseconds}: give milliseconds, or Infinity.`, { field: name });
+}
+
 const failed = ({ code, message, field, step }) => new EcellmError(code, message, { field, step });
 const cancelled = () => new EcellmError("cancelled", "The request was cancelled.");
 const closed = () => new EcellmError("closed", "The client is closed.");

@@ -36,7 +36,8 @@ function eachOnce(results, count) {
 }
 
 async function talk() {
-  const client = await Client.start({ command });
+  await fails("usage", Client.start({ command, startTimeout: NaN }));
+  const client = await Client.start({ command, startTimeout: Infinity });
   const { pid } = client;
   assert.ok(client.ready.tasks.includes(TASK) && client.ready.model.envelope);
   const answer = await client.ask(TASK, good, { options: { calibration: false, priority: "urgent" } });
@@ -57,6 +58,11 @@ async function talk() {
   await fails("usage", client.ask("nonsense", good));
   await fails("protocol", client.ask(TASK, good, { options: { nonsense: 1 } }));
   await fails("protocol", client.ask(TASK, { review: "x".repeat(17_000_000) }));
+  const cycle = {};
+  cycle.review = cycle;
+  for (const row of [cycle, { review: 1n }]) await fails("input", client.ask(TASK, row));
+  for (const timeout of [NaN, -1, "soon"]) await fails("usage", client.ask(TASK, good, { timeout }));
+  for (const timeout of [2 ** 31, Infinity]) assert.ok((await client.ask(TASK, good, { timeout })).text);
 
   const stop = new AbortController();
   const asked = rows(300).map((row) => client.ask(TASK, row, { signal: stop.signal }).then(() => "answered", ({ code }) => code));
