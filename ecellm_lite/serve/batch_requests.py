@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ def read_requests(path: Path, endpoint: str) -> tuple[list[Line], list[dict[str,
     ids: set[str] = set()
     with path.open("rb") as file:
         for number, data in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
+            if number == 1:
+                data = data.removeprefix(BOM_UTF8)  # editors of Windows begin a file with it
             if not data.strip():
                 continue
             if len(lines) >= MOST_LINES:

@@ -88,16 +88,21 @@ def read_keys(path: Path) -> list[Key]:
     if len(data) > LARGEST:
         raise _error(path, f"has more than {LARGEST:,} bytes", "give a file of keys")
     keys: dict[str, Key] = {}
-    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), start=1):
+    # Editors of Windows begin a file with a byte-order mark, which utf-8-sig leaves out.
+    for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), start=1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
         if len(words) not in (2, 3) or not _NAME.fullmatch(words[0]) or words[0] in keys:
             reason = f"has no name and key, or a repeated name, in line {number}"
             raise _error(path, reason, "write NAME KEY, or NAME KEY ROWS", number)
-        if len(words) == 3 and not (words[2].isdecimal() and 0 < int(words[2][:9]) == int(words[2])):
+        if len(words) == 3 and not (len(words[2]) <= 9 and words[2].isdecimal() and int(words[2])):
             raise _error(path, f"has no number of rows in line {number}", "write NAME KEY ROWS", number)
-        keys[words[0]] = Key.of(words[0], words[1], int(words[2]) if len(words) == 3 else None)
+        key = Key.of(words[0], words[1], int(words[2]) if len(words) == 3 else None)
+        if other := next((other for other in keys.values() if other.digest == key.digest), None):
+            reason = f"has the key of {other.name} again in line {number}"
+            raise _error(path, reason, "give each client a key of its own", number)
+        keys[key.name] = key
     if not keys:
         raise _error(path, "has no key", "write NAME KEY in a line")
     return list(keys.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,14 @@ def test_the_numbers_of_a_body_keep_their_spelling(tmp_path: Path) -> None:
     body = '{"task": 1, "row": {"price": 19.50, "ü": [1e2, null, "\\ud83d"]}}'
     (tmp_path / "x").write_text(f'{{"custom_id": "a", "method": "POST", "body": {body}, "url": "{TASK}"}}', "utf-8")
     assert [line.body for line in read_requests(tmp_path / "x", TASK)[0]] == [body.encode()]
+
+
+@pytest.mark.parametrize(("data", "codes"), [(lines(rows(2)), []), (b"", ["empty_file"])])
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path, data: bytes, codes: list[str]) -> None:
+    (tmp_path / "x").write_bytes(codecs.BOM_UTF8 + data)
+    requests, errors = read_requests(tmp_path / "x", TASK)
+    assert len(requests) == data.count(b"\n")
+    assert [error["code"] for error in errors] == codes
 
 
 def test_a_request_with_too_many_rows_for_its_key_is_not_sent_again() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import socket
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,8 @@ def test_keys_are_read_from_a_file(tmp_path: Path) -> None:
     assert (first.name, first.rows, second.name, second.rows) == ("till-1", None, "till-2", 200)
     assert keys.find("") is None
     assert KEY not in repr(first)
+    file.write_bytes(codecs.BOM_UTF8 + f"till-1 {KEY}\r\n".encode())  # as Windows's editors write it
+    assert [key.name for key in read_keys(file)] == ["till-1"]
 
 
 @pytest.mark.parametrize(
@@ -108,6 +111,8 @@ def test_keys_are_read_from_a_file(tmp_path: Path) -> None:
         f"a {KEY} x",
         f"a {KEY} 0",
         f"a {KEY} -1",
+        f"a {KEY} 1{'0' * 5000}",
+        f"a {KEY} 5\nb {KEY}",
         f"a {KEY}\na {KEY}2",
         f"ä {KEY}",
         "a " + "é" * 20,
