@@ -35,6 +35,7 @@ from ecellm_lite.pipe.messages import Ask
 from ecellm_lite.pipe.options import wire_options
 from ecellm_lite.pipe.supervisor import Supervisor
 from ecellm_lite.read_ahead import read_ahead
+from ecellm_lite.submission import id_of
 from ecellm_lite.tasks.registry import get_task, task_names
 from ecellm_lite.tasks.task import Task
 
@@ -138,15 +139,18 @@ class ChildRuntime:
         adapter = checked_adapter(options.get("adapter"), self.adapters)
         checked_task = task if isinstance(task, Task) else get_task(task)
         name = checked_task.definition or str(checked_task.source or checked_task.name)
-        number = next(self._numbers)
+        number, wire = next(self._numbers), wire_options(options)
+        sent: dict[str, Any] = {}  # the part of the row that the child needs: the other columns need not be JSON
+        failed = partial(self._failed, checked_task, sent, adapter)
         try:
             if isinstance(row, InputError):
                 raise row
-            failed = partial(self._failed, checked_task, row, adapter)
-            request = PendingRequest.of(Ask(number, name, row, wire_options(options)), failed, options.get("listener"))
-        except InputError as error:
+            sent["id"] = id_of(row)
+            sent |= checked_task.needed(row)
+            request = PendingRequest.of(Ask(number, name, sent, wire), failed, options.get("listener"))
+        except EcellmError as error:
             future: Future[Answer] = Future()
-            future.set_result(self._failed(checked_task, row, adapter, error))
+            future.set_result(failed(error))
             return future
         self._supervisor.ask(request)
         if deadline_ms is not None:  # the deadline is watched here too: the child may be dead, or start counting later
@@ -211,7 +215,7 @@ class ChildRuntime:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _failed(self, task: Task, row: Row | InputError, adapter: str | None, error: EcellmError) -> Answer:
+    def _failed(self, task: Task, row: Row, adapter: str | None, error: EcellmError) -> Answer:
         return Answer.failed(task.name, error, model=model_of(self, adapter), envelope=self.envelope.name, row=row)
 
 

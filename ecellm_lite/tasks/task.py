@@ -135,14 +135,28 @@ class Task:
         A row may also be in the wire format {instruction, input, options}. The row's strings are then used unchanged,
         and no examples are added.
         """
+        if self._is_wire(row):
+            return self._wire_question(row)
+        values = read_fields(self.fields, _fields_of(row))
+        return self._ask(values, encodable(instruction or self.instruction))
+
+    def needed(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the part of a row that `question` reads. It asks the same question as the whole row.
+
+        Raises InputError, as `question` does, if this part has an invalid value.
+        """
+        if self._is_wire(row):
+            return _wire_texts(row)
+        values = _fields_of(row)
+        read_fields(self.fields, values)
+        return {field.name: values[field.name] for field in self.fields if field.name in values}
+
+    def _is_wire(self, row: Mapping[str, Any]) -> bool:
+        """Return whether a row is in the wire format. Raises InputError if it is not an object."""
         if not isinstance(row, Mapping):
             names = ", ".join(field.name for field in self.fields)
             raise InputError(f"A row of {self.name} is {shown(row)}", step=f"give an object with the fields {names}")
-        text = row.get("input")
-        if isinstance(text, str) and "input" not in {field.name for field in self.fields}:
-            return self._wire_question(row, text)
-        values = read_fields(self.fields, text if isinstance(text, Mapping) else row)
-        return self._ask(values, encodable(instruction or self.instruction))
+        return isinstance(row.get("input"), str) and "input" not in {field.name for field in self.fields}
 
     def shortened(self, question: Question, needs: Callable[[Question], int], most: int) -> Question:
         """Return the question with its row cut as little as possible, so that it needs at most `most` tokens.
@@ -208,19 +222,9 @@ class Task:
     def _wording(self, instruction: str) -> str:
         return f"{instruction}\n{self.examples.digest}" if self.examples else instruction
 
-    def _wire_question(self, row: Mapping[str, Any], text: str) -> Question:
-        instruction: Any = row.get("instruction")
-        options: Any = row.get("options") or None
-        texts = {"instruction": instruction, "input": text}
-        if options:
-            texts["options"] = options
-        for name, value in texts.items():
-            if not isinstance(value, str) or is_blank(value):
-                message = f"The row's input is a text, as in the data set, but its {name} is {shown(value)}"
-                step = "give instruction and input as texts, and options as a text or not at all"
-                raise InputError(message, step=step, field=name)
-        text, options = encodable(text), options and encodable(options)
-        instruction = encodable(instruction)
+    def _wire_question(self, row: Mapping[str, Any]) -> Question:
+        texts = {name: encodable(text) for name, text in _wire_texts(row).items()}
+        instruction, text, options = texts["instruction"], texts["input"], texts.get("options")
         return Question(instruction, text, options, self.read(text, options), wording=instruction)
 
     def example(self) -> dict[str, Any]:
@@ -233,3 +237,23 @@ class Task:
         text = files("ecellm_lite").joinpath(f"tasks/examples/{self.name}.json").read_text("utf-8")
         example: dict[str, Any] = json.loads(text)
         return example
+
+
+def _fields_of(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the object with a row's fields: the row itself, or the object under its key `input`."""
+    inner = row.get("input")
+    return inner if isinstance(inner, Mapping) else row
+
+
+def _wire_texts(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the texts of a row in the wire format. Raises InputError for a value that is no text or blank."""
+    names = ("instruction", "input", "options") if row.get("options") else ("instruction", "input")
+    texts: dict[str, str] = {}
+    for name in names:
+        value = row.get(name)
+        if not isinstance(value, str) or is_blank(value):
+            message = f"The row's input is a text, as in the data set, but its {name} is {shown(value)}"
+            step = "give instruction and input as texts, and options as a text or not at all"
+            raise InputError(message, step=step, field=name)
+        texts[name] = value
+    return texts

@@ -55,11 +55,14 @@ def written_json(value: Any, default: Callable[[Any], Any] | None = None) -> str
 
 
 def as_written(value: Any) -> Any:
-    """Return a row as plain JSON values: a WrittenNumber becomes its spelling as text, and NaN becomes None."""
+    """Return the fields of a row, which the task has checked, as plain JSON values.
+
+    A WrittenNumber becomes its spelling as text. A value that JSON does not have becomes None: no task reads it.
+    """
     if isinstance(value, Mapping):
-        return {key: as_written(part) for key, part in value.items()}
+        return {str(key): as_written(part) for key, part in value.items()}
     if isinstance(value, list):
         return [as_written(part) for part in value]
-    if isinstance(value, WrittenNumber) and math.isfinite(value):
-        return value.text
-    return None if isinstance(value, float) and math.isnan(value) else value
+    if isinstance(value, float):
+        return (value.text if isinstance(value, WrittenNumber) else value) if math.isfinite(value) else None
+    return value if isinstance(value, str | int) else None

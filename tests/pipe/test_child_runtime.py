@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +34,10 @@ from ecellm_lite.pipe import supervisor
 from ecellm_lite.pipe.asking import MOST_SENT, PendingRequest, RequestQueue
 from ecellm_lite.pipe.child_runtime import ChildRuntime
 from ecellm_lite.pipe.messages import Ask
+from ecellm_lite.tasks.questions import question_task
+from ecellm_lite.tasks.registry import load_task
+from ecellm_lite.tasks.task import Task
+from ecellm_lite.tasks.written import read_json
 from tests.pipe.host import FAKE_PIPE, PATIENCE, ROOT
 from tests.support.answer_checks import EXAMPLES
 from tests.support.tiny_models import write_tiny_model
@@ -80,6 +86,53 @@ def test_answers_equal_those_of_a_runtime_in_this_process() -> None:
         (answer.id, answer.probabilities) for answer in expected if not answer.error
     ]
     assert [answer.error for answer in answers] == [answer.error for answer in expected]
+
+
+OWN_TASK = """
+name = "routing"
+summary = "Send a mail to the right desk."
+instruction = "Choose a desk."
+
+[[fields]]
+name = "input"
+
+[answer]
+type = "choice"
+choices = [{ value = "billing" }, { value = "delivery" }]
+"""
+UNREAD: dict[Any, Any] = {"when": date(2024, 5, 1), "raw": b"x", ("a", 1): 1, "more": {"x": math.inf}, 7: {1, 2}}
+PRODUCTS = {"product_1": {"title": "A mug", **UNREAD}, "product_2": {"title": "A cup"}}
+WIRE = {"instruction": "Rate it.", "input": "Good.", "options": '["A: very positive", "B: positive"]'}
+ROWS: list[tuple[str, Any]] = [
+    ("sentiment_analysis", {"id": 1, "review": "good", **UNREAD}),
+    ("sentiment_analysis", {"id": 2, "input": {"review": "good", **UNREAD}, **UNREAD}),
+    ("sentiment_analysis", {"id": 3, **WIRE, **UNREAD}),
+    ("product_matching", {"id": 4, **PRODUCTS, **UNREAD}),
+    ("attribute_value_extraction", {"title": 5, "feature": ["a", 1.5], "attributes": ["Color"], "price": math.nan}),
+    ("sentiment_analysis", {"id": 5, "revue": "good", **UNREAD}),
+    ("sentiment_analysis", {"review": b"good"}),
+    ("sentiment_analysis", read_json('{"review": 1e999}')),
+    ("sentiment_analysis", read_json('{"id": 1.5, "review": "good"}')),
+    ("sentiment_analysis", {"id": date(2024, 5, 1), "review": "good"}),
+    ("sentiment_analysis", {**WIRE, "options": b"A"}),
+    ("sentiment_analysis", {**WIRE, "options": "A"}),
+    ("sentiment_analysis", [1]),
+]
+
+
+def test_a_row_is_read_as_by_a_runtime_in_this_process(tmp_path: Path) -> None:
+    path = tmp_path / "routing.toml"
+    path.write_text(OWN_TASK, "utf-8")
+    question = question_task({"type": "predicate", "instructions": "Is it good?"})
+    own: list[tuple[str | Task, Any]] = [
+        (load_task(path), {"input": "a mail", **UNREAD}),
+        (question, {"state": "a mail", **UNREAD}),
+    ]
+    with ChildRuntime(command=FAKE_PIPE) as child, Runtime.over(FakeBackend()) as runtime:
+        for task, row in [*own, *ROWS]:
+            ours, theirs = child.submit(task, row).result(PATIENCE), runtime.submit(task, row).result(PATIENCE)
+            assert (ours.id, ours.error, ours.value) == (theirs.id, theirs.error, theirs.value)
+            assert ours.probabilities == theirs.probabilities
 
 
 def test_options_are_sent_to_the_child() -> None:
