@@ -54,10 +54,12 @@ final class Check {
     }
 
     private static void talk(String[] command) throws Exception {
-        Client client = Client.start(new Settings(command));
+        Duration endless = Duration.ofSeconds(Long.MAX_VALUE);
+        Client client = Client.start(new Settings(List.of(command), true, endless));
         long pid = client.pid();
         check(((List<?>) client.ready().get("tasks")).contains(TASK));
         Answer answer = client.ask(TASK, GOOD, new Options().uncalibrated().urgent(), LIMIT);
+        check(client.ask(TASK, GOOD, new Options(), endless).value().equals(answer.value()));
         check(answer.probability() > 0 && answer.probability() <= 1 && answer.text() != null);
         check(((Map<?, ?>) answer.fields().get("probabilities")).containsKey(answer.value()));
 
@@ -137,7 +139,9 @@ final class Check {
         fails("crashed", () -> client.ask(TASK, Map.of("review", "poison")));
         check(client.ask(TASK, GOOD).text() != null);
 
-        fails("timeout", () -> client.ask(TASK, Map.of("review", "hang"), new Options(), Duration.ofMillis(300)));
+        for (Duration limit : List.of(Duration.ofSeconds(Long.MIN_VALUE), Duration.ofMillis(300))) {
+            fails("timeout", () -> client.ask(TASK, Map.of("review", "hang"), new Options(), limit));
+        }
         kill(client.pid());
         check(client.ask(TASK, GOOD).text() != null);
 
@@ -153,6 +157,7 @@ final class Check {
         fails("crashed", () -> Client.start(new Settings(with(command, "foreign"), true, LIMIT)));
         fails("crashed", () -> Client.start(new Settings(with(command, "never"), true, Duration.ofMillis(300))));
         fails("crashed", () -> Client.start(new Settings("echo", "hello")));
+        fails(IllegalArgumentException.class, () -> new Settings(List.of(), true, LIMIT));
         fails("crashed", () -> Client.start(new Settings("/nonsense/ecellm-lite")));
         Client client = Client.start(new Settings(with(command, "noisy"), false, LIMIT));
         check(client.ask(TASK, GOOD).text() != null);

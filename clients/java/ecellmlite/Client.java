@@ -26,6 +26,7 @@ public final class Client implements AutoCloseable {
     private static final int STARTS = 3; // that fail in a row, and with them all requests that wait
     private static final int FAREWELL = 5; // seconds that a child has to end by itself
     private static final Duration MINUTE = Duration.ofMinutes(1);
+    private static final Duration LONGEST = Duration.ofMillis(Long.MAX_VALUE);
 
     private final Settings settings;
     private final AtomicLong lastId = new AtomicLong();
@@ -44,7 +45,7 @@ public final class Client implements AutoCloseable {
         try {
             client.startChild();
             result(client.started);
-        } catch (EcellmException error) {
+        } catch (RuntimeException error) {
             client.close();
             throw error;
         }
@@ -85,6 +86,7 @@ public final class Client implements AutoCloseable {
      * the thread that reads the child's answers, and must not wait for another one.
      */
     public CompletableFuture<Answer> submit(Object task, Map<String, ?> row, Options options, Duration limit) {
+        long milliseconds = milliseconds(limit);
         Request request = new Request(lastId.incrementAndGet());
         try {
             String values = ",\"row\":" + Json.write(row) + ",\"options\":" + Json.write(options.values());
@@ -96,7 +98,7 @@ public final class Client implements AutoCloseable {
             request.future.completeExceptionally(error);
         }
         request.future.whenComplete((answer, error) -> withdraw(request));
-        return request.future.orTimeout(limit.toMillis(), TimeUnit.MILLISECONDS);
+        return request.future.orTimeout(milliseconds, TimeUnit.MILLISECONDS);
     }
 
     /**
@@ -159,17 +161,17 @@ public final class Client implements AutoCloseable {
     }
 
     private synchronized void startChild() {
+        long limit = milliseconds(settings.startLimit());
         ProcessBuilder builder = new ProcessBuilder(settings.command());
         builder.redirectError(settings.showMessages() ? ProcessBuilder.Redirect.INHERIT : ProcessBuilder.Redirect.DISCARD);
         try {
             child = new Child(builder.start());
-        } catch (IOException error) {
+        } catch (IOException | RuntimeException error) {
             throw new EcellmException("crashed", error.getMessage());
         }
         Child started = child;
         thread("writer", started::write);
         thread("reader", () -> read(started));
-        long limit = settings.startLimit().toMillis();
         CompletableFuture.delayedExecutor(limit, TimeUnit.MILLISECONDS).execute(() -> {
             if (!started.isReady) {
                 started.dismiss("The child process was not ready in " + limit + " ms.");
@@ -255,6 +257,11 @@ public final class Client implements AutoCloseable {
         } catch (ExecutionException | CancellationException error) {
             throw EcellmException.of(error);
         }
+    }
+
+    /** Return a time limit in milliseconds; one that has too many is as long as a limit gets. */
+    private static long milliseconds(Duration limit) {
+        return limit.compareTo(LONGEST) > 0 ? Long.MAX_VALUE : limit.isNegative() ? 0 : limit.toMillis();
     }
 
     private static EcellmException closed() {
