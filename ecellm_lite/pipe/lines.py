@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import select
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -56,10 +57,13 @@ class Output:
 
     `write` must write all bytes or raise OSError. After an error, the event `broken` is set, and later lines are
     dropped. If the error is anything but a reader that is gone, such as a full disk, `failure` holds it.
+
+    `descriptor`: the file descriptor to which `write` writes. It is asked whether there is a reader.
     """
 
-    def __init__(self, write: Callable[[bytes], object]) -> None:
+    def __init__(self, write: Callable[[bytes], object], descriptor: int | None = None) -> None:
         self._write = write
+        self._descriptor = descriptor
         self._queue: SimpleQueue[tuple[Line, int] | None] = SimpleQueue()
         self._room = threading.Condition()
         self._messages = self._bytes = 0
@@ -67,6 +71,21 @@ class Output:
         self.failure: OSError | None = None
         self._thread = threading.Thread(target=self._run, name="ecellm-lite output", daemon=True)
         self._thread.start()
+
+    def has_reader(self) -> bool:
+        """Return whether lines can still be written. This notices a reader that has gone since the last write.
+
+        Windows cannot be asked. There, only the next write fails.
+        """
+        if self._descriptor is not None and not self.broken.is_set() and hasattr(select, "poll"):
+            poll = select.poll()
+            # Not POLLHUP: asked for it, macOS also reports a socket whose client only sends no more.
+            poll.register(self._descriptor, select.POLLOUT)
+            if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
+                self.broken.set()
+                with self._room:
+                    self._room.notify_all()
+        return not self.broken.is_set()
 
     def take_room(self, size: int) -> bool:
         """Wait until the queue has room for the answer to a request of `size` bytes, and reserve this room.

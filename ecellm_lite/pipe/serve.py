@@ -69,8 +69,8 @@ def serve_standard_streams(load: Load) -> None:
     """
     if _is_pipe(0):
         end_with_parent()
-    read, write = take_standard_streams()
-    output = Output(write)
+    read, write, target = take_standard_streams()
+    output = Output(write, target)
     try:
         answerer, progress = load()
     except Exception as error:  # with too little memory also ImportError and MemoryError
@@ -113,7 +113,7 @@ def _run(session: Session, read: Callable[[int], bytes], output: Output) -> None
             ended.set_result(None)
 
     threading.Thread(target=converse, name="ecellm-lite session", daemon=True).start()
-    while not output.broken.is_set():
+    while output.has_reader():
         if wait([ended], 0.5).done:
             ended.result()
             break

@@ -187,7 +187,7 @@ class Session:
 
     def _drain(self) -> None:
         with self._changed:
-            while self._in_flight and not self._output.broken.is_set():
+            while self._in_flight and self._output.has_reader():
                 self._changed.wait(1)
             abandoned = list(self._in_flight.values())
         for future in abandoned:

@@ -62,7 +62,7 @@ class SocketServer:
     def _serve(self, host: socket.socket) -> None:
         try:
             with host:
-                output = Output(host.sendall)
+                output = Output(host.sendall, host.fileno())
                 Session(self._answerer, output, self._progress).run(read_lines(_reader(host)))
                 output.close()
         finally:

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from ecellm_lite.errors import InputError
 
 
-def take_standard_streams() -> tuple[Callable[[int], bytes], Callable[[bytes], None]]:
+def take_standard_streams() -> tuple[Callable[[int], bytes], Callable[[bytes], None], int]:
     """Return functions that read from the original standard input and write to the original standard output.
+
+    The third part of the result is the file descriptor of the original standard output.
 
     After this call, text printed to standard output goes to standard error, even if native code prints it. Standard
     input is empty. Child processes do not inherit the original streams. Raises InputError if standard input or output
@@ -35,7 +37,7 @@ def take_standard_streams() -> tuple[Callable[[int], bytes], Callable[[bytes], N
         while view:
             view = view[os.write(target, view) :]
 
-    return lambda size: os.read(source, size), write
+    return lambda size: os.read(source, size), write, target
 
 
 def _moved(descriptor: int, name: str) -> int:
