@@ -3,22 +3,43 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 static const double ENOUGH = 0.8; /* below it a person decides */
+
+/* Return the next line of standard input without its end, to be freed; NULL at the end of the input. */
+static char *next_line(void) {
+    size_t length = 0, room = 0;
+    char *line = NULL;
+    for (;;) {
+        if (length == room) {
+            char *larger = realloc(line, room = room ? 2 * room : 256);
+            if (!larger) break;
+            line = larger;
+        }
+        int character = getchar();
+        if (character == EOF && !length) break;
+        if (character == EOF || character == '\n') {
+            if (length && line[length - 1] == '\r') length--;
+            line[length] = 0;
+            return line;
+        }
+        line[length++] = (char)character;
+    }
+    free(line);
+    return NULL;
+}
 
 int main(int count, char **arguments) {
     ecellm_settings settings = {.command = count > 1 ? arguments[1] : NULL};
     ecellm_answer answer;
-    char review[4096];
+    char *review;
     ecellm_client *client = ecellm_start(&settings, &answer);
     if (!client) {
         fprintf(stderr, "%s\n", answer.message);
         ecellm_free(&answer);
         return 1;
     }
-    while (fgets(review, sizeof review, stdin)) {
-        review[strcspn(review, "\r\n")] = 0;
+    while ((review = next_line())) {
         char *row = ecellm_row("review", review, NULL);
         if (ecellm_ask(client, "sentiment_analysis", row, NULL, 30000, &answer)) {
             int is_sure = !answer.abstained && answer.probability >= ENOUGH;
@@ -29,6 +50,7 @@ int main(int count, char **arguments) {
         fflush(stdout);
         ecellm_free(&answer);
         free(row);
+        free(review);
     }
     ecellm_close(client);
     return 0;

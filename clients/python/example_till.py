@@ -13,7 +13,7 @@ def main() -> None:
     with ChildRuntime(*sys.argv[1:2]) as runtime:
         for line in sys.stdin:
             try:
-                answer = runtime.answer("sentiment_analysis", {"review": line.rstrip("\n")}, deadline_ms=30_000)
+                answer = runtime.answer("sentiment_analysis", {"review": line.rstrip("\r\n")}, deadline_ms=30_000)
             except EcellmError as error:
                 print(f"no answer ({error.code}): {error}  ask a person", flush=True)
                 continue

@@ -5,15 +5,21 @@ If a language is not installed, its tests are skipped.
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ecellm_lite import Answer, InputError
+from ecellm_lite.pipe import child_runtime
 from tests.pipe.host import FAKE_PIPE, PATIENCE, ROOT
 
 CLIENTS = ROOT / "clients"
@@ -80,6 +86,34 @@ def test_a_client_gets_answers_and_survives_faults_of_its_child(language: str, c
 def test_nodes_client_survives_a_restart_that_the_system_refuses() -> None:
     few_files = ["sh", "-c", 'ulimit -n 128; exec "$@"', "sh"]
     run([*few_files, tool("node"), CHECKS / "check.mjs", "refuse", *FAKE_PIPE])
+
+
+def test_the_till_in_c_reads_whole_lines(tmp_path: Path) -> None:
+    till = compile_c(tmp_path, CLIENTS / "c" / "example_till.c", "-fsanitize=address,undefined")
+    ended = run([till, shlex.join(FAKE_PIPE)], text=f"{'long ' * 2000}\r\n\nshort")
+    answers = [line.startswith("no answer (input)") for line in ended.stdout.splitlines()]
+    assert answers == [False, True, False]
+
+
+def test_the_till_in_python_reads_lines_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[Any] = []
+
+    class Till:
+        def __enter__(self) -> Till:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def answer(self, _: str, row: Any, **options: Any) -> Answer:
+            rows.append(row)
+            raise InputError("It has no answer")
+
+    monkeypatch.setattr(child_runtime, "ChildRuntime", Till)
+    monkeypatch.setattr(sys, "argv", ["example_till.py"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("good\r\nbad\n"))
+    runpy.run_path(str(CLIENTS / "python" / "example_till.py"), run_name="__main__")
+    assert rows == [{"review": "good"}, {"review": "bad"}]
 
 
 def test_json_is_read_and_written(language: str, check: Command) -> None:
