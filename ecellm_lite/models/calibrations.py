@@ -274,13 +274,15 @@ class Calibrations:
 def read_calibration(path: Path) -> Calibration | None:
     """Return the calibration in a file, or None if there is no file.
 
-    Raises ModelError for a damaged or outdated file.
+    Raises ModelError for a damaged or outdated file, and for a folder.
     """
     try:
         calibration = read_document(Calibration, path, largest=LARGEST, formats=(1, FORMAT))
         _check(calibration)
     except FileNotFoundError:
         return None
+    except IsADirectoryError:
+        raise ModelError(f"The calibration {path} is a folder", step="give the path of a calibration's file") from None
     except (OSError, ValueError) as error:
         raise ModelError(
             f"The calibration {path} is damaged ({error}) and is not used",

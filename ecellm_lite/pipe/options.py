@@ -51,8 +51,8 @@ def request_options(task: Task, wire: Mapping[str, Any]) -> RequestOptions:
         kinds = _KINDS[name]
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise _wrong(name, value)
-    if values.get("calibration") is True:
-        raise _wrong("calibration", True)
+    if values.get("calibration") in (True, ""):
+        raise _wrong("calibration", values["calibration"])
     if not 0 <= values.get("seed", 0) < 1 << 32:
         raise _wrong("seed", values["seed"])
     space = _space(task, values)

@@ -80,12 +80,12 @@ def _advice(key: str, own: Sequence[str]) -> str:
     begun = [name for name in possible if len(key) > 2 and name.startswith(key)]
     near = begun or get_close_matches(key, possible, n=3, cutoff=0.5)
     names = list(dict.fromkeys(_NAMES[match].name if match in _NAMES else match for match in near))[:3]
-    others = [name for name in own if name not in names]
-    more = ", …" if len(others) > MOST_NAMED else ""
-    of_own = f"one of your own, {', '.join(others[:MOST_NAMED])}{more}"
     built_in = [task.abbreviation for task in (*TASKS.values(), *CASLIE_TASKS.values())]
     tasks = " or ".join(names) if names else f"one of {', '.join(built_in)}"
-    return f"use {tasks}, or {of_own}" if others else f"use {tasks}, or add your own by `ecellm-lite tasks add FILE`"
+    if others := [name for name in own if name not in names]:
+        more = ", …" if len(others) > MOST_NAMED else ""
+        return f"use {tasks}, or one of your own, {', '.join(others[:MOST_NAMED])}{more}"
+    return f"use {tasks}" if names else f"use {tasks}, or add your own by `ecellm-lite tasks add FILE`"
 
 
 def task_names() -> tuple[str, ...]:

@@ -234,6 +234,13 @@ def test_a_damaged_calibration_is_reported_and_not_used(text: str, store: Store,
         Calibrations(model.manifest.sha256, "alpaca", named=path)
 
 
+def test_a_folder_is_no_calibration(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as error:
+        read_calibration(tmp_path)
+    assert str(tmp_path) in str(error.value)
+    assert "Errno" not in str(error.value)
+
+
 def test_a_valid_calibration_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(GOOD))
     assert read_calibration(tmp_path / "a.json") == calibration_of("sentiment_analysis")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -63,6 +64,15 @@ def test_reading_and_the_published_schema_agree(data: dict[str, Any]) -> None:
     likelihood = (data.get("options") or {}).get("min_probability")
     if likelihood is None or 0 <= likelihood <= 1:  # the answerer itself checks the range
         REQUEST.validate(data)
+
+
+@pytest.mark.parametrize("calibration", ["", True, 1])
+def test_what_is_no_path_of_a_calibration_is_refused(calibration: Any) -> None:
+    with pytest.raises(ProtocolError) as error:
+        request_options(get_task("SA"), {"calibration": calibration})
+    assert error.value.field == "options.calibration"
+    with pytest.raises(jsonschema.ValidationError):
+        REQUEST.validate({"id": 1, "task": "SA", "row": {}, "options": {"calibration": calibration}})
 
 
 def test_an_error_has_the_id_of_its_request() -> None:

@@ -94,7 +94,7 @@ def test_requests_of_a_client_that_vanishes_are_cancelled(monkeypatch: pytest.Mo
     with Runtime.over(FakeBackend()) as runtime, host:
         monkeypatch.setattr(runtime, "submit", submit)
         output = Output(host.sendall, host.fileno())
-        session = threading.Thread(target=Session(runtime, output).run, args=(read_lines(host.recv),))
+        session = threading.Thread(target=Session(runtime, output).run, args=(read_lines(host.recv),), daemon=True)
         session.start()
         with client:
             assert client.recv(1 << 16)

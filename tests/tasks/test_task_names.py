@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ecellm_lite.errors import UsageError
-from ecellm_lite.tasks.registry import TASKS, get_task
+from ecellm_lite.tasks.registry import CASLIE_TASKS, TASKS, get_task
 from tests.support.questions import NAMES
 
 
@@ -50,7 +50,7 @@ def test_an_unknown_task_with_none_near_lists_them_and_the_users_own(
     with pytest.raises(UsageError) as caught:
         get_task("qqqq")
     step = caught.value.step or ""
-    assert all(task.abbreviation in step for task in TASKS.values())
+    assert all(task.abbreviation in step for task in (*TASKS.values(), *CASLIE_TASKS.values()))
     assert ("desk_09" in step, "desk_10" in step) == (True, False)
     with pytest.raises(UsageError) as caught:
         get_task("sentiment_analisys")
