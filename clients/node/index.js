@@ -74,7 +74,8 @@ export class Client {
         this.#settle(id, "reject", error);
       };
       const abort = () => drop(cancelled());
-      const timer = setTimeout(() => drop(new EcellmError("timeout", `There was no answer in ${timeout} ms.`)), Math.min(timeout, LONGEST_WAIT));
+      const late = () => drop(new EcellmError("timeout", `There was no answer in ${timeout} ms.`));
+      const timer = setTimeout(late, Math.min(timeout, LONGEST_WAIT));
       const release = () => {
         clearTimeout(timer);
         signal?.removeEventListener("abort", abort);

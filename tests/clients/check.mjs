@@ -105,16 +105,22 @@ async function asksWhileItsSourceWaits(client) {
   }
   assert.ok(given === 3 && isEnded);
 
-  const silent = { next: () => new Promise(() => {}), return: () => Promise.reject(new Error("late")), sent: rows(1) };
-  const waiting = { [Symbol.asyncIterator]: () => ({ ...silent, next: () => (silent.sent.length ? { value: silent.sent.pop() } : silent.next()) }) };
-  for await (const { answer } of client.askMany(TASK, waiting)) {
+  const unsent = rows(1);
+  const silent = {
+    next: () => (unsent.length ? { value: unsent.pop() } : new Promise(() => {})),
+    return: () => Promise.reject(new Error("it comes late, and nobody waits for it")),
+  };
+  for await (const { answer } of client.askMany(TASK, { [Symbol.asyncIterator]: () => silent })) {
     assert.ok(answer);
     break; // and with it ends the wait for a row that never comes
   }
 
   let read = 0;
   let returned = 0;
-  const endless = { next: () => ({ value: Promise.resolve({ id: read, review: `row ${read++}` }) }), return: () => ({ done: true, returned: returned++ }) };
+  const endless = {
+    next: () => ({ value: Promise.resolve({ id: read, review: `row ${read++}` }) }),
+    return: () => ({ done: true, returned: returned++ }),
+  };
   for await (const { answer } of client.askMany(TASK, { [Symbol.iterator]: () => endless })) {
     assert.ok(answer);
     await new Promise((resolve) => setTimeout(resolve, 50));
