@@ -17,6 +17,7 @@ from ecellm_lite.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from ecellm_lite.evaluate.calibrating import LabelledTask
+    from ecellm_lite.evaluate.labelled_files import LabelledRows
     from ecellm_lite.evaluate.results import Unreadable
     from ecellm_lite.models.store import StoredModel
     from ecellm_lite.tasks.task import Task
@@ -146,8 +147,8 @@ def calibrate(
         labelled = _read_questions(questions)
     else:
         assert data
-        labelled, unreadable = read_tasks(data, tasks or [], split=split, setting=setting, limit=limit, reading=labels)
-        show_unreadable(unreadable)
+        labelled, rows_read = read_tasks(data, tasks or [], split=split, setting=setting, limit=limit, reading=labels)
+        show_unread(rows_read)
     options: dict[str, Any] = {"model": model, "envelope": envelope, **settings}
     request = split_options(options)
     results: list[dict[str, Any]] = []
@@ -204,7 +205,7 @@ def _read_questions(path: Path) -> list[LabelledTask]:
     from ecellm_lite.serve.labelled_decisions import read_labelled_questions
 
     labelled, unreadable = read_labelled_questions(path)
-    show_unreadable(unreadable)
+    _show_unreadable(unreadable)
     return labelled
 
 
@@ -226,7 +227,14 @@ def no_labelled_rows(data: Path | None) -> InputError:
     )
 
 
-def show_unreadable(lines: Sequence[Unreadable]) -> None:
+def show_unread(rows: LabelledRows) -> None:
+    """Print the lines that could not be read, and how many rows of other tasks were left out."""
+    _show_unreadable([line for lines in rows.unreadable.values() for line in lines])
+    if rows.left_out:
+        click.echo(rows.left_out, err=True)
+
+
+def _show_unreadable(lines: Sequence[Unreadable]) -> None:
     """Print the first lines that could not be read, each with the reason, and how many more there are."""
     for line in lines[:SHOWN]:
         click.echo(f"Line {line.line} is left out: {line.message}", err=True)

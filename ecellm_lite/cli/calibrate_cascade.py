@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ecellm_lite.answers.answer import Answer
-from ecellm_lite.cli.calibrate import no_labelled_rows, show_unreadable
+from ecellm_lite.cli.calibrate import no_labelled_rows, show_unread
 from ecellm_lite.cli.loading import load_one_of_several
 from ecellm_lite.cli.progress import rows_progress
 from ecellm_lite.errors import InputError, UsageError
@@ -51,8 +51,8 @@ def calibrate_cascade(
     if len(names) != 2 or not all(names):
         raise UsageError("--target-agreement compares two models, the cheaper one first: give --model demo,eCeLLM-M.")
     first, last = names
-    labelled, unreadable = read_tasks(data, tasks, **reading)
-    show_unreadable(unreadable)
+    labelled, rows_read = read_tasks(data, tasks, **reading)
+    show_unread(rows_read)
     if not labelled:
         raise no_labelled_rows(data)
     answers: dict[str, list[list[Answer]]] = {}

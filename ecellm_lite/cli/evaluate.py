@@ -97,6 +97,8 @@ def evaluate(
     evaluation = prepare_evaluation(
         data, tasks, split=split, setting=setting, limit=limit, outputs=outputs, reading=reading
     )
+    if evaluation.rows.left_out:
+        _warn(evaluation.rows.left_out, quiet=quiet)
     options = split_options(model) | {"instruction": instruction}
     try:
         loaded: Runtime | Cascade

@@ -27,10 +27,10 @@ from ecellm_lite.evaluate.cases import Case, case_of, outcome_of
 from ecellm_lite.evaluate.fitting import STRANGE, Fit, check_installed, fit
 from ecellm_lite.evaluate.label_fitting import own_corrections
 from ecellm_lite.evaluate.labelled import Labelled
-from ecellm_lite.evaluate.labelled_files import SETTING, SPLIT, gather, labelled_files
+from ecellm_lite.evaluate.labelled_files import SETTING, SPLIT, LabelledRows, gather, labelled_files
 from ecellm_lite.evaluate.method_fitting import OptionRows, choose_method
 from ecellm_lite.evaluate.none_fitting import NoneFit, fit_none, none_row
-from ecellm_lite.evaluate.results import DataFile, Unreadable
+from ecellm_lite.evaluate.results import DataFile
 from ecellm_lite.evaluate.thresholds import automatic, judged
 from ecellm_lite.models.answer_sets import AnswerSets
 from ecellm_lite.models.automatic import Automatic
@@ -127,8 +127,8 @@ def read_tasks(
     setting: str = SETTING,
     limit: int | None = None,
     reading: LabelledOptions | None = None,
-) -> tuple[list[LabelledTask], list[Unreadable]]:
-    """Return the tasks that have labelled rows in a file or folder, and the lines that could not be read.
+) -> tuple[list[LabelledTask], LabelledRows]:
+    """Return the tasks that have labelled rows in a file or folder, and all that was read there.
 
     `reading`: how a table of labelled rows is read.
 
@@ -144,7 +144,7 @@ def read_tasks(
         for task in tasks
         if (rows := gathered.rows.get(task.name))
     ]
-    return labelled, [line for lines in gathered.unreadable.values() for line in lines]
+    return labelled, gathered
 
 
 def calibrate_task(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ecellm_lite.answers.space import Space
-from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.errors import EcellmError, InputError
 from ecellm_lite.submission import id_of
 from ecellm_lite.tasks.fields import encodable, shown
-from ecellm_lite.tasks.registry import CASLIE_TASKS, TASKS, get_task
+from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.tasks.task import Task
 
 # Two tasks as the authors' own scripts spell them.
@@ -55,27 +55,23 @@ def dataset_keys(row: Mapping[str, Any], task: Task | None) -> dict[str, Any]:
     return {key: row[key] for key in ("task", "split", "setting") if key in row and key not in names}
 
 
-def task_of(row: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
-    """Return the task that a row names, or None if it names none. `own` has the user's tasks by name.
+def task_of(row: Mapping[str, Any], tasks: Mapping[str, Task]) -> Task | str | None:
+    """Return the task that a row names, or None if it names none. `tasks` has the chosen tasks by name.
 
-    Raises InputError for an unknown task.
+    If the named task is not one of them, only its name is returned. Raises InputError if the name is not a text.
     """
     name = row.get("task")
     if name is None:
         return None
+    if not isinstance(name, str):
+        raise InputError(f"The row's task is {shown(name)}", step="give the task's name", field="task")
+    if task := tasks.get(name.strip().lower().replace("-", "_")):
+        return task
     try:
-        if isinstance(name, str):
-            if task := own.get(name.strip().lower().replace("-", "_")):
-                return task
-            task = get_task(_SPELT.get(name.strip().lower(), name))
-            if task.name in TASKS or task.name in CASLIE_TASKS:
-                return task
-    except UsageError as error:  # without its list of tasks: many rows may have the same error
-        raise InputError(error.message, step="see the list of `ecellm-lite tasks`") from None
-    mismatch = f"neither {' nor '.join(own)} nor one" if own else "none"
-    raise InputError(
-        f"The row's task is {shown(name)}, which is {mismatch} of the ten", step="see the list of `ecellm-lite tasks`"
-    )
+        task = get_task(_SPELT.get(name.strip().lower(), name))
+    except EcellmError:  # an unknown task, or an invalid one of the user's
+        return name
+    return tasks.get(task.name, name)
 
 
 def labelled(task: Task, line: int, row: Mapping[str, Any]) -> Labelled:

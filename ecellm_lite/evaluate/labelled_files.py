@@ -2,24 +2,26 @@
 
 Files are read row by row. A folder has a file TASK/SPLIT.jsonl, or a table such as TASK/SPLIT.csv, for each task (see
 tables/labelled_table.py). dataset.json is a JSON array or JSON Lines. Each of its rows names its split (such as `test`)
-and its setting (such as `IND_Diverse_Instruction`). Only the rows of one split and one setting are read. An unusable
-row does not stop the reading. Its line is reported with the reason.
+and its setting (such as `IND_Diverse_Instruction`). Only the rows of one split and one setting are read. Rows that name
+another task are left out and counted. An unusable row does not stop the reading. Its line is reported with the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.errors import InputError
+from ecellm_lite.evaluate.json_array import MARK, array_rows
 from ecellm_lite.evaluate.labelled import Labelled, dataset_keys, labelled, task_of
 from ecellm_lite.evaluate.results import DataFile, Unreadable
 from ecellm_lite.models.files import sha256_of
-from ecellm_lite.tables.json_lines import LONGEST_LINE, check_form
+from ecellm_lite.tables.json_lines import check_form
 from ecellm_lite.tables.labelled_table import LabelledOptions, labelled_file, labelled_rows
 from ecellm_lite.tasks.fields import shown
 from ecellm_lite.tasks.task import Task
@@ -27,9 +29,7 @@ from ecellm_lite.tasks.task import Task
 SPLIT = "test"
 SETTING = "IND_Diverse_Instruction"  # of the paper's main table
 
-DEEPEST = 64  # nested objects and lists in a row of an array
-
-_MARK = b"\xef\xbb\xbf"
+_NAMED = 12  # names of other tasks in a sentence, at most
 
 
 @dataclass(slots=True)
@@ -38,13 +38,16 @@ class LabelledFile:
 
     `task`: the task of all its rows, or None if each row names its own task.
     `options`: how a table is read.
+    `settings`: all settings that its rows have.
+    `others`: how many rows were left out because they name another task, by that name.
     """
 
     path: Path
     name: str
     task: Task | None = None
     options: LabelledOptions = field(default_factory=LabelledOptions)
-    settings: set[str] = field(default_factory=set)  # all that its rows have
+    settings: set[str] = field(default_factory=set)
+    others: Counter[str] = field(default_factory=Counter)
 
     def rows(
         self, tasks: Sequence[Task], split: str = SPLIT, setting: str = SETTING
@@ -55,7 +58,7 @@ class LabelledFile:
         format.
         """
         expected = self.task or (tasks[0] if len(tasks) == 1 else None)
-        own = {task.name: task for task in tasks if task.source}
+        chosen = {task.name: task for task in ([self.task] if self.task else tasks)}
         for line, row in self._numbered(expected):
             if isinstance(row, InputError):
                 yield expected, Unreadable(line, str(row))
@@ -65,9 +68,11 @@ class LabelledFile:
             try:
                 if self._is_unselected(keys, split, setting):  # whatever its task is
                     continue
-                task = self._task(keys, own) or expected
-                if task and task.name not in {chosen.name for chosen in tasks}:
+                named = self._task(keys, chosen)
+                if isinstance(named, str):
+                    self.others[named] += 1
                     continue
+                task = named or expected
                 _check_places(keys)
                 yield labelled(_checked_task(task), line, row)
             except InputError as error:
@@ -75,20 +80,19 @@ class LabelledFile:
 
     def _numbered(self, task: Task | None) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
         with _opened(self.path) as file:
-            begin = file.peek(1 << 12).removeprefix(_MARK).lstrip()
+            begin = file.peek(1 << 12).removeprefix(MARK).lstrip()
             if begin.startswith(b"["):
-                yield from _array(file)
+                yield from array_rows(file)
                 return
             if self.path.suffix == ".jsonl":
                 check_form(file, str(self.path))
         if begin:
             yield from labelled_rows(self.path, task, self.options)
 
-    def _task(self, keys: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
-        task = task_of(keys, own)
-        if self.task and task and task.name != self.task.name:
-            raise InputError(f"The row's task is {task.name}, but its file is for {self.task.name}.")
-        return task
+    def _task(self, keys: Mapping[str, Any], chosen: Mapping[str, Task]) -> Task | str | None:
+        """Return the task that a row names (see task_of)."""
+        name = keys.get("task")
+        return name if isinstance(name, str) and name in self.others else task_of(keys, chosen)
 
     def _is_unselected(self, keys: Mapping[str, Any], split: str, setting: str) -> bool:
         """Return whether a row belongs to a split or setting that was not asked for. Also notes the row's setting.
@@ -141,10 +145,22 @@ class LabelledRows:
     """The rows to evaluate, and the lines that could not be read, by task name.
 
     In `unreadable`, lines whose task is not known have the key None.
+
+    `others`: how many rows were left out because they name another task, by that name.
     """
 
     rows: dict[str, list[Labelled]]
     unreadable: dict[str | None, list[Unreadable]]
+    others: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def left_out(self) -> str | None:
+        """A sentence that says how many rows of other tasks were left out, or None if there were none."""
+        count = self.others.total()
+        if not count:
+            return None
+        rows = "1 row of another task is" if count == 1 else f"{count:,} rows of other tasks are"
+        return f"{rows} left out ({_names(self.others)})."
 
 
 def gather(
@@ -168,6 +184,7 @@ def gather(
     spreads: dict[str, Spread] = {}
     unreadable: dict[str | None, list[Unreadable]] = {}
     settings: set[str] = set()
+    others: Counter[str] = Counter()
     for file in files:
         for entry in file.rows(tasks, split, setting):
             if isinstance(entry, Labelled):
@@ -176,16 +193,23 @@ def gather(
                 task, line = entry
                 unreadable.setdefault(task.name if task else None, []).append(line)
         settings |= file.settings
+        others += file.others
+    task_names = tasks[0].name if len(tasks) == 1 else "the ten tasks"
+    if others and not spreads and not unreadable:
+        raise InputError(
+            f"There is no row of {task_names}, but of {_names(others)}",
+            step="name the task of the rows",
+            settings=("tasks",),
+        )
     if not spreads and not unreadable:
         choices = f" (its settings are {', '.join(sorted(settings)[:12])})" if settings else ""
-        task_names = tasks[0].name if len(tasks) == 1 else "the ten tasks"
         raise InputError(
             f"There is no row of {task_names} with the split {split!r} and the setting {setting!r}{choices}",
             step="name the task, split and setting of the rows",
             settings=("tasks", "split", "setting"),
         )
     ordered = [task.name for task in tasks]
-    return LabelledRows({name: spreads[name].chosen() for name in ordered if name in spreads}, unreadable)
+    return LabelledRows({name: spreads[name].chosen() for name in ordered if name in spreads}, unreadable, others)
 
 
 class Spread:
@@ -214,6 +238,12 @@ class Spread:
         return [rows[place * len(rows) // self._limit] for place in range(self._limit)]
 
 
+def _names(others: Counter[str]) -> str:
+    """Return the names of tasks, the most frequent first, such as `routing, tone`. Long lists are cut."""
+    names = [name[:80] for name, _ in others.most_common(_NAMED)]
+    return ", ".join([*names, "…"] if len(others) > _NAMED else names)
+
+
 def _checked_task(task: Task | None) -> Task:
     if task is None:
         raise InputError("The row names no task", step="give it one, or name one task for all", settings=("tasks",))
@@ -239,83 +269,3 @@ def _opened(path: Path) -> Iterator[BufferedReader]:
 
 def _unread(path: Path, error: OSError) -> InputError:
     return InputError(f"{path} cannot be read ({error.strerror})", step="give a file of labelled rows")
-
-
-def _array(file: BufferedReader) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
-    """Yield each object of a JSON array with its number, from 1. Only one object at a time is in memory.
-
-    For an item that cannot be read, an InputError is yielded in place of the object.
-    """
-    try:
-        import ijson
-    except ImportError:
-        raise UsageError("A JSON array needs ijson to be read", step="run `pip install 'ecellm-lite[eval]'`") from None
-    if file.peek(3).startswith(_MARK):
-        file.read(len(_MARK))
-    bounded = _Bounded(file)
-    try:
-        # Not ijson.items: it builds the whole path of each value, which takes gigabytes for a deep array.
-        for row in _items(ijson.basic_parse(bounded, use_float=True), ijson.ObjectBuilder, bounded):
-            number = bounded.rows
-            if isinstance(row, Mapping):
-                yield number, row
-            else:
-                yield number, InputError(f"Row {number} is not an object.")
-    except InputError as error:
-        yield bounded.rows + 1, error
-    except (ijson.JSONError, ValueError) as error:
-        number = bounded.rows + 1
-        what = " ".join(str(error).split())[:100]
-        yield number, InputError(f"Row {number} is not JSON ({what}), and the rows after it are lost.")
-
-
-class _Bounded:
-    """A file of rows. A row much longer than LONGEST_LINE bytes is refused.
-
-    The length is checked before each block is read, so a row may exceed the limit by one block.
-    """
-
-    def __init__(self, file: BufferedReader) -> None:
-        self._file = file
-        self._read = 0
-        self.rows = 0  # complete ones
-
-    def read(self, size: int = -1) -> bytes:
-        """Return the next bytes. Raises InputError if the current row is too long."""
-        if self._read > LONGEST_LINE:
-            raise InputError(
-                f"Row {self.rows + 1} has more than {LONGEST_LINE:,} bytes, and the rows after it are lost",
-                step="split or shorten the row",
-            )
-        data = self._file.read(size)
-        self._read += len(data)
-        return data
-
-    def ended(self) -> None:
-        """Count the row as complete, and start the next one."""
-        self._read = 0
-        self.rows += 1
-
-
-def _items(events: Iterable[tuple[str, Any]], builder: Callable[[], Any], bounded: _Bounded) -> Iterator[Any]:
-    """Build the items of a JSON array from ijson's events, and yield each. `builder` makes an ijson.ObjectBuilder.
-
-    Raises InputError for an item that is nested too deeply.
-    """
-    depth = 0
-    item = None
-    for event, value in events:
-        depth -= event.startswith("end_")
-        if depth:  # it is 0 at the array's own start and end
-            item = item or builder()
-            item.event(event, value)
-        depth += event.startswith("start_")
-        if depth > DEEPEST + 1:
-            raise InputError(
-                f"Row {bounded.rows + 1} is nested more than {DEEPEST} deep, and the rows after it are lost",
-                step="give fields that are texts, numbers and lists of them",
-            )
-        if item and depth == 1:
-            bounded.ended()
-            yield item.value
-            item = None

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecellm_lite.errors import InputError, UsageError
-from ecellm_lite.evaluate import labelled_files as labelled_files_module
+from ecellm_lite.evaluate import json_array
 from ecellm_lite.evaluate.labelled import Labelled
 from ecellm_lite.evaluate.labelled_files import LabelledRows, Spread, gather, labelled_files
 from ecellm_lite.tasks.registry import TASKS, get_task
+from ecellm_lite.tasks.task import Task
 from tests.support.labelled_rows import dataset_row, row, write_lines
 from tests.support.refusals import refusal
 
@@ -57,9 +58,7 @@ DAMAGED: list[tuple[Any, str]] = [
     ({"input": {"reviews": "x"}, "output": "C: neutral"}, "'reviews'"),
     ({"input": {"review": "x"}, "output": "splendid"}, "'splendid'"),
     ({"input": {"review": "x"}, "output": "F"}, "'F'"),
-    ({"task": "sentimental", "input": {"review": "x"}, "output": "C: neutral"}, "'sentimental'"),
     ({"task": 7, "input": {"review": "x"}, "output": "C: neutral"}, "task is 7"),
-    ({"task": "product_matching", "input": {"review": "x"}, "output": "yes"}, "product_matching"),
     ({"id": [], "input": {"review": "x"}, "output": "C: neutral"}, "id"),
     ({"split": 7, "input": {"review": "x"}, "output": "C: neutral"}, "split is 7"),
     ({"setting": [], "input": {"review": "x"}, "output": "C: neutral"}, "setting is []"),
@@ -116,11 +115,32 @@ def test_a_custom_task_is_found_by_its_name(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "rows.jsonl", [plain, *named, row("sentiment_analysis", 0)])
     labelled = read(path, [own])
     assert [one.line for one in labelled.rows["hot_deal"]] == [1, 2, 3, 4]
-    [(line, message)] = messages_of(labelled, "hot_deal").items()
-    assert line == 5
-    assert "hot_deal" in message
-    # Without it in the list of tasks, its name is unknown.
-    assert "'hot_deal'" in messages_of(read(path, ALL), None)[2]
+    assert list(messages_of(labelled, "hot_deal")) == [5]
+    assert labelled.others == {"sentiment_analysis": 1}
+    # If it is not asked for, its rows are left out.
+    assert read(path, ALL).others == {"hot_deal": 1, "Hot-Deal": 1}
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "sentiment_analysis/test.jsonl"])
+def test_rows_of_other_tasks_are_left_out_and_counted(name: str, tmp_path: Path) -> None:
+    others = [{"task": task, "input": {"mail": "x"}, "output": "yes"} for task in ("desk", "desk", "no such task")]
+    lines = [row("sentiment_analysis", 0), *others, row("product_matching", 1), row("sentiment_analysis", 2)]
+    path = write_lines(tmp_path / name, lines)
+    labelled = read(tmp_path if "/" in name else path, SA)
+    assert [one.line for one in labelled.rows["sentiment_analysis"]] == [1, 6]
+    assert labelled.unreadable == {}
+    assert labelled.others == {"desk": 2, "no such task": 1, "product_matching": 1}
+    assert labelled.left_out
+    assert "desk" in labelled.left_out
+    write_lines(path, lines[:1])
+    assert read(path, SA).left_out is None
+
+
+@pytest.mark.parametrize("tasks", [SA, ALL])
+def test_a_file_that_has_only_other_tasks_is_refused(tasks: list[Task], tmp_path: Path) -> None:
+    lines = [{"task": task, "input": {"mail": "x"}, "output": "yes"} for task in ("desk", "tone")]
+    with refusal(InputError, "desk, tone", settings=("tasks",)):
+        read(write_lines(tmp_path / "rows.jsonl", lines), tasks)
 
 
 def test_a_custom_task_may_have_fields_with_the_names_of_the_data_sets_keys(tmp_path: Path) -> None:
@@ -204,8 +224,10 @@ def test_a_null_split_or_setting_counts_as_absent(tmp_path: Path) -> None:
 def test_an_unknown_task_in_another_split_is_ignored(tmp_path: Path) -> None:
     unknown = {**dataset_row("sentiment_analysis", 1, split="train"), "task": "sentimental"}
     path = write_lines(tmp_path / "rows.jsonl", [dataset_row("sentiment_analysis", 0), unknown])
-    assert read(path).unreadable == {}
-    assert "'sentimental'" in messages_of(read(path, split="train"), None)[2]
+    labelled = read(path)
+    assert (labelled.unreadable, labelled.left_out) == ({}, None)
+    with refusal(InputError, "sentimental", settings=("tasks",)):
+        read(path, split="train")
 
 
 def test_an_array_needs_a_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -242,7 +264,7 @@ def test_an_array_has_the_values_that_json_reads(tmp_path_factory: pytest.TempPa
     path = tmp_path_factory.mktemp("array") / "dataset.json"
     path.write_text(json.dumps(values))
     with path.open("rb") as file:
-        items = list(labelled_files_module._array(file))
+        items = list(json_array.array_rows(file))
     assert [number for number, _ in items] == list(range(1, len(values) + 1))
     for value, (_, item) in zip(values, items, strict=True):
         assert item == value if isinstance(value, dict) else isinstance(item, InputError)
@@ -264,7 +286,7 @@ def test_a_row_of_an_array_has_a_size_limit(tmp_path: Path, monkeypatch: pytest.
     assert "64" in refused('{"a":' * 65 + "{}" + "}" * 65 + "]")
     path.write_text(json.dumps([{**good, "more": json.loads("[" * 63 + "]" * 63)}]))
     assert read(path, SA).unreadable == {}
-    monkeypatch.setattr(labelled_files_module, "LONGEST_LINE", 1 << 17)
+    monkeypatch.setattr(json_array, "LONGEST_LINE", 1 << 17)
     assert "131,072" in refused('{"input": "' + "a" * (1 << 19))
     path.write_text(json.dumps([{**good, "more": "a" * 50_000}] * 20))  # many rows may be longer than one
     assert len(read(path, SA).rows["sentiment_analysis"]) == 20
