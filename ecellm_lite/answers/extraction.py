@@ -179,13 +179,22 @@ class Extraction(Space):
 
     def value_of(self, text: str) -> list[dict[str, Any]]:
         """Return the entries of an answer string. Values beyond an attribute's maximum number are left out."""
+        return self._entries(text, [])
+
+    def warnings_of(self, text: str) -> tuple[AnswerWarning, ...]:
+        """Return a warning for each value of an answer string that cannot be read in its attribute's type."""
+        warnings: list[AnswerWarning] = []
+        self._entries(text, warnings)
+        return tuple(warnings)
+
+    def _entries(self, text: str, warnings: list[AnswerWarning]) -> list[dict[str, Any]]:
         spans: dict[str, list[Span]] = {}
         for entry in self.parse(text):
             span = Span(entry["value"] or NONE.value, entry["source"] or NONE.source)
             spans.setdefault(str(entry["attribute"]), []).append(NONE if entry["value"] is None else span)
         texts = self._texts
         return [
-            self._entry(index, span, texts, None, [])
+            self._entry(index, span, texts, None, warnings)
             for index, name in enumerate(self._names)
             for span in spans.get(name, [NONE])[: self._form(index).at_most]
         ]

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.answer import Answer, AnswerWarning
 from ecellm_lite.answers.calibration import Correction, tempered_outcome
 from ecellm_lite.answers.claims import Claim
 from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
@@ -75,6 +75,10 @@ class Space(ABC):
         Raises InputError if the text is not an answer.
         """
         return self.parse(text)
+
+    def warnings_of(self, text: str) -> tuple[AnswerWarning, ...]:
+        """Return the warnings about the value of an answer that a person typed."""
+        return ()
 
     @property
     def alternatives(self) -> tuple[str, ...]:

@@ -110,7 +110,7 @@ class TableJob:
             "shortened": tally.shortened,
             "abstained": tally.abstained,
             "to review": tally.to_review,
-            "corrected": tally.corrected,
+            "corrected or confirmed": tally.corrected,
             "answered before": tally.reused,
             "not asked": tally.skipped,
             "with a repeated id": tally.repeated_ids,

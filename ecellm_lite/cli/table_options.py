@@ -92,7 +92,7 @@ def table_options(command: Command) -> Command:
             click.option(
                 "--labelled",
                 type=click.Path(path_type=Path, dir_okay=False),
-                help="Write the corrected rows here, for eval, calibrate and train.",
+                help="Write the corrected and confirmed rows here, for eval, calibrate and train.",
             ),
             click.option(
                 "--report",

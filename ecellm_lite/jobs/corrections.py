@@ -1,6 +1,7 @@
 """Corrections: answers that a person wrote into a review table. They replace the model's answers.
 
-Corrections are stored in the job's journal, so a later run of the same job uses them again. No model is called here.
+A person may also confirm an answer of the model, with the mark SAME. Corrections are stored in the job's journal, so a
+later run of the same job uses them again. No model is called here.
 """
 
 from __future__ import annotations
@@ -13,22 +14,18 @@ from typing import Any
 
 from ecellm_lite.answers.answer import AdapterName, Answer, AnswerWarning, ModelName
 from ecellm_lite.answers.space import Space
-from ecellm_lite.errors import EcellmError, InputError, UsageError
+from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.jobs.output import write_whole
-from ecellm_lite.jobs.review import CORRECTION, KEY, shown_key
-from ecellm_lite.tables.cells import cell_text, is_empty
+from ecellm_lite.jobs.review import shown_key
+from ecellm_lite.jobs.review_entries import Correction
+from ecellm_lite.tables.attribute_columns import extracted
 from ecellm_lite.tables.labelled_table import labelled_row
-from ecellm_lite.tables.opening import open_table
-from ecellm_lite.tables.row import TableRow
+from ecellm_lite.tables.results import answer_cell
 from ecellm_lite.tasks.task import Task
 
+SAME = "ok"  # a correction that says: the model's answer is right
 
-@dataclass(frozen=True, slots=True)
-class Correction:
-    """An answer that a person wrote into a review table, and its line in that table."""
-
-    text: str
-    line: int
+_OF_THE_MODEL = frozenset(("value_not_read", "low_coverage"))  # codes of warnings about the model's own answer
 
 
 @dataclass(slots=True)
@@ -36,6 +33,7 @@ class Corrections:
     """A person's corrections of one task's answers. A row is identified by the hash of its fields.
 
     `stored`: the corrections in the journal, as answer texts.
+    `written`: the same corrections as the person wrote them, by the keys that the review table shows.
     `entries`: the corrections in a review table.
     `space`: the answer space that the job uses in place of the task's, or None.
     `name`: the review table's name in error messages.
@@ -45,6 +43,7 @@ class Corrections:
 
     task: Task
     stored: Mapping[bytes, str]
+    written: Mapping[str, str] = field(default_factory=dict)
     entries: Mapping[str, Correction] = field(default_factory=dict)
     space: Space | None = None
     name: str = "the review table"
@@ -60,92 +59,34 @@ class Corrections:
         if entry is None and key not in self.stored:
             return answer
         space = self.space or self.task.question(row).space
-        text = self._text(space, entry) if entry else self.stored[key]
+        text = self._text(space, entry, key, answer) if entry else self.stored[key]
         self.applied[key] = text
         self.labelled.append(labelled_row(self.task, row, space.label(text)))
         return corrected(answer, space, text)
 
-    def _text(self, space: Space, entry: Correction) -> str:
+    def _text(self, space: Space, entry: Correction, key: bytes, answer: Answer) -> str:
+        """Return the answer string for a correction."""
         try:
-            return space.normalized(entry.text)
+            if not _is_same(space, entry.text):
+                return space.normalized(entry.text)
+            if key in self.stored and self.written.get(shown_key(key) or "", "").casefold() == SAME:
+                return self.stored[key]  # confirmed before: another model may have answered since
+            if answer.text is None:
+                raise InputError("the model gave no answer that could be right", step="write the right answer")
+            return answer.text
         except InputError as error:
             message = f"The correction in line {entry.line} of {self.name} is not an answer: {error.message}"
             raise InputError(message, step=error.step, line=entry.line) from None
 
 
-def read_corrections(path: Path) -> dict[str, Correction]:
-    """Return the corrections in a review table, by row key. Lines without a correction are left out.
-
-    Raises InputError for a file that is not a review table, or that has two different corrections for one row.
-    """
-    corrections: dict[str, Correction] = {}
-    with open_table(path) as table:
-        if table.columns is not None and not {CORRECTION, KEY} <= set(table.columns):
-            raise InputError(
-                f"{path} has no columns {CORRECTION} and {KEY}",
-                step="give a review table of this job, with all its columns",
-                file=str(path),
-            )
-        for row in table.rows():
-            if row.error:
-                raise row.error
-            if is_empty(row.cells.get(CORRECTION)):
-                continue
-            key = row.cells.get(KEY)
-            if not isinstance(key, str) or not key.strip():
-                raise InputError(
-                    f"Line {row.line} of {path} has a correction and no {KEY}",
-                    step="keep the review table's keys; a row without a key could not be read and cannot be corrected",
-                    line=row.line,
-                )
-            entry = _correction(row)
-            first = corrections.setdefault(key.strip(), entry)
-            if first.text != entry.text:
-                raise InputError(
-                    f"Lines {first.line} and {entry.line} of {path} correct the same row in two ways",
-                    step="give both the same answer",
-                    line=entry.line,
-                )
-    return corrections
-
-
-def check_applied(review: Path, applied: Mapping[str, str]) -> None:
-    """Raise UsageError if a job that replaces this review table would lose a person's corrections.
-
-    The error is also raised if the file cannot be read as a review table.
-
-    `applied`: the corrections that were applied, as the person wrote them, by row key (see Journal.entries).
-    """
-    if not review.exists() or not review.stat().st_size:  # JSON Lines without rows
-        return
-    try:
-        entries = read_corrections(review)
-    except EcellmError as error:
-        message = f"This job would replace {review}, which cannot be read as its review table ({error.message})"
-        raise UsageError(message, step="move that file", settings=("output",)) from None
-    for key, entry in entries.items():
-        if applied.get(key) != entry.text:
-            raise UsageError(
-                f"The correction in line {entry.line} of {review} is not applied yet, and this job would replace it",
-                step="move the file, or apply its corrections first",
-                settings=("corrections",),
-            )
-
-
-def unused_entries(entries: Mapping[str, Correction], used: Iterable[bytes]) -> int:
-    """Return how many of a person's corrections belong to no row of the job. `used` has the keys of all rows."""
-    keys = {shown_key(key) for key in used}
-    return sum(key not in keys for key in entries)
-
-
 def corrected(answer: Answer, space: Space, text: str) -> Answer:
     """Return a copy of the answer with a person's text instead of the model's.
 
-    The copy's warnings say that it was corrected.
+    Warnings about the model's answer are left out. A new one says what a person corrected, or that a person confirmed
+    the answer.
     """
-    instead = "no answer" if answer.text is None else repr(answer.text)
-    warning = AnswerWarning("corrected", f"Corrected by a person, in place of {instead}.")
-    return replace(
+    kept = [warning for warning in answer.warnings or () if warning.code not in _OF_THE_MODEL]
+    after = replace(
         answer,
         type=space.type,
         value=space.value_of(text),
@@ -154,9 +95,42 @@ def corrected(answer: Answer, space: Space, text: str) -> Answer:
         probabilities=None,
         confidence=None,
         abstained=False,
-        warnings=[*(answer.warnings or ()), warning],
         error=None,
     )
+    return replace(after, warnings=[*kept, *space.warnings_of(text), _note(answer, after)])
+
+
+def _note(before: Answer, after: Answer) -> AnswerWarning:
+    """Return the warning that says what a person corrected, in the words of the output's columns."""
+    replaced = "no answer"
+    if before.text is not None and after.type == "extraction":
+        values, corrected_values = extracted(before.value), extracted(after.value)
+        changed = [name for name, value in values.items() if corrected_values.get(name) != value]
+        replaced = "; ".join(f"{name}: {_shown(values[name])}" for name in changed)
+    elif before.text is not None:
+        replaced = "" if before.text == after.text else repr(answer_cell(before))
+    if not replaced:
+        return AnswerWarning("confirmed", "Confirmed by a person.")
+    return AnswerWarning("corrected", f"Corrected by a person, in place of {replaced}.")
+
+
+def _shown(value: str | list[str | None] | None) -> str:
+    """Return the value, or the values, that an extraction gave an attribute."""
+    values = value if isinstance(value, list) else [value]
+    return ", ".join(filter(None, values)) or "none"
+
+
+def _is_same(space: Space, text: str) -> bool:
+    """Return whether a correction is the mark for a right answer, and not an answer of the task itself."""
+    if text.casefold() != SAME:
+        return False
+    if space.type == "text":  # every text could be an answer, but hardly this one
+        return True
+    try:
+        space.normalized(text)
+    except InputError:
+        return True
+    return False
 
 
 def failed(task: Task, error: InputError, facts: Mapping[str, str]) -> Answer:
@@ -178,10 +152,3 @@ def missing_answer(number: int) -> UsageError:
         step="finish the job first, with the same table and mapping",
         settings=("rows", "map"),
     )
-
-
-def _correction(row: TableRow) -> Correction:
-    cell = row.cells[CORRECTION]
-    if isinstance(cell, list) and all(isinstance(part, str) for part in cell):  # the list of a ranking, in JSON Lines
-        cell = ",".join(cell)
-    return Correction(cell_text(cell).strip(), row.line)

@@ -22,11 +22,8 @@ from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import UsageError
 from ecellm_lite.jobs.corrections import (
     Corrections,
-    check_applied,
     failed,
     missing_answer,
-    read_corrections,
-    unused_entries,
     write_labelled,
 )
 from ecellm_lite.jobs.facts import job_facts, task_fact
@@ -38,6 +35,7 @@ from ecellm_lite.jobs.journal import Journal, journal_of
 from ecellm_lite.jobs.output import check_output, is_replaceable, standard_output, write_whole
 from ecellm_lite.jobs.report.page import JobReport, check_installed, page
 from ecellm_lite.jobs.review import ReviewRule, review_of, review_rule, shown_key
+from ecellm_lite.jobs.review_entries import check_applied, read_review
 from ecellm_lite.jobs.tally import Tally
 from ecellm_lite.read_ahead import read_ahead
 from ecellm_lite.tables.columns import MapOptions
@@ -130,7 +128,7 @@ class Job:
             if path := self.journal_path:
                 if below is not None and self.output:
                     with Journal(path, None) as earlier:  # before `restart` deletes the answers that are corrected
-                        check_applied(review_of(self.output), earlier.entries())
+                        check_applied(review_of(self.output), earlier.entries(), earlier.tables())
                 facts = job_facts(answerer, tasks, options)
                 journal = stack.enter_context(Journal(path, facts, restart=self.options.restart))
             stored = journal.corrections() if journal else {}
@@ -159,16 +157,20 @@ class Job:
                 raise UsageError(
                     f"The job at {self.output} was for another task", step="name that task", settings=("task",)
                 )
-            stored, entries = journal.corrections(), read_corrections(file)
-            corrections = [Corrections(task, stored, entries, space, str(file)) for task in tasks]
+            review, stored, tables = read_review(file), journal.corrections(), journal.tables()
+            taken_back = review.taken_back(tables)
+            removed = {key: shown for key in stored if (shown := shown_key(key)) in taken_back and shown}
+            stored = {key: text for key, text in stored.items() if key not in removed}
+            written, entries = journal.entries(), review.corrections
+            corrections = [Corrections(task, stored, written, entries, space, str(file)) for task in tasks]
             self._write(self._journalled(journal, tally), corrections, [], tally, None)
             applied = {key: text for each in corrections for key, text in each.applied.items()}
             used = {shown_key(key) for key in applied}
-            journal.correct(applied, {key: entry.text for key, entry in entries.items() if key in used})
+            used_entries = {key: entry.text for key, entry in entries.items() if key in used}
+            journal.correct(applied, used_entries, table=review.table, removed=removed)
         if labelled:
             write_labelled(labelled, [row for each in corrections for row in each.labelled])
-        if unused := unused_entries(entries, applied):
-            tally.notes.append(f"{unused:,} corrections match no row of this table")
+        tally.notes += review.notes(used, tables)
         return tally
 
     def _write(

@@ -88,17 +88,35 @@ class Journal:
         with self._lock, _explained(self.path):
             return dict(self._database.execute("SELECT key, text FROM entries"))
 
-    def correct(self, corrections: Mapping[bytes, str], entries: Mapping[str, str]) -> None:
-        """Store the answers that a person corrected. If storing one of them fails, none is stored.
+    def tables(self) -> dict[str, str]:
+        """Return the review table that each correction was last applied from, by the keys that it shows."""
+        with self._lock, _explained(self.path):
+            return dict(self._database.execute("SELECT key, path FROM tables"))
+
+    def correct(
+        self,
+        corrections: Mapping[bytes, str],
+        entries: Mapping[str, str],
+        *,
+        table: str,
+        removed: Mapping[bytes, str],
+    ) -> None:
+        """Store the answers that a person corrected, and remove others. If one of them fails, nothing changes.
 
         `corrections`: the answer texts by row key.
-        `entries`: the same corrections as the person wrote them, by the keys that the review table shows.
+        `entries`: the corrections of a review table as the person wrote them, by the keys that the table shows.
+        `table`: that review table's path.
+        `removed`: the corrections that the person took back, as row keys with the keys that the table shows.
         """
         with self._lock, _explained(self.path):
             self._commit()
             self._database.execute("BEGIN")
             self._database.executemany("INSERT OR REPLACE INTO corrections VALUES (?, ?)", corrections.items())
             self._database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?)", entries.items())
+            self._database.executemany("INSERT OR REPLACE INTO tables VALUES (?, ?)", ((key, table) for key in entries))
+            self._database.executemany("DELETE FROM corrections WHERE key = ?", ((key,) for key in removed))
+            self._database.executemany("DELETE FROM entries WHERE key = ?", ((key,) for key in removed.values()))
+            self._database.executemany("DELETE FROM tables WHERE key = ?", ((key,) for key in removed.values()))
             self._database.execute("COMMIT")
 
     def note(self, id_: str | int) -> bool:
@@ -140,6 +158,7 @@ class Journal:
         self._database.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT) WITHOUT ROWID")
         self._database.execute("CREATE TABLE IF NOT EXISTS corrections (key BLOB PRIMARY KEY, text TEXT) WITHOUT ROWID")
         self._database.execute("CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID")
+        self._database.execute("CREATE TABLE IF NOT EXISTS tables (key TEXT PRIMARY KEY, path TEXT) WITHOUT ROWID")
         stored = dict(self._database.execute("SELECT name, value FROM facts"))
         current = self.facts = {"format": FORMAT, **(stored if facts is None else facts)}
         [answered] = self._database.execute("SELECT EXISTS (SELECT 1 FROM answers)").fetchone()
@@ -156,6 +175,7 @@ class Journal:
             if stored.get("task") != current.get("task"):
                 self._database.execute("DELETE FROM corrections")
                 self._database.execute("DELETE FROM entries")
+                self._database.execute("DELETE FROM tables")
         self._database.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", current.items())
         self._database.execute("COMMIT")
         self._database.execute("CREATE TEMP TABLE ids (id TEXT PRIMARY KEY) WITHOUT ROWID")

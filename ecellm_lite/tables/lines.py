@@ -43,7 +43,8 @@ def read_lines(file: IO[bytes], encoding: Encoding, end: str = "\n") -> Iterator
                 del rest  # before the next line is read, so that only one is in memory
             yield Line(number, line + end, cut=True)
     finally:
-        text.detach()  # whoever opened the file closes it
+        if not file.closed:  # it is closed already if an error ended the reading
+            text.detach()  # whoever opened the file closes it
 
 
 def line_end(text: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.tables.attribute_columns import attribute_cells, attribute_columns, extracted
@@ -116,15 +116,20 @@ class AnswerColumns:
     def _answer(self, answer: Answer) -> tuple[Any, ...]:
         if self._attributes:
             return tuple(attribute_cells(self._attributes, answer.value))
-        if answer.value is None:
-            return (None,)
         if self._scores:
             return (answer.value,)
-        if answer.type == "ranking":
-            return (", ".join(answer.value),)
-        if answer.type == "extraction":
-            return (json.dumps(extracted(answer.value), ensure_ascii=False),)
-        return (shown_text(answer),)
+        return (shown_text(answer) if answer.type == "score" else answer_cell(answer),)
+
+
+def answer_cell(answer: Answer) -> str | float | None:
+    """Return the value of the column `answer`: a number for a score, otherwise a text, or None without an answer."""
+    if answer.value is None or answer.type == "score":
+        return cast("float | None", answer.value)
+    if answer.type == "ranking":
+        return ", ".join(answer.value)
+    if answer.type == "extraction":
+        return json.dumps(extracted(answer.value), ensure_ascii=False)
+    return shown_text(answer)
 
 
 def shown_text(answer: Answer) -> str | None:

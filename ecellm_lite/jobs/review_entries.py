@@ -1,0 +1,156 @@
+"""Reads what a person wrote into a review table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sized
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecellm_lite.errors import EcellmError, InputError, UsageError
+from ecellm_lite.jobs.review import CORRECTION, KEY
+from ecellm_lite.tables.cells import cell_text, is_empty
+from ecellm_lite.tables.opening import open_table
+from ecellm_lite.tables.row import TableRow
+
+_LINES = 5  # lines named in a sentence, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """An answer that a person wrote into a review table, and its line in that table."""
+
+    text: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewEntries:
+    """A review table's corrections by row key. Several lines may have the same key, because their rows are equal.
+
+    `empty`: the line of each row that has no correction in any of its lines, by row key.
+    """
+
+    path: Path
+    corrections: Mapping[str, Correction]
+    empty: Mapping[str, int]
+
+    @property
+    def table(self) -> str:
+        """The table's whole path, which the journal stores with each correction."""
+        return str(self.path.resolve())
+
+    def taken_back(self, tables: Mapping[str, str]) -> dict[str, int]:
+        """Return the lines of the corrections that the person took back, by row key.
+
+        A correction is taken back if it was applied from this table, and its cell is empty now. If its row is missing
+        now, or if it was applied from another table, it stays.
+
+        `tables`: the table that each correction was applied from (see Journal.tables).
+        """
+        return {key: line for key, line in self.empty.items() if tables.get(key) == self.table}
+
+    def notes(self, used: Collection[str | None], tables: Mapping[str, str]) -> list[str]:
+        """Return sentences about the corrections that were taken back, that stay, or that belong to no row of the job.
+
+        `used`: the keys of all corrected rows. `tables`: as in `taken_back`.
+        """
+        unused = [entry.line for key, entry in self.corrections.items() if key not in used]
+        back = self.taken_back(tables).values()
+        elsewhere = {key: line for key, line in self.empty.items() if tables.get(key, self.table) != self.table}
+        notes = []
+        if unused:
+            notes.append(f"{_counted(unused, 'matches', 'match')} no row of the job's table ({self._places(unused)})")
+        if back:
+            notes.append(f"{_counted(back, 'was', 'were')} taken back ({self._places(back)})")
+        if elsewhere:
+            table = tables[next(iter(elsewhere))]
+            kept = _counted(elsewhere, "stays", "stay")
+            notes.append(f"{kept}, because {table} has them ({self._places(elsewhere.values())})")
+        return notes
+
+    def _places(self, lines: Iterable[int]) -> str:
+        """Return where lines are, as in `lines 4, 7 of answers.review.csv`. Only the first five are named."""
+        first, *others = map(str, sorted(lines))
+        if not others:
+            return f"line {first} of {self.path}"
+        if len(others) >= _LINES:
+            others[_LINES - 1 :] = ["…"]
+        return f"lines {', '.join([first, *others])} of {self.path}"
+
+
+def read_review(path: Path) -> ReviewEntries:
+    """Return what a person wrote into a review table.
+
+    Raises InputError for a file that is not a review table, or that has two different corrections for one row.
+    """
+    corrections: dict[str, Correction] = {}
+    empty: dict[str, int] = {}
+    with open_table(path) as table:
+        if table.columns is not None and not {CORRECTION, KEY} <= set(table.columns):
+            raise InputError(
+                f"{path} has no columns {CORRECTION} and {KEY}",
+                step="give a review table of this job, with all its columns",
+                file=str(path),
+            )
+        for row in table.rows():
+            if row.error:
+                raise row.error
+            key = row.cells.get(KEY)
+            name = key.strip() if isinstance(key, str) else ""
+            if is_empty(row.cells.get(CORRECTION)):
+                if name and CORRECTION in row.cells:
+                    empty.setdefault(name, row.line)
+                continue
+            if not name:
+                raise InputError(
+                    f"Line {row.line} of {path} has a correction and no {KEY}",
+                    step="keep the review table's keys; a row without a key could not be read and cannot be corrected",
+                    line=row.line,
+                )
+            entry = _correction(row)
+            first = corrections.setdefault(name, entry)
+            if first.text != entry.text:
+                raise InputError(
+                    f"Lines {first.line} and {entry.line} of {path} correct the same row in two ways",
+                    step="give both the same answer",
+                    line=entry.line,
+                )
+    return ReviewEntries(path, corrections, {key: line for key, line in empty.items() if key not in corrections})
+
+
+def check_applied(review: Path, applied: Mapping[str, str], tables: Mapping[str, str]) -> None:
+    """Raise UsageError if a job that replaces this review table would lose what a person wrote into it.
+
+    That is a correction that is not applied yet, or one that was applied and is taken back now. The error is also
+    raised if the file cannot be read as a review table.
+
+    `applied`: the corrections that were applied, as the person wrote them, by row key (see Journal.entries).
+    `tables`: the table that each of them was applied from.
+    """
+    if not review.exists() or not review.stat().st_size:  # JSON Lines without rows
+        return
+    try:
+        entries = read_review(review)
+    except EcellmError as error:
+        message = f"This job would replace {review}, which cannot be read as its review table ({error.message})"
+        raise UsageError(message, step="move that file", settings=("output",)) from None
+    pending = [entry.line for key, entry in entries.corrections.items() if applied.get(key) != entry.text]
+    pending += entries.taken_back(tables).values()
+    if pending:
+        raise UsageError(
+            f"The change in line {min(pending)} of {review} is not applied yet, and this job would replace it",
+            step="move the file, or apply its corrections first",
+            settings=("corrections",),
+        )
+
+
+def _counted(corrections: Sized, one: str, several: str) -> str:
+    """Return how many corrections there are, and the verb for one or for several of them."""
+    return f"1 correction {one}" if len(corrections) == 1 else f"{len(corrections):,} corrections {several}"
+
+
+def _correction(row: TableRow) -> Correction:
+    cell = row.cells[CORRECTION]
+    if isinstance(cell, list) and all(isinstance(part, str) for part in cell):  # the list of a ranking, in JSON Lines
+        cell = ",".join(cell)
+    return Correction(cell_text(cell).strip(), row.line)
