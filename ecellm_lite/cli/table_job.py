@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,10 @@ import click
 from ecellm_lite.cli.loading import load_answerer, warn, warn_of_pace
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.cli.progress import job_progress
-from ecellm_lite.errors import JobError
+from ecellm_lite.errors import EcellmError, JobError
 from ecellm_lite.jobs.estimate import Estimate, estimate
 from ecellm_lite.jobs.job import Job, JobOptions, open_job
+from ecellm_lite.jobs.journal import Journal
 from ecellm_lite.jobs.preview import preview
 from ecellm_lite.jobs.tally import Tally
 from ecellm_lite.report.shown import span
@@ -57,13 +59,17 @@ class TableJob:
         with self._open() as job:
             if not self.quiet and job.table.columns is not None:
                 _describe(job)
-            with self._load(model) as runtime:
-                if not self.quiet:
-                    for task in self.tasks:
-                        warn(runtime, task, options)
-                    warn_of_pace(runtime)
-                with job_progress(hidden=self.quiet) as progress:
-                    tally = job.run(runtime, progress=progress, **options)
+            try:
+                with self._load(model) as runtime:
+                    if not self.quiet:
+                        for task in self.tasks:
+                            warn(runtime, task, options)
+                        warn_of_pace(runtime)
+                    with job_progress(hidden=self.quiet) as progress:
+                        tally = job.run(runtime, progress=progress, **options)
+            except KeyboardInterrupt:
+                self._show_kept(job.journal_path)
+                raise
         self._report(tally)
         if tally.failed:
             place = self.output or "standard output"
@@ -100,6 +106,17 @@ class TableJob:
 
     def _open(self) -> AbstractContextManager[Job]:
         return open_job(self.rows, self.output, self.tasks, self.options)
+
+    def _show_kept(self, path: Path | None) -> None:
+        """Say how many answers an interrupted job has in its journal, and how to go on."""
+        count = 0
+        if path and path.is_file():
+            with suppress(EcellmError), Journal(path, None) as journal:  # another job may have it open
+                count = journal.count()
+        if count:
+            answers = "1 answer is" if count == 1 else f"{count:,} answers are"
+            command = "the same command without --restart" if self.options.restart else "the same command"
+            click.echo(f"ecellm-lite: {answers} kept in {path}; {command} goes on.", err=True)
 
     def _report(self, tally: Tally) -> None:
         if self.quiet:

@@ -20,6 +20,7 @@ from typing import Any
 
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.jobs.difference import other_settings
 from ecellm_lite.jobs.output import part_of
 
 FORMAT = "1"
@@ -164,11 +165,7 @@ class Journal:
         [answered] = self._database.execute("SELECT EXISTS (SELECT 1 FROM answers)").fetchone()
         if answered and stored != current and not restart:
             self._database.execute("ROLLBACK")
-            raise UsageError(
-                f"The unfinished job in {self.path} had other settings ({_difference(stored, current)})",
-                step="use the same settings, or start again",
-                settings=("restart",),
-            )
+            raise other_settings(self.path, stored, current)
         if restart or stored != current:
             self._database.execute("DELETE FROM facts")
             self._database.execute("DELETE FROM answers")
@@ -199,15 +196,6 @@ def _answer(text: str, path: Path) -> Answer:
         return Answer.from_dict(json.loads(text))
     except (ValueError, TypeError, KeyError) as error:
         raise _damaged(path, error) from None
-
-
-def _difference(stored: Mapping[str, str], current: Mapping[str, str]) -> str:
-    name = next(name for name in (*current, *stored) if stored.get(name) != current.get(name))
-    return f"{name}: {_short(stored.get(name))}, and now {_short(current.get(name))}"
-
-
-def _short(value: str | None) -> str:
-    return "nothing" if value is None else value if len(value) <= 60 else f"{value[:57]}…"
 
 
 @contextmanager

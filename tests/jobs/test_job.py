@@ -186,7 +186,7 @@ def test_a_changed_instruction_needs_a_restart(tmp_path: Path) -> None:
     run(rows, output)
     with pytest.raises(UsageError) as error:
         run(rows, output, instruction="Rate it.")
-    assert error.value.settings == ("restart",)
+    assert error.value.settings == ("instruction", "restart")
     assert run(rows, output, JobOptions(restart=True), instruction="Rate it.")[1] == 5
     assert run(rows, output, instruction="Rate it.")[1] == 0
 

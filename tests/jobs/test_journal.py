@@ -48,7 +48,7 @@ def test_a_journal_of_another_question_is_refused(tmp_path: Path, answers: list[
         journal.put(b"a", answers[0])
     with pytest.raises(UsageError, match="model") as error:
         Journal(path, {**FACTS, "model": "b" * 64})
-    assert error.value.settings == ("restart",)
+    assert error.value.settings == ("model", "restart")
     with Journal(path, FACTS) as journal:
         assert journal.count() == 1
     with Journal(path, {**FACTS, "model": "b" * 64}, restart=True) as journal:

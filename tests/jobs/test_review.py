@@ -246,7 +246,7 @@ def test_the_calibrations_thresholds_choose_rows_for_review(tmp_path: Path) -> N
     nothing: dict[str, float | None] = dict.fromkeys("ABCDE")
     with pytest.raises(UsageError) as error:  # with another calibration the probabilities may differ
         run(rows, output, runtime(calibration(nothing), tmp_path / "model"), review_below="auto")
-    assert error.value.settings == ("restart",)
+    assert error.value.settings == ("calibration", "restart")
     unsure = runtime(calibration(nothing), tmp_path / "model")
     assert run(rows, output, unsure, review_below="auto", restart=True).to_review == 12
     with pytest.raises(UsageError) as error:
@@ -261,7 +261,7 @@ def test_a_calibration_fitted_between_two_runs_is_noticed(tmp_path: Path) -> Non
     run(rows, output, runtime())
     with pytest.raises(UsageError) as error:
         run(rows, output, runtime(calibration({EVERY: 0.5}), tmp_path / "model"))
-    assert error.value.settings == ("restart",)
+    assert error.value.settings == ("calibration", "restart")
     assert run(rows, output, runtime()).reused == 3
 
 

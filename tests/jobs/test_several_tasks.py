@@ -86,7 +86,7 @@ def test_a_change_in_a_tasks_file_needs_a_restart(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('value = "billing"', 'value = "billing", description = "invoices"'))
     with pytest.raises(UsageError) as error:
         run(rows, output, [load_task(path)])
-    assert error.value.settings == ("restart",)
+    assert error.value.settings == ("task", "restart")
     assert run(rows, output, [load_task(path)], restart=True).rows == 3
 
 
@@ -126,7 +126,7 @@ def test_a_resumed_job_keeps_tasks_apart(tmp_path: Path, tasks: list[Task]) -> N
     assert output.read_bytes() == whole
     with pytest.raises(UsageError) as error:
         run(rows, output, [SENTIMENT])
-    assert error.value.settings == ("restart",)
+    assert error.value.settings == ("task", "restart")
     assert run(rows, output, [SENTIMENT], restart=True).reused == 0
 
 

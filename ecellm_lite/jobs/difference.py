@@ -1,0 +1,84 @@
+"""Says how a job's settings differ from those that its stored answers were made with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ecellm_lite.errors import UsageError
+
+# The facts of a job (see facts.py), and the arguments that they come from.
+_SETTINGS = {
+    "model": "model",
+    "adapter": "adapter",
+    "envelope": "envelope",
+    "task": "task",
+    "instruction": "instruction",
+    "form of the answer": "schema",
+    "shorten": "shorten",
+    "least probability": "min_probability",
+    "calibration": "calibration",
+    "seed": "seed",
+}
+_OF_EACH_TASK = ("instruction", "calibration")
+_HASHED = ("model", "adapter")  # a name and a sha256
+
+_WORDS = {None: "none", "None": "none", "True": "on", "False": "off"}
+_LONGEST = 60  # characters of a shown value
+
+
+def other_settings(path: Path, stored: Mapping[str, str], current: Mapping[str, str]) -> UsageError:
+    """Return the error for a job whose settings are not those of its stored answers. It names all that differ.
+
+    `path`: the journal. `stored`, `current`: the facts of the stored answers, and those of the job (see job_facts).
+    """
+    changed = [name for name in dict.fromkeys((*current, *stored)) if stored.get(name) != current.get(name)]
+    phrases = {name: "; ".join(_phrases(name, stored, current)) for name in changed}
+    changed = [name for name in changed if phrases[name]]
+    step = "use the same settings, or start again"
+    if changed == ["calibration"] and set(stored["calibration"].split("; ")) == {"none"}:
+        step = "turn the calibration off, as before, or start again"
+    return UsageError(
+        f"The answers in {path} were made with other settings ({'; '.join(filter(None, phrases.values()))})",
+        step=step,
+        settings=(*(_SETTINGS[name] for name in changed if name in _SETTINGS), "restart"),
+    )
+
+
+def _phrases(name: str, stored: Mapping[str, str], current: Mapping[str, str]) -> Iterator[str]:
+    """Yield a phrase for each task for which a fact differs, or a single one if the fact is not about one task."""
+    before, now = _tasks(stored), _tasks(current)
+    if name == "task":
+        if list(before) != list(now):
+            yield f"tasks: {', '.join(before) or 'none'} before, now {', '.join(now)}"
+        else:
+            yield from (f"the task {task} has changed" for task in now if before[task] != now[task])
+        return
+    if name in _OF_EACH_TASK:
+        befores, nows = stored.get(name, "").split("; "), current.get(name, "").split("; ")
+        if len(befores) == len(before) and len(nows) == len(now):  # else an instruction has a semicolon of its own
+            values, others = dict(zip(before, befores, strict=True)), dict(zip(now, nows, strict=True))
+            for task, value in values.items():
+                # An instruction that changed with its task, or a task that is gone, is said already.
+                if task in others and value != others[task] and (name == "calibration" or before[task] == now[task]):
+                    shown, other = value.removeprefix(f"{task} "), others[task].removeprefix(f"{task} ")
+                    yield f"{name} of {task}: {_short(shown)} before, now {_short(other)}"
+            return
+    yield f"{name}: {_shown(name, stored.get(name))} before, now {_shown(name, current.get(name))}"
+
+
+def _tasks(facts: Mapping[str, str]) -> dict[str, str]:
+    """Return the hash of each task's description, by the task's name (see facts.task_fact)."""
+    pairs = [each.rpartition(" ") for each in facts.get("task", "").split("; ") if each]
+    return {name or hash_: hash_ for name, _, hash_ in pairs}
+
+
+def _shown(name: str, value: str | None) -> str:
+    if value is not None and name in _HASHED:
+        title, _, sha256 = value.rpartition(" ")
+        return f"{title} ({sha256[:8]})".lstrip()
+    return _short(_WORDS.get(value, value or ""))
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _LONGEST else f"{value[: _LONGEST - 1]}…"

@@ -1,0 +1,52 @@
+"""Tests what the command `run --rows` says about a job that was interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecellm_lite import Runtime
+from ecellm_lite import runtime as runtime_module
+from ecellm_lite.cli import table_job
+from ecellm_lite.cli.main import run_command
+from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.jobs.job_row import JobStep
+from ecellm_lite.jobs.journal import Journal, journal_of
+
+
+@contextmanager
+def interrupting(*, hidden: bool) -> Iterator[Callable[[JobStep], None]]:
+    def advance(step: JobStep) -> None:
+        if step.number == 3:
+            raise KeyboardInterrupt
+
+    yield advance
+
+
+@pytest.mark.parametrize("options", [[], ["--restart"]])
+def test_an_interrupted_job_says_what_is_kept(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fake(*, context: int | None, deterministic: bool, **_: Any) -> Runtime:
+        return Runtime.over(FakeBackend(cells=context or 4096), deterministic=deterministic)
+
+    monkeypatch.setattr(runtime_module, "Runtime", fake)
+    monkeypatch.setattr(table_job, "Runtime", Runtime)
+    monkeypatch.setattr(table_job, "job_progress", interrupting)
+    rows, output = tmp_path / "rows.csv", tmp_path / "answers.csv"
+    rows.write_text("id,review\n" + "".join(f"{number},review {number}\n" for number in range(400)))
+    command = ["run", "-t", "SA", "--rows", str(rows), "--quiet"]
+    assert run_command([*command, "--output", str(output), *options]) == 130
+    with Journal(journal_of(output), None) as journal:
+        count = journal.count()
+    assert count >= 3
+    error = capsys.readouterr().err
+    assert f"{count} " in error
+    assert str(journal_of(output)) in error
+    assert ("--restart" in error) == bool(options)
+    assert run_command(command) == 130
+    assert "journal" not in capsys.readouterr().err
