@@ -36,12 +36,12 @@ def other_settings(path: Path, stored: Mapping[str, str], current: Mapping[str, 
     phrases = {name: "; ".join(_phrases(name, stored, current)) for name in changed}
     changed = [name for name in changed if phrases[name]]
     step = "use the same settings, or start again"
-    if changed == ["calibration"] and set(stored["calibration"].split("; ")) == {"none"}:
+    if all(_kind(name) == "calibration" and {*stored.get(name, "").split("; ")} == {"none"} for name in changed):
         step = "turn the calibration off, as before, or start again"
     return UsageError(
         f"The answers in {path} were made with other settings ({'; '.join(filter(None, phrases.values()))})",
         step=step,
-        settings=(*(_SETTINGS[name] for name in changed if name in _SETTINGS), "restart"),
+        settings=(*dict.fromkeys(_SETTINGS[_kind(name)] for name in changed if _kind(name) in _SETTINGS), "restart"),
     )
 
 
@@ -54,17 +54,22 @@ def _phrases(name: str, stored: Mapping[str, str], current: Mapping[str, str]) -
         else:
             yield from (f"the task {task} has changed" for task in now if before[task] != now[task])
         return
-    if name in _OF_EACH_TASK:
+    if _kind(name) in _OF_EACH_TASK:
         befores, nows = stored.get(name, "").split("; "), current.get(name, "").split("; ")
         if len(befores) == len(before) and len(nows) == len(now):  # else an instruction has a semicolon of its own
             values, others = dict(zip(before, befores, strict=True)), dict(zip(now, nows, strict=True))
             for task, value in values.items():
                 # An instruction that changed with its task, or a task that is gone, is said already.
-                if task in others and value != others[task] and (name == "calibration" or before[task] == now[task]):
+                if task in others and value != others[task] and (name != "instruction" or before[task] == now[task]):
                     shown, other = value.removeprefix(f"{task} "), others[task].removeprefix(f"{task} ")
                     yield f"{name} of {task}: {_short(shown)} before, now {_short(other)}"
             return
     yield f"{name}: {_shown(name, stored.get(name))} before, now {_shown(name, current.get(name))}"
+
+
+def _kind(name: str) -> str:
+    """Return what a fact is about: `calibration` for `calibration` and, in a cascade, `calibration of model 2`."""
+    return name.partition(" of model ")[0]
 
 
 def _tasks(facts: Mapping[str, str]) -> dict[str, str]:
