@@ -36,7 +36,9 @@ def other_settings(path: Path, stored: Mapping[str, str], current: Mapping[str, 
     phrases = {name: "; ".join(_phrases(name, stored, current)) for name in changed}
     changed = [name for name in changed if phrases[name]]
     step = "use the same settings, or start again"
-    if all(_kind(name) == "calibration" and {*stored.get(name, "").split("; ")} == {"none"} for name in changed):
+    if changed and all(
+        _kind(name) == "calibration" and {*stored.get(name, "").split("; ")} == {"none"} for name in changed
+    ):
         step = "turn the calibration off, as before, or start again"
     return UsageError(
         f"The answers in {path} were made with other settings ({'; '.join(filter(None, phrases.values()))})",

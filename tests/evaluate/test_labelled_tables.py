@@ -102,5 +102,5 @@ def test_a_table_of_caslies_task_is_read(tmp_path: Path) -> None:
     example = task.example()
     answer = task.question(example).space.alternatives[0]
     path = write_lines(tmp_path / "rows.jsonl", [{**example, "label": answer}])
-    [(_, rows, _)], unreadable = read_tasks(path, [task])
-    assert ([each.gold for each in rows], unreadable) == ([answer], [])
+    [(_, rows, _)], rows_read = read_tasks(path, [task])
+    assert ([each.gold for each in rows], rows_read.unreadable) == ([answer], {})
