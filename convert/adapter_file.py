@@ -188,7 +188,7 @@ def _content(
 
 def _write(target: Path, content: bytes, architecture: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
     try:
-        with replacing(target) as temporary:
+        with replacing(target.resolve()) as temporary:  # a link stays a link
             temporary.write_bytes(content)
             header = read_header(temporary)
             check_adapter(header, architecture, shapes)

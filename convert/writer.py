@@ -21,7 +21,7 @@ from typing import Any
 
 from ecellm_lite.convert import descriptors
 from ecellm_lite.errors import BusyError, ModelError
-from ecellm_lite.models.files import sha256_of
+from ecellm_lite.models.files import is_replaceable, sha256_of
 
 _MAX_JOURNAL_BYTES = 64 << 20
 _FLAGS = descriptors.READ_WRITE | os.O_CREAT
@@ -58,10 +58,9 @@ class UnfinishedFile:
         self.unfinished, self.journal = unfinished_paths(target)
         self._descriptor = self._journal = -1
         try:
-            if target.is_dir():
-                raise ModelError(
-                    f"{target} is a folder", step="give a file's name", settings=("target",), file=str(target)
-                )
+            if not is_replaceable(target):
+                message = f"{target} is a folder" if target.is_dir() else f"{target} is not a regular file"
+                raise ModelError(message, step="give a file's name", settings=("target",), file=str(target))
             target.parent.mkdir(parents=True, exist_ok=True)
             self._lock()
             self._descriptor = os.open(self.unfinished, _FLAGS, 0o644)

@@ -20,7 +20,7 @@ from ecellm_lite.bundle.launcher import HOME
 from ecellm_lite.bundle.notices import notices
 from ecellm_lite.bundle.starter import PROGRAM
 from ecellm_lite.bundle.wheels import WHEELS, wheels_of
-from ecellm_lite.bundle.writer import Source, write_bundle
+from ecellm_lite.bundle.writer import Source, check_target, write_bundle
 from ecellm_lite.errors import UsageError
 from ecellm_lite.models.calibration_files import fitting_calibrations
 from ecellm_lite.models.files import sha256_of
@@ -69,9 +69,12 @@ def create(
     - `since`: the path of an older bundle. The new bundle is then a delta: it leaves out files that the
       older bundle already has.
 
-    Raises UsageError for contents that cannot be bundled, and ModelError if a file cannot be read or written.
+    Raises UsageError for contents that cannot be bundled, and for a `target` that is one of the files to bundle, the
+    older bundle, or not a regular file. Raises ModelError if a file cannot be read or written.
     """
     sources = list(_sources(contents, store, signed=key is not None))
+    inputs = [source.content for source in sources if isinstance(source.content, Path)]
+    check_target(target, [*inputs, since] if since else inputs)
     # Small files first: the starter reads the program from the beginning. The model is last.
     sources.sort(key=lambda source: (source.path.startswith(f"{HOME}/models/"), source.path))
     draft = Index(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from io import FileIO
@@ -23,7 +23,7 @@ from ecellm_lite.bundle.layout import Entry, layout
 from ecellm_lite.bundle.signature import sign
 from ecellm_lite.bundle.starter import starter_of
 from ecellm_lite.errors import ModelError, UsageError
-from ecellm_lite.models.files import replacing, size_text
+from ecellm_lite.models.files import is_replaceable, replacing, same_file, size_text
 
 _BLOCK = 1 << 20
 _NO_SHA256, _NO_CRC32 = "0" * 64, "0" * 8
@@ -63,6 +63,7 @@ def write_bundle(
     Raises UsageError for a path that is not allowed. Raises ModelError if a file cannot be read, if its size
     changes meanwhile, or if the disk is full.
     """
+    target = target.resolve()  # a link stays a link
     try:
         files = [_unhashed(source) for source in sources]
         if base is not None:
@@ -82,6 +83,20 @@ def write_bundle(
         raise ModelError(
             f"{target} cannot be written ({error.strerror})", step="free some space, or write elsewhere"
         ) from None
+
+
+def check_target(target: Path, inputs: Iterable[Path]) -> None:
+    """Raise UsageError if a bundle must not be written to `target`.
+
+    `target` must not be one of the files `inputs`, and an existing `target` must be a regular file.
+    """
+    if not is_replaceable(target):
+        step = "give another file for the bundle"
+        raise UsageError(f"{target} is not a regular file", step=step, settings=("output",))
+    for path in inputs:
+        if same_file(target, path):
+            message = f"{target} is {path}, which the bundle is made with"
+            raise UsageError(message, step="write the bundle to another file", settings=("output",))
 
 
 def _write(

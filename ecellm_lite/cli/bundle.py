@@ -98,11 +98,13 @@ def create(
     from ecellm_lite.bundle.contents import Contents
     from ecellm_lite.bundle.contents import create as create_bundle
     from ecellm_lite.bundle.keys import read_secret_key
+    from ecellm_lite.bundle.writer import check_target
     from ecellm_lite.cli.progress import bytes_progress
     from ecellm_lite.loading import find_model
     from ecellm_lite.models.files import size_text
     from ecellm_lite.tasks.registry import load_own, own_files
 
+    check_target(output, [sign] if sign else [])
     key = read_secret_key(sign) if sign else None
     store, stored = find_model(model)
     own = tasks or [load_own(path) for path in own_files().values()]

@@ -183,6 +183,6 @@ def _place(target: Path | None, name: str | None) -> tuple[Path, Path | None]:
     if (target is None) == (name is None):
         raise UsageError("The file needs one place", step="give --output OUT.gguf, or --name NAME for the store")
     if target is not None:
-        return target, None
+        return target.resolve() if target.is_symlink() else target, None
     place = click.get_current_context().with_resource(Store().placing(str(name)))
     return place.file, place.manifest

@@ -14,6 +14,7 @@ from ecellm_lite.cli.options import (
     certainty_options,
     check_cascade,
     escalate_option,
+    files_read,
     model_options,
     split_options,
 )
@@ -92,7 +93,9 @@ def evaluate(
     from ecellm_lite.cli.progress import rows_progress
     from ecellm_lite.evaluate.outputs import Outputs
     from ecellm_lite.evaluate.run import prepare_evaluation
+    from ecellm_lite.jobs.job_files import check_inputs
 
+    check_inputs({"output": output, "report": report}, files_read(model, tasks))
     outputs = Outputs(output, report)
     evaluation = prepare_evaluation(
         data, tasks, split=split, setting=setting, limit=limit, outputs=outputs, reading=reading

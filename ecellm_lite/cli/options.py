@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
@@ -14,6 +15,7 @@ from ecellm_lite.errors import UsageError
 
 if TYPE_CHECKING:
     from ecellm_lite.answerer import RequestOptions
+    from ecellm_lite.tasks.task import Task
 
 # The command-line options that belong to a request (see RequestOptions).
 REQUEST_OPTIONS = ("calibration", "min_probability", "seed")
@@ -107,6 +109,21 @@ def split_options(options: dict[str, Any]) -> RequestOptions:
         if len(options["adapters"]) < len(pairs):
             raise UsageError("Two adapters have the same name", step="give each one a name of its own: NAME=FILE")
     return cast("RequestOptions", request)
+
+
+def files_read(options: Mapping[str, Any], tasks: Sequence[Task]) -> Iterator[Path]:
+    """Yield the paths that `options` of a model and a request name, and the files of the user's own tasks.
+
+    A model's name and the word `auto` are yielded as if they were paths.
+    """
+    from ecellm_lite.tasks.custom import files_beside
+
+    yield from map(Path, (options.get("model") or "").split(","))
+    _, adapter = options.get("adapter") or ("", "")
+    yield from (Path(value) for value in (options.get("calibration"), adapter) if value)
+    for source in filter(None, (task.source for task in tasks)):
+        yield source
+        yield from (source.parent / name for name in files_beside(source))
 
 
 def debug_option(command: Command) -> Command:

@@ -15,6 +15,7 @@ from ecellm_lite.cli.options import (
     certainty_options,
     check_cascade,
     escalate_option,
+    files_read,
     model_options,
     split_options,
 )
@@ -152,6 +153,12 @@ def run(
             raise UsageError("--show-prompt loads no model, and --shorten needs its tokens: leave one of them out.")
         _show_prompt(task, read_row(value), instruction, model, escalate_below)
         return
+    if rows is not None:
+        from ecellm_lite.jobs.job_files import check_inputs
+
+        forms = [path for path in (schema, grammar) if path]
+        written = {"output": output, "report": job.report, "labelled": labelled}
+        check_inputs(written, [*forms, *files_read(model, tasks)])
     space = read_space(task, schema, grammar, max_tokens, temperature)
     options = split_options(model) | {"instruction": instruction, "space": space, "shorten": shorten}
     if value is not None:

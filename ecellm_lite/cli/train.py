@@ -161,8 +161,11 @@ def write_lessons(
     `layout`: which lessons are made in each pass over the rows.
     `reading`: how a table of labelled rows is read.
     """
+    from ecellm_lite.jobs.job_files import check_inputs
     from ecellm_lite.training.curriculum import read_curriculum
 
+    rows = [path for folder in data for path in folder.glob("*/*.jsonl")]
+    check_inputs({"output": output}, [*rows, model] if model else rows)
     curriculum = read_curriculum(
         data,
         model or base(),

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.evaluate.results import Results
-from ecellm_lite.jobs.output import check_output, is_replaceable, part_of, same_file, write_whole
+from ecellm_lite.jobs.output import check_output, part_of, write_whole
+from ecellm_lite.models.files import is_replaceable, same_file
 
 
 @dataclass(slots=True)

@@ -32,11 +32,12 @@ from ecellm_lite.jobs.job_row import JobAnswer, JobRow, JobStep
 from ecellm_lite.jobs.job_task import JobTask, job_tasks
 from ecellm_lite.jobs.job_writer import job_writer
 from ecellm_lite.jobs.journal import Journal, journal_of
-from ecellm_lite.jobs.output import check_output, is_replaceable, standard_output, write_whole
+from ecellm_lite.jobs.output import check_output, standard_output, write_whole
 from ecellm_lite.jobs.report.page import JobReport, check_installed, page
 from ecellm_lite.jobs.review import ReviewRule, review_of, review_rule, shown_key
 from ecellm_lite.jobs.review_entries import check_applied, read_review
 from ecellm_lite.jobs.tally import Tally
+from ecellm_lite.models.files import is_replaceable
 from ecellm_lite.read_ahead import read_ahead
 from ecellm_lite.tables.columns import MapOptions
 from ecellm_lite.tables.mapped_row import MappedRow

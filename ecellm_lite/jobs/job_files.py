@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ecellm_lite.errors import UsageError
 from ecellm_lite.jobs.journal import journal_of
-from ecellm_lite.jobs.output import HasDescriptor, is_read_from, part_of, same_file
+from ecellm_lite.jobs.output import HasDescriptor, is_read_from, part_of
 from ecellm_lite.jobs.review import review_of
+from ecellm_lite.models.files import same_file
 
 
 def check_files(
@@ -44,6 +47,18 @@ def check_files(
     if report and labelled and same_file(report, labelled):
         message = f"The report and the corrected rows have the same file, {report}"
         raise UsageError(message, step="give two files", settings=("report", "labelled"))
+
+
+def check_inputs(written: Mapping[str, Path | None], read: Iterable[Path]) -> None:
+    """Raise UsageError if a file to write is one of the files that are read, such as the model or a task's file.
+
+    `written`: the files to write, by the names of their settings. None stands for a file that is not wanted.
+    """
+    files = [path for path in read if os.path.isfile(path)]  # noqa: PTH113 - Path.is_file raises for a long name
+    for setting, path in written.items():
+        if path and any(same_file(path, file) for file in files):
+            step = "write to another file"
+            raise UsageError(f"{path} is one of the files to read", step=step, settings=(setting,))
 
 
 def _files_of(output: Path) -> tuple[Path, ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from ecellm_lite.errors import InputError
-from ecellm_lite.models.files import replacing
+from ecellm_lite.models.files import is_replaceable, replacing
 
 
 class HasDescriptor(Protocol):
@@ -48,18 +48,6 @@ def output_file(path: Path) -> Iterator[IO[bytes]]:
 def part_of(path: Path) -> Path:
     """Return the path of the unfinished output, which ends in `.part`."""
     return path.with_name(path.name + ".part")
-
-
-def is_replaceable(path: Path) -> bool:
-    """Return whether the path is a regular file or does not exist. Devices and pipes must not be replaced."""
-    return path.is_file() or not path.exists()
-
-
-def same_file(one: Path, other: Path) -> bool:
-    """Return whether two paths name the same regular file. The file need not exist yet."""
-    if not (is_replaceable(one) and is_replaceable(other)):
-        return False
-    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
 
 
 def check_output(path: Path, setting: str = "output") -> None:

@@ -19,14 +19,28 @@ _BLOCK = 1 << 20
 _TOKEN = 4  # random bytes in the name of a temporary file
 
 
+def is_replaceable(path: Path) -> bool:
+    """Return whether the path is a regular file or does not exist. Devices and pipes must not be replaced."""
+    return path.is_file() or not path.exists()
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Return whether two paths name the same regular file. The file need not exist yet."""
+    if not (is_replaceable(one) and is_replaceable(other)):
+        return False
+    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+
+
 @contextmanager
 def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Yield a temporary path to write to. It replaces `path` at the end of the `with` block.
 
     After an error, `path` stays as it was, and the temporary file is removed. The data is on the disk before the file
     is renamed. So even after a power failure, a reader sees either the old file or the new one. If `private`, only the
-    owner can read the file.
+    owner can read the file. Raises OSError if `path` is a folder, a device or a pipe.
     """
+    if not is_replaceable(path):
+        raise OSError(errno.EEXIST, "it is not a regular file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN)}")
     # The system applies the umask itself; it cannot be read without changing it for all threads.

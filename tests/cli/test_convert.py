@@ -178,6 +178,14 @@ def test_impossible_conversions_are_refused(
     assert not (tmp_path / "x.gguf").exists()
 
 
+def test_a_file_is_written_through_a_link(base: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.gguf"
+    link.symlink_to(tmp_path / "real.gguf")
+    assert run_command(["convert", str(base), "-o", str(link), "--quiet"]) == 0
+    assert link.is_symlink()
+    assert read_manifest(tmp_path / "real.gguf.manifest.json").sha256 == sha256_of(link)
+
+
 def test_verifying_against_a_gguf_base_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = write_tiny_model(tmp_path / "base.gguf")
     assert run_command(["convert", str(base), "-o", str(tmp_path / "x.gguf"), "--envelope", "alpaca", "--verify"]) == 2

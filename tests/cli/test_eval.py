@@ -248,6 +248,26 @@ def test_an_output_never_replaces_the_rows(rows: Path, tmp_path: Path, capsys: p
     assert path.read_bytes() == before
 
 
+def test_an_output_never_replaces_the_model_or_a_task(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, adapter, own = tmp_path / "model.gguf", tmp_path / "a.gguf", tmp_path / "own.toml"
+    model.write_bytes(b"weights")
+    adapter.write_bytes(b"factors")
+    own.write_text(
+        'name = "own"\nsummary = "s"\ninstruction = "i"\n[[fields]]\nname = "mail"\n'
+        '[answer]\ntype = "choice"\nlabels = { file = "labels.txt" }\n'
+    )
+    (tmp_path / "labels.txt").write_text("Toys\nLamps\n")
+    files = [model, adapter, own, tmp_path / "labels.txt"]
+    before = [path.read_bytes() for path in files]
+    arguments = ("-t", str(own), "--data", str(rows), "--model", str(model), "--adapter", str(adapter))
+    for path in files:
+        assert "(--output)" in output_of(capsys, 2, *arguments, "--output", str(path))[1]
+        assert "(--report)" in output_of(capsys, 2, *arguments, "--report", str(path))[1]
+    assert [path.read_bytes() for path in files] == before
+
+
 def test_an_older_file_survives_a_full_disk(
     rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

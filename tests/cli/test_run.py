@@ -49,6 +49,19 @@ def test_show_prompt_prints_the_prompt_and_nothing_else(capfdbinary: pytest.Capt
     assert capfdbinary.readouterr().out == golden.read_bytes()
 
 
+def test_a_job_never_replaces_the_files_that_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, schema, model = tmp_path / "rows.csv", tmp_path / "schema.json", tmp_path / "model.gguf"
+    rows.write_text("review\nGreat\n", "utf-8")
+    schema.write_text('{"type": "string"}', "utf-8")
+    model.write_bytes(b"weights")
+    (tmp_path / "link.json").symlink_to(schema)
+    arguments = ("run", "-t", "SA", "--rows", str(rows), "--schema", str(schema), "--model", str(model))
+    assert "(--output)" in refused(capsys, 2, *arguments, "-o", str(schema))
+    assert "(--output)" in refused(capsys, 2, *arguments, "-o", str(tmp_path / "link.json"))
+    assert "(--report)" in refused(capsys, 2, *arguments, "--report", str(model))
+    assert (schema.read_text("utf-8"), model.read_bytes()) == ('{"type": "string"}', b"weights")
+
+
 def test_show_prompt_with_an_envelope_loads_no_model() -> None:
     code = (
         "import sys; from ecellm_lite.cli.main import run_command; "

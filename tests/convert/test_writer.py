@@ -107,6 +107,9 @@ def test_unwritable_targets_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "folder.gguf").mkdir()
     places = [tmp_path / "file" / "out.gguf", tmp_path / "folder.gguf"]
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.gguf")
+        places.append(tmp_path / "pipe.gguf")
     if os.geteuid():
         (tmp_path / "closed").mkdir(mode=0o500)
         places.append(tmp_path / "closed" / "out.gguf")

@@ -366,3 +366,11 @@ def test_duplicates_of_held_out_rows_are_not_learned() -> None:
     reviews = {row["input"]["review"] for row in held_out["sentiment_analysis"]}
     assert len(held_out["sentiment_analysis"]) == 10
     assert reviews.isdisjoint(row["input"]["review"] for row in learned["sentiment_analysis"])
+
+
+def test_lessons_do_not_replace_their_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = write_lines(tmp_path / "product_matching" / "train.jsonl", training_rows(3)["product_matching"])
+    before = rows.read_bytes()
+    assert run_command(["train", "lessons", "--data", str(tmp_path), "-o", str(rows)]) == 2
+    assert "--output" in capsys.readouterr().err
+    assert rows.read_bytes() == before
