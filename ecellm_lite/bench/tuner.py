@@ -20,7 +20,7 @@ from ecellm_lite.envelopes import Envelope
 from ecellm_lite.errors import EcellmError, UsageError
 from ecellm_lite.kernels import prompt
 from ecellm_lite.models.store import Store, StoredModel
-from ecellm_lite.models.tuning import CHOICES, Tuning, keep_tuning, this_machine
+from ecellm_lite.models.tuning import CHOICES, Tuning, check_keepable, this_machine
 from ecellm_lite.runtime import Runtime
 from ecellm_lite.tasks.registry import TASKS
 
@@ -69,21 +69,22 @@ def tune_model(
     rows: int | None = None,
     show: Callable[[Trial], None],
 ) -> Tuning:
-    """Try settings, and store those that were faster for this model on this machine.
+    """Try settings, and return those that were faster for this model on this machine. They are not stored yet.
+
+    Raises ModelError, before anything is measured, if they could not be stored.
 
     `fixed`: settings that are not tried, with their values.
     `lossy`: whether to try KV cache types that lose accuracy, too.
     `rows`: how many rows of each task are answered in a measurement. By default, as many as take about
       bench.rates.SECONDS.
     """
+    check_keepable(store, model)
     cores = available_cores()
     start = Settings(**{"threads": cores, **fixed})
     measure = measuring(model.path, envelope, start, rows=rows)
     settings, trials = tune(start, measure, fixed=fixed, lossy=lossy, kernels=_kernels(), show=show)
     machine = this_machine(cores)
-    tuning = Tuning(model.manifest.sha256, machine, start.gpu_layers, settings, tuple(map(asdict, trials)))
-    keep_tuning(store, model, tuning)
-    return tuning
+    return Tuning(model.manifest.sha256, machine, start.gpu_layers, settings, tuple(map(asdict, trials)))
 
 
 def tune(

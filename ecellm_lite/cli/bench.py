@@ -54,6 +54,7 @@ def bench(
     prompts = get_envelope(envelope or stored.manifest.envelope)
     if tune:
         from ecellm_lite.bench.tuner import tune_model
+        from ecellm_lite.models.tuning import keep_tuning
 
         if not quiet:
             click.echo("Comparing each setting with the best so far: this takes some minutes.", err=True)
@@ -61,8 +62,12 @@ def bench(
         show = _hidden if quiet else _show_trial
         tuning = tune_model(store, stored, prompts, fixed=fixed, lossy=lossy, rows=rows, show=show)
         changed = ", ".join(f"{name} {value}" for name, value in tuning.settings.items()) or "the defaults"
-        sentence = f"Kept for {stored.manifest.name} on this machine: {changed}."
+        sentence = f"The fastest for {stored.manifest.name} on this machine: {changed}."
+        # Shown first: it took minutes, and the disk may be full by now.
         click.echo(json.dumps(asdict(tuning), indent=2) if as_json else sentence)
+        keep_tuning(store, stored, tuning)
+        if not as_json:
+            click.echo("Later runs use these settings.")
         return
     from ecellm_lite.bench.rates import measure
     from ecellm_lite.engine.tuned import tuned_settings

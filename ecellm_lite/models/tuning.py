@@ -87,6 +87,15 @@ def tuning_path(store: Store, model: StoredModel) -> Path:
     return store.root / "tuning" / f"{model.manifest.sha256}.json"
 
 
+def check_keepable(store: Store, model: StoredModel) -> None:
+    """Raise ModelError if a tuning of this model could not be stored now. Writes and removes an empty file."""
+    path = tuning_path(store, model)
+    probe = path.with_name(f"{path.name}.new")
+    with store.writing_beside(model):
+        write_json(probe, {})
+        probe.unlink()
+
+
 def keep_tuning(store: Store, model: StoredModel, tuning: Tuning) -> None:
     """Store a model's tuning. Raises ModelError if the model no longer exists."""
     with store.writing_beside(model):

@@ -116,6 +116,32 @@ def test_bench_shows_a_table(tiny: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert all(name in shown for name in TASKS)
 
 
+def test_nothing_is_measured_if_the_result_cannot_be_stored(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ECELLM_HOME", str(tmp_path))
+    monkeypatch.setattr(tuner, "measuring", lambda *_, **__: pytest.fail("nothing is measured"))
+    (tmp_path / "tuning").write_text("", "utf-8")  # in the place of a folder
+    options = ["bench", "--model", str(tiny), "--envelope", "alpaca", "--tune", "--quiet"]
+    assert str(tmp_path / "tuning") in refused(capsys, 4, *options)
+
+
+def test_a_result_that_could_not_be_stored_is_shown(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tune(*_: object, **__: object) -> tuple[dict[str, Any], list[tuner.Trial]]:
+        (tmp_path / "tuning").rmdir()
+        (tmp_path / "tuning").write_text("", "utf-8")
+        return {"micro_batch": 128}, []
+
+    monkeypatch.setenv("ECELLM_HOME", str(tmp_path))
+    monkeypatch.setattr(tuner, "measuring", lambda *_, **__: None)
+    monkeypatch.setattr(tuner, "tune", tune)
+    options = ["bench", "--model", str(tiny), "--envelope", "alpaca", "--tune", "--quiet", "--json"]
+    assert run_command(options) == 4
+    assert json.loads(capsys.readouterr().out)["settings"] == {"micro_batch": 128}
+
+
 def test_tune_stores_its_settings_and_the_next_run_uses_them(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
