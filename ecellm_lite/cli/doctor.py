@@ -36,9 +36,8 @@ def doctor(offload: bool, model: str | None, envelope: str | None, as_json: bool
         raise UsageError("--envelope belongs to a model: give --model, too.")
     from ecellm_lite import doctor as examination
     from ecellm_lite.cli.loading import find_model
-    from ecellm_lite.models.store import Store
 
-    checks = examination.examine(Store(), find_model(model, envelope)[1].path if model else None)
+    checks = examination.examine(model=find_model(model, envelope)[1].path if model else None)
     if as_json:
         click.echo(json.dumps(examination.as_json(checks), indent=2))
     else:

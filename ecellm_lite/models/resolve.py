@@ -34,6 +34,7 @@ def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | N
     Raises ModelError if there is no such model or its file is damaged. Raises UsageError if no name is given and the
     store has several models besides the demo, or if the file's envelope is unknown.
     """
+    named = bool(name)
     name = name or os.environ.get("ECELLM_MODEL") or _only_model(store) or DEMO
     if name in makers:
         model = makers[name](store)
@@ -42,7 +43,7 @@ def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | N
     elif _is_path(name):
         return _from_path(Path(name), store, envelope)
     else:
-        raise _unknown(name, store)
+        raise _unknown(name, store, named=named)
     header = read_header(model.path)
     check_model(header)
     return replace(model, tasks=tasks_of(header))
@@ -55,6 +56,7 @@ def resolve_envelope(name: str | None, store: Store, demo_envelope: str) -> str:
       it stands for the only stored model or, without one, for the demo.
     `demo_envelope`: the result for the demo if it is not in the store.
     """
+    named = bool(name)
     name = name or os.environ.get("ECELLM_MODEL") or _only_model(store) or DEMO
     if store.has(name):
         return store.get(name).manifest.envelope
@@ -65,7 +67,7 @@ def resolve_envelope(name: str | None, store: Store, demo_envelope: str) -> str:
     entry = catalogue_entry(name)
     if entry and entry.envelope:
         return entry.envelope
-    raise _unknown(name, store)
+    raise _unknown(name, store, named=named)
 
 
 def _only_model(store: Store) -> str | None:
@@ -127,10 +129,16 @@ def tasks_of(header: Header) -> tuple[str, ...]:
     return tuple(name.encode("utf-8", "replace").decode() for name in names) if isinstance(names, tuple) else ()
 
 
-def _unknown(name: str, store: Store) -> ModelError:
+def _unknown(name: str, store: Store, *, named: bool) -> ModelError:
+    """Return the error for a model that does not exist. `named`: whether the user named it, and not ECELLM_MODEL."""
     if catalogue_entry(name):
         return ModelError(f"{name} is not in the store", step=how_to_get(name))
     names = [*store.names(), *([] if DEMO in store.names() else [DEMO])]
+    if not named:
+        return ModelError(
+            f"ECELLM_MODEL is {name!r}, and there is no such model",
+            step=f"unset it, or set it to the path of a GGUF file or one of {', '.join(names)}",
+        )
     return ModelError(
         f"There is no model {name!r}",
         step=f"give the path of a GGUF file or one of {', '.join(names)}",
