@@ -7,6 +7,7 @@ names the format, not one of its unknown keys.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -44,6 +45,15 @@ def parse_document(form: type[Document], data: bytes, *, formats: Sequence[int] 
             readable = " or ".join(map(str, formats))
             raise ValueError(f"its format is {str(number)[:20]!r}, and this version reads {readable}")
     return decode(form, value)
+
+
+def regular_opener(name: str, flags: int) -> int:
+    """Open a file, as the `opener` of the built-in function `open`. Raises OSError if it is not a regular file."""
+    descriptor = os.open(name, flags | _FLAGS)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is not a regular file", name)
 
 
 def _read(path: Path, largest: int) -> bytes:

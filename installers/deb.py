@@ -32,6 +32,8 @@ _LIBRARY = re.compile(r"\.so(\.\d+)*$")
 
 def main() -> None:
     """Build the package OUTPUT.deb from the folder PROGRAM-FOLDER; both are arguments of the command line."""
+    if len(sys.argv) != 3:
+        sys.exit("The package needs the program's folder: make deb PROGRAM=FOLDER, or deb.py FOLDER OUTPUT.deb.")
     program, output = map(Path, sys.argv[1:])
     if not (program / NAME).is_file():
         sys.exit(f"{program} has no program {NAME}: make it with `ecellm-lite bundle program`.")

@@ -22,6 +22,7 @@ from ecellm_lite.bundle import signature as signature_form
 from ecellm_lite.bundle.index import BundleFile, Index, read_index
 from ecellm_lite.bundle.keys import PublicKey
 from ecellm_lite.bundle.layout import LOCAL_MAGIC, Entry, Layout, header_size, layout, read_local_header
+from ecellm_lite.documents import regular_opener
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import size_text
 
@@ -91,7 +92,7 @@ def open_archive(path: Path, keys: Sequence[PublicKey], *, unsigned: bool = Fals
     is missing or from another key.
     """
     try:
-        file = FileIO(path)
+        file = FileIO(path, opener=regular_opener)
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror})", step="check its path") from None
     with file:

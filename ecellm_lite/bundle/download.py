@@ -46,10 +46,14 @@ def check_address(address: str) -> None:
 
     Plain HTTP is accepted for an address of this machine.
     """
-    parts = urlsplit(address)
-    if not parts.hostname or parts.scheme not in {"http", "https"}:
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname
+    except ValueError:  # a bracket that is not closed, for example
+        host = None
+    if not host or parts.scheme not in {"http", "https"}:
         raise UsageError(f"{address[:200]!r} is not the address of a web server", step="give https://…/index.json")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and not _is_loopback(host):
         raise UsageError(f"{address[:200]} is not encrypted", step="use https")
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ecellm_lite.documents import regular_opener
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.home import bundle_home
 from ecellm_lite.models.files import replacing
@@ -156,7 +157,7 @@ def _folder(base: Path | None) -> Path:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=regular_opener) as file:
             return file.read(LARGEST).decode("utf-8", "replace")
     except OSError as error:
         raise ModelError(f"The key {path} cannot be read ({error.strerror})", step="check its path") from None

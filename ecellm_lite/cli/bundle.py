@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -195,18 +196,22 @@ def rollback(name: str | None, base: Path | None) -> None:
 def keygen(name: Path) -> None:
     """Make a pair of keys: NAME.key for signing, which must stay secret, and NAME.pub for checking."""
     from ecellm_lite.bundle.keys import make_key
-    from ecellm_lite.errors import UsageError
+    from ecellm_lite.errors import InputError, UsageError
 
+    if name.name in {"", ".."}:
+        raise UsageError(f"{str(name)!r} cannot be the name of keys", step="give a name such as shop")
     secret = make_key()
     secret_file, public_file = name.with_name(f"{name.name}.key"), name.with_name(f"{name.name}.pub")
     if public_file.exists() and not secret_file.exists():
         raise UsageError(f"{public_file} exists, and its secret key is elsewhere: choose another name.")
-    if not secret_file.exists():
-        # A secret key without its public key could not be made again.
-        secret.public.write(public_file)
     try:
+        if not secret_file.exists():
+            # A secret key without its public key could not be made again.
+            secret.public.write(public_file)
         secret.write(secret_file)
-    except OSError:
-        public_file.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        with suppress(OSError):
+            public_file.unlink()
+        step = "free some space, or give a name in another folder"
+        raise InputError(f"The keys {name} cannot be written ({error.strerror})", step=step) from None
     click.echo(f"{secret_file} is secret: keep it off the machines that install. {public_file} goes to them.")

@@ -87,6 +87,12 @@ def package(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_a_package_needs_a_program() -> None:
+    ended = subprocess.run([sys.executable, ROOT / "installers/deb.py", "x.deb"], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1, ended.stderr
+
+
 def test_the_package_is_installed_and_purged(system: Path, package: Path) -> None:
     shutil.copyfile(package, system / "root/ecellm-lite.deb")
     # /etc/passwd- and its like: the backups of the tools that add and remove users.

@@ -175,7 +175,14 @@ def test_a_manifest_of_another_model_is_refused(chain: Chain) -> None:
 def test_only_https_and_loopback_addresses_are_allowed() -> None:
     for address in ("https://shop.example/index.json", "http://localhost:1/x", "http://127.0.0.1/x", "http://[::1]/x"):
         check_address(address)
-    for address in ("http://shop.example/index.json", "ftp://shop.example/x", "file:///etc/passwd", "https://", "x"):
+    for address in (
+        "http://shop.example/index.json",
+        "ftp://shop.example/x",
+        "file:///etc/passwd",
+        "https://",
+        "x",
+        "http://[::1/x",
+    ):
         with pytest.raises(UsageError):
             check_address(address)
 

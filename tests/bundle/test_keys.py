@@ -16,6 +16,7 @@ from ecellm_lite.bundle import keys
 from ecellm_lite.bundle.signature import sign, verify
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.errors import ModelError, UsageError
+from tests.support.commands import refused
 from tests.support.refusals import refusal
 
 pytest.importorskip("cryptography", reason="the extra 'bundle' is not installed")
@@ -88,3 +89,25 @@ def test_a_pair_that_could_not_be_written_is_made_again(kind: type, tmp_path: Pa
     assert keys.read_public_key(tmp_path / "a.pub") == secret.public
     assert run_command(["bundle", "keygen", str(tmp_path / "a")]) == 2
     assert keys.read_public_key(tmp_path / "a.pub") == secret.public
+
+
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_keys_need_a_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert repr(name or ".") in refused(capsys, 2, "bundle", "keygen", name)
+
+
+def test_keys_that_cannot_be_written_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("", "utf-8")
+    assert "file/shop" in refused(capsys, 3, "bundle", "keygen", str(tmp_path / "file" / "shop"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_are_neither_keys_nor_bundles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody writes into the pipe, so reading from it would not end."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    keys.make_key().public.write(tmp_path / "a.pub")
+    assert str(pipe) in refused(capsys, 4, "bundle", "verify", str(pipe), "--unsigned")
+    assert str(pipe) in refused(capsys, 4, "bundle", "verify", str(tmp_path / "a.ecb"), "--key", str(pipe))
+    with refusal(ModelError, pipe):
+        keys.read_secret_key(pipe)
