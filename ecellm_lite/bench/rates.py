@@ -20,6 +20,7 @@ from ecellm_lite.engine.llama import LlamaBackend
 from ecellm_lite.engine.settings import Settings
 from ecellm_lite.envelopes import Envelope
 from ecellm_lite.errors import EcellmError
+from ecellm_lite.kernels.prompt import OFF, State
 from ecellm_lite.runtime import Runtime
 from ecellm_lite.tasks.registry import TASKS
 from ecellm_lite.tasks.task import Task
@@ -40,6 +41,7 @@ class Rates:
     `rows`: rows answered per second, keyed by task.
     `memory`: the peak resident memory of this process in bytes, or None if the platform does not report it.
     `one_at_a_time`: why rows run one at a time in deterministic mode, or None if they run together.
+    `prompt_kernels`: the prompt kernels that were used, or why llama.cpp read the prompts by itself.
     """
 
     load_seconds: float
@@ -48,6 +50,7 @@ class Rates:
     rows: Mapping[str, float]
     memory: int | None
     one_at_a_time: str | None = None
+    prompt_kernels: State = OFF
 
     @property
     def mean(self) -> float:
@@ -64,6 +67,10 @@ class Rates:
             "geometric_mean": round(self.mean, 3),
             "memory_bytes": self.memory,
             "one_at_a_time": self.one_at_a_time,
+            "prompt_kernels": {
+                "variant": self.prompt_kernels.variant or None,
+                "reason": self.prompt_kernels.reason or None,
+            },
         }
 
 
@@ -97,7 +104,7 @@ def measure(
             say(f"answering {task.name}")
             rates[task.name] = row_rate(runtime, task, rows or rows_for(runtime, task))
         one_at_a_time = runtime.one_at_a_time
-    return Rates(load_seconds, prefill, decode, rates, peak_memory(), one_at_a_time)
+    return Rates(load_seconds, prefill, decode, rates, peak_memory(), one_at_a_time, backend.prompt_kernels)
 
 
 def prefill_rate(backend: Backend) -> float:

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ecellm_lite.bundle.archive import Progress, open_archive
-from ecellm_lite.bundle.index import FORMAT, Index
+from ecellm_lite.bundle.index import FORMAT, LARGEST_SERIAL, Index, check_index
 from ecellm_lite.bundle.keys import SecretKey
 from ecellm_lite.bundle.launcher import HOME
 from ecellm_lite.bundle.notices import notices
@@ -72,11 +72,6 @@ def create(
     Raises UsageError for contents that cannot be bundled, and for a `target` that is one of the files to bundle, the
     older bundle, or not a regular file. Raises ModelError if a file cannot be read or written.
     """
-    sources = list(_sources(contents, store, signed=key is not None))
-    inputs = [source.content for source in sources if isinstance(source.content, Path)]
-    check_target(target, [*inputs, since] if since else inputs)
-    # Small files first: the starter reads the program from the beginning. The model is last.
-    sources.sort(key=lambda source: (source.path.startswith(f"{HOME}/models/"), source.path))
     draft = Index(
         FORMAT,
         name or target.name.partition(".")[0],
@@ -88,6 +83,19 @@ def create(
         None,
         [],
     )
+    try:
+        check_index(draft)  # the files come later
+    except ValueError as error:
+        raise UsageError(
+            f"The bundle cannot be made: its {error}",
+            step=f"use letters, digits, '.', '_' and '-' in the name, and a serial number below {LARGEST_SERIAL:,}",
+            settings=("name", "serial"),
+        ) from None
+    sources = list(_sources(contents, store, signed=key is not None))
+    inputs = [source.content for source in sources if isinstance(source.content, Path)]
+    check_target(target, [*inputs, since] if since else inputs)
+    # Small files first: the starter reads the program from the beginning. The model is last.
+    sources.sort(key=lambda source: (source.path.startswith(f"{HOME}/models/"), source.path))
     if since is None:
         return write_bundle(target, draft, sources, key, progress=progress)
     # What is left out is compared by its sha256, so a false old bundle can only make a delta that does not install.

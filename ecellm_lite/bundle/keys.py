@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LARGEST = 1 << 12  # bytes, of a file with a key
 _ALGORITHM = b"Ed"
+_PUBLIC_SIZE = 42  # bytes of a public key's line: the algorithm, the id and the key
 _NO_ENCRYPTION = b"\0\0" + b"B2" + bytes(48)  # no function for a passphrase, checksum by BLAKE2b, no salt and limits
 
 
@@ -105,19 +106,20 @@ def parse_public_key(text: str, place: str) -> PublicKey:
     `place`: what the error message calls the text. Raises ModelError if the text is not a key.
     """
     data = _decoded(text)
-    if len(data) != 42 or data[:2] != _ALGORITHM:
+    if len(data) != _PUBLIC_SIZE or data[:2] != _ALGORITHM:
         raise ModelError(f"{place[:200]} is not a public key", step="give a file that `bundle keygen` wrote")
     return PublicKey(data[2:10], data[10:])
 
 
 def read_secret_key(path: Path) -> SecretKey:
     """Return the secret key in a file. Raises ModelError if it is damaged, encrypted, or readable by others."""
-    text = _text(path)
-    if os.name == "posix" and (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
-        raise ModelError(f"Others may read the secret key {path} (mode {mode:o})", step=f"chmod 600 {path}")
-    data = _decoded(text)
+    data = _decoded(_text(path))
+    if len(data) == _PUBLIC_SIZE and data[:2] == _ALGORITHM:
+        raise ModelError(f"{path} is the public key", step="give the secret key, whose name ends in .key")
     if len(data) != 158 or data[:2] != _ALGORITHM:
         raise ModelError(f"{path} is not a secret key", step="give a file that `bundle keygen` wrote")
+    if os.name == "posix" and (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
+        raise ModelError(f"Others may read the secret key {path} (mode {mode:o})", step=f"chmod 600 {path}")
     if data[2:4] != _NO_ENCRYPTION[:2]:
         raise ModelError(f"The secret key {path} is encrypted", step="make one with `bundle keygen`")
     body, checksum = data[54:126], data[126:]

@@ -97,11 +97,13 @@ def _show_trial(trial: Trial) -> None:
 def _show(model: StoredModel, settings: Settings, rates: Rates) -> None:
     from ecellm_lite.tasks.registry import TASKS
 
+    kernels = rates.prompt_kernels
+    used = kernels.variant or f"off ({kernels.reason})"
     threads = f"threads {settings.threads}" if settings.threads else "one thread per core"
     click.echo(
         f"{model.manifest.name}, {threads}, micro-batch {settings.micro_batch}, "
         f"flash attention {settings.flash_attention}, KV memory {settings.kv_type}, "
-        f"prompt kernels {settings.prompt_kernels}\n"
+        f"prompt kernels {used}\n"
     )
     click.echo(f"{'loaded in':34} {rates.load_seconds:9.2f} s")
     click.echo(f"{'read, one prompt':34} {rates.prefill:9.1f} tokens/s")

@@ -32,6 +32,7 @@ from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.engine.settings import Settings
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
 from ecellm_lite.errors import ContextError
+from ecellm_lite.kernels import prompt
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.models.tuning import read_tuning
 from ecellm_lite.runtime import Runtime
@@ -114,6 +115,17 @@ def test_bench_shows_a_table(tiny: Path, capsys: pytest.CaptureFixture[str]) -> 
     shown = capsys.readouterr().out
     assert {"tiny.gguf", "1", str(Settings().micro_batch)} <= set(shown.splitlines()[0].replace(",", "").split())
     assert all(name in shown for name in TASKS)
+
+
+def test_bench_names_the_prompt_kernels_that_ran(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    absent = next(name for name in ("neon", "avx2") if name not in prompt.runnable())
+    options = ["bench", "--model", str(tiny), "--envelope", "alpaca", "--rows", "1", "--threads", "1"]
+    assert run_command([*options, "--prompt-kernels", absent, "--json"]) == 0
+    kernels = json.loads(capsys.readouterr().out)["prompt_kernels"]
+    assert kernels["variant"] is None
+    assert absent in kernels["reason"]
+    assert run_command([*options, "--prompt-kernels", absent]) == 0
+    assert "kernels off" in capsys.readouterr().out.splitlines()[0]
 
 
 def test_nothing_is_measured_if_the_result_cannot_be_stored(

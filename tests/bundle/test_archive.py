@@ -7,11 +7,12 @@ import hashlib
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ecellm_lite.bundle.archive import open_archive
-from ecellm_lite.bundle.contents import Contents
+from ecellm_lite.bundle.contents import Contents, create
 from ecellm_lite.bundle.index import FORMAT, Index, read_index
 from ecellm_lite.bundle.layout import Entry, layout
 from ecellm_lite.bundle.writer import Source, write_bundle
@@ -122,6 +123,13 @@ def test_unusable_contents_are_refused(shop: Shop, tmp_path: Path) -> None:
     with refusal(UsageError, "adapter"):
         shop.bundle(contents=Contents(shop.contents.model, adapters={"style": shop.contents.model.path}))
     assert not (shop.folder / "till.ecb").exists()
+
+
+@pytest.mark.parametrize("options", [{"name": "../x"}, {"serial": 10**20}])
+def test_a_name_or_number_that_is_not_allowed_is_shown(options: dict[str, Any], shop: Shop) -> None:
+    [value] = options.values()
+    with refusal(UsageError, value, settings=("name", "serial")):
+        create(shop.folder / "till.ecb", shop.contents, shop.store, **options)
 
 
 def test_tasks_of_one_folder_may_share_a_label_file(shop: Shop, tmp_path: Path) -> None:

@@ -42,6 +42,10 @@ def test_invalid_keys_are_refused(tmp_path: Path) -> None:
     with refusal(ModelError, "640"):
         keys.read_secret_key(path)
     path.chmod(0o600)
+    secret.public.write(tmp_path / "a.pub")
+    with refusal(ModelError, "a.pub", ".key"):
+        keys.read_secret_key(tmp_path / "a.pub")
+    (tmp_path / "a.pub").unlink()
     for position in range(len(text) - 60, len(text) - 1, 7):  # in the secret's and the checksum's bytes
         letter = "A" if text[position] != "A" else "B"
         path.write_text(text[:position] + letter + text[position + 1 :], "utf-8")
