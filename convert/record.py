@@ -39,7 +39,9 @@ def record(
     seconds: float,
     hash_inputs: bool = False,
 ) -> Manifest:
-    """Return the manifest of a written file. With `hash_inputs`, the manifest has the sha256 of each input.
+    """Return the manifest of a written file. It has the sha256 of each adapter's files.
+
+    With `hash_inputs`, it has the sha256 of every input.
 
     - `inputs`: the files with the weights.
     - `configuration`: files such as config.json and the vocabulary.
@@ -62,7 +64,8 @@ def record(
                 "name": weighted.adapter.path.resolve().name,
                 "weight": weighted.weight,
                 "base_model": weighted.adapter.base_model,
-                "files": [_entry(file, hash_inputs) for file in weighted.adapter.inputs],
+                # They are small, and `verify` compares them with the adapters that it is given.
+                "files": [_entry(file, hashed=True) for file in weighted.adapter.inputs],
             }
             for weighted in adapters
         ],

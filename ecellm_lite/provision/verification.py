@@ -5,12 +5,14 @@ The comparison itself is in convert/verify.py. This module runs the engine and s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ecellm_lite.convert.conversion import read_any_adapter
 from ecellm_lite.convert.original import original_logits, original_tokenizer
 from ecellm_lite.convert.request import checkpoint_folder
 from ecellm_lite.convert.verify import TEXTS, CheckResult, check_logits, check_tokens
@@ -21,13 +23,16 @@ from ecellm_lite.envelopes import ALPACA, Envelope, Prompt, get_envelope
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.gguf_header import Header, read_header
-from ecellm_lite.models.manifest import read_manifest
+from ecellm_lite.models.manifest import Manifest, read_manifest
 from ecellm_lite.models.model_check import check_model
 from ecellm_lite.models.resolve import envelope_of
 from ecellm_lite.tasks.registry import TASKS
 from ecellm_lite.tensor_types import FILE_TYPES
 
 Adapters = Sequence[tuple[Path, float]]
+
+# The files of a checkpoint that are compared with a converted file.
+_COMPARED = ("tokenizer.json", "tokenizer.model", "vocab.json", "*.safetensors")
 
 # The file itself is compared, without anything that makes llama.cpp faster but less exact.
 _EXACT = Settings(kv_type="f32", flash_attention="off", gpu_layers=0, context=2048, prompt_kernels="off")
@@ -43,7 +48,10 @@ def verify(file: Path, base: str | None = None, adapters: Adapters = ()) -> list
     header = read_header(file)
     check_model(header)
     results = [_check_hash(file), CheckResult("header", True, f"{len(header.tensors)} tensors, all in place")]
-    return results if base is None else results + check_against(file, checkpoint_of(base), adapters)
+    if base is None:
+        return results
+    folder = checkpoint_of(base)
+    return [*results, *_check_adapters(file, adapters), *check_against(file, folder, adapters)]
 
 
 def check_against(file: Path, folder: Path, adapters: Adapters = ()) -> list[CheckResult]:
@@ -80,13 +88,17 @@ def failures(results: Sequence[CheckResult]) -> str:
 
 
 def checkpoint_of(base: str) -> Path:
-    """Return the folder of a checkpoint. Raises UsageError if there is none.
+    """Return the folder of a checkpoint, which is compared with a converted file.
 
-    `base` is the path of a folder, or the id of a repository in the hub's local cache.
+    `base` is the path of a folder, or the id of a repository in the hub's local cache. Raises UsageError if there is no
+    such folder, and ModelError if it has neither a tokenizer nor weights.
     """
     folder = checkpoint_folder(base)
     if not folder.is_dir():
         raise UsageError(f"There is no folder {base[:200]!r}", step="give a checkpoint's folder, or a cached hub id")
+    if not any(path for pattern in _COMPARED for path in folder.glob(pattern)):
+        message = f"{folder} has neither a tokenizer nor weights"
+        raise ModelError(message, step="give the folder of the checkpoint", file=str(folder))
     return folder
 
 
@@ -102,17 +114,50 @@ def logits_of(backend: LlamaBackend, prompts: Sequence[Sequence[int]]) -> Iterat
         yield np.concatenate(parts)
 
 
-def _check_hash(file: Path) -> CheckResult:
+def _manifest_of(file: Path) -> Manifest | str:
+    """Return the manifest beside a file, or why there is none."""
     places = [path for path in (Path(f"{file}.manifest.json"), file.with_name("manifest.json")) if path.is_file()]
     if not places:
-        return CheckResult("hash", None, f"there is no manifest beside {file.name}")
+        return f"there is no manifest beside {file.name}"
     manifest = read_manifest(places[0])
-    if manifest.file != file.name:
-        return CheckResult("hash", None, f"{places[0].name} belongs to {manifest.file}")
+    return manifest if manifest.file == file.name else f"{places[0].name} belongs to {manifest.file}"
+
+
+def _check_hash(file: Path) -> CheckResult:
+    manifest = _manifest_of(file)
+    if isinstance(manifest, str):
+        return CheckResult("hash", None, manifest)
     digest = sha256_of(file)
     if digest == manifest.sha256:
         return CheckResult("hash", True, f"sha256 {digest}")
     return CheckResult("hash", False, f"sha256 {digest}, but the manifest says {manifest.sha256}")
+
+
+def _check_adapters(file: Path, adapters: Adapters) -> list[CheckResult]:
+    """Check that `adapters` are those that the manifest names, by the sha256 of their files and by their weights.
+
+    Return no result if neither the manifest nor the caller names an adapter.
+    """
+    manifest = _manifest_of(file)
+    if isinstance(manifest, str):
+        return [CheckResult("adapters", None, manifest)] if adapters else []
+    try:
+        merged = Counter(
+            (float(one["weight"]), frozenset(each["sha256"] for each in one["files"]))
+            for one in manifest.details["adapters"]
+        )
+    except (KeyError, TypeError, ValueError):
+        return [CheckResult("adapters", None, "the manifest has no sha256 of them")] if adapters else []
+    named = Counter(
+        (weight, frozenset(sha256_of(each.path) for each in read_any_adapter(path).inputs)) for path, weight in adapters
+    )
+    if not named and not merged:
+        return []
+    if named == merged:
+        return [CheckResult("adapters", True, "they have the sha256 and the weights in the manifest")]
+    names = ", ".join(f"{one.get('name')} with weight {one['weight']}" for one in manifest.details["adapters"])
+    detail = f"the manifest names {names or 'none'}, and the given ones have other bytes or weights"
+    return [CheckResult("adapters", False, detail)]
 
 
 def _envelope_of(header: Header, name: str) -> Envelope:

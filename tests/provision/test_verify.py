@@ -19,6 +19,7 @@ from ecellm_lite.errors import ModelError
 from ecellm_lite.provision import verification
 from ecellm_lite.tasks.registry import TASKS
 from tests.support.decoder_checkpoints import write_checkpoint as write_decoder
+from tests.support.small_checkpoints import factors, write_adapter
 from tests.support.tiny_checkpoints import write_checkpoint
 
 # Whether logits can be compared with the original's; if not, the check's result is None.
@@ -73,6 +74,33 @@ def test_verify_names_each_failed_check(tmp_path: Path, capsys: pytest.CaptureFi
     assert "sha256" in capsys.readouterr().err
     assert run_command(["verify", str(out), "--lora", str(base)]) == 2
     assert run_command(["verify", str(out), "--against", str(tmp_path / "nowhere")]) == 2
+
+
+def test_adapters_are_compared_with_those_in_the_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = write_checkpoint(tmp_path / "base", "smollm")
+    config = json.loads((base / "config.json").read_text("utf-8"))
+    sizes = (config["hidden_size"], config["intermediate_size"])
+    module = "model.layers.0.mlp.down_proj"
+    first, second = (
+        write_adapter(tmp_path / str(seed), factors(module, *sizes, seed=seed), target_modules=[module])
+        for seed in (1, 2)
+    )
+    out = tmp_path / "out.gguf"
+    command = ["convert", str(base), "--quant", "Q8_0", "-o", str(out), "--envelope", "alpaca", "--quiet"]
+    assert run_command([*command, "--lora", f"{first}:0.5"]) == 0
+    for given, code in (([f"{first}:0.5"], 0), ([str(first)], 4), ([f"{second}:0.5"], 4), ([], 4)):
+        capsys.readouterr()
+        options = [f"--lora={one}" for one in given]
+        assert run_command(["verify", str(out), "--against", str(base), *options, "--json"]) == code
+        findings = {one["name"]: one["passed"] for one in json.loads(capsys.readouterr().out)["findings"]}
+        assert findings["adapters"] is (code == 0)
+
+
+def test_a_source_that_has_nothing_to_compare_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out = converted(tmp_path, capsys)
+    (tmp_path / "empty").mkdir()
+    assert run_command(["verify", str(out), "--against", str(tmp_path / "empty")]) == 4
+    assert str(tmp_path / "empty") in capsys.readouterr().err
 
 
 def test_the_weights_of_adapters_are_applied_to_the_original(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
