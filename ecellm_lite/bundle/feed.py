@@ -112,12 +112,13 @@ def push(
 ) -> FeedIndex:
     """Put a model into a feed's folder, replacing any model of the same name. Return the folder's new index.
 
-    `name`: the index's name. By default, the index keeps its name. A new index is named like the folder.
+    `name`: the name of a new index. By default, it is named like the folder. An index keeps its name.
     `serial`: the index's new serial number. By default, it is the current Unix time or the old number plus 1, whichever
       is higher.
 
-    Raises UsageError for a wrong name or serial number. Raises ModelError if a file cannot be written, or if the old
-    index was not signed with `key`. Raises BusyError if another process pushes into the same folder.
+    Raises UsageError for a wrong serial number, and for a name that is wrong or not that of the old index. Raises
+    ModelError if a file cannot be written, or if the old index was not signed with `key`. Raises BusyError if another
+    process pushes into the same folder.
     """
     with only_writer(folder / LOCK, f"the feed {folder}"):
         return _push(model, store, folder, key, name, serial)
@@ -129,6 +130,9 @@ def _push(
     try:
         _finish(folder, key)
         old = _present(folder, key)
+        if old and name and name != old.name:
+            message = f"The index in {folder} has the name {old.name}, not {name[:80]!r}"
+            raise UsageError(message, step="leave the name out, or give a new folder", settings=("name",))
         files = [_put(folder, path, source) for path, source in _files(model, store)]
         others = [other for other in old.models if other.name != model.manifest.name] if old else []
         new = FeedIndex(

@@ -12,7 +12,7 @@ import pytest
 from ecellm_lite.bundle import feed
 from ecellm_lite.bundle.feed import push
 from ecellm_lite.bundle.keys import make_key
-from ecellm_lite.errors import BusyError, ModelError
+from ecellm_lite.errors import BusyError, ModelError, UsageError
 from ecellm_lite.models.files import copy_file
 from tests.support.feeds import Chain
 from tests.support.refusals import refusal
@@ -112,3 +112,13 @@ def test_a_second_push_at_the_same_time_is_refused(chain: Chain, monkeypatch: py
     go_on.set()
     pushing.join()
     assert chain.pull().index.serial == 1
+
+
+def test_an_index_keeps_its_name(chain: Chain) -> None:
+    chain.push(1)
+    model, store = chain.shop.store.load("tiny:F32"), chain.shop.store
+    before = (chain.folder / "index.json").read_bytes()
+    with refusal(UsageError, chain.folder.name, settings=("name",)):
+        push(model, store, chain.folder, chain.shop.key, name="other", serial=2)
+    assert (chain.folder / "index.json").read_bytes() == before
+    assert push(model, store, chain.folder, chain.shop.key, name=chain.folder.name, serial=2).serial == 2
