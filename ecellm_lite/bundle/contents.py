@@ -83,14 +83,14 @@ def create(
         None,
         [],
     )
+    if draft.serial >= LARGEST_SERIAL:
+        message = f"The serial number {draft.serial} is too large"
+        raise UsageError(message, step=f"use one below {LARGEST_SERIAL}", settings=("serial",))
     try:
         check_index(draft)  # the files come later
     except ValueError as error:
-        raise UsageError(
-            f"The bundle cannot be made: its {error}",
-            step=f"use letters, digits, '.', '_' and '-' in the name, and a serial number below {LARGEST_SERIAL:,}",
-            settings=("name", "serial"),
-        ) from None
+        step = "use letters, digits, '.', '_' and '-'"
+        raise UsageError(f"The bundle's {error}", step=step, settings=("name",)) from None
     sources = list(_sources(contents, store, signed=key is not None))
     inputs = [source.content for source in sources if isinstance(source.content, Path)]
     check_target(target, [*inputs, since] if since else inputs)

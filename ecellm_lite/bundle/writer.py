@@ -95,8 +95,8 @@ def check_target(target: Path, inputs: Iterable[Path]) -> None:
         raise UsageError(f"{target} is not a regular file", step=step, settings=("output",))
     for path in inputs:
         if same_file(target, path):
-            message = f"{target} is {path}, which the bundle is made with"
-            raise UsageError(message, step="write the bundle to another file", settings=("output",))
+            message = f"The bundle in {target} would replace {path}, which it is made with"
+            raise UsageError(message, step="write it to another file", settings=("output",))
 
 
 def _write(

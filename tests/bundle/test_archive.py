@@ -127,8 +127,8 @@ def test_unusable_contents_are_refused(shop: Shop, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [{"name": "../x"}, {"serial": 10**20}])
 def test_a_name_or_number_that_is_not_allowed_is_shown(options: dict[str, Any], shop: Shop) -> None:
-    [value] = options.values()
-    with refusal(UsageError, value, settings=("name", "serial")):
+    [(setting, value)] = options.items()
+    with refusal(UsageError, value, settings=(setting,)):
         create(shop.folder / "till.ecb", shop.contents, shop.store, **options)
 
 
