@@ -35,7 +35,6 @@ def test_an_interrupted_job_says_what_is_kept(
         return Runtime.over(FakeBackend(cells=context or 4096), deterministic=deterministic)
 
     monkeypatch.setattr(runtime_module, "Runtime", fake)
-    monkeypatch.setattr(table_job, "Runtime", Runtime)
     monkeypatch.setattr(table_job, "job_progress", interrupting)
     rows, output = tmp_path / "rows.csv", tmp_path / "answers.csv"
     rows.write_text("id,review\n" + "".join(f"{number},review {number}\n" for number in range(400)))

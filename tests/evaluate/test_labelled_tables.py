@@ -51,9 +51,11 @@ def test_eval_and_calibrate_give_the_same_from_a_table_and_from_json_lines(lines
     for path, reading in ((lines, None), (table, READING)):
         with Runtime.over(FakeBackend(), name=MODEL) as runtime:
             result = prepare_evaluation(path, [SA], reading=reading).run(runtime).tasks[SA.name]
-            [(task, rows, data)], unreadable = read_tasks(path, [SA], reading=reading)
+            [(task, rows, data)], rows_read = read_tasks(path, [SA], reading=reading)
             fitted = calibrate_task(runtime, task, rows, data, target_precision=0.6).as_dict()
-        evaluated.append((result.rows, result.metrics, result.interval, [each.gold for each in rows], unreadable))
+        evaluated.append(
+            (result.rows, result.metrics, result.interval, [each.gold for each in rows], rows_read.unreadable)
+        )
         calibrated.append({name: value for name, value in fitted.items() if name != "data"})
     assert evaluated[0] == evaluated[1]
     assert calibrated[0] == calibrated[1]

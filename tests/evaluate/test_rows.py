@@ -77,13 +77,6 @@ def test_damaged_rows_are_reported_with_their_line(tmp_path: Path) -> None:
     assert [one.line for one in labelled.rows["sentiment_analysis"]] == [line + 1 for line in messages]
 
 
-def test_a_row_of_an_unknown_task_does_not_list_the_tasks(tmp_path: Path) -> None:
-    path = write_lines(tmp_path / "rows.jsonl", [{"task": "zzz", "review": "x", "output": "A"}])
-    message = messages_of(read(path, SA), "sentiment_analysis")[1]
-    assert "'zzz'" in message
-    assert [task.name for task in ALL if task.name in message] == []
-
-
 def test_a_labelled_row_may_name_an_option_by_its_key(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "rows.jsonl", [{"input": {"review": "x"}, "output": "C"}])
     assert [one.gold for one in read(path, SA).rows["sentiment_analysis"]] == ["C: neutral"]
