@@ -243,6 +243,7 @@ def learn(
         from ecellm_lite.training.recipe import Recipe
     except ImportError as error:
         raise UsageError(f"Learning needs {error.name}", step="run `pip install 'ecellm-lite[train]'`") from None
+    from ecellm_lite.models.files import sha256_of
     from ecellm_lite.training.lessons import read_lessons
 
     if (output / "checkpoint.pt").exists() and not resume:
@@ -250,14 +251,16 @@ def learn(
             f"{output} already has a training run", step="continue it with --resume, or give another folder"
         )
     recipe = Recipe(**settings)  # type: ignore[arg-type]
+    weights = model or base()
     learning = Learning(
-        load_base(model or base()),
+        load_base(weights),
         read_lessons(lessons),
         recipe,
         output,
         first_pass=first_pass - 1,
         passes=passes,
         device=device,
+        base_sha256=sha256_of(weights),
     )
     if start:
         learning.start_from(start)

@@ -26,7 +26,8 @@ from torch.nn import functional
 from transformers import DynamicCache
 
 from ecellm_lite.errors import ModelError, UsageError
-from ecellm_lite.models.files import replacing
+from ecellm_lite.models.files import replacing, sha256_of
+from ecellm_lite.training.checkpoint import read_checkpoint
 from ecellm_lite.training.lesson_batches import batches, parts, shared_tokens
 from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons
 from ecellm_lite.training.merged_llama import MergedLlama
@@ -34,7 +35,6 @@ from ecellm_lite.training.recipe import MATRICES, Recipe
 from ecellm_lite.training.validation import Validation
 
 EVERY = 25  # steps between two points of the loss curve, and between two checkpoints
-_SAME = ("recipe", "steps", "first_pass", "passes", "lessons")  # must not change when a training is resumed
 
 
 def is_merged(recipe: Recipe, device: str) -> bool:
@@ -54,6 +54,8 @@ class Learning:
     consecutive passes, beginning with pass `first_pass` (counted from 0). By default, it continues to the last pass
     that there are lessons for. Raises UsageError if there are no lessons for one of these passes, or if `passes` is
     less than 1.
+
+    `base_sha256`: the hash of the base's file. A checkpoint of another base cannot be resumed.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Learning:
         first_pass: int = 0,
         passes: int | None = None,
         device: str = "cpu",
+        base_sha256: str | None = None,
     ) -> None:
         torch.manual_seed(recipe.seed)
         self.device = device
@@ -94,6 +97,7 @@ class Learning:
                 settings=("passes", "first_pass"),
             )
         self._first_pass = first_pass
+        self._base = base_sha256
         self.batches: list[list[Lesson]] = []
         self._pass_ends: set[int] = set()
         for number, turn in enumerate(range(first_pass, last)):
@@ -105,7 +109,7 @@ class Learning:
         self._learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._optimizer = torch.optim.AdamW(self._learning, lr=recipe.rate, weight_decay=0.0, fused=device == "cuda")
         self.step = 0
-        self._started = False  # from a trained adapter
+        self._start: str | None = None  # the hash of the trained adapter that the run starts from
         self.best = -math.inf
         self.losses: list[dict[str, float]] = []
         self.validations: list[dict[str, Any]] = []
@@ -123,7 +127,7 @@ class Learning:
         is validated first.
         """
         end = self.steps if until is None else min(until, self.steps)
-        if self._started and self.step == 0 and self._lessons.of(VALIDATION):
+        if self._start and self.step == 0 and self._lessons.of(VALIDATION):
             self._validate(report)
         started, since = time.monotonic(), self.step
         recent: list[float] = []
@@ -157,19 +161,16 @@ class Learning:
     def resume(self) -> None:
         """Continue from the folder's checkpoint if there is one.
 
-        Raises UsageError if the checkpoint was written by a training run with other lessons or settings.
+        Raises UsageError if the checkpoint is from another training run (see `read_checkpoint`).
         """
         path = self.folder / "checkpoint.pt"
         if path.is_file():
-            state = torch.load(path, map_location=self.device, weights_only=True)
-            if any(state["curves"].get(key) != self._curves()[key] for key in _SAME):
-                raise UsageError(
-                    f"{path} is from another training run", step="resume it with the same lessons and settings"
-                )
+            state = read_checkpoint(path, self._curves(), self.device)
             set_peft_model_state_dict(self.model, state["adapter"])
             self._optimizer.load_state_dict(state["optimizer"])
             self.step, self.best = state["step"], state["best"]
             self.losses, self.validations = state["curves"]["losses"], state["curves"]["validations"]
+            self._start = state["curves"].get("start")
 
     def start_from(self, folder: Path) -> None:
         """Start from the weights of the trained adapter in a folder.
@@ -190,7 +191,7 @@ class Learning:
                 settings=("rank", "alpha"),
             )
         set_peft_model_state_dict(self.model, load_peft_weights(str(folder), device=self.device))
-        self._started = True
+        self._start = sha256_of(folder / "adapter_model.safetensors")
 
     def _learn(self, batch: Sequence[Lesson]) -> float:
         """Take one step on a batch, and return the loss: the mean of -log(probability of the answer) over the batch."""
@@ -294,6 +295,8 @@ class Learning:
             "first_pass": self._first_pass + 1,
             "passes": len(self._pass_ends),
             "lessons": self._digest,
+            "base": self._base,
+            "start": self._start,
             "losses": self.losses,
             "validations": self.validations,
         }

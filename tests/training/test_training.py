@@ -321,6 +321,57 @@ def test_the_command_trains_in_two_sittings(
     assert capsys.readouterr().err.count("\n") == 2
 
 
+def test_a_checkpoint_of_another_base_is_refused(tiny: Path, lessons: Lessons, tmp_path: Path) -> None:
+    lessons.write(tmp_path / "lessons.npz")
+    call = ["train", "learn", str(tmp_path / "lessons.npz"), "--rank", "4", "--rows", "8"]
+    call += ["-o", str(tmp_path / "out")]
+    other = write_tiny_model(
+        tmp_path / "other.gguf", layers=2, tensors={"output_norm.weight": np.full(32, 2, np.float32)}
+    )
+    assert run_command([*call, "--model", str(tiny), "--until", "2"]) == 0
+    before = curves(tmp_path / "out")
+    assert run_command([*call, "--model", str(other), "--resume"]) == 2
+    assert curves(tmp_path / "out") == before
+    assert run_command([*call, "--model", str(tiny), "--until", "3", "--resume"]) == 0
+
+
+def test_a_checkpoint_that_does_not_name_its_base_is_resumed(tiny: Path, lessons: Lessons, tmp_path: Path) -> None:
+    Learning(load_base(tiny), lessons, RECIPE, tmp_path).run(until=2, report=quiet)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    del state["curves"]["base"], state["curves"]["start"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    later = Learning(load_base(tiny), lessons, RECIPE, tmp_path, base_sha256="ab")
+    later.resume()
+    assert later.step == 2
+
+
+def test_a_resumed_training_starts_from_no_other_adapter(
+    tiny: Path, lessons: Lessons, trained: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    Learning(load_base(tiny), lessons, RECIPE, other).run(until=ROWS // 8, report=quiet)
+    folder = tmp_path / "out"
+
+    def learning(start: Path | None) -> Learning:
+        one = Learning(load_base(tiny), lessons, RECIPE, folder)
+        if start:
+            one.start_from(start / "adapter")
+        return one
+
+    learning(trained).run(until=2, report=quiet)
+    with refusal(UsageError, folder, settings=("start",)):
+        learning(other).resume()
+    for number, start in enumerate((trained, None, trained), 3):
+        later = learning(start)
+        later.resume()
+        later.run(until=number, report=quiet)
+        assert [point["step"] for point in curves(folder)["losses"]] == [*range(1, number + 1)]
+    with refusal(UsageError, other, settings=("start",)):
+        later = Learning(load_base(tiny), lessons, RECIPE, other)
+        later.start_from(trained / "adapter")
+        later.resume()
+
+
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40), tokens=st.integers(1, 300))
 def test_parts_contain_every_row_and_fit_the_memory(lengths: list[int], tokens: int) -> None:
     batch = [Lesson("product_matching", [0] * length, 1) for length in lengths]
