@@ -12,6 +12,7 @@ from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.models.files import replacing
 from ecellm_lite.tables.labelled_table import LabelledOptions, labelled_file, labelled_rows
 from ecellm_lite.tasks.registry import TASKS, get_task
+from ecellm_lite.training.variation import reordered
 
 Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Row]]  # by task
@@ -91,22 +92,25 @@ def split_rows(
     """Return the rows to learn and the held-out rows: a tenth of each task's rows, at most `most`.
 
     The split depends only on the rows and on `random`. A row to learn is dropped if a held-out row has the same input.
+    Two inputs are the same if they differ only in an order that means nothing, such as that of two products to match.
     """
     learned, held_out = {}, {}
     for task, labelled in rows.items():
         shuffled = random.sample(labelled, len(labelled))
         count = min(most, int(len(labelled) * SHARE_HELD_OUT))
         held_out[task] = shuffled[:count]
-        inputs = {_input(row) for row in held_out[task]}
-        learned[task] = [row for row in shuffled[count:] if _input(row) not in inputs]
+        inputs = {_input(task, row) for row in held_out[task]}
+        learned[task] = [row for row in shuffled[count:] if _input(task, row) not in inputs]
     return learned, held_out
 
 
 def leave_out(rows: Rows, sources: Sequence[str]) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
     """Split the rows by their sources. Return the rows to learn, and the rows whose source is one of `sources`.
 
-    A row's source is its key `source`. The source `wdc` covers `wdc/watches` and `wdc/shoes`, too. Raises UsageError
-    for a source that no row has, or if a task would have no rows to learn.
+    A row's source is its key `source`. The source `wdc` covers `wdc/watches` and `wdc/shoes`, too. A row of another
+    source is dropped if a row that is left out has the same input.
+
+    Raises UsageError for a source that no row has, or if a task would have no rows to learn.
     """
     others: dict[str, list[Row]] = {task: [] for task in rows}
     left_out: dict[str, list[Row]] = {}
@@ -116,6 +120,9 @@ def leave_out(rows: Rows, sources: Sequence[str]) -> tuple[dict[str, list[Row]],
             covering = [source for source in sources if f"{row.get('source', '')}/".startswith(f"{source}/")]
             unused.difference_update(covering)
             (left_out.setdefault(task, []) if covering else others[task]).append(row)
+        inputs = {_input(task, row) for row in left_out.get(task, ())}
+        if inputs:
+            others[task] = [row for row in others[task] if _input(task, row) not in inputs]
         if labelled and not others[task]:
             raise UsageError(f"All rows of {task} would be left out", step="leave out fewer sources")
     if unused:
@@ -125,8 +132,9 @@ def leave_out(rows: Rows, sources: Sequence[str]) -> tuple[dict[str, list[Row]],
     return others, left_out
 
 
-def _input(row: Row) -> str:
-    return json.dumps(row["input"], sort_keys=True)
+def _input(task: str, row: Row) -> str:
+    """Return what a prompt says about a row, with everything sorted that training may reorder."""
+    return get_task(task).question({"input": reordered(task, row["input"])}).text
 
 
 def write_rows(folder: Path, rows: Rows) -> None:

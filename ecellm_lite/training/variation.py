@@ -30,6 +30,24 @@ def varied(task: str, fields: Fields, answer: str, random: Random) -> Varied:
     return change(fields, answer, random) if change else (fields, answer)
 
 
+def reordered(task: str, fields: Fields) -> Fields:
+    """Return the fields with everything sorted that `varied` may reorder.
+
+    Rows that differ only in such an order have the same result. It need not be what the row's answer is about.
+    """
+    if _CHANGES.get(task) is _swapped:
+        first, second = sorted((fields["product_1"], fields["product_2"]), key=_json)
+        return {"product_1": first, "product_2": second}
+    return {
+        name: sorted(value, key=_json) if name in _ORDERLESS and isinstance(value, list) else value
+        for name, value in fields.items()
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
 def _swapped(fields: Fields, answer: str, random: Random) -> Varied:
     """Swap the two products half of the time. The answer stays correct: if A is similar to B, B is similar to A."""
     if random.random() < 0.5:
@@ -153,6 +171,8 @@ def _order(items: Sequence[Any], random: Random) -> list[int]:
 
 SHORTEST_HISTORY = 4
 LEAST_WORDS = 3  # of a field that a title is cut into
+
+_ORDERLESS = frozenset(("attributes", "candidates", "products"))  # lists whose order means nothing
 
 _CHANGES: Mapping[str, Callable[[Fields, str, Random], Varied]] = {
     "product_matching": _swapped,

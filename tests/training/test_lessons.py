@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -262,7 +262,9 @@ def test_rows_of_a_source_that_is_left_out_validate_alone(tmp_path: Path) -> Non
 
 def test_a_source_covers_its_parts_and_must_exist() -> None:
     sources = ["wdc/watches", "wdc/shoes", "wdcx", ""]
-    rows = {TASK: [{"id": name, **({"source": name} if name else {})} for name in sources]}
+    rows = {
+        TASK: [{"id": name, "input": {"review": name or "?"}, **({"source": name} if name else {})} for name in sources]
+    }
     others, left_out = leave_out(rows, ["wdc"])
     assert [row["id"] for row in left_out[TASK]] == ["wdc/watches", "wdc/shoes"]
     assert [row["id"] for row in others[TASK]] == ["wdcx", ""]
@@ -325,22 +327,21 @@ def test_unicode_line_separators_do_not_end_a_row(tmp_path: Path) -> None:
 
 @given(counts=st.dictionaries(st.sampled_from(list(TASKS)), st.integers(0, 60), max_size=3), seed=st.integers(0, 9))
 def test_every_row_is_learned_or_held_out(counts: dict[str, int], seed: int) -> None:
-    rows = {
-        task: [{"id": number, "input": {"review": str(number)}} for number in range(count)]
-        for task, count in counts.items()
-    }
+    rows = {task: [training_row(task, number) for number in range(count)] for task, count in counts.items()}
     learned, held_out = split_rows(rows, Random(seed))
     assert (learned, held_out) == split_rows(rows, Random(seed))
     for task, count in counts.items():
         assert len(held_out[task]) == count // 10
-        assert sorted(row["id"] for row in (*learned[task], *held_out[task])) == list(range(count))
+        assert sorted(row["id"] for row in (*learned[task], *held_out[task])) == sorted(
+            f"r{number}" for number in range(count)
+        )
 
 
 def test_the_number_of_held_out_rows_is_limited() -> None:
     learned, held_out = split_rows(
-        {"product_matching": [{"id": number, "input": {"review": str(number)}} for number in range(5000)]}, Random(0)
+        {TASK: [{"id": number, "input": {"review": str(number)}} for number in range(5000)]}, Random(0)
     )
-    assert (len(learned["product_matching"]), len(held_out["product_matching"])) == (4750, 250)
+    assert (len(learned[TASK]), len(held_out[TASK])) == (4750, 250)
 
 
 def test_rows_are_written_unchanged(tmp_path: Path) -> None:
@@ -374,3 +375,53 @@ def test_lessons_do_not_replace_their_rows(tmp_path: Path, capsys: pytest.Captur
     assert run_command(["train", "lessons", "--data", str(tmp_path), "-o", str(rows)]) == 2
     assert "--output" in capsys.readouterr().err
     assert rows.read_bytes() == before
+
+
+def pair_or_swapped(number: int) -> dict[str, Any]:
+    products = [{"title": f"red mug {number // 2}"}, {"title": f"blue cup {number // 2}"}]
+    first, second = products if number % 2 else products[::-1]
+    return {"product_1": first, "product_2": second}
+
+
+def listed_or_reversed(key: str, items: list[str], number: int, **others: Any) -> dict[str, Any]:
+    return {
+        key: items if number % 2 else items[::-1],
+        **{name: f"{text} {number // 2}" for name, text in others.items()},
+    }
+
+
+TWINS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "product_matching": pair_or_swapped,
+    "product_relation_prediction": pair_or_swapped,
+    "attribute_value_extraction": lambda number: listed_or_reversed(
+        "attributes", ["Color", "Size"], number, title="Navy shirt"
+    ),
+    "query_product_ranking": lambda number: listed_or_reversed("products", ["mat", "mouse"], number, query="mouse"),
+    "sequential_recommendation": lambda number: {
+        "history": [f"tent {number // 2}"],
+        "candidates": ["stove", "lamp"] if number % 2 else ["lamp", "stove"],
+    },
+    # A key that is no field of the task, and a number that is written as a text.
+    "sentiment_analysis": lambda number: (
+        {"review": number // 2, "stars": 3} if number % 2 else {"review": str(number // 2)}
+    ),
+}
+
+
+@pytest.mark.parametrize("task", TWINS)
+def test_a_row_that_is_a_held_out_row_in_another_order_is_not_learned(task: str) -> None:
+    rows = {task: [{"id": number, "input": TWINS[task](number)} for number in range(80)]}
+    learned, held_out = split_rows(rows, Random(3))
+    pairs = {row["id"] // 2 for row in held_out[task]}
+    assert len(held_out[task]) == 8
+    assert {row["id"] // 2 for row in learned[task]} == {*range(40)} - pairs
+
+
+def test_rows_of_other_sources_with_the_same_input_are_left_out_too() -> None:
+    task = "product_matching"
+    rows = [{"input": pair_or_swapped(number), "source": "ab"[number % 2]} for number in range(20)]
+    others, left_out = leave_out({task: [*rows, {"input": pair_or_swapped(40), "source": "b"}]}, ["a"])
+    assert [row["source"] for row in left_out[task]] == ["a"] * 10
+    assert [row["input"] for row in others[task]] == [pair_or_swapped(40)]
+    with refusal(UsageError, task):
+        leave_out({task: rows}, ["a"])
