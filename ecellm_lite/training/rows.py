@@ -11,7 +11,9 @@ from typing import Any
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.models.files import replacing
 from ecellm_lite.tables.labelled_table import LabelledOptions, labelled_file, labelled_rows
+from ecellm_lite.tasks.fields import encodable, shown
 from ecellm_lite.tasks.registry import TASKS, get_task
+from ecellm_lite.training.labels import read_label
 from ecellm_lite.training.variation import reordered
 
 Row = Mapping[str, Any]
@@ -82,7 +84,9 @@ def _labelled(row: Any, task: str) -> Row:
         raise InputError("it is not a labelled row", step='write {"input": {…}, "output": "…"} on one line')
     if row.setdefault("task", task) != task:
         raise InputError(f"its task is {row['task']!r}", step="move it to the folder of that task", field="task")
-    get_task(task).question({"input": row["input"]}).space.parse(row["output"])
+    if not isinstance(row.get("source"), str | None):
+        raise InputError(f"its source is {shown(row['source'])}", step="write it as a text", field="source")
+    row["output"] = read_label(get_task(task).question({"input": row["input"]}).space, row["output"])
     return row
 
 
@@ -117,7 +121,7 @@ def leave_out(rows: Rows, sources: Sequence[str]) -> tuple[dict[str, list[Row]],
     unused = set(sources)
     for task, labelled in rows.items():
         for row in labelled:
-            covering = [source for source in sources if f"{row.get('source', '')}/".startswith(f"{source}/")]
+            covering = [source for source in sources if f"{row.get('source') or ''}/".startswith(f"{source}/")]
             unused.difference_update(covering)
             (left_out.setdefault(task, []) if covering else others[task]).append(row)
         inputs = {_input(task, row) for row in left_out.get(task, ())}
@@ -126,7 +130,7 @@ def leave_out(rows: Rows, sources: Sequence[str]) -> tuple[dict[str, list[Row]],
         if labelled and not others[task]:
             raise UsageError(f"All rows of {task} would be left out", step="leave out fewer sources")
     if unused:
-        names = sorted({str(row["source"]) for labelled in rows.values() for row in labelled if "source" in row})
+        names = sorted({row["source"] for labelled in rows.values() for row in labelled if row.get("source")})
         step = f"name one of {', '.join(names)}" if names else 'give the rows a key "source"'
         raise UsageError(f"No row is from the source {min(unused)!r}", step=step)
     return others, left_out
@@ -144,5 +148,6 @@ def write_rows(folder: Path, rows: Rows) -> None:
             path = folder / task / "test.jsonl"
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary:
-                lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in labelled)
+                # A lone surrogate, which UTF-8 cannot encode, becomes what the model sees in its place.
+                lines = (encodable(json.dumps(row, ensure_ascii=False)) + "\n" for row in labelled)
                 temporary.write_text("".join(lines), "utf-8")

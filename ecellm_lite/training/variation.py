@@ -84,9 +84,10 @@ def _renamed(attributes: Sequence[Any], answer: str, random: Random) -> tuple[li
         if isinstance(name, str) and random.random() < 1 / 3
     }
     lowered = {name.lower(): other.lower() for name, other in names.items()}
-    entries = [
-        {**entry, "attribute": lowered.get(entry["attribute"], entry["attribute"])} for entry in json.loads(answer)
-    ]
+    entries = json.loads(answer)
+    for entry in entries:  # their names are in lower case, as a model writes them
+        name = entry["attribute"].lower()
+        entry["attribute"] = lowered.get(name, name)
     renamed = [names.get(name, name) if isinstance(name, str) else name for name in attributes]
     return renamed, json.dumps(entries)
 

@@ -71,6 +71,15 @@ def test_values_follow_the_attributes(names: list[str], seed: int) -> None:
     )
 
 
+@given(seed=SEED)
+def test_attributes_with_capitals_in_the_answer_are_renamed_too(seed: int) -> None:
+    fields = {"title": "Red mug", "attributes": ["Color", "Size"]}
+    entries = [{"attribute": name, "value": name, "source": "product title"} for name in ("Size", "Color")]
+    variant, answer = varied("attribute_value_extraction", fields, json.dumps(entries), Random(seed))
+    assert [name for name, _ in pairs(answer)] == [name.lower() for name in variant["attributes"]]
+    assert [value == "Color" for _, value in pairs(answer)] == [name[:3] == "Col" for name in variant["attributes"]]
+
+
 @given(
     history=st.lists(st.integers(0, 30).map("bought {}".format), min_size=1, max_size=9),
     candidates=st.lists(st.integers(0, 40).map("bought {}".format), min_size=2, max_size=26, unique=True),
