@@ -56,10 +56,10 @@ class Curriculum:
     too_long: Mapping[str, int]
 
     def write(self, lessons: Path, held_out: Path | None = None) -> None:
-        """Write the lessons to a file, and the held-out rows to a folder if one is given."""
-        self.lessons.write(lessons)
+        """Write the held-out rows to a folder if one is given, and then the lessons to a file."""
         if held_out:
             write_rows(held_out, self.held_out)
+        self.lessons.write(lessons)
 
 
 def read_curriculum(

@@ -29,7 +29,7 @@ from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.evaluate.labelled_files import gather, labelled_files
 from ecellm_lite.models.store import StoredModel
 from ecellm_lite.tasks.registry import TASKS
-from ecellm_lite.training.curriculum import LONGEST, Layout, make_curriculum
+from ecellm_lite.training.curriculum import LONGEST, Curriculum, Layout, make_curriculum
 from ecellm_lite.training.lesson_batches import batches
 from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons, read_lessons
 from ecellm_lite.training.paraphrases import HELD_OUT, PARAPHRASES
@@ -284,6 +284,7 @@ def test_a_source_covers_its_parts_and_must_exist() -> None:
         ('{"input": {"review": "Works."}, "output": "fine"}', "'fine'", None),
         ('{"input": {"text": "Works."}, "output": "C: neutral"}', "'text'", "review"),
         ('{"task": "product_matching", "input": {}, "output": "yes"}', "'product_matching'", "task"),
+        ('{"input": {"review": "Works."}, "output": "C: neutral", "source": {"shop": 3}}', "shop", "source"),
     ],
 )
 def test_an_invalid_row_is_reported_with_its_line(
@@ -297,6 +298,32 @@ def test_an_invalid_row_is_reported_with_its_line(
     assert run_command(["train", "lessons", "--data", str(tmp_path), "-o", output]) == 3
     assert str(path) in capsys.readouterr().err
     assert not (tmp_path / "lessons.npz").exists()
+
+
+def test_a_half_surrogate_is_held_out_as_the_model_sees_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"input": {"question": "Is it loud?", "documents": [f"{number} \ud83d"]}, "output": "\ud83d, no"}
+        for number in range(20)
+    ]
+    write_lines(tmp_path / "data" / "answer_generation" / "train.jsonl", rows)
+    call = ["train", "lessons", "--data", str(tmp_path / "data"), "--passes", "1", "-o", str(tmp_path / "out.npz")]
+    assert run_command([*call, "--held-out", str(tmp_path / "held-out")]) == 0, capsys.readouterr().err
+    written = (tmp_path / "held-out" / "answer_generation" / "test.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["output"] for line in written] == ["\ufffd, no"] * 2
+
+
+def test_lessons_are_written_after_the_held_out_rows(tmp_path: Path) -> None:
+    (tmp_path / "held-out").write_text("a file")
+    with pytest.raises(OSError, match="held-out"):
+        Curriculum(Lessons(2), {TASK: [training_row(TASK, 1)]}, {}).write(tmp_path / "out.npz", tmp_path / "held-out")
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_a_row_without_a_source_may_say_null() -> None:
+    rows = {TASK: [{"input": {"review": str(number)}, "source": source} for number, source in enumerate((None, "a"))]}
+    with refusal(UsageError, "one of a"):
+        leave_out(rows, ["b"])
+    assert leave_out(rows, ["a"])[0] == {TASK: rows[TASK][:1]}
 
 
 def test_a_folder_without_rows_is_refused(tmp_path: Path) -> None:
