@@ -109,7 +109,7 @@ def run_command(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _fail("Interrupted.", 130)
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}:
             return _fault(error, arguments)
         _forget_output()
         return _fail(f"The output cannot be written ({error.strerror}): free some space, or write elsewhere.", 3)

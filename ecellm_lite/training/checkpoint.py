@@ -5,15 +5,42 @@ It holds the run's adapter, its optimizer and its curves. The curves also say wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
-from ecellm_lite.errors import UsageError
+from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.models.files import replacing
 
 _SAME = ("recipe", "steps", "first_pass", "passes", "lessons")  # must not change when a training is resumed
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint atomically. Raises OSError if the disk is full."""
+    # torch has no error of its own for a full disk, so Python writes the file.
+    buffer = BytesIO()
+    torch.save(dict(state), buffer)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise ModelError if the `with` block finds that the checkpoint is damaged, or is another kind of file."""
+    try:
+        yield
+    except (AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError, UnpicklingError):
+        raise ModelError(
+            f"{path} is not a checkpoint of this program, or is damaged",
+            step="start again in another folder",
+            settings=("output",),
+            file=str(path),
+        ) from None
 
 
 def read_checkpoint(path: Path, curves: Mapping[str, Any], device: str) -> dict[str, Any]:
@@ -23,7 +50,7 @@ def read_checkpoint(path: Path, curves: Mapping[str, Any], device: str) -> dict[
     one that did not start from the same adapter. A run that names no adapter to start from continues any start. An
     older checkpoint does not name its base and its start, so they are not compared.
     """
-    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    state: dict[str, Any] = torch.load(BytesIO(path.read_bytes()), map_location=device, weights_only=True)
     recorded = state["curves"]
     if recorded.get("base", curves["base"]) != curves["base"]:
         raise UsageError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -26,8 +25,9 @@ from torch.nn import functional
 from transformers import DynamicCache
 
 from ecellm_lite.errors import ModelError, UsageError
-from ecellm_lite.models.files import replacing, sha256_of
-from ecellm_lite.training.checkpoint import read_checkpoint
+from ecellm_lite.models.files import sha256_of, write_json
+from ecellm_lite.training.adapter_folder import half_weights, write_adapter
+from ecellm_lite.training.checkpoint import read_checkpoint, reading, write_checkpoint
 from ecellm_lite.training.lesson_batches import batches, parts, shared_tokens
 from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons
 from ecellm_lite.training.merged_llama import MergedLlama
@@ -125,6 +125,8 @@ class Learning:
         A checkpoint is written after every `EVERY` steps, after each pass, and at the end. The adapter is validated
         after each pass, and the best one is kept. If the run starts from an older adapter (`start_from`), that adapter
         is validated first.
+
+        Raises UsageError if the adapter's weights become infinite, which a high learning rate does.
         """
         end = self.steps if until is None else min(until, self.steps)
         if self._start and self.step == 0 and self._lessons.of(VALIDATION):
@@ -140,6 +142,7 @@ class Learning:
                 rate = (self.step - since) / (time.monotonic() - started)
                 report(f"step {self.step} of {self.steps}: loss {point['loss']:.3f}, {rate:.2f} steps/s")
                 recent = []
+                half_weights(self.model)  # refuses weights that have diverged, before they are kept
                 if self.step in self._pass_ends:
                     self._validate(report)
                 self.save()
@@ -154,23 +157,24 @@ class Learning:
             "best": self.best,
             "curves": self._curves(),
         }
-        with replacing(self.folder / "checkpoint.pt") as temporary:
-            torch.save(state, temporary)
-        (self.folder / "curves.json").write_text(json.dumps(self._curves(), indent=1) + "\n", "utf-8")
+        write_checkpoint(self.folder / "checkpoint.pt", state)
+        write_json(self.folder / "curves.json", self._curves())
 
     def resume(self) -> None:
         """Continue from the folder's checkpoint if there is one.
 
-        Raises UsageError if the checkpoint is from another training run (see `read_checkpoint`).
+        Raises UsageError if the checkpoint is from another training run (see `read_checkpoint`), and ModelError if it
+        is damaged.
         """
         path = self.folder / "checkpoint.pt"
         if path.is_file():
-            state = read_checkpoint(path, self._curves(), self.device)
-            set_peft_model_state_dict(self.model, state["adapter"])
-            self._optimizer.load_state_dict(state["optimizer"])
-            self.step, self.best = state["step"], state["best"]
-            self.losses, self.validations = state["curves"]["losses"], state["curves"]["validations"]
-            self._start = state["curves"].get("start")
+            with reading(path):
+                state = read_checkpoint(path, self._curves(), self.device)
+                set_peft_model_state_dict(self.model, state["adapter"])
+                self._optimizer.load_state_dict(state["optimizer"])
+                self.step, self.best = state["step"], state["best"]
+                self.losses, self.validations = state["curves"]["losses"], state["curves"]["validations"]
+                self._start = state["curves"].get("start")
 
     def start_from(self, folder: Path) -> None:
         """Start from the weights of the trained adapter in a folder.
@@ -278,15 +282,8 @@ class Learning:
             self._keep()
 
     def _keep(self) -> None:
-        """Write the adapter into the training's folder, in PEFT's format with 16-bit weights."""
-        halves = {
-            name: tensor.to(torch.float16)
-            for name, tensor in get_peft_model_state_dict(self.model, save_embedding_layers=False).items()
-        }
-        part, adapter = self.folder / "adapter.part", self.folder / "adapter"
-        self.model.save_pretrained(part, state_dict=halves, save_embedding_layers=False)
-        shutil.rmtree(adapter, ignore_errors=True)
-        part.rename(adapter)
+        """Write the adapter into the training's folder."""
+        write_adapter(self.model, self.folder / "adapter")
 
     def _curves(self) -> dict[str, Any]:
         return {

@@ -36,6 +36,15 @@ def test_a_full_disk_is_reported_in_one_sentence() -> None:
     assert os.strerror(errno.ENOSPC) in sentence
 
 
+def test_a_limit_on_the_size_of_files_is_reported_in_one_sentence(tmp_path: Path) -> None:
+    program = shlex.join([sys.executable, "-c", "from ecellm_lite.cli.main import main; main()", "tasks"])
+    script = f"ulimit -f 0; {program} >{shlex.quote(str(tmp_path / 'out'))}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3
+    [sentence] = done.stderr.strip().splitlines()
+    assert os.strerror(errno.EFBIG) in sentence
+
+
 # A command that writes a line and then reports failed rows.
 FAILING = """
 import click

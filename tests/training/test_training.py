@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
-from collections.abc import Iterable
+import os
+import resource
+import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -370,6 +375,84 @@ def test_a_resumed_training_starts_from_no_other_adapter(
         later = Learning(load_base(tiny), lessons, RECIPE, other)
         later.start_from(trained / "adapter")
         later.resume()
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def saved(state: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def without(key: str) -> Callable[[bytes], bytes]:
+    def change(data: bytes) -> bytes:
+        state = torch.load(io.BytesIO(data), weights_only=True)
+        return saved({name: value for name, value in state.items() if name != key})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut,
+        lambda data: b"",
+        lambda data: b"some words",
+        lambda data: saved({}),
+        lambda data: saved([1]),
+        *map(without, ("curves", "adapter", "optimizer", "step", "best")),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused(
+    damage: Callable[[bytes], bytes], tiny: Path, lessons: Lessons, trained: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(damage((trained / "checkpoint.pt").read_bytes()))
+    with refusal(ModelError, file=str(path)):
+        Learning(load_base(tiny), lessons, RECIPE, tmp_path).resume()
+
+
+@pytest.mark.parametrize(("size", "every", "kind"), [(60_000, 1, OSError), (8_000, 100, ModelError)])
+def test_a_full_disk_keeps_the_checkpoint(
+    size: int,
+    every: int,
+    kind: type[Exception],
+    tiny: Path,
+    lessons: Lessons,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "EVERY", every)
+    folder = tmp_path / "out"
+    shutil.copytree(trained, folder)
+    adapter, checkpoint = weights(folder), (folder / "checkpoint.pt").read_bytes()
+    assert len(adapter) > 8_000
+    assert len(checkpoint) > 60_000
+    learning = Learning(load_base(tiny), lessons, RECIPE, folder)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        with pytest.raises(kind, match=os.strerror(errno.EFBIG)):
+            learning.run(until=ROWS // 8, report=quiet)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (folder / "checkpoint.pt").read_bytes() == checkpoint
+    assert weights(folder) == adapter
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_an_adapter_with_infinite_weights_is_not_kept(
+    held_out: bool, tiny: Path, lessons: Lessons, tmp_path: Path
+) -> None:
+    taught = [lesson for lesson in lessons.lessons if held_out or lesson.turn != VALIDATION]
+    learning = Learning(load_base(tiny), Lessons(256, taught), replace(RECIPE, rate=1e6), tmp_path)
+    with refusal(UsageError, settings=("rate",)):
+        learning.run(report=quiet)
+    assert not [*tmp_path.iterdir()]
 
 
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40), tokens=st.integers(1, 300))
