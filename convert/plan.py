@@ -126,8 +126,8 @@ def draw_plan(
     - `importance`: the imatrix. It has an array for each tensor's name, with one number per column.
     - `max_memory`: the number of bytes of memory that the conversion may use.
 
-    Raises UsageError for an unknown type or a limit that is too low. Raises ModelError if the source or the imatrix
-    does not fit the blueprint.
+    Raises UsageError for an unknown type, for a limit that is too low, and for an imatrix if nothing is quantized.
+    Raises ModelError if the source or the imatrix does not fit the blueprint.
     """
     recipes = {recipe.name: recipe for recipe in blueprint.recipes}
     types = tensor_types(
@@ -149,6 +149,12 @@ def draw_plan(
         tensors.append(PlannedTensor(recipe, _source_type(recipe, source), tensor_type, end, weights))
         end = aligned(end + tensors[-1].size, alignment)
     quantized = [tensor for tensor in tensors if tensor.type.block > 1]
+    if importance is not None and not quantized:
+        raise UsageError(
+            f"The type {file_type} quantizes no tensor, so an imatrix has no use",
+            step="give no imatrix, or a smaller type",
+            settings=("imatrix", "file_type"),
+        )
     if importance and all(tensor.importance is None for tensor in quantized):
         raise _foreign_imatrix(
             f"The imatrix names {', '.join(list(importance)[:3])} and so on, but none of the quantized tensors"

@@ -100,3 +100,12 @@ def test_the_identity_changes_with_everything_that_affects_the_bytes(tmp_path: P
             planned(source, drawn=blueprint(metadata={"general.name": ("STRING", "other")})),
         ]
     assert len({plan.identity for plan in plans}) == len(plans)
+
+
+@pytest.mark.parametrize("file_type", ["F32", "F16", "BF16"])
+def test_an_imatrix_is_refused_where_nothing_is_quantized(file_type: str, tmp_path: Path) -> None:
+    importance = {"blk.0.ffn_up.weight": np.ones(WIDTH, np.float32)}
+    with Checkpoint(write_checkpoint(tmp_path / "base", weights())) as source:
+        with refusal(UsageError, file_type, settings=("imatrix", "file_type")):
+            planned(source, file_type, importance=importance)
+        assert planned(source, file_type, importance=importance, overrides=[("ffn_up", "Q8_0")]).tensors
