@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -133,7 +133,8 @@ def lessons(most: Sequence[tuple[str | None, int]], hard: Sequence[tuple[str | N
         if task and task not in MAKERS:
             raise UsageError(f"No rule makes hard cases of {task}", step=f"use one of {', '.join(MAKERS)}")
     made = {task: (partial(_hard_rows, task), counts[task]) for task in MAKERS if task in counts}
-    write_lessons(Layout(most=limits(most), made=made), reading=reading, **options)
+    named = {task for task, _ in (*most, *hard) if task}
+    write_lessons(Layout(most=limits(most), made=made), named, reading=reading, **options)
 
 
 def _hard_rows(task: str, rows: Rows, count: int, random: Random) -> list[Row]:
@@ -144,6 +145,7 @@ def _hard_rows(task: str, rows: Rows, count: int, random: Random) -> list[Row]:
 
 def write_lessons(
     layout: Layout,
+    named: Collection[str] = (),
     *,
     data: Sequence[Path],
     model: Path | None,
@@ -160,12 +162,16 @@ def write_lessons(
 
     `layout`: which lessons are made in each pass over the rows.
     `reading`: how a table of labelled rows is read.
+    `named`: tasks that the user named, so they must have rows.
     """
     from ecellm_lite.jobs.job_files import check_inputs
     from ecellm_lite.training.curriculum import read_curriculum
 
     rows = [path for folder in data for path in folder.glob("*/*.jsonl")]
     check_inputs({"output": output}, [*rows, model] if model else rows)
+    for folder in (output.parent, held_out):
+        if folder:
+            make_folder(folder)
     curriculum = read_curriculum(
         data,
         model or base(),
@@ -173,6 +179,7 @@ def write_lessons(
         passes=passes,
         seed=seed,
         layout=layout,
+        named=named,
         sources=leave_out,
         most_held_out=most_held_out,
         reading=reading,
@@ -211,7 +218,7 @@ def write_lessons(
     show_default=True,
     help="Let long answers count less: 1 gives every answer the same weight, 0 every token.",
 )
-@click.option("--seed", type=int, default=7, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=7, show_default=True)
 @click.option("--first-pass", type=click.IntRange(1), default=1, show_default=True, help="The pass to start with.")
 @click.option("--passes", type=click.IntRange(1), help="At most this many passes.  [default: all that remain]")
 @click.option(
@@ -266,8 +273,17 @@ def learn(
         learning.start_from(start)
     if resume:
         learning.resume()
+    make_folder(output)
     click.echo(f"{learning.steps:,} steps; {asdict(recipe)}", err=True)
     learning.run(until=until, report=lambda line: click.echo(line, err=True))
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder of an output. Raises UsageError if that is impossible, for example because it is in a file."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"The folder {path} cannot be made ({error.strerror})", step="give another one") from None
 
 
 def base() -> Path:

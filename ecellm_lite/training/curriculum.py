@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
 from ecellm_lite.answers.decoding import AnswerForm, Scene, Vocabulary
 from ecellm_lite.envelopes import Envelope
+from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.tables.labelled_table import LabelledOptions
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons
@@ -70,6 +71,7 @@ def read_curriculum(
     passes: int,
     seed: int,
     layout: Layout | None = None,
+    named: Collection[str] = (),
     sources: Sequence[str] = (),
     most_held_out: int = MOST_HELD_OUT,
     reading: LabelledOptions | None = None,
@@ -79,23 +81,28 @@ def read_curriculum(
     `model`: the GGUF file whose vocabulary is used to tokenize the rows.
     `passes`: how many passes over the rows to make lessons for.
     `reading`: how a table of labelled rows is read. A folder may have one such as TASK/train.csv.
+    `named`: tasks that must have rows.
 
     A tenth of each task's rows is held out, but at most `most_held_out` rows. The model learns nothing from rows whose
     source is one of `sources`. At most `most_held_out` of these rows per task are used for validation.
 
-    Raises InputError for a row that cannot be learned, UsageError for an unknown source, and ModelError if the file is
-    not a model.
+    Raises InputError for a row that cannot be learned and if no row is left to learn, UsageError for an unknown source
+    and for a task of `named` without rows, and ModelError if the file is not a model.
     """
     from ecellm_lite.engine.llama import LlamaBackend
     from ecellm_lite.engine.settings import Settings
 
     random = Random(seed)  # noqa: S311 - nothing secret is drawn
-    rows, of_sources = leave_out(read_rows(*folders, options=reading), sources)
+    labelled = read_rows(*folders, options=reading)
+    for task in sorted(named):
+        if not labelled.get(task):
+            raise UsageError(f"There are no rows of {task}", step="name a task that has rows", settings=("data",))
+    rows, of_sources = leave_out(labelled, sources)
     learned, held_out = split_rows(rows, random, most=most_held_out)
     left_out = {task: random.sample(own, min(len(own), most_held_out)) for task, own in of_sources.items()}
     backend = LlamaBackend(model, Settings(context=256, gpu_layers=0))
     try:
-        return make_curriculum(
+        curriculum = make_curriculum(
             learned,
             held_out,
             backend.vocabulary,
@@ -107,6 +114,12 @@ def read_curriculum(
         )
     finally:
         backend.close()
+    if not curriculum.lessons.passes:
+        raise InputError(
+            f"No row is left to learn: each is longer than {LONGEST:,} tokens or asks the same as a held-out row",
+            step="give shorter rows, or more of them",
+        )
+    return curriculum
 
 
 def make_curriculum(

@@ -300,6 +300,37 @@ def test_an_invalid_row_is_reported_with_its_line(
     assert not (tmp_path / "lessons.npz").exists()
 
 
+def test_rows_that_are_all_too_long_or_held_out_are_refused(tmp_path: Path) -> None:
+    long = [{"input": {"review": f"{number} " + "loud " * LONGEST}, "output": "C: neutral"} for number in range(12)]
+    same = [{"input": {"review": "loud"}, "output": "C: neutral"}] * 12
+    for rows in (long, same):
+        write_lines(tmp_path / TASK / "train.jsonl", rows)
+        call = ["train", "lessons", "--data", str(tmp_path), "--passes", "1", "-o", str(tmp_path / "out.npz")]
+        assert run_command(call) == 3
+        assert not (tmp_path / "out.npz").exists()
+
+
+@pytest.mark.parametrize("option", [("--most", "PM=3"), ("--hard", "PM=50")])
+def test_a_named_task_without_rows_is_refused(
+    option: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_lines(tmp_path / TASK / "train.jsonl", training_rows(COUNT, [TASK])[TASK])
+    call = ["train", "lessons", "--data", str(tmp_path), "--passes", "1", "-o", str(tmp_path / "out.npz")]
+    assert run_command([*call, *option]) == 2
+    assert "product_matching" in capsys.readouterr().err
+    assert run_command([*call, "--most", "3", "--hard", "2"]) == 0
+
+
+def test_an_output_inside_a_file_is_refused_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lines(tmp_path / TASK / "train.jsonl", training_rows(COUNT, [TASK])[TASK])
+    file = tmp_path / "file"
+    file.touch()
+    call = ["train", "lessons", "--data", str(tmp_path), "--model", str(file)]
+    for output in (["-o", str(file / "out.npz")], ["-o", str(tmp_path / "out"), "--held-out", str(file / "held")]):
+        assert run_command([*call, *output]) == 2
+        assert str(file) in capsys.readouterr().err
+
+
 def test_a_half_surrogate_is_held_out_as_the_model_sees_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         {"input": {"question": "Is it loud?", "documents": [f"{number} \ud83d"]}, "output": "\ud83d, no"}

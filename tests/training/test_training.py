@@ -455,6 +455,32 @@ def test_an_adapter_with_infinite_weights_is_not_kept(
     assert not [*tmp_path.iterdir()]
 
 
+def test_an_output_inside_a_file_is_refused_before_the_first_step(
+    tiny: Path, lessons: Lessons, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lessons.write(tmp_path / "lessons.npz")
+    call = [
+        "train",
+        "learn",
+        str(tmp_path / "lessons.npz"),
+        "--model",
+        str(tiny),
+        "-o",
+        str(tmp_path / "lessons.npz/x"),
+    ]
+    assert run_command(call) == 2
+    [sentence] = capsys.readouterr().err.splitlines()
+    assert "lessons.npz/x" in sentence
+
+
+@pytest.mark.parametrize("seed", ["999999999999999999999", "-1"])
+def test_a_seed_that_torch_cannot_use_is_refused(seed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "lessons.npz").touch()
+    call = ["train", "learn", str(tmp_path / "lessons.npz"), "-o", str(tmp_path / "out"), "--seed", seed]
+    assert run_command(call) == 2
+    assert "--seed" in capsys.readouterr().err
+
+
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40), tokens=st.integers(1, 300))
 def test_parts_contain_every_row_and_fit_the_memory(lengths: list[int], tokens: int) -> None:
     batch = [Lesson("product_matching", [0] * length, 1) for length in lengths]
