@@ -68,6 +68,7 @@ def written(
     return write_adapter(folder / "peft", weights, lora_alpha=ALPHA), folder / "adapter.gguf"
 
 
+@pytest.mark.slow
 def test_peft_and_gguf_adapters_give_the_same_file(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", "smollm")
     peft, file = written(tmp_path)

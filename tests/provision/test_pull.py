@@ -171,6 +171,7 @@ def test_a_disk_that_fills_during_the_download_is_an_error(small_disk: Path, tmp
     assert model.manifest.sha256 == sha256_of(model.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "when", ["before", *(pytest.param(when, marks=pytest.mark.slow) for when in ("meanwhile", "at the manifest"))]
 )
@@ -217,6 +218,7 @@ def test_a_disk_that_fills_during_the_conversion_is_an_error(
     assert sorted(path.name for path in model.path.parent.iterdir()) == ["manifest.json", "model.gguf"]
 
 
+@pytest.mark.slow
 def test_a_pull_interrupted_while_checking_converts_nothing_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ def converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Path,
     return base, out
 
 
+@pytest.mark.slow
 def test_verify_passes_a_good_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base, out = converted(tmp_path, capsys)
     assert run_command(["verify", str(out), "--against", str(base), "--json"]) == 0
@@ -76,6 +77,7 @@ def test_verify_names_each_failed_check(tmp_path: Path, capsys: pytest.CaptureFi
     assert run_command(["verify", str(out), "--against", str(tmp_path / "nowhere")]) == 2
 
 
+@pytest.mark.slow
 def test_adapters_are_compared_with_those_in_the_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = write_checkpoint(tmp_path / "base", "smollm")
     config = json.loads((base / "config.json").read_text("utf-8"))

@@ -59,6 +59,7 @@ def torch_logits(model: Any, tokens: list[int]) -> NDArray[np.float32]:
     return logits
 
 
+@pytest.mark.slow
 def test_the_base_computes_what_llama_cpp_computes(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "smollm", "smollm")
     path = converted(folder, tmp_path / "smollm.gguf")
