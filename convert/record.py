@@ -39,9 +39,9 @@ def record(
     seconds: float,
     hash_inputs: bool = False,
 ) -> Manifest:
-    """Return the manifest of a written file. It has the sha256 of each adapter's files.
+    """Return the manifest of a written file. The manifest has the sha256 of each adapter's files.
 
-    With `hash_inputs`, it has the sha256 of every input.
+    With `hash_inputs`, it also has the sha256 of every other input.
 
     - `inputs`: the files with the weights.
     - `configuration`: files such as config.json and the vocabulary.

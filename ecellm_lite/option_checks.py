@@ -9,7 +9,7 @@ from ecellm_lite.errors import DeadlineError, UsageError
 
 
 def checked_probability(least: float | None, name: str = "min_probability") -> float | None:
-    """Return the option `name` unchanged, a probability or None. Raises UsageError if it is not from 0 to 1."""
+    """Return the value `least` of the option `name` unchanged. Raises UsageError unless it is from 0 to 1, or None."""
     number = isinstance(least, (int, float)) and not isinstance(least, bool)
     if least is None or (number and 0 <= least <= 1):
         return least

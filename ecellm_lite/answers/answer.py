@@ -109,7 +109,8 @@ class Answer:
         - labels: a list of the labels that apply, which may be empty;
         - score: the mean position on the scale of levels, weighted by the levels' probabilities;
         - ranking: the keys, best first;
-        - extraction: a list of {attribute, value, source, probability, written}. The row writes the value as `written`;
+        - extraction: a list of {attribute, value, source, probability, written}. `written` is the value as the row
+          writes it;
         - text: a string;
         - schema: an object.
     - `text`: the answer exactly as ECInstruct writes it.
@@ -122,8 +123,8 @@ class Answer:
     - `abstained`: whether the model was not sure enough. An abstention has probabilities, but no `value` and no `text`.
     - `seconds`: the time from the row's start to its answer; None in deterministic mode.
     - `calibration`: the task, temperature, number of rows and hash of the calibration that was used, as in
-      `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`. Without a correction, it has the words `without correction` in
-      place of the temperature: it has thresholds or sets of plausible answers, and the probabilities stay as they are.
+      `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`. Some calibrations have only thresholds or a rule for sets of
+      plausible answers, and do not change probabilities. Then `without correction` is in place of the temperature.
     - `shortened`: what was cut from the row or the answer, or None.
     - `warnings`: other problems of the row or its answer, or None.
     - `error`: why the row has no answer, or None. With an error, `value` and `text` are None.

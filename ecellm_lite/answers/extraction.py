@@ -182,7 +182,7 @@ class Extraction(Space):
         return self._entries(text, [])
 
     def warnings_of(self, text: str) -> tuple[AnswerWarning, ...]:
-        """Return a warning for each value of an answer string that cannot be read in its attribute's type."""
+        """Return a warning for each value in an answer string if the value cannot be read in its attribute's type."""
         warnings: list[AnswerWarning] = []
         self._entries(text, warnings)
         return tuple(warnings)

@@ -40,7 +40,8 @@ class Predicate(OneOf):
     def normalized(self, text: str) -> str:
         """Return `yes` or `no`.
 
-        A truth value of a spreadsheet is accepted too, and these words in other languages, such as `WAHR` and `oui`.
+        `TRUE` and `FALSE` of a spreadsheet are accepted, too. So are all these words in some other languages, such as
+        `WAHR` and `oui`.
         """
         word = unicodedata.normalize("NFC", text.strip()).casefold()
         return OneOf.normalized(self, _WORDS.get(word, text))

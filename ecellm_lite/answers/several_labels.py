@@ -95,7 +95,7 @@ class SeveralLabels(Space):
         return self._checked(_split(text))
 
     def normalized(self, text: str) -> str:
-        """Return the answer string for labels that a person wrote, as `size, color` or as a JSON list.
+        """Return the answer string for labels that a person wrote: `size, color`, or a JSON list.
 
         The order of the labels does not matter. Upper and lower case are treated as equal, unless two labels differ
         only in case.
@@ -108,7 +108,7 @@ class SeveralLabels(Space):
         return self.text_of(self._checked([self._named(name) for name in names]))
 
     def _named(self, name: str) -> str:
-        """Return the label that a name means, or the name itself if it means none or several."""
+        """Return the label that a name means. If it means no label or several labels, return the name itself."""
         alike = [label for label in self.labels if label.casefold() == name.casefold()]
         return alike[0] if len(alike) == 1 else name
 

@@ -140,7 +140,8 @@ def _sources(contents: Contents, store: Store, *, signed: bool) -> Iterator[Sour
 def _tasks(paths: Sequence[Path]) -> Iterator[Source]:
     """Yield the files of the tasks, and the other files that they refer to.
 
-    A file of several tasks is yielded once. Raises UsageError if two tasks need different files of the same name.
+    A file that several tasks refer to is yielded once. Raises UsageError if two tasks need different
+    files of the same name.
     """
     files: dict[str, Path] = {}
     for path in paths:

@@ -112,11 +112,11 @@ def push(
 ) -> FeedIndex:
     """Put a model into a feed's folder, replacing any model of the same name. Return the folder's new index.
 
-    `name`: the name of a new index. By default, it is named like the folder. An index keeps its name.
+    `name`: the name of a new index. The default is the folder's name. The name of an existing index cannot be changed.
     `serial`: the index's new serial number. By default, it is the current Unix time or the old number plus 1, whichever
       is higher.
 
-    Raises UsageError for a wrong serial number, and for a name that is wrong or not that of the old index. Raises
+    Raises UsageError for a wrong serial number, a wrong name, or a name other than the old index's. Raises
     ModelError if a file cannot be written, or if the old index was not signed with `key`. Raises BusyError if another
     process pushes into the same folder.
     """

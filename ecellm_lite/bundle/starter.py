@@ -4,7 +4,7 @@ The script installs the bundle on a machine without ecellm-lite. The user calls 
 the standalone program or the wheels to a temporary folder, and checks their sha256. Then it starts the program, or
 installs the wheels there and starts ecellm-lite from them. ecellm-lite checks the bundle's signature and installs the
 bundle. The script needs a POSIX shell with tail, head, mktemp and sha256sum (or shasum). Wheels also need Python.
-A bundle without a program has a script that only says how to install it.
+The script of a bundle with neither program nor wheels, or of a delta, only says how to install the bundle.
 
 No signature protects the script or the program that it starts. So the first installation trusts whoever brought the
 file (docs/offline.md).

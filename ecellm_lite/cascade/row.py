@@ -75,9 +75,9 @@ class CascadeRow:
         self._leave(place)
 
     def _final(self, place: int, answer: Answer) -> Answer:
-        """Return the answer of the model at index `place`, or an earlier model's if the row does not fit its context.
+        """Return `answer`, from the model at index `place`, unless the row did not fit this model's context.
 
-        The earlier model was not sure of its answer, so the answer has a warning.
+        Then, if an earlier model had an answer, return that with a warning: the earlier model was not sure of it.
         """
         if not self._unsure or not answer.error or answer.error.code != ContextError.code:
             return answer

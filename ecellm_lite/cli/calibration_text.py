@@ -68,9 +68,9 @@ def calibration_lines(result: CalibrationResult, path: str | None) -> list[str]:
 
 
 def existing_lines(result: CalibrationResult, path: Path) -> Iterator[str]:
-    """Yield a line that says whether the calibration that is stored already is used. Nothing if there is none.
+    """Yield a line that says whether an older, stored calibration is still used. Yield nothing if there is none.
 
-    `result`: a result with nothing to store. `path`: the place of the stored calibration.
+    `result`: a result with nothing to store. `path`: the file of the stored calibration.
     """
     try:
         existing = read_calibration(path)
@@ -86,7 +86,7 @@ def existing_lines(result: CalibrationResult, path: Path) -> Iterator[str]:
 
 
 def _parts(calibration: Calibration) -> list[str]:
-    """Return what a calibration has, in words."""
+    """Return what is in a calibration, in words such as `temperature 1.62` and `thresholds`."""
     parts = [] if calibration.corrects else ["no correction, so probabilities stay as they are"]
     if calibration.by_option:
         parts.append("vector scaling" if calibration.vector else "isotonic regression")
@@ -105,7 +105,7 @@ def _parts(calibration: Calibration) -> list[str]:
 
 
 def _thresholds(automatic: Automatic) -> list[str]:
-    """Return the lines about thresholds: each answer's own, and how many rows reached them in a test."""
+    """Return the lines about thresholds: each answer's threshold, and how many rows reached theirs in a test."""
     answers, target = len(automatic.thresholds), automatic.precision
     needed = least_rows(target, answers)
     lines = [f"  thresholds above which {target:.0%} of the answers are right, chosen on all rows:"]

@@ -28,7 +28,7 @@ class GpuLayers(click.ParamType):  # type: ignore[type-arg]
 
 
 class Probability(click.FloatRange):
-    """A number in a range, which click itself lets `nan` pass."""
+    """A number in a range. Refuses `nan`, which click's own FloatRange accepts."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number."""

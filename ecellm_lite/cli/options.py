@@ -112,9 +112,9 @@ def split_options(options: dict[str, Any]) -> RequestOptions:
 
 
 def files_read(options: Mapping[str, Any], tasks: Sequence[Task]) -> Iterator[Path]:
-    """Yield the paths that `options` of a model and a request name, and the files of the user's own tasks.
+    """Yield the files that a command reads: those that `options` name, and those of the user's own tasks.
 
-    A model's name and the word `auto` are yielded as if they were paths.
+    `options` are for a model and a request. A model's name and the word `auto` are yielded as if they were paths.
     """
     from ecellm_lite.tasks.custom import files_beside
 

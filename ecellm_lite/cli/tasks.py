@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _TasksGroup(click.Group):
-    """A group that takes `tasks TASK` for `tasks list TASK`, and `tasks` alone for `tasks list`."""
+    """A group that reads `tasks TASK` as `tasks list TASK`, and `tasks` alone as `tasks list`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or args[0] not in [*self.commands, *ctx.help_option_names]:

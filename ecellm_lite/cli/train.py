@@ -279,7 +279,7 @@ def learn(
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder of an output. Raises UsageError if that is impossible, for example because it is in a file."""
+    """Make the folder of an output. Raises UsageError if it cannot be made, as when a part of its path is a file."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -28,9 +28,9 @@ class ComparedRow:
     """A row that a cascade's first and last model were asked about.
 
     `probability`: the probability of the first model's answer. None if the row goes to the last model in any case.
-    `agree`: whether both answers are the same. True if only one model has an answer, because the cascade then gives it.
+    `agree`: whether both answers are the same. Also true if only one model has an answer: the cascade gives that one.
     `first_right`: whether the first model's answer is right.
-    `last_right`: whether the answer is right that the cascade gives if the row goes to the last model.
+    `last_right`: whether the cascade's answer is right if the row goes to the last model.
     """
 
     probability: float | None
@@ -136,8 +136,8 @@ def cascade_result(rows: Sequence[ComparedRow], agreement: float, *, seed: int =
 def curve(rows: Sequence[ComparedRow]) -> tuple[Point, ...]:
     """Return the results of a cascade for each value of `escalate_below` that makes a difference, from 0 to 1.
 
-    Between two neighboring probabilities all values pass on the same rows, so the one with
-    the fewest decimals stands for all of them.
+    All values between two neighboring probabilities pass on the same rows. So only the value with the fewest decimals
+    is taken.
     """
     probabilities = sorted({row.probability for row in rows if row.probability is not None and row.probability < 1.0})
     levels = [0.0, *(_shortest(*pair) for pair in pairwise(probabilities)), 1.0]

@@ -1,6 +1,6 @@
 """Reads the objects of a JSON array one by one, with limits on their size and depth.
 
-ECInstruct's dataset.json is such an array. An object that cannot be read does not stop the reading before it.
+ECInstruct's dataset.json is such an array. The objects before one that cannot be read are still yielded.
 """
 
 from __future__ import annotations

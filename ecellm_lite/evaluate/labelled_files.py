@@ -39,7 +39,7 @@ class LabelledFile:
     `task`: the task of all its rows, or None if each row names its own task.
     `options`: how a table is read.
     `settings`: all settings that its rows have.
-    `others`: how many rows were left out because they name another task, by that name.
+    `others`: how many rows were left out because they name another task. The keys are those tasks' names.
     """
 
     path: Path
@@ -146,7 +146,7 @@ class LabelledRows:
 
     In `unreadable`, lines whose task is not known have the key None.
 
-    `others`: how many rows were left out because they name another task, by that name.
+    `others`: how many rows were left out because they name another task. The keys are those tasks' names.
     """
 
     rows: dict[str, list[Labelled]]

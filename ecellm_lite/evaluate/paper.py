@@ -56,7 +56,7 @@ OUT_OF_DOMAIN: Mapping[str, Mapping[str, float]] = _table(
 
 
 def in_paper(abbreviation: str) -> bool:
-    """Return whether the paper has a task with this abbreviation. It has no task of a user's own."""
+    """Return whether the paper has a task with this abbreviation. The result is False for a user's own task."""
     return abbreviation in METRICS
 
 

@@ -114,10 +114,10 @@ def reaches(row: Judged, thresholds: Mapping[str, float | None]) -> bool:
 
 
 def least_rows(precision: float, answers: int, wrong: int = 0) -> int:
-    """Return how many rows of one answer a threshold needs at least.
+    """Return the smallest number of rows with the same answer from which a threshold for this answer can be chosen.
 
     `precision`: the target, such as 0.95. `answers`: how many answers have a threshold of their own. `wrong`: how many
-    of the rows are answered wrongly.
+    of these rows are answered wrongly.
 
     >>> least_rows(0.95, 1), least_rows(0.95, 2, wrong=1)
     (59, 110)

@@ -115,13 +115,13 @@ def _note(before: Answer, after: Answer) -> AnswerWarning:
 
 
 def _shown(value: str | list[str | None] | None) -> str:
-    """Return the value, or the values, that an extraction gave an attribute."""
+    """Return an attribute's value, or its values with commas between them, as text for people."""
     values = value if isinstance(value, list) else [value]
     return ", ".join(filter(None, values)) or "none"
 
 
 def _is_same(space: Space, text: str) -> bool:
-    """Return whether a correction is the mark for a right answer, and not an answer of the task itself."""
+    """Return whether a correction is the mark SAME, which confirms an answer, and not an answer of the task."""
     if text.casefold() != SAME:
         return False
     if space.type == "text":  # every text could be an answer, but hardly this one

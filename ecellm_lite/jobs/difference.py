@@ -48,7 +48,7 @@ def other_settings(path: Path, stored: Mapping[str, str], current: Mapping[str, 
 
 
 def _phrases(name: str, stored: Mapping[str, str], current: Mapping[str, str]) -> Iterator[str]:
-    """Yield a phrase for each task for which a fact differs, or a single one if the fact is not about one task."""
+    """Yield how the fact `name` differs: a phrase for each task that it differs for, or one phrase for all tasks."""
     before, now = _tasks(stored), _tasks(current)
     if name == "task":
         if list(before) != list(now):
@@ -70,7 +70,7 @@ def _phrases(name: str, stored: Mapping[str, str], current: Mapping[str, str]) -
 
 
 def _kind(name: str) -> str:
-    """Return what a fact is about: `calibration` for `calibration` and, in a cascade, `calibration of model 2`."""
+    """Return a fact's name without its model: for `calibration of model 2` in a cascade, `calibration`."""
     return name.partition(" of model ")[0]
 
 

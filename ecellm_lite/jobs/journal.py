@@ -90,7 +90,7 @@ class Journal:
             return dict(self._database.execute("SELECT key, text FROM entries"))
 
     def tables(self) -> dict[str, str]:
-        """Return the review table that each correction was last applied from, by the keys that it shows."""
+        """Return the path of the review table that each correction was last applied from, by the key that it shows."""
         with self._lock, _explained(self.path):
             return dict(self._database.execute("SELECT key, path FROM tables"))
 
@@ -102,12 +102,12 @@ class Journal:
         table: str,
         removed: Mapping[bytes, str],
     ) -> None:
-        """Store the answers that a person corrected, and remove others. If one of them fails, nothing changes.
+        """Store a person's corrections, and remove those that were taken back. If one step fails, nothing changes.
 
         `corrections`: the answer texts by row key.
         `entries`: the corrections of a review table as the person wrote them, by the keys that the table shows.
         `table`: that review table's path.
-        `removed`: the corrections that the person took back, as row keys with the keys that the table shows.
+        `removed`: for the row key of each correction that the person took back, the key that the table shows.
         """
         with self._lock, _explained(self.path):
             self._commit()

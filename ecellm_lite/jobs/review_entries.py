@@ -36,14 +36,14 @@ class ReviewEntries:
 
     @property
     def table(self) -> str:
-        """The table's whole path, which the journal stores with each correction."""
+        """The table's absolute path, which the journal stores with each correction."""
         return str(self.path.resolve())
 
     def taken_back(self, tables: Mapping[str, str]) -> dict[str, int]:
         """Return the lines of the corrections that the person took back, by row key.
 
-        A correction is taken back if it was applied from this table, and its cell is empty now. If its row is missing
-        now, or if it was applied from another table, it stays.
+        A correction is taken back if it was applied from this table, and its cell is empty now. A correction whose row
+        is missing now, or that was applied from another table, stays.
 
         `tables`: the table that each correction was applied from (see Journal.tables).
         """
@@ -121,11 +121,11 @@ def read_review(path: Path) -> ReviewEntries:
 def check_applied(review: Path, applied: Mapping[str, str], tables: Mapping[str, str]) -> None:
     """Raise UsageError if a job that replaces this review table would lose what a person wrote into it.
 
-    That is a correction that is not applied yet, or one that was applied and is taken back now. The error is also
+    The job would lose a correction that is not applied yet, or the wish to take an applied one back. The error is also
     raised if the file cannot be read as a review table.
 
     `applied`: the corrections that were applied, as the person wrote them, by row key (see Journal.entries).
-    `tables`: the table that each of them was applied from.
+    `tables`: the review table that each correction was applied from, by row key (see Journal.tables).
     """
     if not review.exists() or not review.stat().st_size:  # JSON Lines without rows
         return
@@ -145,7 +145,7 @@ def check_applied(review: Path, applied: Mapping[str, str], tables: Mapping[str,
 
 
 def _counted(corrections: Sized, one: str, several: str) -> str:
-    """Return how many corrections there are, and the verb for one or for several of them."""
+    """Return a count and a verb, such as `1 correction was` (verb `one`) or `3 corrections were` (verb `several`)."""
     return f"1 correction {one}" if len(corrections) == 1 else f"{len(corrections):,} corrections {several}"
 
 

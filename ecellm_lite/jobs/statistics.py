@@ -80,7 +80,7 @@ class TaskStatistics:
 
     @property
     def calibrated(self) -> bool:
-        """Whether a calibration corrected the probabilities. It may also have only thresholds."""
+        """Whether a calibration corrected the probabilities. A calibration that has only thresholds did not."""
         return corrects(self.calibration)
 
     @property

@@ -126,7 +126,7 @@ class Calibration:
 
     @property
     def corrects(self) -> bool:
-        """Whether it corrects probabilities. If not, it has only thresholds or a rule for sets of plausible answers."""
+        """Whether probabilities are corrected. If not, there are only thresholds or a rule for plausible answers."""
         return bool(self.temperature != 1.0 or self.bias or self.by_option or self.labels or self.none)
 
     def applied(self, space: Space, outcome: Outcome) -> Outcome:

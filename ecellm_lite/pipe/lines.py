@@ -56,9 +56,9 @@ class Output:
     before it writes the line.
 
     `write` must write all bytes or raise OSError. After an error, the event `broken` is set, and later lines are
-    dropped. If the error is anything but a reader that is gone, such as a full disk, `failure` holds it.
+    dropped. `failure` then holds the error (such as a full disk), unless the error is only that the reader is gone.
 
-    `descriptor`: the file descriptor to which `write` writes. It is asked whether there is a reader.
+    `descriptor`: the file descriptor to which `write` writes. `has_reader` polls it.
     """
 
     def __init__(self, write: Callable[[bytes], object], descriptor: int | None = None) -> None:
@@ -73,9 +73,9 @@ class Output:
         self._thread.start()
 
     def has_reader(self) -> bool:
-        """Return whether lines can still be written. This notices a reader that has gone since the last write.
+        """Return whether lines can still be written. Finds out if the reader has gone since the last write.
 
-        Windows cannot be asked. There, only the next write fails.
+        On Windows, this cannot be found out before the next write fails.
         """
         if self._descriptor is not None and not self.broken.is_set() and hasattr(select, "poll"):
             poll = select.poll()

@@ -1,7 +1,7 @@
 """Adds own tasks to the store, and removes them.
 
 The store's folder `tasks` has the TOML file of each task, named after the task. The label, example and schema files
-that a task names lie beside it or below. They are added and removed with the task.
+that a task names lie in this folder or below it. They are added and removed with the task.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def remove_task(name: str) -> list[Path]:
 
 
 def _files_of_others(name: str) -> dict[str, str]:
-    """Return the files that the store's other tasks name, each with the name of a task."""
+    """Return the files of all tasks in the store but `name`. Each file has the name of a task that needs it."""
     files: dict[str, str] = {}
     for other, path in own_files().items():
         if other != name:

@@ -88,7 +88,7 @@ def failures(results: Sequence[CheckResult]) -> str:
 
 
 def checkpoint_of(base: str) -> Path:
-    """Return the folder of a checkpoint, which is compared with a converted file.
+    """Return the folder of the checkpoint that a converted file is compared with.
 
     `base` is the path of a folder, or the id of a repository in the hub's local cache. Raises UsageError if there is no
     such folder, and ModelError if it has neither a tokenizer nor weights.
@@ -134,7 +134,7 @@ def _check_hash(file: Path) -> CheckResult:
 
 
 def _check_adapters(file: Path, adapters: Adapters) -> list[CheckResult]:
-    """Check that `adapters` are those that the manifest names, by the sha256 of their files and by their weights.
+    """Check that `adapters` are those in the manifest: the same files (by sha256), merged with the same weights.
 
     Return no result if neither the manifest nor the caller names an adapter.
     """

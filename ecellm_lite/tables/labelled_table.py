@@ -1,8 +1,8 @@
 """Reads labelled rows from a table: each row has the fields of a task, and the right answer in a column of its own.
 
 The table is read, and its columns become fields, as for a job. The right answer is in the column that the user names,
-or in the column `output`, `answer`, `label` or `gold`. An extraction may have a column for each attribute in place of
-it, as a job's output has. A person may write an answer as in a review table: `B`, `positive` or `TRUE` is enough.
+or in the column `output`, `answer`, `label` or `gold`. Instead, a table of extractions may have a column for each
+attribute, like a job's output. A person may write an answer as in a review table: `B`, `positive` or `TRUE` is enough.
 
 Each row becomes a labelled row in this project's format, {"input": {…}, "output": "…"}. For a row that cannot be read,
 there is an error, and the next rows are still read.
@@ -62,7 +62,7 @@ def labelled_file(folder: Path, split: str) -> Path | None:
 def labelled_rows(
     path: Path, task: Task | None, options: LabelledOptions | None = None
 ) -> Iterator[tuple[int, Row | InputError]]:
-    """Yield the line and the labelled row of each row of a table. For a row that cannot be read, the row is an error.
+    """Yield each row of a table: its line number, and the labelled row, or an error if the row cannot be read.
 
     A row of JSON Lines that has an `output` is yielded unchanged, unless an option says otherwise.
 
@@ -208,7 +208,7 @@ class _LabelledTable:
 
 
 def _values(attribute: Attribute, cell: Any) -> str | list[str] | None:
-    """Return an attribute's value in its cell. If it may have several, they are a list."""
+    """Return the value in an attribute's cell, or a list of values if the attribute may have several."""
     if is_empty(cell):
         return None
     text = cell_text(cell).strip()

@@ -33,13 +33,13 @@ class WriteOptions:
     """Options for writing a table.
 
     `bom`: whether a CSV file begins with a byte-order mark, which tells Excel that the file is UTF-8. If `bom` is None,
-      there is no mark, or `of` decides.
+      there is no mark, unless the method `of` fills it in.
     `safe_cells`: whether the input's cells are guarded in CSV, so that no spreadsheet runs them as formulas. Added
       cells are always guarded.
     `delimiter`: the delimiter of a CSV file.
     `utf16`: whether a CSV file is in UTF-16, with a byte-order mark.
     `decimal_comma`: whether the added numbers in a CSV file have a decimal comma. If it is None, they have a decimal
-      point, or `of` decides.
+      point, unless the method `of` fills it in.
     """
 
     bom: bool | None = None

@@ -185,7 +185,7 @@ class TaskTable:
         return self.path.parent / inside
 
     def table(self, key: str, *, first: str) -> TaskTable:
-        """Return the value of `key`, which must be a table. `first` is a key that it may have, for an error's step."""
+        """Return the value of `key`, which must be a table. `first`: a key of it, for the example in an error."""
         value = self.value(key)
         if not isinstance(value, Mapping):
             raise self.error(key, f"is {shown(value)}", f"write {_form(first, value)}")
@@ -251,6 +251,6 @@ class TaskTable:
 
 
 def _form(key: str, value: object) -> str:
-    """Return a table with one key as TOML, such as `{ name = "mail" }`. Only a short text is repeated as its value."""
+    """Return a TOML table with one key, such as `{ name = "mail" }`. Any value but a short text is shown as `"…"`."""
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) and len(value) <= LONGEST_SHOWN else '"…"'
     return f"{{ {key} = {text} }}"

@@ -141,7 +141,7 @@ class Task:
         return self._ask(values, encodable(instruction or self.instruction))
 
     def needed(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the part of a row that `question` reads. It asks the same question as the whole row.
+        """Return the part of a row that `question` reads. This part gives the same question as the whole row.
 
         Raises InputError, as `question` does, if this part has an invalid value.
         """
@@ -246,7 +246,7 @@ def _fields_of(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _wire_texts(row: Mapping[str, Any]) -> dict[str, str]:
-    """Return the texts of a row in the wire format. Raises InputError for a value that is no text or blank."""
+    """Return the texts of a row in the wire format. Raises InputError for a value that is blank, or not a text."""
     names = ("instruction", "input", "options") if row.get("options") else ("instruction", "input")
     texts: dict[str, str] = {}
     for name in names:

@@ -47,8 +47,8 @@ def read_checkpoint(path: Path, curves: Mapping[str, Any], device: str) -> dict[
     """Return the state in a checkpoint of the training run that has these curves.
 
     Raises UsageError if another run wrote the checkpoint: one with another base, other lessons or other settings, or
-    one that did not start from the same adapter. A run that names no adapter to start from continues any start. An
-    older checkpoint does not name its base and its start, so they are not compared.
+    one that did not start from the same adapter. If this run names no adapter to start from, that adapter is not
+    compared. In older checkpoints, the base and the start are not recorded, so neither is compared.
     """
     state: dict[str, Any] = torch.load(BytesIO(path.read_bytes()), map_location=device, weights_only=True)
     recorded = state["curves"]

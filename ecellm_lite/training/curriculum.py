@@ -80,7 +80,7 @@ def read_curriculum(
 
     `model`: the GGUF file whose vocabulary is used to tokenize the rows.
     `passes`: how many passes over the rows to make lessons for.
-    `reading`: how a table of labelled rows is read. A folder may have one such as TASK/train.csv.
+    `reading`: how a table of labelled rows is read. A folder may have TASK/train.csv in place of TASK/train.jsonl.
     `named`: tasks that must have rows.
 
     A tenth of each task's rows is held out, but at most `most_held_out` rows. The model learns nothing from rows whose

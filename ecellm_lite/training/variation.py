@@ -31,9 +31,10 @@ def varied(task: str, fields: Fields, answer: str, random: Random) -> Varied:
 
 
 def reordered(task: str, fields: Fields) -> Fields:
-    """Return the fields with everything sorted that `varied` may reorder.
+    """Return the fields, with each list that `varied` may reorder in sorted order (and two products likewise).
 
-    Rows that differ only in such an order have the same result. It need not be what the row's answer is about.
+    Rows that differ only in such an order have the same result. Use it only to compare rows: their answers may not fit
+    the new order.
     """
     if _CHANGES.get(task) is _swapped:
         first, second = sorted((fields["product_1"], fields["product_2"]), key=_json)

@@ -1,4 +1,4 @@
-"""Tests that a bundle never overwrites what it is made from, nor a pipe, and that it is written through a link."""
+"""Tests where a bundle is written: never over its inputs or a pipe, and, for a link, to the file that it names."""
 
 from __future__ import annotations
 

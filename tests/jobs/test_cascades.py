@@ -1,4 +1,4 @@
-"""Tests that a job of a cascade goes on only if nothing changed that its answers depend on."""
+"""Tests that a job of a cascade goes on only if all that its answers depend on is unchanged."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(
     envelopes: tuple[str, str] = ("alpaca", "alpaca"),
     more: Sequence[str] = (),
 ) -> Tally:
-    """Answer a table of ten reviews, and `more`, with a cascade of two models."""
+    """Answer a table with a cascade of two models. The table has ten reviews, and the rows `more`."""
     rows = write_table(folder / "rows.jsonl", [*reviews(10), *more])
     models = [
         model(name, folder, temperature, envelope)

@@ -30,7 +30,7 @@ FORMS = ["csv", "jsonl", "xlsx"]
 
 
 def edit(path: Path, texts: Mapping[int, str | None]) -> None:
-    """Write corrections into a review table, by the number of the row."""
+    """Write corrections into a review table. The keys of `texts` are the numbers of its rows."""
     lines = read(path)
     for number, text in texts.items():
         lines[number][CORRECTION] = text

@@ -1,4 +1,4 @@
-"""Tests that own tasks are added to the store and removed with the files that they name, and that none is lost."""
+"""Tests that own tasks and the files that they name are added to the store and removed, and no other files are."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class OverviewRow:
 class Overview:
     """A table with a column for each model of the paper (eCeLLM first), and a line for each task.
 
-    `in_paper`: whether the paper has one of the tasks.
+    `in_paper`: whether the paper has at least one of the tasks.
     """
 
     models: list[str]
