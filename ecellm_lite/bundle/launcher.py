@@ -27,8 +27,10 @@ export ECELLM_HOME="$here/home" ECELLM_BUNDLES="${{here%/*/*/*/*}}"
 """
 
 _SHELL_WITHOUT_PROGRAM = """\
-if [ -x {installer} ]; then exec {command} "$@"; fi
-if command -v ecellm-lite > /dev/null; then exec ecellm-lite "$@"; fi
+if [ -x {installer} ] && [ -e {file} ]; then exec {command} "$@"; fi
+other=$(command -v ecellm-lite)
+# If this script is the one on the PATH, it must not start itself again.
+if [ -n "$other" ] && [ "$(readlink -f "$other")" != "$here/ecellm-lite" ]; then exec "$other" "$@"; fi
 echo "The program that installed this bundle was removed: install ecellm-lite again, so that it is on the PATH." >&2
 exit 127"""
 
@@ -44,7 +46,7 @@ set "ECELLM_BUNDLES=%~dp0..\\.."
 
 _COMMAND_WITHOUT_PROGRAM = """\
 set PROGRAM=ecellm-lite.exe
-if exist "{installer}" set PROGRAM="{installer}" {arguments}
+if exist "{installer}" if exist "{file}" set PROGRAM="{installer}" {arguments}
 %PROGRAM%"""
 
 
@@ -55,8 +57,11 @@ def write_launcher(version: Path) -> Path:
     elif (version / WHEELS).is_dir():
         start = 'exec "$here/venv/bin/python" -I -m ecellm_lite "$@"'
     else:
-        command = shlex.join([sys.executable, *_own_arguments()])
-        start = _SHELL_WITHOUT_PROGRAM.format(installer=shlex.quote(sys.executable), command=command)
+        start = _SHELL_WITHOUT_PROGRAM.format(
+            installer=shlex.quote(sys.executable),
+            file=shlex.quote(_own_file()),
+            command=shlex.join([sys.executable, *_own_arguments()]),
+        )
     path = version / NAME
     path.write_text(_SHELL.format(start=start), "utf-8")
     path.chmod(path.stat().st_mode | 0o111)
@@ -74,7 +79,9 @@ def write_command(root: Path, version: Path) -> Path:
         start = '"%HERE%\\venv\\Scripts\\python.exe" -I -m ecellm_lite'
     else:
         start = _COMMAND_WITHOUT_PROGRAM.format(
-            installer=sys.executable.replace("%", "%%"), arguments=" ".join(_own_arguments())
+            installer=sys.executable.replace("%", "%%"),
+            file=_own_file().replace("%", "%%"),
+            arguments=" ".join(_own_arguments()),
         )
     path = root / f"{NAME}.cmd"
     path.write_text(_COMMAND.format(pointer=FILE, start=start), "utf-8", newline="\r\n")
@@ -92,6 +99,11 @@ def command_of(version: Path) -> list[str]:
     if (version / WHEELS).is_dir():
         return [str(environment_python(version / "venv")), "-I", "-m", "ecellm_lite"]
     return []
+
+
+def _own_file() -> str:
+    """Return the path of a file that exists as long as the running program is installed."""
+    return sys.executable if getattr(sys, "frozen", False) else str(Path(__file__).absolute())
 
 
 def _own_arguments() -> list[str]:

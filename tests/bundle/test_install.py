@@ -262,14 +262,16 @@ def test_a_bundle_of_a_model_alone_is_installed(shop: Shop, base: Path) -> None:
 
 
 def test_a_bundle_without_a_program_starts_the_one_that_installed_it(
-    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contents = Contents(shop.contents.model)
     bare = {"PATH": "/usr/bin:/bin"}
 
     def start(command: Path, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
         path = bare if folder is None else {"PATH": f"{folder}:/usr/bin:/bin"}
-        return subprocess.run([command, "models", "list", "--json"], env=path, capture_output=True, text=True)
+        return subprocess.run(
+            [command, "models", "list", "--json"], env=path, capture_output=True, text=True, timeout=60
+        )
 
     command = install(shop.bundle(contents=contents), [shop.key.public]).command
     assert [model["name"] for model in json.loads(start(command).stdout)["store"]] == ["tiny:F32"]
@@ -277,4 +279,13 @@ def test_a_bundle_without_a_program_starts_the_one_that_installed_it(
     command = install(shop.bundle("two.ecb", 2, contents=contents), [shop.key.public]).command
     ended = start(command)
     assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (127, "", 1)
-    assert start(command, write_program(tmp_path / "on path", "it starts")).stdout == "it starts\n"
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "ecellm-lite").symlink_to(command)
+    assert start(tmp_path / "links" / "ecellm-lite", tmp_path / "links").returncode == 127
+    on_path = write_program(tmp_path / "on path", "it starts")
+    assert start(command, on_path).stdout == "it starts\n"
+    monkeypatch.undo()
+    monkeypatch.setenv("ECELLM_BUNDLES", str(base))
+    monkeypatch.setattr("ecellm_lite.bundle.launcher.__file__", str(tmp_path / "uninstalled.py"))
+    command = install(shop.bundle("three.ecb", 3, contents=contents), [shop.key.public]).command
+    assert start(command, on_path).stdout == "it starts\n"
