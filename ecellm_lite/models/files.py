@@ -21,14 +21,19 @@ _TOKEN = 4  # random bytes in the name of a temporary file
 
 def is_replaceable(path: Path) -> bool:
     """Return whether the path is a regular file or does not exist. Devices and pipes must not be replaced."""
-    return path.is_file() or not path.exists()
+    try:
+        return path.is_file() or not path.exists()
+    except OSError:  # a name that is too long, for example: the error of the write says so
+        return True
 
 
 def same_file(one: Path, other: Path) -> bool:
     """Return whether two paths name the same regular file. The file need not exist yet."""
     if not (is_replaceable(one) and is_replaceable(other)):
         return False
-    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+    with suppress(OSError):  # of a path that cannot be reached
+        return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+    return False
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from ecellm_lite.bundle.archive import open_archive
 from ecellm_lite.bundle.contents import Contents
 from ecellm_lite.cli.main import run_command
-from ecellm_lite.errors import UsageError
+from ecellm_lite.errors import ModelError, UsageError
 from tests.support.bundles import Shop
 from tests.support.commands import refused
 from tests.support.refusals import refusal
@@ -67,6 +67,12 @@ def test_a_bundle_does_not_replace_a_pipe(shop: Shop, tmp_path: Path) -> None:
     with refusal(UsageError, "pipe.ecb", settings=("output",)):
         shop.index(tmp_path / "pipe.ecb")
     assert stat.S_ISFIFO((tmp_path / "pipe.ecb").stat().st_mode)
+
+
+def test_a_name_that_is_too_long_is_refused(shop: Shop, tmp_path: Path) -> None:
+    target = tmp_path / f"{'a' * 300}.ecb"
+    with refusal(ModelError, target):
+        shop.index(target)
 
 
 def test_a_bundle_is_written_through_a_link(shop: Shop, tmp_path: Path) -> None:
