@@ -54,6 +54,11 @@ class BundleFile:
         match = _MODEL_FILE.fullmatch(self.path)
         return match["file"] if match else None
 
+    @property
+    def of_own_task(self) -> bool:
+        """Whether the file is one of the user's own tasks, or a file that such a task names."""
+        return self.path.startswith("home/tasks/")
+
 
 @dataclass(frozen=True, slots=True)
 class Index:

@@ -51,7 +51,8 @@ class Version:
 
         Calibrations may be missing or changed, because the version's program may have removed or replaced them.
 
-        `own_model`: whether the model must be the one from the bundle. If False, it may have been replaced too.
+        `own_model`: whether the model and the own tasks must be those from the bundle. If False, they may have been
+          replaced too.
         """
         for file in self.index.files:
             path = self.folder / file.path
@@ -63,9 +64,11 @@ class Version:
     def _is_replaced(self, file: BundleFile, *, own_model: bool) -> bool:
         """Return whether the version's program may have changed or removed a file that is not as in the bundle.
 
-        Return True for a calibration that is missing or readable. Also return True for the model's file and its
-        manifest, if they fit each other and `own_model` is False.
+        Return True for a calibration that is missing or readable. Also return True, if `own_model` is False, for the
+        files of own tasks, and for the model's file and its manifest if they fit each other.
         """
+        if file.of_own_task:
+            return not own_model
         if not file.model_file:
             return False
         with suppress(ModelError):

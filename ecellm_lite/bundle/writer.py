@@ -202,11 +202,12 @@ def _compared(source: Source, blank: BundleFile, old: BundleFile | None) -> Bund
     """Compare a file with the same file in the older bundle.
 
     If the file is unchanged, return `old`, its index entry in the older bundle, with `included` set to False. If the
-    file is new or changed, return `blank`, its new index entry, which has no hashes yet. A model's manifest and
-    calibrations always count as changed, because the program may replace them wherever the older bundle is installed.
+    file is new or changed, return `blank`, its new index entry, which has no hashes yet. Own tasks and a model's
+    manifest and calibrations always count as changed, because the program may replace them wherever the older bundle is
+    installed.
     """
-    small = blank.model_file not in {None, "model.gguf"}
-    if old is None or small or (old.size, old.mode) != (blank.size, blank.mode):
+    replaceable = blank.of_own_task or blank.model_file not in {None, "model.gguf"}
+    if old is None or replaceable or (old.size, old.mode) != (blank.size, blank.mode):
         return blank
     digest = hashlib.sha256()
     if isinstance(source.content, bytes):

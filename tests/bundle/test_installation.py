@@ -53,11 +53,33 @@ def test_a_calibration_made_in_a_version_hinders_neither_deltas_nor_rollback(cha
         first.check()
 
 
+@pytest.mark.parametrize("change", ["replaced", "removed"])
+def test_an_own_task_changed_in_a_version_hinders_neither_deltas_nor_rollback(change: str, shop: Shop) -> None:
+    trusted = [shop.key.public]
+    old = shop.bundle("1.ecb", 1)
+    first = install(old, trusted).version
+    task = first.folder / HOME / "tasks" / "routing.toml"
+    shipped = task.read_bytes()
+    task.unlink()
+    if change == "replaced":
+        task.write_bytes(shipped + b"# another\n")
+    second = install(shop.bundle("2.ecb", 2, since=old), trusted).version
+    assert (second.folder / task.relative_to(first.folder)).read_bytes() == shipped
+    assert find_installation("till").rollback() == first
+    assert task.exists() == (change == "replaced")
+
+
 def replace_model(store: Store, source: Path) -> StoredModel:
     """Replace the weights of the store's only model, as a pull does. The model keeps its name."""
     write_tiny_model(source, seed=5)
     manifest = store.load("tiny:F32").manifest
     return store.update(source, replace(manifest, size=source.stat().st_size, sha256=sha256_of(source)))
+
+
+def test_installing_a_bundle_again_restores_its_own_tasks(shop: Shop) -> None:
+    bundle, trusted = shop.bundle(), [shop.key.public]
+    (install(bundle, trusted).version.folder / HOME / "tasks" / "routing.toml").unlink()
+    install(bundle, trusted).version.check(own_model=True)
 
 
 def test_installing_a_bundle_again_restores_its_model(shop: Shop, tmp_path: Path) -> None:
