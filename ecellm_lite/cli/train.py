@@ -165,9 +165,10 @@ def write_lessons(
     `named`: tasks that the user named, so they must have rows.
     """
     from ecellm_lite.jobs.job_files import check_inputs
+    from ecellm_lite.tables.labelled_table import FORMS
     from ecellm_lite.training.curriculum import read_curriculum
 
-    rows = [path for folder in data for path in folder.glob("*/*.jsonl")]
+    rows = [path for folder in data for path in folder.glob("*/*") if path.suffix in FORMS]
     check_inputs({"output": output}, [*rows, model] if model else rows)
     for folder in (output.parent, held_out):
         if folder:

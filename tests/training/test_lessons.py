@@ -337,3 +337,9 @@ def test_lessons_do_not_replace_their_rows(tmp_path: Path, capsys: pytest.Captur
     assert run_command(["train", "lessons", "--data", str(tmp_path), "-o", str(rows)]) == 2
     assert "--output" in capsys.readouterr().err
     assert rows.read_bytes() == before
+    rows.unlink()
+    table = rows.with_suffix(".csv")
+    table.write_text("review,output\n" + "good,positive\n" * 30, "utf-8")
+    before = table.read_bytes()
+    assert run_command(["train", "lessons", "--data", str(tmp_path), "-o", str(table)]) == 2
+    assert table.read_bytes() == before
