@@ -93,7 +93,7 @@ def check_keepable(store: Store, model: StoredModel) -> None:
     probe = path.with_name(f"{path.name}.new")
     with store.writing_beside(model):
         write_json(probe, {})
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process may have removed it
 
 
 def keep_tuning(store: Store, model: StoredModel, tuning: Tuning) -> None:
