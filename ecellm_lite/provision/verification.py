@@ -156,7 +156,8 @@ def _check_adapters(file: Path, adapters: Adapters) -> list[CheckResult]:
     if named == merged:
         return [CheckResult("adapters", True, "they have the sha256 and the weights in the manifest")]
     names = ", ".join(f"{one.get('name')} with weight {one['weight']}" for one in manifest.details["adapters"])
-    detail = f"the manifest names {names or 'none'}, and the given ones have other bytes or weights"
+    given = "the given ones have other bytes or weights" if named else "none is given with --lora"
+    detail = f"the manifest names {names or 'none'}, and {given}"
     return [CheckResult("adapters", False, detail)]
 
 
