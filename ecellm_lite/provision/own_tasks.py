@@ -57,12 +57,14 @@ def remove_task(name: str) -> list[Path]:
     if name not in own:
         step = f"name one of {', '.join(own)}" if own else "add it first"
         raise UsageError(f"The store has no task {name[:80]!r} of your own", step=step)
-    removed = [own[name]]
+    folder, removed = own[name].parent, [own[name]]
     with suppress(InputError):
         load_task(own[name])
         others = _files_of_others(name)
-        removed += [own[name].parent / beside for beside in files_beside(own[name]) if beside not in others]
-    with _files_refused(own[name].parent):
+        beside = [folder / file for file in files_beside(own[name]) if file not in others]
+        # A folder that is a link leads to files of the user, which are not the store's.
+        removed += [path for path in beside if path.parent.resolve().is_relative_to(folder.resolve())]
+    with _files_refused(folder):
         for path in removed:
             path.unlink(missing_ok=True)
     return removed

@@ -60,6 +60,16 @@ def test_a_task_is_added_with_its_files_and_removed_with_them(store: Path, tmp_p
     assert files(store) == set()
 
 
+def test_files_in_a_linked_folder_are_not_removed(store: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "shop")
+    store.mkdir(parents=True)
+    (store / "kind").symlink_to(tmp_path / "shop" / "kind")
+    add_task(path)
+    remove_task("kind")
+    assert (tmp_path / "shop" / "kind" / "examples.jsonl").is_file()
+    assert not (store / "kind.toml").exists()
+
+
 def test_a_task_is_replaced_only_on_demand(store: Path, tmp_path: Path) -> None:
     add_task(write(tmp_path / "shop"))
     newer = write(tmp_path / "newer", labels="Toys\nLamps\nMugs\n")
