@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ecellm_lite.errors import InputError
 from ecellm_lite.evaluate.json_array import MARK, array_rows
@@ -22,7 +22,7 @@ from ecellm_lite.evaluate.labelled import Labelled, dataset_keys, labelled, task
 from ecellm_lite.evaluate.results import DataFile, Unreadable
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.tables.json_lines import check_form
-from ecellm_lite.tables.labelled_table import LabelledOptions, labelled_file, labelled_rows
+from ecellm_lite.tables.labelled_table import LabelledOptions, Selects, labelled_file, labelled_rows
 from ecellm_lite.tasks.fields import shown
 from ecellm_lite.tasks.task import Task
 
@@ -59,26 +59,26 @@ class LabelledFile:
         """
         expected = self.task or (tasks[0] if len(tasks) == 1 else None)
         chosen = {task.name: task for task in ([self.task] if self.task else tasks)}
-        for line, row in self._numbered(expected):
+
+        def selects(keys: Mapping[str, Any]) -> bool:
+            return self._selects(keys, chosen, split, setting)
+
+        for line, row in self._numbered(expected, selects):
             if isinstance(row, InputError):
                 yield expected, Unreadable(line, str(row))
                 continue
             task = expected
             keys = dataset_keys(row, expected)
             try:
-                if self._is_unselected(keys, split, setting):  # whatever its task is
+                if not selects(keys):
                     continue
-                named = self._task(keys, chosen)
-                if isinstance(named, str):
-                    self.others[named] += 1
-                    continue
-                task = named or expected
+                task = cast("Task | None", task_of(keys, chosen)) or expected
                 _check_places(keys)
                 yield labelled(_checked_task(task), line, row)
             except InputError as error:
                 yield task, Unreadable(line, str(error))
 
-    def _numbered(self, task: Task | None) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
+    def _numbered(self, task: Task | None, selects: Selects) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
         with _opened(self.path) as file:
             begin = file.peek(1 << 12).removeprefix(MARK).lstrip()
             if begin.startswith(b"["):
@@ -87,22 +87,23 @@ class LabelledFile:
             if self.path.suffix == ".jsonl":
                 check_form(file, str(self.path))
         if begin:
-            yield from labelled_rows(self.path, task, self.options)
+            yield from labelled_rows(self.path, task, self.options, selects)
 
-    def _task(self, keys: Mapping[str, Any], chosen: Mapping[str, Task]) -> Task | str | None:
-        """Return the task that a row names (see task_of)."""
-        name = keys.get("task")
-        return name if isinstance(name, str) and name in self.others else task_of(keys, chosen)
+    def _selects(self, keys: Mapping[str, Any], chosen: Mapping[str, Task], split: str, setting: str) -> bool:
+        """Return whether a row belongs to the chosen tasks, the split and the setting. Also notes what it names.
 
-    def _is_unselected(self, keys: Mapping[str, Any], split: str, setting: str) -> bool:
-        """Return whether a row belongs to a split or setting that was not asked for. Also notes the row's setting.
-
-        `keys`: the row's keys `task`, `split` and `setting`.
+        `keys`: the row's keys `task`, `split` and `setting`. Raises InputError if the row's task is not a text.
         """
         if isinstance(keys.get("setting"), str):
             self.settings.add(keys["setting"])
         selection = {"split": split, "setting": setting}
-        return any(isinstance(keys.get(key), str) and keys[key] != value for key, value in selection.items())
+        if any(isinstance(keys.get(key), str) and keys[key] != value for key, value in selection.items()):
+            return False  # whatever its task is
+        name = keys.get("task")
+        other = name if isinstance(name, str) and name in self.others else task_of(keys, chosen)
+        if isinstance(other, str):
+            self.others[other] += 1
+        return not isinstance(other, str)
 
     @property
     def hashed(self) -> DataFile:

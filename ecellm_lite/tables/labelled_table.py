@@ -30,6 +30,7 @@ PLACES = ("task", "split", "setting", "source")  # where a row is in a data set,
 FORMS = (".jsonl", ".csv", ".tsv", ".xlsx")
 
 Row = Mapping[str, Any]
+Selects = Callable[[Row], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +61,22 @@ def labelled_file(folder: Path, split: str) -> Path | None:
 
 
 def labelled_rows(
-    path: Path, task: Task | None, options: LabelledOptions | None = None
+    path: Path, task: Task | None, options: LabelledOptions | None = None, selects: Selects | None = None
 ) -> Iterator[tuple[int, Row | InputError]]:
     """Yield each row of a table: its line number, and the labelled row, or an error if the row cannot be read.
 
     A row of JSON Lines that has an `output` is yielded unchanged, unless an option says otherwise.
 
     `task`: the task of all rows, or None if each row of a JSON Lines file names its own.
+    `selects`: called with what a row has under `task`, `split`, `setting` and `source`. If it returns False, the row is
+      left out, even if it cannot be read. It is not called if `task` is None.
 
     Raises InputError if the file is not a table. Raises UsageError if a field or the right answers have no column.
     """
     options = options or LabelledOptions()
     with open_table(path, options.table) as table:
         if task is not None:
-            yield from _LabelledTable(table, task, options).rows()
+            yield from _LabelledTable(table, task, options).rows(selects)
         elif table.columns is None:
             yield from ((row.line, row.error or row.cells) for row in table.rows())
         else:
@@ -115,11 +118,13 @@ class _LabelledTable:
             found = f"{self._map.description}, the right answer from {' and '.join(map(repr, answers))}"
             _describe(options, f"{table.description}; {found}.")
 
-    def rows(self) -> Iterator[tuple[int, Row | InputError]]:
+    def rows(self, selects: Selects | None) -> Iterator[tuple[int, Row | InputError]]:
         for mapped in self._map.rows(self._table):
             if mapped.skipped:
                 continue
             try:
+                if selects and not selects(self._places(mapped)):
+                    continue
                 row: Row | InputError = mapped.error or self._labelled(mapped)
             except InputError as error:
                 row = error
@@ -151,13 +156,15 @@ class _LabelledTable:
         assert mapped.row is not None
         space = self._task.question(mapped.row).space
         output = space.label(space.normalized(answer)) if isinstance(answer, str) else answer
-        cells = mapped.source.cells
-        used = self._fields | self._used
-        places = {name: cells[name] for name in PLACES if name not in used and not is_empty(cells.get(name))}
         if isinstance(mapped.row.get("input"), Mapping) and "input" not in self._fields:
             return {**mapped.row, "output": output}
         row = {name: value for name, value in mapped.row.items() if name not in {*ANSWERS, *PLACES} - self._fields}
-        return {**labelled_row(self._task, row, output), **places}
+        return {**labelled_row(self._task, row, output), **self._places(mapped)}
+
+    def _places(self, mapped: MappedRow) -> Row:
+        """Return what a row has in the columns PLACES, without those that fill a field."""
+        cells, used = mapped.source.cells, self._fields | self._used
+        return {name: cells[name] for name in PLACES if name not in used and not is_empty(cells.get(name))}
 
     def _answer_column(self, columns: Sequence[str]) -> str | None:
         """Return the column with the right answer, or None if there is none.

@@ -83,6 +83,29 @@ def test_a_split_column_selects_rows_as_in_json_lines(tmp_path: Path) -> None:
     assert [each.line for each in prepare_evaluation(path, [SA]).rows.rows[SA.name]] == [3, 4]
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_rows_of_another_task_or_split_are_left_out_even_if_this_task_cannot_read_them(
+    form: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"rows.{form}"
+    names = ("task", "split", "review", "label")
+    rows = [
+        ("sentiment_analysis", "test", "Good.", "A"),
+        ("routing", "test", "Late.", "delivery"),
+        ("routing", "test", "", ""),
+        ("SA", "train", "Not labelled yet.", ""),
+        ("", "", "Bad.", "rotten"),
+    ]
+    if form == "csv":
+        path.write_text("".join(";".join(each) + "\n" for each in (names, *rows)))
+    else:
+        write_lines(path, [dict(zip(names, each, strict=True)) for each in rows])
+    read = prepare_evaluation(path, [SA]).rows
+    assert [each.row["input"]["review"] for each in read.rows[SA.name]] == ["Good."]
+    assert ["'rotten'" in each.message for each in read.unreadable[SA.name]] == [True]
+    assert read.others == {"routing": 2}
+
+
 def test_a_folder_may_have_tables(tmp_path: Path) -> None:
     for name in ("train", "test"):
         path = tmp_path / SA.name / f"{name}.csv"
