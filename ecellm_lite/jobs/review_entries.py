@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ecellm_lite.errors import EcellmError, InputError, UsageError
 from ecellm_lite.jobs.review import CORRECTION, KEY
 from ecellm_lite.tables.cells import cell_text, is_empty
 from ecellm_lite.tables.opening import open_table
-from ecellm_lite.tables.row import TableRow
+from ecellm_lite.tables.row import Table
 
 _LINES = 5  # lines named in a sentence, at most
 
@@ -86,7 +88,8 @@ def read_review(path: Path) -> ReviewEntries:
     corrections: dict[str, Correction] = {}
     empty: dict[str, int] = {}
     with open_table(path) as table:
-        if table.columns is not None and not {CORRECTION, KEY} <= set(table.columns):
+        written, keys = (_column(table, name) for name in (CORRECTION, KEY))
+        if written is None or keys is None:
             raise InputError(
                 f"{path} has no columns {CORRECTION} and {KEY}",
                 step="give a review table of this job, with all its columns",
@@ -95,10 +98,10 @@ def read_review(path: Path) -> ReviewEntries:
         for row in table.rows():
             if row.error:
                 raise row.error
-            key = row.cells.get(KEY)
+            key = row.cells.get(keys)
             name = key.strip() if isinstance(key, str) else ""
-            if is_empty(row.cells.get(CORRECTION)):
-                if name and CORRECTION in row.cells:
+            if is_empty(row.cells.get(written)):
+                if name and written in row.cells:
                     empty.setdefault(name, row.line)
                 continue
             if not name:
@@ -107,7 +110,7 @@ def read_review(path: Path) -> ReviewEntries:
                     step="keep the review table's keys; a row without a key could not be read and cannot be corrected",
                     line=row.line,
                 )
-            entry = _correction(row)
+            entry = Correction(_answer(row.cells[written]), row.line)
             first = corrections.setdefault(name, entry)
             if first.text != entry.text:
                 raise InputError(
@@ -149,8 +152,18 @@ def _counted(corrections: Sized, one: str, several: str) -> str:
     return f"1 correction {one}" if len(corrections) == 1 else f"{len(corrections):,} corrections {several}"
 
 
-def _correction(row: TableRow) -> Correction:
-    cell = row.cells[CORRECTION]
+def _column(table: Table, name: str) -> str | None:
+    """Return the review table's column `name`, or None if it has none.
+
+    If the job's own table had a column of that name, the review table's is behind it, as `correction (2)`.
+    """
+    if table.columns is None:
+        return name
+    named = re.compile(rf"{name}( \(\d+\))?")
+    return next((column for column in reversed(table.columns) if named.fullmatch(column)), None)
+
+
+def _answer(cell: Any) -> str:
     if isinstance(cell, list) and all(isinstance(part, str) for part in cell):  # the list of a ranking, in JSON Lines
         cell = ",".join(cell)
-    return Correction(cell_text(cell).strip(), row.line)
+    return cell_text(cell).strip()

@@ -66,6 +66,20 @@ def test_a_person_takes_a_correction_back(form: str, tmp_path: Path) -> None:
     assert run(rows, output, runtime()).corrected == 2
 
 
+@pytest.mark.parametrize("form", ["csv", "xlsx"])
+def test_a_table_may_have_columns_that_are_named_like_those_of_a_review_table(form: str, tmp_path: Path) -> None:
+    rows, output = tmp_path / "rows.csv", tmp_path / f"answers.{form}"
+    rows.write_text("review,correction,review_key\ngood,E,r1\nbad,D,r2\n")
+    for _ in range(2):  # the second run replaces the review table, which has no corrections
+        run(rows, output, runtime(), review_below=1.0)
+    lines = read(review_of(output))
+    lines[0][f"{CORRECTION} (2)"] = "C"
+    write_form(review_of(output), lines)
+    assert correct(rows, output, review_of(output)).corrected == 1
+    first, second = read(output)
+    assert (first["answer"], first[CORRECTION], second["review_key"]) == ("C: neutral", "E", "r2")
+
+
 def test_an_empty_cell_of_another_table_takes_nothing_back(tmp_path: Path) -> None:
     rows, output = write_table(tmp_path / "rows.csv", 6), tmp_path / "answers.csv"
     run(rows, output, runtime(), review_below=1.0)
