@@ -36,9 +36,8 @@ def other_settings(path: Path, stored: Mapping[str, str], current: Mapping[str, 
     phrases = {name: "; ".join(_phrases(name, stored, current)) for name in changed}
     changed = [name for name in changed if phrases[name]]
     step = "use the same settings, or start again"
-    if changed and all(
-        _kind(name) == "calibration" and {*stored.get(name, "").split("; ")} == {"none"} for name in changed
-    ):
+    began_without = all({*value.split("; ")} == {"none"} for name, value in stored.items() if _is_calibration(name))
+    if changed and began_without and all(map(_is_calibration, changed)):
         step = "turn the calibration off, as before, or start again"
     return UsageError(
         f"The answers in {path} were made with other settings ({'; '.join(filter(None, phrases.values()))})",
@@ -72,6 +71,10 @@ def _phrases(name: str, stored: Mapping[str, str], current: Mapping[str, str]) -
 def _kind(name: str) -> str:
     """Return a fact's name without its model: for `calibration of model 2` in a cascade, `calibration`."""
     return name.partition(" of model ")[0]
+
+
+def _is_calibration(name: str) -> bool:
+    return _kind(name) == "calibration"
 
 
 def _tasks(facts: Mapping[str, str]) -> dict[str, str]:

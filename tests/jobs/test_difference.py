@@ -54,3 +54,12 @@ def test_the_advice_for_a_calibration_fitted_since_is_another_one() -> None:
     began_with = other_settings(path, fitted, FACTS)
     assert began_without.step != began_with.step
     assert began_with.step == other_settings(path, FACTS, FACTS | {"seed": "1"}).step
+
+
+def test_a_cascade_that_began_with_a_calibration_is_not_advised_to_turn_it_off() -> None:
+    path, name, now = Path("journal"), "calibration of model 2", {"calibration of model 2": f"{FITTED}; none"}
+    without = FACTS | {name: "none; none"}
+    first_fitted = without | {"calibration": f"{FITTED}; none"}
+    usual = other_settings(path, FACTS, FACTS | {"seed": "1"}).step
+    assert other_settings(path, without, without | now).step != usual
+    assert other_settings(path, first_fitted, first_fitted | now).step == usual
