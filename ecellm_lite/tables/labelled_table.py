@@ -93,7 +93,7 @@ def labelled_row(task: Task, row: Row, output: Any) -> dict[str, Any]:
     """
     identity = {"id": row["id"]} if row.get("id") is not None else {}
     if "input" in row and "input" not in {each.name for each in task.fields}:  # as in ECInstruct's files
-        return {"task": task.name, **row, "output": output}
+        return {**row, "task": task.name, "output": output}  # the row may name the data set's task
     fields = {name: value for name, value in row.items() if name != "id"}
     return {**identity, "task": task.name, "input": fields, "output": output}
 

@@ -230,3 +230,12 @@ def test_corrections_without_a_row_are_named_by_line(tmp_path: Path) -> None:
     assert f"line {first} " in notes[0]
     assert f"lines {first}, {first + 1} " in notes[1]
     assert f"{first + 4}, …" in notes[2]
+
+
+def test_a_corrected_row_of_a_data_set_names_the_task_that_was_asked(tmp_path: Path) -> None:
+    rows, output, labelled = tmp_path / "rows.jsonl", tmp_path / "answers.jsonl", tmp_path / "labelled.jsonl"
+    write(rows, [{"task": "Product_Matching", "split": "test", "input": {"review": "good"}, "output": "yes"}])
+    run(rows, output, runtime(), review_below=1.0)
+    edit(review_of(output), {0: "E"})
+    correct(rows, output, review_of(output), labelled=labelled)
+    assert [(row["task"], row["output"]) for row in read(labelled)] == [(TASK.name, "E: very negative")]
