@@ -70,7 +70,7 @@ class CsvWriter:
     def _added(self, value: Any) -> str:
         if value is None:
             return ""
-        if isinstance(value, float):
+        if isinstance(value, int | float) and not isinstance(value, bool):
             return repr(value).replace(".", ",") if self._decimal_comma else repr(value)
         return guarded(_text(value))
 

@@ -187,13 +187,14 @@ def test_csv_has_the_decimal_sign_on_request_in_added_numbers_alone(tmp_path: Pa
     assert [row[name] for name in ("price", "answer", "probability", "confidence")] == expected
 
 
-def test_a_typed_number_of_an_extraction_is_not_rounded(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "text"), [(9.0718474, "9,0718474"), (-5, "-5"), (-5.5, "-5,5")])
+def test_a_typed_number_of_an_extraction_is_an_exact_number(tmp_path: Path, number: float, text: str) -> None:
     entry = {"attribute": "Weight", "value": "20 lb", "source": "title", "probability": 0.9, "written": "20 lb"}
-    value = [{**entry, "place": None, "normalized": 9.0718474}]
+    value = [{**entry, "place": None, "normalized": number}]
     own = AnswerColumns([], attributes=[Attribute("Weight", AttributeForm(reader=NumberReader()))])
     path = written(tmp_path / "x.csv", [{}], [answer(value, "text", "extraction")], [], own, decimal_comma=True)
     [row] = csv.DictReader(path.read_text("utf-8").splitlines())
-    assert (row["Weight.number"], row["probability"]) == ("9,0718474", "0,8123")
+    assert (row["Weight.number"], row["probability"]) == (text, "0,8123")
 
 
 def test_parquet_keeps_types_even_if_nulls_come_first(tmp_path: Path) -> None:
