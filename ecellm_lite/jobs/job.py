@@ -129,7 +129,7 @@ class Job:
             if path := self.journal_path:
                 if below is not None and self.output:
                     with Journal(path, None) as earlier:  # before `restart` deletes the answers that are corrected
-                        check_applied(review_of(self.output), earlier.entries(), earlier.tables())
+                        check_applied(review_of(self.output), path.parent, earlier.entries(), earlier.tables())
                 facts = job_facts(answerer, tasks, options)
                 journal = stack.enter_context(Journal(path, facts, restart=self.options.restart))
             stored = journal.corrections() if journal else {}
@@ -158,7 +158,7 @@ class Job:
                 raise UsageError(
                     f"The job at {self.output} was for another task", step="name that task", settings=("task",)
                 )
-            review, stored, tables = read_review(file), journal.corrections(), journal.tables()
+            review, stored, tables = read_review(file, path.parent), journal.corrections(), journal.tables()
             taken_back = review.taken_back(tables)
             removed = {key: shown for key in stored if (shown := shown_key(key)) in taken_back and shown}
             stored = {key: text for key, text in stored.items() if key not in removed}

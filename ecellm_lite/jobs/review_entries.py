@@ -29,17 +29,23 @@ class Correction:
 class ReviewEntries:
     """A review table's corrections by row key. Several lines may have the same key, because their rows are equal.
 
+    `folder`: the folder of the job's journal.
     `empty`: the line of each row that has no correction in any of its lines, by row key.
     """
 
     path: Path
+    folder: Path
     corrections: Mapping[str, Correction]
     empty: Mapping[str, int]
 
     @property
     def table(self) -> str:
-        """The table's absolute path, which the journal stores with each correction."""
-        return str(self.path.resolve())
+        """The table's path, which the journal stores with each correction. It is relative to `folder` if it is in it.
+
+        So a folder with a job and its review table can be moved.
+        """
+        path = self.path.resolve()
+        return path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else str(path)
 
     def taken_back(self, tables: Mapping[str, str]) -> dict[str, int]:
         """Return the lines of the corrections that the person took back, by row key.
@@ -67,7 +73,7 @@ class ReviewEntries:
         if elsewhere:
             table = tables[next(iter(elsewhere))]
             kept = _counted(elsewhere, "stays", "stay")
-            notes.append(f"{kept}, because {table} has them ({self._places(elsewhere.values())})")
+            notes.append(f"{kept} as {table} had it ({self._places(elsewhere.values())})")
         return notes
 
     def _places(self, lines: Iterable[int]) -> str:
@@ -80,8 +86,8 @@ class ReviewEntries:
         return f"lines {', '.join([first, *others])} of {self.path}"
 
 
-def read_review(path: Path) -> ReviewEntries:
-    """Return what a person wrote into a review table.
+def read_review(path: Path, folder: Path) -> ReviewEntries:
+    """Return what a person wrote into a review table. `folder`: the folder of the job's journal.
 
     Raises InputError for a file that is not a review table, or that has two different corrections for one row.
     """
@@ -118,22 +124,25 @@ def read_review(path: Path) -> ReviewEntries:
                     step="give both the same answer",
                     line=entry.line,
                 )
-    return ReviewEntries(path, corrections, {key: line for key, line in empty.items() if key not in corrections})
+    return ReviewEntries(
+        path, folder, corrections, {key: line for key, line in empty.items() if key not in corrections}
+    )
 
 
-def check_applied(review: Path, applied: Mapping[str, str], tables: Mapping[str, str]) -> None:
+def check_applied(review: Path, folder: Path, applied: Mapping[str, str], tables: Mapping[str, str]) -> None:
     """Raise UsageError if a job that replaces this review table would lose what a person wrote into it.
 
     The job would lose a correction that is not applied yet, or the wish to take an applied one back. The error is also
     raised if the file cannot be read as a review table.
 
+    `folder`: the folder of the job's journal.
     `applied`: the corrections that were applied, as the person wrote them, by row key (see Journal.entries).
     `tables`: the review table that each correction was applied from, by row key (see Journal.tables).
     """
     if not review.exists() or not review.stat().st_size:  # JSON Lines without rows
         return
     try:
-        entries = read_review(review)
+        entries = read_review(review, folder)
     except EcellmError as error:
         message = f"This job would replace {review}, which cannot be read as its review table ({error.message})"
         raise UsageError(message, step="move that file", settings=("output",)) from None

@@ -90,7 +90,19 @@ def test_an_empty_cell_of_another_table_takes_nothing_back(tmp_path: Path) -> No
     correct(rows, output, review)
     tally = correct(rows, output, other)  # a colleague's half of the table
     assert tally.corrected == 2
-    assert [str(review) in note for note in tally.notes] == [True]
+    assert [f" {review.name} " in note for note in tally.notes] == [True]
+
+
+def test_a_correction_is_taken_back_after_the_folder_was_moved(tmp_path: Path) -> None:
+    folder, moved = tmp_path / "old", tmp_path / "new"
+    folder.mkdir()
+    rows, output = write_table(folder / "rows.csv", 4), folder / "answers.csv"
+    run(rows, output, runtime(), review_below=1.0)
+    edit(review_of(output), {0: "E"})
+    assert correct(rows, output, review_of(output)).corrected == 1
+    folder.rename(moved)
+    edit(moved / review_of(output).name, {0: None})
+    assert correct(moved / rows.name, moved / output.name, moved / review_of(output).name).corrected == 0
 
 
 def test_a_correction_of_equal_rows_needs_one_line(tmp_path: Path) -> None:
