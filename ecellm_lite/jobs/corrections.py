@@ -25,7 +25,8 @@ from ecellm_lite.tasks.task import Task
 
 SAME = "ok"  # a correction that says: the model's answer is right
 
-_OF_THE_MODEL = frozenset(("value_not_read", "low_coverage"))  # codes of warnings about the model's own answer
+# Codes of warnings about the model's own answer.
+_OF_THE_MODEL = frozenset(("value_not_read", "low_coverage", "not_escalated"))
 
 
 @dataclass(slots=True)

@@ -194,8 +194,9 @@ def test_a_corrected_extraction_drops_the_warnings_about_old_values() -> None:
     space = Extraction(("Price", "Lid"), {"title": source}, forms={0: form, 1: form})
     before_text = space.normalized('{"Price": "pan", "Lid": "lid"}')
     low = AnswerWarning("low_coverage", "Only 1%.")
+    unsure = AnswerWarning("not_escalated", "The model is not sure of this answer.")
     row = AnswerWarning("html_removed", "HTML was read as text.")
-    before = answer(space, before_text, row, low, *space.warnings_of(before_text))
+    before = answer(space, before_text, row, low, unsure, *space.warnings_of(before_text))
     assert [warning.code for warning in before.warnings or ()].count("value_not_read") == 2
     after = corrected(before, space, space.normalized('{"Price": "7", "Lid": "lid"}'))
     codes = [warning.code for warning in after.warnings or ()]
