@@ -73,6 +73,15 @@ def buffered(code: str, shell: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_an_output_that_is_too_large_for_its_file_system_is_reported_in_one_sentence(tmp_path: Path) -> None:
+    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))\n"
+    output = shlex.quote(str(tmp_path / "tasks.json"))
+    done = buffered(f"{code}from ecellm_lite.cli.main import main; main()", f"tasks --json > {output}")
+    assert done.returncode == 3
+    [sentence] = done.stderr.strip().splitlines()
+    assert os.strerror(errno.EFBIG) in sentence
+
+
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="this machine has no device that is always full")
 @pytest.mark.parametrize(
     ("shell", "code"), [("tasks", 5), ("tasks >/dev/full", 3), ("tasks | true", 0), ("tasks >&-", 5)]
