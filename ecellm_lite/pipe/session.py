@@ -15,6 +15,7 @@ from typing import Any
 from ecellm_lite.answerer import Answerer
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.errors import EcellmError, ProtocolError
+from ecellm_lite.pipe.kept_tasks import KeptTasks
 from ecellm_lite.pipe.lines import MOST_BYTES, MOST_MESSAGES, Output
 from ecellm_lite.pipe.messages import (
     LONGEST_LINE,
@@ -53,6 +54,7 @@ class Session:
         self._started = time.monotonic()
         self._changed = threading.Condition()
         self._in_flight: dict[Id, Future[Answer]] = {}
+        self._tasks = KeptTasks()
         self._counts = {"answered": 0, "failed": 0, "cancelled": 0}
 
     def run(self, lines: Iterable[bytes]) -> None:
@@ -100,7 +102,7 @@ class Session:
             if ask.id in self._in_flight:
                 message = f"The id {str(ask.id)[:80]!r} belongs to a request that has no answer yet"
                 raise ProtocolError(message, step="give each request an id of its own", field="id")
-        task = get_task(ask.task) if isinstance(ask.task, str) else question_task(ask.task)
+        task = self._tasks.get(ask.task) if isinstance(ask.task, str) else question_task(ask.task)
         options = request_options(task, ask.options)
         if ask.options.get("stream"):
             options["listener"] = Parts(ask.id, self._output)
