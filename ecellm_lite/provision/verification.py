@@ -156,8 +156,8 @@ def _check_adapters(file: Path, adapters: Adapters) -> list[CheckResult]:
     if named == merged:
         return [CheckResult("adapters", True, "they have the sha256 and the weights in the manifest")]
     names = ", ".join(f"{one.get('name')} with weight {one['weight']}" for one in manifest.details["adapters"])
-    given = "the given ones have other bytes or weights" if named else "none is given with --lora"
-    detail = f"the manifest names {names or 'none'}, and {given}"
+    difference = "the adapters to compare have other bytes or weights" if named else "there are no adapters to compare"
+    detail = f"the manifest names {names or 'none'}, but {difference}"
     return [CheckResult("adapters", False, detail)]
 
 
