@@ -76,26 +76,15 @@ def ece() -> str:
     return f"{lines}\n\n{provenance('calibration')}"
 
 
-def determinism() -> str:
-    """Return a paragraph on deterministic mode.
-
-    It says how many answers changed when the same rows were answered in other ways (in other batch sizes and orders,
-    with other numbers of threads, or alone), and how fast the mode is.
-    """
-    facts, timed = results("determinism"), results("determinism_rates")
-    differ = sum(one["different"] for one in facts["passes"])
-    rates = timed["rows_per_second"]
+def determinism_rates() -> str:
+    """Return the sentence that says how fast deterministic mode is."""
+    facts = results("determinism_rates")
+    rates = facts["rows_per_second"]
     gain = rates["deterministic"] / rates["one row at a time"]
-    same = (
-        f"{facts['rows']:,} rows of all tasks were answered in {len(facts['passes'])} ways: with calls of 64 to 512 "
-        f"tokens, in several orders, on one and two threads, and some of them alone. {differ or 'No'} answers "
-        f"differed {provenance('determinism')}."
-    )
-    speed = (
-        f"Scored rows ran at {timed['share_of_fast']:.0%} of the fast mode's rate, and {gain:.1f} times as fast as one "
+    return (
+        f"Scored rows ran at {facts['share_of_fast']:.0%} of the fast mode's rate, and {gain:.1f} times as fast as one "
         f"row at a time without the kernels {provenance('determinism_rates')}."
     )
-    return f"{same} {speed}"
 
 
 def agreement() -> str:
