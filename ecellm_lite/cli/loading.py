@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,9 @@ def load_answerer(
     """
     if escalate_below is not None:
         return load_cascade(model, escalate_below, quiet=quiet)
+    name = model["model"] or ""
+    if "," in name and not os.path.exists(name):  # noqa: PTH110 - Path.exists raises for a name that is too long
+        raise UsageError(f"--model {name} names several models, which make a cascade: add --escalate-below 0.9, say.")
     if not cluster:
         return load_runtime(model, quiet=quiet)
     from ecellm_lite.cli.progress import waiting

@@ -137,7 +137,7 @@ def model_options(command: Command) -> Command:
         "-m",
         "--model",
         type=ModelType(),
-        help="A GGUF file, or a name in the store.  [default: ECELLM_MODEL, else your only one, else demo]",
+        help="A GGUF file, or a name in the store.  [default: ECELLM_MODEL, else your only one beside demo, else demo]",
     )(engine_options(command))
 
 

@@ -58,7 +58,7 @@ from ecellm_lite.errors import UsageError
     type=ModelType(),
     multiple=True,
     help="A GGUF file or a name in the store; the first is loaded at once, others on demand. `all`: the whole store.  "
-    "[default: ECELLM_MODEL, else your only one, else demo]",
+    "[default: ECELLM_MODEL, else your only one beside demo, else demo]",
 )
 @click.option(
     "--memory",

@@ -135,7 +135,7 @@ class TableJob:
         counted = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count or name == "failed")
         rows = "1 row" if tally.rows == 1 else f"{tally.rows:,} rows"
         click.echo(f"{rows} in {tally.seconds:.1f} s ({rate:.1f} rows/s), {counted}.", err=True)
-        if len(tally.models) > 1:
+        if len(tally.models) > 1 or (tally.models and self.escalate_below is not None):
             click.echo(f"Answered {_shares(tally.models)}.", err=True)
         for note in tally.notes:
             click.echo(f"{note}.", err=True)

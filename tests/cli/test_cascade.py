@@ -131,6 +131,21 @@ def test_what_does_not_fit_a_cascade_is_refused_before_a_model_is_loaded(
     assert named in refused(capsys, 2, *command, *option)
 
 
+def test_several_models_without_a_threshold_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runtime_module, "Runtime", None)
+    command = ["run", "-t", "SA", "-i", REVIEW, "--model", "small,large"]
+    assert "--escalate-below" in refused(capsys, 2, *command)
+
+
+def test_a_job_that_one_model_of_a_cascade_answered_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = write_lines(tmp_path / "rows.jsonl", [{"review": f"good {number}"} for number in range(3)])
+    command = ["run", "-t", "SA", "--rows", str(rows), "--output", str(tmp_path / "out.csv")]
+    assert run_command([*command, "--model", "small,large", "--escalate-below", "1"]) == 0
+    assert "3 by large (100%)" in capsys.readouterr().err
+
+
 def test_a_model_without_an_envelope_is_to_be_stored_with_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
