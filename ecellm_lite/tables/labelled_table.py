@@ -3,6 +3,7 @@
 The table is read, and its columns become fields, as for a job. The right answer is in the column that the user names,
 or in the column `output`, `answer`, `label` or `gold`. Instead, a table of extractions may have a column for each
 attribute, like a job's output. A person may write an answer as in a review table: `B`, `positive` or `TRUE` is enough.
+If a table has the columns that a job adds, its `answer` may be the model's. It is read only if the user names it.
 
 Each row becomes a labelled row in this project's format, {"input": {…}, "output": "…"}. For a row that cannot be read,
 there is an error, and the next rows are still read.
@@ -27,6 +28,7 @@ from ecellm_lite.tasks.task import Task
 
 ANSWERS = ("output", "answer", "label", "gold")
 PLACES = ("task", "split", "setting", "source")  # where a row is in a data set, and where it comes from
+BESIDE = ("probability", "abstained")  # a job adds them beside its answers
 FORMS = (".jsonl", ".csv", ".tsv", ".xlsx")
 
 Row = Mapping[str, Any]
@@ -169,7 +171,8 @@ class _LabelledTable:
     def _answer_column(self, columns: Sequence[str]) -> str | None:
         """Return the column with the right answer, or None if there is none.
 
-        Raises UsageError if there are several, or if the table has no column with the name that the user gave.
+        Raises UsageError if there are several, if the only one may have a model's answers, or if the table has no
+        column with the name that the user gave.
         """
         if self._name is not None:
             named = [column for column in columns if column == self._name] or [
@@ -186,6 +189,16 @@ class _LabelledTable:
         found = [column for column in columns if column.strip().casefold() in ANSWERS and column not in used]
         if self._table.columns is None and "output" in found:
             return "output"
+        if self._is_of_job(columns):
+            models = [column for column in found if column.strip().casefold() == "answer"]
+            found = [column for column in found if column not in models]
+            if models and not found:
+                raise UsageError(
+                    f"The column {models[0]!r} of {self._table.name} may have a model's answers, because"
+                    f" {' and '.join(map(repr, BESIDE))} are beside it",
+                    step="name the column that has the right answers",
+                    settings=("answer_column",),
+                )
         if len(found) > 1:
             raise UsageError(
                 f"The columns {_listed(found)} of {self._table.name} may each have the right answers",
@@ -193,6 +206,10 @@ class _LabelledTable:
                 settings=("answer_column",),
             )
         return found[0] if found else None
+
+    def _is_of_job(self, columns: Sequence[str]) -> bool:
+        """Return whether a table has the columns that a job adds beside its answers."""
+        return {column.strip().casefold() for column in columns} - self._fields - self._used >= {*BESIDE}
 
     def _attribute_columns(self, columns: Sequence[str]) -> Sequence[Attribute]:
         """Return an extraction's attributes. Raises UsageError if they do not all have a column."""

@@ -100,6 +100,32 @@ def test_no_column_or_several_for_the_answer_are_refused(
         read(path, answer_column="rating")
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_jobs_answers_are_not_taken_as_right_answers(form: str, tmp_path: Path) -> None:
+    def written(name: str, **cells: Any) -> Path:
+        row = {"review": "Gut.", "answer": "B: positive", "probability": 0.9, "confidence": 0.9, "abstained": False}
+        row |= cells
+        path = tmp_path / f"{name}.{form}"
+        if form == "jsonl":
+            path.write_text(f"{json.dumps(row)}\n" * 2)
+            return path
+        return write_csv(path, [[*row], *[[str(cell) for cell in row.values()]] * 2])
+
+    with refusal(UsageError, "'answer'", "'probability'", settings=("answer_column",)):
+        read(written("job"))
+    assert [row["output"] for _, row in read(written("job"), answer_column="answer")] == ["B: positive"] * 2
+    assert [row["output"] for _, row in read(written("labelled", gold="E"))] == ["E: very negative"] * 2
+    with refusal(UsageError, "'gold'", "'label'", settings=("answer_column",)):
+        read(written("twice", gold="E", label="E"))
+
+
+def test_columns_like_a_jobs_may_be_fields(tmp_path: Path) -> None:
+    head = ("probability", "abstained", "answer")
+    path = write_csv(tmp_path / "rows.csv", [head, *[("Gut.", "no", "A")] * 2])
+    rows = read(path, map=MapOptions(map=["review=probability"]))
+    assert [row["output"] for _, row in rows] == ["A: very positive"] * 2
+
+
 def test_a_column_that_is_a_field_is_not_the_answer(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "rows.csv", [("label", "output"), ("Gut.", "A"), ("Mies.", "E")])
     rows = read(path, map=MapOptions(map=["review=label"]))
