@@ -72,7 +72,9 @@ def install(
             with installation.writing():
                 check_newer(installation.newest, index.name, index.serial, archive.sha256)
                 installation.clear()
-                folder = _whole_version(installation, archive) or _new_version(installation, archive, progress)
+                folder = _whole_version(installation, archive, progress) or _new_version(
+                    installation, archive, progress
+                )
                 # A version that a rollback left must not become the previous one, even if this process is killed.
                 with suppress(OSError):  # what is left is removed after the switch
                     installation.prune(folder)
@@ -92,14 +94,18 @@ def _command(installation: Installation) -> Path:
     return installation.root / (f"{NAME}.cmd" if os.name == "nt" else f"current/{NAME}")
 
 
-def _whole_version(installation: Installation, archive: Archive) -> Path | None:
-    """Return the folder of this bundle's version if it is already installed and undamaged, else None."""
+def _whole_version(installation: Installation, archive: Archive, progress: Progress | None) -> Path | None:
+    """Return the folder of this bundle's version if it is already installed and undamaged, else None.
+
+    Raises ModelError if the bundle itself is damaged.
+    """
     for version in installation.versions():
         if version.sha256 == archive.sha256:
             try:
                 version.check(own_model=True)
             except ModelError:
                 continue
+            archive.verify(progress)  # a damaged bundle must not pass as installed
             return version.folder
     return None
 

@@ -18,6 +18,7 @@ from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.store import Store, StoredModel
 from tests.support.bundles import Shop
 from tests.support.calibrations import calibration_of
+from tests.support.refusals import refusal
 from tests.support.tiny_models import write_tiny_model
 
 
@@ -92,6 +93,17 @@ def test_installing_a_bundle_again_restores_its_model(shop: Shop, tmp_path: Path
     sha256 = shop.store.load("tiny:F32").manifest.sha256
     assert Store(again.folder / HOME).load("tiny:F32").manifest.sha256 == sha256
     assert install(bundle, trusted).version == again
+
+
+def test_a_damaged_bundle_of_an_installed_version_is_refused(shop: Shop) -> None:
+    bundle, trusted = shop.bundle(), [shop.key.public]
+    first = install(bundle, trusted).version
+    data = bundle.read_bytes()
+    assert data.count(b"data\n") == 1
+    bundle.write_bytes(data.replace(b"data\n", b"date\n"))
+    with refusal(ModelError, bundle.name, "data file.txt"):
+        install(bundle, trusted)
+    assert find_installation("till").current() == first
 
 
 def test_a_model_pulled_into_a_version_does_not_hinder_a_rollback(shop: Shop, tmp_path: Path) -> None:
