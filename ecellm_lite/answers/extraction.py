@@ -159,14 +159,17 @@ class Extraction(Space):
         """Return the answer string for a JSON object {attribute: value}. A missing attribute has the value None.
 
         The source of a value is the first of the product's texts that contains it. If `text` is an answer string
-        already, check it and return it unchanged.
+        already, check it and return it unchanged. Raises InputError if it is neither.
         """
         try:
             values = json.loads(text)
         except (ValueError, RecursionError):
             values = None
-        if not isinstance(values, dict):
+        if isinstance(values, list):
             return Space.normalized(self, text)
+        if not isinstance(values, dict):
+            message = f"The answer {text[:80]!r} is not a JSON object of attributes and values"
+            raise InputError(message, step='write it as {"color": "navy blue"}')
         return self._answer(self._written.of_object(values))
 
     def written(self, output: str | list[Any]) -> str:

@@ -25,6 +25,7 @@ from ecellm_lite.jobs.job import JobOptions, open_job
 from ecellm_lite.jobs.review import CORRECTION, review_of, shown_key
 from ecellm_lite.jobs.review_entries import Correction
 from tests.jobs.test_review import TASK, correct, read, run, runtime, write, write_table
+from tests.support.refusals import refusal
 
 FORMS = ["csv", "jsonl", "xlsx"]
 
@@ -208,6 +209,13 @@ def test_a_corrected_extraction_drops_the_warnings_about_old_values() -> None:
     assert "{" not in note.message
     confirmed = corrected(before, space, before_text)
     assert [warning.code for warning in confirmed.warnings or ()].count("confirmed") == 1
+
+
+@pytest.mark.parametrize("wrong", ["navy blue", '"navy blue"', '{"color": "navy'])
+def test_the_advice_for_an_extraction_has_the_form_of_a_correction(wrong: str) -> None:
+    space = Extraction(("Color",), {"title": "A navy blue mug"})
+    with refusal(InputError, repr(wrong), '{"color": "navy blue"}'):
+        space.normalized(wrong)
 
 
 def test_the_note_of_a_correction_has_the_value_that_the_column_showed(tmp_path: Path) -> None:
