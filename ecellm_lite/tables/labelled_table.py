@@ -212,10 +212,19 @@ class _LabelledTable:
         return {column.strip().casefold() for column in columns} - self._fields - self._used >= {*BESIDE}
 
     def _attribute_columns(self, columns: Sequence[str]) -> Sequence[Attribute]:
-        """Return an extraction's attributes. Raises UsageError if they do not all have a column."""
+        """Return an extraction's attributes.
+
+        Raises UsageError if they do not all have a column, or if the columns may have a model's values.
+        """
         attributes = self._map.attributes
         missing = [attribute.name for attribute in attributes if attribute.name not in columns]
         if attributes and not missing:
+            if self._is_of_job(columns):
+                raise UsageError(
+                    f"The columns {_listed([attribute.name for attribute in attributes])} of {self._table.name} may"
+                    f" have a model's values, because {' and '.join(map(repr, BESIDE))} are beside them",
+                    step="if a person has checked the values, remove those two columns",
+                )
             return attributes
         if len(missing) < len(attributes):
             message = f"{self._table.name} has no column {_listed(missing)}, an attribute"

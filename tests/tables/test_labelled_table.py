@@ -119,6 +119,14 @@ def test_a_jobs_answers_are_not_taken_as_right_answers(form: str, tmp_path: Path
         read(written("twice", gold="E", label="E"))
 
 
+def test_a_jobs_extracted_values_are_not_taken_as_right_values(tmp_path: Path) -> None:
+    head = ("title", "Color", "probability", "abstained")
+    path = write_csv(tmp_path / "rows.csv", [head, *[("Red mug", "red", "0.9", "FALSE")] * 2])
+    options = MapOptions(constants={"attributes": "Color"})
+    with refusal(UsageError, "'Color'", "'probability'"):
+        read(path, get_task("AVE"), map=options)
+
+
 def test_columns_like_a_jobs_may_be_fields(tmp_path: Path) -> None:
     head = ("probability", "abstained", "answer")
     path = write_csv(tmp_path / "rows.csv", [head, *[("Gut.", "no", "A")] * 2])
