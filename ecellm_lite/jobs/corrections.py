@@ -86,7 +86,7 @@ def corrected(answer: Answer, space: Space, text: str) -> Answer:
     Warnings about the model's answer are left out. A new one says what a person corrected, or that a person confirmed
     the answer.
     """
-    kept = [warning for warning in answer.warnings or () if warning.code not in _OF_THE_MODEL]
+    others = [warning for warning in answer.warnings or () if warning.code not in _OF_THE_MODEL]
     after = replace(
         answer,
         type=space.type,
@@ -98,7 +98,7 @@ def corrected(answer: Answer, space: Space, text: str) -> Answer:
         abstained=False,
         error=None,
     )
-    return replace(after, warnings=[*kept, *space.warnings_of(text), _note(answer, after)])
+    return replace(after, warnings=[*others, *space.warnings_of(text), _note(answer, after)])
 
 
 def _note(before: Answer, after: Answer) -> AnswerWarning:

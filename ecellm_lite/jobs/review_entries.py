@@ -72,8 +72,8 @@ class ReviewEntries:
             notes.append(f"{_counted(back, 'was', 'were')} taken back ({self._places(back)})")
         if elsewhere:
             table = tables[next(iter(elsewhere))]
-            kept = _counted(elsewhere, "stays", "stay")
-            notes.append(f"{kept} as {table} had it ({self._places(elsewhere.values())})")
+            staying = _counted(elsewhere, "stays", "stay")
+            notes.append(f"{staying} as {table} had it ({self._places(elsewhere.values())})")
         return notes
 
     def _places(self, lines: Iterable[int]) -> str:

@@ -40,7 +40,11 @@ def add_task(path: Path, *, replace: bool = False) -> Task:
                 message = f"The task {others[name]} of the store needs another file named {name}"
                 raise UsageError(message, step=f"give {source} another name, also in {path.name}")
             if target.exists() and not replace:
-                raise UsageError(f"{target} exists", step="give the new task another name, or replace the old one", settings=("replace",))
+                raise UsageError(
+                    f"{target} exists",
+                    step="give the new task another name, or replace the old one",
+                    settings=("replace",),
+                )
             contents[target] = content
         for target, content in contents.items():
             with replacing(target) as temporary:

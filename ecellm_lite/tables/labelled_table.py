@@ -117,8 +117,8 @@ class _LabelledTable:
             if self._column is None:
                 self._attributes = self._attribute_columns(table.columns)
             answers = [self._column] if self._column else [attribute.name for attribute in self._attributes]
-            found = f"{self._map.description}, the right answer from {' and '.join(map(repr, answers))}"
-            _describe(options, f"{table.description}; {found}.")
+            reading = f"{self._map.description}, the right answer from {' and '.join(map(repr, answers))}"
+            _describe(options, f"{table.description}; {reading}.")
 
     def rows(self, selects: Selects | None) -> Iterator[tuple[int, Row | InputError]]:
         for mapped in self._map.rows(self._table):
@@ -186,26 +186,26 @@ class _LabelledTable:
                 )
             return named[0] if named else None
         used = self._fields | self._used
-        found = [column for column in columns if column.strip().casefold() in ANSWERS and column not in used]
-        if self._table.columns is None and "output" in found:
+        candidates = [column for column in columns if column.strip().casefold() in ANSWERS and column not in used]
+        if self._table.columns is None and "output" in candidates:
             return "output"
         if self._is_of_job(columns):
-            models = [column for column in found if column.strip().casefold() == "answer"]
-            found = [column for column in found if column not in models]
-            if models and not found:
+            models = [column for column in candidates if column.strip().casefold() == "answer"]
+            candidates = [column for column in candidates if column not in models]
+            if models and not candidates:
                 raise UsageError(
                     f"The column {models[0]!r} of {self._table.name} may have a model's answers, because"
                     f" {' and '.join(map(repr, BESIDE))} are beside it",
                     step="name the column that has the right answers",
                     settings=("answer_column",),
                 )
-        if len(found) > 1:
+        if len(candidates) > 1:
             raise UsageError(
-                f"The columns {_listed(found)} of {self._table.name} may each have the right answers",
+                f"The columns {_listed(candidates)} of {self._table.name} may each have the right answers",
                 step="name the one that has them",
                 settings=("answer_column",),
             )
-        return found[0] if found else None
+        return candidates[0] if candidates else None
 
     def _is_of_job(self, columns: Sequence[str]) -> bool:
         """Return whether a table has the columns that a job adds beside its answers."""

@@ -90,9 +90,9 @@ def test_adapters_are_compared_with_those_in_the_manifest(tmp_path: Path, capsys
     out = tmp_path / "out.gguf"
     command = ["convert", str(base), "--quant", "Q8_0", "-o", str(out), "--envelope", "alpaca", "--quiet"]
     assert run_command([*command, "--lora", f"{first}:0.5"]) == 0
-    for given, code in (([f"{first}:0.5"], 0), ([str(first)], 4), ([f"{second}:0.5"], 4), ([], 4)):
+    for adapters, code in (([f"{first}:0.5"], 0), ([str(first)], 4), ([f"{second}:0.5"], 4), ([], 4)):
         capsys.readouterr()
-        options = [f"--lora={one}" for one in given]
+        options = [f"--lora={one}" for one in adapters]
         assert run_command(["verify", str(out), "--against", str(base), *options, "--json"]) == code
         findings = {one["name"]: one["passed"] for one in json.loads(capsys.readouterr().out)["findings"]}
         assert findings["adapters"] is (code == 0)

@@ -70,13 +70,13 @@ def test_every_form_of_table_gives_the_same_rows(form: str, tmp_path: Path) -> N
 
 def test_columns_are_mapped_as_for_a_job(tmp_path: Path) -> None:
     rows = [("Nr", "Text", "Urteil", "answer"), ("1", "Gut.", "B", "A"), ("2", "", "", ""), ("3", "Mies.", "", "E")]
-    path, told = write_csv(tmp_path / "rows.csv", rows), list[str]()
+    path, sentences = write_csv(tmp_path / "rows.csv", rows), list[str]()
     options = MapOptions(map=["review=Text", "id=Nr"], only_where="Text")
-    (line, row), (last, error) = read(path, map=options, answer_column="urteil", describe=told.append)
+    (line, row), (last, error) = read(path, map=options, answer_column="urteil", describe=sentences.append)
     assert (line, row["id"], row["input"], row["output"]) == (2, "1", {"review": "Gut."}, "B: positive")
     assert (last, type(error), error.field, error.settings) == (4, InputError, "output", ("only_where",))
-    assert "'Text'" in told[0]
-    assert "'Urteil'" in told[0]
+    assert "'Text'" in sentences[0]
+    assert "'Urteil'" in sentences[0]
 
 
 def test_a_wrong_answer_is_reported_and_costs_no_other_row(tmp_path: Path) -> None:
