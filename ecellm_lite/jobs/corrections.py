@@ -7,7 +7,7 @@ later run of the same job uses them again. No model is called here.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,14 @@ _OF_THE_MODEL = frozenset(("value_not_read", "low_coverage", "not_escalated"))
 class Corrections:
     """A person's corrections of one task's answers. A row is identified by the hash of its fields.
 
-    `stored`: the corrections in the journal, as answer texts.
+    `stored`: the corrections in the journal, as labels (see Space.label). A letter could mean another label after the
+      task has changed.
     `written`: the same corrections as the person wrote them, by the keys that the review table shows.
     `entries`: the corrections in a review table.
     `space`: the answer space that the job uses in place of the task's, or None.
     `name`: the review table's name in error messages.
-    `applied`: the answer text of each row that `apply` corrected. The key is the hash of the row.
+    `applied`: the label of each row that `apply` corrected. The key is the hash of the row.
+    `outdated`: the stored corrections that are no longer answers of the task, as the person wrote them.
     `labelled`: each row that `apply` corrected, with its right answer.
     """
 
@@ -49,10 +51,13 @@ class Corrections:
     space: Space | None = None
     name: str = "the review table"
     applied: dict[bytes, str] = field(default_factory=dict)
+    outdated: dict[bytes, str] = field(default_factory=dict)
     labelled: list[Mapping[str, Any]] = field(default_factory=list)
 
     def apply(self, row: Mapping[str, Any], key: bytes, answer: Answer) -> Answer:
         """Return the answer as a person corrected it, or unchanged if there is no correction for it.
+
+        A stored correction that is no longer an answer of the task is not applied.
 
         Raises InputError for an invalid correction.
         """
@@ -60,9 +65,17 @@ class Corrections:
         if entry is None and key not in self.stored:
             return answer
         space = self.space or self.task.question(row).space
-        text = self._text(space, entry, key, answer) if entry else self.stored[key]
-        self.applied[key] = text
-        self.labelled.append(labelled_row(self.task, row, space.label(text)))
+        if entry:
+            text = self._text(space, entry, key, answer)
+        else:
+            try:
+                text = _answer_text(space, self.stored[key])
+            except InputError:
+                self.outdated[key] = self.written.get(shown_key(key) or "", self.stored[key])
+                return answer
+        label = space.label(text)
+        self.applied[key] = label
+        self.labelled.append(labelled_row(self.task, row, label))
         return corrected(answer, space, text)
 
     def _text(self, space: Space, entry: Correction, key: bytes, answer: Answer) -> str:
@@ -71,13 +84,29 @@ class Corrections:
             if not _is_same(space, entry.text):
                 return space.normalized(entry.text)
             if key in self.stored and self.written.get(shown_key(key) or "", "").casefold() == SAME:
-                return self.stored[key]  # confirmed before: another model may have answered since
+                return _answer_text(space, self.stored[key])  # confirmed before: another model may have answered since
             if answer.text is None:
                 raise InputError("the model gave no answer that could be right", step="write the right answer")
             return answer.text
         except InputError as error:
             message = f"The correction in line {entry.line} of {self.name} is not an answer: {error.message}"
             raise InputError(message, step=error.step, line=entry.line) from None
+
+
+def unapplied(corrections: Sequence[Corrections], stored: Mapping[bytes, str], *, reviewed: bool) -> list[str]:
+    """Return sentences about the stored corrections that a job did not apply.
+
+    `reviewed`: whether the job wrote a review table.
+    """
+    outdated = {key for each in corrections for key in each.outdated}
+    unmatched = stored.keys() - outdated - {key for each in corrections for key in each.applied}
+    notes = []
+    if outdated:
+        where = "the review table lists them again" if reviewed else "the journal keeps them"
+        notes.append(f"Corrections that are no longer answers of the task: {len(outdated):,} ({where})")
+    if unmatched:
+        notes.append(f"Corrections that match no row of the table: {len(unmatched):,} (the journal keeps them)")
+    return notes
 
 
 def corrected(answer: Answer, space: Space, text: str) -> Answer:
@@ -119,6 +148,13 @@ def _shown(value: str | list[str | None] | None) -> str:
     """Return an attribute's value, or its values with commas between them, as text for people."""
     values = value if isinstance(value, list) else [value]
     return ", ".join(filter(None, values)) or "none"
+
+
+def _answer_text(space: Space, label: str) -> str:
+    """Return the answer string for a label. Raises InputError if the label is not an answer of this space."""
+    text = space.written(label)
+    space.value_of(text)
+    return text
 
 
 def _is_same(space: Space, text: str) -> bool:

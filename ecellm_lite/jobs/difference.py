@@ -48,7 +48,7 @@ def other_settings(path: Path, stored: Mapping[str, str], current: Mapping[str, 
 
 def _phrases(name: str, stored: Mapping[str, str], current: Mapping[str, str]) -> Iterator[str]:
     """Yield how the fact `name` differs: a phrase for each task that it differs for, or one phrase for all tasks."""
-    before, now = _tasks(stored), _tasks(current)
+    before, now = task_hashes(stored), task_hashes(current)
     if name == "task":
         if list(before) != list(now):
             yield f"tasks: {', '.join(before) or 'none'} before, now {', '.join(now)}"
@@ -77,7 +77,7 @@ def _is_calibration(name: str) -> bool:
     return _kind(name) == "calibration"
 
 
-def _tasks(facts: Mapping[str, str]) -> dict[str, str]:
+def task_hashes(facts: Mapping[str, str]) -> dict[str, str]:
     """Return the hash of each task's description, by the task's name (see facts.task_fact)."""
     pairs = [each.rpartition(" ") for each in facts.get("task", "").split("; ") if each]
     return {name or hash_: hash_ for name, _, hash_ in pairs}

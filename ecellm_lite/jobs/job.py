@@ -24,6 +24,7 @@ from ecellm_lite.jobs.corrections import (
     Corrections,
     failed,
     missing_answer,
+    unapplied,
     write_labelled,
 )
 from ecellm_lite.jobs.facts import job_facts, task_fact
@@ -109,6 +110,7 @@ class Job:
 
         - Another process runs a job with the same output.
         - The output belongs to an unfinished job that had other settings, and the option `restart` is not set.
+        - The output has a person's corrections for tasks with other names.
         - `review_below` is `auto` and there are no thresholds.
         - The review table of an earlier run has corrections that were not applied.
         - A job of several tasks gets an option that is for a single task.
@@ -133,8 +135,10 @@ class Job:
                 facts = job_facts(answerer, tasks, options)
                 journal = stack.enter_context(Journal(path, facts, restart=self.options.restart))
             stored = journal.corrections() if journal else {}
-            corrections = [Corrections(task, stored, space=options.get("space")) for task in tasks]
+            written = journal.entries() if journal else {}
+            corrections = [Corrections(task, stored, written, space=options.get("space")) for task in tasks]
             self._write(self._answers(answerer, journal, options, tally), corrections, rules, tally, progress)
+            tally.notes += unapplied(corrections, stored, reviewed=bool(rules))
         return tally
 
     def correct(self, file: Path, *, labelled: Path | None = None, space: Space | None = None) -> Tally:
@@ -193,7 +197,11 @@ class Job:
                     for each, correction in zip(answers, corrections, strict=True)
                 ]
                 corrected = [one.answer is not each.answer for one, each in zip(final, answers, strict=True)]
-                writer.write(JobRow(source, final), corrected)
+                outdated = [
+                    correction.outdated.get(each.key) if each.key else None
+                    for each, correction in zip(answers, corrections, strict=True)
+                ]
+                writer.write(JobRow(source, final), corrected, outdated)
                 for each in final if progress else ():
                     if progress and each.answer:
                         progress(JobStep(each.answer, source.number, each.share, each.reused))

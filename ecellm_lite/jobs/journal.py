@@ -2,7 +2,7 @@
 
 A row is identified by a hash of its fields and not by its number. So answers still match their rows after the table is
 edited or sorted. The rows themselves are not stored. A person's corrections are stored separately. They stay when
-the option `restart` deletes the answers, unless the task has changed.
+the option `restart` deletes the answers, also if a task has changed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.errors import InputError, UsageError
-from ecellm_lite.jobs.difference import other_settings
+from ecellm_lite.jobs.difference import other_settings, task_hashes
 from ecellm_lite.jobs.output import part_of
 
 FORMAT = "1"
@@ -43,8 +43,9 @@ class Journal:
       file. With None, nothing is compared.
     `restart`: delete the stored answers.
 
-    Raises UsageError if another process has the file open, or if the stored answers have other facts and `restart` is
-    False. Raises InputError if the file is damaged or cannot be written.
+    Raises UsageError if another process has the file open, if the stored answers have other facts and `restart` is
+    False, or if the file has corrections of tasks with other names. Raises InputError if the file is damaged or cannot
+    be written.
     """
 
     def __init__(self, path: Path, facts: Mapping[str, str] | None, *, restart: bool = False) -> None:
@@ -80,7 +81,7 @@ class Journal:
                 self._commit()
 
     def corrections(self) -> dict[bytes, str]:
-        """Return the answers that a person corrected, as texts by row key."""
+        """Return the answers that a person corrected, as labels by row key (see Space.label)."""
         with self._lock, _explained(self.path):
             return dict(self._database.execute("SELECT key, text FROM corrections"))
 
@@ -104,7 +105,7 @@ class Journal:
     ) -> None:
         """Store a person's corrections, and remove those that were taken back. If one step fails, nothing changes.
 
-        `corrections`: the answer texts by row key.
+        `corrections`: the labels of the right answers by row key.
         `entries`: the corrections of a review table as the person wrote them, by the keys that the table shows.
         `table`: that review table's path.
         `removed`: for the row key of each correction that the person took back, the key that the table shows.
@@ -166,13 +167,18 @@ class Journal:
         if answered and stored != current and not restart:
             self._database.execute("ROLLBACK")
             raise other_settings(self.path, stored, current)
+        [corrections] = self._database.execute("SELECT count(*) FROM corrections").fetchone()
+        before = task_hashes(stored)
+        if corrections and before.keys() != task_hashes(current).keys():
+            self._database.execute("ROLLBACK")
+            raise UsageError(
+                f"The file {self.path} has corrections ({corrections:,}) for other tasks ({', '.join(before)})",
+                step="write to another output, or delete that file if you no longer need them",
+                settings=("output", "task"),
+            )
         if restart or stored != current:
             self._database.execute("DELETE FROM facts")
             self._database.execute("DELETE FROM answers")
-            if stored.get("task") != current.get("task"):
-                self._database.execute("DELETE FROM corrections")
-                self._database.execute("DELETE FROM entries")
-                self._database.execute("DELETE FROM tables")
         self._database.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", current.items())
         self._database.execute("COMMIT")
         self._database.execute("CREATE TEMP TABLE ids (id TEXT PRIMARY KEY) WITHOUT ROWID")

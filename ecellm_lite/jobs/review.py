@@ -20,6 +20,8 @@ AUTO = "auto"
 
 REASON, CORRECTION, KEY, TASK = "review_reason", "correction", "review_key", "review_task"
 
+OUTDATED = "the correction is no longer an answer"
+
 KEY_BYTES = 12
 
 
@@ -100,13 +102,16 @@ def review_columns(*, alone: bool) -> tuple[str, ...]:
     return (REASON, CORRECTION, KEY) if alone else (TASK, REASON, CORRECTION, KEY)
 
 
-def review_cells(task: str | None, reason: str, key: bytes | None) -> dict[str, str | None]:
-    """Return a row's cells in the columns of `review_columns`. The cell for the correct answer is empty.
+def review_cells(
+    task: str | None, reason: str, key: bytes | None, correction: str | None = None
+) -> dict[str, str | None]:
+    """Return a row's cells in the columns of `review_columns`.
 
     `task`: None if the job has only one task. `reason`: why the answer needs a review. `key`: identifies the row.
+    `correction`: what a person wrote earlier, or None for an empty cell.
     """
     named = {} if task is None else {TASK: task}
-    return {**named, REASON: reason, CORRECTION: None, KEY: shown_key(key)}
+    return {**named, REASON: reason, CORRECTION: correction, KEY: shown_key(key)}
 
 
 def shown_key(key: bytes | None) -> str | None:
