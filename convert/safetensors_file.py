@@ -43,7 +43,7 @@ _SIZES = {
 class SafetensorsFile(OpenFile):
     """An open safetensors file, which is also a context manager.
 
-    `tensors`: the file's tensors by name, in the order of their bytes.
+    `tensors`: the file's tensors by name, in the order in which their data stands in the file.
 
     Raises ModelError if the file is damaged.
     """

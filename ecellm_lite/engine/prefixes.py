@@ -134,9 +134,9 @@ class Prefixes:
         return Match(node, len(node.tokens))
 
     def unfilled(self, adapter: str | None = None) -> Iterator[Prefix]:
-        """Yield an adapter's nodes that still have tokens to compute, the least recently used first.
+        """Yield an adapter's prefixes that still have tokens to compute, the least recently used first.
 
-        If a node forks from another one, it is left out until the tokens that the two share are in memory.
+        If a prefix forks from another one, it is left out until the tokens that the two share are in memory.
         """
         for node in self._nodes:
             if node.adapter != adapter:

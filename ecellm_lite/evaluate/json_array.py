@@ -1,6 +1,6 @@
 """Reads the objects of a JSON array one by one, with limits on their size and depth.
 
-ECInstruct's dataset.json is such an array. The objects before one that cannot be read are still yielded.
+ECInstruct's dataset.json is such an array. If an object cannot be read, the objects before it are still yielded.
 """
 
 from __future__ import annotations

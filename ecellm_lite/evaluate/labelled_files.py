@@ -223,7 +223,7 @@ class Spread:
         self._stride = 1
 
     def add(self, row: Labelled) -> None:
-        """Take the next row of the stream, and keep it in memory if it is far enough from the last kept row."""
+        """Take the next row of the stream. Keep it if enough rows were left out since the last kept row."""
         if self._count % self._stride == 0:
             self._rows.append(row)
             if self._limit and len(self._rows) > 2 * self._limit:

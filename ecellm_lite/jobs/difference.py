@@ -30,7 +30,8 @@ _LONGEST = 60  # characters of a shown value
 def other_settings(path: Path, stored: Mapping[str, str], current: Mapping[str, str]) -> UsageError:
     """Return the error for a job whose settings are not those of its stored answers. It names all that differ.
 
-    `path`: the journal. `stored`, `current`: the facts of the stored answers, and those of the job (see job_facts).
+    `path`: the journal.
+    `stored`, `current`: the settings of the stored answers and of the job, as `job_facts` returns them.
     """
     changed = [name for name in dict.fromkeys((*current, *stored)) if stored.get(name) != current.get(name)]
     phrases = {name: "; ".join(_phrases(name, stored, current)) for name in changed}

@@ -148,7 +148,7 @@ def test_an_unknown_option_raises_before_a_row_is_sent() -> None:
 class Prepared:
     """The first model of a cascade. A test decides when it answers.
 
-    It refuses the row with the id 1: `submit` answers the row that was submitted first, and then raises UsageError.
+    If a test submits the row with the id 1, the first submitted row is answered, and then `submit` raises UsageError.
     """
 
     model = SMALL
