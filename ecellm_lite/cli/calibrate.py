@@ -13,12 +13,13 @@ from ecellm_lite.cli.forms import Probability
 from ecellm_lite.cli.options import adapter_option, model_options, split_options
 from ecellm_lite.cli.table_options import labelled_options, read_labelled_options
 from ecellm_lite.cli.types import TasksType
-from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.errors import InputError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from ecellm_lite.evaluate.calibrating import LabelledTask
     from ecellm_lite.evaluate.labelled_files import LabelledRows
     from ecellm_lite.evaluate.results import Unreadable
+    from ecellm_lite.models.calibrations import Calibration
     from ecellm_lite.models.store import StoredModel
     from ecellm_lite.tasks.task import Task
 
@@ -105,7 +106,7 @@ def calibrate(
     ecellm-lite calibrate --task sentiment_analysis --data reviews.xlsx --map review=Body
     ecellm-lite calibrate --question labelled-questions.jsonl
     """  # noqa: D301 - click needs a real backspace character
-    from ecellm_lite.cli.calibration_text import calibration_lines, existing_lines
+    from ecellm_lite.cli.calibration_text import calibration_lines, existing_lines, removed_lines
     from ecellm_lite.cli.loading import find_model, load_runtime
     from ecellm_lite.models.adapters import find_adapters
     from ecellm_lite.models.calibration_files import calibration_path, keep_calibration, remove_calibrations
@@ -174,6 +175,8 @@ def calibrate(
                 continue
             # Stored at once, because the next task takes long and may be interrupted.
             calibration = None if dry_run else result.calibration
+            place = calibration_path(store, stored, task.name, result.scope.adapter)
+            before = _stored(place)
             path = str(keep_calibration(store, stored, calibration)) if calibration else None
             results.append(result.as_dict() | {"kept": path})
             if not as_json:
@@ -181,13 +184,24 @@ def calibrate(
                     click.echo(task.definition["instructions"])
                 click.echo("\n".join(calibration_lines(result, path)))
                 if result.calibration is None:
-                    existing = calibration_path(store, stored, task.name, result.scope.adapter)
-                    click.echo("".join(existing_lines(result, existing)), nl=False)
+                    click.echo("".join(existing_lines(result, place)), nl=False)
+                elif calibration:
+                    click.echo("".join(removed_lines(before, calibration)), nl=False)
     if not results:
         raise no_labelled_rows(questions or data)
     if as_json:
         identity = {"name": stored.manifest.name, "sha256": stored.manifest.sha256}
         click.echo(json.dumps({"model": identity, "tasks": results}, indent=2))
+
+
+def _stored(path: Path) -> Calibration | None:
+    """Return the stored calibration, or None if there is none or if it is damaged."""
+    from ecellm_lite.models.calibrations import read_calibration
+
+    try:
+        return read_calibration(path)
+    except ModelError:
+        return None
 
 
 def _names(tasks: Sequence[Task]) -> list[str | None]:

@@ -85,6 +85,14 @@ def existing_lines(result: CalibrationResult, path: Path) -> Iterator[str]:
         yield f"  The calibration in {path} stays in use: {', '.join(_parts(existing))}.\n"
 
 
+def removed_lines(before: Calibration | None, after: Calibration) -> Iterator[str]:
+    """Yield a line for each rule in the calibration that was stored before and that the new one does not have."""
+    if before and before.automatic and not after.automatic:
+        yield "  The thresholds stored before are removed: give --target-precision to fit new ones.\n"
+    if before and before.sets and not after.sets:
+        yield "  The rule for sets of plausible answers is removed: give --coverage-guarantee to fit a new one.\n"
+
+
 def _parts(calibration: Calibration) -> list[str]:
     """Return what is in a calibration, in words such as `temperature 1.62` and `thresholds`."""
     parts = [] if calibration.corrects else ["no correction, so probabilities stay as they are"]
@@ -98,7 +106,7 @@ def _parts(calibration: Calibration) -> list[str]:
         parts.append("the rule for none of these")
     if calibration.automatic:
         some = any(threshold is not None for threshold in calibration.automatic.thresholds.values())
-        parts.append("thresholds" if some else "that every answer goes to a person")
+        parts.append("thresholds" if some else "the rule that every answer goes to a person")
     if calibration.sets:
         parts.append("the rule for sets of plausible answers")
     return parts
@@ -119,8 +127,9 @@ def _thresholds(automatic: Automatic) -> list[str]:
         else:
             lines.append(f"    {name}: automatic from probability {threshold:.3g}")
     reached = "" if automatic.reached is None else f", {automatic.reached:.1%} of them right"
-    share = f"{automatic.share:.1%} automatic{reached}"
-    lines.append(f"  tested with thresholds from one half of the rows on the other half: {share}")
     if not automatic.share and any(threshold is not None for threshold in automatic.thresholds.values()):
-        lines.append("    half of the rows are too few for a threshold, so the thresholds above could not be tested")
+        lines.append("  not tested: half of the rows are too few to choose thresholds that the other half could test")
+    else:
+        share = f"{automatic.share:.1%} automatic{reached}"
+        lines.append(f"  tested with thresholds from one half of the rows on the other half: {share}")
     return lines

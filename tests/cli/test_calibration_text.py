@@ -11,7 +11,7 @@ pytest.importorskip("scipy", reason="thresholds need the extra 'eval'")
 
 from ecellm_lite.answers.answer import corrects
 from ecellm_lite.answers.none_of_these import NoneRule
-from ecellm_lite.cli.calibration_text import calibration_lines, existing_lines
+from ecellm_lite.cli.calibration_text import calibration_lines, existing_lines, removed_lines
 from ecellm_lite.evaluate.calibrating import CalibrationResult
 from ecellm_lite.evaluate.fitting import Fit
 from ecellm_lite.evaluate.none_fitting import Hits, NoneFit
@@ -69,3 +69,15 @@ def test_an_existing_calibration_is_in_use_only_if_it_fits(tmp_path: Path) -> No
     path.write_text("{")
     [damaged] = existing_lines(RESULT, path)
     assert str(path) in damaged
+
+
+def test_rules_that_a_new_calibration_lacks_are_named() -> None:
+    before = replace(STORED, automatic=THRESHOLDS)
+    [line] = removed_lines(before, STORED)
+    assert "--target-precision" in line
+    assert list(removed_lines(before, before)) == []
+    assert list(removed_lines(None, STORED)) == []
+
+
+def test_thresholds_that_could_not_be_tested_have_no_result() -> None:
+    assert not [line for line in calibration_lines(RESULT, None) if "0.0% automatic" in line]
