@@ -126,9 +126,10 @@ class Measurement:
 
 
 def undisturbed(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
-    """Repeat a measurement up to TRIES times, until other programs use less than the limit DISTURBED, in cores.
+    """Measure up to TRIES times, until programs other than the engine and the hogs use at most DISTURBED of a core.
 
-    If every measurement is disturbed more than that, return the least disturbed one.
+    If they use more each time, return the measurement in which they used the least. A hog is a program that
+    computes endlessly.
     """
     best = measured_beside(child, rows, hogs, seconds)
     for _ in range(TRIES - 1):
@@ -139,7 +140,7 @@ def undisturbed(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: fl
 
 
 def measured_beside(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
-    """Measure how fast rows are answered while `hogs` other programs compute endlessly.
+    """Measure how fast rows are answered next to `hogs` programs that compute endlessly.
 
     The measurement begins after NOTICE seconds, and ends `seconds` later.
     """

@@ -97,8 +97,8 @@ def measure(path: Path, program: Path, turns: int) -> dict[str, Any]:
     """Time a model's matrix products and the reading of a prompt, and return the results.
 
     The results include the products' rates as fractions of the processor's peak rate, and the tokens per second.
-    `limit_times` is the speed of a prompt whose multiplications run at the peak rate while nothing else takes time,
-    divided by llama.cpp's speed.
+    `limit_times` is the ideal speed of reading a prompt, divided by llama.cpp's best speed. At the ideal speed, the
+    multiplications run at the peak rate and nothing else takes time.
     """
     settings = Settings(context=512, threads=1, gpu_layers=0, micro_batch=COLUMNS)
     ways = backends(path, settings)

@@ -97,12 +97,12 @@ class TimedBackend:
             return self._backend.decode(chunks)
 
     def fork(self, source: int, target: int, length: int) -> None:
-        """Fork the sequence. From now on, time spent on `target` counts as reading its prompt, not as answering."""
+        """Fork `source` to `target`. From now on, time spent on `target` counts as reading its prompt."""
         self._answering.discard(target)
         self._backend.fork(source, target, length)
 
     def truncate(self, sequence: int, length: int) -> None:
-        """Truncate the sequence. If `length` is 0, time spent on it from now on counts as reading a prompt."""
+        """Truncate a sequence. If `length` is 0, time spent on the sequence from now on counts as reading a prompt."""
         if not length:
             self._answering.discard(sequence)
         self._backend.truncate(sequence, length)

@@ -83,7 +83,7 @@ class WriteBehind(Generic[T]):
             self._check()
 
     def put(self, item: T) -> None:
-        """Queue an item for the function. Waits while `depth` items are queued.
+        """Queue an item, with which the thread then calls the function. Waits while `depth` items are queued.
 
         Raises the error that the function raised on an earlier item.
         """

@@ -27,8 +27,9 @@ class NotFiniteError(ModelError):
 def read_blocks(plan: Plan, source: TensorSource, done: int) -> Iterator[tuple[PlannedTensor, int, Block]]:
     """Yield the blocks of all rows in the order of the GGUF file, except the rows that an earlier run has written.
 
-    `done`: how many bytes of the file, from its beginning, that run has written. Each item is a tuple: the tensor, the
-    number of the block's first row in the tensor, and the block.
+    Each item is a tuple: the tensor, the number of the block's first row in the tensor, and the block.
+
+    `done`: how many bytes at the beginning of the file the earlier run has written.
     """
     for tensor in plan.tensors:
         step = max(1, plan.block_weights // tensor.columns)

@@ -62,8 +62,8 @@ class TensorRecipe:
     def key(self) -> str:
         """The tensor's name in an adapter.
 
-        If a model uses its embedding as the output matrix too (tied), the checkpoint has no name for the output matrix.
-        Adapters have one.
+        If a model uses its embedding as the output matrix too (tied), the output matrix has no name in the checkpoint,
+        but it has one in an adapter.
         """
         return (
             f"{self.module}.weight" if self.module and self.source.endswith(".weight") else self.module or self.source

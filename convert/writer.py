@@ -267,9 +267,9 @@ def unfinished_paths(target: Path) -> tuple[Path, Path]:
 
 
 def only_named(target: Path) -> bool:
-    """Return whether an earlier run gave the complete file its name, but was interrupted before it cleaned up.
+    """Return whether an earlier run renamed the complete file to `target`, but was interrupted before it cleaned up.
 
-    In this case, the file `target` is complete, and the run's journal is still there.
+    In this case, `target` is complete, and the earlier run's journal is still there.
     """
     unfinished, journal = unfinished_paths(target)
     return journal.is_file() and target.is_file() and not (unfinished.is_file() and unfinished.stat().st_size)

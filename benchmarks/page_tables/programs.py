@@ -88,7 +88,7 @@ def kills() -> str:
 
 
 def load() -> str:
-    """Return the table of the load benchmark (64 clients at once), followed by the ratios of rates and the memory."""
+    """Return the table of the load benchmark (64 clients at once), and sentences about its rates and memory."""
     facts = results("load")
     rows = [
         (

@@ -38,7 +38,7 @@ def name_alone(name: str) -> str:
 
 
 class LanguagePart(Checkpoint):
-    """A view of a checkpoint that has only the tensors of the language model, under their text-only names."""
+    """A view of a checkpoint with only the language model's tensors, under their names in a text-only checkpoint."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.folder, self.config, self.files = checkpoint.folder, checkpoint.config, checkpoint.files

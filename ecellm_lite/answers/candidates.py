@@ -72,11 +72,11 @@ class Candidates:
         return Branches(column[starts], np.append(starts, high - low) + low)
 
     def common_path(self, low: int, high: int, depth: int, most: int) -> list[int]:
-        """Return the commonest path through the rows `low` to `high - 1`: up to `most` tokens, from column `depth` on.
+        """Return the path through the matrix's rows `low` to `high - 1` that takes the commonest token in each column.
 
-        In each column, the path takes the most frequent token, and only the rows with this token remain. The path stops
-        before the last column in which these rows differ: the tokens after this column are forced, so the model need
-        not read further. The path may be empty.
+        The path begins in column `depth` and has at most `most` tokens. After each token, only the rows with this token
+        remain. The path ends before the last column in which the remaining rows have several tokens: the tokens after
+        this column are forced, so the model need not read further. The path may be empty.
         """
         tokens: list[int] = []
         ends = 0

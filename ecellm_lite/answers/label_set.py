@@ -83,7 +83,7 @@ class Labels:
 class LabelSet(Space):
     """A space whose answer is exactly one of many labels. An answer's value is the label's key.
 
-    - `detours`: how many extra questions the search may ask the model if it is unsure (see label_search).
+    - `detours`: how many extra questions the search may ask if the model is unsure (see label_search).
     - `best`: how many of the likeliest labels get a probability.
     """
 

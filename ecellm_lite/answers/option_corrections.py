@@ -125,7 +125,7 @@ class IsotonicRegression:
         return weighted
 
     def check(self) -> None:
-        """Raise ValueError if a curve is invalid, or if the number of options or of all points is out of range."""
+        """Raise ValueError for an invalid curve, too few or too many options, or too many points in all curves."""
         _check_count(self.curves)
         if sum(len(curve.before) for curve in self.curves.values()) > MOST_POINTS:
             raise ValueError(f"isotonic has more than {MOST_POINTS} points")

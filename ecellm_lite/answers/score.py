@@ -36,7 +36,7 @@ class Score(OneOf):
         return self.levels.index(key) + 1
 
     def decode(self, scene: Scene) -> Decoding:
-        """Compute the probability of each level, and the mean of the positions weighted by these probabilities."""
+        """Compute the probability of each level, and the score: the levels' mean position, weighted by probability."""
         return _averaged((yield from OneOf.decode(self, scene)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
@@ -49,7 +49,7 @@ class Score(OneOf):
     def corrected_by_option(self, outcome: Outcome, correction: OptionCorrection) -> Outcome:
         """Return the outcome (the answer and its probabilities) with corrected probabilities.
 
-        The likeliest level and the score (the mean position) are computed from the corrected probabilities.
+        The likeliest level and the score (the levels' mean position) are computed from the corrected probabilities.
         """
         return _averaged(OneOf.corrected_by_option(self, outcome, correction))
 

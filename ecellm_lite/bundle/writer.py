@@ -175,7 +175,7 @@ def _copy(source: Source, blank: BundleFile, target: FileIO, beside: ThreadPoolE
 
 
 def _blocks(path: Path) -> Iterator[memoryview]:
-    """Yield a file's bytes in blocks. A block is valid until the next one.
+    """Yield a file's bytes in blocks. A block is valid until the next one is requested.
 
     Raises ModelError if the file cannot be read.
     """

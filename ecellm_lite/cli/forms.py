@@ -64,7 +64,7 @@ class WeightedFolder(click.ParamType):  # type: ignore[type-arg]
     name = "folder[:weight]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Path, float]:
-        """Return the adapter's folder and its weight."""
+        """Return the adapter's path, and its weight in the merge (by default 1)."""
         if isinstance(value, tuple):
             return value
         folder, colon, weight = str(value).rpartition(":")

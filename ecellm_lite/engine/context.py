@@ -129,8 +129,9 @@ class Context:
     def load(self, sequence: int, state: bytes) -> bool:
         """Restore a state that `save` returned, and return whether this succeeded.
 
-        The state must be undamaged and from this model: llama.cpp does not check this. If the context is `stable`, the
-        memory must be empty, so that llama.cpp keeps the order of the tokens.
+        The state must be undamaged and from this model: llama.cpp does not check this. If the context is `stable`
+        (a sequence's tokens must be in order in the memory), the memory must be empty, so that llama.cpp keeps this
+        order.
         """
         if self._stable and not self._is_empty:
             return False

@@ -213,7 +213,7 @@ class FakeBackend:
         return np.array([*number, *self.tokens(sequence)], dtype=np.int32).tobytes()
 
     def load(self, sequence: int, state: bytes) -> bool:
-        """Put saved tokens into an empty sequence. Return False if it is not empty, or if they do not fit."""
+        """Put saved tokens into a sequence. Return False if the sequence is not empty or the tokens do not fit."""
         if self._memory[sequence] or len(state) % 4 or self.used + len(state) // 4 > self.cells:
             return False
         values = np.frombuffer(state, dtype=np.int32).tolist()

@@ -66,9 +66,9 @@ class Prefix:
 
     @property
     def own(self) -> int:
-        """How many tokens of memory the node needs in addition to those shared with the node that it forks from.
+        """How many tokens this prefix adds to the memory: those that it does not share with its origin.
 
-        Tokens that are not in memory yet count too.
+        The origin is the prefix that this prefix forks from. Tokens that are not in memory yet count too.
         """
         return len(self.tokens) - self.origin.length
 

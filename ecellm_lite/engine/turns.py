@@ -1,9 +1,9 @@
 """Decides which adapter's rows run next.
 
 A call of the model computes rows of one adapter only, so adapters take turns. A turn lasts for many calls, because
-llama.cpp plans its computation again at each change (6 ms for the demo). Each adapter has a queue of waiting rows, and
-rows enter the batch only from the current adapter's queue. A turn has a time limit if other adapters wait, so no
-adapter waits forever.
+llama.cpp plans its computation again when the adapter changes (6 ms for the demo). Each adapter has a queue of waiting
+rows, and rows enter the batch only from the current adapter's queue. A turn has a time limit if other adapters wait, so
+no adapter waits forever.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Turns:
         return self._queues[self.current].first()
 
     def pop(self) -> Request:
-        """Remove and return the current adapter's next request. Call `first` before: it returns the same request."""
+        """Remove and return the request that `first` returned. `first` must be called before each `pop`."""
         return self._queues[self.current].pop()
 
     def tokens(self, most: int) -> int:

@@ -36,10 +36,10 @@ class Constant:
 
 
 def majority(training: Sequence[Labelled]) -> Constant:
-    """Return the baseline that answers every row with the most frequent gold answer. There must be at least one row.
+    """Return the baseline that answers every row with the most frequent gold answer of `training`.
 
-    For extractions and rankings, the baseline does not depend on the gold answers: an extraction has no values, and a
-    ranking keeps the row's own order.
+    `training` must have at least one row. For extractions and rankings, the baseline does not depend on the gold
+    answers: an extraction has no values, and a ranking keeps the row's own order.
     """
     return constants(training)[0]
 

@@ -60,8 +60,8 @@ def _calibrations(answerer: Answerer, tasks: Sequence[Task], options: RequestOpt
 def _calibration(answerer: Answerer, task: Task, options: RequestOptions) -> str:
     """Return a text that identifies the calibration in use, or `none`.
 
-    If the answerer cannot say which calibration it uses, the text is the option `calibration`. If the option names a
-    file, the file's sha256 is added.
+    If the answerer cannot say which calibration it uses, the text is the value of the option `calibration`. If the
+    value is a file's path, the file's sha256 is added.
     """
     chosen = options.get("calibration", "auto")
     if isinstance(answerer, KeepsCalibrations):

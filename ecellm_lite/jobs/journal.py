@@ -37,7 +37,7 @@ def journal_of(output: Path) -> Path:
 
 
 class Journal:
-    """The stored answers of one job. Only one process at a time can open the file. Any thread may call any method.
+    """A file with the answers of one job. Only one process at a time can open it. Any thread may call any method.
 
     `facts`: the facts that the job's answers depend on (see jobs/facts.py). They are compared with the facts in the
       file. With None, nothing is compared.

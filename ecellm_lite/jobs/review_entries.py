@@ -30,7 +30,7 @@ class ReviewEntries:
     """A review table's corrections by row key. Several lines may have the same key, because their rows are equal.
 
     `folder`: the folder of the job's journal.
-    `empty`: the line of each row that has no correction in any of its lines, by row key.
+    `empty`: for each row without a correction, the first of its lines in the table, by row key.
     """
 
     path: Path

@@ -1,10 +1,10 @@
 """Records which calibrations were copied into a model's folder, from this package or from a feed.
 
-A record is a file in the folder, in the form of sha256sum. It makes three things possible:
+A record is a file in the folder, in the format of the program sha256sum. Records make three things possible:
 
 - A calibration that the user fitted is never overwritten.
 - A copy that the user removed is not restored.
-- An unchanged copy is replaced when a later version comes, or removed when it is withdrawn.
+- An unchanged copy is replaced when a later version comes, or removed when the calibration is withdrawn.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A child process that speaks the pipe's protocol (docs/pipe.md).
 
-The parent sends lines to the child. A thread in the parent reads the child's messages. It calls one function of the
-parent for each message, and another one when the child has exited.
+The parent sends lines to the child. A thread in the parent reads the child's messages. This thread calls one
+function of the parent for each message, and another one when the child has exited.
 """
 
 from __future__ import annotations

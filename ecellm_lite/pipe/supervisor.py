@@ -287,8 +287,8 @@ class Supervisor:
     def _fail(self, error: EcellmError) -> list[PendingRequest]:
         """Kill the child, and return the unanswered requests, which must now fail.
 
-        If no child was ever ready and the supervisor is not `lazy`, later requests fail too. Otherwise the next request
-        starts a new child.
+        If no child was ever ready, later requests fail too. But if one was ready, or if the supervisor is `lazy` (a
+        request starts the first child), the next request starts a new child.
         """
         child, self._child, self._ready = self._child, None, None
         if child:

@@ -62,7 +62,7 @@ class Worker:
         return self.submit_counted(task, row, options)
 
     def submit_counted(self, task: str | Task, row: Row | InputError, options: RequestOptions) -> Future[Answer]:
-        """Submit a row that the caller has already counted as waiting, by calling `count(1)`."""
+        """Submit a row. The caller has already called `count(1)`, which counts the row as waiting."""
         try:
             future = self.answerer.submit(task, row, **options)
         except BaseException:

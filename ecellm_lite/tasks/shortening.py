@@ -40,7 +40,7 @@ class Long(Protocol):
         """Return the smallest number of parts (words or items) to which the fields can be cut."""
 
     def size(self, values: Values) -> int:
-        """Return how many parts (words or items) the fields have. At `least(values)`, nothing can be cut."""
+        """Return a size with which `cut` removes nothing. If `least(values)` is not smaller, nothing can be cut."""
 
     def cut(self, values: Values, size: int) -> Values:
         """Return the row with its fields cut to `size` parts (words or items).

@@ -137,7 +137,7 @@ def leave_out(rows: Rows, sources: Sequence[str]) -> tuple[dict[str, list[Row]],
 
 
 def _input(task: str, row: Row) -> str:
-    """Return the row's text in a prompt. Whatever training may reorder is sorted first."""
+    """Return the row's text in a prompt. Lists and products whose order training may change are in sorted order."""
     return get_task(task).question({"input": reordered(task, row["input"])}).text
 
 

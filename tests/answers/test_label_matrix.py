@@ -1,4 +1,4 @@
-"""Tests the cache of label matrices, each with the tokens of a set of labels: what it drops, and thread safety."""
+"""Tests the cache of label matrices (the tokens of sets of labels): what the cache drops, and thread safety."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests the tree of prefixes (beginnings of prompts), the order of rows that share one, identical rows, and drafts."""
+"""Tests the tree of prefixes of prompts, the order of rows with a common prefix, identical rows, and drafts."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ VOCABULARY = FakeVocabulary()
 
 
 def writing(text: str, end: str) -> LogitsOf:
-    """Return logits for the fake engine. With them, it answers every prompt with `text` and then the token `end`."""
+    """Return logits with which the fake engine answers every prompt with `text` and then the token `end`."""
     [line_end] = VOCABULARY.tokenize("\n")
     tokens = [*VOCABULARY.tokenize(text), VOCABULARY.special_token_id(end)]
 

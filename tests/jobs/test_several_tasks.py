@@ -79,7 +79,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def test_a_change_in_a_tasks_file_needs_a_restart(tmp_path: Path) -> None:
-    """The test adds a description to a choice. It is part of the prompt, so earlier answers must not be reused."""
+    """The test adds a description to a choice. This changes the prompt, so earlier answers must not be reused."""
     rows, output = write_table(tmp_path / "rows.csv", 3), tmp_path / "answers.csv"
     run(rows, output, [desk(tmp_path, "desk", "billing", "delivery")])
     path = tmp_path / "desk.toml"

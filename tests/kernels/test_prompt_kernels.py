@@ -157,10 +157,10 @@ def test_a_column_does_not_depend_on_the_others(kernels: Kernels, variant: str, 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", TYPES)
 def test_the_largest_sums_do_not_overflow(kernels: Kernels, variant: str, name: str) -> None:
-    """The weights of a row differ only in their signs. So do the activations of a column.
+    """The weights of a row differ only in their signs, and so do the activations of a column.
 
-    All of them are therefore quantized to the largest possible number. The signs in a row or a column are all plus, all
-    minus, or alternating.
+    Therefore all of them are quantized to the largest possible magnitude. The signs in a row or a column are all plus,
+    all minus, or alternating.
     """
     kind = CONVERTED[name]
     signs = np.array([np.ones(512), -np.ones(512), np.resize([1, -1], 512)], dtype=np.float32)

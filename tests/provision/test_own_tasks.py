@@ -1,4 +1,4 @@
-"""Tests that own tasks and the files that they name are added to the store and removed, and no other files are."""
+"""Tests that own tasks are added to the store and removed, each with the files that it names and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that a table of labelled rows becomes labelled rows, whatever its form, and that wrong answers are reported."""
+"""Tests that labelled rows are read from tables in several file formats, and that wrong answers are reported."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class ConfusionTable:
     """A table that counts the answers: one line for each gold label, and one column for each answer.
 
     The last column is for rows without an answer. `columns` is an array of the shape (rows to evaluate, cells of the
-    table). It is 1 where the cell counts the row, and 0 elsewhere.
+    table). Its values are 1 where the cell counts the row, and 0 elsewhere.
     """
 
     def __init__(self, gold: Sequence[str], answers: Sequence[str | None], labels: Sequence[str]) -> None:

@@ -99,7 +99,10 @@ def measure_triples(pairs: Sequence[Pair]) -> Measured:
 
 
 def f1_of(sums: Numbers) -> Numbers:
-    """Return the metric F1*. `sums` has the numbers of right triples, of the model's triples, and of gold triples."""
+    """Return the metric F1*. A triple is (attribute, value, source).
+
+    `sums` has three counts: of right triples, of the model's triples, and of gold triples.
+    """
     return harmonic(ratio(sums[..., 0], sums[..., 1]), ratio(sums[..., 0], sums[..., 2]))
 
 

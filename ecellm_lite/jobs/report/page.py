@@ -54,8 +54,8 @@ class Section:
 
     `answers`: the commonest answers.
     `more`: how many rows have an answer that is not in `answers`.
-    `automatic`: the share of answers that needed no review. Answers that a person corrected are left out of both
-      numbers. None if there is no review rule, or if all answers are left out.
+    `automatic`: the share of answers that needed no review. Answers that a person corrected are not counted. None if
+      there is no review rule, or if no answer is counted.
     """
 
     anchor: str
