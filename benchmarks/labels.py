@@ -191,7 +191,10 @@ def answer_tokens(answer: Answer) -> int:
 
 
 def enum_space(texts: Sequence[str]) -> JsonText:
-    """Return the answer space of a JSON schema whose enum is `texts`. This project's limit on its size is ignored."""
+    """Return the answer space of a JSON schema whose enum is `texts`.
+
+    This project's limit on a schema's size is ignored.
+    """
     definition = {"enum": list(texts)}
     compiled = LLMatcher.grammar_from_json_schema(json.dumps(definition), defaults={"whitespace_flexible": False})
     return JsonText(compiled, LONGEST_ANSWER, 0.0, definition)

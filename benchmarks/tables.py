@@ -158,7 +158,10 @@ def writing(folder: Path, count: int) -> dict[str, int]:
 
 
 def table_rows(count: int, body: str) -> list[TableRow]:
-    """Return `count` rows of the made-up catalogue as a list. `body`: the text of the column body, with {number}."""
+    """Return `count` rows of the made-up catalogue as a list.
+
+    `body`: the text of the column `body`, in which the row's number replaces {number}.
+    """
     return [TableRow(number, number, row) for number, row in enumerate(catalogue(count, body), 1)]
 
 

@@ -283,7 +283,7 @@ class Runtime:
         return str(self._prompts.prompt(question))
 
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
-        """Return the scheduler's request for a question. The request has the prompt's tokens.
+        """Return the request to the engine for a question. The request has the prompt's tokens.
 
         `space`: an answer space that replaces the question's own.
         """

@@ -124,7 +124,7 @@ def quantization() -> str:
 
 
 def automatic() -> str:
-    """Return a paragraph that says how precise thresholds are on rows that they were not chosen on."""
+    """Return a paragraph about the precision of thresholds on rows that were not used to choose them."""
     facts = results("automatic")
     random = facts["random"]
     named = [

@@ -1,4 +1,4 @@
-"""Makes the token matrix of a set of labels once for each vocabulary, and saves it as a file in the user's store.
+"""Makes a matrix with the tokens of a set of labels once for each vocabulary, and saves it as a file in the store.
 
 Tokenizing many labels takes seconds, but reading a saved matrix takes milliseconds. The file's name is a hash of
 everything that the matrix depends on. If a file is missing or damaged, the matrix is made again.

@@ -41,7 +41,7 @@ class OptionCorrection(Protocol):
         """Return the corrected probabilities. The shape is (rows, options), with the options in the order of `keys`."""
 
     def check(self) -> None:
-        """Raise ValueError if a number or a shape is invalid."""
+        """Raise ValueError if the correction's options or numbers are invalid."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,8 @@ class Tape:
     def move(self, path: Sequence[int]) -> None:
         """Change the answer's tokens to `path`. Equal tokens at the beginning are kept.
 
-        The first new token counts as chosen if the model was called before, because the logits of a call decided it.
-        All other new tokens count as forced.
+        If the model was called before, its logits decided the first new token, so this token counts as chosen. All
+        other new tokens count as forced.
         """
         shared = 0
         while shared < min(len(path), len(self.tokens)) and path[shared] == self.tokens[shared]:

@@ -62,7 +62,7 @@ class Version:
         check_start(self.folder, _REMAKE)
 
     def _is_replaced(self, file: BundleFile, *, own_model: bool) -> bool:
-        """Return whether the version's program may have changed or removed a file that is not as in the bundle.
+        """Return whether the version's program, rather than damage, may be why a file is missing or changed.
 
         Return True for a calibration that is missing or readable. Also return True, if `own_model` is False, for the
         files of own tasks, and for the model's file and its manifest if they fit each other.

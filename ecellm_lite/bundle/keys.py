@@ -103,7 +103,7 @@ def read_public_key(path: Path) -> PublicKey:
 def parse_public_key(text: str, place: str) -> PublicKey:
     """Return the public key in `text`: either a whole key file, or only the key file's line of base64.
 
-    `place`: what the error message calls the text. Raises ModelError if the text is not a key.
+    `place`: where the text comes from, for the error message. Raises ModelError if the text is not a key.
     """
     data = _decoded(text)
     if len(data) != _PUBLIC_SIZE or data[:2] != _ALGORITHM:

@@ -31,7 +31,7 @@ class Probability(click.FloatRange):
     """A number in a range. Refuses `nan`, which click's own FloatRange accepts."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number."""
+        """Return the option's value as a number."""
         number = super().convert(value, param, ctx)
         if math.isnan(number):
             self.fail(f"{value} is not a probability from 0 to 1", param, ctx)
@@ -147,7 +147,7 @@ class ReviewBelow(click.ParamType):  # type: ignore[type-arg]
     name = "P|auto"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
-        """Return `auto` or the probability."""
+        """Return `auto`, or the option's value as a probability."""
         if value == "auto":
             return "auto"
         try:

@@ -55,7 +55,7 @@ class Sharing:
         return Match()
 
     def extended(self, request: Request, match: Match) -> Match:
-        """Add the text that a request shares with waiting requests to the prefix tree, below `match`.
+        """Add the beginning of a request's prompt to the prefix tree, below `match`, so that other requests share it.
 
         The instruction becomes the first node. If waiting requests share more text, this text follows in further nodes.
         Return the match with the last node, or `match` if no node was added.

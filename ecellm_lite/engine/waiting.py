@@ -1,4 +1,7 @@
-"""The queue of waiting requests. Urgent requests leave first, then groups of the oldest, ordered by shared text."""
+"""The queue of waiting requests. Urgent requests leave first. The others leave in groups, the oldest group first.
+
+In a group, requests that begin with the same text are next to each other.
+"""
 
 from __future__ import annotations
 

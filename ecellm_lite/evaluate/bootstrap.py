@@ -25,7 +25,7 @@ _AT_ONCE = 1 << 22  # counts in memory: 32 MiB
 def interval(columns: Numbers, metric: Metric) -> Interval:
     """Return a metric's 95% interval.
 
-    `columns`: one line of numbers for each row. `metric`: computes the metric from the sum of all lines.
+    `columns`: the numbers of each row, shape (rows, columns). `metric`: computes the metric from the columns' sums.
     """
     return _ends(np.concatenate([metric(counts @ columns) for counts in _resamples(len(columns))]))
 

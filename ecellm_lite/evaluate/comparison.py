@@ -125,9 +125,9 @@ def _compared(abbreviation: str, primary: str, pairs: Pairs, left_out: int) -> T
 
 
 def _columns(primary: str, pairs: Pairs) -> tuple[Numbers, Numbers, Metric]:
-    """Return what the metric `primary` is computed from: a table before, a table after, and the metric's function.
+    """Return the first and the second evaluation's numbers, and the function that computes the metric `primary`.
 
-    Each table has one line of numbers for each row. The function takes the sums of a table's columns.
+    Each evaluation's numbers have the shape (rows, columns). The function takes the sums of the columns.
     """
     gold = [record.gold for record, _ in pairs]
     if len({isinstance(record.score, list) for pair in pairs for record in pair}) > 1:

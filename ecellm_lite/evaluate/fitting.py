@@ -48,8 +48,8 @@ class Fit:
 
     `gain`: by how much the mean logarithm of a row's likelihood rises, in nats.
     `error`: the standard error of this gain.
-    `log_ratio`: the logarithm of the factor by which a half's likelihood rises. Each half has its own factor; this is
-      the logarithm of the two factors' arithmetic mean.
+    `log_ratio`: the logarithm of the factor by which a half's likelihood rises. This factor is the arithmetic mean of
+      the two halves' factors.
     `least_ratio`: the smallest such factor with which the correction is kept. A smaller factor may be chance.
     `by_option`: a correction with its own numbers for each option, or None. If there is one, it replaces the
       temperature, which is then 1.

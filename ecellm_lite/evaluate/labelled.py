@@ -45,7 +45,7 @@ class Labelled:
 
 
 def dataset_keys(row: Mapping[str, Any], task: Task | None) -> dict[str, Any]:
-    """Return the values of a row's keys `task`, `split` and `setting`, which name its place in a data set.
+    """Return the values of the keys `task`, `split` and `setting`, which name the row's place in a data set.
 
     A key that is a field of the task is left out. `task`: the file's task, or None if each row names its own.
     """

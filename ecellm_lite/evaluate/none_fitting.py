@@ -66,7 +66,7 @@ class NoneFit:
 
 
 def none_row(space: OrNone, outcome: Outcome, gold: str) -> NoneRow:
-    """Return what `fit_none` needs to know about a row: if "none of these" is right, and the model's probabilities.
+    """Return what `fit_none` needs to know about a row: whether "none of these" is right, and two probabilities.
 
     `outcome`: the model's answer. Its probabilities of labels must be calibrated already.
     `gold`: the right answer, as text.

@@ -97,8 +97,8 @@ def least_thresholds(rows: Sequence[Judged], precision: float, keys: Sequence[st
     `precision`: the share of right answers that must be reached at and above the threshold, such as 0.95.
 
     A key stands for one answer; the key `EVERY` stands for all answers together. The value is None if no threshold
-    reliably reaches the precision. A test decides this (see the beginning of this module). The 5% risk that a threshold
-    passes this test by chance is divided equally among the keys.
+    passes the statistical test that the beginning of this module describes. The 5% risk that a threshold passes this
+    test by chance is divided equally among the keys.
     """
     doubt = DOUBT / max(1, len(keys))
     return {key: least_threshold([row for row in rows if key in (EVERY, row.key)], precision, doubt) for key in keys}

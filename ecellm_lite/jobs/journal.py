@@ -81,7 +81,7 @@ class Journal:
                 self._commit()
 
     def corrections(self) -> dict[bytes, str]:
-        """Return the answers that a person corrected, as labels by row key (see Space.label)."""
+        """Return the answers that a person wrote as corrections: a label (see Space.label) for each row key."""
         with self._lock, _explained(self.path):
             return dict(self._database.execute("SELECT key, text FROM corrections"))
 

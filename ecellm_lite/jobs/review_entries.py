@@ -58,7 +58,9 @@ class ReviewEntries:
         return {key: line for key, line in self.empty.items() if tables.get(key) == self.table}
 
     def notes(self, used: Collection[str | None], tables: Mapping[str, str]) -> list[str]:
-        """Return sentences about the corrections that were taken back, that stay, or that belong to no row of the job.
+        """Return sentences about the corrections that were taken back, or that belong to no row of the job.
+
+        A sentence also says which corrections stay although their cells are empty, because another table had them.
 
         `used`: the keys of all corrected rows. `tables`: as in `taken_back`.
         """

@@ -204,7 +204,7 @@ class Calibrations:
                 raise ModelError(f"The calibration {named} cannot be used: {reason}", step="calibrate this one")
 
     def scope(self, task: str, kind: str, instruction: str, options: str | None) -> Scope:
-        """Return the scope of a question: the arguments, with the model, the envelope and the adapter.
+        """Return the scope of a question: this method's arguments, the model, the envelope and the adapter.
 
         A calibration is used for the question only if it was fitted for the same scope.
 

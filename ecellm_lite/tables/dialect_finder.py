@@ -42,8 +42,8 @@ class Reading:
     def score(self) -> float:
         """How well this dialect fits, from 0 to 2.
 
-        If two dialects fit equally well otherwise, the one with more cells per record scores higher. More than four
-        cells add nothing.
+        If two dialects fit equally well otherwise, the one with more cells per record scores higher. Cells after the
+        fourth do not count.
         """
         trust = _TRUST.get(self.dialect.delimiter or "", 1.0)
         return trust * self.share**2 * min(2.0, log2(self.width))

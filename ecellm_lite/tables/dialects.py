@@ -14,8 +14,8 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bar
 class Quoting(Enum):
     """Whether cells may be quoted, as in `"a, b"`. Such quotes are not part of the cell's text.
 
-    UNSURE means that the first lines have no quoted cell, but later lines may have some. A later line is read with
-    quotes. If that makes it malformed, its quotes count as text.
+    UNSURE means that the first lines have no quoted cell, but later lines may have some. A later line is read as if its
+    cells may be quoted. If the line is then malformed, its quotes count as text.
     """
 
     QUOTED = "quoted"

@@ -36,7 +36,7 @@ class Feed(Table):
     first: list[TableRow]
 
     def rows(self) -> Iterator[TableRow]:
-        """Yield the items as rows."""
+        """Yield the feed's items as rows."""
         while self.first:
             yield self.first.pop(0)
         yield from self.items

@@ -3,7 +3,8 @@
 The table is read, and its columns become fields, as for a job. The right answer is in the column that the user names,
 or in the column `output`, `answer`, `label` or `gold`. Instead, a table of extractions may have a column for each
 attribute, like a job's output. A person may write an answer as in a review table: `B`, `positive` or `TRUE` is enough.
-If a table has the columns that a job adds, its `answer` may be the model's. It is read only if the user names it.
+If a table has the columns that a job adds, its column `answer` may hold the model's answers. Then this column is read
+only if the user names it.
 
 Each row becomes a labelled row in this project's format, {"input": {…}, "output": "…"}. For a row that cannot be read,
 there is an error, and the next rows are still read.

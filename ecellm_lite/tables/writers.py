@@ -1,7 +1,8 @@
 """Writes a job's results as a table: first the input's columns, unchanged, then columns for the answers.
 
-The file's name decides its type: CSV, TSV, XLSX, Parquet, or else JSON Lines. A line of JSON has the complete answer,
-but not the input's columns. With several tasks, the line is `{"id": …, "answers": {TASK: answer, …}}`.
+The file's name decides its type: CSV, TSV, XLSX, Parquet, or else JSON Lines. JSON Lines are an exception: a line has
+the complete answer, but not the input's columns. With several tasks, the line is
+`{"id": …, "answers": {TASK: answer, …}}`.
 
 All types are written row by row, in bounded memory. The caller opens the file and closes it.
 """

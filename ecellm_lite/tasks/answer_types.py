@@ -3,7 +3,7 @@
 | type | its keys | the answer's value |
 |---|---|---|
 | predicate | | true or false |
-| choice | choices, or labels: a table about a file of labels; none (optional) | the chosen value |
+| choice | choices, or labels: a table about a label file; none: adds the answer "none" (optional) | the chosen value |
 | labels | choices; at_least, at_most, threshold (optional) | a list of values |
 | score | levels: 2 to 10 texts, the lowest first | the mean of the levels' numbers, weighted by probability |
 | ranking | over: the list field whose items are ranked | the items' letters, A for the first item, best first |

@@ -86,7 +86,9 @@ def read_task(path: Path, reserved: Collection[str] = ()) -> Task:
 
 
 def files_beside(path: Path) -> list[str]:
-    """Return the normalized paths of the files that a task's TOML file names, relative to the file's folder.
+    """Return the paths of the files that a task's TOML file names.
+
+    The paths are normalized, and relative to the folder of the TOML file.
 
     Call `read_task` first, which checks the TOML file.
     """

@@ -80,9 +80,10 @@ class QuestionForm:
 def question_task(definition: Mapping[str, Any]) -> Task:
     """Return the task that asks a question. The task's name contains a hash of the question.
 
-    For a definition such as {"type": "chat"}, return the task of this type from texts.py, whose answers are free text.
+    For a definition with only a type, such as {"type": "chat"}, return the task of this type from texts.py. Its answers
+    are free text.
 
-    Raises InputError that names the wrong part of the definition.
+    Raises InputError for an invalid definition. The error says which part is invalid.
     """
     if len(definition) == 1 and definition.get("type") in TEXTS:
         return TEXTS[definition["type"]]

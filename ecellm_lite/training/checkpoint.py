@@ -44,11 +44,13 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def read_checkpoint(path: Path, curves: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """Return the state in a checkpoint of the training run that has these curves.
+    """Return the state in a checkpoint of this training run.
+
+    `curves`: this run's learning curves, which also say what is trained, and on what.
 
     Raises UsageError if another run wrote the checkpoint: one with another base, other lessons or other settings, or
-    one that did not start from the same adapter. If this run names no adapter to start from, that adapter is not
-    compared. In older checkpoints, the base and the start are not recorded, so neither is compared.
+    one that did not start from the same adapter. If `curves` names no adapter to start from, the adapter is not
+    compared. Older checkpoints record neither the base nor the adapter, so neither is compared.
     """
     state: dict[str, Any] = torch.load(BytesIO(path.read_bytes()), map_location=device, weights_only=True)
     recorded = state["curves"]

@@ -1,6 +1,6 @@
 """Tests of tokenizer files and configurations with arbitrary content.
 
-They may raise a ModelError, but must not cause a crash or a hang.
+Reading them may raise a ModelError, but must not cause a crash or a hang.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests where a bundle is written: never over its inputs or a pipe, and, for a link, to the file that it names."""
+"""Tests where a bundle is written: through a link to the file behind it, but never over an input or a pipe."""
 
 from __future__ import annotations
 

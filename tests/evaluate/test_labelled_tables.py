@@ -33,7 +33,7 @@ def lines(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """Return a spreadsheet with the rows of `lines`, each labelled with a letter."""
+    """Write the rows of the fixture `lines` to a spreadsheet, each labelled with a letter, and return its path."""
     path = tmp_path / "rows.xlsx"
     with xlsxwriter.Workbook(path) as book:
         sheet = book.add_worksheet()

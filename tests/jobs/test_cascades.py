@@ -1,4 +1,4 @@
-"""Tests that a job of a cascade goes on only if all that its answers depend on is unchanged."""
+"""Tests that a job of a cascade can be resumed only if nothing that its answers depend on has changed."""
 
 from __future__ import annotations
 

@@ -106,9 +106,9 @@ def test_a_source_that_has_nothing_to_compare_is_refused(tmp_path: Path, capsys:
 
 
 def test_the_weights_of_adapters_are_applied_to_the_original(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """In peft's layers, the attribute `scaling` has a number per adapter. It is multiplied by the adapter's weight.
+    """In peft's layers, the attribute `scaling` has a number per adapter, which is multiplied by the adapter's weight.
 
-    Some modules of transformers have an attribute `scaling` too. It is a single number and must not change.
+    Some modules of transformers have an attribute `scaling` too: a single number, which must not change.
     """
     first, second = {"adapter_0": 2.0, "adapter_1": 4.0}, {"adapter_1": 8.0}
     active: list[list[str]] = []

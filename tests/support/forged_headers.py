@@ -62,10 +62,10 @@ def forgeries(header: Header, keys: Iterable[str]) -> Iterator[tuple[str, Metada
 
 
 def crashes(path: Path, keys: Iterable[str]) -> list[tuple[str, MetadataValue, int]]:
-    """Return the forged keys and values that check_model accepts, but that crash llama.cpp or make it hang.
+    """Return each key and forged value that check_model accepts, but that crashes llama.cpp or makes it hang.
 
-    The third item is the number of the signal that ended the process. Each forged file is loaded in a separate
-    process, which decodes a few tokens in two sequences.
+    Each forged file is loaded in a separate process, which decodes a few tokens in two sequences. The number after a
+    key and its value is the signal that ended the process.
     """
     ended = []
     forged = path.with_name("forged.gguf")

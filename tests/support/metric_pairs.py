@@ -1,4 +1,4 @@
-"""Helpers for tests of metrics: the metrics `paper` and `all`, and the JSON text of extractions."""
+"""Helpers for tests of metrics: the metrics in the paper's way and over all rows, and the JSON text of extractions."""
 
 from __future__ import annotations
 

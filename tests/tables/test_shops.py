@@ -1,4 +1,4 @@
-"""Tests that files like the exports of shop software are read completely, with at most two options.
+"""Tests that files like the exports of shop software are read completely. A user needs to set at most two options.
 
 The files' content is made up.
 """

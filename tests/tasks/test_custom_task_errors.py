@@ -1,4 +1,4 @@
-"""Tests that an invalid task file raises an error that names the wrong place.
+"""Tests that an invalid task file raises an error that says where the fault is.
 
 Also tests that a hostile file takes little time and memory.
 """

@@ -1,4 +1,4 @@
-"""Tests that labelled rows are read or refused, and that no row to learn asks the same as a held-out one."""
+"""Tests that labelled rows are read or refused, and that a row with a held-out row's input is not learned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes labelled rows for cases that a model gets wrong and a customer notices first.
+"""Makes hard cases: labelled rows about details that a model gets wrong and that a customer notices first.
 
 The rows are about invented products. A task's rule is a function that makes rows together with their answers.
 `hard_rows` makes rows of one task. `MAKERS` has the rules by task; some tasks have none.
