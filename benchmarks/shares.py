@@ -52,7 +52,7 @@ class Clock:
             self._running.pop()
 
     def turn(self) -> None:
-        """Add the seconds since the last call of `turn` to the time of the current part."""
+        """Add the time since the last call of `turn` to the part that is running now (see `part`)."""
         now = time.perf_counter()
         self.seconds[self._running[-1]] += now - self._since  # type: ignore[assignment]
         self._since = now

@@ -87,8 +87,8 @@ def main(file: Path | None, labelled: Path | None, products: int, shortlist: int
 def made_up_products(labels: Sequence[str], count: int, seed: int = 1) -> list[dict[str, Any]]:
     """Return made-up products with their labels.
 
-    A label is a path of names, such as `Toys > Puzzles`. A product's text has a brand, some words of its label and an
-    extra such as "heavy duty". The words are all words of the last name and one word of the name above it, shuffled.
+    A label is a path, such as `Toys > Puzzles`. A product's text has a brand, some words of its label in random order,
+    and an extra such as "heavy duty". The words are all words of the path's last part, and one of the part above it.
     """
     random_ = random.Random(seed)
     rows = []

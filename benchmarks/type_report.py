@@ -13,7 +13,7 @@ REFERENCE = "F16"
 
 
 def sentence(advice: Recommendation, types: Mapping[str, Any]) -> str:
-    """Return a sentence that recommends the smallest suitable file type, and the fastest if it is another one."""
+    """Return a sentence that recommends the smallest suitable file type, and names the fastest suitable one."""
     small, fast = types[advice.smallest], types[advice.fastest]
     start = f"Use {advice.smallest}: at {size_text(small['bytes'])} it is the smallest that answers as F16 does"
     if advice.smallest == advice.fastest:

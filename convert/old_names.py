@@ -112,7 +112,7 @@ def _renamed(
 
 
 def _current_name(name: str) -> str:
-    """Return the current name of a module or of its tensor. The name may be current already."""
+    """Return the current name of a Phi-2 module or tensor. `name` is an old name or already the current one."""
     if match := _LAYER.fullmatch(name):
         return f"model.layers.{match[1]}.{_PARTS[match[2]]}{match[3] or ''}"
     module, dot, kind = name.rpartition(".")

@@ -41,7 +41,7 @@ class IkLlama:
 
 
 def main() -> None:
-    """Read prompts until standard input ends."""
+    """Read prompts from standard input until it ends. Write the seconds that each prompt took."""
     # The library's own messages go to standard error, so that standard output has only the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

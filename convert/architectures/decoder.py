@@ -63,7 +63,7 @@ class Dimensions:
         return cls(width, config.count("vocab_size"), layers, heads, kv_heads, size, inner)
 
     def check_head_size(self) -> None:
-        """Raise ModelError if the size of a head is not width / heads.
+        """Raise ModelError if the size of a head is not the model's width divided by the number of heads.
 
         For some architectures, llama.cpp assumes that a head has this size.
         """

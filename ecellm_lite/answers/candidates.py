@@ -164,8 +164,9 @@ def weigh(candidates: Candidates, tape: Tape, *, drafts: int = 0) -> Generator[S
 
     Each candidate is a whole answer, right after the prompt. Often all candidates have different first tokens, for
     example the letters of options. Then the logits after the prompt are enough, and the model is not called again.
-    Otherwise, the model reads up to `drafts` tokens in advance, on the way to the most candidates. One call then gives
-    the logits at several positions. This saves calls if, for example, "red" and "red wine" are both candidates.
+    Otherwise, the model reads up to `drafts` tokens in advance: at each position, the token that most of the remaining
+    candidates have there. One call then gives the logits at several positions. This saves calls if, for example,
+    "red" and "red wine" are both candidates.
     """
     shares = np.zeros(len(candidates.order))
     coverage: float | None = None

@@ -9,7 +9,7 @@ from ecellm_lite.answers.numbers import Decimal, read_number
 
 
 class Reader(Protocol):
-    """Reads an extracted value from its text in the row."""
+    """Reads the text of an extracted value as a typed value, such as a number or a date."""
 
     @property
     def description(self) -> str:

@@ -92,7 +92,7 @@ class Index:
 
     @property
     def named(self) -> Mapping[str, Sequence[str]]:
-        """The names of the user's own tasks, of the tasks with a calibration, and of the adapters."""
+        """The names of the user's own tasks, the calibrated tasks, and the adapters, by kind (such as `adapters`)."""
         matches_of = {kind: [form.fullmatch(file.path) for file in self.files] for kind, form in _NAMED.items()}
         return {kind: sorted({match[1] for match in matches if match}) for kind, matches in matches_of.items()}
 

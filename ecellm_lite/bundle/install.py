@@ -168,9 +168,12 @@ def _base_of(installation: Installation, archive: Archive) -> Version:
 
 
 def _link_or_copy(source: Path, target: Path, file: BundleFile) -> None:
-    """Hard-link the file from the version that a delta is based on, or copy it.
+    """Make `target` a hard link to `source`, or a copy of it if the link cannot be made.
 
-    Raises ModelError if the file is missing or has the wrong sha256.
+    `source`: the file in the installed version that the bundle updates.
+    `file`: the description of the file in the bundle's index.
+
+    Raises ModelError if the source is missing or has the wrong sha256.
     """
     try:
         target.hardlink_to(source)

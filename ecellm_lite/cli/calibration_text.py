@@ -14,7 +14,7 @@ from ecellm_lite.models.calibrations import HIGHEST, Calibration, read_calibrati
 
 
 def calibration_lines(result: CalibrationResult, path: str | None) -> list[str]:
-    """Return the lines about a task's calibration. `path`: where it was stored, or None if it was not."""
+    """Return the lines about a task's calibration. `path`: the calibration's file, or None if it was not stored."""
     fit = result.fit
     counts = {"without an answer": result.failed, "with another instruction": result.others}
     left_out = "".join(f", {count:,} {reason} left out" for reason, count in counts.items() if count)
@@ -86,7 +86,10 @@ def existing_lines(result: CalibrationResult, path: Path) -> Iterator[str]:
 
 
 def removed_lines(before: Calibration | None, after: Calibration) -> Iterator[str]:
-    """Yield a line for each rule in the calibration that was stored before and that the new one does not have."""
+    """Yield a line for each rule of the old calibration (`before`) that the new one (`after`) does not have.
+
+    Only thresholds and the rule for sets of plausible answers are compared.
+    """
     if before and before.automatic and not after.automatic:
         yield "  The thresholds stored before are removed: give --target-precision to fit new ones.\n"
     if before and before.sets and not after.sets:
@@ -113,7 +116,7 @@ def _parts(calibration: Calibration) -> list[str]:
 
 
 def _thresholds(automatic: Automatic) -> list[str]:
-    """Return the lines about thresholds: each answer's threshold, and how many rows reached theirs in a test."""
+    """Return the lines about thresholds: the threshold for each answer, and the result of a test of the thresholds."""
     answers, target = len(automatic.thresholds), automatic.precision
     needed = least_rows(target, answers)
     lines = [f"  thresholds above which {target:.0%} of the answers are right, chosen on all rows:"]

@@ -280,7 +280,7 @@ def learn(
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder of an output. Raises UsageError if it cannot be made, as when a part of its path is a file."""
+    """Make an output folder. Raises UsageError if it cannot be made, for example because a file is in its place."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

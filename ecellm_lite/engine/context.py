@@ -115,7 +115,8 @@ class Context:
         """Return llama.cpp's state of a sequence, or empty bytes if the state cannot be restored exactly.
 
         There are two such cases. With sliding-window attention, the state of a sequence longer than the window lacks
-        tokens. In a `stable` context whose cells are out of order, the state's tokens are out of order too.
+        tokens. And a `stable` context needs its tokens in order. If they are out of order in the memory, they are out
+        of order in the state too.
         """
         if self._stable and not self._in_order:
             return b""

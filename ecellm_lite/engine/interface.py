@@ -54,8 +54,8 @@ class Backend(Protocol):
 
         Return the logits of the chunks that ask for logits, in the chunks' order.
 
-        A chunk's logits have the shape (vocabulary.size,) if `ask` is 1, else (ask, vocabulary.size). They may be a
-        view that the next call overwrites. Raises EcellmError if the model cannot compute.
+        A chunk's logits have the shape (vocabulary.size,) if the chunk's `ask` is 1, else (ask, vocabulary.size). They
+        may be a view that the next call overwrites. Raises EcellmError if the model cannot compute.
         """
 
     def fork(self, source: int, target: int, length: int) -> None:

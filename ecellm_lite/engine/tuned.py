@@ -40,7 +40,7 @@ def tuned_settings(store: Store, model: StoredModel, **options: Any) -> Settings
 
 
 def find_tuning(store: Store, model: StoredModel) -> Tuning | None:
-    """Return the tuning of a model on this machine, or None."""
+    """Return the tuning (the fastest settings) of a model on this machine, or None."""
     try:
         tuning = read_tuning(tuning_path(store, model))
     except ModelError:

@@ -44,11 +44,14 @@ class Waiting:
         return len(self._group) + len(self._urgent) + len(self._arrived)
 
     def __contains__(self, request: Request) -> bool:
-        """Return whether a request is in the group that leaves now, not in one that leaves later."""
+        """Return whether a request is in the group that leaves the queue next, not in a later group."""
         return request in self._group
 
     def advance_urgent(self) -> None:
-        """Move new urgent requests to the front. Do not call this between a call of `first` and the call of `pop`."""
+        """Move new urgent requests to the front of the queue.
+
+        Do not call this between a call of `first` and the next call of `pop`.
+        """
         if not self._urgent:
             return
         place = max((place for place, request in enumerate(self._group, start=1) if request.urgent), default=0)

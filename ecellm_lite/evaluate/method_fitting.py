@@ -120,7 +120,7 @@ def _tested(fit: Callable[[OptionRows], Method], rows: OptionRows, temperature: 
     For the measurement, the method is fitted to each half of the rows and tested on the other half.
 
     `temperature`: the fit of a temperature to the same rows. The figures that do not depend on the method are copied
-      from it.
+      from this fit.
     """
     halves = random_parts(len(rows.right), 2, seed)
     shares = _held_out(rows, halves, fit)
@@ -218,8 +218,8 @@ def _vector_scaling(rows: OptionRows) -> VectorScaling:
 def _isotonic_regression(rows: OptionRows) -> IsotonicRegression:
     """Return a curve for each option, which corrects the option's probability.
 
-    For n rows, the curve never goes below 1 / (n + 2) or above 1 - 1 / (n + 2). n rows cannot show that an event is
-    rarer than that.
+    For n rows, the curve stays between 1 / (n + 2) and 1 - 1 / (n + 2), because n rows cannot show that an event is
+    rarer than 1 / (n + 2).
     """
     from sklearn.isotonic import IsotonicRegression as Regression
 

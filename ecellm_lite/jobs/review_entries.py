@@ -134,8 +134,8 @@ def read_review(path: Path, folder: Path) -> ReviewEntries:
 def check_applied(review: Path, folder: Path, applied: Mapping[str, str], tables: Mapping[str, str]) -> None:
     """Raise UsageError if a job that replaces this review table would lose what a person wrote into it.
 
-    The job would lose a correction that is not applied yet, or the wish to take an applied one back. The error is also
-    raised if the file cannot be read as a review table.
+    This can be a correction that is not applied yet. Or the person has emptied the cell of an applied correction, to
+    take it back. The error is also raised if the file cannot be read as a review table.
 
     `folder`: the folder of the job's journal.
     `applied`: the corrections that were applied, as the person wrote them, by row key (see Journal.entries).
@@ -164,9 +164,10 @@ def _counted(corrections: Sized, one: str, several: str) -> str:
 
 
 def _column(table: Table, name: str) -> str | None:
-    """Return the review table's column `name`, or None if it has none.
+    """Return the full name of a review table's own column `name`, such as `correction`, or None if it is missing.
 
-    If the job's own table had a column of that name, the review table's is behind it, as `correction (2)`.
+    If the job's table already had a column `correction`, the review table's own column is a later one, with a number
+    in its name: `correction (2)`.
     """
     if table.columns is None:
         return name

@@ -80,7 +80,7 @@ class TaskStatistics:
 
     @property
     def calibrated(self) -> bool:
-        """Whether a calibration corrected the probabilities. A calibration that has only thresholds did not."""
+        """Whether a calibration corrected the probabilities. A calibration with only thresholds corrects none."""
         return corrects(self.calibration)
 
     @property

@@ -130,7 +130,10 @@ def tasks_of(header: Header) -> tuple[str, ...]:
 
 
 def _unknown(name: str, store: Store, *, named: bool) -> ModelError:
-    """Return the error for a model that does not exist. `named`: whether the user named it, and not ECELLM_MODEL."""
+    """Return the error for a model that does not exist.
+
+    `named`: whether the user gave the name. If not, the name comes from ECELLM_MODEL.
+    """
     if catalogue_entry(name):
         return ModelError(f"{name} is not in the store", step=how_to_get(name))
     names = [*store.names(), *([] if DEMO in store.names() else [DEMO])]

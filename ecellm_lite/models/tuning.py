@@ -81,14 +81,14 @@ class Tuning:
 
 
 def tuning_path(store: Store, model: StoredModel) -> Path:
-    """Return the path of the file for a model's tuning."""
+    """Return the path of the file for a model's tuning (its fastest settings)."""
     if store.owns(model):
         return model.path.parent / "tuning.json"
     return store.root / "tuning" / f"{model.manifest.sha256}.json"
 
 
 def check_keepable(store: Store, model: StoredModel) -> None:
-    """Raise ModelError if a tuning of this model could not be stored now. Writes and removes an empty file."""
+    """Raise ModelError if a tuning of this model cannot be stored. To find out, write and remove an empty file."""
     path = tuning_path(store, model)
     probe = path.with_name(f"{path.name}.new")
     with store.writing_beside(model):

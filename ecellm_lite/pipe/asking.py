@@ -76,7 +76,7 @@ class PendingRequest:
 
     @property
     def suspect(self) -> bool:
-        """Whether the request must be sent alone, because two children died while they worked on it."""
+        """Whether the request must be sent alone, because two child processes died while they worked on it."""
         return self.deaths >= 2
 
     @property

@@ -29,7 +29,7 @@ class Parts:
 def joined(text: str, start: int, part: str) -> str:
     """Join `part` to `text`. `start` is the position of the part's first character in the whole text.
 
-    A child that replaces a dead one sends the text again from the beginning. If `text` already contains `part`,
+    A child process that replaces a dead one sends the text again from the beginning. If `text` already contains `part`,
     `text` is returned unchanged.
     """
     return text if start + len(part) <= len(text) else text[:start] + part

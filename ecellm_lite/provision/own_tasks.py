@@ -75,7 +75,7 @@ def remove_task(name: str) -> list[Path]:
 
 
 def _files_of_others(name: str) -> dict[str, str]:
-    """Return the files of all tasks in the store but `name`. Each file has the name of a task that needs it."""
+    """Return {file name: a task that needs the file} for all tasks in the store except the task `name`."""
     files: dict[str, str] = {}
     for other, path in own_files().items():
         if other != name:

@@ -36,7 +36,7 @@ class Journal:
         return {response["custom_id"]: is_good(response) for _, response in self}
 
     def open(self) -> IO[bytes]:
-        """Open the journal for more responses. Only the user account that runs the server can read it."""
+        """Open the journal, to append responses to it. Only the user account that runs the server can read it."""
         return open(self.path, "ab", opener=private_opener)  # Path.open takes no opener
 
     def mend(self) -> None:

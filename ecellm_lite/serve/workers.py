@@ -38,7 +38,7 @@ class Adapted:
         self._adapter = adapter
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Submit a row to the engine with the adapter, and return a future for its answer."""
+        """Submit a row, to be answered by the engine with this object's adapter. Return a future for the answer."""
         options["adapter"] = self._adapter
         return self._engine.submit(task, row, **options)
 

@@ -14,9 +14,10 @@ _CELL = re.compile(rf"[^\d\s.,]{{0,4}}\s?({NUMBER})\s?[^\d\s.,]{{0,4}}", re.ASCI
 def has_decimal_commas(cells: Iterable[str], delimiter: str | None) -> bool:
     """Return whether the numbers in the cells of delimited text have a decimal comma.
 
-    Numbers that could be read in two ways, such as `1,500`, say nothing. If no other number has a decimal sign, a
-    semicolon as the delimiter decides: spreadsheet programs write it where the comma is the decimal sign. If the
-    delimiter is a comma, texts such as `38,40` may be lists, so the result is False.
+    The more frequent decimal sign counts. Numbers that could be read in two ways, such as `1,500`, are ignored. If
+    commas and points are equally frequent, or there are none, the result is True only if the delimiter is a semicolon:
+    spreadsheet programs use this delimiter where the decimal sign is a comma. If the delimiter is a comma, texts such
+    as `38,40` may be lists, so the result is False.
     """
     if delimiter == ",":
         return False

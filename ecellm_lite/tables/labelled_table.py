@@ -165,15 +165,18 @@ class _LabelledTable:
         return {**labelled_row(self._task, row, output), **self._places(mapped)}
 
     def _places(self, mapped: MappedRow) -> Row:
-        """Return what a row has in the columns PLACES, without those that fill a field."""
+        """Return a row's cells in the columns PLACES (task, split, setting, source).
+
+        Empty cells are left out, and so are columns that fill a field.
+        """
         cells, used = mapped.source.cells, self._fields | self._used
         return {name: cells[name] for name in PLACES if name not in used and not is_empty(cells.get(name))}
 
     def _answer_column(self, columns: Sequence[str]) -> str | None:
         """Return the column with the right answer, or None if there is none.
 
-        Raises UsageError if there are several, if the only one may have a model's answers, or if the table has no
-        column with the name that the user gave.
+        Raises UsageError if several columns may have it, if the only such column may have a model's answers instead, or
+        if the table has no column with the name that the user gave.
         """
         if self._name is not None:
             named = [column for column in columns if column == self._name] or [
@@ -209,7 +212,7 @@ class _LabelledTable:
         return candidates[0] if candidates else None
 
     def _is_of_job(self, columns: Sequence[str]) -> bool:
-        """Return whether a table has the columns that a job adds beside its answers."""
+        """Return whether a table has the columns that a job writes beside its answers, such as `probability`."""
         return {column.strip().casefold() for column in columns} - self._fields - self._used >= {*BESIDE}
 
     def _attribute_columns(self, columns: Sequence[str]) -> Sequence[Attribute]:

@@ -185,14 +185,20 @@ class TaskTable:
         return self.path.parent / inside
 
     def table(self, key: str, *, first: str) -> TaskTable:
-        """Return the value of `key`, which must be a table. `first`: a key of it, for the example in an error."""
+        """Return the value of `key`, which must be a table.
+
+        `first`: a key that such a table has. The error for another value shows an example with this key.
+        """
         value = self.value(key)
         if not isinstance(value, Mapping):
             raise self.error(key, f"is {shown(value)}", f"write {_form(first, value)}")
         return TaskTable(self.path, self._at(key), value)
 
     def tables(self, key: str, *, least: int, most: int, first: str) -> list[TaskTable]:
-        """Return the value of `key`, which must be a list of `least` to `most` tables. For `first`, see `table`."""
+        """Return the value of `key`, which must be a list of `least` to `most` tables.
+
+        `first`: a key that such a table has. The error for another value shows an example with this key.
+        """
         values = self._list(key, least, most, f"entries such as {_form(first, None)}")
         tables: list[TaskTable] = []
         for index, value in enumerate(values):

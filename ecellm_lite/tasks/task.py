@@ -122,7 +122,7 @@ class Task:
     def wording(self) -> str:
         """The task's own instruction, followed by a hash of its worked examples if it has any.
 
-        If a question uses the task's own instruction, its `wording` equals this text.
+        If a question uses the task's own instruction, this text is also the `wording` of the question.
         """
         return self._wording(self.instruction)
 

@@ -86,8 +86,11 @@ def read_curriculum(
     A tenth of each task's rows is held out, but at most `most_held_out` rows. The model learns nothing from rows whose
     source is one of `sources`. At most `most_held_out` of these rows per task are used for validation.
 
-    Raises InputError for a row that cannot be learned and if no row is left to learn, UsageError for an unknown source
-    and for a task of `named` without rows, and ModelError if the file is not a model.
+    These errors are raised:
+
+    - InputError for a row that cannot be learned, or if no row is left to learn;
+    - UsageError for an unknown source, or for a task of `named` without rows;
+    - ModelError if the file is not a model.
     """
     from ecellm_lite.engine.llama import LlamaBackend
     from ecellm_lite.engine.settings import Settings

@@ -30,7 +30,7 @@ class Lesson:
 
     `choices`: the first tokens of the possible answers. Empty if the first token does not decide the answer.
     `gold`: the index of the right answer in `choices`, or -1 if `choices` is empty.
-    `turn`: the number of the pass (from 0), or VALIDATION for a held-out row.
+    `turn`: the number of the training pass (from 0), or VALIDATION for a held-out row.
     `left_out`: whether the row's source is used only for validation.
     """
 

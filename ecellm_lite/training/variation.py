@@ -31,10 +31,10 @@ def varied(task: str, fields: Fields, answer: str, random: Random) -> Varied:
 
 
 def reordered(task: str, fields: Fields) -> Fields:
-    """Return the fields, with each list that `varied` may reorder in sorted order (and two products likewise).
+    """Sort the lists whose order `varied` may change, and return the fields. Two products are sorted in the same way.
 
-    Rows that differ only in such an order have the same result. Use it only to compare rows: their answers may not fit
-    the new order.
+    Rows that differ only in such an order have the same result. Use the result only to compare rows: a row's answer may
+    not fit the new order.
     """
     if _CHANGES.get(task) is _swapped:
         first, second = sorted((fields["product_1"], fields["product_2"]), key=_json)

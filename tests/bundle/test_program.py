@@ -1,6 +1,7 @@
-"""Tests the script that starts a standalone program, and that some installations cannot be packed into one.
+"""Tests the script that starts a standalone program.
 
-test_bare_system.py tests the built program.
+Also tests that an installation is refused if it cannot be packed into such a program. The built program is tested by
+test_bare_system.py.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ MODELS = (ModelName("small", "a" * 64), ModelName("large", "b" * 64))
 
 
 def model(name: ModelName, folder: Path, temperature: float | None, envelope: str) -> Runtime:
-    """Return a model with a calibration of this temperature, or without a calibration if it is None."""
+    """Return a model. `temperature`: the temperature of its calibration, or None for no calibration."""
     path = folder / name.name / f"{TASK.name}.json"
     path.parent.mkdir(exist_ok=True)
     path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Tests that a CSV of answers opens in the spreadsheet program that wrote the table."""
+"""Tests that the spreadsheet program from which a job's table came can open the job's answers in CSV."""
 
 from __future__ import annotations
 

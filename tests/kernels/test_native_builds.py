@@ -49,7 +49,10 @@ def build(compiler: str, folder: Path, program: str, variants: dict[str, list[st
 
 
 def compare(command: list[str], variant: str) -> None:
-    """Check that the test program quantizes rows of every kind to the same bytes as ggml."""
+    """Check that a test program quantizes weights to the same bytes as the kernels in Python, for every quantized type.
+
+    `command`: the command that starts the test program.
+    """
     generator = np.random.default_rng(5)
     weights = np.stack([weights_of(kind, 512, generator) for kind in KINDS * 2])
     importance = np.abs(weights_of("normal", 512, generator))

@@ -62,7 +62,7 @@ def call(
     width: int,
     mask: NDArray[np.bool_],
 ) -> Call:
-    """Return random arguments. If `mask[token, cell]` is False, the token must not read the cell."""
+    """Return random arguments for the attention. If `mask[token, cell]` is False, the token must not read the cell."""
     size = 10.0 ** generator.integers(-3, 2)
     return Call(
         (size * generator.normal(size=(tokens, heads, width))).astype(np.float32),

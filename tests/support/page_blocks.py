@@ -73,7 +73,7 @@ def blocks_of(page: str) -> Sequence[Block]:
 
 
 def run_blocks(blocks: Sequence[Block], folder: Path, environment: Mapping[str, str]) -> None:
-    """Run blocks in `folder`. Each must end with exit code 0."""
+    """Run code blocks in `folder`. Each must end with exit code 0."""
     with ExitStack() as running:
         for block in blocks:
             if block.server:

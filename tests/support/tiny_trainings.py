@@ -1,4 +1,4 @@
-"""The settings of a training run that takes a second, and what such a run wrote."""
+"""The settings of a training run that takes a second, and functions that read the files of such a run."""
 
 from __future__ import annotations
 

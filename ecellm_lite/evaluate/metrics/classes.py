@@ -112,6 +112,6 @@ class ConfusionTable:
 
     @property
     def confusion(self) -> Confusion:
-        """The counts of all rows, as the results store them."""
+        """How many rows there are for each pair of a gold label and an answer, in the form that the results store."""
         counts = self.counts(self.columns.sum(axis=0)).astype(int).tolist()
         return Confusion(self.labels, counts)

@@ -15,8 +15,8 @@ _LETTER = re.compile(r"[A-Z]")
 def measure_hits(pairs: Sequence[Pair]) -> Measured:
     """Measure answers that are single letters.
 
-    `columns` of the result has three numbers for each row: whether its answer is right, the constant 1, and whether
-    its answer is a letter.
+    The result's `columns` has three numbers for each row: whether its answer is right, 1 (to count the rows), and
+    whether its answer is a letter.
     """
     answers = [(pair.text or "").strip() for pair in pairs]
     answered = [_LETTER.fullmatch(answer) is not None for answer in answers]

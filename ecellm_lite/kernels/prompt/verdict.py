@@ -46,7 +46,7 @@ def refusal(place: Path, variant: str) -> str:
 
 
 def _ask(place: Path, variant: str) -> str:
-    """Run the trial in a child process. Return why the kernels cannot be used, or an empty text if they passed.
+    """Try the kernels in a child process. Return why they cannot be used, or an empty text if they passed the trial.
 
     Raises EcellmError if the trial did not finish and should be repeated. The error's message is the reason.
     """
