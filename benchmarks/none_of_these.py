@@ -95,7 +95,7 @@ def main(model: str, data: Path, count: int, output: Path) -> None:
 
 
 def labels_of(setting: Setting) -> dict[str, str]:
-    """Return all labels of the task that a setting changes, as {letter: label}. The label to remove is among them."""
+    """Return all labels of a setting's task as {letter: label}, including the one that the setting removes."""
     task = get_task(setting.task)
     lines: list[str] = json.loads(str(task.question(task.example()).options))
     return {line[0]: line[3:].rstrip(".") for line in lines}

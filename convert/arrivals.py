@@ -174,7 +174,7 @@ class _Meter:
         self._stopped.set()
 
     def received(self, count: int) -> None:
-        """Count downloaded bytes. Raises StoppedError, which stops the download, after the meter's `with` block."""
+        """Count downloaded bytes. Once this meter's `with` block has ended, raise StoppedError to stop the download."""
         if self._stopped.is_set():
             raise StoppedError
         self._done += count

@@ -67,8 +67,5 @@ def module_of(architecture: str, name: str) -> str:
 
 
 def added_to(architecture: str, name: str) -> float:
-    """Return 1.0 for a norm of Gemma, because the converter adds 1 to each of its values.
-
-    Return 0.0 for other tensors.
-    """
+    """Return the number that a conversion to GGUF adds to each value of a tensor: 1.0 for Gemma's norms, else 0."""
     return _ADDED.get(architecture, 0.0) if name.endswith("_norm.weight") else 0.0

@@ -148,7 +148,8 @@ class LabelSet(Space):
 
         Only the likeliest labels have probabilities in `outcome`. The other labels are assumed to share the remaining
         probability equally. The remaining probability is calibrated too. A part of it is `unexplored`, the total
-        probability of the labels that the search did not reach. `unexplored` changes in proportion.
+        probability of the labels that the search did not reach. This part changes in proportion to the remaining
+        probability.
         """
         if temperature == 1.0 or not outcome.probabilities or outcome.probability is None:
             return outcome

@@ -40,8 +40,8 @@ class Predicate(OneOf):
     def normalized(self, text: str) -> str:
         """Return `yes` or `no`.
 
-        `TRUE` and `FALSE` of a spreadsheet are accepted, too. So are all these words in some other languages, such as
-        `WAHR` and `oui`.
+        A spreadsheet's `TRUE` and `FALSE` are accepted too. So are the words for yes, no, true and false in some other
+        languages, such as `oui` and `WAHR`.
         """
         word = unicodedata.normalize("NFC", text.strip()).casefold()
         return OneOf.normalized(self, _WORDS.get(word, text))

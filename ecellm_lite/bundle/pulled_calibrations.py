@@ -1,4 +1,6 @@
-"""Brings a stored model's calibrations up to date with a feed. What the user fitted or removed stays so.
+"""Brings a stored model's calibrations up to date with a feed.
+
+A calibration that the user fitted is not replaced, and one that the user removed does not come back.
 
 A feed is a signed folder of models. A record file beside the calibrations lists the calibrations that the feed had at
 the last pull, each with its name and sha256 (see models/calibration_copies.py). Before the first pull, the file lists

@@ -77,7 +77,8 @@ class CascadeRow:
     def _final(self, place: int, answer: Answer) -> Answer:
         """Return `answer`, from the model at index `place`, unless the row did not fit this model's context.
 
-        Then, if an earlier model had an answer, return that with a warning: the earlier model was not sure of it.
+        If the row did not fit and an earlier model has answered it, return the earlier answer instead. A warning says
+        that the earlier model was not sure.
         """
         if not self._unsure or not answer.error or answer.error.code != ContextError.code:
             return answer

@@ -25,9 +25,9 @@ RESERVE = 64
 class Admission:
     """Decides whether the next waiting row may join the running rows.
 
-    `active` are the running rows; the scheduler updates this list. The KV memory can grow only while it is empty. So
-    before it grows, no row is admitted until all running rows have ended. After a failed call of the model, the rows
-    of that call run one at a time (`retrying`).
+    `active` are the running rows; the scheduler updates this list. The KV memory must be empty when it grows. So if
+    the memory must grow, no row is admitted until all running rows have ended. After a failed call of the model, the
+    rows of that call run one at a time (`retrying`).
 
     `grouped`: whether the memory grows enough for many waiting rows. If False, it grows just enough for the next row.
     """

@@ -28,7 +28,7 @@ class ComparedRow:
     """A row that a cascade's first and last model were asked about.
 
     `probability`: the probability of the first model's answer. None if the row goes to the last model in any case.
-    `agree`: whether both answers are the same. Also true if only one model has an answer: the cascade gives that one.
+    `agree`: whether both answers are the same. Also true if only one model has an answer, which the cascade then gives.
     `first_right`: whether the first model's answer is right.
     `last_right`: whether the cascade's answer is right if the row goes to the last model.
     """

@@ -38,7 +38,7 @@ class LabelledFile:
 
     `task`: the task of all its rows, or None if each row names its own task.
     `options`: how a table is read.
-    `settings`: all settings that its rows have.
+    `settings`: all values of ECInstruct's key `setting` in its rows, such as `IND_Diverse_Instruction`.
     `others`: how many rows were left out because they name another task. The keys are those tasks' names.
     """
 
@@ -90,7 +90,10 @@ class LabelledFile:
             yield from labelled_rows(self.path, task, self.options, selects)
 
     def _selects(self, keys: Mapping[str, Any], chosen: Mapping[str, Task], split: str, setting: str) -> bool:
-        """Return whether a row belongs to the chosen tasks, the split and the setting. Also notes what it names.
+        """Return whether a row belongs to the chosen tasks, the split and the setting.
+
+        The row's setting is added to `self.settings`. If the row has the right split and setting, but another task, it
+        is counted in `self.others`.
 
         `keys`: the row's keys `task`, `split` and `setting`. Raises InputError if the row's task is not a text.
         """
@@ -223,7 +226,7 @@ class Spread:
         self._stride = 1
 
     def add(self, row: Labelled) -> None:
-        """Take the next row of the stream. Keep it if enough rows were left out since the last kept row."""
+        """Take the next row. Only every n-th row is kept, and n doubles whenever too many rows are kept."""
         if self._count % self._stride == 0:
             self._rows.append(row)
             if self._limit and len(self._rows) > 2 * self._limit:

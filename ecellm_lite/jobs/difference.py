@@ -48,7 +48,7 @@ def other_settings(path: Path, stored: Mapping[str, str], current: Mapping[str, 
 
 
 def _phrases(name: str, stored: Mapping[str, str], current: Mapping[str, str]) -> Iterator[str]:
-    """Yield how the fact `name` differs: a phrase for each task that it differs for, or one phrase for all tasks."""
+    """Yield phrases that say how the setting `name` differs: one for each task with a difference, or one for all."""
     before, now = task_hashes(stored), task_hashes(current)
     if name == "task":
         if list(before) != list(now):
@@ -70,7 +70,7 @@ def _phrases(name: str, stored: Mapping[str, str], current: Mapping[str, str]) -
 
 
 def _kind(name: str) -> str:
-    """Return a fact's name without its model: for `calibration of model 2` in a cascade, `calibration`."""
+    """Return a setting's name without a cascade's model: `calibration` for `calibration of model 2`."""
     return name.partition(" of model ")[0]
 
 

@@ -38,8 +38,8 @@ class Estimate:
 
     `least`, `most`: with a probability of 95%, the job takes between `least` and `most` seconds.
     `counted`: whether all rows of the table were read. Otherwise only its beginning was read.
-    `whole`: whether the numbers are for all rows of the table. If only its beginning was read, they are extrapolated.
-      That needs the table's size. If the size is not known, the numbers are for the beginning only.
+    `whole`: whether the numbers are for all rows of the table. If only its beginning was read, the numbers are
+      extrapolated to the table's size. If the size is not known, they are for the beginning only.
     `answered`: the number of rows answered for the estimate.
     `failed`: how many of the answers for the estimate are errors.
     `models`: the number of answers that each model gave for the estimate.

@@ -24,7 +24,7 @@ from ecellm_lite.tables.writers import ResultWriter, WriteOptions, form_of
 class JobWriter:
     """Writes a job's answers, and counts them.
 
-    `review`: writes the rows that a person should check, or None if there is no such table.
+    `review`: writes the review table (the rows that a person should check), or None if the job has no such table.
     `rules`: for each task, which rows a person should check. Empty if `review` is None.
     """
 

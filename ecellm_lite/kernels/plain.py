@@ -69,8 +69,8 @@ def _weights(block: Block, places: NDArray[np.integer]) -> NDArray[np.float32]:
 def _norms(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return each row's Euclidean norm.
 
-    The squares are added as doubles, in the order of kernels/merge.h. There are eight sums: column i is added to sum i
-    mod 8. At the end, the eight sums are added.
+    The squares are added as doubles, in the order of kernels/merge.h. There are eight sums. The square in column i
+    belongs to the sum with the index i mod 8. At the end, the eight sums are added.
     """
     rows, columns = weights.shape
     padded = np.zeros((rows, -(-columns // 8) * 8))

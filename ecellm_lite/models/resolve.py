@@ -52,8 +52,8 @@ def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | N
 def resolve_envelope(name: str | None, store: Store, demo_envelope: str) -> str:
     """Return the name of a model's envelope. The model is not converted, hashed or loaded.
 
-    `name`: a stored or published model, or a path. None stands for the model named in ECELLM_MODEL. If that is not set,
-      it stands for the only stored model or, without one, for the demo.
+    `name`: a stored or published model, or a path. If `name` is None, the environment variable ECELLM_MODEL names the
+      model. If this variable is not set, the model is the only stored one or, if none is stored, the demo.
     `demo_envelope`: the result for the demo if it is not in the store.
     """
     named = bool(name)

@@ -39,7 +39,7 @@ class KeptTasks:
 
 
 def _stamps(paths: Sequence[Path]) -> list[Stamp]:
-    """Return what tells a changed file from an unchanged one. A file that is gone has no stamp."""
+    """Return each file's stamp, which differs if the file has changed. A missing file has no stamp."""
     stamps: list[Stamp] = []
     for path in paths:
         try:

@@ -75,7 +75,7 @@ def pull(
       the next shard is downloaded. The disk then needs room only for the model's file and 1.2 shards. Weights that were
       in the cache before the call are used and kept.
     `quiet`: whether to hide the download's progress bars.
-    `announce`: called with the sizes, after all checks and before the weights are downloaded.
+    `announce`: called with the download's sizes, after all checks and before the weights are downloaded.
 
     After an interruption, a second call continues where the first stopped.
 

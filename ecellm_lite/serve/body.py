@@ -37,7 +37,7 @@ class JsonRequest(Request):
     async def json(self) -> Any:
         """Return the body's JSON value.
 
-        Raises RefusedError (400) for invalid JSON. Also raises the errors of `body`.
+        Raises RefusedError (400) for invalid JSON. Also raises the errors of the method `body`.
         """
         if not hasattr(self, "_json"):
             self._json = read_strictly(await self.body())

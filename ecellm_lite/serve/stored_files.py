@@ -54,7 +54,7 @@ class StoredFiles:
         self._folder = folder
 
     def sweep(self) -> None:
-        """Remove unfinished uploads, and contents without a description, which killed servers may leave."""
+        """Remove what killed servers may leave: unfinished uploads, and stored files without their description."""
         for left in leftovers(self._folder, "*.part", ".file-*"):
             left.unlink(missing_ok=True)
         for content in leftovers(self._folder, "file-*.jsonl"):

@@ -62,7 +62,7 @@ class Encoding:
 
     @property
     def plain(self) -> bool:
-        """Whether the file is UTF-8 or ASCII without a mark. If not, a spreadsheet program probably wrote it."""
+        """Whether the file is ASCII, or UTF-8 without a byte-order mark. If not, it is probably from a spreadsheet."""
         return not self.mark and self.codec in {"utf-8", "ascii"}
 
     @property

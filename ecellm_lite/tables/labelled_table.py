@@ -218,7 +218,8 @@ class _LabelledTable:
     def _attribute_columns(self, columns: Sequence[str]) -> Sequence[Attribute]:
         """Return an extraction's attributes.
 
-        Raises UsageError if they do not all have a column, or if the columns may have a model's values.
+        Raises UsageError if there are no attributes, if an attribute has no column, or if the columns may have a
+        model's values instead of the right ones.
         """
         attributes = self._map.attributes
         missing = [attribute.name for attribute in attributes if attribute.name not in columns]

@@ -52,8 +52,9 @@ class WriteOptions:
     def of(self, table: Table) -> WriteOptions:
         """Return the options for a CSV file that opens in the spreadsheet program that wrote `table`.
 
-        What these options leave open is taken from `table`. With `bom=False`, the file is in plain UTF-8. With decimal
-        commas, there are semicolons between cells instead of commas.
+        If `bom` or `decimal_comma` is None, its value is taken from `table`. The delimiter and UTF-16 are always taken
+        from `table`, with two exceptions. With `bom=False`, the file is in plain UTF-8. With decimal commas, there are
+        semicolons between cells instead of commas.
         """
         decimal_comma = table.decimal_comma if self.decimal_comma is None else self.decimal_comma
         return replace(

@@ -59,7 +59,7 @@ class Lessons:
 
     @property
     def passes(self) -> int:
-        """For how many passes over the training rows there are lessons."""
+        """The number of passes over the training rows that have lessons."""
         return 1 + max((lesson.turn for lesson in self.lessons), default=VALIDATION)
 
     def write(self, path: Path) -> None:

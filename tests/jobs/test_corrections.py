@@ -1,4 +1,4 @@
-"""Tests of corrections: how a person takes one back or confirms an answer, and what a corrected answer says."""
+"""Tests of corrections: how a person takes a correction back or confirms an answer, and how the output shows it."""
 
 from __future__ import annotations
 

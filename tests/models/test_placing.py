@@ -1,4 +1,4 @@
-"""Tests that a file is not lost if it is added to the store but is already where the store would put it."""
+"""Tests that adding a file to the store keeps the file, even if it is already at its place in the store."""
 
 from __future__ import annotations
 

@@ -82,11 +82,11 @@ class ConfusionTable:
         return sums.reshape(*sums.shape[:-1], size, size + 1)
 
     def answered(self, sums: Numbers) -> Numbers:
-        """Return the same tables as `counts`, but without the last column, which counts the rows without an answer."""
+        """Return what the method `counts` returns, but without the last column (the rows without an answer)."""
         return self.counts(sums)[..., :-1]
 
     def right(self, sums: Numbers) -> Numbers:
-        """Return how many answers are right. `sums`: the attribute `columns`, summed over rows."""
+        """Return how many answers are right. `sums`: `self.columns`, summed over rows."""
         hits: Numbers = np.diagonal(self.counts(sums), axis1=-2, axis2=-1).sum(axis=-1)
         return hits
 

@@ -29,7 +29,7 @@ class Pair:
 
     `labels`: the relevance of each product of a ranking (see metrics/ranking.py).
     `typed`: how many of the gold answer's typed values, such as numbers or dates, the model got right, and how many
-      there are (see metrics/typed.py).
+      the gold answer has (see metrics/typed.py).
     `position`: the model's position on the scale, if the answer is a score (see metrics/scores.py).
     """
 

@@ -81,7 +81,7 @@ def _row(random: Random) -> Row:
 
 
 def _second_value(good: Good, moved: str | None, random: Random) -> tuple[str, str] | None:
-    """Return an attribute's key and a second value for the attribute. Most often, at random, return None instead.
+    """Return an attribute's key and a second value for the attribute. In most calls, at random, return None instead.
 
     `moved`: the attribute that is stated in another field than the title, or None. It never gets a second value.
     """
