@@ -36,8 +36,8 @@ ALLOWED = 0.05  # of the random halves may be below
 class Half(NamedTuple):
     """The results on one half of the rows, with thresholds that were chosen on the other half.
 
-    - `share`: the fraction of rows whose answer is automatic.
-    - `precision`: the fraction of automatic answers that are right, or None if no answer is automatic.
+    - `share`: the fraction of answers whose probability reaches the threshold for that answer.
+    - `precision`: the fraction of these answers that are right, or None if there are none.
     """
 
     share: float

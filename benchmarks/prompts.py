@@ -218,7 +218,7 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def picture(models: Mapping[str, Any]) -> str:
-    """Return an SVG chart of the speed at 256 tokens, as multiples of llama.cpp's speed without repacked weights."""
+    """Return an SVG chart of the speed of reading 256 tokens, relative to llama.cpp without repacked weights."""
     measured = [one["sizes"]["256"]["tokens_per_second"] for one in models.values()]
     legend = [way for way in measured[0] if all(way in rates for rates in measured)]
     groups = []

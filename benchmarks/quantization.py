@@ -249,9 +249,9 @@ def described(
 ) -> dict[str, Any]:
     """Return the results for a file as a dict for JSON.
 
-    `name`: the file's key in `answers`. `rates`: its tokens per second, reading and generating. In the result,
-    `agreement` is the fraction of its answers that are the same as with F16. `kl` is the divergence from F16's
-    probabilities, in nats.
+    `name`: the file's key in `answers`. `rates`: the file's tokens per second, first for reading a prompt, then for
+    generating. In the result, `agreement` is the fraction of the file's answers that equal F16's answers. `kl` is the
+    divergence from F16's probabilities, in nats.
     """
     tasks = {}
     for task, rows in labelled.items():

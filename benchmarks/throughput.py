@@ -216,7 +216,7 @@ def means(results: Mapping[str, Any]) -> str:
 def picture(results: Mapping[str, Any]) -> str:
     """Return an SVG chart with a bar for each task and peer.
 
-    Beside each bar is the peer's rate, and how many times as fast we are.
+    Beside each bar is the peer's rate, and how many times as fast ecellm-lite is.
     """
     groups = [
         Group(

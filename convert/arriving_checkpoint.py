@@ -54,7 +54,7 @@ class ArrivingShard(SafetensorsFile):
             raise damaged(self.place, "has another header than the hub showed before")
 
     def staged_bytes(self) -> int:
-        """Return how many bytes of the file are on the disk already."""
+        """Return how many bytes of this file are downloaded already."""
         return self.place.stat().st_size if self.place.is_file() else 0
 
     def drop(self) -> None:

@@ -28,7 +28,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """The number of a model's layers, of its query heads, and of its key and value heads."""
+    """How many layers, query heads, and key and value heads a model has."""
 
     layers: int
     heads: int

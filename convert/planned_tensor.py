@@ -1,4 +1,4 @@
-"""A tensor that will be written to a GGUF file: its recipe, its type, and its offset."""
+"""A tensor that will be written to a GGUF file: its recipe (how it is computed), its type, and its offset."""
 
 from __future__ import annotations
 

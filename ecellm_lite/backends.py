@@ -61,7 +61,9 @@ def load_backends() -> None:
 
 
 def cpu_variants(folder: Path) -> Sequence[CpuVariant]:
-    """Return the variants in a folder of llama.cpp's libraries, the best one first. An ordinary build has none.
+    """Return the variants of ggml's CPU code in a folder of llama.cpp's libraries, the best one first.
+
+    An ordinary build has no variants.
 
     Each variant's library is opened and asked for its score, as ggml itself does.
     """

@@ -49,7 +49,7 @@ def demo() -> str:
 
 
 def demo_more() -> str:
-    """Return a table with the demo's metrics on rows of other sources. It also has the metrics of constant answers."""
+    """Return a table with the metrics of the demo and of constant answers, on rows from other sources than `demo`."""
     rows = []
     for task, one in results("demo_more")["tasks"].items():
         yes = one["f1_of_yes"]

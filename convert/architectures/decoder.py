@@ -124,7 +124,7 @@ class Decoder:
         norms: Mapping[str, str] = NORMS,
         added: float = 0.0,
     ) -> None:
-        """Add the recipes of the matrices and the norms of all layers.
+        """Add recipes (how a tensor is computed) for the matrices and the norms of all layers.
 
         - `interleaved`: whether llama.cpp rotates neighboring rows in pairs (see rotation_order).
         - `biased`: maps a matrix's GGUF name to True if the matrix has a bias, or to None if it may have one. A matrix
@@ -155,7 +155,7 @@ class Decoder:
                     take(f"{ours}{name}.bias", f"{theirs}{source}.bias", shape[:1], order)
 
     def take_vectors(self, name: str, source: str, length: int, *, added: float = 0.0) -> None:
-        """Add the recipes of a vector that every layer has, such as the norm over a query head.
+        """Add recipes (how a tensor is computed) for a vector that every layer has, such as the query norm's weights.
 
         `name`: the vector's name in the GGUF file, without the layer.
         `source`: the vector's name in the checkpoint, without the layer.

@@ -315,7 +315,10 @@ class Extraction(Space):
         probability: float | None,
         warnings: list[AnswerWarning],
     ) -> dict[str, Any]:
-        """Return the entry of an attribute and its value. Problems with the value are added to `warnings`."""
+        """Return the answer's entry for an attribute: its name, its value (`span`), and where the value comes from.
+
+        Problems with the value are added to `warnings`.
+        """
         text, origin = texts.get(span.source), self.origins.get(span.source) or Origin(span.source)
         entry = plain_entry(self.attributes[index], span, text, origin, probability)
         if form := self.forms.get(index):

@@ -123,7 +123,7 @@ class Space(ABC):
     def corrected_by_option(self, outcome: Outcome, correction: OptionCorrection) -> Outcome:
         """Return `outcome`, a decoded answer, with corrected probabilities. Its answer is now the likeliest option.
 
-        The correction must have the keys of this space. A space without keys has no such corrections.
+        `correction` must be for the options in `keys`. Call this only if `keys` is not empty.
         """
         raise NotImplementedError
 

@@ -124,5 +124,5 @@ class WrittenValues:
 
 
 def _is_none(value: Any) -> bool:
-    """Return whether a person gave an attribute no value: null, an empty text, or "none" in any letter case."""
+    """Return whether a value means "no value": null, an empty text, or "none" in any letter case."""
     return value is None or str(value).strip().lower() in ("", "none")

@@ -154,9 +154,11 @@ def decode_rate(backend: Backend, sequences: int) -> float:
 def row_rate(runtime: Runtime, task: Task, count: int, space: Space | None = None) -> float:
     """Return the number of made-up rows that the runtime answers per second.
 
-    The instruction is read before the measurement.
+    `count` rows are measured. The instruction is read before the measurement.
 
-    `space`: an answer space to use in place of the task's own. Raises EcellmError if a row has no answer.
+    `space`: an answer space to use in place of the task's own.
+
+    Raises EcellmError if a row has no answer.
     """
     first, *rows = made_up_rows(task, count + 1)
     runtime.answer(task, first, space=space)

@@ -167,7 +167,7 @@ class Prefixes:
                 yield node
 
     def load(self, node: Prefix, state: bytes) -> bool:
-        """Load a saved state into memory for a node. Return False if the state cannot be loaded."""
+        """Load the saved state of the prefix `node` into memory. Return False if the state cannot be loaded."""
         if not self._backend.load(node.sequence, state):
             return False
         self.release(node.origin)

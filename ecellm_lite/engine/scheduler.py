@@ -40,8 +40,8 @@ class Scheduler:
     `files`: stores the states of instructions for later processes.
     `grouped`: if True, rows whose prompts begin alike run together and share this beginning. If False, rows run in
       order of arrival and share only their instruction.
-    `drafts`: whether several tokens of free text may be guessed and checked in one call. In deterministic mode, this is
-      done only if the backend is not `stable`, because rows then run one at a time.
+    `drafts`: whether several tokens of free text may be guessed and checked in one call. In deterministic mode, tokens
+      are guessed only if rows run one at a time, which is the case if `backend.stable` is False.
     `turn_seconds`: how long one adapter's rows may run while another adapter's rows wait.
     """
 

@@ -23,7 +23,8 @@ class Settings:
     `micro_batch`: how many tokens one call of the model may have. On a CPU with llama.cpp's own attention, calls with
       more tokens than the default were slower.
     `flash_attention`: `auto`, `on` or `off`. With `deterministic`, llama.cpp's own flash attention is always off.
-    `prompt_kernels`: `auto`, `off` or a variant (see ecellm_lite.kernels.prompt). A tuning may replace `auto`.
+    `prompt_kernels`: `auto`, `off` or a variant (see ecellm_lite.kernels.prompt). A tuning (the
+      fastest settings measured on this machine) may replace `auto`.
     """
 
     context: int | None = None

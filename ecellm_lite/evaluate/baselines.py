@@ -56,6 +56,6 @@ def best_constant(training: Sequence[Labelled]) -> Constant:
 
 
 def constants(training: Sequence[Labelled]) -> list[Constant]:
-    """Return all constant baselines of a task. The first is the baseline that `majority` returns."""
+    """Return all baselines that give every row of a task the same answer. `majority` returns the first of them."""
     golds = tuple(text for text, _ in Counter(row.gold for row in training).most_common())
     return [Constant(golds, place) for place in range(len(training[0].space.constants(golds)))]

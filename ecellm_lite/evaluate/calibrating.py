@@ -128,7 +128,7 @@ def read_tasks(
     limit: int | None = None,
     reading: LabelledOptions | None = None,
 ) -> tuple[list[LabelledTask], LabelledRows]:
-    """Return the tasks that have labelled rows in a file or folder, and all that was read there.
+    """Return the tasks that have labelled rows in a file or folder, and all rows and unreadable lines found there.
 
     `reading`: how a table of labelled rows is read.
 

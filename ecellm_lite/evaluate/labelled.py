@@ -22,9 +22,10 @@ _SPELT = {
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A row in the form that a Runtime accepts, its line in the file, and its gold answer string.
+    """A row in the form that a Runtime accepts, the number of its line in the file, and its gold answer string.
 
-    `labels` give the relevance of each product of a ranking (E, S, C or I), in the order of the products.
+    `labels` give the relevance of each product of a ranking, in the order of the products: E (exact), S (substitute),
+    C (complement) or I (irrelevant).
     """
 
     task: Task

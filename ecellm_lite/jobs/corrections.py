@@ -33,8 +33,8 @@ _OF_THE_MODEL = frozenset(("value_not_read", "low_coverage", "not_escalated"))
 class Corrections:
     """A person's corrections of one task's answers. A row is identified by the hash of its fields.
 
-    `stored`: the corrections in the journal, as labels (see Space.label). A letter could mean another label after the
-      task has changed.
+    `stored`: the corrections in the journal, as labels (see Space.label). They are not stored as options' letters,
+      because after a change of the task, a letter could mean another label.
     `written`: the same corrections as the person wrote them, by the keys that the review table shows.
     `entries`: the corrections in a review table.
     `space`: the answer space that the job uses in place of the task's, or None.
@@ -171,7 +171,7 @@ def _is_same(space: Space, text: str) -> bool:
 
 
 def failed(task: Task, error: InputError, facts: Mapping[str, str]) -> Answer:
-    """Return the answer to a row that could not be read, with `error`. `facts` name the model (see jobs/facts.py)."""
+    """Return an answer that holds `error`, for an unreadable row. `facts` name the model (see jobs/facts.py)."""
     name, _, sha256 = facts.get("model", "").rpartition(" ")
     adapter = AdapterName(*facts["adapter"].rsplit(" ", 1)) if "adapter" in facts else None
     return Answer.failed(task.name, error, model=ModelName(name, sha256, adapter), envelope=facts.get("envelope", ""))

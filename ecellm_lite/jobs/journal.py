@@ -2,7 +2,7 @@
 
 A row is identified by a hash of its fields and not by its number. So answers still match their rows after the table is
 edited or sorted. The rows themselves are not stored. A person's corrections are stored separately. They stay when
-the option `restart` deletes the answers, also if a task has changed.
+the option `restart` deletes the answers, even if a task has changed.
 """
 
 from __future__ import annotations
@@ -91,7 +91,10 @@ class Journal:
             return dict(self._database.execute("SELECT key, text FROM entries"))
 
     def tables(self) -> dict[str, str]:
-        """Return the path of the review table that each correction was last applied from, by the key that it shows."""
+        """Return, for each correction, the path of the review table from which it was last applied.
+
+        The result's keys are the row keys as the review table shows them.
+        """
         with self._lock, _explained(self.path):
             return dict(self._database.execute("SELECT key, path FROM tables"))
 
@@ -108,7 +111,8 @@ class Journal:
         `corrections`: the labels of the right answers by row key.
         `entries`: the corrections of a review table as the person wrote them, by the keys that the table shows.
         `table`: that review table's path.
-        `removed`: for the row key of each correction that the person took back, the key that the table shows.
+        `removed`: the corrections that the person took back. It maps the key of each such row to the form of this key
+          that the table shows.
         """
         with self._lock, _explained(self.path):
             self._commit()

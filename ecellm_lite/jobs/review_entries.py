@@ -40,15 +40,15 @@ class ReviewEntries:
 
     @property
     def table(self) -> str:
-        """The table's path, which the journal stores with each correction. It is relative to `folder` if it is in it.
+        """The table's path, which the journal stores with each correction.
 
-        So a folder with a job and its review table can be moved.
+        A path inside `folder` is relative to `folder`, so a folder with a job and its review table can be moved.
         """
         path = self.path.resolve()
         return path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else str(path)
 
     def taken_back(self, tables: Mapping[str, str]) -> dict[str, int]:
-        """Return the lines of the corrections that the person took back, by row key.
+        """Return the line number of each correction that the person took back, by row key.
 
         A correction is taken back if it was applied from this table, and its cell is empty now. A correction whose row
         is missing now, or that was applied from another table, stays.

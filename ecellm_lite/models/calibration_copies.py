@@ -38,11 +38,11 @@ def write_record(path: Path, digests: Mapping[str, str]) -> None:
 
 
 def is_replaceable(path: Path, recorded: str | None, model: str) -> bool:
-    """Return whether a new copy may be written to `path`, or the file at `path` may be removed.
+    """Return whether a calibration may be copied to `path`, or the file at `path` may be removed.
 
-    A copy is a calibration from this package or from a feed. There are three cases in which this is allowed:
+    Calibrations are copied from this package or from a feed. The answer is yes in three cases:
 
-    - The file at `path` is the last copy, unchanged.
+    - The file at `path` is still exactly what was copied there last.
     - There is no file at `path`, and nothing was copied to `path` before.
     - The file at `path` is a calibration of another model.
 

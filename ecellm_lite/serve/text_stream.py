@@ -1,4 +1,4 @@
-"""Streams of text: the parts of a text while the model writes it, and server-sent events."""
+"""Yields a text in parts while the model writes it, and sends parts to a client as server-sent events."""
 
 from __future__ import annotations
 

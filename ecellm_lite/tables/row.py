@@ -70,7 +70,7 @@ class Table(ABC):
     `description`: one sentence about the detected type, encoding and header.
     `notes`: sentences about parts of the file that were left out. They are complete after the last row is read.
 
-    The other attributes say how to write a CSV file of answers, so that the program that wrote this table opens it:
+    The other attributes say how to write a CSV file of answers, which the program that wrote this table can open:
     `delimiter`: the character between two cells.
     `bom`: whether the CSV file begins with a byte-order mark, as spreadsheet programs need it.
     `utf16`: whether the CSV file is in UTF-16. Otherwise it is in UTF-8.

@@ -101,7 +101,9 @@ def _column(letters: bytes) -> int:
 
 
 class _OdsCells:
-    """Measures the sheets of an ODS file. `largest` is the number of cells in the largest sheet's rectangle from A1.
+    """Measures the sheets of an ODS file. A sheet's size is its last filled row times its last filled column.
+
+    `largest`: the size of the largest sheet.
 
     A cell with "number-columns-repeated" 5 counts as 5 cells. Empty cells at the end of a row do not count.
     """

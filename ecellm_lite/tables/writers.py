@@ -132,7 +132,7 @@ class ResultWriter:
     def write(self, row: TableRow, *answers: Answer | None, more: Mapping[str, str | None] | None = None) -> None:
         """Write a row and its answer to each task. The answer is None for a task that skipped the row.
 
-        `more`: the values of further columns. With `more`, a line of JSON also has the row's cells.
+        `more`: the values of further columns. In JSON Lines, the line then also has the cells of the input's row.
         """
         if self._rows:
             cells: Mapping[str, Any] = row.cells

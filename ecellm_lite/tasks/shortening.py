@@ -135,11 +135,11 @@ class Latest:
         return 1
 
     def size(self, values: Values) -> int:
-        """Return how many items the list has."""
+        """Return how many items the row's list has."""
         return len(_get(values, self.field) or ())
 
     def cut(self, values: Values, size: int) -> Values:
-        """Return the row with only the last `size` items of the list."""
+        """Return the row with its list cut to the last `size` items."""
         return _with(values, self.field, _get(values, self.field)[-size:])
 
     def note(self, values: Values, size: int) -> str:

@@ -60,9 +60,9 @@ class Question:
 
     @property
     def answers(self) -> str | None:
-        """A text that identifies the possible answers, to which a calibration is fitted.
+        """A text that identifies the possible answers, so that a calibration can be limited to them.
 
-        If the prompt does not list the labels, it is a hash of them. Otherwise it is `options`, which may be None.
+        The text is a hash of the labels if the prompt does not list them. Otherwise it is `options`, which may be None.
         """
         return self.space.digest or self.options
 

@@ -55,9 +55,10 @@ def written_json(value: Any, default: Callable[[Any], Any] | None = None) -> str
 
 
 def as_written(value: Any) -> Any:
-    """Return the fields of a row, which the task has checked, as plain JSON values.
+    """Return a row's fields as plain JSON values. The task must have checked the fields before.
 
-    A WrittenNumber becomes its spelling as text. A value that JSON does not have becomes None: no task reads it.
+    A WrittenNumber becomes its spelling as text. A value that JSON does not have, such as NaN, becomes None. This
+    changes no answer, because tasks do not use such values.
     """
     if isinstance(value, Mapping):
         return {str(key): as_written(part) for key, part in value.items()}

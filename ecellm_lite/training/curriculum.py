@@ -1,7 +1,7 @@
 """A curriculum: the training examples (lessons) made from labelled rows, for several passes over these rows.
 
-Each row to learn becomes one lesson in each pass. This lesson varies: lists are shuffled if their order means nothing,
-and the instruction may be a paraphrase.
+Each row to learn becomes one lesson in each pass. The lesson differs from pass to pass: lists are shuffled if their
+order means nothing, and the instruction may be a paraphrase.
 
 Each held-out row becomes one lesson for validation, with the task's own instruction.
 
@@ -138,7 +138,7 @@ def make_curriculum(
 ) -> Curriculum:
     """Return the lessons of several passes over the rows. `passes` is the number of passes.
 
-    `left_out`: for each task, further rows for validation. The model learns no row of the sources that they come from.
+    `left_out`: for each task, more rows for validation. They are from sources (see leave_out) that `learned` lacks.
 
     Raises InputError if a row's output is not an answer of its task.
     """

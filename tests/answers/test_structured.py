@@ -168,7 +168,7 @@ def matcher_of(space: Structured) -> Any:
 @pytest.mark.parametrize("kind", ["scattered", "equal", "huge", "end"])
 @pytest.mark.parametrize("name", CLOSABLE)
 def test_json_is_closed_before_its_limit(name: str, kind: str, temperature: float) -> None:
-    """The test tries several token limits. The smallest just fits the JSON that Closing finds without the model."""
+    """The test tries several limits. The smallest just fits the JSON that class Closing builds without the model."""
     vocabulary = FakeVocabulary()
     definition = CLOSABLE[name]
     shortest = Closing(vocabulary)._closing_tokens(matcher_of(schema(definition)), b"", 100)

@@ -1,4 +1,4 @@
-"""Tests of conversion plans, and that the bytes of the written file are right for every block size."""
+"""Tests conversion plans. Also tests that the bytes of the written file are right for every block size."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ SECONDS = 1800  # a minute or more for each command
 
 @pytest.fixture(scope="module")
 def python() -> str:
-    """Return the path of the Python program in the environment with the portable build."""
+    """Return the path of a Python whose environment has a portable build of llama.cpp (for many processors)."""
     if not (path := os.environ.get("ECELLM_PORTABLE_PYTHON")):
         pytest.skip("ECELLM_PORTABLE_PYTHON does not name the Python of a portable build")
     if not shutil.which("qemu-x86_64"):

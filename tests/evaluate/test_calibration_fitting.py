@@ -44,7 +44,7 @@ def test_an_overconfident_or_underconfident_model_is_corrected(temperature: floa
 
 
 def test_ten_rows_are_too_few_to_tell() -> None:
-    """The model is slightly overconfident. Ten of its rows never justify a temperature, but 300 rows do."""
+    """The model is slightly overconfident. A temperature fitted to ten rows is refused, one fitted to 300 is kept."""
     for seed in range(20):
         fitted = fit(drawn(10, 1.5, seed))
         assert fitted.rows == 10

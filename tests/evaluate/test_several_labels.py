@@ -1,4 +1,4 @@
-"""Tests that a custom task that gives a row several labels can be evaluated and calibrated."""
+"""Tests the evaluation and calibration of custom tasks with several labels per row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the error for a job whose settings are not those of its stored answers: it names what differs, by task."""
+"""Tests the error for a job whose settings are not those of its stored answers. The error names what differs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests of downloads from the Hugging Face hub: they are complete or fail, resume, and cached ones need no network."""
+"""Tests downloads from the Hugging Face hub.
+
+An incomplete download is an error, an interrupted one is continued, and files in the cache need no network.
+"""
 
 from __future__ import annotations
 

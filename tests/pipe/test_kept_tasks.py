@@ -1,4 +1,4 @@
-"""Tests that a pipe reads the file of an own task once, and again after each change."""
+"""Tests that a pipe reads the file of a user's own task once, and again after each change of the file."""
 
 from __future__ import annotations
 

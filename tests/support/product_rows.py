@@ -1,4 +1,4 @@
-"""Rows that compare products and share prefixes, and a function that computes the tokens of a tree of prefixes."""
+"""Makes rows that compare products and share prefixes, and lets a fake engine compute the tokens of the prefixes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests that a lesson is the prompt of `run` with the correct answer, and that held-out rows are never trained on."""
+"""Tests that a lesson is the prompt that the command `run` makes, followed by the correct answer.
+
+Also tests that held-out rows are never trained on.
+"""
 
 from __future__ import annotations
 
