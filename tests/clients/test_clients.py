@@ -21,10 +21,11 @@ import pytest
 from ecellm_lite import Answer, InputError
 from ecellm_lite.pipe import child_runtime
 from tests.pipe.host import FAKE_PIPE, PATIENCE, ROOT
+from tests.support import dotnet
 
 CLIENTS = ROOT / "clients"
 CHECKS = ROOT / "tests" / "clients"
-LANGUAGES = ["node", "java", "c"]
+LANGUAGES: list[Any] = ["node", "java", "c", pytest.param("csharp", marks=pytest.mark.slow)]
 
 Command = list[str | Path]
 
@@ -60,6 +61,18 @@ def compile_java(folder: Path, *sources: Path) -> Path:
     return folder
 
 
+def compile_csharp(folder: Path, source: Path) -> Command:
+    """Return the command that runs a program in C#, compiled with the client as its project files say."""
+    if not dotnet.DOTNET.exists():
+        pytest.skip("python tests/support/dotnet.py has not put a compiler of C# into build/dotnet")
+    program = folder / f"{source.stem}.dll"
+    options = ["/target:exe", f"/out:{program}", f"/doc:{program.with_suffix('.xml')}", "/langversion:12"]
+    warnings = ["/nullable:enable", "/warn:8", "/warnaserror"]
+    sources = sorted((CLIENTS / "csharp" / "EcellmLite").glob("*.cs"))
+    run([sys.executable, dotnet.__file__, *options, *warnings, *sources, source])
+    return [dotnet.DOTNET, program]
+
+
 @pytest.fixture(scope="module", params=LANGUAGES)
 def language(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -73,6 +86,8 @@ def check(language: str, tmp_path_factory: pytest.TempPathFactory) -> Command:
     folder = tmp_path_factory.mktemp(language)
     if language == "java":
         return [tool("java"), "-cp", compile_java(folder, CHECKS / "Check.java"), "ecellmlite.Check"]
+    if language == "csharp":
+        return compile_csharp(folder, CHECKS / "Check.cs")
     return [compile_c(folder, CHECKS / "check.c", "-fsanitize=address,undefined")]
 
 
@@ -81,6 +96,12 @@ def check(language: str, tmp_path_factory: pytest.TempPathFactory) -> Command:
 )
 def test_a_client_gets_answers_and_survives_faults_of_its_child(language: str, check: Command, scenario: str) -> None:
     run([*check, scenario, *([shlex.join(FAKE_PIPE)] if language == "c" else FAKE_PIPE)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", ["csharp"], indirect=True)
+def test_csharps_client_keeps_time_limits_tokens_and_the_order_of_its_rows(check: Command) -> None:
+    run([*check, "wait", *FAKE_PIPE])
 
 
 def test_nodes_client_survives_a_restart_that_the_system_refuses() -> None:
@@ -117,8 +138,8 @@ def test_the_till_in_python_reads_lines_of_windows(monkeypatch: pytest.MonkeyPat
 
 
 def test_json_is_read_and_written(language: str, check: Command) -> None:
-    if language == "node":
-        pytest.skip("node has JSON itself")
+    if language in ("node", "csharp"):
+        pytest.skip(f"{language} has JSON itself")
     run([*check, "json"])
 
 
@@ -136,7 +157,7 @@ def bin_folder(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_the_readmes_code_runs(language: str, bin_folder: Path, tmp_path: Path) -> None:
     """The README's code for each language runs in a folder that has only a copy of the client."""
-    marks = {"node": "js", "java": "java", "c": "c"}
+    marks = {"node": "js", "java": "java", "c": "c", "csharp": "csharp"}
     readme = (CLIENTS / "README.md").read_text("utf-8")
     blocks = re.findall(rf"^```{marks[language]}\n(.*?)^```", readme, re.S | re.M)
     assert len(blocks) == 1
@@ -152,6 +173,10 @@ def test_the_readmes_code_runs(language: str, bin_folder: Path, tmp_path: Path) 
         program = tmp_path / "Shop.java"
         program.write_text(blocks[0], "utf-8")
         ended = run([tool("java"), "-cp", compile_java(tmp_path / "classes", program), "Shop"], cwd=tmp_path, env=path)
+    elif language == "csharp":
+        program = tmp_path / "Shop.cs"
+        program.write_text(blocks[0], "utf-8")
+        ended = run(compile_csharp(tmp_path, program), cwd=tmp_path, env=path)
     else:
         program = tmp_path / "shop.c"
         program.write_text(blocks[0], "utf-8")

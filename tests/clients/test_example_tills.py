@@ -10,7 +10,7 @@ import pytest
 
 from ecellm_lite import Runtime
 from ecellm_lite.models.store import StoredModel
-from tests.clients.test_clients import CLIENTS, LANGUAGES, Command, compile_c, compile_java, run, tool
+from tests.clients.test_clients import CLIENTS, LANGUAGES, Command, compile_c, compile_csharp, compile_java, run, tool
 
 pytestmark = [pytest.mark.slow, pytest.mark.native]
 
@@ -26,6 +26,8 @@ def test_an_example_till_prints_decisions(
         command: Command = [tool("node"), CLIENTS / "node" / "example-till.js", *pipe]
     elif language == "java":
         command = [tool("java"), "-cp", compile_java(tmp_path), "ecellmlite.ExampleTill", *pipe]
+    elif language == "csharp":
+        command = [*compile_csharp(tmp_path, CLIENTS / "csharp" / "ExampleTill" / "Program.cs"), *pipe]
     elif language == "python":
         command = [sys.executable, CLIENTS / "python" / "example_till.py", "demo"]
     else:

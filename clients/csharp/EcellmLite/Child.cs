@@ -21,17 +21,24 @@ internal sealed class Request(long id, string line)
     public void Settle(JsonElement message, JsonSerializerOptions json)
     {
         var holder = message.TryGetProperty("answer", out var answer) ? answer : message;
-        if (holder.TryGetProperty("error", out var error) && error.ValueKind == JsonValueKind.Object)
+        try
         {
-            Answer.TrySetException(EcellmException.Of(error));
+            if (holder.TryGetProperty("error", out var error) && error.ValueKind == JsonValueKind.Object)
+            {
+                Answer.TrySetException(EcellmException.Of(error));
+            }
+            else if (answer.ValueKind == JsonValueKind.Object)
+            {
+                Answer.TrySetResult(answer.Deserialize<Answer>(json)!);
+            }
+            else
+            {
+                Answer.TrySetCanceled();
+            }
         }
-        else if (answer.ValueKind == JsonValueKind.Object)
+        catch (Exception error) when (error is JsonException or KeyNotFoundException or InvalidOperationException)
         {
-            Answer.TrySetResult(answer.Deserialize<Answer>(json)!);
-        }
-        else
-        {
-            Answer.TrySetCanceled();
+            Answer.TrySetException(new EcellmException("protocol", $"The answer has another form than expected: {error.Message}"));
         }
     }
 }
@@ -39,7 +46,13 @@ internal sealed class Request(long id, string line)
 /// <summary>A child process, and the lines that are on their way to it: whoever asks never waits for a full pipe.</summary>
 internal sealed class Child
 {
-    private Child(Process program) => Program = program;
+    private readonly Timer _startLimit;
+
+    private Child(Process program, TimeSpan startLimit)
+    {
+        Program = program;
+        _startLimit = new Timer(_ => Dismiss("was not ready in time"), null, startLimit, Timeout.InfiniteTimeSpan);
+    }
 
     public Process Program { get; }
 
@@ -79,9 +92,17 @@ internal sealed class Child
             program.ErrorDataReceived += (_, _) => { }; // read and dropped: a full pipe would stop the child
             program.BeginErrorReadLine();
         }
-        var child = new Child(program);
+        program.StandardInput.AutoFlush = false;
+        var child = new Child(program, settings.StartLimit);
         _ = Task.Run(child.WriteAsync);
         return child;
+    }
+
+    /// <summary>Its model is loaded.</summary>
+    public void Ready()
+    {
+        IsReady = true;
+        _startLimit.Dispose();
     }
 
     /// <summary>End it at once, since something is wrong with it.</summary>
@@ -95,6 +116,7 @@ internal sealed class Child
     public async Task EndAsync(TimeSpan patience)
     {
         Lines.Writer.TryComplete();
+        _startLimit.Dispose();
         try
         {
             await Program.WaitForExitAsync().WaitAsync(patience).ConfigureAwait(false);

@@ -1,7 +1,5 @@
-using System.Runtime.CompilerServices;
 using System.Text.Json;
 using System.Text.Json.Serialization;
-using System.Threading.Channels;
 
 namespace EcellmLite;
 
@@ -14,7 +12,6 @@ public sealed class EcellmClient : IAsyncDisposable
 {
     private const int Protocol = 1;
     private const int Deaths = 2; // of children, that fail a request that they had
-    private const int Window = 256; // rows of AskManyAsync that are on their way at once
     private const int Starts = 3; // that fail in a row, and with them all requests that wait
     private static readonly TimeSpan Farewell = TimeSpan.FromSeconds(5); // that a child has to end by itself
     private static readonly JsonSerializerOptions Json = new()
@@ -56,14 +53,17 @@ public sealed class EcellmClient : IAsyncDisposable
         get { lock (_lock) return _child?.Program.Id; }
     }
 
-    /// <summary>Start a child, and wait until its model is loaded; throws what the start failed with.</summary>
-    public static async Task<EcellmClient> StartAsync(ClientSettings? settings = null)
+    /// <summary>
+    /// Start a child, and wait until its model is loaded; throws what the start failed with. The token ends the child.
+    /// </summary>
+    public static async Task<EcellmClient> StartAsync(ClientSettings? settings = null, CancellationToken cancel = default)
     {
+        cancel.ThrowIfCancellationRequested();
         var client = new EcellmClient(settings ?? new ClientSettings());
         try
         {
             lock (client._lock) client.StartChild();
-            await client._started.Task.ConfigureAwait(false);
+            await client._started.Task.WaitAsync(cancel).ConfigureAwait(false);
             return client;
         }
         catch
@@ -75,7 +75,8 @@ public sealed class EcellmClient : IAsyncDisposable
 
     /// <summary>
     /// Return the answer to one row, within a time limit (a minute if left out). Throws an EcellmException, also for a
-    /// row that is wrong; the time limit and the token cancel the request.
+    /// row that is wrong, and an OperationCanceledException if the token is cancelled. Both the time limit and the token
+    /// cancel the request.
     /// </summary>
     public async Task<Answer> AskAsync(
         object task,
@@ -85,10 +86,11 @@ public sealed class EcellmClient : IAsyncDisposable
         CancellationToken cancel = default)
     {
         cancel.ThrowIfCancellationRequested();
+        var patience = TimeLimit.Check(limit ?? TimeSpan.FromMinutes(1), nameof(limit));
         var request = Ask(task, row, options ?? new Options());
         try
         {
-            return await request.Answer.Task.WaitAsync(limit ?? TimeSpan.FromMinutes(1), cancel).ConfigureAwait(false);
+            return await request.Answer.Task.WaitAsync(patience, cancel).ConfigureAwait(false);
         }
         catch (TimeoutException)
         {
@@ -104,49 +106,23 @@ public sealed class EcellmClient : IAsyncDisposable
     /// Yield one result for each row, as they finish; a row has the time limit (ten minutes if left out) from when it is
     /// sent. At most 256 rows are on their way at once. Breaking off the loop cancels them.
     /// </summary>
-    public async IAsyncEnumerable<Result> AskManyAsync(
+    public IAsyncEnumerable<Result> AskManyAsync(
         object task,
         IEnumerable<IReadOnlyDictionary<string, object?>> rows,
         Options? options = null,
         TimeSpan? limit = null,
-        [EnumeratorCancellation] CancellationToken cancel = default)
+        CancellationToken cancel = default) => AskManyAsync(task, Results.Awaitable(rows), options, limit, cancel);
+
+    /// <summary>The same for rows that are awaited. A row may wait for the result of an earlier one.</summary>
+    public IAsyncEnumerable<Result> AskManyAsync(
+        object task,
+        IAsyncEnumerable<IReadOnlyDictionary<string, object?>> rows,
+        Options? options = null,
+        TimeSpan? limit = null,
+        CancellationToken cancel = default)
     {
-        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancel);
-        var finished = Channel.CreateUnbounded<Result>();
-        var (asked, given) = (0, 0);
-
-        async Task AskOne(int index, IReadOnlyDictionary<string, object?> row)
-        {
-            Result result;
-            try
-            {
-                var answer = await AskAsync(task, row, options, limit ?? TimeSpan.FromMinutes(10), stop.Token).ConfigureAwait(false);
-                result = new Result(index, answer, null);
-            }
-            catch (EcellmException error)
-            {
-                result = new Result(index, null, error);
-            }
-            catch (OperationCanceledException)
-            {
-                return; // nobody waits for results any more
-            }
-            finished.Writer.TryWrite(result);
-        }
-
-        try
-        {
-            foreach (var row in rows)
-            {
-                _ = AskOne(asked++, row);
-                for (; asked - given >= Window; given++) yield return await finished.Reader.ReadAsync(cancel).ConfigureAwait(false);
-            }
-            for (; given < asked; given++) yield return await finished.Reader.ReadAsync(cancel).ConfigureAwait(false);
-        }
-        finally
-        {
-            stop.Cancel();
-        }
+        var patience = TimeLimit.Check(limit ?? TimeSpan.FromMinutes(10), nameof(limit));
+        return Results.AsTheyFinish(rows, (row, stop) => AskAsync(task, row, options, patience, stop), cancel);
     }
 
     /// <summary>End the child; requests without an answer fail with the code <c>closed</c>. A second call does nothing.</summary>
@@ -220,18 +196,14 @@ public sealed class EcellmClient : IAsyncDisposable
     {
         var child = _child = Child.Start(_settings);
         _ = Task.Run(() => ReadAsync(child));
-        _ = Task.Run(async () =>
-        {
-            await Task.Delay(_settings.StartLimit).ConfigureAwait(false);
-            if (!child.IsReady) child.Dismiss("was not ready in time");
-        });
     }
 
     private async Task ReadAsync(Child child)
     {
         try
         {
-            while (await child.Program.StandardOutput.ReadLineAsync().ConfigureAwait(false) is { } line)
+            using var output = child.Program.StandardOutput;
+            while (await output.ReadLineAsync().ConfigureAwait(false) is { } line)
             {
                 using var message = JsonDocument.Parse(line);
                 Received(child, message.RootElement);
@@ -254,7 +226,7 @@ public sealed class EcellmClient : IAsyncDisposable
             {
                 if (message.GetProperty("protocol").GetInt32() != Protocol) throw new JsonException("it is of another protocol");
                 _ready = message.Deserialize<Ready>(Json);
-                child.IsReady = true;
+                child.Ready();
                 foreach (var waiting in _open.Values.OrderBy(waiting => waiting.Id)) Send(waiting.Line);
             }
             else if (message.GetProperty("id") is { ValueKind: JsonValueKind.Number } id)
@@ -303,7 +275,7 @@ public sealed class EcellmClient : IAsyncDisposable
                 }
             }
         }
-        _started.TrySetException(error);
+        if (!_isClosed) _started.TrySetException(error); // otherwise nobody awaits it any more
         foreach (var request in lost) request.Answer.TrySetException(error);
     }
 

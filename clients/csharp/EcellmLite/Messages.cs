@@ -2,19 +2,6 @@ using System.Text.Json;
 
 namespace EcellmLite;
 
-/// <summary>How a child is started.</summary>
-public sealed record ClientSettings
-{
-    /// <summary><c>ecellm-lite pipe</c>, where needed with a path and options.</summary>
-    public IReadOnlyList<string> Command { get; init; } = ["ecellm-lite", "pipe"];
-
-    /// <summary>Whether what it says to people goes to this program's standard error.</summary>
-    public bool ShowMessages { get; init; } = true;
-
-    /// <summary>How long the model may take to load.</summary>
-    public TimeSpan StartLimit { get; init; } = TimeSpan.FromMinutes(10);
-}
-
 /// <summary>What can be settled for each request; docs/pipe.md says what each option means.</summary>
 public sealed record Options
 {
@@ -69,7 +56,7 @@ public sealed record Answer(
     JsonElement Value,
     string? Text,
     double? Probability,
-    Dictionary<string, double>? Probabilities,
+    IReadOnlyDictionary<string, double>? Probabilities,
     double? Confidence,
     double? Coverage,
     bool Abstained,
@@ -78,8 +65,10 @@ public sealed record Answer(
     ModelName Model,
     string Envelope,
     string? Calibration,
+    IReadOnlyList<string>? Plausible,
+    double? Unexplored,
     string? Shortened,
-    List<Warning>? Warnings);
+    IReadOnlyList<Warning>? Warnings);
 
 /// <summary>Tokens of the prompt, of its cached part, and of the answer, chosen and forced.</summary>
 public sealed record Usage(int PromptTokens, int? CachedTokens, int DecodedTokens, int ForcedTokens);
@@ -97,7 +86,13 @@ public sealed record Warning(string Code, string Message);
 public sealed record Result(int Index, Answer? Answer, EcellmException? Error);
 
 /// <summary>What the child says of itself.</summary>
-public sealed record Ready(int Protocol, string Version, LoadedModel Model, IReadOnlyList<string> Tasks, Limits Limits);
+public sealed record Ready(
+    int Protocol,
+    string Version,
+    LoadedModel Model,
+    IReadOnlyList<string> Tasks,
+    IReadOnlyDictionary<string, string>? Adapters,
+    Limits Limits);
 
 /// <summary>The model that the child has.</summary>
 public sealed record LoadedModel(string Name, string Sha256, string Envelope);
