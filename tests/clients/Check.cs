@@ -51,7 +51,8 @@ async Task Talk()
     await Fails("protocol", () => client.AskAsync(task, Review(new string('x', 17_000_000))));
 
     var threads = Enumerable.Range(0, 100).Select(number => Task.Factory.StartNew(
-        () => client.AskAsync(task, Rows(number + 1)[number]).Result.Id.GetInt32() == number, TaskCreationOptions.LongRunning));
+        () => client.AskAsync(task, Rows(number + 1)[number]).Result.Id.GetInt32() == number,
+        TaskCreationOptions.LongRunning));
     Check((await Task.WhenAll(threads)).All(isRight => isRight));
 
     await client.DisposeAsync();
@@ -187,20 +188,23 @@ async Task Die()
 
 async Task Start()
 {
-    await Fails("model", () => EcellmClient.StartAsync(new ClientSettings { Command = [.. command, "missing"], ShowMessages = false }));
+    var missing = new ClientSettings { Command = [.. command, "missing"], ShowMessages = false };
+    await Fails("model", () => EcellmClient.StartAsync(missing));
     await Fails("crashed", () => EcellmClient.StartAsync(new ClientSettings { Command = [.. command, "crash"] }));
     await Fails("crashed", () => EcellmClient.StartAsync(new ClientSettings { Command = [.. command, "foreign"] }));
     var never = new ClientSettings { Command = [.. command, "never"], StartLimit = TimeSpan.FromMilliseconds(300) };
     await Fails("crashed", () => EcellmClient.StartAsync(never));
     using var stop = new CancellationTokenSource(300);
-    await Throws<OperationCanceledException>(() => EcellmClient.StartAsync(never with { StartLimit = TimeSpan.FromMinutes(1) }, stop.Token));
+    var patient = never with { StartLimit = TimeSpan.FromMinutes(1) };
+    await Throws<OperationCanceledException>(() => EcellmClient.StartAsync(patient, stop.Token));
     await Fails("crashed", () => EcellmClient.StartAsync(new ClientSettings { Command = ["echo", "hello"] }));
     foreach (var name in new[] { "", "no program\0has this name", "/nonsense/ecellm-lite", "no-program-has-this-name" })
     {
         await Fails("crashed", () => EcellmClient.StartAsync(new ClientSettings { Command = [name] }));
     }
     await Throws<ArgumentException>(() => EcellmClient.StartAsync(new ClientSettings { Command = [] }));
-    await Throws<ArgumentOutOfRangeException>(() => EcellmClient.StartAsync(never with { StartLimit = TimeSpan.MinValue }));
+    var wrong = () => EcellmClient.StartAsync(never with { StartLimit = TimeSpan.MinValue });
+    await Throws<ArgumentOutOfRangeException>(wrong);
 
     // An answer of another form fails its request, and nothing else.
     const string odd = """
@@ -230,10 +234,17 @@ async Task Start()
 Dictionary<string, object?> Review(object? text) => new() { ["review"] = text };
 
 List<Dictionary<string, object?>> Rows(int count) =>
-    [.. Enumerable.Range(0, count).Select(number => new Dictionary<string, object?> { ["id"] = number, ["review"] = $"row {number}" })];
+[
+    .. Enumerable.Range(0, count)
+        .Select(number => new Dictionary<string, object?> { ["id"] = number, ["review"] = $"row {number}" }),
+];
 
 async Task<List<Result>> Collect(
-    EcellmClient client, IEnumerable<Row> rows, Action<int>? seen = null, TimeSpan? limit = null, CancellationToken cancel = default)
+    EcellmClient client,
+    IEnumerable<Row> rows,
+    Action<int>? seen = null,
+    TimeSpan? limit = null,
+    CancellationToken cancel = default)
 {
     List<Result> results = [];
     await foreach (var result in client.AskManyAsync(task, rows, limit: limit, cancel: cancel))
@@ -244,8 +255,11 @@ async Task<List<Result>> Collect(
     return [.. results.OrderBy(result => result.Index)];
 }
 
-void EachOnce(List<Result> results, int count) =>
-    Check(results.Select(result => (result.Index, result.Answer!.Id.GetInt32())).SequenceEqual(Enumerable.Range(0, count).Select(index => (index, index))));
+void EachOnce(List<Result> results, int count)
+{
+    Check(results.Select(result => result.Index).SequenceEqual(Enumerable.Range(0, count)));
+    Check(results.All(result => result.Answer!.Id.GetInt32() == result.Index));
+}
 
 async Task Fails(string code, Func<Task> asking)
 {

@@ -72,7 +72,7 @@ internal static class Results
     public static async IAsyncEnumerable<Row> Awaitable(IEnumerable<Row> rows)
     {
         foreach (var row in rows) yield return row;
-        await Task.CompletedTask.ConfigureAwait(false);
+        await Task.CompletedTask.ConfigureAwait(false); // the compiler wants to see one
     }
 
     /// <summary>Dispose of the source, which may be waiting for its next row, and that for ever.</summary>
