@@ -71,7 +71,7 @@ class Matrix:
         return len(self.blocks) * self.columns.size
 
     def multiply(self, variant: str) -> None:
-        """Multiply this matrix by its `columns` with a variant of the kernels, on one core."""
+        """Multiply the weights by `columns` with a variant of the kernels, on one core."""
         library.multiply(self.blocks, self.type, self.columns, variant=variant)
 
 

@@ -179,7 +179,7 @@ def _work(answerer: Explains | Cascade) -> Sequence[Work]:
 
 
 def _refusal(answerer: Explains | Cascade, task: Task, row: Row | None, options: RequestOptions) -> str | None:
-    """Return why a model does not use its calibration, or None if all models use theirs."""
+    """Return why a model of the answerer does not use its calibration, or None if each uses its own."""
     reasons = (
         model.uncalibrated(
             task,

@@ -80,7 +80,7 @@ class Calibration:
     """A correction of a model's probabilities, with its scope and a record of how it was fitted.
 
     `temperature`: above 1, it makes the model less sure; below 1, surer (the formula is in answers/calibration.py).
-    `bias`: above 0, it makes an extracted entry or a label likelier. Other answer types than these two do not use it.
+    `bias`: above 0, it makes an extracted entry or a label likelier. Only extractions and sets of labels use it.
     `rows`: the number of rows that the correction was fitted to.
     `vector`, `isotonic`: a correction that treats each option separately. It replaces the temperature, which is then 1.
       At most one of these two fields is set.

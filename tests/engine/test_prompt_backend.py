@@ -117,7 +117,7 @@ def test_unsupported_attention_is_left_to_llama_cpp(
 
 
 def test_contexts_of_other_code_do_not_use_the_kernels(demo_model: StoredModel, variant: str) -> None:
-    """While a LlamaBackend with kernels is open, a llama.cpp context made without LlamaBackend reads a prompt."""
+    """A llama.cpp context made without LlamaBackend uses no kernels, even while a LlamaBackend with kernels is open."""
     backend = LlamaBackend(demo_model.path, Settings(gpu_layers=0, context=256, prompt_kernels=variant))
     backend.decode([Chunk(sequence=0, position=0, tokens=list(range(1000, 1040)), ask=1)])
     parameters = llama.llama_context_default_params()
