@@ -158,14 +158,15 @@ async def chat(body: Chat, request: Request, service: Served) -> Response:
         body.refuse_several()
         opening = response_head("chat.completion.chunk", "chatcmpl", model.title)
         growth = stream_text(service, request, model, text_request, body.seed)
-        return await event_stream(_pieces(opening, growth, with_usage=body.usage_streamed))
+        pieces = _pieces(opening, growth, with_logprobs=logprobs is not None, with_usage=body.usage_streamed)
+        return await event_stream(pieces)
     texts, usage = await generate_texts(service, request, model, [text_request], body.n, body.seed)
     choices = [
         {
             "index": index,
             "message": {"role": "assistant", "content": text.text, "refusal": None},
             "finish_reason": text.finish,
-            "logprobs": None if logprobs is None else {"content": list(map(_logprob, text.tokens)), "refusal": None},
+            "logprobs": None if logprobs is None else _logprobs(text),
         }
         for index, text in enumerate(texts)
     ]
@@ -208,10 +209,16 @@ def _schema(wanted: AsText | AsObject | AsSchema | None) -> Mapping[str, Any] | 
 
 
 async def _pieces(
-    opening: Mapping[str, Any], growth: AsyncIterator[str | tuple[Text, Mapping[str, Any]]], *, with_usage: bool
+    opening: Mapping[str, Any],
+    growth: AsyncIterator[str | tuple[Text, Mapping[str, Any]]],
+    *,
+    with_logprobs: bool,
+    with_usage: bool,
 ) -> AsyncIterator[Mapping[str, Any]]:
-    def piece(delta: Mapping[str, Any], end: str | None = None) -> Mapping[str, Any]:
-        return {**opening, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": end}]}
+    """Yield the pieces of a stream. The piece with the finish reason has the log-probabilities of all tokens."""
+
+    def piece(delta: Mapping[str, Any], end: str | None = None, logprobs: Any = None) -> Mapping[str, Any]:
+        return {**opening, "choices": [{"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": end}]}
 
     begun = False
     async for grown in growth:
@@ -222,9 +229,13 @@ async def _pieces(
             yield piece({"content": grown})
             continue
         text, usage = grown
-        yield piece({}, text.finish)
+        yield piece({}, text.finish, _logprobs(text) if with_logprobs else None)
         if with_usage:
             yield {**opening, "choices": [], "usage": usage}
+
+
+def _logprobs(text: Text) -> dict[str, Any]:
+    return {"content": list(map(_logprob, text.tokens)), "refusal": None}
 
 
 def _logprob(token: Mapping[str, Any]) -> dict[str, Any]:

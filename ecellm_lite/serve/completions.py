@@ -56,7 +56,8 @@ async def completions(body: Completions, request: Request, service: Served) -> R
     if body.stream:
         body.refuse_several(len(prompts))
         growth = stream_text(service, request, model, text_requests[0], body.seed)
-        return await event_stream(_pieces(opening, growth, with_usage=body.usage_streamed))
+        pieces = _pieces(opening, growth, with_logprobs=body.logprobs is not None, with_usage=body.usage_streamed)
+        return await event_stream(pieces)
     texts, usage = await generate_texts(service, request, model, text_requests, body.n, body.seed)
     choices = [
         {
@@ -71,15 +72,23 @@ async def completions(body: Completions, request: Request, service: Served) -> R
 
 
 async def _pieces(
-    opening: Mapping[str, Any], growth: AsyncIterator[str | tuple[Text, Mapping[str, Any]]], *, with_usage: bool
+    opening: Mapping[str, Any],
+    growth: AsyncIterator[str | tuple[Text, Mapping[str, Any]]],
+    *,
+    with_logprobs: bool,
+    with_usage: bool,
 ) -> AsyncIterator[Mapping[str, Any]]:
-    choice = {"index": 0, "logprobs": None}
+    """Yield the pieces of a stream. The piece with the finish reason has the log-probabilities of all tokens."""
+
+    def piece(text: str, end: str | None = None, logprobs: Any = None) -> Mapping[str, Any]:
+        return {**opening, "choices": [{"index": 0, "logprobs": logprobs, "text": text, "finish_reason": end}]}
+
     async for grown in growth:
         if isinstance(grown, str):
-            yield {**opening, "choices": [{**choice, "text": grown, "finish_reason": None}]}
+            yield piece(grown)
             continue
         text, usage = grown
-        yield {**opening, "choices": [{**choice, "text": "", "finish_reason": text.finish}]}
+        yield piece("", text.finish, _logprobs(text.tokens) if with_logprobs else None)
         if with_usage:
             yield {**opening, "choices": [], "usage": usage}
 

@@ -148,6 +148,28 @@ def test_a_completion_is_streamed_too(client: Any) -> None:
     assert "".join(piece.choices[0].text for piece in pieces) == complete(client).choices[0].text
 
 
+def test_a_stream_has_the_log_probabilities_of_its_tokens(client: Any) -> None:
+    wanted = {"model": "fake", "max_tokens": 8}
+    with client.chat.completions.stream(**wanted, messages=MESSAGES, logprobs=True, top_logprobs=2) as stream:
+        for _ in stream:
+            pass
+        streamed = stream.current_completion_snapshot
+    whole = chat(client, logprobs=True, top_logprobs=2)
+    assert streamed.choices[0].logprobs.content == whole.choices[0].logprobs.content
+    pieces = list(client.completions.create(**wanted, prompt="Once", logprobs=2, stream=True))
+    assert [piece.choices[0].logprobs for piece in pieces if piece.choices[0].logprobs] == [
+        complete(client, logprobs=2).choices[0].logprobs
+    ]
+
+
+def test_a_stream_has_no_log_probabilities_if_none_are_wanted(client: Any) -> None:
+    chunks = [
+        *client.completions.create(model="fake", prompt="Once", max_tokens=8, stream=True),
+        *client.chat.completions.create(model="fake", messages=MESSAGES, max_tokens=8, stream=True),
+    ]
+    assert all(chunk.choices[0].logprobs is None for chunk in chunks)
+
+
 def test_too_many_prompts_are_refused(client: Any) -> None:
     with pytest.raises(openai.UnprocessableEntityError) as error:
         complete(client, prompt=["x"] * 129)
