@@ -89,7 +89,8 @@ async def call(answerer: Answerer, name: str, arguments: Mapping[str, Any]) -> C
     """
     try:
         if name == DECIDE.name:
-            return _result({"answers": await _decide(answerer, arguments)})
+            answers = await _decide(answerer, arguments)
+            return _result({"answers": answers}, failed=all(answer["error"] for answer in answers))
         if name not in answerer.tasks:
             raise UsageError(f"There is no tool {name[:80]!r}", step=f"use decide or {', '.join(answerer.tasks)}")
         answer = await asyncio.wrap_future(answerer.submit(get_task(name), arguments))
@@ -99,7 +100,13 @@ async def call(answerer: Answerer, name: str, arguments: Mapping[str, Any]) -> C
 
 
 async def serve(answerer: Answerer) -> None:
-    """Answer the MCP client on standard input and output until it closes the input."""
+    """Answer the MCP client on standard input and output until it closes the input.
+
+    Raises UsageError if a task of the user has the name of the tool `decide`.
+    """
+    if DECIDE.name in answerer.tasks:
+        message = f"One of your own tasks is named {DECIDE.name!r}, like the tool for questions"
+        raise UsageError(message, step="give the task another name, in its file and as the file's name")
 
     async def tools(*_: object) -> ListToolsResult:
         return ListToolsResult(tools=[DECIDE, *(tool_of(get_task(name)) for name in answerer.tasks)])
@@ -113,6 +120,9 @@ async def serve(answerer: Answerer) -> None:
 
 
 async def _decide(answerer: Answerer, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if unknown := [name for name in arguments if name not in ("state", "questions")]:
+        message = f"decide has no argument {unknown[0][:80]!r}"
+        raise InputError(message, step="give only state and questions", field=unknown[0][:80])
     state, questions = arguments.get("state"), arguments.get("questions")
     if not isinstance(state, str) or not isinstance(questions, list) or not 0 < len(questions) <= MOST_QUESTIONS:
         raise InputError("decide needs a state and a list of questions", step=f"give 1 to {MOST_QUESTIONS} questions")
