@@ -80,7 +80,7 @@ def _labelled(number: int, line: Any) -> list[Labelled]:
     for place, (question, answer) in enumerate(zip(body.questions, body.answers, strict=True)):
         if answer is not None:
             instructions = content_text(question.instructions, f"questions.{place}.instructions")
-            task = question_task(definition_of(question, instructions))
+            task = question_task(definition_of(question, instructions), f"questions.{place}")
             space = task.question(row).space
             assert isinstance(space, OneOf)
             labelled.append(Labelled(task, number, row, space.offered[_place(question, answer, place)].text))

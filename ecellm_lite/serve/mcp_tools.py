@@ -128,7 +128,7 @@ async def _decide(answerer: Answerer, arguments: Mapping[str, Any]) -> list[dict
         raise InputError("decide needs a state and a list of questions", step=f"give 1 to {MOST_QUESTIONS} questions")
     if not all(isinstance(question, dict) for question in questions):
         raise InputError("A question is an object", step="give its type and instructions", field="questions")
-    tasks = [question_task(question) for question in questions]
+    tasks = [question_task(question, f"questions.{place}") for place, question in enumerate(questions)]
     futures = [asyncio.wrap_future(answerer.submit(task, {"state": state})) for task in tasks]
     return [answer.as_dict() for answer in await asyncio.gather(*futures)]
 

@@ -183,11 +183,9 @@ def task_of(definition: Mapping[str, Any], place: int) -> Task:
     Raises RefusedError (422) for an invalid question. `place` is the question's index, which the error names.
     """
     try:
-        return question_task(definition)
+        return question_task(definition, f"questions.{place}")
     except InputError as error:
-        field = (error.field or "task").removeprefix("task").lstrip(".")
-        param = f"questions.{place}.{field}" if field else f"questions.{place}"
-        raise RefusedError(422, "invalid_question", error.message, step=error.step, field=param) from None
+        raise RefusedError(422, "invalid_question", error.message, step=error.step, field=error.field) from None
 
 
 def _decided(turned: Sequence[tuple[Answer, int]]) -> Decided:

@@ -77,20 +77,39 @@ class QuestionForm:
     levels: list[OfferedLevel] | None = None
 
 
-def question_task(definition: Mapping[str, Any]) -> Task:
+# What a question of each type must have besides its instructions.
+_NEEDED = {"predicate": None, "choice": "choices", "score": "levels"}
+
+# How each item of a list is written.
+_ITEMS = {"choices": (OfferedChoice, "value"), "levels": (OfferedLevel, "label")}
+
+
+def question_task(definition: Mapping[str, Any], place: str = "task") -> Task:
     """Return the task that asks a question. The task's name contains a hash of the question.
 
     For a definition with only a type, such as {"type": "chat"}, return the task of this type from texts.py. Its answers
     are free text.
+
+    `place`: the path of the definition in the request.
 
     Raises InputError for an invalid definition. The error says which part is invalid.
     """
     if len(definition) == 1 and definition.get("type") in TEXTS:
         return TEXTS[definition["type"]]
     try:
+        return _task(definition)
+    except InputError as error:
+        error.field = f"{place}.{error.field}" if error.field else place
+        raise
+
+
+def _task(definition: Mapping[str, Any]) -> Task:
+    try:
         form = decode(QuestionForm, definition, "question")
     except ValueError as error:
-        raise InputError(f"{error}", step="write it as the protocol's page says", field="task") from None
+        _check_items(definition)
+        step = 'write it like {"type": "predicate", "instructions": "Is the customer satisfied?"}'
+        raise InputError(f"{error}", step=step) from None
     lines, space = _offered(form)
     options = json.dumps(lines, ensure_ascii=False)
     if len(form.instructions) > LONGEST_INSTRUCTIONS:
@@ -120,21 +139,49 @@ def question_task(definition: Mapping[str, Any]) -> Task:
 
 def _offered(form: QuestionForm) -> tuple[list[str], Space]:
     """Return the lines of the prompt that list the possible answers. Also return the answer space."""
-    if form.type == "choice" and form.choices and not form.levels:
+    _check_parts(form)
+    if form.choices:
         values = [encodable(choice.value) for choice in form.choices]
         lines = [_line(value, choice.description) for value, choice in zip(values, form.choices, strict=True)]
         _check("choices", values, MAX_CHOICES)
         if len(values) > len(ascii_uppercase):
             return lines, Choice(tuple(map(Option, values, values, lines)))
         return _lettered(lines), Choice(tuple(map(Option, values, ascii_uppercase, lines)))
-    if form.type == "score" and form.levels and not form.choices:
+    if form.levels:
         labels = [encodable(level.label) for level in form.levels]
         lines = [_line(label, level.description) for label, level in zip(labels, form.levels, strict=True)]
         _check("levels", labels, MAX_LEVELS)
         return _lettered(lines), Score(tuple(labels), tuple(ascii_uppercase[: len(labels)]))
-    if form.type == "predicate" and not form.choices and not form.levels:
-        return ["yes", "no"], Predicate()
-    raise _wrong("type", f"is {form.type[:80]!r}", "predicate, choice with choices, or score with levels")
+    return ["yes", "no"], Predicate()
+
+
+def _check_parts(form: QuestionForm) -> None:
+    """Raise InputError for an unknown type, and if a question has no list that its type needs, or another one."""
+    if form.type not in _NEEDED:
+        raise _wrong("type", f"is {form.type[:80]!r}", "predicate, choice with choices, or score with levels")
+    for name, items in (("choices", form.choices), ("levels", form.levels)):
+        if name == _NEEDED[form.type] and not items:
+            wanted = f"{name}, such as [{_example(name, 'a')}, {_example(name, 'b')}]"
+            raise InputError(f"A question of the type {form.type} needs {name}", step=f"give {wanted}", field=name)
+        if name != _NEEDED[form.type] and items:
+            message = f"A question of the type {form.type} has no {name}"
+            raise InputError(message, step=f"leave {name} out, or change the type", field=name)
+
+
+def _check_items(definition: Mapping[str, Any]) -> None:
+    """Raise InputError for the first choice or level that is not an object of the right form."""
+    for name, (form, _) in _ITEMS.items():
+        items = definition.get(name)
+        for index, item in enumerate(items if isinstance(items, list) else ()):
+            try:
+                decode(form, item, f"question.{name}[{index}]")
+            except ValueError as error:
+                example = _example(name, item if isinstance(item, str) else "…")
+                raise InputError(f"{error}", step=f"write {example}", field=f"{name}[{index}]") from None
+
+
+def _example(name: str, text: str) -> str:
+    return json.dumps({_ITEMS[name][1]: text[:80]}, ensure_ascii=False)
 
 
 def _lettered(lines: list[str]) -> list[str]:
@@ -155,4 +202,4 @@ def _check(place: str, values: list[str], most: int) -> None:
 
 
 def _wrong(place: str, reason: str, wanted: str) -> InputError:
-    return InputError(f"The question's {place} {reason}", step=f"give {wanted}", field=f"task.{place}")
+    return InputError(f"The question's {place} {reason}", step=f"give {wanted}", field=place)

@@ -43,7 +43,9 @@ def test_a_host_finds_and_calls_the_tools() -> None:
                 await client.call_tool("sentiment_analysis", {"review": "It works."}),
                 await client.call_tool("decide", {"state": "My parcel never came.", "questions": QUESTIONS}),
                 await client.call_tool("sentiment_analysis", {}),
-                await client.call_tool("decide", {"state": "x", "questions": [{"type": "wish", "instructions": "?"}]}),
+                await client.call_tool(
+                    "decide", {"state": "x", "questions": [QUESTIONS[0], {"type": "wish", "instructions": "?"}]}
+                ),
                 await client.call_tool("nonsense", {}),
                 await client.call_tool("decide", {"state": "x", "questions": QUESTIONS, "context": "y"}),
                 await client.call_tool("decide", {"state": "x " * 100_000, "questions": QUESTIONS}),
@@ -57,7 +59,7 @@ def test_a_host_finds_and_calls_the_tools() -> None:
     assert [one["type"] for one in decisions.structured_content["answers"]] == ["predicate", "choice"]
     assert [answer.is_error, decisions.is_error] == [False, False]
     assert no_field.structured_content["error"]["field"] == "review"
-    assert no_question.structured_content["error"]["field"] == "task.type"
+    assert no_question.structured_content["error"]["field"] == "questions.1.type"
     assert no_argument.structured_content["error"]["field"] == "context"
     assert {one["error"]["code"] for one in no_answer.structured_content["answers"]} == {"context_exceeded"}
     assert all(result.is_error for result in (no_field, no_question, no_tool, no_argument, no_answer))

@@ -64,11 +64,16 @@ def test_a_state_is_never_saved_to_disk() -> None:
     [
         ({}, "task"),
         ({"type": "wish", "instructions": "x"}, "task.type"),
-        ({**PREDICATE, "choices": [{"value": "a"}, {"value": "b"}]}, "task.type"),
+        ({**PREDICATE, "choices": [{"value": "a"}, {"value": "b"}]}, "task.choices"),
+        ({**SCORE, "choices": [{"value": "a"}, {"value": "b"}]}, "task.choices"),
+        ({**CHOICE, "levels": [{"label": "a"}, {"label": "b"}]}, "task.levels"),
+        ({**CHOICE, "choices": [{"value": "a"}, "A10"]}, "task.choices[1]"),
+        ({**SCORE, "levels": [{"value": "a"}, {"label": "b"}]}, "task.levels[0]"),
         ({**PREDICATE, "instructions": 1}, "task"),
         ({**PREDICATE, "more": 1}, "task"),
         ({**PREDICATE, "instructions": "x" * 70_000}, "task.instructions"),
-        ({"type": "choice", "instructions": "x"}, "task.type"),
+        ({"type": "choice", "instructions": "x"}, "task.choices"),
+        ({"type": "score", "instructions": "x", "levels": []}, "task.levels"),
         ({**CHOICE, "choices": [{"value": "a"}]}, "task.choices"),
         ({**CHOICE, "choices": [{"value": "a"}] * 2}, "task.choices"),
         ({**CHOICE, "choices": [{"value": " "}, {"value": "b"}]}, "task.choices"),
@@ -80,6 +85,20 @@ def test_an_invalid_question_names_its_field(definition: dict[str, Any], field: 
     with pytest.raises(InputError) as error:
         question_task(definition)
     assert error.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("definition", "example"),
+    [
+        ({**CHOICE, "choices": ["A10", "A11"]}, '{"value": "A10"}'),
+        ({**SCORE, "levels": [{"label": "low"}, "high"]}, '{"label": "high"}'),
+    ],
+)
+def test_an_item_that_is_a_text_is_shown_in_its_form(definition: dict[str, Any], example: str) -> None:
+    with pytest.raises(InputError) as error:
+        question_task(definition, "questions.3")
+    assert example in str(error.value.step)
+    assert str(error.value.field).startswith("questions.3.")
 
 
 @given(st.lists(st.text(min_size=1, max_size=20).filter(str.strip), min_size=2, max_size=40, unique=True))
