@@ -173,7 +173,8 @@ class AnswerPolicy:
         usage = seconds = None
         if request and not row.failure:
             cached = None if self.deterministic else request.cached
-            usage = Usage(len(request.prompt), cached, request.decoded, request.forced)
+            length = len(outcome.tokens) if outcome else 0
+            usage = Usage(len(request.prompt), cached, request.decoded, request.forced, length)
             seconds = None if self.deterministic else round(request.seconds, 6)
         return Answer(
             id=row.id,

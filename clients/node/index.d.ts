@@ -53,7 +53,13 @@ export interface Answer {
   coverage: number | null;
   /** The model was not sure enough; `value` is null. */
   abstained: boolean;
-  usage: { prompt_tokens: number; cached_tokens: number | null; decoded_tokens: number; forced_tokens: number } | null;
+  usage: {
+    prompt_tokens: number;
+    cached_tokens: number | null;
+    decoded_tokens: number;
+    forced_tokens: number;
+    answer_tokens: number;
+  } | null;
   seconds: number | null;
   model: { name: string; sha256: string; adapter?: { name: string; sha256: string } | null };
   envelope: string;

@@ -30,14 +30,16 @@ class Usage:
       earlier rows. It is None in deterministic mode, where an answer must not depend on earlier rows.
     - `decoded_tokens`: the answer's tokens that the model chose.
     - `forced_tokens`: the answer's tokens where only one token was allowed.
+    - `answer_tokens`: all tokens of the answer; 0 for an answer that an earlier version stored.
 
-    Tokens at the end of the answer do not count if the model never computed them.
+    `decoded_tokens` and `forced_tokens` leave out tokens at the answer's end that the model never computed.
     """
 
     prompt_tokens: int
     cached_tokens: int | None
     decoded_tokens: int
     forced_tokens: int
+    answer_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

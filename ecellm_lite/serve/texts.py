@@ -93,7 +93,7 @@ async def generate_texts(
     cached = sum(answer.usage.cached_tokens or 0 for answer in answers[::count] if answer.usage)
     texts = [_text(answer) for answer in answers]
     completion = sum(
-        len(text.tokens) or (answer.usage.decoded_tokens + answer.usage.forced_tokens if answer.usage else 0)
+        len(text.tokens) or (answer.usage.answer_tokens if answer.usage else 0)
         for text, answer in zip(texts, answers, strict=True)
     )
     return texts, {

@@ -39,7 +39,9 @@ def test_each_example_gives_an_answer_of_the_documented_form(
     assert answer["model"] == {"name": "demo", "sha256": demo_model.manifest.sha256, "adapter": None}
     assert answer["error"] is None
     assert answer["abstained"] is False
-    assert list(answer["usage"]) == ["prompt_tokens", "cached_tokens", "decoded_tokens", "forced_tokens"]
+    assert list(answer["usage"]) == [
+        "prompt_tokens", "cached_tokens", "decoded_tokens", "forced_tokens", "answer_tokens"
+    ]  # fmt: skip
 
 
 def test_show_prompt_prints_the_prompt_and_nothing_else(capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ecellm_lite import Runtime
+from ecellm_lite.answers import structured
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.tasks.texts import TEXTS
@@ -87,6 +88,19 @@ def test_a_text_always_obeys_its_schema(client: Any) -> None:
     assert isinstance(json.loads(choice.message.content)["loud"], bool)
     assert choice.finish_reason == "stop"
     assert chat(client).usage.completion_tokens <= 8
+
+
+@pytest.mark.parametrize("schema", [{"const": "loud"}, {"enum": ["very loud", "quiet"]}, SCHEMA])
+def test_the_tokens_of_json_are_counted_also_if_the_model_did_not_read_them(
+    client: Any, schema: dict[str, Any]
+) -> None:
+    named = {"type": "json_schema", "json_schema": {"name": "noise", "schema": schema}}
+    completion = chat(client, response_format=named, max_completion_tokens=40)
+    with Runtime.over(FakeBackend()) as runtime:
+        space = structured.schema(schema, max_tokens=40)
+        answer = runtime.answer(TEXTS["text"], {"text": "Is it loud?"}, instruction="Be short.", space=space)
+    assert completion.choices[0].message.content == answer.text
+    assert completion.usage.completion_tokens == answer.usage.answer_tokens > 0
 
 
 def test_a_stop_text_ends_a_text(client: Any) -> None:
