@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 from typing_extensions import Self
 
@@ -31,6 +33,7 @@ from ecellm_lite.serve.replies import PromptReply, TaskList, TaskReply
 from ecellm_lite.serve.service import Served
 from ecellm_lite.serve.workers import Submits
 from ecellm_lite.tasks.description import describe
+from ecellm_lite.tasks.fields import encodable
 from ecellm_lite.tasks.registry import get_task, task_names
 from ecellm_lite.tasks.sentiment_analysis import TASK as EXAMPLE
 from ecellm_lite.tasks.task import Task
@@ -61,7 +64,23 @@ class Options(Form):
     )
 
 
-class Rows(Form):
+class RowForm(Form):
+    """A body that has a task's fields in its key `row`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fields_in_a_row(cls, value: Any) -> Any:
+        """Raise an error that shows the right form if the body has fields, but neither row nor rows."""
+        if not isinstance(value, dict) or {"row", "rows"} & value.keys():
+            return value
+        if fields := [name[:40] for name in value if name not in cls.model_fields]:
+            keys = ", ".join(f"{json.dumps(encodable(name), ensure_ascii=False)}: …" for name in fields[:3])
+            message = f'write the fields into a row, such as {{"row": {{{keys}}}}}'
+            raise PydanticCustomError("extra_forbidden", "{message}", {"message": message})
+        return value
+
+
+class Rows(RowForm):
     """A row or a list of rows of one task."""
 
     model: str | None = Field(default=None, description="A name from /v1/models. The default is the first.")
@@ -136,7 +155,7 @@ async def ask(task: str, body: Rows, request: Request, service: Served) -> Respo
     return JsonResponse(answer.as_dict())
 
 
-class OneRow(Form):
+class OneRow(RowForm):
     """A row of a task."""
 
     model: str | None = Field(default=None, description="A name from /v1/models. The default is the first.")

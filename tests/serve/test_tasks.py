@@ -86,6 +86,13 @@ def test_an_invalid_request_names_the_place(server: Server, body: Any, status: i
         assert reply.error["param"] == param
 
 
+@pytest.mark.parametrize("path", ["sentiment_analysis", "sentiment_analysis/prompt"])
+def test_fields_outside_of_a_row_are_shown_in_one(server: Server, path: str) -> None:
+    reply = server.post(f"/v1/tasks/{path}", {**REVIEW, "\ud800": 1, "model": "fake"})
+    assert (reply.status, reply.json["error"]["code"]) == (422, "extra_forbidden")
+    assert '{"row": {"review": …' in reply.json["error"]["message"]
+
+
 @pytest.mark.parametrize("name", ["nonsense", "..%2F..%2Fetc", "x.toml", "%2Ftmp%2Ftask.toml", "a" * 500, "%00"])
 def test_an_unknown_task_is_not_found(server: Server, name: str) -> None:
     assert server.post(f"/v1/tasks/{name}", {"row": REVIEW}).status == 404
