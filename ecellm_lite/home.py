@@ -13,15 +13,18 @@ from ecellm_lite.errors import UsageError
 def home() -> Path:
     """Return ECELLM_HOME, or else the platform's folder for user data. The folder may not exist yet.
 
-    Raises UsageError if ECELLM_HOME is not set and the user has no home folder.
+    Raises UsageError if ECELLM_HOME is not set and the user has no home folder, or if a link on the path leads nowhere.
     """
-    if given := os.environ.get("ECELLM_HOME"):
-        return Path(given)
     try:
-        return user_data_path("ecellm-lite", appauthor=False)
+        folder = Path(os.environ.get("ECELLM_HOME") or user_data_path("ecellm-lite", appauthor=False))
     except RuntimeError:  # HOME is not set, and the system does not know the user
         message = "There is no folder for models, because this user has no home folder"
         raise UsageError(message, step="set ECELLM_HOME to a folder") from None
+    for place in (folder, *folder.parents):
+        if os.path.islink(place) and not os.path.exists(place):  # noqa: PTH110, PTH114 - those of Path may raise
+            message = f"{place} is a link to {os.readlink(place)}, which cannot be reached"  # noqa: PTH115
+            raise UsageError(message, step="mount its disk, or set ECELLM_HOME to another folder")
+    return folder
 
 
 def bundle_home() -> Path:

@@ -40,6 +40,19 @@ def test_a_store_that_cannot_be_used_is_bad(tmp_path: Path) -> None:
         assert "models" not in checks
 
 
+@pytest.mark.parametrize("below", ["", "store"])
+def test_a_store_behind_a_link_to_nowhere_is_bad(
+    below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    monkeypatch.setenv("ECELLM_HOME", str(tmp_path / "link" / below))
+    [check] = [check for check in doctor.examine() if check.name == "store"]
+    assert check.state == "bad"
+    assert str(tmp_path / "disk") in check.finding
+    (tmp_path / "row.json").write_text('{"review": "Good."}', "utf-8")
+    assert str(tmp_path / "disk") in refused(capsys, 2, "run", "--task", "SA", "--input", str(tmp_path / "row.json"))
+
+
 def test_a_store_that_cannot_be_written_is_a_note_if_it_has_a_model(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
