@@ -73,8 +73,8 @@ fuzz: $(INSTALLED)
 	ECELLM_FUZZ_CALLS=20000 $(BIN)/pytest -q tests/attacks tests/convert/test_token_ids.py tests/convert/test_interruptions.py --hypothesis-seed=random
 
 deb:
-	mkdir -p $(dir $(PACKAGE))
-	$(PYTHON) installers/deb.py $(PROGRAM) $(PACKAGE)
+	mkdir -p "$$(dirname "$(PACKAGE)")"
+	$(PYTHON) installers/deb.py $(if $(PROGRAM),"$(PROGRAM)") "$(PACKAGE)"
 
 clean:
 	rm -rf $(VENV) build dist
