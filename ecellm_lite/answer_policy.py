@@ -147,7 +147,7 @@ class AnswerPolicy:
                 needs = partial(prompts.needs, space=space)
                 question = task.shortened(question, needs, prompts.max_length)
                 submission.shortened = question.shortened
-            submission.warnings = question.warnings
+            submission.warnings = [*task.warnings(row), *question.warnings]
             request = request_of(question, space, seed=options.get("seed", 0))
             request.urgent = urgent
             request.adapter = options.get("adapter")

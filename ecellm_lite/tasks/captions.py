@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ecellm_lite.tasks.fields import CAPTION, TextField, read_fields
+from ecellm_lite.tasks.fields import CAPTION, Field, TextField, read_fields
 
 NAME = CAPTION.name
 
@@ -36,10 +36,15 @@ class TitleField:
     required: bool = True
     kind: ClassVar[str] = "text, or an object with title and image_caption (optional)"
 
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields of a title that is an object."""
+        return (TextField("title", self.doc, self.example), CAPTION)
+
     def read(self, value: Any, place: str) -> str | Mapping[str, Any]:
         """Return the title as a text or, if `value` is an object, as an object with the title and the caption."""
         if isinstance(value, Mapping):
-            return read_fields((TextField("title", self.doc, self.example), CAPTION), value, f"{place}.")
+            return read_fields(self.fields, value, f"{place}.")
         return TextField(self.name, self.doc, self.example).read(value, place)
 
 

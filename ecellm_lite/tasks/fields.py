@@ -218,6 +218,11 @@ class ItemsField:
         """Words that describe a valid value, for errors and help."""
         return f"a list of {_count(self.least, self.most)} items, each a text or {{title, category: [text, …], brand}}"
 
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields of an item that is an object."""
+        return _ITEM
+
     def read(self, value: Any, place: str) -> tuple[str | Mapping[str, Any], ...]:
         """Return the list of items as a tuple. An item is a text or a mapping."""
         if not isinstance(value, list) or not self.least <= len(value) <= self.most:
@@ -226,7 +231,7 @@ class ItemsField:
 
     def _item(self, item: Any, place: str) -> str | Mapping[str, Any]:
         if isinstance(item, Mapping):
-            return read_fields(_ITEM, item, f"{place}.")
+            return read_fields(self.fields, item, f"{place}.")
         return _text(self, item, place)
 
 

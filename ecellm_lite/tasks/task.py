@@ -19,6 +19,7 @@ from ecellm_lite.envelopes import Turn, WorkedExample
 from ecellm_lite.errors import InputError
 from ecellm_lite.tasks.fields import Field, encodable, is_blank, read_fields, shown
 from ecellm_lite.tasks.shortening import Long, Values, cuttable, least_cut
+from ecellm_lite.tasks.unknown_fields import misspelt_keys, unknown_field_warnings
 from ecellm_lite.tasks.worked_examples import WorkedExamples
 
 _ADVICE = "shorten the row, or allow a larger context if the model has one"
@@ -143,13 +144,20 @@ class Task:
     def needed(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the part of a row that `question` reads. This part gives the same question as the whole row.
 
+        Keys that are probably misspelt stay, with null as their value, so that `warnings` still names them.
+
         Raises InputError, as `question` does, if this part has an invalid value.
         """
         if self._is_wire(row):
             return _wire_texts(row)
         values = _fields_of(row)
         read_fields(self.fields, values)
-        return {field.name: values[field.name] for field in self.fields if field.name in values}
+        kept = {field.name: values[field.name] for field in self.fields if field.name in values}
+        return {**kept, **dict.fromkeys(misspelt_keys(self.fields, values))}
+
+    def warnings(self, row: Mapping[str, Any]) -> Sequence[AnswerWarning]:
+        """Return a warning about keys of a valid row that are probably misspelt. Empty if there are none."""
+        return () if self._is_wire(row) else unknown_field_warnings(self.fields, _fields_of(row))
 
     def _is_wire(self, row: Mapping[str, Any]) -> bool:
         """Return whether a row is in the wire format. Raises InputError if it is not an object."""
