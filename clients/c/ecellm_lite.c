@@ -136,6 +136,17 @@ static void ended(ecellm_client *client, int code) {
     }
 }
 
+/* Return the value of an answer: a text as it is, another value as JSON, and null as NULL. */
+static char *value_of(const char *json) {
+    size_t length;
+    const char *value = ecellm_field(json, "value", &length);
+    text whole = {0};
+    if (!value || *value == 'n') return NULL;
+    if (*value == '"') return ecellm_text(json, "value");
+    append(&whole, value, length);
+    return whole.data;
+}
+
 static void received(ecellm_client *client, const char *line) {
     char *type = ecellm_text(line, "type");
     int64_t id = (int64_t)ecellm_number(line, "id", 0);
@@ -159,6 +170,7 @@ static void received(ecellm_client *client, const char *line) {
             text whole = {0};
             append(&whole, json, length);
             answer.json = whole.data;
+            answer.value = value_of(json);
             answer.text = ecellm_text(json, "text");
             answer.abstained = abstained && *abstained == 't';
             error = ecellm_field(json, "error", NULL);
@@ -313,6 +325,7 @@ void ecellm_free(ecellm_answer *answer) {
     free(answer->code);
     free(answer->message);
     free(answer->json);
+    free(answer->value);
     free(answer->text);
     *answer = (ecellm_answer){.probability = -1};
 }

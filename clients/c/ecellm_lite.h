@@ -35,7 +35,10 @@ typedef struct {
                            are cancelled, timeout, and crashed (two children died while they had the request) */
     char *message;      /* the error's message for people, or NULL */
     char *json;         /* the whole answer; NULL if there is none */
-    char *text;         /* such as "B: positive"; NULL if there is none, or the model was not sure enough */
+    char *value;        /* for decisions: the text of the answer's value, such as "B" or "repairs", or the JSON of another
+                           value, such as "true"; NULL if there is none, or the model was not sure enough */
+    char *text;         /* for people: what the model wrote, such as "B: positive", but a bare letter if the options are
+                           your own; NULL as `value` */
     double probability; /* the answer's probability among the allowed answers; -1 if it has none, as free text */
     int abstained;      /* 1: the model was not sure enough */
 } ecellm_answer;

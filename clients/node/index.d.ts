@@ -44,8 +44,12 @@ export interface Answer {
   id: string | number | null;
   task: string;
   type: "predicate" | "choice" | "labels" | "score" | "ranking" | "extraction" | "text" | "schema";
-  /** true or false, an option's letter, letters best first, extracted values, a text: by the type. */
+  /**
+   * What to decide by: true or false, an option's letter, the value of an option of your own, letters best first,
+   * extracted values, a text: by the type.
+   */
   value: unknown;
+  /** What the model wrote, for people: "B: positive", but a bare letter if the options are your own. */
   text: string | null;
   probability: number | null;
   probabilities: Readonly<Record<string, number>> | null;

@@ -78,13 +78,24 @@ static void talk(const char *command) {
     CHECK(answer.probability > 0 && answer.probability <= 1);
     char *value = ecellm_text(answer.json, "value");
     CHECK(ecellm_number(ecellm_field(answer.json, "probabilities", NULL), value, -1) == answer.probability);
+    CHECK(!strcmp(value, answer.value));
     free(value);
     check_code(NULL);
     check_many(client, 200, -1);
 
     static const char question[] = "{\"type\": \"predicate\",\n\"instructions\": \"Does the customer want a refund?\"}";
     CHECK(ecellm_ask(client, question, "{\"state\": \"I want my money back.\"}", NULL, LIMIT, &answer));
+    CHECK(!strcmp(answer.value, !strcmp(answer.text, "yes") ? "true" : "false"));
     check_code(NULL);
+
+    static const char choice[] = "{\"type\": \"choice\", \"instructions\": \"Which desk?\", \"choices\": [{\"value\": \"repairs\"}, {\"value\": \"billing\"}]}";
+    CHECK(ecellm_ask(client, choice, "{\"state\": \"It broke.\"}", NULL, LIMIT, &answer));
+    CHECK(!strcmp(answer.value, *answer.text == 'A' ? "repairs" : "billing"));
+    check_code(NULL);
+
+    CHECK(ecellm_ask(client, TASK, GOOD, "{\"min_probability\": 1}", LIMIT, &answer));
+    CHECK(answer.abstained && !answer.value && !answer.text);
+    ecellm_free(&answer);
 
     static const char id[] = "\xf0\x9f\x9b\x92 \xe2\x80\x9cit's\xe2\x80\x9d \"quoted\" \\ \x07 gr\xc3\xb6\xc3\x9f" "e \xe6\xbc\xa2\xe5\xad\x97";
     char *row = ecellm_row("id", id, "review", id, NULL);

@@ -7,9 +7,10 @@ import java.util.Map;
  *
  * @param task what was asked
  * @param type predicate, choice, labels, score, ranking, extraction, text or schema
- * @param value a Boolean, an option's letter, letters best first, maps of extracted values, a text: by the type; null if
- *     abstained
- * @param text the answer as a text, such as {@code B: positive}; null if abstained
+ * @param value what to decide by: a Boolean, an option's letter, the value of an option of your own, letters best first,
+ *     maps of extracted values, a text: by the type; null if abstained
+ * @param text what the model wrote, for people, such as {@code B: positive}, but a bare letter if the options are your
+ *     own; null if abstained
  * @param probability of this answer among those allowed; null where they cannot be counted
  * @param confidence 0 is a guess, 1 is certain; null where the answers cannot be counted
  * @param abstained whether the model was not sure enough
