@@ -132,7 +132,10 @@ class CrashError(EcellmError):
 
 
 class JobError(EcellmError):
-    """A job finished, but some rows failed. Each failed row has an error in the output (exit code 5)."""
+    """A job finished, but some rows failed or some corrections could not be applied (exit code 5).
+
+    Each failed row has an error in the output.
+    """
 
     code = "job"
     exit_code = 5

@@ -78,8 +78,8 @@ def cli() -> None:
     """eCeLLM, the e-commerce language models, on your own machine: typed answers with probabilities, offline.
 
     Exit codes: 0 success; 1 a bug in ecellm-lite, or `doctor` found something that will not work; 2 wrong usage; 3 bad
-    input; 4 no such model, or one that is damaged or fails `verify`; 5 a job ended, but some rows failed; 130
-    interrupted.
+    input; 4 no such model, or one that is damaged or fails `verify`; 5 a job ended, but some rows failed or some
+    corrections could not be applied; 130 interrupted.
     """
 
 

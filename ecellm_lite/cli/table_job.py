@@ -18,6 +18,7 @@ from ecellm_lite.jobs.estimate import Estimate, estimate
 from ecellm_lite.jobs.job import Job, JobOptions, open_job
 from ecellm_lite.jobs.journal import Journal
 from ecellm_lite.jobs.preview import preview
+from ecellm_lite.jobs.refusals import refused
 from ecellm_lite.jobs.tally import Tally
 from ecellm_lite.report.shown import span
 
@@ -85,7 +86,7 @@ class TableJob:
             click.echo(_estimated(estimate(job, runtime, **options)))
 
     def correct(self, corrections: Path, labelled: Path | None, space: Space | None) -> None:
-        """Write a person's corrections into the output.
+        """Write a person's corrections into the output. Raises JobError if some could not be applied.
 
         `corrections`: the review table in which the person wrote.
         `labelled`: a file to write the corrected rows to, with their right answers. None writes no such file.
@@ -94,6 +95,8 @@ class TableJob:
         with self._open() as job:
             tally = job.correct(corrections, labelled=labelled, space=space)
         self._report(tally)
+        if tally.refusals:
+            raise refused(corrections, tally.refusals)
 
     def _load(self, model: Mapping[str, Any]) -> Runtime | Cascade | RayRuntime:
         return load_answerer(

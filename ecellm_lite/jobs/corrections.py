@@ -7,17 +7,18 @@ later run of the same job uses them again. No model is called here.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ecellm_lite.answers.answer import AdapterName, Answer, AnswerWarning, ModelName
+from ecellm_lite.answers.answer import Answer, AnswerWarning
 from ecellm_lite.answers.space import Space
-from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.errors import InputError
 from ecellm_lite.jobs.output import write_whole
-from ecellm_lite.jobs.review import shown_key
-from ecellm_lite.jobs.review_entries import Correction
+from ecellm_lite.jobs.review import NOT_APPLIED, OUTDATED, shown_key
+from ecellm_lite.jobs.review_entries import Correction, texts_of
 from ecellm_lite.tables.attribute_columns import extracted
 from ecellm_lite.tables.labelled_table import labelled_row
 from ecellm_lite.tables.results import answer_cell
@@ -33,14 +34,16 @@ _OF_THE_MODEL = frozenset(("value_not_read", "low_coverage", "not_escalated"))
 class Corrections:
     """A person's corrections of one task's answers. A row is identified by the hash of its fields.
 
-    `stored`: the corrections in the journal, as labels (see Space.label). They are not stored as options' letters,
-      because after a change of the task, a letter could mean another label.
-    `written`: the same corrections as the person wrote them, by the keys that the review table shows.
+    `stored`: the corrections in the journal, as labels (see Space.label). A letter could mean another label after the
+      task has changed.
+    `written`: what the person wrote, by the keys that the review table shows. A correction that was not applied is here
+      and not in `stored`.
     `entries`: the corrections in a review table.
     `space`: the answer space that the job uses in place of the task's, or None.
-    `name`: the review table's name in error messages.
+    `matched`: the keys, as the review table shows them, of the rows with corrections that `apply` was called for.
     `applied`: the label of each row that `apply` corrected. The key is the hash of the row.
     `outdated`: the stored corrections that are no longer answers of the task, as the person wrote them.
+    `refused`: why a correction in `entries` cannot be applied, by the key that the review table shows.
     `labelled`: each row that `apply` corrected, with its right answer.
     """
 
@@ -49,64 +52,92 @@ class Corrections:
     written: Mapping[str, str] = field(default_factory=dict)
     entries: Mapping[str, Correction] = field(default_factory=dict)
     space: Space | None = None
-    name: str = "the review table"
+    matched: set[str] = field(default_factory=set)
     applied: dict[bytes, str] = field(default_factory=dict)
     outdated: dict[bytes, str] = field(default_factory=dict)
+    refused: dict[str, InputError] = field(default_factory=dict)
     labelled: list[Mapping[str, Any]] = field(default_factory=list)
+    _listed: Counter[bytes] = field(default_factory=Counter)
 
-    def apply(self, row: Mapping[str, Any], key: bytes, answer: Answer) -> Answer:
-        """Return the answer as a person corrected it, or unchanged if there is no correction for it.
+    def apply(self, row: Mapping[str, Any] | None, key: bytes, answer: Answer | None) -> Answer | None:
+        """Return the answer as a person corrected it, or unchanged if there is no correction that can be applied.
 
-        A stored correction that is no longer an answer of the task is not applied.
-
-        Raises InputError for an invalid correction.
+        `row`: None if the row could not be read. `answer`: None if the row has no answer yet. Its correction is kept
+        for the job.
         """
-        entry = self.entries.get(shown_key(key) or "")
-        if entry is None and key not in self.stored:
+        name = shown_key(key) or ""
+        entry = self.entries.get(name)
+        if entry or name in self.written:
+            self.matched.add(name)
+        if row is None or (entry is None and key not in self.stored):
+            if entry:
+                self.refused[name] = InputError(
+                    "The row could not be read", step="its row could not be read: mend the table"
+                )
             return answer
-        space = self.space or self.task.question(row).space
-        if entry:
-            text = self._text(space, entry, key, answer)
-        else:
-            try:
-                text = _answer_text(space, self.stored[key])
-            except InputError:
-                self.outdated[key] = self.written.get(shown_key(key) or "", self.stored[key])
-                return answer
+        try:
+            space = self.space or self.task.question(row).space
+            text = self._text(space, entry, key, answer) if entry else _answer_text(space, self.stored[key])
+        except InputError as error:
+            if entry:
+                self.refused[name] = error
+            else:
+                self.outdated[key] = self.written.get(name, self.stored[key])
+            return answer
         label = space.label(text)
         self.applied[key] = label
         self.labelled.append(labelled_row(self.task, row, label))
-        return corrected(answer, space, text)
+        return answer and corrected(answer, space, text)
 
-    def _text(self, space: Space, entry: Correction, key: bytes, answer: Answer) -> str:
-        """Return the answer string for a correction."""
-        try:
-            if not _is_same(space, entry.text):
-                return space.normalized(entry.text)
-            if key in self.stored and self.written.get(shown_key(key) or "", "").casefold() == SAME:
-                return _answer_text(space, self.stored[key])  # confirmed before: another model may have answered since
-            if answer.text is None:
-                raise InputError("the model gave no answer that could be right", step="write the right answer")
-            return answer.text
-        except InputError as error:
-            message = f"The correction in line {entry.line} of {self.name} is not an answer: {error.message}"
-            raise InputError(message, step=error.step, line=entry.line) from None
+    def unapplied(self, key: bytes) -> tuple[str, str] | None:
+        """Return why a row's correction was not applied, and what the person wrote. None if there is none.
+
+        Call this once for each row that the review table may list, after `apply`. If the person wrote different texts
+        for equal rows, each of these rows gets one of the texts.
+        """
+        entry = self.outdated.get(key)
+        reason = OUTDATED if entry is not None else NOT_APPLIED
+        if entry is None and key not in self.stored:
+            entry = self.written.get(shown_key(key) or "")
+        if entry is None:
+            return None
+        texts = texts_of(entry)
+        place = min(self._listed[key], len(texts) - 1)
+        self._listed[key] += 1
+        return reason, texts[place]
+
+    def _text(self, space: Space, entry: Correction, key: bytes, answer: Answer | None) -> str:
+        """Return the answer string for a correction. Raises InputError if it is not an answer."""
+        if entry.is_ambiguous:
+            raise InputError("The row has different corrections", step="these rows are equal, so give them one answer")
+        if not _is_same(space, entry.text):
+            return space.normalized(entry.text)
+        if key in self.stored and self.written.get(shown_key(key) or "", "").casefold() == SAME:
+            return _answer_text(space, self.stored[key])  # confirmed before: another model may have answered since
+        if answer is None or answer.text is None:
+            raise InputError("The model gave no answer that could be right", step="write the right answer")
+        return answer.text
 
 
-def unapplied(corrections: Sequence[Corrections], stored: Mapping[bytes, str], *, reviewed: bool) -> list[str]:
-    """Return sentences about the stored corrections that a job did not apply.
+def unapplied_notes(
+    corrections: Sequence[Corrections], stored: Mapping[bytes, str], written: Mapping[str, str], *, reviewed: bool
+) -> list[str]:
+    """Return sentences about the corrections in the journal that a job did not apply.
 
-    `reviewed`: whether the job wrote a review table.
+    `stored`, `written`: as in Corrections. `reviewed`: whether the job wrote a review table.
     """
+    where = "the review table lists them again" if reviewed else "the journal keeps them"
     outdated = {key for each in corrections for key in each.outdated}
-    unmatched = stored.keys() - outdated - {key for each in corrections for key in each.applied}
-    notes = []
-    if outdated:
-        where = "the review table lists them again" if reviewed else "the journal keeps them"
-        notes.append(f"Corrections that are no longer answers of the task: {len(outdated):,} ({where})")
-    if unmatched:
-        notes.append(f"Corrections that match no row of the table: {len(unmatched):,} (the journal keeps them)")
-    return notes
+    waiting = written.keys() - {shown_key(key) for key in stored}
+    matched = {name for each in corrections for name in each.matched}
+    absent = len(stored.keys() - outdated - {key for each in corrections for key in each.applied})
+    absent += len(waiting - matched)
+    counts = {
+        f"Corrections that are no longer answers of the task: {len(outdated):,} ({where})": len(outdated),
+        f"Corrections that were not applied: {len(waiting & matched):,} ({where})": len(waiting & matched),
+        f"Corrections that match no row of the table: {absent:,} (the journal keeps them)": absent,
+    }
+    return [note for note, count in counts.items() if count]
 
 
 def corrected(answer: Answer, space: Space, text: str) -> Answer:
@@ -170,22 +201,6 @@ def _is_same(space: Space, text: str) -> bool:
     return False
 
 
-def failed(task: Task, error: InputError, facts: Mapping[str, str]) -> Answer:
-    """Return an answer that holds `error`, for an unreadable row. `facts` name the model (see jobs/facts.py)."""
-    name, _, sha256 = facts.get("model", "").rpartition(" ")
-    adapter = AdapterName(*facts["adapter"].rsplit(" ", 1)) if "adapter" in facts else None
-    return Answer.failed(task.name, error, model=ModelName(name, sha256, adapter), envelope=facts.get("envelope", ""))
-
-
 def write_labelled(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write labelled rows as JSON Lines, creating the folder if needed. Raises InputError if they cannot be written."""
     write_whole(path, "".join(json.dumps(row, default=str) + "\n" for row in rows), "labelled")
-
-
-def missing_answer(number: int) -> UsageError:
-    """Return the error for a row that has no answer in the journal."""
-    return UsageError(
-        f"Row {number} has no answer yet, and corrections are applied without a model",
-        step="finish the job first, with the same table and mapping",
-        settings=("rows", "map"),
-    )

@@ -20,20 +20,16 @@ from ecellm_lite.answerer import Answerer, RequestOptions, check_options
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import UsageError
-from ecellm_lite.jobs.corrections import (
-    Corrections,
-    failed,
-    missing_answer,
-    unapplied,
-    write_labelled,
-)
+from ecellm_lite.jobs.corrections import Corrections, unapplied_notes, write_labelled
 from ecellm_lite.jobs.facts import job_facts, task_fact
 from ecellm_lite.jobs.job_files import check_files
 from ecellm_lite.jobs.job_row import JobAnswer, JobRow, JobStep
 from ecellm_lite.jobs.job_task import JobTask, job_tasks
 from ecellm_lite.jobs.job_writer import job_writer
 from ecellm_lite.jobs.journal import Journal, journal_of
+from ecellm_lite.jobs.journalled_rows import NothingAnsweredError, journalled_rows
 from ecellm_lite.jobs.output import check_output, standard_output, write_whole
+from ecellm_lite.jobs.refusals import refusals
 from ecellm_lite.jobs.report.page import JobReport, check_installed, page
 from ecellm_lite.jobs.review import ReviewRule, review_of, review_rule, shown_key
 from ecellm_lite.jobs.review_entries import check_applied, read_review
@@ -138,15 +134,18 @@ class Job:
             written = journal.entries() if journal else {}
             corrections = [Corrections(task, stored, written, space=options.get("space")) for task in tasks]
             self._write(self._answers(answerer, journal, options, tally), corrections, rules, tally, progress)
-            tally.notes += unapplied(corrections, stored, reviewed=bool(rules))
+            tally.notes += unapplied_notes(corrections, stored, written, reviewed=bool(rules))
         return tally
 
     def correct(self, file: Path, *, labelled: Path | None = None, space: Space | None = None) -> Tally:
         """Rewrite the output with the corrections of a review table, and return the tally. No model is called.
 
+        Rows that have no answer yet stay without one. If no row has an answer, no file is written. A correction that is
+        not an answer is in the tally's `refusals`. The journal keeps it, and the job lists it in its next review table.
+
         `labelled`: a file for all corrected rows with their right answers, including rows that were corrected earlier.
-        Raises InputError for an invalid correction. Raises UsageError if the job does not exist or has not finished, or
-        if one of the files would overwrite another.
+        Raises InputError for a file that is not a review table. Raises UsageError if the job does not exist, or if one
+        of the files would overwrite another.
         """
         report = self.options.report
         check_files(self.table.source, self.output, reviewed=False, report=report, labelled=labelled, corrections=file)
@@ -163,19 +162,26 @@ class Job:
                     f"The job at {self.output} was for another task", step="name that task", settings=("task",)
                 )
             review, stored, tables = read_review(file, path.parent), journal.corrections(), journal.tables()
-            taken_back = review.taken_back(tables)
-            removed = {key: shown for key in stored if (shown := shown_key(key)) in taken_back and shown}
-            stored = {key: text for key, text in stored.items() if key not in removed}
-            written, entries = journal.entries(), review.corrections
-            corrections = [Corrections(task, stored, written, entries, space, str(file)) for task in tasks]
-            self._write(self._journalled(journal, tally), corrections, [], tally, None)
+            taken_back, written = review.taken_back(tables), journal.entries()
+            kept = {key: text for key, text in stored.items() if shown_key(key) not in taken_back}
+            corrections = [Corrections(task, kept, written, review.corrections, space) for task in tasks]
+            try:
+                self._write(journalled_rows(self.rows(), self.tasks, journal, tally), corrections, [], tally, None)
+                if labelled:
+                    write_labelled(labelled, [row for each in corrections for row in each.labelled])
+                if tally.unanswered:
+                    tally.notes.append(f"Rows that have no answer yet: {tally.unanswered:,} (the job answers them)")
+            except NothingAnsweredError:
+                tally.notes.append("No row has an answer yet, so no file was written (the job answers them)")
             applied = {key: text for each in corrections for key, text in each.applied.items()}
-            used = {shown_key(key) for key in applied}
-            used_entries = {key: entry.text for key, entry in entries.items() if key in used}
-            journal.correct(applied, used_entries, table=review.table, removed=removed)
-        if labelled:
-            write_labelled(labelled, [row for each in corrections for row in each.labelled])
-        tally.notes += review.notes(used, tables)
+            entries = {key: correction.entry for key, correction in review.corrections.items()}
+            changed = {key for key, entry in entries.items() if entry != written.get(key)}
+            removed = [key for key in stored if key not in applied and shown_key(key) in {*changed, *taken_back}]
+            journal.correct(applied, entries, table=review.table, removed=removed, taken_back=taken_back)
+        matched = {key for each in corrections for key in each.matched}
+        errors = {key: error for each in corrections for key, error in each.refused.items()}
+        tally.notes += review.notes(matched, tables)
+        tally.refusals = refusals(review, errors)
         return tally
 
     def _write(
@@ -191,17 +197,15 @@ class Job:
         with job_writer(self.tasks, self.table, self.output, self.options.write, rules, tally) as writer:
             for source, answers in rows:
                 final = [
-                    each._replace(answer=correction.apply(each.mapped.row, each.key, each.answer))
-                    if each.answer and each.key and each.mapped.row is not None
-                    else each
+                    each._replace(answer=correction.apply(each.mapped.row, each.key, each.answer)) if each.key else each
                     for each, correction in zip(answers, corrections, strict=True)
                 ]
                 corrected = [one.answer is not each.answer for one, each in zip(final, answers, strict=True)]
-                outdated = [
-                    correction.outdated.get(each.key) if each.key else None
+                unapplied = [
+                    correction.unapplied(each.key) if each.key else None
                     for each, correction in zip(answers, corrections, strict=True)
                 ]
-                writer.write(JobRow(source, final), corrected, outdated)
+                writer.write(JobRow(source, final), corrected, unapplied)
                 for each in final if progress else ():
                     if progress and each.answer:
                         progress(JobStep(each.answer, source.number, each.share, each.reused))
@@ -222,8 +226,8 @@ class Job:
 
         def submit(pair: tuple[JobTask, MappedRow]) -> Future[Answer | None]:
             part, mapped = pair
-            key = part.key(mapped.row) if journal and mapped.row is not None else None
-            journalled = journal.get(key) if journal and key else None
+            key = part.key(mapped) if journal else None
+            journalled = journal.get(key) if journal and key and not mapped.error else None
             reused = False
             if mapped.skipped:
                 future = _done(None)
@@ -241,7 +245,8 @@ class Job:
         for answer in read_ahead(pairs, submit, most=most):
             each = pending.popleft()
             if answer:
-                if journal and each.key and not each.reused and not (answer.error and answer.error.code in _PASSING):
+                passing = answer.error is not None and answer.error.code in _PASSING
+                if journal and each.key and not each.reused and not each.mapped.error and not passing:
                     journal.put(each.key, answer)
                 each = each.answered(answer)
             answers.append(each)
@@ -252,26 +257,6 @@ class Job:
                 if journal and id_ is not None and not journal.note(id_):
                     tally.repeated_ids += 1
                 yield row
-
-    def _journalled(self, journal: Journal, tally: Tally) -> Iterator[JobRow]:
-        """Yield each row with its answers from the journal. Raises UsageError if the journal lacks an answer."""
-        for source, mapped_rows in self.rows():
-            answers: list[JobAnswer] = []
-            for part, mapped in zip(self.tasks, mapped_rows, strict=True):
-                each = JobAnswer(mapped, None, None)
-                if mapped.row is not None:
-                    key = part.key(mapped.row)
-                    answer = journal.get(key)
-                    if answer is None:
-                        raise missing_answer(source.number)
-                    answer = replace(answer, id=mapped.row.get("id"))
-                    each = each._replace(key=key, reused=True).answered(answer)
-                elif mapped.error:
-                    each = each._replace(answer=failed(part.task, mapped.error, journal.facts))
-                answers.append(each)
-            row = JobRow(source, answers)
-            tally.reused += row.reused
-            yield row
 
 
 @contextmanager

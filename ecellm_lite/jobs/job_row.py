@@ -14,7 +14,7 @@ from ecellm_lite.tables.row import TableRow
 class JobAnswer(NamedTuple):
     """A row, with its columns mapped to the fields of one task, and the task's answer.
 
-    `key`: identifies the row in the journal. None if there is no journal, or if the row could not be read.
+    `key`: identifies the row in the journal and the review table. None if there is no journal, or for a skipped row.
     `answer`: None if the row was skipped, or is not answered yet.
     `reused`: whether the answer is from the journal.
     `share`: the share of the table that had been read when this row was read, from 0 to 1. None if not known.

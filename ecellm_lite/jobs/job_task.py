@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ecellm_lite.errors import UsageError
 from ecellm_lite.jobs.journal import row_key
 from ecellm_lite.tables.columns import ColumnMap, MapOptions, field_names
+from ecellm_lite.tables.mapped_row import MappedRow
 from ecellm_lite.tables.results import AnswerColumns
 from ecellm_lite.tasks.task import Task
 
@@ -35,9 +35,14 @@ class JobTask:
         """
         return self.columns.description if self.alone else f"{self.name}: {self.columns.description}"
 
-    def key(self, row: Mapping[str, Any]) -> bytes:
-        """Return the hash under which the job's journal stores the answer to this task for this row."""
-        key = row_key(row)
+    def key(self, mapped: MappedRow) -> bytes | None:
+        """Return the hash under which the job's journal stores the answer to this task for this row.
+
+        For a row that could not be read, it is a hash of the row's cells. None if the row is skipped.
+        """
+        if mapped.skipped:
+            return None
+        key = row_key({"cells": mapped.source.cells} if mapped.row is None else mapped.row)
         return key if self.alone else hashlib.sha256(self.name.encode() + b"\0" + key).digest()
 
     def answer_columns(self, before: Sequence[str], more: Sequence[str] = ()) -> AnswerColumns:

@@ -13,7 +13,7 @@ from typing import IO, cast
 from ecellm_lite.jobs.job_row import JobRow
 from ecellm_lite.jobs.job_task import JobTask
 from ecellm_lite.jobs.output import FlushedFile, output_file, standard_output
-from ecellm_lite.jobs.review import OUTDATED, ReviewRule, review_cells, review_columns, review_of
+from ecellm_lite.jobs.review import ReviewRule, review_cells, review_columns, review_of
 from ecellm_lite.jobs.statistics import TaskStatistics
 from ecellm_lite.jobs.tally import Tally
 from ecellm_lite.tables.results import AnswerColumns
@@ -43,17 +43,18 @@ class JobWriter:
         self._rules = rules
         self.statistics = [TaskStatistics(part.name) for part in tasks]
 
-    def write(self, row: JobRow, corrected: Sequence[bool], outdated: Sequence[str | None]) -> None:
+    def write(self, row: JobRow, corrected: Sequence[bool], unapplied: Sequence[tuple[str, str] | None]) -> None:
         """Write a row.
 
         `corrected`: for each task, whether a person wrote the answer.
-        `outdated`: for each task, the person's correction if it is no longer an answer of the task. The review table
+        `unapplied`: for each task, a correction that was not applied (see Corrections.unapplied). The review table
           shows it again.
         """
         self._writer.write(row.source, *(each.answer for each in row.answers))
         answers = [each.answer for each in row.answers if each.answer]
+        self._tally.skipped += all(each.mapped.skipped for each in row.answers)
+        self._tally.unanswered += any(not each.answer and not each.mapped.skipped for each in row.answers)
         if not answers:
-            self._tally.skipped += 1
             return
         self._tally.count(*answers)
         self._tally.corrected += sum(corrected)
@@ -61,13 +62,14 @@ class JobWriter:
             if each.answer is None:
                 continue
             reason = self._rules[place].reason(each.answer) if self._rules and not person else None
-            if self._rules and outdated[place]:
-                reason = OUTDATED
+            text = None
+            if self._rules and (correction := unapplied[place]):
+                reason, text = correction
             self.statistics[place].add(each.mapped, each.answer, reason=reason, corrected=person)
             if self._review and reason:
                 self._tally.to_review += 1
                 part = self._tasks[place]
-                cells = review_cells(None if part.alone else part.name, reason, each.key, outdated[place])
+                cells = review_cells(None if part.alone else part.name, reason, each.key, text)
                 self._review.write(row.source, each.answer, more=cells)
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -86,15 +86,15 @@ class Journal:
             return dict(self._database.execute("SELECT key, text FROM corrections"))
 
     def entries(self) -> dict[str, str]:
-        """Return the corrections as the person wrote them, by the keys that the review table shows."""
+        """Return the corrections as the person wrote them, by the keys that the review table shows.
+
+        Those that were not applied are here, and not in `corrections`.
+        """
         with self._lock, _explained(self.path):
             return dict(self._database.execute("SELECT key, text FROM entries"))
 
     def tables(self) -> dict[str, str]:
-        """Return, for each correction, the path of the review table from which it was last applied.
-
-        The result's keys are the row keys as the review table shows them.
-        """
+        """Return the path of the review table that each correction was last read from, by the key that it shows."""
         with self._lock, _explained(self.path):
             return dict(self._database.execute("SELECT key, path FROM tables"))
 
@@ -104,15 +104,17 @@ class Journal:
         entries: Mapping[str, str],
         *,
         table: str,
-        removed: Mapping[bytes, str],
+        removed: Collection[bytes],
+        taken_back: Collection[str],
     ) -> None:
-        """Store a person's corrections, and remove those that were taken back. If one step fails, nothing changes.
+        """Store a person's corrections, and remove earlier ones. If one step fails, nothing changes.
 
         `corrections`: the labels of the right answers by row key.
-        `entries`: the corrections of a review table as the person wrote them, by the keys that the table shows.
+        `entries`: the corrections of a review table as the person wrote them, by the keys that the table shows. They
+          may include some without a label, which were not applied.
         `table`: that review table's path.
-        `removed`: the corrections that the person took back. It maps the key of each such row to the form of this key
-          that the table shows.
+        `removed`: the row keys of the labels to delete.
+        `taken_back`: the keys, as the table shows them, of the corrections that the person took back.
         """
         with self._lock, _explained(self.path):
             self._commit()
@@ -121,8 +123,8 @@ class Journal:
             self._database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?)", entries.items())
             self._database.executemany("INSERT OR REPLACE INTO tables VALUES (?, ?)", ((key, table) for key in entries))
             self._database.executemany("DELETE FROM corrections WHERE key = ?", ((key,) for key in removed))
-            self._database.executemany("DELETE FROM entries WHERE key = ?", ((key,) for key in removed.values()))
-            self._database.executemany("DELETE FROM tables WHERE key = ?", ((key,) for key in removed.values()))
+            self._database.executemany("DELETE FROM entries WHERE key = ?", ((key,) for key in taken_back))
+            self._database.executemany("DELETE FROM tables WHERE key = ?", ((key,) for key in taken_back))
             self._database.execute("COMMIT")
 
     def note(self, id_: str | int) -> bool:

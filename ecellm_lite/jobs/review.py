@@ -21,6 +21,7 @@ AUTO = "auto"
 REASON, CORRECTION, KEY, TASK = "review_reason", "correction", "review_key", "review_task"
 
 OUTDATED = "the correction is no longer an answer"
+NOT_APPLIED = "the correction was not applied"
 
 KEY_BYTES = 12
 

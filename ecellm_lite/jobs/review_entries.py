@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sized
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence, Sized
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,34 @@ from ecellm_lite.tables.opening import open_table
 from ecellm_lite.tables.row import Table
 
 _LINES = 5  # lines named in a sentence, at most
+_BETWEEN = "\0"  # no cell of a table has this character
 
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """An answer that a person wrote into a review table, and its line in that table."""
+    """An answer that a person wrote into a review table, and its line in that table.
+
+    `others`: the corrections in further lines with the same key. They may have other texts.
+    """
 
     text: str
     line: int
+    others: tuple[Correction, ...] = ()
+
+    @property
+    def lines(self) -> tuple[Correction, ...]:
+        """The corrections in all lines with this key."""
+        return (self, *self.others)
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether lines with the same key have different texts."""
+        return any(other.text != self.text for other in self.others)
+
+    @property
+    def entry(self) -> str:
+        """What the journal stores: the text, or the texts of all lines if they differ (see `texts_of`)."""
+        return _BETWEEN.join(line.text for line in self.lines) if self.is_ambiguous else self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +50,15 @@ class ReviewEntries:
     """A review table's corrections by row key. Several lines may have the same key, because their rows are equal.
 
     `folder`: the folder of the job's journal.
-    `empty`: for each row without a correction, the first of its lines in the table, by row key.
+    `empty`: the line of each row that has no correction in any of its lines, by row key.
+    `without_key`: the corrections in lines that have no key.
     """
 
     path: Path
     folder: Path
     corrections: Mapping[str, Correction]
     empty: Mapping[str, int]
+    without_key: Sequence[Correction] = ()
 
     @property
     def table(self) -> str:
@@ -50,26 +72,27 @@ class ReviewEntries:
     def taken_back(self, tables: Mapping[str, str]) -> dict[str, int]:
         """Return the line number of each correction that the person took back, by row key.
 
-        A correction is taken back if it was applied from this table, and its cell is empty now. A correction whose row
-        is missing now, or that was applied from another table, stays.
+        A correction is taken back if it was read from this table, and its cell is empty now. A correction whose row
+        is missing now, or that was read from another table, stays.
 
-        `tables`: the table that each correction was applied from (see Journal.tables).
+        `tables`: the table that each correction was read from (see Journal.tables).
         """
         return {key: line for key, line in self.empty.items() if tables.get(key) == self.table}
 
-    def notes(self, used: Collection[str | None], tables: Mapping[str, str]) -> list[str]:
-        """Return sentences about the corrections that were taken back, or that belong to no row of the job.
+    def notes(self, matched: Collection[str], tables: Mapping[str, str]) -> list[str]:
+        """Return sentences about the corrections that were taken back, that stay, or that belong to no row of the job.
 
-        A sentence also says which corrections stay although their cells are empty, because another table had them.
-
-        `used`: the keys of all corrected rows. `tables`: as in `taken_back`.
+        `matched`: the keys of all corrections whose rows the job's table has. `tables`: as in `taken_back`.
         """
-        unused = [entry.line for key, entry in self.corrections.items() if key not in used]
+        unmatched = [entry.line for key, entry in self.corrections.items() if key not in matched]
         back = self.taken_back(tables).values()
         elsewhere = {key: line for key, line in self.empty.items() if tables.get(key, self.table) != self.table}
         notes = []
-        if unused:
-            notes.append(f"{_counted(unused, 'matches', 'match')} no row of the job's table ({self._places(unused)})")
+        if unmatched:
+            unmatching = _counted(unmatched, "matches", "match")
+            notes.append(
+                f"{unmatching} no row of the job's table ({self._places(unmatched)}; the journal keeps what it says)"
+            )
         if back:
             notes.append(f"{_counted(back, 'was', 'were')} taken back ({self._places(back)})")
         if elsewhere:
@@ -91,10 +114,11 @@ class ReviewEntries:
 def read_review(path: Path, folder: Path) -> ReviewEntries:
     """Return what a person wrote into a review table. `folder`: the folder of the job's journal.
 
-    Raises InputError for a file that is not a review table, or that has two different corrections for one row.
+    Raises InputError for a file that is not a review table.
     """
     corrections: dict[str, Correction] = {}
     empty: dict[str, int] = {}
+    without_key: list[Correction] = []
     with open_table(path) as table:
         written, keys = (_column(table, name) for name in (CORRECTION, KEY))
         if written is None or keys is None:
@@ -112,34 +136,31 @@ def read_review(path: Path, folder: Path) -> ReviewEntries:
                 if name and written in row.cells:
                     empty.setdefault(name, row.line)
                 continue
+            correction = Correction(_answer(row.cells[written]), row.line)
             if not name:
-                raise InputError(
-                    f"Line {row.line} of {path} has a correction and no {KEY}",
-                    step="keep the review table's keys; a row without a key could not be read and cannot be corrected",
-                    line=row.line,
-                )
-            entry = Correction(_answer(row.cells[written]), row.line)
-            first = corrections.setdefault(name, entry)
-            if first.text != entry.text:
-                raise InputError(
-                    f"Lines {first.line} and {entry.line} of {path} correct the same row in two ways",
-                    step="give both the same answer",
-                    line=entry.line,
-                )
-    return ReviewEntries(
-        path, folder, corrections, {key: line for key, line in empty.items() if key not in corrections}
-    )
+                without_key.append(correction)
+            elif first := corrections.get(name):
+                corrections[name] = replace(first, others=(*first.others, correction))
+            else:
+                corrections[name] = correction
+    empty = {key: line for key, line in empty.items() if key not in corrections}
+    return ReviewEntries(path, folder, corrections, empty, without_key)
 
 
-def check_applied(review: Path, folder: Path, applied: Mapping[str, str], tables: Mapping[str, str]) -> None:
+def texts_of(entry: str) -> Sequence[str]:
+    """Return the texts in an entry of the journal: one, or those of all lines if they differ (see Correction.entry)."""
+    return entry.split(_BETWEEN)
+
+
+def check_applied(review: Path, folder: Path, stored: Mapping[str, str], tables: Mapping[str, str]) -> None:
     """Raise UsageError if a job that replaces this review table would lose what a person wrote into it.
 
-    This can be a correction that is not applied yet. Or the person has emptied the cell of an applied correction, to
-    take it back. The error is also raised if the file cannot be read as a review table.
+    The job would lose a correction that the journal does not have yet, or the wish to take one back. The error is also
+    raised if the file cannot be read as a review table.
 
     `folder`: the folder of the job's journal.
-    `applied`: the corrections that were applied, as the person wrote them, by row key (see Journal.entries).
-    `tables`: the review table that each correction was applied from, by row key (see Journal.tables).
+    `stored`: the corrections in the journal, as the person wrote them, by row key (see Journal.entries).
+    `tables`: the review table that each correction was read from, by row key (see Journal.tables).
     """
     if not review.exists() or not review.stat().st_size:  # JSON Lines without rows
         return
@@ -148,7 +169,14 @@ def check_applied(review: Path, folder: Path, applied: Mapping[str, str], tables
     except EcellmError as error:
         message = f"This job would replace {review}, which cannot be read as its review table ({error.message})"
         raise UsageError(message, step="move that file", settings=("output",)) from None
-    pending = [entry.line for key, entry in entries.corrections.items() if applied.get(key) != entry.text]
+    if entries.without_key:
+        line = entries.without_key[0].line
+        raise UsageError(
+            f"The correction in line {line} of {review} has no {KEY}, and this job would replace it",
+            step="write it into the line that has its row's key, or move the file",
+            settings=("output",),
+        )
+    pending = [entry.line for key, entry in entries.corrections.items() if stored.get(key) != entry.entry]
     pending += entries.taken_back(tables).values()
     if pending:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Tests what the command `run --rows` says about a job that was interrupted."""
+"""Tests what the command `run --rows` says about a job that was interrupted, and about wrong corrections."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from ecellm_lite.cli.main import run_command
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.jobs.job_row import JobStep
 from ecellm_lite.jobs.journal import Journal, journal_of
+from ecellm_lite.jobs.review import CORRECTION
+from tests.jobs.test_review import read, write
 
 
 @contextmanager
@@ -27,13 +29,14 @@ def interrupting(*, hidden: bool) -> Iterator[Callable[[JobStep], None]]:
     yield advance
 
 
+def fake(*, context: int | None, deterministic: bool, **_: Any) -> Runtime:
+    return Runtime.over(FakeBackend(cells=context or 4096), deterministic=deterministic)
+
+
 @pytest.mark.parametrize("options", [[], ["--restart"]])
 def test_an_interrupted_job_says_what_is_kept(
     options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fake(*, context: int | None, deterministic: bool, **_: Any) -> Runtime:
-        return Runtime.over(FakeBackend(cells=context or 4096), deterministic=deterministic)
-
     monkeypatch.setattr(runtime_module, "Runtime", fake)
     monkeypatch.setattr(table_job, "job_progress", interrupting)
     rows, output = tmp_path / "rows.csv", tmp_path / "answers.csv"
@@ -49,3 +52,26 @@ def test_an_interrupted_job_says_what_is_kept(
     assert ("--restart" in error) == bool(options)
     assert run_command(command) == 130
     assert "journal" not in capsys.readouterr().err
+
+
+def test_a_new_row_and_a_wrong_word_stop_neither_the_corrections_nor_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runtime_module, "Runtime", fake)
+    rows, output, review = (tmp_path / name for name in ("rows.csv", "answers.csv", "answers.review.csv"))
+    rows.write_text("id,review\n1,fine\n2,it leaks\n")
+    command = ["run", "-t", "SA", "--rows", str(rows), "--output", str(output), "--quiet"]
+    job, corrections = [*command, "--review-below", "1"], [*command, "--corrections", str(review)]
+    assert run_command(job) == 0
+    lines = read(review)
+    lines[0][CORRECTION], lines[1][CORRECTION] = "E", "splendid"
+    write(review, lines)
+    rows.write_text("id,review\n1,fine\n2,it leaks\n3,new\n")
+    capsys.readouterr()
+    assert run_command(corrections) == 5
+    assert "line 3 'splendid'" in capsys.readouterr().err
+    assert [line["answer"] for line in read(output)][::2] == ["E: very negative", ""]
+    assert run_command(job) == 0
+    assert len(read(review)) == 2
+    write(review, [{**read(review)[0], CORRECTION: "D"}])
+    assert [run_command(corrections), run_command(job)] == [0, 0]
