@@ -94,8 +94,9 @@ def question_task(definition: Mapping[str, Any], place: str = "task") -> Task:
 
     Raises InputError for an invalid definition. The error says which part is invalid.
     """
-    if len(definition) == 1 and definition.get("type") in TEXTS:
-        return TEXTS[definition["type"]]
+    kind = definition.get("type")
+    if len(definition) == 1 and isinstance(kind, str) and kind in TEXTS:
+        return TEXTS[kind]
     try:
         return _task(definition)
     except InputError as error:

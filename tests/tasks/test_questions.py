@@ -63,6 +63,7 @@ def test_a_state_is_never_saved_to_disk() -> None:
     ("definition", "field"),
     [
         ({}, "task"),
+        ({"type": []}, "task"),
         ({"type": "wish", "instructions": "x"}, "task.type"),
         ({**PREDICATE, "choices": [{"value": "a"}, {"value": "b"}]}, "task.choices"),
         ({**SCORE, "choices": [{"value": "a"}, {"value": "b"}]}, "task.choices"),

@@ -70,8 +70,8 @@ public sealed record Answer(
     string? Shortened,
     IReadOnlyList<Warning>? Warnings);
 
-/// <summary>Tokens of the prompt, of its cached part, and of the answer, chosen and forced.</summary>
-public sealed record Usage(int PromptTokens, int? CachedTokens, int DecodedTokens, int ForcedTokens);
+/// <summary>Tokens of the prompt, of its cached part, and of the answer: chosen, forced, and all of a written one.</summary>
+public sealed record Usage(int PromptTokens, int? CachedTokens, int DecodedTokens, int ForcedTokens, int AnswerTokens);
 
 /// <summary>Which weights answered.</summary>
 public sealed record ModelName(string Name, string Sha256, AdapterName? Adapter = null);
