@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ecellm_lite.answers.options import OneOf
 from ecellm_lite.errors import UsageError
 from ecellm_lite.jobs.journal import row_key
 from ecellm_lite.tables.columns import ColumnMap, MapOptions, field_names
 from ecellm_lite.tables.mapped_row import MappedRow
-from ecellm_lite.tables.results import AnswerColumns
+from ecellm_lite.tables.results import AnswerColumns, OwnColumn
 from ecellm_lite.tasks.task import Task
 
 
@@ -45,7 +46,21 @@ class JobTask:
         key = row_key({"cells": mapped.source.cells} if mapped.row is None else mapped.row)
         return key if self.alone else hashlib.sha256(self.name.encode() + b"\0" + key).digest()
 
-    def answer_columns(self, before: Sequence[str], more: Sequence[str] = ()) -> AnswerColumns:
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The answers that every row may get, as the column `answer` shows them.
+
+        Empty if they cannot be listed, or if each row has options of its own.
+        """
+        example = self.task.example()
+        # Where the options come from the row, its lists in reverse order give other options.
+        reverse = {name: value[::-1] if isinstance(value, list) else value for name, value in example.items()}
+        question = self.task.question(example)
+        if not isinstance(question.space, OneOf) or question.options != self.task.question(reverse).options:
+            return ()
+        return tuple(option.label for option in question.space.offered)
+
+    def answer_columns(self, before: Sequence[str], more: Sequence[OwnColumn] = ()) -> AnswerColumns:
         """Return the columns for this task's answers, followed by the columns `more`.
 
         `before` are the other columns of the output. A new column with the same name as one of them is renamed.

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, cast
 
+from ecellm_lite.jobs.corrections import SAME
 from ecellm_lite.jobs.job_row import JobRow
 from ecellm_lite.jobs.job_task import JobTask
 from ecellm_lite.jobs.output import FlushedFile, output_file, standard_output
@@ -108,7 +109,8 @@ def job_writer(
         review: ResultWriter | None = None
         if rules and output:
             beside = stack.enter_context(output_file(review_of(output)))
-            more = review_columns(alone=len(tasks) == 1)
+            answers = tasks[0].options if len(tasks) == 1 else ()
+            more = review_columns((*answers, SAME) if answers else (), alone=len(tasks) == 1)
             # With several tasks, each line of the review table is about one task, so all tasks share the same columns.
             answer_columns = (
                 tasks[0].answer_columns(names, more) if len(tasks) == 1 else AnswerColumns(names, more=more)

@@ -7,6 +7,7 @@ the row even if a person sorts the table.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from ecellm_lite.answerer import Answerer, KeepsCalibrations, RequestOptions
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.errors import UsageError
 from ecellm_lite.models.calibrations import Calibration
+from ecellm_lite.tables.kinds import Kind
+from ecellm_lite.tables.results import OwnColumn
 from ecellm_lite.tasks.task import Task
 
 AUTO = "auto"
@@ -95,12 +98,18 @@ def review_of(output: Path) -> Path:
     return output.with_name(f"{output.stem}.review{output.suffix}")
 
 
-def review_columns(*, alone: bool) -> tuple[str, ...]:
-    """Return the names of the columns that a review table has in addition to the output's columns.
+def review_columns(options: Sequence[str] = (), *, alone: bool) -> tuple[OwnColumn, ...]:
+    """Return the columns that a review table has in addition to the output's columns.
 
+    `options`: the corrections that a spreadsheet program offers in a list.
     `alone`: whether the job has only one task. If so, there is no column for the task.
     """
-    return (REASON, CORRECTION, KEY) if alone else (TASK, REASON, CORRECTION, KEY)
+    columns = (
+        OwnColumn(REASON, Kind.TEXT),
+        OwnColumn(CORRECTION, Kind.TEXT, tuple(options)),
+        OwnColumn(KEY, Kind.TEXT),
+    )
+    return columns if alone else (OwnColumn(TASK, Kind.TEXT), *columns)
 
 
 def review_cells(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from ecellm_lite.answers.answer import Answer
@@ -36,10 +36,14 @@ _DECIMALS = 4  # of a probability in tables for people
 
 @dataclass(frozen=True, slots=True)
 class OwnColumn:
-    """A column that a job adds: its name and its type."""
+    """A column that a job adds: its name and its type.
+
+    `options`: the texts that a person may choose from when filling in the column. Other texts are allowed, too.
+    """
 
     name: str
     kind: Kind
+    options: tuple[str, ...] = ()
 
     def shown(self, value: Any) -> Any:
         """Return a value as tables for people show it: an estimate is rounded, and other values are unchanged."""
@@ -51,7 +55,7 @@ class AnswerColumns:
 
     `attributes`: the attributes of an extraction, if all rows have the same attributes.
     `scores`: whether the answers are numbers.
-    `more`: the names of added text columns, whose values do not come from the answer.
+    `more`: further columns, whose values do not come from the answer.
     `task`: the prefix of each column's name if there are several tasks, as in `sentiment_analysis.answer`.
     """
 
@@ -61,15 +65,15 @@ class AnswerColumns:
         *,
         attributes: Sequence[Attribute] = (),
         scores: bool = False,
-        more: Sequence[str] = (),
+        more: Sequence[OwnColumn] = (),
         task: str | None = None,
     ) -> None:
         kinds = attribute_columns(attributes) or [("answer", Kind.ESTIMATE if scores else Kind.TEXT)]
-        own = [*kinds, *_BESIDE.items(), *((name, Kind.TEXT) for name in more)]
+        own = [*(OwnColumn(name, kind) for name, kind in (*kinds, *_BESIDE.items())), *more]
         before = f"{task}." if task else ""
-        names = distinct([*columns, *(before + name for name, _ in own)])[len(columns) :]
-        self.columns = tuple(OwnColumn(name, kind) for name, (_, kind) in zip(names, own, strict=True))
-        self._more = tuple(more)
+        names = distinct([*columns, *(before + column.name for column in own)])[len(columns) :]
+        self.columns = tuple(replace(column, name=name) for name, column in zip(names, own, strict=True))
+        self._more = tuple(column.name for column in more)
         self._attributes = tuple(attributes)
         self._scores = scores
 
@@ -80,14 +84,14 @@ class AnswerColumns:
         columns: Sequence[str],
         *,
         attributes: Sequence[Attribute] = (),
-        more: Sequence[str] = (),
+        more: Sequence[OwnColumn] = (),
         named: bool = False,
     ) -> AnswerColumns:
         """Return the columns that a job adds for a task's answers.
 
         `columns`: the names of the table's own columns.
         `attributes`: the attributes of an extraction, if all rows have the same attributes.
-        `more`: the names of added text columns, whose values do not come from the answer.
+        `more`: further columns, whose values do not come from the answer.
         `named`: whether each added column's name begins with the task's name.
         """
         scores = task.question(task.example()).space.type == "score"
@@ -96,8 +100,8 @@ class AnswerColumns:
     def values(self, answer: Answer | None, more: Mapping[str, str | None] = _NOTHING) -> tuple[Any, ...]:
         """Return an answer's values, one for each column.
 
-        If the answer is None (a skipped row), all values are None. `more`: the values of the added text columns, by
-        the column's name.
+        If the answer is None (a skipped row), all values are None. `more`: the values of the further columns, by the
+        column's name.
         """
         if answer is None:
             return (None,) * len(self.columns)

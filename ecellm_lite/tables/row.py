@@ -70,6 +70,8 @@ class Table(ABC):
     `description`: one sentence about the detected type, encoding and header.
     `notes`: sentences about parts of the file that were left out. They are complete after the last row is read.
 
+    `sheet_name`: the name of the table's sheet, if it is from a spreadsheet.
+
     The other attributes say how to write a CSV file of answers, which the program that wrote this table can open:
     `delimiter`: the character between two cells.
     `bom`: whether the CSV file begins with a byte-order mark, as spreadsheet programs need it.
@@ -81,6 +83,7 @@ class Table(ABC):
     columns: tuple[str, ...] | None
     description: str
     notes: list[str] = field(default_factory=list)
+    sheet_name: str | None = None
     delimiter: str = ","
     bom: bool = False
     utf16: bool = False

@@ -99,6 +99,7 @@ def open_spreadsheet(source: Source, options: TableOptions) -> Spreadsheet:
         columns=header.columns,
         description=f"{source.name}: spreadsheet, {', '.join(parts)}; {width} {'column' if width == 1 else 'columns'}",
         sheet=sheet,
+        sheet_name=sheet.name,
         last_place=header.last,
         total_rows=options.total_rows,
         height=sheet.total_height,

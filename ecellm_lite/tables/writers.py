@@ -41,6 +41,7 @@ class WriteOptions:
     `utf16`: whether a CSV file is in UTF-16, with a byte-order mark.
     `decimal_comma`: whether the added numbers in a CSV file have a decimal comma. If it is None, they have a decimal
       point, unless the method `of` fills it in.
+    `sheet_name`: the name of the first sheet of an XLSX file, or None for the usual one.
     """
 
     bom: bool | None = None
@@ -48,12 +49,13 @@ class WriteOptions:
     delimiter: str = ","
     utf16: bool = False
     decimal_comma: bool | None = None
+    sheet_name: str | None = None
 
     def of(self, table: Table) -> WriteOptions:
-        """Return the options for a CSV file that opens in the spreadsheet program that wrote `table`.
+        """Return the options for a file that opens in the spreadsheet program that wrote `table`.
 
         If `bom` or `decimal_comma` is None, its value is taken from `table`. The delimiter and UTF-16 are always taken
-        from `table`, with two exceptions. With `bom=False`, the file is in plain UTF-8. With decimal commas, there are
+        from `table`, with two exceptions. With `bom=False`, a CSV file is in plain UTF-8. With decimal commas, there are
         semicolons between cells instead of commas.
         """
         decimal_comma = table.decimal_comma if self.decimal_comma is None else self.decimal_comma
@@ -63,6 +65,7 @@ class WriteOptions:
             delimiter=";" if decimal_comma and table.delimiter == "," else table.delimiter,
             utf16=table.utf16 and self.bom is not False,
             decimal_comma=decimal_comma,
+            sheet_name=table.sheet_name,
         )
 
 
@@ -159,7 +162,7 @@ def _row_writer(
     if form == "xlsx":
         from ecellm_lite.tables.xlsx_writer import XlsxWriter
 
-        return XlsxWriter(file, columns, own)
+        return XlsxWriter(file, columns, own, options.sheet_name)
     if form == "parquet":
         from ecellm_lite.tables.parquet_writer import ParquetWriter
 

@@ -1,7 +1,12 @@
-"""Writes XLSX row by row. A text is always written as a text, never as a formula."""
+"""Writes XLSX row by row. A text is always written as a text, never as a formula.
+
+Each sheet has a filter, a header that stays in view, and columns as wide as their contents. Dates have formats that
+each spreadsheet program shows in its user's own way.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -18,11 +23,28 @@ ROWS = 1_048_576
 COLUMNS = 16_384
 _FIRST_YEAR = 1900
 
+# Excel's built-in number formats, and how many characters a cell then has at most.
+_BUILT_IN = {datetime: (22, 16), date: (14, 10), time: (21, 8), int: (1, 0)}
+_DIGITS = 17  # of the longest number, with its sign
+_LONG_NUMBER = 10**11  # without a format, Excel shows whole numbers from here on as 1.23457E+12
+
+_NARROWEST, _WIDEST = 8, 60  # characters
+_MARGIN, _FILTER_BUTTON = 2, 3
+
+_NAME_CHARACTERS = 31
+_NOT_IN_NAMES = re.compile(r"[\[\]:*?/\\\x00-\x1f]")
+_LIST_CHARACTERS = 255
+
 
 class XlsxWriter:
-    """Writes rows to a sheet. When the sheet is full, writing continues on a new sheet."""
+    """Writes rows to a sheet. When the sheet is full, writing continues on a new sheet.
 
-    def __init__(self, file: IO[bytes], columns: Sequence[str], own: Sequence[OwnColumn]) -> None:
+    `sheet_name`: the first sheet's name, or None for `Sheet1`.
+    """
+
+    def __init__(
+        self, file: IO[bytes], columns: Sequence[str], own: Sequence[OwnColumn], sheet_name: str | None = None
+    ) -> None:
         xlsxwriter = library("xlsxwriter", "Writing XLSX")
         self.notes: list[str] = []
         self._own = tuple(own)
@@ -36,10 +58,9 @@ class XlsxWriter:
         settings = {"constant_memory": True, "remove_timezone": True, "nan_inf_to_errors": True}
         self._book = xlsxwriter.Workbook(file, settings)
         self._bold = self._book.add_format({"bold": True})
-        self._formats = {
-            form: self._book.add_format({"num_format": pattern})
-            for form, pattern in ((datetime, "yyyy-mm-dd hh:mm:ss"), (date, "yyyy-mm-dd"), (time, "hh:mm:ss"))
-        }
+        self._formats = {kind: self._book.add_format({"num_format": number}) for kind, (number, _) in _BUILT_IN.items()}
+        self._name = _NOT_IN_NAMES.sub("_", sheet_name or "Sheet1")[:_NAME_CHARACTERS].strip("'") or "Sheet1"
+        self._widths = [min(len(name) + _FILTER_BUTTON, _WIDEST) for name in self._header]
         self._sheet: Any = None
         self._row = ROWS
         self._cut = 0
@@ -57,30 +78,62 @@ class XlsxWriter:
 
     def close(self) -> None:
         """Write the end of the file."""
+        self._end_sheet()
         self._book.close()
         if self._cut:
             cells = "1 cell" if self._cut == 1 else f"{self._cut:,} cells"
             self.notes.append(f"{cells} had more than the {CELL_CHARACTERS:,} characters of XLSX and were cut")
 
     def _next_sheet(self) -> None:
-        self._sheet = self._book.add_worksheet()
+        name = self._name
+        if self._sheet:
+            self._end_sheet()
+            number = f" ({len(self._book.worksheets()) + 1})"
+            name = name[: _NAME_CHARACTERS - len(number)] + number
+        self._sheet = self._book.add_worksheet(name)
         self._sheet.freeze_panes(1, 0)
         self._row = 0
-        for place, name in enumerate(self._header):
-            self._sheet.write_string(0, place, name[:CELL_CHARACTERS], self._bold)
+        for place, column in enumerate(self._header):
+            self._sheet.write_string(0, place, column[:CELL_CHARACTERS], self._bold)
         self._row = 1
+
+    def _end_sheet(self) -> None:
+        """Set what depends on the sheet's rows: the filter, the columns' widths, and the lists to choose from."""
+        last = max(self._row - 1, 1)
+        self._sheet.autofilter(0, 0, last, len(self._header) - 1)
+        for place, width in enumerate(self._widths):
+            self._sheet.set_column(place, place, max(width + _MARGIN, _NARROWEST))
+        for place, column in enumerate(self._own, len(self._header) - len(self._own)):
+            if _fits_a_list(column.options):
+                choice = {"validate": "list", "source": list(column.options), "show_error": False}
+                self._sheet.data_validation(1, place, last, place, choice)
 
     def _write(self, place: int, cell: Any) -> None:
         if isinstance(cell, bool):
             self._sheet.write_boolean(self._row, place, cell)
+            width = 0
         elif isinstance(cell, int | float | Decimal) and -EXACT <= cell <= EXACT:
-            self._sheet.write_number(self._row, place, cell)
+            # xlsxwriter writes 16 digits of a float, and so 0.815 as 0.8149999999999999. It writes a Decimal exactly.
+            number = Decimal(float.__repr__(cell)) if isinstance(cell, float) else cell
+            whole = isinstance(cell, int) and abs(cell) >= _LONG_NUMBER
+            self._sheet.write_number(self._row, place, number, self._formats[int] if whole else None)
+            width = min(len(str(number)), _DIGITS)
         elif isinstance(cell, time) or (isinstance(cell, date) and cell.year >= _FIRST_YEAR):
-            form = next(form for form in self._formats if isinstance(cell, form))
-            self._sheet.write_datetime(self._row, place, cell, self._formats[form])
+            kind = next(kind for kind in self._formats if isinstance(cell, kind))
+            self._sheet.write_datetime(self._row, place, cell, self._formats[kind])
+            _, width = _BUILT_IN[kind]
         else:
             text = encodable(cell_text(cell))
             if len(text) > CELL_CHARACTERS:
                 text = text[:CELL_CHARACTERS]
                 self._cut += 1
             self._sheet.write_string(self._row, place, text)
+            width = min(len(text), _WIDEST)
+        self._widths[place] = max(self._widths[place], width)
+
+
+def _fits_a_list(options: Sequence[str]) -> bool:
+    """Return whether XLSX can store options as a list to choose from, in which commas separate them."""
+    joined = ",".join(options)
+    characters = len(joined.encode("utf-16-le")) // 2
+    return 0 < characters <= _LIST_CHARACTERS and '"' not in joined and joined.count(",") == len(options) - 1
