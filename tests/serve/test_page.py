@@ -263,6 +263,37 @@ def test_files_of_shops_are_read_as_jobs_read_them(page: Any, tmp_path: Path) ->
     assert [row["review"] for row in answered_table(page, path)] == ["schön \U0001f600"]
 
 
+def test_a_download_leaves_the_tables_own_cells_as_they_are(page: Any, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    texts = ["-5 stars, the lamp died", "=1+1", "@shop", "+1"]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["+sku", "review"], *(["-A", text] for text in texts)])
+    rows = answered_table(page, path)
+    assert [(row["+sku"], row["review"]) for row in rows] == [("-A", text) for text in texts]
+
+
+def test_an_empty_row_is_told_of_its_own_columns_alone(page: Any, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("nr,review\n1,fine\n2,\n", "utf-8")
+    _, empty = answered_table(page, path)
+    assert "review" in empty["error"]
+    assert "'id'" not in empty["error"]
+
+
+def test_a_reload_asks_while_answers_are_not_downloaded(page: Any, tmp_path: Path) -> None:
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    path = tmp_path / "rows.csv"
+    path.write_text("review\nfine\n", "utf-8")
+    answered_table(page, path)
+    page.reload()
+    assert asked == []  # they were downloaded
+    answered_table(page, path)
+    page.get_by_label("Correction of row 1").select_option(index=1)
+    page.reload()
+    assert asked == ["beforeunload"]
+
+
 @pytest.mark.parametrize("refusals", [1, 9])
 def test_a_busy_server_costs_no_rows(page: Any, tmp_path: Path, refusals: int) -> None:
     calls: list[str] = []

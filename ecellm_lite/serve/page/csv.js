@@ -55,16 +55,14 @@ function cells(text, separator) {
   return lines.filter((line) => line.length);
 }
 
-// Returns the content of a file. Numbers are probabilities, of which nobody needs more than four decimals.
-export function writeCsv(columns, rows, { delimiter = ",", bom = false, utf16 = false, decimalComma = false }) {
-  // A cell that begins as a formula does would be computed by a spreadsheet.
-  const safe = (value) => (/^[=+\-@\t\r]/.test(value) && !/^[+-]?\d[\d.,\s]*%?$/.test(value) ? `'${value}` : value);
-  const cell = (value) => {
-    const rounded = typeof value === "number" ? String(Number(value.toFixed(4))).replace(".", decimalComma ? "," : ".") : value;
-    const text = safe(String(rounded ?? ""));
-    return /[",;\t\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
-  const lines = [columns, ...rows.map((row) => columns.map((column) => row[column]))].map((line) => line.map(cell).join(delimiter));
+// Returns the content of a file: the table's own columns, unchanged, then those that were added. Numbers are probabilities, of which nobody needs more than four decimals.
+export function writeCsv(columns, added, rows, { delimiter = ",", bom = false, utf16 = false, decimalComma = false }) {
+  // An added cell that begins as a formula does would be computed by a spreadsheet.
+  const safe = (text) => (/^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/.test(text) ? `'${text}` : text);
+  const shown = (value) => (typeof value === "number" ? String(Number(value.toFixed(4))).replace(".", decimalComma ? "," : ".") : safe(value ?? ""));
+  const quoted = (text) => (/[",;\t\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const cells = (row) => [...columns.map((column) => row[column] ?? ""), ...added.map((column) => shown(row[column]))];
+  const lines = [[...columns, ...added], ...rows.map(cells)].map((line) => line.map(quoted).join(delimiter));
   const text = (bom ? "\ufeff" : "") + lines.join("\r\n");
   return utf16 ? Uint16Array.from({ length: text.length }, (_, place) => text.charCodeAt(place)) : text;
 }

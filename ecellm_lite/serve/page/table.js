@@ -12,7 +12,7 @@ const AT_ONCE = 32; // rows of one request
 const PREVIEW = 5;
 
 export function startTable(tasks) {
-  let table, task, mapping, ids, results, answered, stop, loads = 0;
+  let table, task, mapping, ids, results, answered, stop, loads = 0, unsaved = false;
   const select = byId("table-task");
   select.append(...taskOptions(tasks));
 
@@ -32,6 +32,7 @@ export function startTable(tasks) {
 
   function open(read) {
     table = read;
+    unsaved = false; // the answers to the table before are gone
     byId("table-fault").replaceChildren();
     const fit = (one) => {
       const columns = guesses(one, table.columns);
@@ -70,8 +71,8 @@ export function startTable(tasks) {
     // What is changed above afterwards changes nothing in these answers.
     const run = answered = { task, table, ids: ids.value };
     const shown = mapping.filter(([leaf, column]) => leaf.required && column.value).map(([, column]) => column.value);
-    const rows = run.table.rows.map((source, number) => {
-      const row = { id: number };
+    const rows = run.table.rows.map((source) => {
+      const row = {};
       for (const [leaf, column] of mapping) if (column.value) put(row, leaf, source[column.value]);
       return row;
     });
@@ -84,16 +85,17 @@ export function startTable(tasks) {
     try {
       let labels;
       for (let start = 0; start < rows.length; start += AT_ONCE) {
-        const part = rows.slice(start, start + AT_ONCE).map((row) => [row, run.table.faults?.[row.id]]);
-        const asked = part.filter(([, fault]) => !fault).map(([row]) => row);
+        const part = rows.slice(start, start + AT_ONCE).map((row, place) => [row, start + place, run.table.faults?.[start + place]]);
+        const asked = part.filter(([, , fault]) => !fault).map(([row]) => row);
         const given = asked.length ? (await patiently(() => post(`/v1/tasks/${run.task.name}`, { ...named(), rows: asked }, stop.signal))).answers : [];
         const good = given.findIndex((answer) => !answer.error);
         if (!labels && good >= 0) labels = await labelsOf(run.task, asked[good], stop.signal);
-        for (const [row, fault] of part) {
+        for (const [row, number, fault] of part) {
           const answer = fault ? failed(fault) : given.shift();
-          const source = run.table.rows[row.id];
+          const source = run.table.rows[number];
           answers.push({ answer, labels: ownLabels(run.task, row, answer) ?? labels ?? {}, source, text: shown.map((column) => source[column]).join(" · "), correction: null });
         }
+        unsaved = true;
         const rate = answers.length / ((performance.now() - started) / 1000);
         byId("table-progress").value = answers.length / rows.length;
         say(`${answers.length} of ${rows.length} rows, ${rate.toFixed(1)} a second, ${Math.ceil((rows.length - answers.length) / rate)} s left.`);
@@ -136,7 +138,7 @@ export function startTable(tasks) {
       : element("input", { placeholder: "keep the answer" });
     input.setAttribute("aria-label", `Correction of row ${number + 1}`);
     input.value = result.correction ?? "";
-    input.addEventListener("change", () => { result.correction = input.value || null; });
+    input.addEventListener("change", () => { result.correction = input.value || null; unsaved = true; });
     return input;
   }
 
@@ -151,10 +153,11 @@ export function startTable(tasks) {
       const cells = [answer.abstained ? "abstains" : value, answer.probability, answer.confidence, corrected, corrected ?? value, answer.error?.message];
       return { ...source, ...Object.fromEntries(more.map((column, place) => [column, cells[place]])) };
     });
-    const content = writeCsv([...columns, ...more], rows, form);
+    const content = writeCsv(columns, more, rows, form);
     const link = element("a", { href: URL.createObjectURL(new Blob([content], { type: "text/csv" })), download: `${name.replace(/\.[^.]*$/, "")}-${answered.task.name}.csv` });
     link.click();
     URL.revokeObjectURL(link.href);
+    unsaved = false;
   }
 
   function working(on) {
@@ -165,6 +168,8 @@ export function startTable(tasks) {
   }
 
   const say = (text) => { byId("table-status").textContent = text; };
+
+  addEventListener("beforeunload", (event) => unsaved && event.preventDefault());
 
   const drop = byId("drop");
   for (const kind of ["dragover", "dragleave", "drop"]) drop.addEventListener(kind, (event) => {
