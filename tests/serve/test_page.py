@@ -280,9 +280,32 @@ def test_an_empty_row_is_told_of_its_own_columns_alone(page: Any, tmp_path: Path
     assert "'id'" not in empty["error"]
 
 
+@pytest.mark.parametrize(("language", "form"), [("de-DE", ";"), ("en-US", ",")])
+def test_a_download_opens_in_the_spreadsheet_of_the_browsers_country(
+    browser: Any, server: Server, tmp_path: Path, language: str, form: str
+) -> None:
+    (tmp_path / "rows.xlsx").write_bytes(xlsx([{"review": "fine"}]))
+    context = browser.new_context(locale=language, base_url=f"http://127.0.0.1:{server.port}")
+    page = context.new_page()
+    [row] = answered_table(page, tmp_path / "rows.xlsx")
+    assert ("," in row["probability"]) == (form == ";")
+    page.get_by_label("Semicolons and decimal commas").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download as CSV").click()
+    other = "," if form == ";" else ";"
+    text = Path(download.value.path()).read_text("utf-8")
+    assert text.startswith(f"\ufeffreview{other}answer")
+    context.close()
+
+
 def test_a_reload_asks_while_answers_are_not_downloaded(page: Any, tmp_path: Path) -> None:
     asked: list[str] = []
-    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+
+    def accept(dialog: Any) -> None:
+        asked.append(dialog.type)
+        dialog.accept()
+
+    page.on("dialog", accept)
     path = tmp_path / "rows.csv"
     path.write_text("review\nfine\n", "utf-8")
     answered_table(page, path)

@@ -34,6 +34,7 @@ export function startTable(tasks) {
     table = read;
     unsaved = false; // the answers to the table before are gone
     byId("table-fault").replaceChildren();
+    byId("table-commas").checked = table.form.decimalComma || (table.form.delimiter !== ";" && !table.form.utf16 && HAS_COMMAS);
     const fit = (one) => {
       const columns = guesses(one, table.columns);
       return columns.filter(([, column]) => column).length - columns.filter(([leaf, column]) => leaf.required && !column).length;
@@ -153,7 +154,7 @@ export function startTable(tasks) {
       const cells = [answer.abstained ? "abstains" : value, answer.probability, answer.confidence, corrected, corrected ?? value, answer.error?.message];
       return { ...source, ...Object.fromEntries(more.map((column, place) => [column, cells[place]])) };
     });
-    const content = writeCsv(columns, more, rows, form);
+    const content = writeCsv(columns, more, rows, chosenForm(form));
     const link = element("a", { href: URL.createObjectURL(new Blob([content], { type: "text/csv" })), download: `${name.replace(/\.[^.]*$/, "")}-${answered.task.name}.csv` });
     link.click();
     URL.revokeObjectURL(link.href);
@@ -205,6 +206,16 @@ async function readFile(file) {
     if (!here || isPacked(data) || text === null) throw error;
     return readTable(text, file.name);
   }
+}
+
+// Whether numbers have a decimal comma where the browser's user lives; spreadsheets there expect semicolons between cells.
+const HAS_COMMAS = (1.5).toLocaleString(navigator.language).includes(",");
+
+// The form of the file that was read, unless the check box differs from it.
+function chosenForm(form) {
+  const decimalComma = byId("table-commas").checked;
+  if (decimalComma === Boolean(form.decimalComma)) return form;
+  return decimalComma ? { ...form, decimalComma, delimiter: form.utf16 ? form.delimiter : ";", bom: true } : { ...form, decimalComma };
 }
 
 function decoded(data) {
