@@ -55,8 +55,8 @@ class WriteOptions:
         """Return the options for a file that opens in the spreadsheet program that wrote `table`.
 
         If `bom` or `decimal_comma` is None, its value is taken from `table`. The delimiter and UTF-16 are always taken
-        from `table`, with two exceptions. With `bom=False`, a CSV file is in plain UTF-8. With decimal commas, there are
-        semicolons between cells instead of commas.
+        from `table`, with two exceptions. With `bom=False`, a CSV file is plain UTF-8. With decimal commas, cells are
+        separated by semicolons instead of commas.
         """
         decimal_comma = table.decimal_comma if self.decimal_comma is None else self.decimal_comma
         return replace(
