@@ -17,6 +17,9 @@ enum {
     STARTS = 3,         /* all waiting requests fail when so many starts in a row have failed */
     FAREWELL = 5000,    /* how many ms a child gets to end by itself */
     START = 600000,     /* how many ms a child gets to load its model */
+    ABSENT = 127,       /* the exit code of sh for a command that it does not find */
+    NO_PROGRAM = 126,   /* the exit code of sh for a file that it cannot run */
+    NO_CHILD = -1,      /* in place of an exit code, if no child could be started */
     PIECE = 1 << 16     /* how many bytes are read at once */
 };
 
@@ -109,14 +112,16 @@ static void start_child(ecellm_client *client) {
     client->in.length = client->out.length = client->searched = client->written = 0;
     client->start_deadline = now() + client->settings.start_ms;
     client->is_running = process_start(&client->child, client->settings.command, client->settings.drop_messages);
-    if (!client->is_running) ended(client, -1);
+    if (!client->is_running) ended(client, NO_CHILD);
 }
 
 /* Handle the end of the child, after all its output was read. Its requests are sent to a new child, once. */
 static void ended(ecellm_client *client, int code) {
-    char message[80];
+    static const char step[] = ": give the path of ecellm-lite as the command, if it is not on the PATH";
+    char message[160];
     int64_t lost;
-    snprintf(message, sizeof message, "The child process died (exit code %d).", code);
+    int is_absent = !client->is_ready && (code == ABSENT || code == NO_PROGRAM || code == NO_CHILD);
+    snprintf(message, sizeof message, "The child process died (exit code %d)%s.", code, is_absent ? step : "");
     fail(client, "crashed", message);
     client->is_running = 0;
     client->failed_starts = client->is_ready ? 0 : client->failed_starts + 1;

@@ -5,7 +5,10 @@ import { Client } from "./index.js";
 const ENOUGH = 0.8; // below it a person decides
 
 const command = process.argv.length > 2 ? process.argv.slice(2) : undefined;
-const client = await Client.start({ command });
+const client = await Client.start({ command }).catch(({ message }) => {
+  console.error(message);
+  process.exit(1);
+});
 for await (const review of createInterface({ input: process.stdin })) {
   try {
     const { text, probability, abstained } = await client.ask("sentiment_analysis", { review }, { timeout: 30_000 });

@@ -8,6 +8,7 @@ import { setMaxListeners } from "node:events";
 import { createInterface } from "node:readline";
 
 const PROTOCOL = 1;
+const ABSENT = "give the path of ecellm-lite as the command, if it is not on the PATH"; // the step of a failed start
 const FAREWELL = 5_000; // ms that a child has to end by itself
 const WINDOW = 256; // rows of askMany that are on their way at once
 const DEATHS = 2; // of children, that fail a request that they had
@@ -168,7 +169,9 @@ export class Client {
     const { command, stderr, startTimeout } = this.#settings;
     const [file, ...args] = command;
     const child = { program: null, isReady: false, answered: 0, failure: null };
-    const fail = (error) => (child.failure ??= new EcellmError("crashed", `${file} does not run: ${error.message}.`));
+    const fail = ({ message }) => {
+      child.failure ??= new EcellmError("crashed", `${file} does not run (${message}): ${ABSENT}.`, { step: ABSENT });
+    };
     try {
       child.program = spawn(file, args, { stdio: ["pipe", "pipe", stderr], windowsHide: true });
     } catch (error) {

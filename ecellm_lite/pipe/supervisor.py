@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -177,7 +178,11 @@ class Supervisor:
         try:
             self._child = Child(self._command, self._received, self._ended)
         except OSError as error:
-            failure = CrashError(f"The engine's process cannot be started ({error.strerror}).")
+            program = self._command[0]
+            own = program != sys.executable
+            step = "give the path of ecellm-lite as the command, if it is not on the PATH" if own else None
+            message = f"The engine's process {program} cannot be started ({error.strerror}){'' if step else '.'}"
+            failure = CrashError(message, step=step)
             abandoned = self._fail(failure)
             threading.Thread(target=_settle_all, args=(abandoned, failure), daemon=True).start()  # outside the lock
 

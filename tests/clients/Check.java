@@ -159,6 +159,11 @@ final class Check {
         fails("crashed", () -> Client.start(new Settings("echo", "hello")));
         fails(IllegalArgumentException.class, () -> new Settings(List.of(), true, LIMIT));
         fails("crashed", () -> Client.start(new Settings("/nonsense/ecellm-lite")));
+        try {
+            Client.start(new Settings("/nonsense/ecellm-lite"));
+        } catch (EcellmException error) {
+            check(error.getMessage().contains(error.step()));
+        }
         Client client = Client.start(new Settings(with(command, "noisy"), false, LIMIT));
         check(client.ask(TASK, GOOD).text() != null);
         // No close: the program ends all the same, and the child with it.

@@ -173,6 +173,12 @@ static void start(const char *command) {
     check_start(command, "never", 300, "crashed");
     check_start("echo hello #", "", 0, "crashed");
     check_start("/nonsense/ecellm-lite", "", 0, "crashed");
+    CHECK(!ecellm_start(&(ecellm_settings){.command = "/nonsense/ecellm-lite", .drop_messages = 1}, &answer));
+    CHECK(strstr(answer.message, "PATH"));
+    ecellm_free(&answer);
+    CHECK(!ecellm_start(&(ecellm_settings){.command = "false"}, &answer));
+    CHECK(!strstr(answer.message, "PATH"));
+    ecellm_free(&answer);
     char line[1024];
     snprintf(line, sizeof line, "%s noisy", command);
     ecellm_client *client = ecellm_start(&(ecellm_settings){.command = line, .drop_messages = 1}, &answer);

@@ -167,6 +167,7 @@ async function start() {
   await fails("crashed", Client.start({ command: [...command, "never"], startTimeout: 300 }));
   await fails("crashed", Client.start({ command: ["echo", "hello"] }));
   await fails("crashed", Client.start({ command: ["/nonsense/ecellm-lite"] }));
+  await Client.start({ command: ["/nonsense/ecellm-lite"] }).catch(({ message, step }) => assert.ok(step && message.includes(step)));
 
   const note = join(mkdtempSync(join(tmpdir(), "check-")), "note");
   const unlucky = await Client.start({ command: [...command, "crash", note] });

@@ -177,8 +177,10 @@ def test_a_child_that_cannot_start_raises_one_error(how: str, error: type[Except
 
 
 def test_an_invalid_command_raises_one_error() -> None:
-    with pytest.raises(CrashError):
+    with pytest.raises(CrashError) as caught:
         ChildRuntime(command=["/nonsense/ecellm-lite"])
+    assert caught.value.step
+    assert "/nonsense/ecellm-lite" in caught.value.message
 
 
 @pytest.mark.parametrize(("kills", "count"), [(2, 300), pytest.param(30, 2000, marks=pytest.mark.slow)])

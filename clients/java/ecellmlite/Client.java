@@ -167,7 +167,7 @@ public final class Client implements AutoCloseable {
         try {
             child = new Child(builder.start());
         } catch (IOException | RuntimeException error) {
-            throw new EcellmException("crashed", error.getMessage());
+            throw EcellmException.ofStart(error.getMessage());
         }
         Child started = child;
         thread("writer", started::write);

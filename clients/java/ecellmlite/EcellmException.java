@@ -26,6 +26,12 @@ public final class EcellmException extends RuntimeException {
         this.step = step;
     }
 
+    /** A program that does not run, for this reason. */
+    static EcellmException ofStart(String reason) {
+        String step = "give the path of ecellm-lite as the command, if it is not on the PATH";
+        return new EcellmException("crashed", reason + ": " + step + ".", null, step, null);
+    }
+
     /** The error of a message or of an answer. */
     static EcellmException of(Map<?, ?> error) {
         String code = (String) error.get("code");

@@ -28,6 +28,9 @@ final class ExampleTill {
                     screen.printf("no answer (%s): %s  ask a person%n", error.code(), error.getMessage());
                 }
             }
+        } catch (EcellmException error) { // it does not start
+            System.err.println(error.getMessage());
+            System.exit(1);
         }
     }
 }
