@@ -116,6 +116,23 @@ def test_the_till_in_c_reads_whole_lines(tmp_path: Path) -> None:
     assert answers == [False, True, False]
 
 
+def test_a_till_without_its_program_ends_with_one_message(language: str, tmp_path: Path) -> None:
+    if language == "node":
+        command: Command = [tool("node"), CLIENTS / "node" / "example-till.js"]
+    elif language == "java":
+        command = [tool("java"), "-cp", compile_java(tmp_path), "ecellmlite.ExampleTill"]
+    else:
+        command = [compile_c(tmp_path, CLIENTS / "c" / "example_till.c", "-fsanitize=address,undefined")]
+    ended = subprocess.run(
+        [*command, "/nonsense/ecellm-lite"], input="good", capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert ended.returncode == 1
+    assert not ended.stdout
+    lines = ended.stderr.splitlines()
+    assert len(lines) == (2 if language == "c" else 1)  # sh has a message of its own
+    assert "PATH" in lines[-1]
+
+
 def test_the_till_in_python_reads_lines_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[Any] = []
 
@@ -160,28 +177,31 @@ def test_the_readmes_code_runs(language: str, bin_folder: Path, tmp_path: Path) 
     marks = {"node": "js", "java": "java", "c": "c", "csharp": "csharp"}
     readme = (CLIENTS / "README.md").read_text("utf-8")
     blocks = re.findall(rf"^```{marks[language]}\n(.*?)^```", readme, re.S | re.M)
-    assert len(blocks) == 1
+    lines = {"node": [3, 2], "java": [3, 2], "c": [3], "csharp": [3]}[language]  # that each block prints
     path = {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
     if language == "node":
         modules = tmp_path / "node_modules"
         modules.mkdir()
         shutil.copytree(CLIENTS / "node", modules / "ecellm-lite-client")
-        program = tmp_path / "program.mjs"
-        program.write_text(blocks[0], "utf-8")
-        ended = run([tool("node"), program], cwd=tmp_path, env=path)
-    elif language == "java":
-        program = tmp_path / "Shop.java"
-        program.write_text(blocks[0], "utf-8")
-        ended = run([tool("java"), "-cp", compile_java(tmp_path / "classes", program), "Shop"], cwd=tmp_path, env=path)
-    elif language == "csharp":
-        program = tmp_path / "Shop.cs"
-        program.write_text(blocks[0], "utf-8")
-        ended = run(compile_csharp(tmp_path, program), cwd=tmp_path, env=path)
-    else:
-        program = tmp_path / "shop.c"
-        program.write_text(blocks[0], "utf-8")
-        ended = run([compile_c(tmp_path, program)], cwd=tmp_path, env=path)
-    assert len(ended.stdout.splitlines()) == 3
+    for block, count in zip(blocks, lines, strict=True):
+        if language == "node":
+            program = tmp_path / "program.mjs"
+            program.write_text(block, "utf-8")
+            command: Command = [tool("node"), program]
+        elif language == "java":
+            [name] = re.findall(r"^public final class (\w+)", block, re.M)
+            program = tmp_path / f"{name}.java"
+            program.write_text(block, "utf-8")
+            command = [tool("java"), "-cp", compile_java(tmp_path / "classes", program), name]
+        elif language == "csharp":
+            program = tmp_path / "Shop.cs"
+            program.write_text(block, "utf-8")
+            command = compile_csharp(tmp_path, program)
+        else:
+            program = tmp_path / "shop.c"
+            program.write_text(block, "utf-8")
+            command = [compile_c(tmp_path, program)]
+        assert len(run(command, cwd=tmp_path, env=path).stdout.splitlines()) == count
 
 
 def test_the_client_for_c_compiles_for_windows(tmp_path: Path) -> None:
