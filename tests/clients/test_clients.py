@@ -121,6 +121,8 @@ def test_a_till_without_its_program_ends_with_one_message(language: str, tmp_pat
         command: Command = [tool("node"), CLIENTS / "node" / "example-till.js"]
     elif language == "java":
         command = [tool("java"), "-cp", compile_java(tmp_path), "ecellmlite.ExampleTill"]
+    elif language == "csharp":
+        command = compile_csharp(tmp_path, CLIENTS / "csharp" / "ExampleTill" / "Program.cs")
     else:
         command = [compile_c(tmp_path, CLIENTS / "c" / "example_till.c", "-fsanitize=address,undefined")]
     ended = subprocess.run(
@@ -177,7 +179,7 @@ def test_the_readmes_code_runs(language: str, bin_folder: Path, tmp_path: Path) 
     marks = {"node": "js", "java": "java", "c": "c", "csharp": "csharp"}
     readme = (CLIENTS / "README.md").read_text("utf-8")
     blocks = re.findall(rf"^```{marks[language]}\n(.*?)^```", readme, re.S | re.M)
-    lines = {"node": [3, 2], "java": [3, 2], "c": [3], "csharp": [3]}[language]  # that each block prints
+    lines = {"node": [3, 2], "java": [3, 2], "c": [3], "csharp": [3, 2]}[language]  # that each block prints
     path = {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
     if language == "node":
         modules = tmp_path / "node_modules"

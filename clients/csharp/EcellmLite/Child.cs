@@ -85,7 +85,8 @@ internal sealed class Child
         }
         catch (Exception error) when (error is Win32Exception or InvalidOperationException)
         {
-            throw new EcellmException("crashed", $"{settings.Command[0]} does not run: {error.Message}");
+            const string step = "give the path of ecellm-lite as the command, if it is not on the PATH";
+            throw new EcellmException("crashed", $"{settings.Command[0]} does not run ({error.Message}): {step}.", step: step);
         }
         if (!settings.ShowMessages)
         {

@@ -5,7 +5,17 @@ using EcellmLite;
 const double enough = 0.8; // below it a person decides
 
 var settings = args.Length > 0 ? new ClientSettings { Command = args } : new ClientSettings();
-await using var client = await EcellmClient.StartAsync(settings);
+EcellmClient client;
+try
+{
+    client = await EcellmClient.StartAsync(settings);
+}
+catch (EcellmException error)
+{
+    Console.Error.WriteLine(error.Message);
+    return 1;
+}
+await using var ending = client;
 while (Console.ReadLine() is { } review)
 {
     try
@@ -21,3 +31,4 @@ while (Console.ReadLine() is { } review)
         Console.WriteLine($"no answer ({error.Code}): {error.Message}  ask a person");
     }
 }
+return 0;
