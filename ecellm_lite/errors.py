@@ -12,7 +12,7 @@ own form.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 
@@ -28,6 +28,8 @@ class EcellmError(Exception):
     `file`: a path.
     `settings`: the settings that the step is about. They have the names of arguments of Runtime or of the function that
       raised the error.
+    `values`: the values to give to these settings, by name. They come from a mapping that is passed as `settings`, such
+      as {"only_where": "Title"}.
     """
 
     code: ClassVar[str] = "internal"
@@ -38,7 +40,7 @@ class EcellmError(Exception):
         message: str,
         *,
         step: str | None = None,
-        settings: Sequence[str] = (),
+        settings: Sequence[str] | Mapping[str, str] = (),
         field: str | None = None,
         line: int | None = None,
         file: str | None = None,
@@ -47,6 +49,7 @@ class EcellmError(Exception):
         self.message = message
         self.step = step
         self.settings = tuple(settings)
+        self.values = dict(settings) if isinstance(settings, Mapping) else {}
         self.field = field
         self.line = line
         self.file = file

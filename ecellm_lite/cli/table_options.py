@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 
 from ecellm_lite.cli.forms import ReviewBelow
 from ecellm_lite.cli.plain import plain
+from ecellm_lite.cli.wording import options_of, with_options
 from ecellm_lite.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +33,11 @@ def reading_options(command: Command) -> Command:
             click.option("--map", multiple=True, metavar="FIELD=COLUMN", help="Read a field from a column."),
             click.option("--set", "constants", multiple=True, metavar="FIELD=VALUE", help="Set a field for all rows."),
             click.option("--fill-down", multiple=True, metavar="COLUMN", help="Empty cells take the value above."),
-            click.option("--only-where", metavar="COLUMN", help="Leave out rows in which this column is empty."),
+            click.option(
+                "--only-where",
+                metavar="COLUMN",
+                help="Use only rows in which this column has a value. The others stay in a job's output, unanswered.",
+            ),
             click.option(
                 "--html",
                 type=click.Choice(["auto", "text", "keep"]),
@@ -123,6 +129,7 @@ def job_options(options: dict[str, Any]) -> JobOptions:
         retry_failed=options.pop("retry_failed"),
         review_below=options.pop("review_below"),
         report=options.pop("report"),
+        worded=partial(with_options, options=options_of(click.get_current_context().command)),
     )
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import TypeVar
 
 import click
 
 from ecellm_lite.errors import EcellmError
+
+Error = TypeVar("Error", bound=EcellmError)
 
 
 def worded(error: EcellmError, options: Mapping[str, str]) -> str:
@@ -20,10 +25,18 @@ def worded(error: EcellmError, options: Mapping[str, str]) -> str:
     >>> worded(error, {"context": "--context"})
     'The row is too long: allow more tokens (--context).'
     """
-    names = [options[setting] for setting in error.settings if setting in options]
-    if not error.step or not names:
-        return str(error)
-    return f"{error.message}: {error.step} ({', '.join(names)})."
+    return str(with_options(error, options))
+
+
+def with_options(error: Error, options: Mapping[str, str]) -> Error:
+    """Return a copy of an error whose step names the command's options, with the values that the error has for them."""
+    error = copy(error)
+    names = [setting for setting in error.settings if setting in options]
+    if error.step and names:
+        values = [f" {shlex.quote(error.values[name])}" if name in error.values else "" for name in names]
+        shown = [options[name] + value for name, value in zip(names, values, strict=True)]
+        error.step = f"{error.step} ({', '.join(shown)})"
+    return error
 
 
 def options_of(command: click.Command) -> dict[str, str]:

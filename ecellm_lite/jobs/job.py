@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 from ecellm_lite.answerer import Answerer, RequestOptions, check_options
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.answers.space import Space
-from ecellm_lite.errors import UsageError
+from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.jobs.corrections import Corrections, unapplied_notes, write_labelled
 from ecellm_lite.jobs.facts import job_facts, task_fact
 from ecellm_lite.jobs.job_files import check_files
@@ -63,6 +63,7 @@ class JobOptions:
     `review_below`: the probability below which answers are also written to a review table, or `auto` to use a
       calibration's thresholds.
     `report`: the path of an HTML page about the finished job.
+    `worded`: called with the error of a row that cannot be read. The result is written to the output.
     """
 
     table: TableOptions = field(default_factory=TableOptions)
@@ -72,6 +73,7 @@ class JobOptions:
     retry_failed: bool = False
     review_below: float | str | None = None
     report: Path | None = None
+    worded: Callable[[InputError], InputError] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,11 @@ class Job:
     def rows(self) -> Iterator[tuple[TableRow, Sequence[MappedRow]]]:
         """Yield each row of the table, together with the mapped row for each task."""
         for source in self.table.rows():
-            yield source, [part.columns.row(source) for part in self.tasks]
+            yield source, [self._worded(part.columns.row(source)) for part in self.tasks]
+
+    def _worded(self, mapped: MappedRow) -> MappedRow:
+        worded = self.options.worded
+        return replace(mapped, error=worded(mapped.error)) if worded and mapped.error else mapped
 
     def run(self, answerer: Answerer, *, progress: Progress | None = None, **options: Unpack[RequestOptions]) -> Tally:
         """Answer every row and return the tally. `progress` is called with each answer.

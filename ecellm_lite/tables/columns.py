@@ -7,6 +7,7 @@ A missing column is reported before the first row is read and before a model is 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,7 +27,9 @@ from ecellm_lite.tasks.task import Task
 
 _ID = "id"
 _WIRE = ("instruction", "input", "options")
-_LEAST_ALIKE = 0.5
+_LEAST_ALIKE = 0.5  # of a field's name
+_LEAST_ALIKE_COLUMN = 0.75  # `Preis` and `review` are alike by more than a half
+_LONGEST = 60  # characters of a shown column
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +122,7 @@ class ColumnMap:
             if values := [value for value in values if value is not None]:
                 put_value(row, name, field_value(self._fields.get(name), values))
         if not self._unmapped and not row.keys() - {_ID}:
-            mapped = [columns for name, columns in self.columns.items() if name != _ID]
-            names = ", ".join(repr(column) for columns in mapped for column in columns)
-            error = InputError(
-                f"Row {source.number} has nothing in {names}",
-                step="leave such rows out, or fill them from the row above",
-                settings=("only_where", "fill_down"),
-                line=source.line,
-            )
-            return MappedRow(source, None, error)
+            return MappedRow(source, None, self._nothing(source))
         for name, value in self._constants.items():
             put_value(row, name, value)
         warnings = (_was_html(changed),) if changed else ()
@@ -168,7 +163,9 @@ class ColumnMap:
             return alike[0]
         self._check_delimiter()
         raise UsageError(
-            f"There is no column {name!r}", step=f"use one of {_near(name, self._columns)}", settings=(setting,)
+            f"There is no column {name!r}",
+            step=f"use one of {_listed([repr(column) for column in _near_first(name, self._columns)])}",
+            settings=(setting,),
         )
 
     def _check_delimiter(self) -> None:
@@ -215,11 +212,22 @@ class ColumnMap:
     def _missing(self, name: str, each: Field) -> UsageError:
         assert self._columns is not None
         self._check_delimiter()
+        pairs = [shlex.quote(f"{name}={column}") for column in _near_first(name, self._columns)]
         return UsageError(
             f"{self._task.name} needs {name} ({each.doc.rstrip('.')}), and no column has that name",
-            step=f"map one to it, {name}=COLUMN, where COLUMN is one of {_near(name, self._columns)}",
+            step=f"map the column that has it: {_listed(pairs)}",
             settings=("map",),
             field=name,
+        )
+
+    def _nothing(self, source: TableRow) -> InputError:
+        """Return the error for a row in which all mapped columns are empty."""
+        mapped = [column for name, columns in self.columns.items() if name != _ID for column in columns]
+        return InputError(
+            f"Line {source.line} has nothing in {', '.join(map(repr, mapped))}",
+            step="fill it in, or use only rows that have a value there",
+            settings={"only_where": mapped[0]} if len(mapped) == 1 else ("only_where",),
+            line=source.line,
         )
 
     def _filled(self, cells: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -264,13 +272,17 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.casefold().strip().removeprefix("g:"))
 
 
-def _near(name: str, columns: Sequence[str]) -> str:
-    """Return a list of columns as text, for an error message. Columns with a name similar to `name` come first."""
+def _near_first(name: str, columns: Sequence[str]) -> list[str]:
+    """Return the columns in the table's order, but those with a name very similar to `name` first."""
     plain = {_plain(column): column for column in columns}
     plain_name = _plain(name.rpartition(".")[2])
-    near = [plain[each] for each in get_close_matches(plain_name, list(plain), n=5, cutoff=_LEAST_ALIKE)]
-    shown = [*near, *(column for column in columns if column not in near)]
-    return ", ".join(repr(column[:60]) for column in shown[:8]) + (", …" if len(shown) > 8 else "")
+    near = [plain[each] for each in get_close_matches(plain_name, list(plain), n=5, cutoff=_LEAST_ALIKE_COLUMN)]
+    return [column[:_LONGEST] for column in (*near, *(column for column in columns if column not in near))]
+
+
+def _listed(texts: Sequence[str]) -> str:
+    """Return a list as text for an error message: the first eight."""
+    return ", ".join(texts[:8]) + (", …" if len(texts) > 8 else "")
 
 
 def _was_html(columns: Sequence[str]) -> AnswerWarning:

@@ -1,4 +1,4 @@
-"""Tests what the command `run --rows` says about a job that was interrupted, and about wrong corrections."""
+"""Tests what `run --rows` says about an interrupted job, wrong corrections and empty cells."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xlsxwriter
 
 from ecellm_lite import Runtime
 from ecellm_lite import runtime as runtime_module
@@ -75,3 +76,21 @@ def test_a_new_row_and_a_wrong_word_stop_neither_the_corrections_nor_the_job(
     assert len(read(review)) == 2
     write(review, [{**read(review)[0], CORRECTION: "D"}])
     assert [run_command(corrections), run_command(job)] == [0, 0]
+
+
+def test_the_error_of_an_empty_cell_names_the_option_that_leaves_it_unanswered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runtime_module, "Runtime", fake)
+    output = tmp_path / "answers.csv"
+    with xlsxwriter.Workbook(tmp_path / "rows.xlsx") as book:
+        sheet = book.add_worksheet()
+        for place, cells in enumerate([["Nr", "Bewertung neu"], ["A1", "fine"], ["A2"], ["A3", "it leaks"]], start=3):
+            sheet.write_row(place, 0, cells)
+    command = ["run", "-t", "SA", "--rows", str(tmp_path / "rows.xlsx"), "--map", "review=Bewertung neu"]
+    assert run_command([*command, "--output", str(output)]) == 5
+    error = read(output)[1]["error"]
+    assert "6" in error  # the row of the sheet
+    assert "--only-where 'Bewertung neu'" in error
+    assert run_command([*command, "--output", str(output), "--only-where", "Bewertung neu"]) == 0
+    assert [(line["Nr"], bool(line["answer"])) for line in read(output)] == [("A1", True), ("A2", False), ("A3", True)]

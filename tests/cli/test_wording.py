@@ -9,7 +9,7 @@ import pytest
 
 from ecellm_lite.cli.main import cli, run_command
 from ecellm_lite.cli.wording import command_of, options_of, worded
-from ecellm_lite.errors import ContextError, UsageError
+from ecellm_lite.errors import ContextError, InputError, UsageError
 
 ROOT = Path(__file__).parent.parent.parent
 OPTION = re.compile(r"[^-]--[a-z][a-z-]+")
@@ -59,3 +59,10 @@ def test_each_setting_has_its_option() -> None:
 def test_a_failing_command_names_its_option(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert run_command(["run", "-t", "SA", "--rows", "-", "-o", str(tmp_path / "none" / "answers.jsonl")]) == 3
     assert capsys.readouterr().err.endswith("(--output).\n")
+
+
+def test_an_option_has_the_value_that_the_error_has_for_it() -> None:
+    error = InputError("Nothing in 'Title'", step="use other rows", settings={"only_where": "Title (de)"})
+    assert worded(error, {"only_where": "--only-where"}).endswith("(--only-where 'Title (de)').")
+    assert "Title (de)" not in worded(error, {})
+    assert error.step == "use other rows"

@@ -103,14 +103,16 @@ def test_numbers_become_texts_in_text_fields() -> None:
 @pytest.mark.parametrize(
     ("task", "columns", "options", "setting", "step"),
     [
-        (SENTIMENT, ["Reviews", "Stars"], {}, "map", "'Reviews'"),
-        (MATCHING, ["product_1.title", "Title 2"], {}, "map", "'Title 2'"),
+        (SENTIMENT, ["Reviews", "Stars"], {}, "map", "review=Reviews, review=Stars"),
+        (SENTIMENT, ["Nr", "Preis (€)", "Reviews"], {}, "map", "review=Reviews, review=Nr, 'review=Preis (€)'"),
+        (SENTIMENT, ["Nr", "Titel", "Preis (€)"], {}, "map", "review=Nr, review=Titel, 'review=Preis (€)'"),
+        (MATCHING, ["product_1.title", "Title 2"], {}, "map", "'product_2.title=Title 2'"),
         (SENTIMENT, ["Text"], {"map": ["reviev=Text"]}, "map", "review"),
         (SENTIMENT, ["Text"], {"map": ["review=Texte"]}, "map", "'Text'"),
         (SENTIMENT, ["Text"], {"map": ["review"]}, "map", "FIELD=COLUMN"),
         (SENTIMENT, ["review"], {"only_where": "Revue"}, "only_where", "'review'"),
         (SENTIMENT, ["review"], {"fill_down": ["Title"]}, "fill_down", "'review'"),
-        (EXTRACTION, ["a"], {"constants": {"attributes": ["Color"]}}, "map", "COLUMN"),
+        (EXTRACTION, ["a"], {"constants": {"attributes": ["Color"]}}, "map", "title=a"),
     ],
 )
 def test_a_missing_column_is_an_error_before_a_row_is_read(
@@ -134,7 +136,8 @@ def test_a_row_with_only_empty_fields_is_an_error() -> None:
     result = columns.row(TableRow(4, 9, {"id": "1", "review": "  "}))
     assert result.error is not None
     assert result.error.line == 9
-    assert result.error.settings == ("only_where", "fill_down")
+    assert (result.error.settings, result.error.values) == (("only_where",), {"only_where": "review"})
+    assert "9" in result.error.message, "the line, and not the number of the row"
     assert "'review'" in result.error.message
     assert "'id'" not in result.error.message, "it is not empty"
 
