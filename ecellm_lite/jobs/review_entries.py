@@ -11,11 +11,13 @@ from typing import Any
 from ecellm_lite.errors import EcellmError, InputError, UsageError
 from ecellm_lite.jobs.review import CORRECTION, KEY
 from ecellm_lite.tables.cells import cell_text, is_empty
+from ecellm_lite.tables.csv_writer import unguarded
 from ecellm_lite.tables.opening import open_table
 from ecellm_lite.tables.row import Table
+from ecellm_lite.tasks.fields import encodable
 
 _LINES = 5  # lines named in a sentence, at most
-_BETWEEN = "\0"  # no cell of a table has this character
+_BETWEEN = "\0"  # no correction has this character
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,11 @@ def check_applied(review: Path, folder: Path, stored: Mapping[str, str], tables:
             step="write it into the line that has its row's key, or move the file",
             settings=("output",),
         )
-    pending = [entry.line for key, entry in entries.corrections.items() if stored.get(key) != entry.entry]
+    pending = [
+        entry.line
+        for key, entry in entries.corrections.items()
+        if {line.text for line in entry.lines} != set(texts_of(stored.get(key, "")))
+    ]
     pending += entries.taken_back(tables).values()
     if pending:
         raise UsageError(
@@ -206,4 +212,4 @@ def _column(table: Table, name: str) -> str | None:
 def _answer(cell: Any) -> str:
     if isinstance(cell, list) and all(isinstance(part, str) for part in cell):  # the list of a ranking, in JSON Lines
         cell = ",".join(cell)
-    return cell_text(cell).strip()
+    return unguarded(encodable(cell_text(cell)).replace(_BETWEEN, " ").strip())

@@ -84,6 +84,16 @@ def guarded(text: str) -> str:
     return f"'{text}" if text.startswith(_STARTS) else text
 
 
+def unguarded(text: str) -> str:
+    """Return a cell's text without the quote of `guarded`.
+
+    >>> unguarded("'=1+1"), unguarded("'s")
+    ('=1+1', "'s")
+    """
+    bare = text.removeprefix("'")
+    return bare if guarded(bare) == text else text
+
+
 def _text(cell: Any) -> str:
     text = exact_text(cell)
     return text if text.isascii() else encodable(text)

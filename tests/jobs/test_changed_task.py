@@ -58,3 +58,33 @@ def test_a_correction_that_is_no_longer_an_answer_is_reviewed_again(tmp_path: Pa
         answered(restart=True)
     assert error.value.settings == ("output", "task")
     assert output.read_bytes() == before
+
+
+def test_a_letter_that_means_another_answer_now_is_not_applied(tmp_path: Path) -> None:
+    file, rows, output = tmp_path / "routing.toml", tmp_path / "rows.csv", tmp_path / "answers.csv"
+    rows.write_text("message\none\ntwo\n")
+
+    def answered(*choices: str) -> Tally:
+        file.write_text(
+            'name = "routing"\nsummary = "Routes messages."\ninstruction = "Route it."\n[[fields]]\nname = "message"\n'
+            f'[answer]\ntype = "choice"\nchoices = [{", ".join(f"{{ value = {choice!r} }}" for choice in choices)}]\n'
+        )
+        options = JobOptions(restart=True, review_below=1.0)
+        with open_job(rows, output, load_task(file), options) as job, runtime() as answerer:
+            return job.run(answerer)
+
+    def apply(review: Path) -> Tally:
+        with open_job(rows, output, load_task(file)) as job:
+            return job.correct(review)
+
+    answered("delivery", "product", "other")
+    first, second = read(review_of(output))
+    write(review_of(output), [{**first, CORRECTION: "B"}, second])
+    day = tmp_path / "day.csv"
+    day.write_bytes(review_of(output).read_bytes())
+    apply(review_of(output))
+    assert answered("delivery", "returns", "other").corrected == 0
+    tally = apply(review_of(output))  # lists the letter again
+    assert (tally.corrected, [each.text for each in tally.refusals]) == (0, ["B"])
+    assert answered("delivery", "returns", "product").corrected == 1
+    assert (apply(day).corrected, read(output)[0]["answer"]) == (1, "product")

@@ -95,6 +95,39 @@ def test_equal_rows_with_different_corrections_are_named_and_listed_again(tmp_pa
     assert night(rows, output)[1].corrected == 3
 
 
+def test_more_equal_rows_than_different_corrections_stop_no_job(tmp_path: Path) -> None:
+    rows, output = tmp_path / "rows.csv", tmp_path / "answers.csv"
+    rows.write_text("id,review\n1,fine\n2,fine\n3,fine\n")
+    run(rows, output, runtime(), review_below=1.0)
+    edit(review_of(output), {0: "A", 1: "B"})
+    night(rows, output)
+    assert run(rows, output, runtime(), review_below=1.0).to_review == 3
+    edit(review_of(output), {0: "B", 2: "B"})
+    with pytest.raises(UsageError):
+        run(rows, output, runtime(), review_below=1.0)
+    assert night(rows, output)[1].corrected == 3
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_correction_like_a_formula_is_listed_again_as_it_was_written(form: str, tmp_path: Path) -> None:
+    rows, output = write_table(tmp_path / "rows.csv", 4), tmp_path / f"answers.{form}"
+    run(rows, output, runtime(), review_below=1.0)
+    edit(review_of(output), {0: "-good", 1: "@B"})
+    first, _ = night(rows, output)
+    run(rows, output, runtime(), review_below=1.0)
+    second, _ = night(rows, output)
+    assert [text for _, text in places(first)] == [text for _, text in places(second)] == ["-good", "@B"]
+
+
+def test_characters_that_no_table_can_have_cost_no_correction(tmp_path: Path) -> None:
+    rows, output = write_table(tmp_path / "rows.jsonl", 4), tmp_path / "answers.jsonl"
+    run(rows, output, runtime(), review_below=1.0)
+    edit(review_of(output), {0: "\ud800", 1: "A\0B", 2: "E"})
+    for texts in (["\ufffd", "A B"], ["\ufffd", "A B"]):
+        corrected, job = night(rows, output)
+        assert ([text for _, text in places(corrected)], job.corrected) == (texts, 1)
+
+
 def test_a_correction_without_a_key_is_named_and_not_replaced(tmp_path: Path) -> None:
     rows, output = write_table(tmp_path / "rows.csv", 4), tmp_path / "answers.csv"
     run(rows, output, runtime(), review_below=1.0)
