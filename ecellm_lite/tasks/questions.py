@@ -182,7 +182,7 @@ def _check_items(definition: Mapping[str, Any]) -> None:
 
 
 def _example(name: str, text: str) -> str:
-    return json.dumps({_ITEMS[name][1]: text[:80]}, ensure_ascii=False)
+    return json.dumps({_ITEMS[name][1]: encodable(text[:80])}, ensure_ascii=False)
 
 
 def _lettered(lines: list[str]) -> list[str]:

@@ -93,6 +93,7 @@ def test_an_invalid_question_names_its_field(definition: dict[str, Any], field: 
     [
         ({**CHOICE, "choices": ["A10", "A11"]}, '{"value": "A10"}'),
         ({**SCORE, "levels": [{"label": "low"}, "high"]}, '{"label": "high"}'),
+        ({**CHOICE, "choices": ["\ud800", "A11"]}, '{"value": "\ufffd"}'),
     ],
 )
 def test_an_item_that_is_a_text_is_shown_in_its_form(definition: dict[str, Any], example: str) -> None:
