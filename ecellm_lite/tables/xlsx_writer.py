@@ -31,7 +31,7 @@ _LONG_NUMBER = 10**11  # without a format, Excel shows whole numbers from here o
 _NARROWEST, _WIDEST = 8, 60  # characters
 _MARGIN, _FILTER_BUTTON = 2, 3
 
-_NAME_CHARACTERS = 31
+_NAME_CHARACTERS = 31  # in UTF-16, where an emoji counts twice
 _NOT_IN_NAMES = re.compile(r"[\[\]:*?/\\\x00-\x1f]")
 _LIST_CHARACTERS = 255
 
@@ -59,7 +59,7 @@ class XlsxWriter:
         self._book = xlsxwriter.Workbook(file, settings)
         self._bold = self._book.add_format({"bold": True})
         self._formats = {kind: self._book.add_format({"num_format": number}) for kind, (number, _) in _BUILT_IN.items()}
-        self._name = _NOT_IN_NAMES.sub("_", sheet_name or "Sheet1")[:_NAME_CHARACTERS].strip("'") or "Sheet1"
+        self._name = _beginning(_NOT_IN_NAMES.sub("_", sheet_name or "Sheet1"), _NAME_CHARACTERS).strip("'") or "Sheet1"
         self._widths = [min(len(name) + _FILTER_BUTTON, _WIDEST) for name in self._header]
         self._sheet: Any = None
         self._row = ROWS
@@ -89,7 +89,7 @@ class XlsxWriter:
         if self._sheet:
             self._end_sheet()
             number = f" ({len(self._book.worksheets()) + 1})"
-            name = name[: _NAME_CHARACTERS - len(number)] + number
+            name = _beginning(name, _NAME_CHARACTERS - len(number)) + number
         self._sheet = self._book.add_worksheet(name)
         self._sheet.freeze_panes(1, 0)
         self._row = 0
@@ -113,7 +113,7 @@ class XlsxWriter:
             self._sheet.write_boolean(self._row, place, cell)
             width = 0
         elif isinstance(cell, int | float | Decimal) and -EXACT <= cell <= EXACT:
-            # xlsxwriter writes 16 digits of a float, and so 0.815 as 0.8149999999999999. It writes a Decimal exactly.
+            # xlsxwriter writes 16 digits. For the float 0.815 they are 0.8149999999999999, for a Decimal 0.815.
             number = Decimal(float.__repr__(cell)) if isinstance(cell, float) else cell
             whole = isinstance(cell, int) and abs(cell) >= _LONG_NUMBER
             self._sheet.write_number(self._row, place, number, self._formats[int] if whole else None)
@@ -130,6 +130,11 @@ class XlsxWriter:
             self._sheet.write_string(self._row, place, text)
             width = min(len(text), _WIDEST)
         self._widths[place] = max(self._widths[place], width)
+
+
+def _beginning(text: str, characters: int) -> str:
+    """Return the beginning of a text. `characters`: its length in UTF-16, at most."""
+    return text.encode("utf-16-le")[: 2 * characters].decode("utf-16-le", "ignore")
 
 
 def _fits_a_list(options: Sequence[str]) -> bool:

@@ -108,6 +108,7 @@ def test_the_header_stays_in_view_and_has_a_filter(tmp_path: Path) -> None:
         (None, "Sheet1"),
         ("'a/b:c' [1]'", "a_b_c' _1_"),
         ("x" * 40, "x" * 31),
+        ("\U0001f600" * 20, "\U0001f600" * 15),
         ("''", "Sheet1"),
         ("Sheet2", "Sheet2"),
     ],
