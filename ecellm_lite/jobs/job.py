@@ -200,7 +200,10 @@ class Job:
     ) -> None:
         """Write the output, the review table and the report. A person's correction replaces the model's answer."""
         started = time.perf_counter()
-        with job_writer(self.tasks, self.table, self.output, self.options.write, rules, tally) as writer:
+        own_space = not any(each.space for each in corrections)
+        with job_writer(
+            self.tasks, self.table, self.output, self.options.write, rules, tally, own_space=own_space
+        ) as writer:
             for source, answers in rows:
                 final = [
                     each._replace(answer=correction.apply(each.mapped.row, each.key, each.answer)) if each.key else each

@@ -88,8 +88,12 @@ def job_writer(
     options: WriteOptions,
     rules: Sequence[ReviewRule],
     tally: Tally,
+    *,
+    own_space: bool,
 ) -> Iterator[JobWriter]:
     """Open a job's output file and its review table. If `output` is None, open standard output.
+
+    `own_space`: whether the job uses the tasks' own answer spaces. If not, the review table offers no answers.
 
     Both files get their final names when the `with` block ends without an error.
     """
@@ -109,7 +113,7 @@ def job_writer(
         review: ResultWriter | None = None
         if rules and output:
             beside = stack.enter_context(output_file(review_of(output)))
-            answers = tasks[0].options if len(tasks) == 1 else ()
+            answers = tasks[0].options if own_space and len(tasks) == 1 else ()
             more = review_columns((*answers, SAME) if answers else (), alone=len(tasks) == 1)
             # With several tasks, each line of the review table is about one task, so all tasks share the same columns.
             answer_columns = (

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from ecellm_lite.answers.predicate import Predicate
+from ecellm_lite.jobs.job import JobOptions, open_job
 from ecellm_lite.jobs.job_task import JobTask, job_tasks
 from ecellm_lite.jobs.review import review_of
 from ecellm_lite.tables.columns import MapOptions
 from ecellm_lite.tasks.custom import read_task
 from ecellm_lite.tasks.registry import CASLIE_TASKS, TASKS
-from tests.jobs.test_review import run, runtime, write_table
+from tests.jobs.test_review import TASK, run, runtime, write_table
 from tests.tables.test_xlsx_writer import NAMES, sheet
 
 OWN = """
@@ -62,3 +64,10 @@ def test_a_review_table_offers_the_answers_and_ok(tmp_path: Path) -> None:
     [offered] = sheet(review_of(output)).iterfind("dataValidations/dataValidation/formula1", NAMES)
     assert (offered.text or "").strip('"').split(",") == [*part("sentiment_analysis").options, "ok"]
     assert sheet(output).find("dataValidations", NAMES) is None
+
+
+def test_a_job_with_another_form_of_the_answer_offers_no_answers_of_the_task(tmp_path: Path) -> None:
+    rows, output = write_table(tmp_path / "rows.csv", 4), tmp_path / "answers.xlsx"
+    with open_job(rows, output, TASK, JobOptions(review_below=1.0)) as job, runtime() as answerer:
+        job.run(answerer, space=Predicate())
+    assert sheet(review_of(output)).find("dataValidations", NAMES) is None
