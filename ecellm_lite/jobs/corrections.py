@@ -110,12 +110,12 @@ class Corrections:
         """Return the answer string for a correction. Raises InputError if it is not an answer."""
         if entry.is_ambiguous:
             raise InputError("The row has different corrections", step="these rows are equal, so give them one answer")
-        before = self.written.get(shown_key(key) or "", "") if key in self.stored else ""
-        if before.casefold() == entry.text.casefold():  # it keeps its meaning with another model or other letters
+        is_unchanged = self.written.get(shown_key(key) or "", "").casefold() == entry.text.casefold()
+        if is_unchanged and key in self.stored:  # it keeps its meaning with another model or other letters
             return _answer_text(space, self.stored[key])
         if not _is_same(space, entry.text):
             return space.normalized(entry.text)
-        if answer is None or answer.text is None:
+        if is_unchanged or answer is None or answer.text is None:  # it could not be applied to the answer of its day
             raise InputError("The model gave no answer that could be right", step="write the right answer")
         return answer.text
 

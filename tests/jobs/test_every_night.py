@@ -167,6 +167,10 @@ def test_a_correction_of_a_row_that_is_not_answered_yet_waits_for_the_job(tmp_pa
     assert output.read_bytes() != before
     assert (corrected.corrected, len(corrected.notes), places(corrected), job.corrected) == (0, 1, [(3, "ok")], 1)
     assert read(review_of(output))[0][CORRECTION] == "ok"
+    corrected, job = night(rows, output)  # it was said of an earlier answer
+    assert (places(corrected), job.corrected) == ([(2, "ok")], 1)
+    edit(review_of(output), {0: "D"})
+    assert night(rows, output)[1].corrected == 2
 
 
 def test_no_file_is_written_if_no_row_is_answered(tmp_path: Path) -> None:
