@@ -215,7 +215,7 @@ class ColumnMap:
         pairs = [shlex.quote(f"{name}={column}") for column in _near_first(name, self._columns)]
         return UsageError(
             f"{self._task.name} needs {name} ({each.doc.rstrip('.')}), and no column has that name",
-            step=f"map the column that has it: {_listed(pairs)}",
+            step=f"map the column that has it, with one of {_listed(pairs)}",
             settings=("map",),
             field=name,
         )
