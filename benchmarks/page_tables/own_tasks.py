@@ -57,12 +57,14 @@ def several_labels() -> str:
 
 def shortlist() -> str:
     """Return sentences that say how much better the answers are if the prompt lists the labels nearest to the row."""
-    facts = results("shortlist")
+    facts, embeddings = results("shortlist"), results("embeddings")["label_in_shortlist"]
     right, top, rate = facts["right"], facts["top_level_right"], facts["rows_per_second"]
     return (
         f"{facts['products']} made-up products in {facts['labels']:,} made-up paths, by the demo, which was not "
         f"trained for this. With a shortlist of {facts['shortlist']}, {right['with']:.0%} of the answers are the right "
         f"path ({right['without']:.0%} without), {top['with']:.0%} begin with the right name "
         f"({top['without']:.0%} without), and {rate['with']:.1f} rows/s are answered ({rate['without']:.1f} without). "
-        f"The right path was in {facts['label_in_shortlist']:.0%} of the lists {provenance('shortlist')}."
+        f"The right path was in {facts['label_in_shortlist']:.0%} of the lists {provenance('shortlist')}. Lists by the "
+        f"model's own embeddings have it in {embeddings['embeddings']:.0%}, and in "
+        f"{embeddings['whitened embeddings']:.0%} after whitening {provenance('embeddings')}: there is no such option."
     )

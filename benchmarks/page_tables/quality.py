@@ -76,6 +76,17 @@ def ece() -> str:
     return f"{lines}\n\n{provenance('calibration')}"
 
 
+def determinism() -> str:
+    """Return the sentence that says how many answers differed between batches, thread counts and orders of the rows."""
+    facts = results("determinism")
+    *together, alone = facts["passes"]
+    return (
+        f"{facts['rows']:,} labelled rows of all ten tasks, answered in {len(together)} passes with other batches and "
+        f"other orders and one or two threads, and {alone['rows']} of them alone: "
+        f"{sum(one['different'] for one in facts['passes'])} answers differ in any byte {provenance('determinism')}."
+    )
+
+
 def determinism_rates() -> str:
     """Return the sentence that says how fast deterministic mode is."""
     facts = results("determinism_rates")
@@ -200,8 +211,17 @@ def open_model_adapter() -> str:
 
 
 def cascade() -> str:
-    """Return the table of a cascade's accuracy and time at several values of `escalate_below`."""
-    facts = results("cascade")
+    """Return the table of a cascade's accuracy and time, where the last model was not trained for the tasks."""
+    return _curves("cascade")
+
+
+def cascade_f32() -> str:
+    """Return the table of a cascade's accuracy and time, where the last model is the first one in F32."""
+    return _curves("cascade_f32")
+
+
+def _curves(name: str) -> str:
+    facts = results(name)
     first, last = facts["models"]
     rows = []
     for task, one in facts["tasks"].items():
@@ -212,7 +232,7 @@ def cascade() -> str:
             rows.append((short(task), str(one["rows"]), *level, f"{point['accuracy']:.3f}", f"{share:.2f}"))
         rows.append((short(task), str(one["rows"]), f"{last} alone", "100%", f"{alone['accuracy']:.3f}", "1.00"))
     head = ("task", "rows", "`escalate_below`", "to the last model", "accuracy", "time, last model alone = 1")
-    return f"{table(head, rows)}\n\nThe first model is {first}, the last {last} {provenance('cascade')}."
+    return f"{table(head, rows)}\n\nThe first model is {first}, the last {last} {provenance(name)}."
 
 
 def _measured(metric: dict[str, Any]) -> str:

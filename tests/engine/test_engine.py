@@ -244,11 +244,11 @@ def test_long_rows_are_shortened_on_a_real_model(demo_model: StoredModel) -> Non
 def test_a_real_models_json_is_closed_before_its_limit(demo: Runtime) -> None:
     definition = {"type": "object", "properties": {"why": {"type": "string"}}, "required": ["why"]}
     row = EXAMPLES["answer_generation"]
-    answer = demo.answer("answer_generation", row, space=schema(definition, max_tokens=12))
-    assert answer.shortened == "answer: closed at 12 tokens"
+    answer = demo.answer("answer_generation", row, space=schema(definition, max_tokens=7))
+    assert answer.shortened == "answer: closed at 7 tokens"
     assert list(answer.value) == ["why"]
     assert answer.usage is not None
-    assert answer.usage.decoded_tokens + answer.usage.forced_tokens <= 12
+    assert answer.usage.decoded_tokens + answer.usage.forced_tokens <= 7
 
 
 def test_the_old_kv_memory_is_freed_first_if_both_do_not_fit(
