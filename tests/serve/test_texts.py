@@ -100,6 +100,7 @@ def test_the_tokens_of_json_are_counted_also_if_the_model_did_not_read_them(
         space = structured.schema(schema, max_tokens=40)
         answer = runtime.answer(TEXTS["text"], {"text": "Is it loud?"}, instruction="Be short.", space=space)
     assert completion.choices[0].message.content == answer.text
+    assert answer.usage
     assert completion.usage.completion_tokens == answer.usage.answer_tokens > 0
 
 
