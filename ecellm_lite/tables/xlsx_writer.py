@@ -133,7 +133,7 @@ class XlsxWriter:
 
 
 def _beginning(text: str, characters: int) -> str:
-    """Return the beginning of a text. `characters`: its length in UTF-16, at most."""
+    """Return the beginning of a text. `characters`: the most UTF-16 units that the result may have."""
     return text.encode("utf-16-le")[: 2 * characters].decode("utf-16-le", "ignore")
 
 

@@ -1,6 +1,6 @@
 """Finds keys of a row that are probably misspelt names of fields.
 
-A row may have any other keys, such as an id, notes or a table's other columns. Only a key is reported that is similar
+A row may have any other keys, such as an id, notes or a table's other columns. A key is reported only if it is similar
 to the name of a field that the row lacks: `prise` where there is no `price`.
 """
 
