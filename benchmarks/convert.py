@@ -352,7 +352,7 @@ def write_adapter(folder: Path, shape: Shape) -> None:
 
 
 def picture(results: dict[str, Any]) -> str:
-    """Return an SVG chart of the seconds of `ecellm-lite convert`, and of those of each of the three usual steps."""
+    """Return an SVG chart of how long `ecellm-lite convert` takes, and how long each of the three usual steps takes."""
     groups = [
         Group(step, [(each["seconds"], f"{each['seconds']:.0f} s, {each['peak_memory'] / 2**30:.1f} GiB")])
         for step, each in results["steps"].items()

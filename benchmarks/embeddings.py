@@ -69,7 +69,7 @@ def main(products: int, shortlist: int, threads: int, output: Path) -> None:
 
 
 def embedded(model: Llama, texts: Sequence[str]) -> Matrix:
-    """Return the embeddings of texts, in the shape (texts, size of a state)."""
+    """Return the embeddings of texts, in the shape (texts, numbers in an embedding)."""
     return np.array(model.embed(list(texts)), dtype=np.float32)
 
 

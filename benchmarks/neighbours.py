@@ -99,8 +99,8 @@ def even_rows(path: Path) -> list[Row]:
 def started(model: str, way: str) -> Iterator[ChildRuntime]:
     """Start a ChildRuntime and yield it.
 
-    `way` sets how long a waiting thread keeps its core busy. With "plain", it is the default of GCC's OpenMP. With
-    "ours", it is this project's own setting.
+    `way` decides how long a waiting thread keeps its core busy. With "plain", this time is the default of GCC's
+    OpenMP. With "ours", it is the time that this project sets.
     """
     before = {name: os.environ.pop(name, None) for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     if way == "plain":

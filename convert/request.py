@@ -65,7 +65,10 @@ class ConversionRequest:
         return self.manifest or self.target.with_name(f"{self.target.name}.manifest.json")
 
     def name_of_base(self) -> str:
-        """Return the base's name: the name of its folder or file, or its id on the hub. Ignores `base_name`."""
+        """Return the base's name: the name of its folder or file, or its id on the hub.
+
+        The field `base_name`, by which the manifest may call the base, is not used.
+        """
         return name_of_base(self.base)
 
     def check_paths(self) -> None:

@@ -178,7 +178,7 @@ def _stored(store: Store | None, *, runs: bool) -> list[Check]:
 
 
 def _store(store: Store) -> Check:
-    """Report whether the store can be read and written, and the free space. Raises OSError if it cannot be read."""
+    """Report whether the store can be written, and the free space. Raises OSError if the store cannot be read."""
     place = next(place for place in (store.root, *store.root.parents) if place.exists())
     if not place.is_dir():
         return Check("store", "bad", f"{place} is not a folder", "set ECELLM_HOME to a folder")

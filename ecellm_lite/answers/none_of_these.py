@@ -61,7 +61,7 @@ class NoneRule:
         """Return the probability that no label fits, as this rule computes it.
 
         - `outside`: the model's own probability that no label fits.
-        - `label`: the probability of the likeliest label, among the labels alone.
+        - `label`: the probability of the likeliest label, provided that some label fits.
         """
         logit = self.bias + self.outside * log_odds(outside) - self.doubt * log_odds(label)
         return 1.0 / (1.0 + math.exp(min(-logit, 700.0)))

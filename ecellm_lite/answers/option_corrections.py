@@ -125,7 +125,7 @@ class IsotonicRegression:
         return weighted
 
     def check(self) -> None:
-        """Raise ValueError for an invalid curve, too few or too many options, or too many points in all curves."""
+        """Raise ValueError for an invalid curve, too few or too many options, or too many points in total."""
         _check_count(self.curves)
         if sum(len(curve.before) for curve in self.curves.values()) > MOST_POINTS:
             raise ValueError(f"isotonic has more than {MOST_POINTS} points")

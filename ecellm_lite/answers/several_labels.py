@@ -126,7 +126,7 @@ class SeveralLabels(Space):
         return max(len(scene.continuation(f"{label}: {word}")) for label in self.labels for word in ("yes", "no"))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return an answer (`outcome`) with calibrated probabilities, and with the labels that they select.
+        """Return an answer (`outcome`) with calibrated probabilities and the labels that these probabilities select.
 
         Each label's probability is corrected by `temperature` and `bias`.
         """

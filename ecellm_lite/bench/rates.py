@@ -176,7 +176,10 @@ def row_rate(runtime: Runtime, task: Task, count: int, space: Space | None = Non
 
 
 def rows_for(runtime: Runtime, task: Task) -> int:
-    """Return how many rows of a task can be answered in about SECONDS. The estimate is made from one row."""
+    """Return how many rows of a task can be answered in about SECONDS seconds, as estimated from one row.
+
+    The result is at least FEWEST_ROWS and at most MOST_ROWS.
+    """
     # Two rows that are not among the measured ones.
     rows = made_up_rows(task, MOST_ROWS + 3)[-2:]
     runtime.answer(task, rows[0])

@@ -102,7 +102,8 @@ class CascadeRow:
     def escalate(self, place: int) -> None:
         """Submit the row to the stage at index `place`.
 
-        If the submission fails, the row's future gets the error or, after the row's deadline, a failed answer.
+        If the row's deadline has passed, the row's future gets a failed answer. If the submission fails for another
+        reason, the future gets the error.
         """
         if self.future.cancelled():
             self._end_cancelled()

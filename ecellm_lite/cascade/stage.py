@@ -61,7 +61,7 @@ class Stage:
             self._rows += 1
 
     def end(self) -> bool:
-        """Count a row that this model has finished. Return whether the model now has no rows."""
+        """Count a row that this model has finished. Return whether all rows submitted to the model are finished."""
         with self._lock:
             self._running -= 1
             if not self._running:

@@ -68,9 +68,9 @@ def calibration_lines(result: CalibrationResult, path: str | None) -> list[str]:
 
 
 def existing_lines(result: CalibrationResult, path: Path) -> Iterator[str]:
-    """Yield a line that says whether an older, stored calibration is still used. Yield nothing if there is none.
+    """Yield a line that says whether an older, stored calibration is still used. If none is stored, yield nothing.
 
-    `result`: a result with nothing to store. `path`: the file of the stored calibration.
+    `result`: the result of a new fit, which has no calibration to store. `path`: the file of the stored calibration.
     """
     try:
         existing = read_calibration(path)

@@ -33,7 +33,7 @@ _NAMES = {
 def show_results(results: Results, console: Console | None = None) -> None:
     """Print each task's main metric with its 95% interval, beside the figures of the models in eCeLLM's paper.
 
-    The paper's figures and its way of counting are left out if the paper has none of the tasks.
+    If the paper has none of the tasks, its figures are left out, and so are the figures counted in the paper's way.
     """
     console = console or Console()
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")

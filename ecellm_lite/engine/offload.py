@@ -124,7 +124,7 @@ def place(
 class _Plan:
     """How many bytes each layer of a model takes, and how the layers can be divided among devices.
 
-    The output counts as the last layer.
+    The tensors of the model's output count as the last layer.
     """
 
     def __init__(

@@ -110,8 +110,9 @@ def compared_rows(rows: Sequence[Labelled], first: Sequence[Answer], last: Seque
 def cascade_result(rows: Sequence[ComparedRow], agreement: float, *, seed: int = 0) -> CascadeResult:
     """Choose the threshold of a cascade. Rows with a lower probability go to the last model.
 
-    The result has one point for each possible threshold. Among the points with at least the wanted `agreement`, the one
-    that sends the fewest rows to the last model is chosen. Raises InputError for fewer than 100 rows.
+    The result has one point for each possible threshold. A point's agreement is the share of rows whose answer equals
+    the last model's answer. Among the points with at least the wanted `agreement`, the one that sends the fewest rows
+    to the last model is chosen. Raises InputError for fewer than 100 rows.
     """
     if len(rows) < LEAST_ROWS:
         raise InputError(f"Only {len(rows)} rows were answered", step=f"give at least {LEAST_ROWS} rows")

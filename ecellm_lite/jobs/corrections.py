@@ -62,8 +62,8 @@ class Corrections:
     def apply(self, row: Mapping[str, Any] | None, key: bytes, answer: Answer | None) -> Answer | None:
         """Return the answer as a person corrected it, or unchanged if there is no correction that can be applied.
 
-        `row`: None if the row could not be read. `answer`: None if the row has no answer yet. Its correction is kept
-        for the job.
+        `row`: None if the row could not be read.
+        `answer`: None if the row has no answer yet. Then None is returned, and the field `applied` gets the correction.
         """
         name = shown_key(key) or ""
         entry = self.entries.get(name)

@@ -157,8 +157,8 @@ def texts_of(entry: str) -> Sequence[str]:
 def check_applied(review: Path, folder: Path, stored: Mapping[str, str], tables: Mapping[str, str]) -> None:
     """Raise UsageError if a job that replaces this review table would lose what a person wrote into it.
 
-    The job would lose a correction that the journal does not have yet, or the wish to take one back. The error is also
-    raised if the file cannot be read as a review table.
+    The job would lose a correction that the journal does not have yet, or the emptying of a cell, which takes back a
+    correction that the journal has. The error is also raised if the file cannot be read as a review table.
 
     `folder`: the folder of the job's journal.
     `stored`: the corrections in the journal, as the person wrote them, by row key (see Journal.entries).

@@ -1,4 +1,4 @@
-"""Checks that the libraries for serving are installed: the extra `server`."""
+"""Checks that the extra `server` is installed: the libraries that serving needs."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ MAX_EXAMPLES = 26
 def read_task(path: Path, reserved: Collection[str] = ()) -> Task:
     """Return the task that a TOML file describes. The task's name must not be one of `reserved`.
 
-    Raises InputError that names the file and the wrong key.
+    Raises InputError, which names the file and the wrong key.
     """
     table = TaskTable.read(path)
     table.only("name", "summary", "instruction", "fields", "answer", "examples")

@@ -157,7 +157,11 @@ def _offered(form: QuestionForm) -> tuple[list[str], Space]:
 
 
 def _check_parts(form: QuestionForm) -> None:
-    """Raise InputError for an unknown type, and if a question has no list that its type needs, or another one."""
+    """Raise InputError if a question's type is unknown, or if the type does not fit the question's lists.
+
+    A choice must have `choices`, a score must have `levels`, and no question may have a list that its type does not
+    need.
+    """
     if form.type not in _NEEDED:
         raise _wrong("type", f"is {form.type[:80]!r}", "predicate, choice with choices, or score with levels")
     for name, items in (("choices", form.choices), ("levels", form.levels)):

@@ -191,7 +191,7 @@ print(json.dumps(answer.as_dict()))
 
 @pytest.mark.slow
 def test_concurrent_processes_never_load_a_damaged_state(demo_model: StoredModel) -> None:
-    """Four processes with the real engine use the same file."""
+    """Four processes with the real engine use the same file, which holds the saved state of an instruction."""
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True)

@@ -155,7 +155,7 @@ def test_the_script_of_a_bundle_that_cannot_install_itself_ends_with_a_sentence(
 
 
 def test_a_bundle_without_a_script_is_installed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Older bundles of a model alone begin with the archive instead of a script."""
+    """Older bundles that have only a model begin with the archive. There is no script in front of it."""
     monkeypatch.setattr("ecellm_lite.bundle.writer.starter_of", lambda index, offsets: b"")
     path = shop.bundle(contents=Contents(shop.contents.model))
     assert path.read_bytes().startswith(b"PK")

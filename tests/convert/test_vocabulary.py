@@ -42,7 +42,7 @@ def test_added_tokens_and_padding_are_written(tmp_path: Path) -> None:
 
 
 def test_scores_are_those_of_the_model_file(tmp_path: Path) -> None:
-    """Scores computed from tokenizer.json must put the pieces into the same order as the scores in tokenizer.model."""
+    """Scores computed from tokenizer.json must put the tokens into the same order as the scores in tokenizer.model."""
     one, other = tmp_path / "one", tmp_path / "other"
     for folder, write in ((one, write_mistral_model), (other, write_mistral_tokenizer)):
         folder.mkdir()

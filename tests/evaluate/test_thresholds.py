@@ -71,7 +71,7 @@ def test_the_page_says_how_many_rows_each_answer_needs() -> None:
 def test_answers_above_a_threshold_have_the_requested_precision() -> None:
     """The rows' probabilities are spread evenly from 0.5 to 1.
 
-    So of the answers above a threshold t, (1 + t) / 2 are right on average.
+    So above a threshold t, the share of right answers is (1 + t) / 2 on average.
     """
     thresholds = [least_threshold(rows(400, seed), 0.9) for seed in range(200)]
     finite = [threshold for threshold in thresholds if threshold is not None]

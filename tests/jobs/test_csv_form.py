@@ -1,4 +1,4 @@
-"""Tests that the spreadsheet program from which a job's table came can open the job's answers in CSV."""
+"""Tests that a job's answers in CSV can be opened in the spreadsheet program that the job's table comes from."""
 
 from __future__ import annotations
 
