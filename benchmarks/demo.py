@@ -129,10 +129,10 @@ def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
 
 
 def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) -> dict[str, Any]:
-    """Return the metric of each way of answering, and how far the first way's metric is above each other way's.
+    """Return the metric of each way of answering, and the first way's advantage over each of the other ways.
 
-    A way's metric is measured on the rows that this way answered. The first way and another way are compared on the
-    rows that both answered. Their difference is given as a confidence interval.
+    A way's metric is measured on the rows that this way answered. The advantage is the confidence interval of a
+    difference: the first way's metric minus the other way's metric, both on the rows that both ways answered.
     """
     first = next(iter(ways))
     values: dict[str, Any] = {}

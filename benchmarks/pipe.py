@@ -49,7 +49,7 @@ class Host:
         self._read()
 
     def answers(self, task: str, rows: Sequence[Row]) -> None:
-        """Write all rows, and read an answer for each."""
+        """Write all rows to the pipe, and then read an answer for each row."""
         assert self.process.stdin
         lines = [json.dumps({"id": number, "task": task, "row": row}) + "\n" for number, row in enumerate(rows)]
         self.process.stdin.write("".join(lines).encode())

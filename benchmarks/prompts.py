@@ -157,7 +157,7 @@ def measure(
     """Return the results for each prompt size, and the name of the prompt kernels' variant.
 
     A result has the tokens per second of each way to read a prompt. Its `times` is the prompt kernels' rate divided by
-    llama.cpp's rate with or without repacked weights, whichever is higher.
+    the higher one of llama.cpp's two rates: with repacked weights, and without.
     """
     ways = backends(path, settings)
     fork = IkLlama(ik_python, path, settings.threads or 1, settings.micro_batch) if ik_python else None

@@ -83,9 +83,9 @@ class WriteBehind(Generic[T]):
             self._check()
 
     def put(self, item: T) -> None:
-        """Queue an item, with which the thread then calls the function. Waits while `depth` items are queued.
+        """Queue an item. The background thread then calls `work(item)`. Waits while `depth` items are queued.
 
-        Raises the error that the function raised on an earlier item.
+        Raises the error that `work` raised on an earlier item.
         """
         self._check()
         self._queue.put((item,))

@@ -42,8 +42,8 @@ class UnfinishedFile:
     - `done`: how many bytes, from the file's beginning, are recorded as written. At first, it is the
       number of bytes that were kept, which is 0 without `resume`.
     - `parts`: the names of the parts that were recorded with `note_part`, by this run or by the earlier run.
-    - `whole`: normally None. If an earlier run completed and renamed the file, but did not reach `forget`, it is the
-      file's sha256.
+    - `whole`: the sha256 of the complete file, if an earlier run renamed it to `target` but did not reach `forget`.
+      Otherwise None.
 
     Raises ModelError if another conversion is writing the target, if the earlier run had other facts, or if a write
     fails.

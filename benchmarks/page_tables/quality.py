@@ -49,7 +49,10 @@ def demo() -> str:
 
 
 def demo_more() -> str:
-    """Return a table with the metrics of the demo and of constant answers, on rows from other sources than `demo`."""
+    """Return a table with the metrics of the demo and of constant answers.
+
+    The metrics are measured on labelled rows from other sources than the rows that the function `demo` is about.
+    """
     rows = []
     for task, one in results("demo_more")["tasks"].items():
         yes = one["f1_of_yes"]

@@ -74,7 +74,7 @@ def layout(entries: Sequence[Entry], start: int) -> Layout:
 
 
 def local_header(entry: Entry) -> bytes:
-    """Return the local header, which precedes an entry's data."""
+    """Return an entry's local header: the ZIP header that precedes the entry's data."""
     name = entry.name.encode("utf-8")
     sizes = _LOCAL_SIZES.pack(1, _LOCAL_SIZES.size - 4, entry.size, entry.size)
     fixed = LOCAL.pack(LOCAL_MAGIC, _VERSION, _UTF8, 0, 0, _DATE, entry.crc32, _SEE_64, _SEE_64, len(name), len(sizes))

@@ -107,7 +107,7 @@ def load_cascade(model: Mapping[str, Any], escalate_below: float, *, quiet: bool
 def load_one_of_several(model: Mapping[str, Any], name: str, *, quiet: bool) -> Runtime:
     """Load one of several models, `name`. The options in `model` are the same for all of them.
 
-    Raises UsageError if the model's envelope is unknown. The error does not advise the option `envelope`, because this
+    Raises UsageError if the model's envelope is unknown. The error does not suggest the option `envelope`, because this
     option would change the envelopes of the other models, too.
     """
     try:

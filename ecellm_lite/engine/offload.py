@@ -101,7 +101,7 @@ def place(
     `gpu_layers` is `auto`, `all` or a number. With `auto`, as many layers go to the GPUs as fit with MARGIN bytes to
     spare. A number larger than the number of layers means `all`. The device with the most free memory gets all layers
     that go to GPUs if it has room for them. Otherwise these layers are divided among the devices. Raises UsageError if
-    they do not fit.
+    the layers do not fit.
     """
     plan = _Plan(header, gpus, cells, kv_type, micro_batch, flash_attention)
     fitting = next((count for count in range(plan.places, 0, -1) if plan.divided(count, MARGIN)), 0)

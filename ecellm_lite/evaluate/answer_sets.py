@@ -50,7 +50,7 @@ def row_of(answer: Answer, case: Case) -> Row:
 
 
 def least_probability(rows: Sequence[Row], guarantee: float) -> float:
-    """Return the probability that an answer needs to belong to its row's set of plausible answers.
+    """Return the threshold for sets of plausible answers: a set has the answers with at least this probability.
 
     `guarantee`: the share of rows whose set should contain the right answer, such as 0.95. If there are too few rows
     for this guarantee, the result is 0, so every set contains all answers.

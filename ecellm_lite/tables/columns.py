@@ -281,7 +281,7 @@ def _near_first(name: str, columns: Sequence[str]) -> list[str]:
 
 
 def _listed(texts: Sequence[str]) -> str:
-    """Return a list as text for an error message: the first eight."""
+    """Return a list as text for an error message. Only its first eight entries are shown."""
     return ", ".join(texts[:8]) + (", …" if len(texts) > 8 else "")
 
 

@@ -112,7 +112,7 @@ def leave_out(rows: Rows, sources: Sequence[str]) -> tuple[dict[str, list[Row]],
     """Split the rows by their sources. Return the rows to learn, and the rows whose source is one of `sources`.
 
     A row's source is its key `source`. The source `wdc` covers `wdc/watches` and `wdc/shoes`, too. A row of another
-    source is dropped if a row that is left out has the same input.
+    source is dropped if its input is the same as the input of a left-out row.
 
     Raises UsageError for a source that no row has, or if a task would have no rows to learn.
     """

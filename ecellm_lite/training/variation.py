@@ -31,7 +31,9 @@ def varied(task: str, fields: Fields, answer: str, random: Random) -> Varied:
 
 
 def reordered(task: str, fields: Fields) -> Fields:
-    """Sort the lists whose order `varied` may change, and return the fields. Two products are sorted in the same way.
+    """Sort the lists whose order `varied` may change, and return the fields.
+
+    If `varied` may swap two products, they are sorted too.
 
     Rows that differ only in such an order have the same result. Use the result only to compare rows: a row's answer may
     not fit the new order.

@@ -62,7 +62,10 @@ def compile_java(folder: Path, *sources: Path) -> Path:
 
 
 def compile_csharp(folder: Path, source: Path) -> Command:
-    """Return the command that runs a program in C#, compiled with the client as its project files say."""
+    """Compile a C# program together with the client, and return the command that runs the program.
+
+    The compiler's options match the client's project files. In addition, every warning is an error.
+    """
     if not dotnet.DOTNET.exists():
         pytest.skip("python tests/support/dotnet.py has not put a compiler of C# into build/dotnet")
     program = folder / f"{source.stem}.dll"

@@ -1,4 +1,7 @@
-"""Tests when llama.cpp uses the prompt kernels (our faster matrix products and attention), and their self-checks."""
+"""Tests in which cases llama.cpp uses the prompt kernels (our faster matrix products and attention).
+
+Also tests the kernels' self-checks.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that a threshold is high enough: a given share, such as 95%, of the answers that reach it is right."""
+"""Tests that a threshold is high enough: of the answers that reach it, a given share (such as 95%) is right."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def test_a_correction_by_option_is_not_used_for_other_options(store: Store, mode
 
 
 def test_older_files_keep_their_names(tmp_path: Path) -> None:
-    """A calibration's name has a hash of its contents. A new version must give an old file the same name."""
+    """A calibration's name has a hash of its contents. A newer program must not change an old file's name."""
     (tmp_path / "a.json").write_text(json.dumps({key: value for key, value in GOOD.items() if key not in OPTIONAL}))
     calibration = read_calibration(tmp_path / "a.json")
     assert calibration == calibration_of("sentiment_analysis")

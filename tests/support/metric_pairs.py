@@ -1,4 +1,7 @@
-"""Helpers for tests of metrics: the metrics in the paper's way and over all rows, and the JSON text of extractions."""
+"""Helpers for tests of metrics.
+
+`both` returns the metrics in the paper's way, and the metrics over all rows. `entries` returns an extraction as JSON.
+"""
 
 from __future__ import annotations
 

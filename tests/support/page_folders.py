@@ -29,7 +29,7 @@ def home_of(folder: Path) -> Path:
 
 @contextmanager
 def prepared(page: str, folder: Path) -> Iterator[Environment]:
-    """Write the files that a page mentions to `folder`.
+    """Write to `folder` the files that a page mentions.
 
     Yield the environment variables that the page's code blocks need.
     """

@@ -1,4 +1,4 @@
-"""Tests that an XLSX file can be read without work: widths, dates, a filter, the sheet's name, lists to choose from."""
+"""Tests how XLSX files are formatted: column widths, dates, a filter, the sheet's name, lists to choose from."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ TOLERANCE = 1e-3
 
 
 def typed_counts(space: Space, gold: str, value: Sequence[Mapping[str, Any]] | None) -> tuple[int, int]:
-    """Return how many of the gold answer's typed values the model's answer has too, and how many the gold answer has.
+    """Return two counts of the gold answer's typed values: those that the model's answer has too, and all of them.
 
     `value`: the entries of the model's answer. A gold value that cannot be read is not counted.
     """
