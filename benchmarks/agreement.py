@@ -32,7 +32,10 @@ SCORED = ("PRP", "PM", "SA", "SR", "MPC", "PSI", "AP")
 @click.option("--kernels", default="", help="A variant of the prompt kernels.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/agreement.json"))
 def main(data: Path, rows: int, model: str, kernels: str, output: Path) -> None:
-    """Answer the rows in two ways, and write how often the answers agree."""
+    """Answer each row twice, and write how often the two answers agree.
+
+    The two are the fast and the deterministic mode, or, with --kernels, a variant of the prompt kernels and none.
+    """
     tasks: dict[str, Any] = {}
     names = (kernels, "off") if kernels else ("fast", "deterministic")
     usual: list[dict[str, Any]] = [{}, {"deterministic": True}]

@@ -37,7 +37,7 @@ Row = tuple[str, dict[str, Any]]  # a task and a row
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/callers.json"))
 def main(data: Path, rows: int, idle: float, model: str, output: Path) -> None:
-    """Answer the rows twice, as jobs and in 64 threads that each wait for their answer. Write both speeds."""
+    """Answer the rows in batches, as a job does, and from 64 threads, each a row at a time. Write both speeds."""
     mixed = mixed_rows(data, rows)
     ways = {"answers": answer_tasks, "callers": answer_callers}
     seconds: dict[str, list[float]] = {way: [] for way in ways}

@@ -84,7 +84,7 @@ def main(
     output: Path,
     figure: Path,
 ) -> None:
-    """Measure each model and write the rates. The output file keeps its other results."""
+    """Measure each model and write the rates. The output file keeps the results of models that are not measured now."""
     counts = [int(size) for size in sizes.split(",")]
     settings = Settings(context=1024, threads=threads, gpu_layers=0, micro_batch=max(256, *counts))
     models: dict[str, Any] = json.loads(output.read_text("utf-8"))["models"] if output.exists() else {}

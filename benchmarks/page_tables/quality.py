@@ -49,9 +49,9 @@ def demo() -> str:
 
 
 def demo_more() -> str:
-    """Return a table with the metrics of the demo and of constant answers.
+    """Return a table with the metrics of the demo and of constant answers, and the calibration error of the demo.
 
-    The metrics are measured on labelled rows from other sources than the rows that the function `demo` is about.
+    They are measured on labelled rows from other sources than the rows that the function `demo` is about.
     """
     rows = []
     for task, one in results("demo_more")["tasks"].items():

@@ -179,7 +179,7 @@ class _Claims:
     def fitted(self, biased: bool) -> Floats:
         """Return the temperature and the bias with the greatest likelihood, as an array of two numbers.
 
-        With these numbers, the model gives the highest total probability to the right options of all claims.
+        With these numbers, the sum over all claims of the log-probability of the right option is greatest.
 
         If `biased` is False, the bias is 0.
         """
