@@ -26,9 +26,9 @@ _PAD = -1
 
 @dataclass(frozen=True, slots=True)
 class Branches:
-    """The tokens that may come next, and the candidates (rows of the sorted matrix) that go on with each of them.
+    """The tokens that may come next, and for each of these tokens, the candidate answers that go on with it.
 
-    The rows that go on with the same token are a group.
+    Each candidate answer is a row in the matrix of class Candidates. Rows that go on with the same token are a group.
 
     - `tokens`: the tokens, all different, in ascending order.
     - `starts`: the index of each group's first row. The last entry is the index after the last group's last row.

@@ -185,7 +185,7 @@ class Extraction(Space):
         return self._entries(text, [])
 
     def warnings_of(self, text: str) -> tuple[AnswerWarning, ...]:
-        """Return a warning for each value in an answer string if the value cannot be read in its attribute's type."""
+        """Return warnings about an answer string: one for each value that cannot be read in its attribute's type."""
         warnings: list[AnswerWarning] = []
         self._entries(text, warnings)
         return tuple(warnings)
@@ -250,7 +250,7 @@ class Extraction(Space):
         return tuple(claims)
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return one answer string: every attribute has the value "None". There are no other constant baselines."""
+        """Return the only constant baseline: the answer string in which every attribute has the value "None"."""
         return (self._answer([(index, NONE) for index in range(len(self.attributes))]),)
 
     def headline(self, answer: Answer) -> str:

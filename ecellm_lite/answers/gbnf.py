@@ -61,7 +61,7 @@ class _GrammarReader:
     def rewritten(self) -> str:
         """Return the grammar in the form that llguidance's converter accepts.
 
-        Raises GrammarError, with the number of the line at fault.
+        Raises GrammarError if the grammar is refused. If one line is at fault, the error names it.
         """
         parts: list[str] = []
         place = depth = 0

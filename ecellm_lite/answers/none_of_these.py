@@ -249,7 +249,8 @@ class LabelSetOrNone(OrNone, LabelSet):
     def decode(self, scene: Scene) -> Decoding:
         """Search for the likeliest label.
 
-        "None of these" gets the probability of all tokens with which no label begins, at the first token of the answer.
+        The probability of "none of these" is measured at the first token in which labels differ. It is the total
+        probability of all tokens that no label has there.
         """
         outcome = yield from LabelSet.decode(self, scene)
         return self.joined(outcome, 1.0 - (outcome.coverage or 0.0))

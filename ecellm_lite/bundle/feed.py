@@ -8,8 +8,8 @@
 or the new one. `push` also keeps the files of the old index, so that a download that began with it can finish.
 
 Only one process at a time can push. `push` writes the new index to the file .index.json.next, then replaces the
-signature, then moves the new index into its place. If a push is killed before the last of these steps, the next push
-with the same key does this step.
+signature, then moves the new index into its place. If a push is killed after it replaced the signature, but before it
+moved the index, the next push with the same key moves the index.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Records which version is current: in a symbolic link or, on Windows, in a small file.
+"""Records which version of a bundle is current: in a symbolic link or, on Windows, in a small file.
 
 A change is atomic in both cases.
 """

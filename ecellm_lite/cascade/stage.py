@@ -47,7 +47,7 @@ class Stage:
 
     @property
     def work(self) -> Work:
-        """The rows that this model has received so far, and its busy seconds."""
+        """How many rows this model has received so far, and for how many seconds it had rows to answer."""
         with self._lock:
             running = time.monotonic() - self._since if self._running else 0.0
             return Work(self.answerer.model, self._rows, self._seconds + running)

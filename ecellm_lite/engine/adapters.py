@@ -39,7 +39,7 @@ class Adapters:
                 )
 
     def apply(self, context: Any, adapter: str | None) -> None:
-        """Make a context compute with an adapter, or without one if `adapter` is None.
+        """Set the adapter that a llama.cpp context uses. If `adapter` is None, the context uses no adapter.
 
         After a change, llama.cpp plans its computation again, which takes some milliseconds.
         """

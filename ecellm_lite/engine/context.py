@@ -76,7 +76,7 @@ class Context:
         return status
 
     def logits(self, place: int, size: int) -> Logits:
-        """Return the logits after the token at index `place` of the last batch. The next call overwrites them.
+        """Return the logits after the token at index `place` of the last batch. The next `decode` overwrites them.
 
         `size` is the number of logits, which is the size of the vocabulary.
         """

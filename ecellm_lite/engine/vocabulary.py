@@ -58,7 +58,7 @@ class LlamaVocabulary:
         self._grammar_tokenizer: Any = None
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
-        """Return the ids of `text`. With `begin`, a BOS token comes first if the model was trained with one."""
+        """Return the token ids of `text`. With `begin`, a BOS token comes first if the model was trained with one."""
         if self._normal_form:
             text = unicodedata.normalize(self._normal_form, text)
         ids = self._ids(text) if text.isascii() or self._rule not in _INEXACT_WORDS else self._byte_pairs.tokenize(text)

@@ -1,7 +1,7 @@
 """Writes an evaluation's results, as JSON and as a page for a browser.
 
-An existing file is replaced only when the new one is complete. While an evaluation runs, finished tasks are kept in
-`FILE.part`.
+An existing file is replaced only when the new one is complete. While an evaluation runs, the results of the
+finished tasks are in `FILE.part`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Corrections that cannot be applied, such as a word that is no answer of the task. Other corrections still are."""
+"""Corrections that cannot be applied, such as a text that is no answer of the task. Other corrections are applied."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _BETWEEN = "\0"  # no correction has this character
 class Correction:
     """An answer that a person wrote into a review table, and its line in that table.
 
-    `others`: the corrections in further lines with the same key. They may have other texts.
+    `others`: the corrections in later lines with the same row key, which equal rows have. Their texts may differ.
     """
 
     text: str
@@ -33,7 +33,7 @@ class Correction:
 
     @property
     def lines(self) -> tuple[Correction, ...]:
-        """The corrections in all lines with this key."""
+        """The corrections in all lines with the same row key: this correction and `others`."""
         return (self, *self.others)
 
     @property

@@ -59,7 +59,7 @@ def _merged(block: Block, places: NDArray[np.integer]) -> NDArray[np.float32]:
 
 
 def _weights(block: Block, places: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Return the source's rows with the indexes `places` as float32. The result is exact."""
+    """Return, in float32, the source's rows that have the indexes `places`. The conversion is exact."""
     rows = block.source[places]
     if block.source_type in FLOATS:
         return widened(rows, block.source_type)

@@ -229,7 +229,7 @@ class Calibrations:
         return self._of(task)
 
     def has(self, task: str) -> bool:
-        """Return whether a task has a calibration, even if its file is damaged."""
+        """Return whether a task has a calibration. A damaged calibration counts too."""
         return self._of(task) is not None or task in self._unusable
 
     def refusal(self, scope: Scope, keys: Sequence[str] = (), *, of_row: bool = False) -> str | None:

@@ -1,8 +1,8 @@
 """The sha256 of files, computed once and remembered until the file changes.
 
 A remembered hash is used only if all of these are unchanged: the file's size, its time of modification (mtime), its
-time of change (ctime), its inode, and a sample of its bytes. The sample is 64 blocks of 4 KiB, spread evenly. Every
-ordinary write to the file changes at least one of them. A program can reset the mtime but not the ctime.
+time of change (ctime), its inode, and a sample of its bytes (64 blocks of 4 KiB, spread evenly). Every ordinary write
+to the file changes at least one of these five facts. A program can reset the mtime but not the ctime.
 
 Some changes go unnoticed until the file is hashed again in full (`again=True`):
 

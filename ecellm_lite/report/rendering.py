@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def check(package: str) -> None:
-    """Raise UsageError if jinja2 is not installed. Call this early, before the long work that the report is about."""
+    """Raise UsageError if jinja2 is not installed. Call this early, before the long work that the report is about.
+
+    `package`: the package that has the report's templates.
+    """
     _environment(package)
 
 

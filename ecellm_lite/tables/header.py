@@ -134,10 +134,10 @@ def _identifiers(row: SampleRow, width: int) -> bool:
 
 
 def _is_item(row: SampleRow, others: Sequence[SampleRow]) -> bool:
-    """Return whether a row with texts such as `MUG_02` is an item, and not a header.
+    """Return whether a row with texts such as `MUG_02` describes an item, and is therefore not a header.
 
-    Such a text fits its column if most of the column's other texts look like it. The row is an item if at least half of
-    its texts of this kind fit.
+    A text such as `MUG_02` fits its column if most of the column's texts in the rows `others` are of this kind too. The
+    row describes an item if at least half of its own texts of this kind fit.
     """
     places = [index for index, cell in enumerate(row.cells) if "_" in text_of(cell)]
     alike = 0

@@ -68,7 +68,7 @@ class _UnpackedParts:
 def _cells(filename: str, blocks: Iterator[bytes]) -> int:
     """Return the number of cells in the rectangle from A1 to a sheet's last row and column.
 
-    If the file is not a sheet, return 0. Its blocks are still read, because their bytes count towards the limit.
+    If the file is not a sheet, return 0. Its blocks are still read, so that its bytes count towards UNPACKED_BYTES.
     """
     if _SHEET.fullmatch(filename):
         return _xlsx_cells(blocks)

@@ -126,7 +126,7 @@ class Learning:
         after each pass, and the best one is kept. If the run starts from an older adapter (`start_from`), that adapter
         is validated first.
 
-        Raises UsageError if the adapter's weights become infinite, which a high learning rate does.
+        Raises UsageError if the adapter's weights become infinite. This can happen if the learning rate is too high.
         """
         end = self.steps if until is None else min(until, self.steps)
         if self._start and self.step == 0 and self._lessons.of(VALIDATION):

@@ -43,7 +43,7 @@ def tail_of(backend: LlamaBackend, runtime: Runtime, name: str, row: Mapping[str
     """Answer a row, and return two lists of tokens, which should be equal.
 
     The first list has the tokens that the model read and wrote. The second list has the tokens that the tokenizer
-    returns for the whole text.
+    returns for the prompt and the answer as one text.
     """
     request = runtime.request(TASKS[name].question(row))
     scheduler = Scheduler(backend)

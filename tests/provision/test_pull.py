@@ -178,7 +178,7 @@ def test_a_disk_that_fills_during_the_download_is_an_error(small_disk: Path, tmp
 def test_a_disk_that_fills_during_the_conversion_is_an_error(
     when: str, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is downloaded here, as if the repository were in the cache. Another test fills the disk in a download."""
+    """Downloads nothing, as if the repository were in the cache. Another test fills the disk during a download."""
     base = write_checkpoint(tmp_path / "base", "smollm")
     resize(small_disk, "32m")
     monkeypatch.setenv("ECELLM_HOME", str(small_disk))

@@ -131,7 +131,7 @@ def _train(folder: Path, _: ExitStack) -> Environment:
 
 
 def _adapters(folder: Path, _: ExitStack) -> Environment:
-    """Write a base model whose metadata name an envelope, and the adapters of two shops in PEFT's format."""
+    """Write a base model and the adapters of two shops (PEFT's format). The base's metadata have an envelope's name."""
     write_base(folder / "base.gguf", metadata={"ecellm.envelope": "alpaca"})
     for seed, name in enumerate(("shop-a", "shop-b"), start=1):
         write_shop(folder / name, seed)

@@ -29,7 +29,7 @@ VALUES = {
 
 
 def copy(source: Path, target: Path) -> Path:
-    """Copy a table to `target` and return `target`. The added columns for a job's answers stay empty."""
+    """Copy a table to `target`, with empty columns for a job's answers. Return `target`."""
     with open_table(source) as table, target.open("wb") as file:
         columns = table.all_columns()
         writer = ResultWriter(file, form_of(target.name), columns, AnswerColumns(columns), schema=table.schema)

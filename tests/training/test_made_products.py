@@ -37,7 +37,7 @@ def texts(row: Row) -> dict[str, str]:
 def values(attribute: str) -> list[str]:
     """Return the values that the word lists have for an attribute.
 
-    Sizes are left out, because "small hands" is not a size.
+    Sizes are left out, because their words also have other uses. For example, "small hands" does not state a size.
     """
     lexicon = _lexicon()
     trades = lexicon["trades"].values()

@@ -30,7 +30,7 @@ class Pair:
     `labels`: the relevance of each product of a ranking (see metrics/ranking.py).
     `typed`: how many of the gold answer's typed values, such as numbers or dates, the model got right, and how many
       the gold answer has (see metrics/typed.py).
-    `position`: the model's position on the scale, if the answer is a score (see metrics/scores.py).
+    `position`: if the answer is a score, the score: a position on the scale, such as 3.5 (see metrics/scores.py).
     """
 
     gold: str
@@ -67,7 +67,7 @@ class Measured:
     more: Sequence[float] | Numbers = ()
 
     def values(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Return two dictionaries of metrics by name: the metrics in `paper`, and the metrics in `all`."""
+        """Compute the metrics. Return a dict {name: value} for the functions in `paper`, and one for those in `all`."""
         sums = np.concatenate([self.columns.sum(axis=0), self.more])
         return tuple({name: float(metric(sums)) for name, metric in group.items()} for group in (self.paper, self.all))  # type: ignore[return-value]
 

@@ -64,13 +64,13 @@ def triples_of(text: str | None) -> frozenset[Triple] | None:
 
 
 def measure_triples(pairs: Sequence[Pair]) -> Measured:
-    """Measure extractions. Each column counts triples or typed values:
+    """Measure extractions. Each column counts typed values, or triples (attribute, value, source):
 
     0. the model's triples that are right,
     1. the model's triples,
     2. the gold triples,
-    3. the model's triples that match a gold triple even if one value or source only contains the other,
-    4. the gold triples that match a triple of the model in this way,
+    3. the model's triples that match a gold triple, even if one value or source is only a part of the other,
+    4. the gold triples that match a triple of the model, by the same rule,
     5. the gold answer's typed values that are also in the model's answer (see metrics/typed.py),
     6. the gold answer's typed values.
     """

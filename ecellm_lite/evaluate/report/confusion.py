@@ -26,7 +26,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the matrix: all labelled rows whose gold answer is `label`. `total` is their number."""
+    """A row of the confusion matrix. It counts the labelled rows whose gold answer is `label`: `total` rows."""
 
     label: str
     cells: list[Cell]

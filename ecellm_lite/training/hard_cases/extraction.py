@@ -115,7 +115,7 @@ def _asked(values: dict[str, Any], moved: str | None, random: Random) -> list[st
 
 
 def _alike(key: str, known: list[str]) -> bool:
-    """Return whether one of the names of the attribute `key` is also a name of an attribute in `known`."""
+    """Return whether the attribute `key` shares a name with an attribute in `known`. An attribute has several names."""
     return any(set(NAMES[key]) & set(NAMES[other]) for other in known)
 
 
