@@ -326,7 +326,7 @@ def configuration(shape: Shape) -> dict[str, Any]:
 
 
 def write_adapter(folder: Path, shape: Shape) -> None:
-    """Write a PEFT adapter of the rank RANK for every matrix except the embedding."""
+    """Write one PEFT adapter of the rank RANK, which changes every matrix except the embedding."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(1)
     header: dict[str, Any] = {}

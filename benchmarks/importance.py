@@ -18,7 +18,7 @@ SPLIT = "train"
 
 
 def lessons(data: Path, tasks: Sequence[Task], rows: int, envelope: Envelope, tested: Sequence[Labelled]) -> list[str]:
-    """Return about `rows` prompts of the training split, equally many for each task, each followed by its answer.
+    """Return about `rows` prompts of the training split, each followed by its answer. All tasks have equally many.
 
     Prompts of the rows in `tested` are left out, so that the imatrix is never tested on the prompts it was made from.
     """

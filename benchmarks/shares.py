@@ -52,7 +52,7 @@ class Clock:
             self._running.pop()
 
     def turn(self) -> None:
-        """Add the time since the last call of `turn` to the part that is running now (see `part`)."""
+        """Add the time since the last call of `turn` to the part of the run that is timed now (see `part`)."""
         now = time.perf_counter()
         self.seconds[self._running[-1]] += now - self._since  # type: ignore[assignment]
         self._since = now
@@ -66,7 +66,7 @@ class TimedVocabulary:
         self._clock = clock
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
-        """Tokenize as the vocabulary does, and add the time to the clock."""
+        """Return the token ids of a text, and add the seconds that tokenizing takes to the clock."""
         with self._clock.part(TOKENIZE):
             return self._vocabulary.tokenize(text, begin=begin)
 

@@ -88,7 +88,8 @@ def made_up_products(labels: Sequence[str], count: int, seed: int = 1) -> list[d
     """Return made-up products with their labels.
 
     A label is a path, such as `Toys > Puzzles`. A product's text has a brand, some words of its label in random order,
-    and an extra such as "heavy duty". The words are all words of the path's last part, and one of the part above it.
+    and an extra such as "heavy duty". The words are all words of the path's last part, and one word of the
+    part above it.
     """
     random_ = random.Random(seed)
     rows = []

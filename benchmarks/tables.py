@@ -116,7 +116,7 @@ def write_files(folder: Path, rows: int, sheet_rows: int) -> dict[str, Path]:
 
 
 def reading(path: Path) -> dict[str, int | None]:
-    """Return how many rows per second our reader and polars read from a file. For XLSX, polars has None."""
+    """Return how many rows per second our reader and polars read from a file. The rate of polars is None for XLSX."""
     return {"ecellm_lite": rate(lambda: read(path)), "polars": polars_rate(path)}
 
 

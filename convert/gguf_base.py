@@ -93,7 +93,7 @@ class GgufBase(OpenFile):
         return [self.input]
 
     def configuration(self) -> list[InputFile]:
-        """Return an empty list, because no other file describes the weights."""
+        """Return an empty list, because no file except the GGUF file describes the weights."""
         return []
 
     def blueprint(self) -> Blueprint:

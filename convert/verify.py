@@ -58,7 +58,7 @@ class CheckResult:
 
 
 def check_tokens(tokenize: Tokenize, original: Tokenize, texts: Sequence[str]) -> CheckResult:
-    """Check that the file's tokenizer produces exactly the same ids as the original tokenizer."""
+    """Check that the GGUF file's tokenizer produces exactly the same ids as the original tokenizer."""
     for text in texts:
         tokens, expected = tokenize(text), original(text)
         if tokens == expected:
@@ -74,7 +74,7 @@ def check_tokens(tokenize: Tokenize, original: Tokenize, texts: Sequence[str]) -
 
 
 def check_logits(pairs: Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]], file_type: str) -> CheckResult:
-    """Check that the file's logits are close to the original's.
+    """Check that the GGUF file's logits are close to the original's.
 
     For each prompt, `pairs` has the file's logits and the original's, of shape (tokens, vocabulary). Two figures are
     compared with the file type's LIMITS: the mean KL divergence, and the fraction of positions with the same most

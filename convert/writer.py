@@ -148,7 +148,7 @@ class UnfinishedFile:
                     path.unlink()
 
     def close(self) -> None:
-        """Close the files and release the lock, if they are open."""
+        """Close the files if they are open. This also releases the lock."""
         self._close_journal()
         self._close_file()
 
@@ -231,10 +231,10 @@ class UnfinishedFile:
         descriptors.sync_folder(self.target.parent)
 
     def _resumable_bytes(self, facts: Any) -> int:
-        """Return how many bytes of the file an earlier run wrote, as its journal says.
+        """Return how many bytes an earlier run wrote to the file, according to the journal.
 
-        This also sets the attributes `parts` and `whole`. Raises NotResumableError if the journal is of another
-        conversion, which had other `facts`.
+        This also sets the attributes `parts` and `whole`. Raises NotResumableError if the journal belongs to another
+        conversion, with other `facts`.
         """
         journal = _read_journal(self.journal)
         if "facts" not in journal:

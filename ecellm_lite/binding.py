@@ -31,7 +31,7 @@ _SPIN_COUNT = 1000
 
 @contextmanager
 def _short_waits() -> Iterator[None]:
-    """Load an OpenMP library within this `with` block to make its waiting threads sleep sooner.
+    """Make the waiting threads of an OpenMP library sleep sooner, if the library is loaded within this `with` block.
 
     The user's own settings for waiting threads take precedence.
     """

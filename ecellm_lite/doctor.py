@@ -163,7 +163,10 @@ def _packages() -> list[Check]:
 
 
 def _stored(store: Store | None, *, runs: bool) -> list[Check]:
-    """Report on the store and, if it can be used, on its models. If llama.cpp `runs`, report on their tunings too."""
+    """Report on the store and, if it can be used, on its models.
+
+    `runs`: whether llama.cpp runs here. If so, the models' tunings are reported too.
+    """
     try:
         store = store or Store()
         checks = [_store(store)]

@@ -39,7 +39,7 @@ HARD = {
 def demo_layout(most: Mapping[str, int] | None = None) -> Layout:
     """Return which rows one pass of training consists of.
 
-    `most`: for each task, the maximum number of labelled rows. The same maximum applies to its synthetic rows.
+    `most`: for each task, the maximum number of labelled rows. This is also the maximum number of synthetic rows.
     """
     most = most or {}
     counts = {task: MADE.get(task, 0) + HARD.get(task, 0) for task in {**MADE, **HARD}}

@@ -21,7 +21,8 @@ string ::= "\"" ([^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}))* 
 def gbnf(space: Space) -> str | None:
     """Return the grammar of a row's answers, or None for free text.
 
-    The grammar of a ranking allows exactly one letter per product, so that the model must stop.
+    The grammar of a ranking allows exactly as many letters as there are products, so that the model must stop. It does
+    not prevent repeated letters.
     """
     if isinstance(space, Predicate):
         return 'root ::= "yes" | "no"'

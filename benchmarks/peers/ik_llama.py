@@ -28,7 +28,7 @@ class IkLlama:
         self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
 
     def seconds(self, tokens: Sequence[int]) -> float:
-        """Have the child process read a prompt, and return the seconds that this took."""
+        """Return how many seconds the child process takes to read a prompt."""
         assert self._child.stdin
         assert self._child.stdout
         self._child.stdin.write(json.dumps(list(tokens)) + "\n")

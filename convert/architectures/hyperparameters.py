@@ -38,7 +38,7 @@ class Hyperparameters:
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:
-        """Return the setting `name`, or `default` if it is missing. It must be true or false."""
+        """Return the setting `name`, which must be true or false. Return `default` if the setting is missing."""
         value = self._value(name, default)
         if type(value) is not bool:
             raise _wrong(name, value, "it must be true or false")

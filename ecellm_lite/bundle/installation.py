@@ -51,8 +51,8 @@ class Version:
 
         Calibrations may be missing or changed, because the version's program may have removed or replaced them.
 
-        `own_model`: whether the model and the own tasks must be those from the bundle. If False, they may have been
-          replaced too.
+        `own_model`: whether the model and the user's own tasks must be those from the bundle. If False, they may have
+          been replaced too.
         """
         for file in self.index.files:
             path = self.folder / file.path
@@ -62,10 +62,10 @@ class Version:
         check_start(self.folder, _REMAKE)
 
     def _is_replaced(self, file: BundleFile, *, own_model: bool) -> bool:
-        """Return whether the version's program, rather than damage, may be why a file is missing or changed.
+        """Return whether the version's program may have removed or changed `file`. If not, the file is damaged.
 
-        Return True for a calibration that is missing or readable. Also return True, if `own_model` is False, for the
-        files of own tasks, and for the model's file and its manifest if they fit each other.
+        Return True for a calibration that is missing or readable. If `own_model` is False, also return True for the
+        files of the user's own tasks, and for the model's file and its manifest if they fit each other.
         """
         if file.of_own_task:
             return not own_model

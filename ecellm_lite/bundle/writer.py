@@ -61,7 +61,7 @@ def write_bundle(
     `base`: the files of an older bundle by path. If given, the new bundle is a delta, which leaves out unchanged files.
 
     Raises UsageError for a path that is not allowed. Raises ModelError if a file cannot be read, if its size
-    changes meanwhile, or if the disk is full.
+    changes while the bundle is written, or if the disk is full.
     """
     target = target.resolve()  # a link stays a link
     try:

@@ -43,7 +43,7 @@ for _command in (engine, program):
 
 
 def trust_options(command: Command) -> Command:
-    """Add the options that say which keys are accepted."""
+    """Add --key and --unsigned, which say how a bundle must be signed, and --debug."""
     for option in (
         click.option("--unsigned", is_flag=True, help="Accept a bundle without a signature."),
         click.option(

@@ -53,7 +53,7 @@ def _interrupt(_: int, frame: FrameType | None) -> None:
     """Handle Ctrl-C: let the command clean up and end. A second Ctrl-C ends the process at once.
 
     If Ctrl-C is pressed during an import, the process ends at once too. Otherwise the import could ignore the
-    exception, or leave a module half imported.
+    KeyboardInterrupt, or leave a module half imported.
     """
     signal.signal(signal.SIGINT, _leave)
     if (ggml := sys.modules.get("ecellm_lite.ggml")) and ggml.is_logging(frame):

@@ -156,7 +156,7 @@ def _show_download(download: Download) -> None:
 
 
 def pull_models(address: str, key: Path | None, *, quiet: bool) -> None:
-    """Update the store's models from an address. If a key is given, it is trusted from then on."""
+    """Update the store's models from the feed at `address`. If a key is given, it is trusted from then on."""
     from ecellm_lite.bundle.feed_pull import pull_feed
     from ecellm_lite.bundle.keys import keys_for, trust
     from ecellm_lite.cli.progress import bytes_progress

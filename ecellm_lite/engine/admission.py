@@ -54,7 +54,7 @@ class Admission:
         self._retries = rows
 
     def row_ended(self) -> None:
-        """Note that a row has ended or was dropped.
+        """Record that a row has ended or was dropped.
 
         After `retry`, this lowers the number of rows that still have to run one at a time.
         """

@@ -62,7 +62,7 @@ class Turns:
             queue.advance_urgent()
 
     def first(self) -> Request | None:
-        """Return the current adapter's next request, or None."""
+        """Return the current adapter's next request without removing it, or None if none waits."""
         return self._queues[self.current].first()
 
     def pop(self) -> Request:

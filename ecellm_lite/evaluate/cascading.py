@@ -135,10 +135,10 @@ def cascade_result(rows: Sequence[ComparedRow], agreement: float, *, seed: int =
 
 
 def curve(rows: Sequence[ComparedRow]) -> tuple[Point, ...]:
-    """Return the results of a cascade for each value of `escalate_below` that makes a difference, from 0 to 1.
+    """Return a cascade's results for 0, 1 and each value of `escalate_below` in between that makes a difference.
 
-    All values between two neighboring probabilities pass on the same rows. So only the value with the fewest decimals
-    is taken.
+    All values between two neighboring probabilities send the same rows to the last model. So only one of them is used:
+    the value with the fewest decimals.
     """
     probabilities = sorted({row.probability for row in rows if row.probability is not None and row.probability < 1.0})
     levels = [0.0, *(_shortest(*pair) for pair in pairwise(probabilities)), 1.0]

@@ -179,7 +179,7 @@ def _work(answerer: Explains | Cascade) -> Sequence[Work]:
 
 
 def _refusal(answerer: Explains | Cascade, task: Task, row: Row | None, options: RequestOptions) -> str | None:
-    """Return why a model of the answerer does not use its calibration, or None if each uses its own."""
+    """Return why a model of the answerer leaves its calibration unused, or None if no model does so."""
     reasons = (
         model.uncalibrated(
             task,

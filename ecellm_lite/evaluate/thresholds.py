@@ -114,10 +114,10 @@ def reaches(row: Judged, thresholds: Mapping[str, float | None]) -> bool:
 
 
 def least_rows(precision: float, answers: int, wrong: int = 0) -> int:
-    """Return the smallest number of rows with the same answer from which a threshold for this answer can be chosen.
+    """Return how many rows with the same answer are needed, at least, to choose a threshold for this answer.
 
-    `precision`: the target, such as 0.95. `answers`: how many answers have a threshold of their own. `wrong`: how many
-    of these rows are answered wrongly.
+    `precision`: the target, such as 0.95. `answers`: how many answers have a threshold of their own. `wrong`: for how
+    many of these rows the answer is wrong.
 
     >>> least_rows(0.95, 1), least_rows(0.95, 2, wrong=1)
     (59, 110)

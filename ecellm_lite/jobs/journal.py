@@ -109,11 +109,11 @@ class Journal:
     ) -> None:
         """Store a person's corrections, and remove earlier ones. If one step fails, nothing changes.
 
-        `corrections`: the labels of the right answers by row key.
-        `entries`: the corrections of a review table as the person wrote them, by the keys that the table shows. They
-          may include some without a label, which were not applied.
-        `table`: that review table's path.
-        `removed`: the row keys of the labels to delete.
+        `corrections`: the right answer for each row key, as a label (see Space.label).
+        `entries`: the corrections of a review table as the person wrote them, by the keys that the table shows.
+          Corrections that were not applied are here, and not in `corrections`.
+        `table`: the path of this review table.
+        `removed`: the row keys of the earlier corrections to delete.
         `taken_back`: the keys, as the table shows them, of the corrections that the person took back.
         """
         with self._lock, _explained(self.path):

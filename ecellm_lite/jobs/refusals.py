@@ -30,7 +30,10 @@ class Refusal:
 
 
 def refusals(review: ReviewEntries, errors: Mapping[str, EcellmError]) -> list[Refusal]:
-    """Return the corrections of a review table that are not applied, by line. `errors` say why, by row key."""
+    """Return the corrections of a review table that are not applied, sorted by line.
+
+    `errors`: for each row key with such a correction, the reason. Corrections without a key are not applied either.
+    """
     found = [_refusal(each, errors[key]) for key in errors for each in review.corrections[key].lines]
     lost = InputError("The row has no key", step=f"write it into the line that has the row's {KEY}")
     return sorted([*found, *(_refusal(each, lost) for each in review.without_key)])

@@ -52,7 +52,7 @@ class ReviewEntries:
     """A review table's corrections by row key. Several lines may have the same key, because their rows are equal.
 
     `folder`: the folder of the job's journal.
-    `empty`: the line of each row that has no correction in any of its lines, by row key.
+    `empty`: for each row without a correction in any of its lines, the number of its first line, by row key.
     `without_key`: the corrections in lines that have no key.
     """
 

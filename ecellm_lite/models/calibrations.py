@@ -239,7 +239,8 @@ class Calibrations:
         model, envelope, instruction and options.
 
         `keys`: the keys of the options.
-        `of_row`: whether the reason is about "the row" and gives no advice. Otherwise it is about "the task".
+        `of_row`: if True, the reason speaks of "the row" and has no advice. If False, it speaks of "the task" and ends
+          with advice. `of_row` has no effect if the calibration's file is damaged or outdated.
         """
         calibration = self._of(scope.task)
         if unusable := self._unusable.get(scope.task):

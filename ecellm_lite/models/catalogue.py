@@ -119,7 +119,7 @@ def catalogue_entry(name: str) -> CatalogueModel | None:
 
 
 def how_to_get(name: str) -> str:
-    """Return a text, for the `step` of an error, that says how to get a model that is not in the store."""
+    """Return advice (an error's `step`) on how to get a model that is not in the store."""
     if entry := catalogue_entry(name):
         return (
             f"`ecellm-lite models pull {name}` fetches {entry.hub_id} and converts it, "

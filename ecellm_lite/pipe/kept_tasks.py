@@ -15,7 +15,7 @@ Stamp = tuple[Path, int, int, int]
 
 
 class KeptTasks:
-    """The tasks that requests named. A user's own task is read again only if one of its files has changed."""
+    """Keeps the user's own tasks that requests named. A task is read again only if one of its files has changed."""
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[Task, list[Stamp]]] = {}

@@ -35,7 +35,7 @@ class Question:
     `advice`: what to do if the prompt is too long.
     `settings`: the settings that the advice is about.
     `warnings`: which parts of the row the model cannot see.
-    `stem`: the beginning of `text`, if all questions about the same state share it, and otherwise empty.
+    `stem`: the beginning of `text` that all questions about the same state (a text) share. Empty if there is none.
     `bare`: whether `text` is the whole prompt, with no envelope around it.
     `turns`: a conversation that replaces `text`. Its system message is the instruction.
     `examples`: worked examples. In the prompt, they come between the instruction and the text.

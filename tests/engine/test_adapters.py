@@ -46,7 +46,7 @@ def row(number: int) -> tuple[str, dict[str, Any]]:
 
 
 def asked(runtime: Runtime | ChildRuntime, count: int) -> Iterator[tuple[str | None, int, Future[Answer]]]:
-    """Submit rows to the base model and to its adapters, mixed.
+    """Submit rows, some to the base model and most to its adapters.
 
     Yield each row's adapter (None for the base model), its number and the future of its answer.
     """

@@ -1,4 +1,4 @@
-"""Tests that a job never overwrites its input or another of its files, and that it writes through links and pipes."""
+"""Tests that a job never overwrites its input or another of its files, and that its output may be a link or a pipe."""
 
 from __future__ import annotations
 

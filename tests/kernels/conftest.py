@@ -10,7 +10,7 @@ from tests.support.prompt_variants import Kernels
 
 @pytest.fixture(scope="session")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernels]:
-    """Return the prompt kernels. The programs that run in emulators are built once, for all processes of pytest."""
+    """Return the prompt kernels. Emulated kernels are compiled as programs, once for all processes of pytest."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "prompt-kernels"
     folder.mkdir(exist_ok=True)

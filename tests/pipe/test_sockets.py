@@ -1,4 +1,4 @@
-"""Tests that several host programs can use one `ecellm-lite pipe` over a Unix socket. None can stop the others."""
+"""Tests that several programs can use one `ecellm-lite pipe` over a Unix socket. None of them can stop another."""
 
 from __future__ import annotations
 

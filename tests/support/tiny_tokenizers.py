@@ -232,7 +232,7 @@ def write_phi3_model(folder: Path) -> None:
 
 
 def write_phi3_tokenizer(folder: Path) -> None:
-    """Write the vocabulary of write_phi3_model as tokenizer.json, but no tokenizer.model."""
+    """Write the vocabulary that write_phi3_model writes, but as tokenizer.json instead of tokenizer.model."""
     write_phi3_model(folder)
     (folder / "tokenizer.model").unlink()
     (folder / "added_tokens.json").unlink()
