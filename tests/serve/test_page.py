@@ -317,6 +317,38 @@ def test_a_reload_asks_while_answers_are_not_downloaded(page: Any, tmp_path: Pat
     assert asked == ["beforeunload"]
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_another_table_asks_before_corrections_go(page: Any, tmp_path: Path, kept: bool) -> None:
+    asked: list[str] = []
+
+    def reply(dialog: Any) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss() if kept else dialog.accept()
+
+    page.on("dialog", reply)
+    path = tmp_path / "rows.csv"
+    path.write_text("review\nfine\n", "utf-8")
+    answered_table(page, path)
+    correction = page.get_by_label("Correction of row 1")
+    correction.select_option(index=1)
+    if kept:
+        page.get_by_role("button", name="Answer all rows").click()
+        assert correction.input_value()
+    page.set_input_files("#file", path.rename(tmp_path / "other.csv"))
+    correction.wait_for(state="visible" if kept else "hidden")
+    assert asked == ["confirm"] * (2 if kept else 1)
+
+
+def test_a_file_with_semicolons_can_be_downloaded_with_commas(page: Any, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("review;price\nfine;2,5\nbad;3,5\n", "utf-8")
+    answered_table(page, path)
+    page.get_by_label("Semicolons and decimal commas").uncheck()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download as CSV").click()
+    assert Path(download.value.path()).read_text("utf-8").removeprefix("\ufeff").startswith("review,price,answer")
+
+
 @pytest.mark.parametrize("refusals", [1, 9])
 def test_a_busy_server_costs_no_rows(page: Any, tmp_path: Path, refusals: int) -> None:
     calls: list[str] = []

@@ -2,6 +2,7 @@
 
 import { failure } from "./answer.js";
 import { ApiError, post, readOnServer } from "./api.js";
+import { guesses, ID } from "./columns.js";
 import { readTable, writeCsv } from "./csv.js";
 import { byId, element, percent, title } from "./elements.js";
 import { leaves, nameOf, put, written } from "./fields.js";
@@ -12,12 +13,17 @@ const AT_ONCE = 32; // rows of one request
 const PREVIEW = 5;
 
 export function startTable(tasks) {
-  let table, task, mapping, ids, results, answered, stop, loads = 0, unsaved = false;
+  let table, task, mapping, ids, results = [], answered, stop, loads = 0, unsaved = false;
   const select = byId("table-task");
   select.append(...taskOptions(tasks));
 
+  // Whether the answers shown may go: asked only if they have corrections that were not downloaded.
+  const mayGo = () => !(unsaved && results.some(({ correction }) => correction)) || confirm("Your corrections were not downloaded. Go on without them?");
+
   async function load(file) {
+    if (!mayGo()) { byId("file").value = ""; return; } // else the name of this file would stand above the other's answers
     const turn = loads += 1;
+    unsaved = false;
     byId("table-form").hidden = byId("table-results").hidden = true;
     byId("table-fault").replaceChildren(element("p", {}, `${file.name} is being read.`));
     try {
@@ -32,7 +38,6 @@ export function startTable(tasks) {
 
   function open(read) {
     table = read;
-    unsaved = false; // the answers to the table before are gone
     byId("table-fault").replaceChildren();
     byId("table-commas").checked = table.form.decimalComma || (table.form.delimiter !== ";" && !table.form.utf16 && HAS_COMMAS);
     const fit = (one) => {
@@ -69,6 +74,7 @@ export function startTable(tasks) {
 
   async function run(event) {
     event.preventDefault();
+    if (!mayGo()) return;
     // What is changed above afterwards changes nothing in these answers.
     const run = answered = { task, table, ids: ids.value };
     const shown = mapping.filter(([leaf, column]) => leaf.required && column.value).map(([, column]) => column.value);
@@ -184,8 +190,10 @@ export function startTable(tasks) {
   byId("file").addEventListener("click", (event) => { event.target.value = ""; }); // the same file may be chosen again
   byId("file").addEventListener("change", (event) => event.target.files[0] && load(event.target.files[0]));
   byId("table-sample").addEventListener("click", () => {
+    if (!mayGo()) return;
     byId("file").value = "";
     loads += 1;
+    unsaved = false;
     open(sample());
   });
   select.addEventListener("change", () => table && show());
@@ -215,7 +223,8 @@ const HAS_COMMAS = (1.5).toLocaleString(navigator.language).includes(",");
 function chosenForm(form) {
   const decimalComma = byId("table-commas").checked;
   if (decimalComma === Boolean(form.decimalComma)) return form;
-  return decimalComma ? { ...form, decimalComma, delimiter: form.utf16 ? form.delimiter : ";", bom: true } : { ...form, decimalComma };
+  if (form.utf16) return { ...form, decimalComma };
+  return decimalComma ? { ...form, decimalComma, delimiter: ";", bom: true } : { ...form, decimalComma, delimiter: form.delimiter === ";" ? "," : form.delimiter };
 }
 
 function decoded(data) {
@@ -253,27 +262,6 @@ const PACKED = [[0x50, 0x4b, 3, 4], [0x50, 0x41, 0x52, 0x31], [0x41, 0x52, 0x52,
 function isPacked(data) {
   const first = new Uint8Array(data.slice(0, 4));
   return PACKED.some((magic) => magic.every((byte, place) => first[place] === byte));
-}
-
-// A column that names its rows.
-const ID = /^(id|sku|asin|ean|gtin|nr|no|number)$|[ _-]id$/i;
-
-// A task of one text takes it from a column of such a name, if none has the field's.
-const TEXT = /^(text|comment|comments|content|feedback|message|body)$/i;
-
-// Each field of a task, with the column that seems to be it or undefined.
-function guesses(task, columns) {
-  const needed = leaves(task).filter((leaf) => leaf.required);
-  const only = needed.length === 1 && !needed[0].list ? nameOf(needed[0]) : null;
-  return leaves(task).map((leaf) => [leaf, guess(leaf, columns) ?? (nameOf(leaf) === only ? columns.find((column) => TEXT.test(column.trim())) : undefined)]);
-}
-
-// The column whose name is a field's: the whole of it, or its last word.
-function guess(leaf, columns) {
-  const plain = (name) => name.toLowerCase().replace(/[^a-z0-9]/g, "");
-  const names = [nameOf(leaf), leaf.path.at(-1), leaf.path.join("")].map(plain);
-  const likely = columns.filter((column) => !ID.test(column) && !/date|time|url|\bid\b/i.test(column));
-  return columns.find((column) => names.includes(plain(column))) ?? likely.find((column) => plain(column).includes(plain(leaf.path.at(-1))));
 }
 
 function shownValue(answer, labels) {
