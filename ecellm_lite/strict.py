@@ -64,16 +64,16 @@ def _decode(form: Any, value: Any, place: str) -> Any:
     if get_origin(form) is dict and isinstance(value, dict):
         item = get_args(form)[1]
         return {key: _decode(item, part, f"{place}.{key[:40]}") for key, part in value.items()}
-    if form is float and type(value) in (int, float):
+    if form is float and isinstance(value, int | float) and not isinstance(value, bool):
         return _finite(value, place)
     if isinstance(form, type) and type(value) is form:
         return value
-    raise ValueError(f"{place} is {type(value).__name__}")
+    raise ValueError(f"{place} is {_kind(value)}")
 
 
 def _object(form: Any, value: Any, place: str) -> Any:
     if not isinstance(value, dict):
-        raise ValueError(f"{place} is {type(value).__name__}, not an object")
+        raise ValueError(f"{place} is {_kind(value)}, not an object")
     hints = _hints(form)
     names = [field.name for field in fields(form)]
     needed = [field.name for field in fields(form) if field.default is MISSING and field.default_factory is MISSING]
@@ -113,6 +113,12 @@ def _finite(value: float, place: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{place} is not a finite number")
     return number
+
+
+def _kind(value: Any) -> str:
+    """Return what JSON calls a value of this type, such as "an object"."""
+    kinds: dict[Any, str] = {NoneType: "null", bool: "true or false", str: "a text", dict: "an object", list: "a list"}
+    return kinds.get(type(value), "a number")
 
 
 @cache

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecellm_lite.strict import decode
+from ecellm_lite.tasks.written import read_strict_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,13 @@ def test_only_fields_with_a_default_may_be_missing() -> None:
 def test_errors_name_the_place(change: dict[str, Any], place: str) -> None:
     with pytest.raises(ValueError, match=place):
         decode(Order, {**GOOD, **change})
+
+
+def test_a_number_that_keeps_its_spelling_is_a_number() -> None:
+    price = read_strict_json('{"price": 2.50}')["price"]
+    assert decode(Order, {**GOOD, "prices": {"a": price}}).prices["a"] == 2.5
+    with pytest.raises(ValueError, match="a number"):
+        decode(Order, {**GOOD, "first": price})
 
 
 def test_an_integer_is_taken_as_a_float() -> None:

@@ -112,7 +112,7 @@ class XlsxWriter:
         if isinstance(cell, bool):
             self._sheet.write_boolean(self._row, place, cell)
             width = 0
-        elif isinstance(cell, int | float | Decimal) and -EXACT <= cell <= EXACT:
+        elif isinstance(cell, int | float | Decimal) and not _is_nan(cell) and -EXACT <= cell <= EXACT:
             # xlsxwriter writes 16 digits. For the float 0.815 they are 0.8149999999999999, for a Decimal 0.815.
             number = Decimal(float.__repr__(cell)) if isinstance(cell, float) else cell
             whole = isinstance(cell, int) and abs(cell) >= _LONG_NUMBER
@@ -135,6 +135,11 @@ class XlsxWriter:
 def _beginning(text: str, characters: int) -> str:
     """Return the beginning of a text. `characters`: the most UTF-16 units that the result may have."""
     return text.encode("utf-16-le")[: 2 * characters].decode("utf-16-le", "ignore")
+
+
+def _is_nan(cell: float | Decimal) -> bool:
+    # Decimals that are NaN cannot be compared, and large whole numbers cannot become floats.
+    return cell.is_nan() if isinstance(cell, Decimal) else cell != cell
 
 
 def _fits_a_list(options: Sequence[str]) -> bool:

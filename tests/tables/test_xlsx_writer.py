@@ -93,6 +93,12 @@ def test_a_number_is_written_with_its_shortest_digits(tmp_path: Path, value: Any
     assert Decimal(added or "") == Decimal(str(round(float(value), 4)))
 
 
+@pytest.mark.parametrize("value", [Decimal("NaN"), float("nan"), Decimal("Infinity"), 10**400])
+def test_what_excel_has_no_number_for_is_text(tmp_path: Path, value: Any) -> None:
+    path = written(tmp_path / "x.xlsx", [{"price": value}])
+    assert isinstance(cells(read(path)[1])[0]["price"], str)
+
+
 def test_the_header_stays_in_view_and_has_a_filter(tmp_path: Path) -> None:
     root = sheet(written(tmp_path / "x.xlsx", [{"sku": "A1"}, {"sku": "A2"}]))
     [area] = root.findall("autoFilter", NAMES)
