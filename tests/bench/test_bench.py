@@ -158,6 +158,7 @@ def test_tune_stores_its_settings_and_the_next_run_uses_them(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ECELLM_HOME", str(tmp_path))
+    monkeypatch.delenv("ECELLM_PROMPT_KERNELS", raising=False)  # it is used instead of a stored setting
     monkeypatch.setattr(tuner, "ROUNDS", 1)
     monkeypatch.setattr(tuner, "CHOICES", {"micro_batch": (128,), "kv_type": ("f32",)})
     monkeypatch.setattr(tuner, "_kernels", lambda: ["avx2", "off"])
