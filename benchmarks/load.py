@@ -9,10 +9,10 @@ and to llama.cpp's server. llama.cpp's server gets the same prompts, and the gra
 second part, 64 threads also give the requests to a Runtime in this process. Every fourth part is also sent to a server
 with several workers.
 
-The benchmark ends when each of the two servers was under load for `--seconds`, or when all requests were sent. Before
-the first part, the servers and the Runtime answer some rows that are not timed. Rates are compared part by part. The
-clients' processor time is part of the load on the machine. The servers and the Runtime use the same model file and
-number of threads.
+The benchmark ends when the two servers that get every part have each worked for `--seconds`, or when all requests were
+sent. Before the first part, the servers and the Runtime answer some requests that are not timed. Rates are compared
+part by part. The clients' processor time is part of the load on the machine. The servers and the Runtime use the same
+model file and number of threads.
 """
 
 from __future__ import annotations

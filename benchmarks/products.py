@@ -142,8 +142,8 @@ def measure(path: Path, program: Path, turns: int) -> dict[str, Any]:
 def matrices_of(path: Path) -> dict[str, Matrix]:
     """Return one of a model's matrices for each type and shape. The keys are texts such as "Q8_0 1536 x 576".
 
-    Some are left out, because llama.cpp multiplies them by the last token only: the output matrix, and the last layer's
-    feed-forward matrices.
+    The output matrix and the last layer's feed-forward matrices are left out, because llama.cpp multiplies them by the
+    last token only.
     """
     header = read_header(path)
     layers = 1 + max(int(tensor.name.split(".")[1]) for tensor in header.tensors if tensor.name.startswith("blk."))

@@ -4,8 +4,8 @@
 
 `tables` reads the table, maps its columns to a task's fields, and writes the columns with the answers. `job` also
 writes a job's journal. The answers take no time, so everything except the model's work is measured. `tables.py` and
-`job_cost.py` run this module in a separate process. To keep this process's memory small, the module imports neither of
-them.
+`job_cost.py` run this module in a separate process. This module imports neither `tables.py` nor `job_cost.py`, so that
+the process needs little memory.
 """
 
 from __future__ import annotations

@@ -176,9 +176,9 @@ def write(path: Path, rows: list[TableRow]) -> int:
 
 
 def memory(folder: Path, count: int) -> dict[str, float]:
-    """Return the peak memory in MiB of two processes. Each reads a CSV file, maps its columns to fields, and writes it.
+    """Return the peak memory in MiB of two processes. The first gets a CSV file of FEW rows, the second one of `count`.
 
-    The first process gets a file of FEW rows, the second one a file of `count` rows.
+    Each process reads the file, maps its columns to fields, and writes a table with answers.
     """
     peaks = {}
     for rows in (FEW, count):

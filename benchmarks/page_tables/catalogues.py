@@ -23,7 +23,7 @@ def tables() -> str:
 
 
 def job_cost() -> str:
-    """Return a paragraph on a job's time and memory, not counting the model's, and on the size of its journal."""
+    """Return a paragraph on a job's time, its memory and the size of its journal. The model's work is not counted."""
     facts = results("job_cost")
     peak, parquet = facts["peak_memory_mib"], facts["parquet"]
     return (

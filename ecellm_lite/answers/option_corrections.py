@@ -91,7 +91,7 @@ class Curve:
     after: tuple[float, ...]
 
     def check(self) -> None:
-        """Raise ValueError for invalid points: for example, if a corrected value is lower than the value before it."""
+        """Raise ValueError if the curve's points are invalid, for example if the curve falls."""
         if not self.before or len(self.before) != len(self.after):
             raise ValueError("a curve has no points, or has points without a value")
         if not (self.before[0] >= 0 and self.before[-1] <= 1 and bool((np.diff(self.before) > 0).all())):

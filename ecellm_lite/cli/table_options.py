@@ -59,7 +59,7 @@ def reading_options(command: Command) -> Command:
 
 
 def labelled_options(command: Command) -> Command:
-    """Add the options of a command that reads labelled rows: those of any table, and --answer-column."""
+    """Add the options of a command that reads labelled rows: `reading_options`, and --answer-column."""
     return click.option(
         "--answer-column",
         metavar="COLUMN",

@@ -70,7 +70,7 @@ class CalibrationType(click.ParamType):  # type: ignore[type-arg]
     name = "auto|off|FILE"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return `auto`, False for `off`, or the path of the calibration's file."""
+        """Return False for `off`. Return any other value unchanged: `auto`, or the path of a calibration's file."""
         return False if value == "off" else value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

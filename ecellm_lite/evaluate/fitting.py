@@ -144,8 +144,8 @@ def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
 class _Claims:
     """All claims (decisions) in the answers to some rows. Each array has one line per claim.
 
-    `logs` (claims, options): the logarithms of the options' probabilities. The bias applies to the first option. If a
-      claim has fewer options than others, its line ends with -inf.
+    `logs` (claims, options): the logarithms of the options' probabilities. A calibration's bias applies to the first
+      option. If a claim has fewer options than others, its line ends with -inf.
     `alike` (claims, options): the logarithm of the number of answers that an option stands for. It is 0 for one answer.
       Only a claim's last option may stand for several.
     `right` (claims,): the index of the claim's right option.

@@ -157,7 +157,7 @@ class ModelResult:
     `asked`: the number of rows that it answered. This includes rows that it passed on.
     `answers`: the number of rows whose final answer is this model's.
     `metric`: the primary metric over the rows counted in `answers`, or None if there are no such rows.
-    `seconds`: how long the model was busy with these rows.
+    `seconds`: how long the model was busy with the rows counted in `asked`.
     """
 
     model: str

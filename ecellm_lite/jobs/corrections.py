@@ -90,7 +90,9 @@ class Corrections:
         return answer and corrected(answer, space, text)
 
     def unapplied(self, key: bytes) -> tuple[str, str] | None:
-        """Return why a row's correction was not applied, and what the person wrote. None if there is none.
+        """Return why a row's correction was not applied, and what the person wrote.
+
+        Return None if the row has no such correction.
 
         Call this once for each row that the review table may list, after `apply`. If the person wrote different texts
         for equal rows, each of these rows gets one of the texts.

@@ -70,7 +70,7 @@ def _phrases(name: str, stored: Mapping[str, str], current: Mapping[str, str]) -
 
 
 def _kind(name: str) -> str:
-    """Return a setting's name without a cascade's model: `calibration` for `calibration of model 2`."""
+    """Return a setting's name without the number of a cascade's model: `calibration` for `calibration of model 2`."""
     return name.partition(" of model ")[0]
 
 

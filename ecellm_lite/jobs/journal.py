@@ -88,13 +88,13 @@ class Journal:
     def entries(self) -> dict[str, str]:
         """Return the corrections as the person wrote them, by the keys that the review table shows.
 
-        Those that were not applied are here, and not in `corrections`.
+        Corrections that were not applied are included here, but not in `corrections`.
         """
         with self._lock, _explained(self.path):
             return dict(self._database.execute("SELECT key, text FROM entries"))
 
     def tables(self) -> dict[str, str]:
-        """Return the path of the review table that each correction was last read from, by the key that it shows."""
+        """Return the path of the table that each correction was last read from, by the key that review tables show."""
         with self._lock, _explained(self.path):
             return dict(self._database.execute("SELECT key, path FROM tables"))
 

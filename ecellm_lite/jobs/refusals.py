@@ -40,9 +40,9 @@ def refusals(review: ReviewEntries, errors: Mapping[str, EcellmError]) -> list[R
 
 
 def refused(path: Path, refusals: Sequence[Refusal]) -> JobError:
-    """Return the error that names the corrections in a review table that were not applied.
+    """Return the error that names the corrections in a review table that were not applied, and says what to do.
 
-    Lines with the same advice are named together.
+    Corrections for which the person should do the same are named together.
     """
     by_step: dict[str, list[str]] = {}
     for each in refusals[:_PLACES]:

@@ -161,9 +161,9 @@ class Supervisor:
                 unused.end(gently=True, seconds=CLOSING_SECONDS)
 
     def _patience(self, idle: bool) -> float | None:
-        """Return how many seconds to wait before the child process is checked or, if it is `idle`, ended.
+        """Return how many seconds to wait: until an idle child is ended, or else until the child is checked.
 
-        `idle`: whether the child is ready and has no requests. The result is None if an idle child is never ended.
+        `idle`: whether the child is ready and has no requests. The result is None if idle children are never ended.
         """
         if not idle:
             return HEARTBEAT
@@ -292,8 +292,8 @@ class Supervisor:
     def _fail(self, error: EcellmError) -> list[PendingRequest]:
         """Kill the child, and return the unanswered requests, which must now fail.
 
-        If no child was ever ready, later requests fail too. But if one was ready, or if the supervisor is `lazy` (a
-        request starts the first child), the next request starts a new child.
+        If an earlier child was ready, or if the supervisor is `lazy` (the first request starts the first child), the
+        next request starts a new child. Otherwise, all later requests fail too.
         """
         child, self._child, self._ready = self._child, None, None
         if child:

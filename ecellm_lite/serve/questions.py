@@ -1,4 +1,4 @@
-"""Answers questions about a text or data, such as a customer's mail. The standards call it the state.
+"""Answers questions about a state: a text or data, such as a customer's mail.
 
 The endpoints in decisions.py and systemone.py use this module. All questions of a request are answered together.
 """

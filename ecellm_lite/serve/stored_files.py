@@ -42,7 +42,7 @@ class StoredFile:
     format: int = 1
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the description in OpenAI's format."""
+        """Return the file's description in OpenAI's format."""
         fields = {name: value for name, value in asdict(self).items() if name not in ("owner", "format")}
         return {**fields, "object": "file", "status": "processed", "expires_at": None, "status_details": None}
 

@@ -85,7 +85,7 @@ def guarded(text: str) -> str:
 
 
 def unguarded(text: str) -> str:
-    """Return a cell's text without the quote of `guarded`.
+    """Return a cell's text without the quote that `guarded` puts before a formula.
 
     >>> unguarded("'=1+1"), unguarded("'s")
     ('=1+1', "'s")

@@ -18,7 +18,7 @@ _FIGURE = re.compile(r"[\s\d.,:%+\u2013\u2014<>$\u20ac£¥-]*|[A-Z]{3}\s?[\d.,]+
 
 
 def is_total(row: TableRow) -> bool:
-    """Return whether a row's first cell is a word such as "Total", and all its other cells are numbers.
+    """Return whether a row has totals: the first cell is a word such as "Total", and all other cells are numbers.
 
     Empty cells are ignored.
     """

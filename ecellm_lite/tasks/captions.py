@@ -38,7 +38,7 @@ class TitleField:
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """The fields of a title that is an object."""
+        """The fields of the object that a row may have in place of a title: the title and the picture's caption."""
         return (TextField("title", self.doc, self.example), CAPTION)
 
     def read(self, value: Any, place: str) -> str | Mapping[str, Any]:

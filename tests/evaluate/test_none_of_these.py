@@ -98,7 +98,7 @@ def test_a_row_takes_little_memory_however_many_answers_there_are() -> None:
 
 
 def strange(tokens: Sequence[int]) -> Logits:
-    """Return logits that favor the labels' letters. If the mail contains the word "strange", no letter is favored."""
+    """Return logits that favor the labels' letters, but no letter if the prompt contains the word "strange"."""
     vocabulary = FakeVocabulary()
     logits = scattered(tokens)
     by = 0.0 if b"strange" in vocabulary.detokenize(tokens) else 3.0

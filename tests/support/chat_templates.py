@@ -152,7 +152,7 @@ def messages_of(conversation: Conversation) -> list[dict[str, str]]:
 
 
 def rendered(name: str, messages: list[dict[str, str]], *, answer: bool = False) -> str:
-    """Render messages to a text by the chat template `name`. The result is the same as in transformers.
+    """Return messages as a text, rendered with the chat template `name`. The result is the same as in transformers.
 
     `answer`: whether the last message is the model's answer.
     """

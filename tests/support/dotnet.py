@@ -66,7 +66,7 @@ def install() -> None:
 
 
 def compile_assembly(options: list[str]) -> None:
-    """Compile as `csc` does with these options, and end the process with all messages if there is one."""
+    """Compile as `csc` does with these options. If the compiler has messages, print them and end the process."""
     sys.path.insert(0, str(FOLDER))
     host = import_module("clr_loader").get_coreclr(runtime_config=str(CONFIG_FILE), dotnet_root=str(RUNTIME))
     import_module("pythonnet").load(host)

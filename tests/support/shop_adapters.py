@@ -37,7 +37,7 @@ def shop_weights(seed: int, *, rank: int = 4) -> dict[str, NDArray[Any]]:
 
 
 def write_shop(folder: Path, seed: int, *, rank: int = 4, **config: Any) -> Path:
-    """Write a shop's adapter in PEFT's format. It changes the model strongly, so its answers differ from the base's."""
+    """Write a shop's adapter in PEFT's format. It is so strong that the answers differ from those of the base alone."""
     return write_adapter(folder, shop_weights(seed, rank=rank), **{"r": rank, "lora_alpha": 48, **config})
 
 
