@@ -35,7 +35,7 @@ SCALE = np.float32(0.4)
 @click.option("--rows", "count", type=click.IntRange(1), default=50, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/open_model_adapter.json"))
 def main(model: Path, data: Path, count: int, output: Path) -> None:
-    """Answer the rows by the base, by the base with the adapter and by the merged file, and compare the answers."""
+    """Answer the rows with the base, with base and adapter, and with the merged file, and compare the answers."""
     lines = (data / TASK / "test.jsonl").read_text("utf-8").splitlines()[:count]
     rows = [json.loads(line)["input"] for line in lines]
     with tempfile.TemporaryDirectory() as name:
