@@ -127,7 +127,7 @@ def mixed(data: Path, tasks: Sequence[str], count: int) -> list[Row]:
 def ordered(rows: Sequence[Row], order: str) -> list[Row]:
     """Return the rows in one of three orders: sorted by task, the reverse of this order, or shuffled.
 
-    An `order` such as "shuffled 2" begins with "shuffled", and the whole text is the seed of the shuffle.
+    If `order` begins with "shuffled", as in "shuffled 2", the rows are shuffled. The whole text is then the seed.
     """
     by_task = sorted(rows, key=lambda row: row[0])
     if order.startswith("shuffled"):

@@ -2,10 +2,11 @@
 
     python -m benchmarks.embeddings
 
-The labels and the products are those of benchmarks/shortlist.py. A text's embedding is the mean of the states of its
-tokens after the last layer. Labels are ordered by the cosine of their embedding and the product's. Raw states of such
-models all point in nearly the same direction, so the comparison is also made after whitening: the labels' embeddings
-are reduced to 128 principal components of equal variance, and the products' are transformed in the same way.
+The labels and the products are those of benchmarks/shortlist.py. A text's embedding is the mean of its tokens'
+hidden states after the last layer. Labels are ordered by the cosine of their embedding and the product's. The raw
+embeddings of a language model all point in nearly the same direction. So the comparison is also made after whitening:
+the labels' embeddings are reduced to 128 principal components of equal variance, and the products' embeddings are
+transformed in the same way.
 """
 
 from __future__ import annotations

@@ -156,10 +156,10 @@ def ruled(rows: Sequence[Asked], answers: Sequence[Answer]) -> dict[str, float]:
 
 
 def none_row(row: Asked, answer: Answer) -> NoneRow:
-    """Return the numbers that a rule for "none of these" is fitted to.
+    """Return a row in the form to which a rule for "none of these" is fitted.
 
-    The first number is the probability that no label fits. It is 1 minus the coverage if the prompt does not list "none
-    of these". The second number is the likeliest label's share among the labels.
+    `outside` is the model's probability of "none of these" or, if the prompt does not list "none of these", 1 minus the
+    coverage. `label` is the likeliest label's share among the labels.
     """
     shares = dict(answer.probabilities or {})
     outside = shares.pop(NONE, 1.0 - (answer.coverage or 0.0))

@@ -67,7 +67,7 @@ class Matrix:
 
     @property
     def products(self) -> int:
-        """How many pairs of numbers are multiplied when the matrix is multiplied by the columns."""
+        """How many multiplications of two numbers it takes to multiply the matrix by `columns`."""
         return len(self.blocks) * self.columns.size
 
     def multiply(self, variant: str) -> None:

@@ -70,7 +70,7 @@ def fit(blueprint: Blueprint, source: TensorSource, adapter: PeftAdapter) -> Ada
 
 
 def _check_targets(blueprint: Blueprint, adapter: PeftAdapter, matrices: Set[str]) -> None:
-    """Raise ModelError if target_modules names a matrix, but the adapter has no weights for the matrix."""
+    """Raise ModelError if the adapter has no weights for a matrix that its `target_modules` name."""
     if not adapter.targets:
         return
     targets = set(adapter.targets)

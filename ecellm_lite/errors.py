@@ -26,10 +26,10 @@ class EcellmError(Exception):
     `field`: a field of a row or file, such as `product_1.title`.
     `line`: a line number, from 1.
     `file`: a path.
-    `settings`: the settings that the step is about. They have the names of arguments of Runtime or of the function that
-      raised the error.
-    `values`: the values to give to these settings, by name. They come from a mapping that is passed as `settings`, such
-      as {"only_where": "Title"}.
+    `settings`: the names of the settings that the step is about. Each is the name of an argument of Runtime, or of the
+      function that raised the error.
+    `values`: the values to give to these settings, by name. If the error is created with a mapping as `settings`, such
+      as {"only_where": "Title"}, `values` is that mapping. Otherwise it is empty.
     """
 
     code: ClassVar[str] = "internal"

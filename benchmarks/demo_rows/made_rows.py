@@ -49,10 +49,10 @@ def titles_of(rows: Iterable[Row]) -> list[str]:
 def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random: Random) -> list[Row]:
     """Return synthetic rows of query_product_ranking.
 
-    About half of the queries come from the labelled `rows`. The other queries are made from a title. All products of a
-    row come from the same source, so that the source does not give the best product away. In the answer, the best
-    product is first. The other products are in the order in which they are listed. No rows are made if `titles` has
-    fewer titles than a row needs.
+    About half of the queries come from the labelled `rows`, and so do their products. The other queries are made from a
+    title in `titles`, and their products come from `titles` too. A row never mixes the two, so that the best product
+    does not stand out. In the answer, the best product is first. The other products follow in the order that they have
+    in the row. No rows are made if `titles` has fewer titles than a row needs.
     """
     rankings: list[Row] = []
     listed = titles_of(rows)

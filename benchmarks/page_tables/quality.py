@@ -138,7 +138,7 @@ def quantization() -> str:
 
 
 def automatic() -> str:
-    """Return a paragraph about the precision of thresholds on rows that were not used to choose them."""
+    """Return a paragraph on how often automatic answers are right. Other rows were used to choose the thresholds."""
     facts = results("automatic")
     random = facts["random"]
     named = [

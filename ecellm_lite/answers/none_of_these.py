@@ -234,7 +234,7 @@ class LabelSetOrNone(OrNone, LabelSet):
 
     @property
     def digest(self) -> str:
-        """The hash of the labels and the text of "none of these", in one string with a space between them."""
+        """The hash of the labels, a space, and the text of "none of these" (not hashed), in one string."""
         return f"{self.labels.digest} {self.none.text}"
 
     @property

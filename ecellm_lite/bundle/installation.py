@@ -97,7 +97,7 @@ class Installation:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Lock the versions during the `with` block, so that no other process adds or removes any.
+        """Lock the bundle during the `with` block, so that no other process adds or removes a version.
 
         Raises BusyError if another process holds the lock.
         """

@@ -43,7 +43,8 @@ class CascadeRow:
     def enter(self, place: int) -> None:
         """Submit the row to the stage at index `place`.
 
-        Raises DeadlineError if the row's deadline has passed. Also raises the errors of the model's `submit`.
+        A stage is one model of the cascade. Raises DeadlineError if the row's deadline has passed. Also raises the
+        errors of the model's `submit`.
         """
         stage = self._stages[place]
         options = self._options.copy()

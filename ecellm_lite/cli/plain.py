@@ -9,5 +9,5 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2
 
 
 def plain(text: str) -> str:
-    """Replace each character that could control the terminal or reverse the text's direction with U+FFFD."""
+    """Put U+FFFD in place of each character that could control the terminal or reverse the text's direction."""
     return _CONTROLS.sub("\ufffd", text)

@@ -30,9 +30,10 @@ SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The answer to one row on the CPU or on the GPU, its probabilities, and the times in seconds.
+    """The answer to one row on the CPU or on the GPU, and its probabilities.
 
     `placement`: where the model was loaded.
+    `load_seconds`, `row_seconds`: how long it took to load the model, and to answer the row.
     """
 
     placement: str
@@ -186,7 +187,7 @@ def _result(side: _Side, model: str | None, envelope: str | None, program: Seque
 
 
 def _run(outcome: Attempt) -> Run | None:
-    """Return a process's last answer and how long it took, or None if the answer is not a choice."""
+    """Return a process's last answer, with its load time and row time, or None if the answer is not a choice."""
     answer = outcome.answers[-1]
     try:
         facts = {**outcome.model["placement"]} if outcome.model else {}

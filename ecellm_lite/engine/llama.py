@@ -289,7 +289,7 @@ class LlamaBackend:
 
     @property
     def _opened(self) -> Context:
-        """The context, which must exist."""
+        """The context. It must have been made already."""
         assert self._context
         return self._context
 

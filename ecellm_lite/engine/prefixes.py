@@ -157,9 +157,9 @@ class Prefixes:
         return Chunk(node.sequence, start, node.tokens[start : node.filled], ask=0)
 
     def unsaved(self) -> Iterator[Prefix]:
-        """Yield the instructions whose state is complete in memory but not saved yet. The caller must save it.
+        """Yield the instructions whose state is complete in memory but not saved yet.
 
-        Each instruction is yielded only once.
+        The caller must save these states, because each instruction is yielded only once.
         """
         for node in self._nodes:
             if node.instruction and node.ready and not node.saved:

@@ -10,8 +10,8 @@ answer. For a choice, this is the probability of the right option. The temperatu
   test is the split likelihood ratio of Wasserman, Ramdas and Balakrishnan, "Universal inference" (PNAS 2020).
 
 If both tests are passed, the temperature is fitted again, on all rows. With many rows, other methods are compared with
-it (see evaluate/method_fitting.py). For an extraction or several labels, a temperature and a bias are fitted and tested
-together in the same way.
+the temperature (see evaluate/method_fitting.py). For an extraction or several labels, a temperature and a bias are
+fitted and tested together in the same way.
 """
 
 from __future__ import annotations

@@ -43,7 +43,10 @@ class Correction:
 
     @property
     def entry(self) -> str:
-        """What the journal stores: the text, or the texts of all lines if they differ (see `texts_of`)."""
+        """What the journal stores: the correction's text.
+
+        If the review table's lines with this key have different texts, the journal stores them all (see `texts_of`).
+        """
         return _BETWEEN.join(line.text for line in self.lines) if self.is_ambiguous else self.text
 
 
@@ -150,7 +153,10 @@ def read_review(path: Path, folder: Path) -> ReviewEntries:
 
 
 def texts_of(entry: str) -> Sequence[str]:
-    """Return the texts in an entry of the journal: one, or those of all lines if they differ (see Correction.entry)."""
+    """Return the texts in an entry of the journal.
+
+    There are several if lines of the review table with the same key have different texts (see Correction.entry).
+    """
     return entry.split(_BETWEEN)
 
 

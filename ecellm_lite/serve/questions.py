@@ -156,7 +156,7 @@ async def decide(
 
 
 def reading(decided: Sequence[Decided]) -> Reading:
-    """Return the token counts of a request from the answers to its questions."""
+    """Return how many tokens the model read for a request. The answers to its questions have the counts."""
     usages = [answer.usage for each in decided for answer in each.answers if answer.usage]
     cached = min((usage.cached_tokens or 0 for usage in usages), default=0)
     read = sum(usage.prompt_tokens - (usage.cached_tokens or 0) for usage in usages)

@@ -34,7 +34,7 @@ class RawText(str):
 def cell_text(cell: Any) -> str:
     """Return a cell's value as text. Numbers look as in a spreadsheet, and dates are in ISO 8601.
 
-    A whole number keeps all its digits, because it may be an order's number. A number in JSON keeps its spelling.
+    A whole number keeps all its digits, because it may identify an order. A number in JSON keeps its spelling.
 
     >>> cell_text(12.0), cell_text(0.1 + 0.2), cell_text(1234567890123451.0), cell_text(True)
     ('12', '0.3', '1234567890123451', 'true')

@@ -91,8 +91,9 @@ def find_dialect(
 
 
 def _reading(lines: Sequence[Line], text: str, delimiter: str | None, quote: str | None, whole: bool) -> Reading:
-    """Return the better of two readings with this delimiter: one with quoted cells and one without.
+    """Return the better of two readings with `delimiter`: one with quoted cells and one without.
 
+    `text`: the text of all lines. `delimiter`: if it is None, the lines are read as a single column.
     If `quote` is given, there is only one reading: with this quote character or, if it is empty, without quoted cells.
     `whole`: whether `lines` are the whole file. If not, the last record may be cut off, so it is ignored.
     """

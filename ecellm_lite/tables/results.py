@@ -46,7 +46,7 @@ class OwnColumn:
     options: tuple[str, ...] = ()
 
     def shown(self, value: Any) -> Any:
-        """Return a value as tables for people show it: an estimate is rounded, and other values are unchanged."""
+        """Return a value as tables for people show it. If the column has estimates, such as probabilities, round it."""
         return round(value, _DECIMALS) if self.kind is Kind.ESTIMATE and isinstance(value, float) else value
 
 

@@ -187,7 +187,7 @@ class TaskTable:
     def table(self, key: str, *, first: str) -> TaskTable:
         """Return the value of `key`, which must be a table.
 
-        `first`: a key that such a table has. The error for another value shows an example with this key.
+        `first`: a key that such a table has. If the value is not a table, the error shows an example with this key.
         """
         value = self.value(key)
         if not isinstance(value, Mapping):
@@ -197,7 +197,8 @@ class TaskTable:
     def tables(self, key: str, *, least: int, most: int, first: str) -> list[TaskTable]:
         """Return the value of `key`, which must be a list of `least` to `most` tables.
 
-        `first`: a key that such a table has. The error for another value shows an example with this key.
+        `first`: a key that such a table has. If the value is not such a list, the error shows an example table with
+          this key.
         """
         values = self._list(key, least, most, f"entries such as {_form(first, None)}")
         tables: list[TaskTable] = []

@@ -58,7 +58,7 @@ def other_name(name: str, others: Collection[str], random: Random) -> str:
     The result is always `name` in these cases:
 
     - No attribute in `NAMES` has this name, or two have it, as with Quantity.
-    - The attribute's key is in `_KEPT`.
+    - The attribute's key in `NAMES` is also in `_KEPT`.
     - One of `others` is another name for this attribute.
     """
     wordings = [names for key, names in NAMES.items() if name in names and key not in _KEPT]

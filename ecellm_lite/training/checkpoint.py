@@ -46,7 +46,7 @@ def reading(path: Path) -> Iterator[None]:
 def read_checkpoint(path: Path, curves: Mapping[str, Any], device: str) -> dict[str, Any]:
     """Return the state in a checkpoint of this training run.
 
-    `curves`: this run's learning curves, which also say what is trained, and on what.
+    `curves`: this run's learning curves. They also name the run's base, starting adapter, lessons and settings.
 
     Raises UsageError if another run wrote the checkpoint: one with another base, other lessons or other settings, or
     one that did not start from the same adapter. If `curves` names no adapter to start from, the adapter is not

@@ -59,7 +59,7 @@ class Lessons:
 
     @property
     def passes(self) -> int:
-        """The number of passes over the training rows that have lessons."""
+        """How many passes over the training rows these lessons are for."""
         return 1 + max((lesson.turn for lesson in self.lessons), default=VALIDATION)
 
     def write(self, path: Path) -> None:

@@ -169,8 +169,8 @@ SHARED = Correction(1.0, -2.0)
 def drawn(task: Task, count: int, seed: int, **own: Correction) -> list[Labelled]:
     """Return rows with random gold labels.
 
-    A row gets each label with the model's probability for it, after a correction. `own` has the Correction of some
-    labels. SHARED is the Correction of all others.
+    The chance that a row gets a label is the model's probability for the label, after a Correction. `own` has the
+    Correction of some labels. All other labels have the Correction SHARED.
     """
     generator = np.random.default_rng(seed)
     rows = [{"mail": f"mail {seed} {number}"} for number in range(count)]

@@ -13,7 +13,7 @@ WIDTH, LEFT, RIGHT, TOP, STEP = 860, 70, 838, 36, 28  # pixels
 
 @dataclass(frozen=True, slots=True)
 class StandingRow:
-    """A task's line in the figure. All positions are in pixels.
+    """A task's line in the figure that compares this evaluation with the paper's models. All positions are in pixels.
 
     `ours`, `reach`: this evaluation's result and its interval.
     `kin`: the results of the eCeLLM models in the paper.

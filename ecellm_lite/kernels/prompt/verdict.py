@@ -1,6 +1,7 @@
-"""Remembers whether the kernels passed their trial.
+"""Remembers whether the prompt kernels passed their trial.
 
-The trial runs in a child process. It runs once, and again if the processor or a library changes.
+The trial checks that the kernels run here and compute nearly the same results as ggml (see trial.py). It runs in a
+child process: once, and again if the processor, the variant or a library changes.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ The query names some facts of an invented product. The row's product depends on 
 - substitute: a product that differs in its brand or in one of the facts.
 - complement: an accessory for the invented product. In half of these rows, it is the other way round: the query asks
   for the accessory, and the row's product is the invented product.
-- irrelevant: a product of another group.
+- irrelevant: a product of another kind (attribute `group` of class `Good`).
 """
 
 from __future__ import annotations
