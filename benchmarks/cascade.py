@@ -2,9 +2,9 @@
 
     python -m benchmarks.cascade --model demo,qwen2.5-coder-0.5b-instruct-q4_k_m.gguf --data ../shared/data
 
-A cascade asks a small model first, and a larger one if the answer's confidence is below `escalate_below`. Both models
+A cascade asks a small model first, and a larger one if the answer's probability is below `escalate_below`. Both models
 stay loaded. The labelled rows of a task are answered once for each value of `escalate_below`. At 0, the first model
-answers all rows. At 1, the last model answers every row unless the first model's confidence is 1. Finally, the last
+answers all rows. At 1, the last model answers every row unless the first answer's probability is 1. Finally, the last
 model answers all rows alone. The results have the accuracy, and the seconds for all rows of a task.
 """
 

@@ -72,11 +72,11 @@ class Candidates:
         return Branches(column[starts], np.append(starts, high - low) + low)
 
     def common_path(self, low: int, high: int, depth: int, most: int) -> list[int]:
-        """Return the path through the matrix's rows `low` to `high - 1` that takes the commonest token in each column.
+        """Return a path of tokens through the matrix's rows `low` to `high - 1`, from column `depth` on.
 
-        The path begins in column `depth` and has at most `most` tokens. After each token, only the rows with this token
-        remain. The path ends before the last column in which the remaining rows have several tokens: the tokens after
-        this column are forced, so the model need not read further. The path may be empty.
+        The path has at most `most` tokens, and may be empty. Each of its tokens is the commonest one in its column,
+        among the rows that have all earlier tokens of the path. The path ends before the last column in which these
+        rows differ. The tokens after this column are forced, so the model need not read further.
         """
         tokens: list[int] = []
         ends = 0
@@ -93,7 +93,7 @@ class Candidates:
         return tokens[:ends]
 
     def remaining_tokens(self, row: int, depth: int) -> list[int]:
-        """Return the row's tokens from `depth` on, without the token `end`."""
+        """Return the tokens of the matrix's row `row` from column `depth` on, without the token `end`."""
         tokens = self.matrix[row, depth:]
         remaining: list[int] = tokens[tokens != _PAD][:-1].tolist()
         return remaining

@@ -15,7 +15,7 @@ from ecellm_lite.errors import InputError
 class Choice(OneOf):
     """The answer space of a choice among the given `options`. An answer's value is the key of an option.
 
-    There is at least one option, and their keys and texts are distinct.
+    There is at least one option. No two options have the same key or the same text.
     """
 
     options: tuple[Option, ...]

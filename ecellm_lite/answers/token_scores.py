@@ -27,7 +27,7 @@ class TokenScores:
         )
 
     def within(self, text: str) -> list[dict[str, Any]]:
-        """Return the tokens of `text` as dicts. Tokens after the end of `text` are left out."""
+        """Return the added tokens as dicts, up to the one in which `text` ends. `text`: the beginning of their text."""
         most, size = len(text.encode("utf-8", "replace")), 0
         tokens: list[dict[str, Any]] = []
         for token in self._tokens:

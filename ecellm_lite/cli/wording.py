@@ -29,7 +29,11 @@ def worded(error: EcellmError, options: Mapping[str, str]) -> str:
 
 
 def with_options(error: Error, options: Mapping[str, str]) -> Error:
-    """Return a copy of an error whose step names the command's options, with the values that the error has for them."""
+    """Return a copy of an error whose `step` (what to do next) also names the command's options.
+
+    `options`: the command's option for each setting. If the error has a value for a setting, the value follows the
+    option.
+    """
     error = copy(error)
     names = [setting for setting in error.settings if setting in options]
     if error.step and names:

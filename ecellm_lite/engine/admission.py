@@ -114,7 +114,7 @@ class Admission:
     def _useful_cells(self, request: Request) -> int:
         """Return how much memory is useful, in tokens. With more memory, rows would not be answered faster.
 
-        The result is always enough for `request`. If `grouped` is False, it is just enough.
+        The result is always enough for `request`. If the Admission was made without `grouped`, it is just enough.
         """
         least = len(request.prompt) + RESERVE
         if not self._grouped:

@@ -149,7 +149,8 @@ class LlamaBackend:
 
         A state is loaded only if the whole object is unchanged.
 
-        If `flash_attention` is `auto`, llama.cpp's choice depends only on the model and the other entries.
+        If `flash_attention` is `auto`, llama.cpp's own choice is not listed: it depends only on the model and the other
+        entries.
         """
         settings = self._settings
         facts = {

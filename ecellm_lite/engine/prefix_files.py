@@ -5,8 +5,8 @@ state may crash llama.cpp, or may be accepted as valid. So a state is loaded onl
 if no other user could have written the file. Otherwise the state is computed again, and a file that failed a check is
 removed.
 
-Each model has its own folder. Its name is the sha256 of the model's file, and it is removed with the model. So if a
-model's file was damaged and then repaired, states from the damaged file are never used.
+Each model has its own folder, which is named after the sha256 of the model's file and is removed with the model. So if
+a model's file was damaged and then repaired, states from the damaged file are never used.
 
 File format, little-endian: 8 bytes of magic, the key (32 bytes), the state's sha256 (32), its length (8), the state.
 """

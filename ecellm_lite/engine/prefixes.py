@@ -103,7 +103,7 @@ class Prefixes:
         return best
 
     def hold(self, match: Match) -> None:
-        """Record one more use of the matched node. The node is not dropped before `release` is called for each use."""
+        """Record one more use of the prefix in `match`. This prefix stays until `release` was called for each use."""
         if node := match.prefix:
             node.uses.append(match.length)
             self._nodes.remove(node)

@@ -19,7 +19,7 @@ class Twins:
         self._unanswered: dict[int, Request] = {}  # by the hash of the adapter and the prompt
 
     def join(self, request: Request) -> bool:
-        """Attach a request to an identical earlier one, so that both get one answer. Return False if there is none."""
+        """Attach a request to an identical earlier one, so that both get one answer. Return False if none waits."""
         key = _key(request)
         with self._lock:
             first = self._unanswered.get(key)

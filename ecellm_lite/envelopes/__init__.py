@@ -40,5 +40,5 @@ def get_envelope(name: str) -> Envelope:
 
 
 def envelope_step() -> str:
-    """Return the advice for an error about a model whose envelope is unknown. It lists the names in ENVELOPES."""
+    """Return the advice, with the names in ENVELOPES, for an error about a model whose envelope is unknown."""
     return f"give the envelope: {', '.join(ENVELOPES)}"

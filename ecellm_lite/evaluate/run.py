@@ -209,8 +209,8 @@ def prepare_evaluation(
       TASK/SPLIT.jsonl, or tables such as TASK/SPLIT.csv, are read.
     `reading`: how a table of labelled rows is read.
 
-    Raises InputError if a file has no rows of these tasks or an output cannot be written. Raises UsageError if a task
-    cannot be measured here or an output would overwrite the rows.
+    Raises InputError if there are no rows of these tasks, or if an output cannot be written. Raises UsageError if a
+    task has no metric, if the package for its metric is not installed, or if an output would overwrite the rows.
     """
     for task in tasks:
         check_measurable(task)

@@ -34,13 +34,13 @@ _OF_THE_MODEL = frozenset(("value_not_read", "low_coverage", "not_escalated"))
 class Corrections:
     """A person's corrections of one task's answers. A row is identified by the hash of its fields.
 
-    `stored`: the corrections in the journal, as labels (see Space.label). A letter could mean another label after the
-      task has changed.
+    `stored`: the corrections in the journal, as labels (see Space.label). They are not stored as letters, because a
+      letter could mean another label after the task has changed.
     `written`: what the person wrote, by the keys that the review table shows. A correction that was not applied is here
       and not in `stored`.
     `entries`: the corrections in a review table.
     `space`: the answer space that the job uses in place of the task's, or None.
-    `matched`: the keys, as the review table shows them, of the rows with corrections that `apply` was called for.
+    `matched`: the rows that have a correction and were passed to `apply`, by the keys that the review table shows.
     `applied`: the label of each row that `apply` corrected. The key is the hash of the row.
     `outdated`: the stored corrections that are no longer answers of the task, as the person wrote them.
     `refused`: why a correction in `entries` cannot be applied, by the key that the review table shows.
@@ -109,7 +109,11 @@ class Corrections:
         return reason, texts[place]
 
     def _text(self, space: Space, entry: Correction, key: bytes, answer: Answer | None) -> str:
-        """Return the answer string for a correction. Raises InputError if it is not an answer."""
+        """Return the answer string for a correction.
+
+        Raises InputError if equal rows have different corrections, if the person's text is not an allowed answer, or
+        if the person confirmed the model's answer to a row that had none.
+        """
         if entry.is_ambiguous:
             raise InputError("The row has different corrections", step="these rows are equal, so give them one answer")
         is_unchanged = self.written.get(shown_key(key) or "", "").casefold() == entry.text.casefold()

@@ -48,7 +48,11 @@ def other_settings(path: Path, stored: Mapping[str, str], current: Mapping[str, 
 
 
 def _phrases(name: str, stored: Mapping[str, str], current: Mapping[str, str]) -> Iterator[str]:
-    """Yield phrases that say how the setting `name` differs: one for each task with a difference, or one for all."""
+    """Yield phrases that say how the setting `name` differs.
+
+    If each task has its own value of the setting, there is one phrase for each task with a difference. Otherwise,
+    there is a single phrase.
+    """
     before, now = task_hashes(stored), task_hashes(current)
     if name == "task":
         if list(before) != list(now):

@@ -91,7 +91,7 @@ class BatchRunner:
             raise
 
     async def close(self) -> None:
-        """Stop all batches. The next server resumes them."""
+        """Stop all batches. The server resumes them when it is started again."""
         self._app = None
         tasks = list(self._tasks.values())
         for task in tasks:
@@ -204,7 +204,8 @@ class BatchRunner:
     async def _finish(self, batch: Batch, status: str, errors: Sequence[Mapping[str, Any]] = ()) -> Batch:
         """End a batch, and return it. If it has ended already, return it unchanged.
 
-        The files are written in another thread. If this call is cancelled, it still waits until the batch has ended.
+        Another thread writes the batch's output and error files. If this call is cancelled, it still waits until the
+        batch has ended.
         """
         work = asyncio.ensure_future(self._finish_once(batch, status, errors))
         try:

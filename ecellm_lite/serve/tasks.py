@@ -70,7 +70,7 @@ class RowForm(Form):
     @model_validator(mode="before")
     @classmethod
     def _fields_in_a_row(cls, value: Any) -> Any:
-        """Raise an error that shows the right form if the body has fields, but neither row nor rows."""
+        """Raise an error that shows the right form if the body has a task's fields directly, not in `row` or `rows`."""
         if not isinstance(value, dict) or {"row", "rows"} & value.keys():
             return value
         if fields := [name[:40] for name in value if name not in cls.model_fields]:

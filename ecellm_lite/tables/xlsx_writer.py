@@ -98,7 +98,7 @@ class XlsxWriter:
         self._row = 1
 
     def _end_sheet(self) -> None:
-        """Set what depends on the sheet's rows: the filter, the columns' widths, and the lists to choose from."""
+        """Set what depends on the sheet's rows: the filter, the columns' widths, and the drop-down lists."""
         last = max(self._row - 1, 1)
         self._sheet.autofilter(0, 0, last, len(self._header) - 1)
         for place, width in enumerate(self._widths):
@@ -143,7 +143,11 @@ def _is_nan(cell: float | Decimal) -> bool:
 
 
 def _fits_a_list(options: Sequence[str]) -> bool:
-    """Return whether XLSX can store options as a list to choose from, in which commas separate them."""
+    """Return whether XLSX can store `options` as a drop-down list.
+
+    XLSX stores the list as one text with commas between the options. So this text must not be too long, and no option
+    may contain a comma or a double quote.
+    """
     joined = ",".join(options)
     characters = len(joined.encode("utf-16-le")) // 2
     return 0 < characters <= _LIST_CHARACTERS and '"' not in joined and joined.count(",") == len(options) - 1

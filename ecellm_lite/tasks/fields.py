@@ -170,7 +170,7 @@ class RecordField:
 
     @property
     def example(self) -> Mapping[str, str]:
-        """An object with the examples of its fields."""
+        """An object with an example for each field."""
         return {field.name: field.example for field in self.fields}
 
     def read(self, value: Any, place: str) -> Mapping[str, str]:

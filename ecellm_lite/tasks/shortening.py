@@ -90,7 +90,7 @@ class Words:
         return values
 
     def note(self, values: Values, size: int) -> str:
-        """Return a phrase such as `review: the first 310 of 1,204 words`."""
+        """Return a phrase that says what is left after a cut, such as `review: the first 310 of 1,204 words`."""
         phrases: list[str] = []
         for field, (count, share) in self._shares(values, size).items():
             if share < count:
@@ -143,7 +143,7 @@ class Latest:
         return _with(values, self.field, _get(values, self.field)[-size:])
 
     def note(self, values: Values, size: int) -> str:
-        """Return a phrase such as `history: the last 12 of 50 items`."""
+        """Return a phrase that says what is left after a cut, such as `history: the last 12 of 50 items`."""
         return f"{self.field}: the last {size:,} of {self.size(values):,} items"
 
 

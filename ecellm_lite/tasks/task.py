@@ -160,7 +160,7 @@ class Task:
         return () if self._is_wire(row) else unknown_field_warnings(self.fields, _fields_of(row))
 
     def _is_wire(self, row: Mapping[str, Any]) -> bool:
-        """Return whether a row is in the wire format. Raises InputError if it is not an object."""
+        """Return whether a row is in the wire format. Raises InputError if the row is not an object."""
         if not isinstance(row, Mapping):
             names = ", ".join(field.name for field in self.fields)
             raise InputError(f"A row of {self.name} is {shown(row)}", step=f"give an object with the fields {names}")
@@ -223,7 +223,7 @@ class Task:
         return replace(question, advice=advice, settings=("context", "shorten"))
 
     def _cuttable(self, values: Values) -> list[str]:
-        """Return what may be cut in a row's prompt: names of fields, and "examples" if they are chosen for each row."""
+        """Return what may be cut in a row's prompt: names of fields, and "examples" if each row has its own."""
         examples = ["examples"] if self.examples and self.examples.nearest else []
         return [*examples, *cuttable(self.long, values)]
 

@@ -42,9 +42,9 @@ def misspelt_keys(fields: Sequence[Field], row: Mapping[str, Any]) -> dict[str, 
 
 
 def unknown_field_warnings(fields: Sequence[Field], row: Mapping[str, Any]) -> tuple[AnswerWarning, ...]:
-    """Return a warning that names the keys that are probably misspelt, also those of objects inside the row.
+    """Return a warning that names the row's keys that are probably misspelt, including keys of objects inside the row.
 
-    The result is empty if there are none. The row must fit the fields.
+    The result is empty if no key is misspelt. The row must be valid for `fields`.
     """
     misspelt = [
         f"{encodable(place)} (it has {name})" for place, name in islice(_misspelt(fields, row, ""), _MOST_NAMED + 1)

@@ -1,6 +1,7 @@
 """A checkpoint: the file from which an interrupted training run continues.
 
-It holds the run's adapter, its optimizer and its curves. The curves also say what was trained, and on what.
+It holds the run's adapter, the state of its optimizer, and its learning curves. Beside the losses, the entry `curves`
+records the run's settings, its base model and a hash of its lessons (the training examples).
 """
 
 from __future__ import annotations
