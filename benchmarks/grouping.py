@@ -35,7 +35,7 @@ TASK = "product_matching"
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/grouping.json"))
 def main(data: Path, products: int, candidates: int, repeats: int, model: str, output: Path) -> None:
-    """Answer the rows as in a job and in the file's order, and write the rows per second of each."""
+    """Answer the rows as in a job and in the file's order, and write the rows per second of both."""
     rows = pairs(data, products, candidates)
     rates: dict[str, list[float]] = {"grouped": [], "ungrouped": []}
     computed: dict[str, int] = {}

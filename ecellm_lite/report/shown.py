@@ -15,7 +15,7 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def clean(text: str) -> str:
-    """Put visible symbols in place of control characters, and U+FFFD in place of characters that HTML forbids."""
+    """Put visible symbols in place of ASCII control characters, and U+FFFD in place of others that HTML forbids."""
     return _UNSEEN.sub(lambda match: _symbol(ord(match[0])), text.replace("\r\n", "\n"))
 
 

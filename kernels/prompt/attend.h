@@ -42,6 +42,10 @@ struct Buffer {
     }
 };
 
+/* How far a score may be below a base that grows. Powers down to 2^-101, times halves, are multiples of 2^-148, which
+ * floats can hold: these sums can be scaled, and in any order, without rounding. */
+constexpr float most_depth = 100;
+
 constexpr uint16_t masked = 0xfc00; /* minus infinity */
 
 /* The mask's rows of a tile's tokens, as 16 rows: with fewer tokens they are repeated. */
@@ -155,6 +159,7 @@ class AttentionTile {
     const Buffer buffer;
     const size_t token, tokens, size, head, heads, width, vectors;
     alignas(32) float base[most_vectors][lanes], sum[most_vectors][lanes];
+    alignas(32) float depth[most_vectors][lanes]; /* how far the lowest score so far is below the base */
 
     struct Lane {
         bool in_use;
@@ -235,20 +240,44 @@ class AttentionTile {
         }
     }
 
-    /* Add the mask to a vector's scores, and replace each by 2^(score - base). The base is the highest score so far,
-     * rounded up. When it grows, the sums so far are multiplied by a power of two, which rounds nothing. So a lane's
-     * results do not depend on how its cells are divided into blocks, nor on cells that it must not read. */
-    void soften(size_t vector, const Cells &cells, float *scores) {
-        const size_t count = cells.in_block(), half = size > lanes ? vector % 2 * lanes : 0;
-        const Floats before = load_floats(base[vector]);
-        Floats most = before;
-        for (size_t c = 0; c < count; c++) {
+    /* Add the mask to a vector's scores. */
+    void add_mask(const Cells &cells, size_t vector, float *scores) {
+        const size_t half = size > lanes ? vector % 2 * lanes : 0;
+        for (size_t c = 0; c < cells.in_block(); c++) {
             const Floats mask = from_halves(cells.added[c] + half);
             const Floats score = multiply_add(mask, every(bits_of_e), load_floats(scores + c * lanes));
-            most = larger(most, score);
             store_floats(scores + c * lanes, score);
         }
-        const Floats after = round_up(most);
+    }
+
+    /* The highest score so far, rounded up. */
+    Floats next_base(size_t vector, size_t count, const float *scores) const {
+        Floats most = load_floats(base[vector]);
+        for (size_t c = 0; c < count; c++) {
+            most = larger(most, load_floats(scores + c * lanes));
+        }
+        return round_up(most);
+    }
+
+    /* Whether all cells can be added with the base that the block ends with: the results then have the same bits as if
+     * the base grew from cell to cell. */
+    bool at_once(size_t vector, size_t count, const float *scores) {
+        const Floats before = load_floats(base[vector]), after = next_base(vector, count, scores);
+        const Floats growth = zero_where_equal(subtract(after, before), before, -__builtin_inff());
+        Floats most = add(load_floats(depth[vector]), growth);
+        for (size_t c = 0; c < count; c++) {
+            const Floats score = load_floats(scores + c * lanes);
+            most = larger(zero_where_equal(subtract(after, score), score, -__builtin_inff()), most);
+        }
+        store_floats(depth[vector], most);
+        return !any_differ(after, before) || !any_differ(larger(most, every(most_depth)), every(most_depth));
+    }
+
+    /* Replace each of a vector's scores by 2^(score - base). The base is the highest score so far, rounded up. When it
+     * grows, the sums so far are multiplied by a power of two, which rounds nothing (see `at_once`). So a lane's results
+     * do not depend on how its cells are divided into blocks, nor on cells that it must not read. */
+    void soften(size_t vector, size_t count, float *scores) {
+        const Floats before = load_floats(base[vector]), after = next_base(vector, count, scores);
         /* A lane that has read no cell yet has minus infinity as its base, which must not be subtracted. */
         const Floats zero = zero_where_equal(after, after, -__builtin_inff());
         const Floats factor = power_of_two(before, zero);
@@ -303,28 +332,44 @@ class AttentionTile {
         }
     }
 
+    /* Add cells whose scores are known to one or two vectors. */
+    template <int wide>
+    void add_cells(size_t vector, size_t count, float *scores, const float *values) {
+        constexpr int most = 12 / wide;
+        float *const results = buffer.results + vector * width * lanes;
+        for (int v = 0; v < wide; v++) {
+            soften(vector + v, count, scores + v * most_cells * lanes);
+        }
+        size_t d = 0;
+        for (; d + most <= width; d += most) {
+            add_values<wide, most>(count, scores, values + d, results + d * lanes);
+        }
+        for (; d + 4 <= width; d += 4) {
+            add_values<wide, 4>(count, scores, values + d, results + d * lanes);
+        }
+        for (; d < width; d += 2) {
+            add_values<wide, 2>(count, scores, values + d, results + d * lanes);
+        }
+    }
+
     /* Add a block of cells to one or two vectors. */
     template <int wide>
     void add_block(size_t vector, const Cells &cells) {
         constexpr int count = 12 / wide;
         const float *const queries = buffer.queries + vector * width * lanes;
-        float *const results = buffer.results + vector * width * lanes;
         const size_t in_block = cells.in_block();
         for (size_t c = 0; c < in_block; c += count) { /* what comes after the block is ignored */
             score<wide, count>(queries, buffer.keys + c * width, buffer.weights + c * lanes);
         }
+        bool together = true;
         for (int v = 0; v < wide; v++) {
-            soften(vector + v, cells, buffer.weights + v * most_cells * lanes);
+            float *const scores = buffer.weights + v * most_cells * lanes;
+            add_mask(cells, vector + v, scores);
+            together &= at_once(vector + v, in_block, scores);
         }
-        size_t d = 0;
-        for (; d + count <= width; d += count) {
-            add_values<wide, count>(in_block, buffer.weights, buffer.values + d, results + d * lanes);
-        }
-        for (; d + 4 <= width; d += 4) {
-            add_values<wide, 4>(in_block, buffer.weights, buffer.values + d, results + d * lanes);
-        }
-        for (; d < width; d += 2) {
-            add_values<wide, 2>(in_block, buffer.weights, buffer.values + d, results + d * lanes);
+        const size_t step = together ? in_block : 1;
+        for (size_t c = 0; c < in_block; c += step) {
+            add_cells<wide>(vector, step, buffer.weights + c * lanes, buffer.values + c * width);
         }
     }
 
@@ -362,6 +407,7 @@ class AttentionTile {
         for (size_t vector = 0; vector < vectors; vector++) {
             store_floats(base[vector], every(-__builtin_inff()));
             store_floats(sum[vector], every(0));
+            store_floats(depth[vector], every(0));
         }
         const Mask mask(attention, token, tokens, size);
         Cells cells(mask, attention.cells, block_cells(width));

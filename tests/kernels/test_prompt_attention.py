@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -189,6 +189,8 @@ def test_threads_and_masked_cells_change_no_bit(kernels: Kernels, variant: str) 
     width=st.sampled_from([64, 80, 128]),
     threads=st.integers(1, 3),
 )
+# A weight of 2^-127 was 0 where its cell was in one block with the highest score, and decided a tie where it was not.
+@example(seed=88080, tokens=33, prefix=93, longest=1, sharing=5, width=64, threads=1)
 def test_a_token_has_the_same_bits_whatever_else_is_read(
     kernels: Kernels,
     variant: str,
