@@ -252,11 +252,11 @@ class Runtime:
         A calibration applies only to the instruction that it was fitted with.
 
         `instruction`: an instruction in place of the task's own.
-        `row`: a row to check. It is needed only if the row is in ECInstruct's form, in which a row may have its own
-          instruction.
+        `row`: the row to be answered. Only a row in ECInstruct's form matters here, because it may have an instruction
+          of its own.
 
-        Raises UsageError if `calibration` names a file that does not apply. If the task has a calibration, raises
-        InputError for an invalid row.
+        Raises UsageError if `calibration` names a file that does not apply. Raises InputError for an invalid row, but
+        only if the task has a calibration.
         """
         policy = self._policy(adapter)
         calibrations = policy.chosen_calibrations(calibration)

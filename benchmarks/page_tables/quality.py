@@ -201,7 +201,7 @@ def open_model() -> str:
 
 
 def open_model_adapter() -> str:
-    """Return a sentence about the test of a random adapter on a general model's GGUF file."""
+    """Return a sentence with the results of an adapter of random weights on a general model's GGUF file."""
     facts = results("open_model_adapter")
     loaded, merged = facts["base_and_adapter"], facts["adapter_and_merged"]
     changed = facts["rows"] - loaded["same_answers"]

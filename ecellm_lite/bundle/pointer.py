@@ -34,7 +34,7 @@ def write_link(root: Path, version: str) -> None:
 
 
 def read_file(root: Path) -> str | None:
-    """Return the version's name in the file `root`/current.txt, or None if the file is missing or invalid."""
+    """Return the name of the current version by `root`/current.txt, or None if the file is missing or invalid."""
     try:
         name = (root / FILE).read_text("utf-8").strip()
     except (OSError, ValueError):

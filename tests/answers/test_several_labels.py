@@ -1,4 +1,4 @@
-"""Tests of answers with several labels: probabilities, thresholds, number of labels, and labels that people write."""
+"""Tests of answers with several labels: probabilities, thresholds, number of labels, and labels in rows that people labelled."""
 
 from __future__ import annotations
 

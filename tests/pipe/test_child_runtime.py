@@ -1,4 +1,4 @@
-"""Tests that a ChildRuntime answers as a Runtime does, and that only the request that killed its child fails."""
+"""Tests that a ChildRuntime answers as a Runtime does. If a request kills the child, only that request fails."""
 
 from __future__ import annotations
 

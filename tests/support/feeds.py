@@ -46,9 +46,9 @@ class FolderServer:
         self._server.server_close()
 
     def files(self) -> list[int]:
-        """Return, for each download since the last call of this method, the offset at which it began in the file.
+        """Return the place in the file at which each download began, for the downloads since the last call.
 
-        The offset is 0, or more if an interrupted download was continued.
+        The place is 0, or more if an interrupted download was continued.
         """
         sent = [first for path, first in self.sent if path.startswith("/files/")]
         self.sent.clear()

@@ -101,7 +101,7 @@ class ConfusionTable:
     def macro_f1(self, counts: Numbers) -> Numbers:
         """Return the mean F1 of the labels that occur in `counts`.
 
-        `counts`: tables that the method `counts` or `answered` returned, of shape (…, gold labels, answers).
+        `counts`: tables of shape (…, gold labels, answers), as returned by the methods `counts` and `answered`.
         """
         gold = counts.sum(axis=-1)
         answered = counts.sum(axis=-2)[..., : len(self.labels)]
