@@ -1,4 +1,4 @@
-"""Tests of answers with several labels: probabilities, thresholds, number of labels, and labels in rows that people labelled."""
+"""Tests of answers with several labels: probabilities, thresholds, the number of labels, and labelled rows."""
 
 from __future__ import annotations
 
